@@ -1,0 +1,111 @@
+"""The `code-alpaca` command: one subcommand a stage, each with `--config FILE.yaml` and `--key`.
+
+Only the stage that was asked for is imported, so `--help` is instant and a machine that
+only generates data needs no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib
+import sqlite3
+import sys
+from collections.abc import Sequence
+
+from code_alpaca import __version__
+from code_alpaca.config import add_arguments, parse
+from code_alpaca.errors import InputError, Stopped
+
+# command: (module with `Config` and `run`, or with `main` where another parser is in charge; help)
+STAGES = {
+    "quickstart": ("code_alpaca.quickstart", "the whole way on this machine, no key, no GPU"),
+    "generate": ("code_alpaca.generation.generate", "ask a teacher for new tasks and answers"),
+    "publish": ("code_alpaca.dataset.publish", "build the versioned dataset folder and its card"),
+    "sft": ("code_alpaca.training.launch", "fine-tune a model on a dataset"),
+    "eval": ("code_alpaca.evaluation.evaluate", "measure pass@k on a benchmark"),
+    "release": ("code_alpaca.release.release", "make the model folder with its card"),
+    "report": ("code_alpaca.report", "tell what a run made, spent and rejected"),
+    "teacher": ("code_alpaca.teacher.offline.server", "serve the embedded teacher on loopback"),
+}
+EXIT_INPUT, EXIT_STOPPED = 2, 3
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code (see ARCHITECTURE: 0, 2, 3; 1 is a defect)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] == "--version":
+        print(f"code-alpaca {__version__}")
+        return 0
+    if not words or words[0] in ("-h", "--help"):
+        _print_help()
+        return 0 if words else EXIT_INPUT
+    stage, rest = words[0], words[1:]
+    if stage not in STAGES:
+        return _fail(stage, f"no such command; there are {', '.join(STAGES)}", EXIT_INPUT)
+    try:
+        run_stage(stage, rest)
+    except InputError as error:
+        return _fail(stage, str(error), EXIT_INPUT)
+    except Stopped as error:
+        return _fail(stage, str(error), EXIT_STOPPED)
+    except KeyboardInterrupt:
+        kept = "interrupted; everything finished is kept, the same command goes on"
+        return _fail(stage, kept, EXIT_STOPPED)
+    except (OSError, sqlite3.OperationalError) as error:
+        if not _disk_full(error):
+            raise
+        return _fail(
+            stage,
+            f"the disk is full ({error}); everything committed is kept: free some space and "
+            "give the same command again",
+            EXIT_INPUT,
+        )
+    return 0
+
+
+def run_stage(stage: str, argv: Sequence[str]) -> None:
+    """Run one stage in this process with the words that follow its name.
+
+    Raises:
+        InputError, Stopped: as the stage says.
+    """
+    module = importlib.import_module(STAGES[stage][0])
+    if hasattr(module, "main"):
+        module.main(list(argv))
+        return
+    if {"-h", "--help"} & set(argv):
+        parser = argparse.ArgumentParser(
+            prog=f"code-alpaca {stage}",
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        parser.add_argument("--config", metavar="FILE.yaml", help="any of these keys, as YAML")
+        add_arguments(parser, module.Config)
+        parser.print_help()
+        return
+    module.run(parse(module.Config, argv))
+
+
+def _print_help() -> None:
+    print("usage: code-alpaca COMMAND [--config FILE.yaml] [--key value ...]\n")
+    print("From seed tasks to a released, evaluated code model. Commands, in pipeline order:\n")
+    for name, (_, help_text) in STAGES.items():
+        print(f"  {name:<12}{help_text}")
+    print("\n`code-alpaca COMMAND --help` lists every key. Start with: code-alpaca quickstart")
+
+
+def _fail(stage: str, message: str, code: int) -> int:
+    print(f"code-alpaca {stage}: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _disk_full(error: OSError | sqlite3.OperationalError) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "full" in str(error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

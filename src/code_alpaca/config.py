@@ -1,0 +1,133 @@
+"""One config for every stage: a YAML file, then `--key value` on top, unknown keys refused.
+
+A stage declares its keys once, as a `StageConfig`; `parse` reads them and `add_arguments`
+prints them as `--help`, so the documentation cannot drift from the parser.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+
+from code_alpaca.errors import InputError
+
+
+class StageConfig(BaseModel):
+    """Base of every stage's config: immutable, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+C = TypeVar("C", bound=StageConfig)
+
+
+def parse(cls: type[C], argv: Sequence[str]) -> C:
+    """The config in `--config FILE.yaml`, with every `--key value` of `argv` on top of it.
+
+    Raises:
+        InputError: the file cannot be read, or a key is unknown or out of range.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", type=Path)
+    add_arguments(parser, cls)
+    known, unknown = parser.parse_known_args(list(argv))
+    for word in unknown:
+        if word.startswith("--"):
+            raise InputError(unknown_key(word[2:].split("=")[0], cls.model_fields, "command line"))
+        raise InputError(f"stray word {word!r} on the command line; options read --key value")
+    given = vars(known)
+    path = given.pop("config")
+    values = read_yaml(path) if path else {}
+    for key in values:
+        if key not in cls.model_fields:
+            raise InputError(unknown_key(str(key), cls.model_fields, str(path)))
+    overrides = {
+        key: _from_text(text, cls.model_fields[key])
+        for key, text in given.items()
+        if text is not None
+    }
+    try:
+        return cls(**{**values, **overrides})
+    except ValidationError as error:
+        raise InputError(_explain(error, overrides, path)) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        InputError: it is missing, is not YAML, or holds no mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read config {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"config {path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise InputError(f"config {path} must hold `key: value` lines, not a {type(values).__name__}")
+    return values
+
+
+def write_yaml(path: Path, values: dict[str, Any]) -> None:
+    """Write a mapping as YAML, keys in their given order."""
+    path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def add_arguments(parser: argparse.ArgumentParser, cls: type[StageConfig]) -> None:
+    """One `--key` for each field of `cls`, with its description and default as help."""
+    for name, field in cls.model_fields.items():
+        parser.add_argument(
+            f"--{name}",
+            nargs="?",
+            const="true",  # a bare `--dry_run` reads as true
+            metavar="VALUE",
+            help=f"{field.description or ''} {_default(field)}".replace("%", "%%"),
+        )
+
+
+def unknown_key(key: str, valid: Iterable[str], where: str) -> str:
+    """The one line for a key that does not exist: its name, its place and the nearest valid one."""
+    near = difflib.get_close_matches(key, list(valid), n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else "see --help for the valid keys"
+    return f"unknown key {key!r} ({where}); {hint}"
+
+
+def _from_text(text: str, field: FieldInfo) -> Any:
+    """A command-line word as pydantic wants it: lists from commas or [a, b], null for nothing.
+
+    Scalars stay text: pydantic reads numbers and booleans, and `1.0` stays a version string.
+    """
+    kinds = [field.annotation, *get_args(field.annotation)]
+    if text.lower() in ("null", "none") and type(None) in kinds:
+        return None
+    if any(getattr(kind, "__origin__", kind) is list for kind in kinds):
+        if text.lower() == "none":
+            return []
+        if text.startswith("["):
+            return yaml.safe_load(text)
+        return [part.strip() for part in text.split(",") if part.strip()]
+    return text
+
+
+def _default(field: FieldInfo) -> str:
+    return "(required)" if field.is_required() else f"(default: {field.default})"
+
+
+def _explain(error: ValidationError, overrides: dict[str, Any], path: Path | None) -> str:
+    first = error.errors(include_url=False)[0]
+    key = str(first["loc"][0]) if first["loc"] else "config"
+    where = "command line" if key in overrides else str(path or "command line")
+    if first["type"] == "missing":
+        return f"missing key {key!r} ({where}); give it as --{key} VALUE or in the config file"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"bad value for {key!r} ({where}): {message}, got {first.get('input')!r}"

@@ -1,0 +1,11 @@
+"""The two ways a command ends early on purpose; everything else that escapes is a defect of ours."""
+
+from __future__ import annotations
+
+
+class InputError(Exception):
+    """Bad config, input or environment (exit 2). One line: what, where, what to do."""
+
+
+class Stopped(Exception):
+    """Stopped on purpose with everything kept (exit 3); the same command goes on."""

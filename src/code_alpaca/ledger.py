@@ -1,0 +1,265 @@
+"""The run's memory: every request, raw reply and decision, in one SQLite file.
+
+Three rules make a run survive `kill -9` at any moment without paying twice:
+a reply is committed before anything is computed from it; the decisions on one reply are
+committed in one transaction; and a reply is found again by the hash of all that was sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from code_alpaca.errors import InputError
+from code_alpaca.schema import Example
+
+FORMAT = 1
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS requests (
+    number INTEGER PRIMARY KEY,   -- k: requests are decided in this order
+    key TEXT NOT NULL UNIQUE,     -- hash of payload, endpoint and sample index
+    payload TEXT NOT NULL,        -- the JSON body as sent, no headers and so no secrets
+    payload_hash TEXT NOT NULL,
+    seed_ids TEXT NOT NULL,       -- JSON list: the examples its prompt shows
+    sent_at TEXT NOT NULL,
+    decided_at TEXT               -- NULL until its decisions are committed
+);
+CREATE INDEX IF NOT EXISTS requests_by_payload ON requests (payload_hash);
+CREATE TABLE IF NOT EXISTS replies (
+    key TEXT PRIMARY KEY REFERENCES requests (key),
+    body TEXT NOT NULL,           -- the JSON reply as received
+    prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    received_at TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS decisions (
+    request INTEGER NOT NULL REFERENCES requests (number),
+    position INTEGER NOT NULL,    -- the candidate's place in its reply
+    reason TEXT NOT NULL,         -- '' for an accepted row
+    row TEXT NOT NULL,            -- the candidate, as the columns of the dataset
+    PRIMARY KEY (request, position)
+);
+CREATE INDEX IF NOT EXISTS decisions_by_reason ON decisions (reason);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What became of one candidate: `reason` is "" for an accepted one."""
+
+    example: Example
+    reason: str
+
+
+class Ledger:
+    """One run's store. One process at a time may write; reading is free.
+
+    Raises:
+        InputError: another process holds the run, or the file is of a newer version.
+    """
+
+    def __init__(self, path: Path, *, write: bool = True) -> None:
+        self.path = path
+        self._lock = _lock(path) if write else None
+        if write:
+            self._db = sqlite3.connect(path, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            # FULL: a reply that was paid for outlives a power cut, not only a kill.
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.executescript(SCHEMA)
+        else:
+            if not path.exists():
+                raise InputError(f"no ledger at {path}; is {path.parent} a run folder?")
+            self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+        found = int(self.meta("format") or FORMAT)
+        if found > FORMAT:
+            raise InputError(f"{path} was written by a newer code-alpaca (format {found}); upgrade")
+        if write and self.meta("format") is None:
+            self.set_meta("format", str(FORMAT))
+
+    def close(self) -> None:
+        self._db.close()
+        if self._lock:
+            self._lock.close()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- facts about the run ---------------------------------------------------------------
+
+    def meta(self, key: str) -> str | None:
+        found = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return found[0] if found else None
+
+    def set_meta(self, key: str, value: str) -> None:
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    # -- requests and replies --------------------------------------------------------------
+
+    def request(
+        self, number: int, endpoint: str, payload: dict[str, Any], seed_ids: Sequence[str]
+    ) -> str:
+        """Record request `number` and return its key.
+
+        The sample index counts earlier requests with the very same payload, so that asking
+        the same thing twice asks for two replies.
+
+        Raises:
+            InputError: the ledger holds another request under this number.
+        """
+        text = json.dumps(payload, sort_keys=True)
+        payload_hash = _sha256(text)
+        (sample,) = self._db.execute(
+            "SELECT count(*) FROM requests WHERE payload_hash = ? AND number < ?",
+            (payload_hash, number),
+        ).fetchone()
+        key = _sha256(json.dumps([endpoint, payload_hash, sample]))
+        held = self._db.execute("SELECT key FROM requests WHERE number = ?", (number,)).fetchone()
+        if held is None:
+            self._db.execute(
+                "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, NULL)",
+                (number, key, text, payload_hash, json.dumps(list(seed_ids)), now()),
+            )
+        elif held[0] != key:
+            raise InputError(
+                f"{self.path}: request {number} was recorded with another prompt; this run was "
+                "made by another version of code-alpaca or of its seed tasks: use a new run_dir"
+            )
+        return key
+
+    def reply(self, key: str) -> dict[str, Any] | None:
+        """The stored reply to a request, or None if it was never answered."""
+        found = self._db.execute("SELECT body FROM replies WHERE key = ?", (key,)).fetchone()
+        return json.loads(found[0]) if found else None
+
+    def save_reply(self, key: str, body: dict[str, Any]) -> None:
+        """Commit a raw reply. Call this before computing anything from it."""
+        usage = body.get("usage") or {}
+        self._db.execute(
+            "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?)",
+            (
+                key,
+                json.dumps(body),
+                int(usage.get("prompt_tokens") or 0),
+                int(usage.get("completion_tokens") or 0),
+                now(),
+            ),
+        )
+
+    # -- decisions -------------------------------------------------------------------------
+
+    def decide(self, number: int, decisions: Sequence[Decision]) -> None:
+        """Commit everything decided about request `number` in one transaction."""
+        with self._transaction():
+            self._db.executemany(
+                "INSERT INTO decisions VALUES (?, ?, ?, ?)",
+                [
+                    (number, position, item.reason, json.dumps(item.example.as_row()))
+                    for position, item in enumerate(decisions)
+                ],
+            )
+            self._db.execute(
+                "UPDATE requests SET decided_at = ? WHERE number = ?", (now(), number)
+            )
+
+    def next_undecided(self) -> int:
+        """The number of the first request whose decisions are not committed."""
+        (count,) = self._db.execute(
+            "SELECT count(*) FROM requests WHERE decided_at IS NOT NULL"
+        ).fetchone()
+        return count
+
+    def accepted(self, limit: int | None = None) -> Iterator[tuple[int, Example]]:
+        """Accepted rows with their request number, in the order in which they were decided."""
+        query = (
+            "SELECT request, row FROM decisions WHERE reason = '' "
+            "ORDER BY request, position LIMIT ?"
+        )
+        for number, row in self._db.execute(query, (-1 if limit is None else limit,)):
+            yield number, Example(**json.loads(row))
+
+    def rejected(self, through: int | None = None) -> Iterator[Decision]:
+        """Rejected candidates in order, up to and including request `through`."""
+        query = (
+            "SELECT reason, row FROM decisions WHERE reason != '' AND request <= ? "
+            "ORDER BY request, position"
+        )
+        last = self.next_undecided() if through is None else through
+        for reason, row in self._db.execute(query, (last,)):
+            yield Decision(Example(**json.loads(row)), reason)
+
+    # -- sums ------------------------------------------------------------------------------
+
+    def accepted_count(self) -> int:
+        return self._count("SELECT count(*) FROM decisions WHERE reason = ''")
+
+    def reasons(self) -> dict[str, int]:
+        """Rejected candidates by reason, most frequent first."""
+        return dict(
+            self._db.execute(
+                "SELECT reason, count(*) AS n FROM decisions WHERE reason != '' "
+                "GROUP BY reason ORDER BY n DESC, reason"
+            )
+        )
+
+    def usage(self) -> dict[str, int]:
+        """Requests recorded, replies paid for, and the tokens that the teacher counted."""
+        requests = self._count("SELECT count(*) FROM requests")
+        row = self._db.execute(
+            "SELECT count(*), coalesce(sum(prompt_tokens), 0), "
+            "coalesce(sum(completion_tokens), 0) FROM replies"
+        ).fetchone()
+        return dict(
+            zip(
+                ("requests", "replies", "prompt_tokens", "completion_tokens"),
+                (requests, *row),
+                strict=True,
+            )
+        )
+
+    def _count(self, query: str) -> int:
+        return self._db.execute(query).fetchone()[0]
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+
+def now() -> str:
+    """The time of a record: ISO 8601, UTC, whole seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _lock(path: Path):
+    """Hold the run for this process; the kernel lets go however the process ends."""
+    handle = open(path.with_name(".lock"), "w")  # noqa: SIM115 - held until close()
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        handle.close()
+        raise InputError(
+            f"{path.parent} is in use by another process; wait for it or use another run_dir"
+        ) from None
+    return handle
