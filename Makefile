@@ -1,0 +1,35 @@
+# `make quickstart` and `make test` set up .venv by themselves; a second call installs nothing.
+PYTHON ?= $(firstword $(shell command -v python3.11 || command -v python3))
+VENV := .venv
+READY := $(VENV)/.ready
+# One process, two cores: without this, small tensors lose more to threads than they gain.
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: quickstart test slow-test style bench clean
+
+quickstart: $(READY)
+	@$(VENV)/bin/code-alpaca quickstart
+
+test: $(READY)
+	$(VENV)/bin/python -m pytest
+
+slow-test: $(READY)
+	$(VENV)/bin/python -m pytest -m "slow"
+
+style: $(READY)
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+bench: $(READY)
+	@for script in benchmarks/*.py; do echo "== $$script"; $(VENV)/bin/python $$script; done
+
+clean:
+	rm -rf $(VENV) runs
+
+# deepspeed is built from source; its build wants setuptools, wheel and torch at hand.
+$(READY): setup.cfg pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or make PYTHON=/path/to/python"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; $(PYTHON) is older: make PYTHON=/path/to/python"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(READY)

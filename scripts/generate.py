@@ -1,0 +1,14 @@
+"""Generate instruction data from a teacher.
+
+    python scripts/generate.py --config recipes/smoke/generate/config_offline.yaml
+    python scripts/generate.py --config recipes/code-alpaca/generate/config_default.yaml --num_examples 2000
+
+The same as `code-alpaca generate`; `--help` lists every key.
+"""
+
+import sys
+
+from code_alpaca.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["generate", *sys.argv[1:]]))

@@ -1,0 +1,64 @@
+"""All of curation in its order: filters, contamination, verification, then novelty.
+
+The first three look at one example alone, so they run side by side as replies arrive
+(`examine`); novelty depends on what was kept before, so it is asked in order (`settle`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from code_alpaca.curation.contamination import Contamination
+from code_alpaca.curation.filters import FILTERS
+from code_alpaca.curation.novelty import Novelty
+from code_alpaca.curation.verify import reason as verification_reason
+from code_alpaca.curation.verify import verify
+from code_alpaca.ledger import Decision
+from code_alpaca.schema import Example
+
+
+class Curator:
+    """The rules of one run.
+
+    Args:
+        filters: names out of `FILTERS`, applied in the order of that table.
+        decontaminate: benchmarks by name or file.
+        verify: run Python answers with their tests.
+        threshold: ROUGE-L F1 above which an instruction is too like a kept one.
+    """
+
+    def __init__(
+        self, *, filters: Iterable[str], decontaminate: list[str], verify: bool, threshold: float
+    ) -> None:
+        wanted = set(filters)
+        self._filters = [check for name, check in FILTERS.items() if name in wanted]
+        self._contamination = Contamination(decontaminate)
+        self._verify = verify
+        self._novelty = Novelty(threshold)
+
+    def keep(self, row_id: str, instruction: str) -> None:
+        """Let a seed task or an already accepted row into the pool, unconditionally."""
+        self._novelty.add(row_id, instruction)
+
+    def examine(self, example: Example) -> Decision:
+        """Everything that can be said of the example alone. Safe to call from many threads."""
+        for check in self._filters:
+            if found := check(example):
+                return Decision(example, found)
+        if hits := self._contamination.matches(example):
+            return Decision(replace(example, contamination=hits), "contaminated")
+        verdict = verify(example) if self._verify else "skipped"
+        example = replace(example, verification=verdict)
+        return Decision(example, verification_reason(verdict) or "")
+
+    def settle(self, decision: Decision) -> Decision:
+        """Novelty's word on an example that nothing else spoke against, in the run's order."""
+        if decision.reason:
+            return decision
+        nearest_id, score = self._novelty.nearest(decision.example.instruction)
+        example = replace(decision.example, nearest_id=nearest_id, nearest_score=score)
+        if self._novelty.too_similar(score):
+            return Decision(example, "too_similar")
+        self.keep(example.id, example.instruction)
+        return Decision(example, "")

@@ -1,0 +1,48 @@
+"""Shared by all tests: nothing leaves this machine, and no setting of the user's leaks in."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HF_TOKEN", "HF_ENDPOINT"):
+    os.environ.pop(name, None)
+
+_connect, _connect_ex = socket.socket.connect, socket.socket.connect_ex
+
+
+def _refuse_the_world(address: object) -> None:
+    if not isinstance(address, tuple):
+        return  # a Unix socket
+    host = address[0]
+    if host in ("localhost", ""):
+        return
+    try:
+        if ipaddress.ip_address(host).is_loopback:
+            return
+    except ValueError:
+        pass
+    raise AssertionError(f"a test tried to reach {host}: tests use 127.0.0.1 alone")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def only_loopback():
+    """Any connection of this process to another machine fails the test that made it."""
+
+    def connect(self, address):
+        _refuse_the_world(address)
+        return _connect(self, address)
+
+    def connect_ex(self, address):
+        _refuse_the_world(address)
+        return _connect_ex(self, address)
+
+    socket.socket.connect, socket.socket.connect_ex = connect, connect_ex
+    yield
+    socket.socket.connect, socket.socket.connect_ex = _connect, _connect_ex

@@ -1,0 +1,65 @@
+"""The command: help for everything, one kind line and the right exit code for bad input."""
+
+from __future__ import annotations
+
+import pytest
+
+from code_alpaca.cli import STAGES, main
+
+
+def test_help_names_every_command(capsys):
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n  {name}" in shown for name in STAGES)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_help_of_every_command_lists_its_keys(stage, capsys):
+    try:
+        code = main([stage, "--help"])
+    except SystemExit as done:
+        code = done.code
+    assert not code
+    shown = capsys.readouterr().out
+    assert "--config" in shown and len(shown.splitlines()) > 5
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nonsense"], "no such command"),
+        (["generate"], "missing key 'run_dir'"),
+        (["generate", "--run_dir", "x", "--num_exampels", "5"], "did you mean 'num_examples'?"),
+        (["generate", "--run_dir", "x", "--num_examples", "-1"], "greater than 0"),
+        (["generate", "--run_dir", "x", "--num_examples", "many"], "valid integer"),
+        (["generate", "--run_dir", "x", "--filters", "emtpy"], "no filter 'emtpy'"),
+        (["generate", "--run_dir", "x", "stray"], "stray word 'stray'"),
+        (["generate", "--config", "/does/not/exist.yaml"], "cannot read config"),
+    ],
+)
+def test_bad_input_is_exit_2_and_one_line(words, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_command_line_wins_over_file_and_unknown_file_keys_are_named(tmp_path, capsys):
+    config = tmp_path / "c.yaml"
+    config.write_text("run_dir: a\nnum_examples: 7\ntemprature: 1.0\n")
+    assert main(["generate", "--config", str(config)]) == 2
+    assert "unknown key 'temprature'" in (error := capsys.readouterr().err)
+    assert "did you mean 'temperature'?" in error and str(config) in error
+
+    config.write_text("run_dir: a\nnum_examples: 7\nteacher_base_url: offline\n")
+    assert main(["generate", "--config", str(config), "--dry_run", "--num_examples", "9"]) == 0
+    assert "plan: 9 rows" in capsys.readouterr().out
+
+
+def test_config_that_is_no_mapping(tmp_path, capsys):
+    config = tmp_path / "c.yaml"
+    config.write_text("- a\n- b\n")
+    assert main(["generate", "--config", str(config)]) == 2
+    assert "must hold `key: value` lines" in capsys.readouterr().err

@@ -1,0 +1,60 @@
+"""Seed files are read strictly, and rows keep the contract's columns."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from code_alpaca.errors import InputError
+from code_alpaca.schema import COLUMNS, Example, content_id, features, load_seed_tasks
+
+GOOD = json.dumps({"instruction": "Add two numbers.", "input": "", "output": "a + b"})
+
+
+def test_columns_of_the_contract_in_order():
+    assert COLUMNS == (
+        "instruction", "input", "output", "id", "language", "strategy", "teacher",
+        "prompt_version", "seed_ids", "request_id", "nearest_id", "nearest_score", "tests",
+        "verification", "contamination", "created_at",
+    )  # fmt: skip
+    assert tuple(features()) == COLUMNS == tuple(Example("i", "", "o").as_row())
+    assert tuple(features("rejected")) == (*COLUMNS, "reason")
+
+
+def test_a_line_separator_inside_a_string_is_not_a_line_end(tmp_path):
+    path = tmp_path / "seeds.jsonl"
+    path.write_text('{"instruction": "Split on \u2028 please", "output": "x"}\n', encoding="utf-8")
+    assert load_seed_tasks(path)[0].instruction == "Split on \u2028 please"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{broken", "line 2: not JSON"),
+        ('["a"]', "line 2: expected a JSON object"),
+        ('{"instruction": "x", "output": ""}', "line 2: 'output' must be text"),
+        ('{"instruction": "x", "output": 3}', "line 2: 'output' must be text"),
+        ('{"instruction": "x", "output": "y", "inptu": ""}', "line 2: unknown key 'inptu'"),
+        ('{"instruction": "x", "output": "y", "id": "seed_000"}', "share the id 'seed_000'"),
+    ],
+)
+def test_a_broken_seed_line_is_named_by_its_number(tmp_path, line, said):
+    path = tmp_path / "seeds.jsonl"
+    path.write_text(f"{GOOD}\n{line}\n")
+    with pytest.raises(InputError, match=said.replace("(", r"\(")):
+        load_seed_tasks(path)
+
+
+def test_empty_and_missing_seed_files(tmp_path):
+    path = tmp_path / "seeds.jsonl"
+    path.write_text("\n\n")
+    with pytest.raises(InputError, match="holds no task"):
+        load_seed_tasks(path)
+    with pytest.raises(InputError, match="cannot read seed tasks"):
+        load_seed_tasks(tmp_path / "none.jsonl")
+
+
+def test_id_tells_rows_apart_by_their_fields():
+    assert content_id("a", "b", "c") == content_id("a", "b", "c")
+    assert len({content_id("ab", "", "c"), content_id("a", "b", "c"), content_id("a", "", "bc")}) == 3
