@@ -58,7 +58,9 @@ def test_imports_go_down(path):
 def test_heavy_packages_are_imported_inside_functions(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in tree.body:
-        for module in imported_modules(node) if isinstance(node, ast.Import | ast.ImportFrom) else ():
+        for module in (
+            imported_modules(node) if isinstance(node, ast.Import | ast.ImportFrom) else ()
+        ):
             assert module.split(".")[0] not in LAZY_ONLY, f"{path.name} loads {module} at import"
 
 

@@ -20,7 +20,11 @@ def test_replies_and_decisions_survive_reopening(tmp_path):
         key = ledger.request(0, "/chat/completions", {"model": "m"}, ["seed_001"])
         ledger.save_reply(key, REPLY)
         ledger.decide(
-            0, [Decision(Example("a", "", "b", seed_ids=["s"]), ""), Decision(Example("c", "", ""), "empty")]
+            0,
+            [
+                Decision(Example("a", "", "b", seed_ids=["s"]), ""),
+                Decision(Example("c", "", ""), "empty"),
+            ],
         )
     with Ledger(path, write=False) as ledger:
         assert ledger.reply(key) == REPLY

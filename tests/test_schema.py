@@ -57,4 +57,6 @@ def test_empty_and_missing_seed_files(tmp_path):
 
 def test_id_tells_rows_apart_by_their_fields():
     assert content_id("a", "b", "c") == content_id("a", "b", "c")
-    assert len({content_id("ab", "", "c"), content_id("a", "b", "c"), content_id("a", "", "bc")}) == 3
+    assert (
+        len({content_id("ab", "", "c"), content_id("a", "b", "c"), content_id("a", "", "bc")}) == 3
+    )

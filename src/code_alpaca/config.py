@@ -70,11 +70,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"cannot read config {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"config {path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise InputError(
+            f"config {path} is not valid YAML: {' '.join(str(error).split())}"
+        ) from None
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise InputError(f"config {path} must hold `key: value` lines, not a {type(values).__name__}")
+        raise InputError(
+            f"config {path} must hold `key: value` lines, not a {type(values).__name__}"
+        )
     return values
 
 

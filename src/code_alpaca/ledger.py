@@ -170,9 +170,7 @@ class Ledger:
                     for position, item in enumerate(decisions)
                 ],
             )
-            self._db.execute(
-                "UPDATE requests SET decided_at = ? WHERE number = ?", (now(), number)
-            )
+            self._db.execute("UPDATE requests SET decided_at = ? WHERE number = ?", (now(), number))
 
     def next_undecided(self) -> int:
         """The number of the first request whose decisions are not committed."""

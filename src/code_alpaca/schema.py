@@ -104,7 +104,9 @@ def load_seed_tasks(path: Path | None = None) -> list[SeedTask]:
     seen: dict[str, int] = {}
     for number, task in enumerate(tasks, 1):
         if task.id in seen:
-            raise InputError(f"{source}: tasks {seen[task.id]} and {number} share the id {task.id!r}")
+            raise InputError(
+                f"{source}: tasks {seen[task.id]} and {number} share the id {task.id!r}"
+            )
         seen[task.id] = number
     return tasks
 
@@ -123,7 +125,9 @@ def _seed_task(line: str, number: int, source: str) -> SeedTask:
     allowed = {item.name for item in fields(SeedTask)}
     for key, value in record.items():
         if key not in allowed:
-            raise InputError(f"{where}: unknown key {key!r}; a task has {', '.join(sorted(allowed))}")
+            raise InputError(
+                f"{where}: unknown key {key!r}; a task has {', '.join(sorted(allowed))}"
+            )
         if not isinstance(value, str):
             raise InputError(f"{where}: {key!r} must be text, found {type(value).__name__}")
     return SeedTask(**{"id": f"seed_{number - 1:03}", "input": "", **record})

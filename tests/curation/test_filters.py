@@ -13,7 +13,7 @@ KEEP = [
     Example("Read a CSV file into a hash map keyed by id.", "id,name\n1,a", "import csv\n..."),
     Example("Draw a triangle of asterisks with n rows.", "", "for i in range(n): print('*' * i)"),
     Example("Explain what this code does, please.", "x = 1", "It binds x to 1."),
-    Example("Show how to say sorry in Python code.", "", 'print("I\'m sorry, I can\'t help")'),
+    Example("Show how to say sorry in Python code.", "", "print(\"I'm sorry, I can't help\")"),
     Example("Give a README with one code block.", "", "Use it:\n```python\nx()\n```\n"),
     Example("Fix the tab\tand CRLF in this text.", "a\r\nb", "a\nb"),
     Example("写一个计算阶乘的函数 in Python please.", "", "def f(n): ..."),

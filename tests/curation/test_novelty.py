@@ -9,7 +9,25 @@ from rouge_score import rouge_scorer
 from code_alpaca.curation.novelty import Novelty
 
 SCORER = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
-WORDS = st.sampled_from("sort list of numbers in c++ c# x != > reverse string 2 to_do é".split())
+WORDS = st.sampled_from(
+    [
+        "sort",
+        "list",
+        "of",
+        "numbers",
+        "in",
+        "c++",
+        "c#",
+        "x",
+        "!=",
+        ">",
+        "reverse",
+        "string",
+        "2",
+        "to_do",
+        "é",
+    ]
+)
 SENTENCES = st.lists(WORDS, max_size=14).map(" ".join)
 
 

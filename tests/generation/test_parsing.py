@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from code_alpaca.generation.parsing import parse_reply
 
-TASK = {"instruction": "Add two numbers.", "input": "", "output": "a + b", "language": "python", "tests": ""}
+TASK = {
+    "instruction": "Add two numbers.",
+    "input": "",
+    "output": "a + b",
+    "language": "python",
+    "tests": "",
+}
 
 
 def reply(content, finish_reason="stop"):
@@ -45,7 +51,9 @@ def test_trailing_comma():
 
 def test_what_holds_no_record_says_why():
     assert outcome(reply("I'm sorry, I can't help with that.")) == [("", "refusal")]
-    assert outcome({"choices": [{"message": {"content": None, "refusal": "no"}}]}) == [("", "refusal")]
+    assert outcome({"choices": [{"message": {"content": None, "refusal": "no"}}]}) == [
+        ("", "refusal")
+    ]
     assert outcome(reply("{}")) == [("", "malformed")]
     assert outcome(reply('{"tasks": []}')) == [("", "malformed")]
     assert outcome({"unreadable": "<html>"}) == [("", "no_reply")]
@@ -62,7 +70,7 @@ def test_wrong_types_and_lone_surrogates_are_dropped_alone():
 
 
 def test_code_with_marks_and_numbers_is_untouched():
-    output = "### not a heading\nrate = 20.0\n\"tasks\": [\n20. Instruction:"
+    output = '### not a heading\nrate = 20.0\n"tasks": [\n20. Instruction:'
     (row,) = parse_reply(reply(json.dumps({"tasks": [{**TASK, "output": output}]})))
     assert row.output == output
 
@@ -82,10 +90,18 @@ def test_every_rendered_record_comes_back(tasks):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: (
-    st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["choices", "message", "content", "tasks", "x"]), inner)
-), max_leaves=12))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["choices", "message", "content", "tasks", "x"]), inner
+            )
+        ),
+        max_leaves=12,
+    )
+)
 def test_never_raises_and_never_invents(body):
     rows = parse_reply(body)
     assert rows and all(row.reason for row in rows)

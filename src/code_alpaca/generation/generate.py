@@ -365,4 +365,3 @@ def _print_plan(config: Config, seed_tasks: list[SeedTask]) -> None:
         f"{config.teacher_base_url or 'OpenAI'}: at least {least} requests like the one above, "
         f"up to {config.max_completion_tokens} completion tokens each; nothing was sent"
     )
-
