@@ -1,0 +1,66 @@
+"""The dataset card: a Jinja template, and every number in it from the manifest."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any
+
+import jinja2
+import yaml
+
+from code_alpaca.schema import CONFIGS
+
+SIZES = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")]
+
+
+def render(manifest: dict[str, Any], example: dict[str, Any] | None) -> str:
+    """The README.md of a dataset folder: YAML metadata, then the card.
+
+    Args:
+        manifest: what `manifest.json` holds.
+        example: one row to show, if there is any.
+    """
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+    )
+    template = environment.from_string(_read("README.md.jinja"))
+    body = template.render(
+        **{key: value for key, value in manifest.items() if key != "config"},
+        run=manifest["config"],
+        example=example,
+        fence=_fence(example),
+        datasheet=_read("datasheet.md"),
+    )
+    return f"---\n{yaml.safe_dump(_metadata(manifest), sort_keys=False)}---\n\n{body}"
+
+
+def _metadata(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What the Hub reads: the constant part from metadata.yaml, the rest from the manifest."""
+    rows = manifest["counts"]["default"]
+    size = next((name for limit, name in SIZES if rows < limit), "1M<n<10M")
+    return {
+        **yaml.safe_load(_read("metadata.yaml")),
+        "license": manifest["license"],
+        "size_categories": [size],
+        "configs": [
+            {
+                "config_name": name,
+                **({"default": True} if name == "default" else {}),
+                "data_files": [{"split": "train", "path": f"data/{name}/train-*.parquet"}],
+            }
+            for name in CONFIGS
+        ],
+    }
+
+
+def _fence(example: dict[str, Any] | None) -> str:
+    """A fence longer than any run of backticks in the example."""
+    text = "" if example is None else example["input"] + example["output"]
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return fence
+
+
+def _read(name: str) -> str:
+    return resources.files("code_alpaca").joinpath("dataset/templates", name).read_text("utf-8")

@@ -1,0 +1,286 @@
+"""Measure pass@k: answers of a model, an endpoint or a file, run against a benchmark's tests.
+
+Answers are appended to `samples.jsonl` as they come, and the same command goes on after a
+stop. Grading runs each program in a process of its own, never in the one that holds the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PositiveInt, field_validator, model_validator
+from rich.console import Console
+from rich.progress import Progress
+
+from code_alpaca import __version__, benchmarks, sandbox
+from code_alpaca.benchmarks import Problem
+from code_alpaca.config import StageConfig
+from code_alpaca.errors import InputError
+from code_alpaca.evaluation import completions, grading, metrics
+from code_alpaca.evaluation.completions import Job
+
+
+class Config(StageConfig):
+    """The keys of `code-alpaca eval`."""
+
+    benchmark: str = Field("mini", description="mini, or a HumanEval-form .jsonl[.gz] file")
+    model: str | None = Field(None, description="model folder or Hub id; a name with base_url")
+    base_url: str | None = Field(None, description="OpenAI-compatible endpoint that serves model")
+    samples: str | None = Field(
+        None, description="grade this JSONL of task_id and completion (or solution); or reference"
+    )
+    num_samples: PositiveInt = Field(1, description="answers for each problem")
+    temperature: float = Field(0.0, ge=0, description="0 is greedy")
+    k: list[PositiveInt] = Field([1], description="the k of pass@k")
+    max_new_tokens: PositiveInt = Field(512, description="limit of one answer, in tokens")
+    batch_size: PositiveInt = Field(16, description="answers made at once")
+    prompt_format: Literal["alpaca", "alpaca_nl", "completion"] = Field(
+        "alpaca", description="completion is the problem's own prompt, for base models"
+    )
+    sandbox: Literal["rlimit"] = Field("rlimit", description="where untrusted answers run")
+    timeout: float = Field(10.0, gt=0, description="seconds for one program")
+    seed: int = Field(0, description="seed of sampling")
+    limit: PositiveInt | None = Field(None, description="only the first so many problems")
+    output_dir: Path = Field(Path("runs/eval"), description="where results.json goes")
+
+    @field_validator("k", mode="before")
+    @classmethod
+    def _one_k_is_a_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, int) else value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Config:
+        if (self.model is None) == (self.samples is None):
+            raise ValueError("give either model (with base_url or without) or samples")
+        if self.samples is None and max(self.k) > self.num_samples:
+            raise ValueError(f"k = {max(self.k)} needs num_samples of at least {max(self.k)}")
+        if self.num_samples > 1 and self.temperature == 0 and self.samples is None:
+            raise ValueError("num_samples above 1 needs a temperature above 0")
+        return self
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Grade, write `results.json` and `samples.jsonl` to `output_dir`, and return the results.
+
+    Raises:
+        InputError: a bad benchmark, samples file or model.
+        Stopped: the endpoint failed half-way.
+    """
+    problems = benchmarks.load(config.benchmark)[: config.limit]
+    config.output_dir.mkdir(parents=True, exist_ok=True)
+    rows = _rows_of_file(config, problems) if config.samples else _rows_of_model(config, problems)
+    _grade(config, problems, rows)
+    results = _results(config, problems, rows)
+    _write_atomically(config.output_dir / "samples.jsonl", "".join(map(_line, rows)))
+    _write_atomically(config.output_dir / "results.json", json.dumps(results, indent=2) + "\n")
+    _report(config, results)
+    return results
+
+
+def _rows_of_file(config: Config, problems: list[Problem]) -> list[dict[str, Any]]:
+    """The answers in a samples file, checked against the benchmark."""
+    if config.samples == "reference":
+        return [
+            {"task_id": p.task_id, "sample": 0, "solution": p.prompt + p.canonical_solution}
+            for p in problems
+        ]
+    path = Path(str(config.samples))
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read samples {path}: {error}") from None
+    known = {problem.task_id for problem in problems}
+    seen: Counter[str] = Counter()
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"samples {path}, line {number}"
+        try:
+            record = json.loads(line)
+            task_id = record["task_id"]
+            key = "solution" if "solution" in record else "completion"
+            text = record[key]
+        except (json.JSONDecodeError, KeyError, TypeError):
+            raise InputError(f"{where}: expected JSON with task_id and completion") from None
+        if task_id not in known:
+            raise InputError(f"{where}: no task {task_id!r} in benchmark {config.benchmark}")
+        if not isinstance(text, str):
+            raise InputError(f"{where}: {key!r} must be text")
+        rows.append({"task_id": task_id, "sample": seen[task_id], key: text})
+        seen[task_id] += 1
+    return rows
+
+
+def _rows_of_model(config: Config, problems: list[Problem]) -> list[dict[str, Any]]:
+    """The model's answers, made now or found in `samples.jsonl` from an earlier start."""
+    path = config.output_dir / "samples.jsonl"
+    run_hash = _run_hash(config)
+    found = _answered(path, run_hash)
+    jobs = [Job(p, sample) for p in problems for sample in range(config.num_samples)]
+    missing = [job for job in jobs if (job.problem.task_id, job.sample) not in found]
+    if not found:
+        path.unlink(missing_ok=True)
+    if missing:
+        with path.open("a", encoding="utf-8") as file, _progress() as progress:
+            bar = progress.add_task("answers", total=len(jobs), completed=len(found))
+
+            def save(job: Job, text: str) -> None:
+                row = {"task_id": job.problem.task_id, "sample": job.sample, "completion": text}
+                file.write(_line({**row, "run": run_hash}))
+                file.flush()
+                progress.advance(bar)
+
+            _complete(config, missing, save)
+        found = _answered(path, run_hash)
+    return [found[job.problem.task_id, job.sample] for job in jobs]
+
+
+def _complete(config: Config, jobs: list[Job], save: completions.Save) -> None:
+    settings = {
+        "temperature": config.temperature,
+        "max_new_tokens": config.max_new_tokens,
+        "batch_size": config.batch_size,
+    }
+    if config.base_url:
+        completions.complete_remotely(config.base_url, str(config.model), jobs, save, **settings)
+    else:
+        completions.complete_locally(
+            str(config.model),
+            jobs,
+            save,
+            prompt_format=config.prompt_format,
+            seed=config.seed,
+            **settings,
+        )
+
+
+def _answered(path: Path, run_hash: str) -> dict[tuple[str, int], dict[str, Any]]:
+    """Answers of this very configuration; a line that a kill cut short is asked again."""
+    found = {}
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").split("\n"):
+            try:
+                row = json.loads(line)
+                if row["run"] == run_hash:
+                    row.pop("status", None)
+                    found[row["task_id"], row["sample"]] = row
+            except (json.JSONDecodeError, KeyError, TypeError):
+                continue
+    return found
+
+
+def _run_hash(config: Config) -> str:
+    """What an answer depends on: the model's weights and every key that shapes the text."""
+    shaping = ("benchmark", "model", "base_url", "temperature", "max_new_tokens", "prompt_format", "seed")
+    facts = {key: getattr(config, key) for key in shaping}
+    facts["weights"] = model_sha256(config.model) if config.model and not config.base_url else None
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def model_sha256(model: str) -> str | None:
+    """One hash over the safetensors files of a model folder; None for a name on the Hub."""
+    shards = sorted(Path(model).glob("*.safetensors"))
+    if not shards:
+        return None
+    digest = hashlib.sha256()
+    for shard in shards:
+        with shard.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _grade(config: Config, problems: list[Problem], rows: list[dict[str, Any]]) -> None:
+    """Give every row its `status`."""
+    by_id = {problem.task_id: problem for problem in problems}
+    asked = [by_id[row["task_id"]] for row in rows]
+    programs = [
+        row["solution"] if "solution" in row else _program(config, problem, row["completion"])
+        for problem, row in zip(asked, rows, strict=True)
+    ]
+    with _progress() as progress:
+        bar = progress.add_task("grading", total=len(rows))
+        statuses = grading.grade(
+            asked,
+            programs,
+            timeout=config.timeout,
+            done=lambda count: progress.update(bar, completed=count),
+        )
+    for row, status in zip(rows, statuses, strict=True):
+        row["status"] = status
+
+
+def _program(config: Config, problem: Problem, completion: str) -> str:
+    if config.samples or config.prompt_format == "completion":
+        defines = f"def {problem.entry_point}(" in completion
+        return completion if defines else problem.prompt + completion
+    return grading.extract_program(problem, completion)
+
+
+def _results(
+    config: Config, problems: list[Problem], rows: list[dict[str, Any]]
+) -> dict[str, Any]:
+    samples = Counter(row["task_id"] for row in rows)
+    passed = Counter(row["task_id"] for row in rows if row["status"] == "passed")
+    counts = [(samples[p.task_id], passed[p.task_id]) for p in problems]
+    try:
+        scores = metrics.summarize(counts, config.k)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    training = {}
+    if config.model and (Path(config.model) / "run.json").exists():
+        training = json.loads((Path(config.model) / "run.json").read_text(encoding="utf-8"))
+    return {
+        "benchmark": config.benchmark,
+        "problems": len(problems),
+        "samples": len(rows),
+        "problems_without_samples": sum(not n for n, _ in counts),
+        **scores,
+        "statuses": dict(Counter(row["status"] for row in rows).most_common()),
+        "sandbox": {"backend": sandbox.BACKEND, "isolation": "process limits only"},
+        "model": {
+            "name": config.model,
+            "sha256": model_sha256(config.model) if config.model else None,
+            "dataset": training.get("dataset"),
+        },
+        "config": json.loads(config.model_dump_json()),
+        "versions": {"code-alpaca": __version__, "transformers": version("transformers")},
+    }
+
+
+def _report(config: Config, results: dict[str, Any]) -> None:
+    console = Console(highlight=False)
+    for k in config.k:
+        low, high = results[f"pass@{k}_interval"]
+        console.print(
+            f"eval      {config.benchmark}: pass@{k} {results[f'pass@{k}']:.1%} "
+            f"(95% interval {low:.1%} to {high:.1%}), {results['problems']} problems"
+        )
+    told = ", ".join(f"{status} {count}" for status, count in results["statuses"].items())
+    console.print(f"eval      {results['samples']} samples: {told or 'none'}")
+    if results["problems_without_samples"]:
+        console.print(
+            f"eval      {results['problems_without_samples']} problems had no sample and count as "
+            "unsolved"
+        )
+
+
+def _progress() -> Progress:
+    console = Console()
+    return Progress(console=console, disable=not console.is_terminal, transient=True)
+
+
+def _line(row: dict[str, Any]) -> str:
+    return json.dumps(row) + "\n"
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)

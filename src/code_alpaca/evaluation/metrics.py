@@ -1,0 +1,60 @@
+"""pass@k with its uncertainty.
+
+The estimator is the unbiased one of Chen et al. 2021 (https://arxiv.org/abs/2107.03374, eq. 1):
+1 - C(n - c, k) / C(n, k) for a problem with n samples of which c pass, averaged over problems.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+
+RESAMPLES = 2_000
+Z = 1.959964  # 97.5th percentile of the normal distribution
+
+
+def pass_at_k(samples: int, passed: int, k: int) -> float:
+    """The chance that at least one of `k` samples drawn without replacement passes.
+
+    A problem without samples counts as unsolved.
+
+    Raises:
+        ValueError: `k` is below 1 or above the number of samples, where there are any.
+    """
+    if k < 1 or (samples and k > samples):
+        raise ValueError(f"k = {k} needs at least {k} samples a problem; there are {samples}")
+    if samples - passed < k:
+        return 1.0 if samples else 0.0
+    return 1.0 - math.comb(samples - passed, k) / math.comb(samples, k)
+
+
+def interval(scores: Sequence[float], seed: int = 0) -> tuple[float, float]:
+    """A 95% interval for the mean of per-problem scores.
+
+    Scores that are all 0 or 1 (one sample each) get Wilson's interval (Wilson 1927), which
+    holds for a few problems and at the ends; others a percentile bootstrap over problems.
+    """
+    n = len(scores)
+    mean = sum(scores) / n
+    if all(score in (0.0, 1.0) for score in scores):
+        centre = (mean + Z * Z / (2 * n)) / (1 + Z * Z / n)
+        half = Z * math.sqrt(mean * (1 - mean) / n + Z * Z / (4 * n * n)) / (1 + Z * Z / n)
+        return max(0.0, centre - half), min(1.0, centre + half)
+    rng = random.Random(seed)
+    means = sorted(sum(rng.choices(scores, k=n)) / n for _ in range(RESAMPLES))
+    return means[int(0.025 * RESAMPLES)], means[int(0.975 * RESAMPLES) - 1]
+
+
+def summarize(counts: Sequence[tuple[int, int]], ks: Sequence[int]) -> dict[str, object]:
+    """`pass@k` and `pass@k_interval` for each k, from (samples, passed) of every problem.
+
+    Raises:
+        ValueError: as `pass_at_k`.
+    """
+    summary: dict[str, object] = {}
+    for k in ks:
+        scores = [pass_at_k(samples, passed, k) for samples, passed in counts]
+        summary[f"pass@{k}"] = sum(scores) / len(scores)
+        summary[f"pass@{k}_interval"] = list(interval(scores))
+    return summary

@@ -1,0 +1,135 @@
+"""Fine-tune a model: `code-alpaca sft`, in this process or through `accelerate launch`.
+
+Keys: those below, and every key of TRL's SFTConfig and ModelConfig (learning_rate,
+num_train_epochs, per_device_train_batch_size, max_length, output_dir, model_name_or_path, ...):
+https://huggingface.co/docs/trl/sft_trainer
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from code_alpaca.config import write_yaml
+from code_alpaca.errors import InputError, Stopped
+from code_alpaca.training.arguments import SFTArguments
+
+OUTCOME = "CODE_ALPACA_OUTCOME"  # names the file in which a launched child says why it ended
+STOPS = {2: InputError, 3: Stopped}
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run the stage with the words after `code-alpaca sft`.
+
+    Raises:
+        InputError, Stopped: from here, or from the launched processes.
+    """
+    words = list(argv)
+    if {"-h", "--help"} & set(words):
+        _print_help()
+    elif (at := next((i for i, w in enumerate(words) if w.startswith("--accelerate_config")), None)) is not None:
+        name, end = _option(words, at)
+        run_accelerate(["--config_file", str(accelerate_config(name))], words[:at] + words[end:])
+    else:
+        _run_here(words)
+
+
+def launch(settings: dict[str, Any]) -> None:
+    """Train with these keys through `accelerate launch`, one process on this machine's CPU cores.
+
+    Raises:
+        InputError, Stopped: from the launched process.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "sft.yaml")
+        write_yaml(path, settings)
+        threads = str(os.cpu_count() or 1)
+        flags = ["--cpu", "--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no"]
+        flags += ["--dynamo_backend", "no", "--num_cpu_threads_per_process", threads]
+        run_accelerate(flags, ["--config", str(path)])
+
+
+def run_accelerate(flags: Sequence[str], words: Sequence[str]) -> None:
+    """`accelerate launch FLAGS -m code_alpaca.cli sft WORDS`, with the child's own exit kept.
+
+    Raises:
+        InputError, Stopped: what the child raised.
+        subprocess.CalledProcessError: the child failed in a way of its own; it said how.
+    """
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", *flags]
+    command += ["-m", "code_alpaca.cli", "sft", *words]
+    with tempfile.TemporaryDirectory() as folder:
+        outcome = Path(folder, "outcome.json")
+        done = subprocess.run(command, env={**os.environ, OUTCOME: str(outcome)}, check=False)
+        if outcome.exists():
+            said = json.loads(outcome.read_text(encoding="utf-8"))
+            raise STOPS[said["code"]](said["message"])
+    if done.returncode:
+        raise subprocess.CalledProcessError(done.returncode, command)
+
+
+def accelerate_config(name: str) -> Path:
+    """The file of an accelerate config: a path, or a name in `accelerate_configs/`.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    folder = Path("accelerate_configs")
+    for path in (Path(name), folder / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml"))) or "none here"
+    raise InputError(f"no accelerate config {name!r}; a file, or a name in {folder}/: {known}")
+
+
+def _run_here(words: list[str]) -> None:
+    from code_alpaca.training import sft
+
+    try:
+        sft.run(words)
+    except (InputError, Stopped) as error:
+        if OUTCOME not in os.environ:
+            raise
+        code = next(code for code, kind in STOPS.items() if isinstance(error, kind))
+        if os.environ.get("RANK", "0") == "0":
+            told = json.dumps({"code": code, "message": str(error)})
+            Path(os.environ[OUTCOME]).write_text(told, encoding="utf-8")
+        sys.exit(code)  # the parent says it
+
+
+def _option(words: list[str], at: int) -> tuple[str, int]:
+    """The value of `--accelerate_config VALUE` or `=VALUE`, and where the next word stands."""
+    if "=" in words[at]:
+        return words[at].split("=", 1)[1], at + 1
+    if at + 1 == len(words):
+        raise InputError("--accelerate_config needs a name or a file")
+    return words[at + 1], at + 2
+
+
+def _print_help() -> None:
+    parser = argparse.ArgumentParser(
+        prog="code-alpaca sft",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", metavar="FILE.yaml", help="any of these keys, as YAML")
+    parser.add_argument(
+        "--accelerate_config",
+        metavar="NAME",
+        help="launch with this file, or this name in accelerate_configs/ (default: this process)",
+    )
+    for item in fields(SFTArguments):
+        parser.add_argument(
+            f"--{item.name}",
+            metavar="VALUE",
+            help=f"{item.metadata['help']} (default: {item.default})",
+        )
+    parser.print_help()
