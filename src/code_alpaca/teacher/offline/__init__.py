@@ -1,0 +1,60 @@
+"""The embedded teacher: a grammar behind an OpenAI-compatible endpoint on loopback.
+
+`teacher_base_url: offline` starts it, `offline?wrong_answer=0.05&latency=0.2` with faults.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from urllib.parse import parse_qsl
+
+from code_alpaca.config import unknown_key
+from code_alpaca.errors import InputError
+
+
+def is_offline(url: str | None) -> bool:
+    """Whether a `teacher_base_url` means the embedded teacher."""
+    return url is not None and (url == "offline" or url.startswith("offline?"))
+
+
+@contextlib.contextmanager
+def serving(url: str = "offline", seed: int = 0) -> Iterator[str]:
+    """Run the embedded teacher in a process of its own and yield its base URL.
+
+    The process ends with this one, however this one ends.
+
+    Raises:
+        InputError: an option of `url` does not exist or has a bad value.
+    """
+    options = _options(url)
+    command = [sys.executable, "-m", "code_alpaca.cli", "teacher", "--port", "0", "--until_eof"]
+    command += ["--seed", str(seed)]
+    for key, value in options.items():
+        command += [f"--{key}", value]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            line = process.stdout.readline()  # type: ignore[union-attr]
+            if not line.startswith("serving "):
+                raise InputError(f"the embedded teacher did not start with {url!r}; see above")
+            yield line.split()[1]
+        finally:
+            process.stdin.close()  # type: ignore[union-attr]
+            try:
+                process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _options(url: str) -> dict[str, str]:
+    from code_alpaca.teacher.offline.faults import Faults
+
+    options = dict(parse_qsl(url.partition("?")[2], keep_blank_values=True))
+    for key in options:
+        if key not in Faults.model_fields:
+            raise InputError(unknown_key(key, Faults.model_fields, "teacher_base_url"))
+    return options
