@@ -39,7 +39,9 @@ def load(name: str, config: str = "default", revision: str | None = None) -> tup
     if (path / MANIFEST).is_file():
         return _checked(_load(str(path), config, None), name), _folder_revision(path)
     if path.exists():
-        raise InputError(f"{name} is no dataset folder (no {MANIFEST}); code-alpaca publish makes one")
+        raise InputError(
+            f"{name} is no dataset folder (no {MANIFEST}); code-alpaca publish makes one"
+        )
     if name.startswith((".", "/")) or name.count("/") > 1:
         raise InputError(f"no dataset at {name}; give a folder, an Alpaca JSON file or a Hub id")
     sha = _resolve(name, revision)

@@ -66,7 +66,9 @@ def complete_locally(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device).eval()
     set_seed(seed)
-    sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+    sampling = (
+        {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+    )
     # Neighbours of like length waste the least padding; the longest first shows early whether
     # a batch fits the memory.
     ordered = sorted(jobs, key=lambda job: -len(prompt_of(job.problem, prompt_format)))
@@ -83,7 +85,9 @@ def complete_locally(
                 **sampling,
             )
         answers = out[:, inputs["input_ids"].shape[1] :]
-        for job, text in zip(batch, tokenizer.batch_decode(answers, skip_special_tokens=True), strict=True):
+        for job, text in zip(
+            batch, tokenizer.batch_decode(answers, skip_special_tokens=True), strict=True
+        ):
             save(job, text)
 
 

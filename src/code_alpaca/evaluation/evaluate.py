@@ -178,7 +178,15 @@ def _answered(path: Path, run_hash: str) -> dict[tuple[str, int], dict[str, Any]
 
 def _run_hash(config: Config) -> str:
     """What an answer depends on: the model's weights and every key that shapes the text."""
-    shaping = ("benchmark", "model", "base_url", "temperature", "max_new_tokens", "prompt_format", "seed")
+    shaping = (
+        "benchmark",
+        "model",
+        "base_url",
+        "temperature",
+        "max_new_tokens",
+        "prompt_format",
+        "seed",
+    )
     facts = {key: getattr(config, key) for key in shaping}
     facts["weights"] = model_sha256(config.model) if config.model and not config.base_url else None
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
@@ -223,9 +231,7 @@ def _program(config: Config, problem: Problem, completion: str) -> str:
     return grading.extract_program(problem, completion)
 
 
-def _results(
-    config: Config, problems: list[Problem], rows: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _results(config: Config, problems: list[Problem], rows: list[dict[str, Any]]) -> dict[str, Any]:
     samples = Counter(row["task_id"] for row in rows)
     passed = Counter(row["task_id"] for row in rows if row["status"] == "passed")
     counts = [(samples[p.task_id], passed[p.task_id]) for p in problems]

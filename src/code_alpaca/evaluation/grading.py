@@ -41,7 +41,9 @@ def grade(
     """
     statuses = []
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for status in pool.map(lambda pair: _grade_one(*pair, timeout), zip(problems, programs, strict=True)):
+        for status in pool.map(
+            lambda pair: _grade_one(*pair, timeout), zip(problems, programs, strict=True)
+        ):
             statuses.append(status)
             done(len(statuses))
     return statuses

@@ -35,7 +35,9 @@ def main(argv: Sequence[str]) -> None:
     words = list(argv)
     if {"-h", "--help"} & set(words):
         _print_help()
-    elif (at := next((i for i, w in enumerate(words) if w.startswith("--accelerate_config")), None)) is not None:
+    elif (
+        at := next((i for i, w in enumerate(words) if w.startswith("--accelerate_config")), None)
+    ) is not None:
         name, end = _option(words, at)
         run_accelerate(["--config_file", str(accelerate_config(name))], words[:at] + words[end:])
     else:

@@ -31,7 +31,15 @@ if TYPE_CHECKING:
 
 SECRETS = ("hub_token", "push_to_hub_token")
 # Keys that say where and how loudly, not what is learned: they may differ on a resume.
-FREE = ("output_dir", "logging_dir", "run_name", "disable_tqdm", "report_to", "logging_steps", "dry_run")
+FREE = (
+    "output_dir",
+    "logging_dir",
+    "run_name",
+    "disable_tqdm",
+    "report_to",
+    "logging_steps",
+    "dry_run",
+)
 
 
 def run(argv: Sequence[str]) -> None:
@@ -40,6 +48,7 @@ def run(argv: Sequence[str]) -> None:
     Raises:
         InputError: an unknown key, a dataset or model that cannot be used.
     """
+    _quiet()
     arguments, training, model_config = parse(argv)
     rows, revision = load(
         arguments.dataset_name or "", arguments.dataset_config, arguments.dataset_revision
@@ -66,9 +75,17 @@ def run(argv: Sequence[str]) -> None:
         _say(training, tokenizer.decode(learned))
         return
     trainer, seconds = _train(training, model_config, base, tokenizer, dataset)
-    _save(
-        trainer, arguments, training, model_config, revision, fingerprint, counts, seconds
-    )
+    _save(trainer, arguments, training, model_config, revision, fingerprint, counts, seconds)
+
+
+def _quiet() -> None:
+    """Leave the screen to our own lines: other libraries' bars and notes come by the dozen."""
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", message=".*pin_memory.*")
 
 
 def parse(argv: Sequence[str]) -> tuple[SFTArguments, SFTConfig, ModelConfig]:
@@ -93,7 +110,11 @@ def parse(argv: Sequence[str]) -> tuple[SFTArguments, SFTConfig, ModelConfig]:
         )
     except (ValueError, ImportError) as error:
         raise InputError(f"bad training config: {error}") from None
-    valid = [item.name for kind in (SFTArguments, SFTConfig, ModelConfig) for item in dataclasses.fields(kind)]
+    valid = [
+        item.name
+        for kind in (SFTArguments, SFTConfig, ModelConfig)
+        for item in dataclasses.fields(kind)
+    ]
     for left, where in ((from_file, "config file"), (from_line, "command line")):
         for word in left:
             if word.startswith("--"):
@@ -150,7 +171,6 @@ def _train(training: SFTConfig, model_config: ModelConfig, base: str, tokenizer,
 
     from code_alpaca.training.progress import LineProgress
 
-    warnings.filterwarnings("ignore", message=".*pin_memory.*")
     dtype = None if model_config.dtype in (None, "auto") else getattr(torch, model_config.dtype)
     model = AutoModelForCausalLM.from_pretrained(
         base,
@@ -195,6 +215,7 @@ def _save(
         return
     trainer.model.generation_config.save_pretrained(out)
     (out / "training_args.bin").unlink(missing_ok=True)  # a pickle, and it may hold a token
+    (out / "README.md").unlink(missing_ok=True)  # TRL's card names no revision; release writes ours
     losses = [[log["step"], log["loss"]] for log in trainer.state.log_history if "loss" in log]
     base = "from scratch" if arguments.from_scratch else model_config.model_name_or_path
     report = {
@@ -218,7 +239,9 @@ def _save(
         "processes": training.world_size,
         "config": _plain_config(arguments, training, model_config),
         "fingerprint": fingerprint,
-        "versions": {name: version(name) for name in ("torch", "transformers", "trl", "accelerate")},
+        "versions": {
+            name: version(name) for name in ("torch", "transformers", "trl", "accelerate")
+        },
     }
     part = out / "run.json.part"
     part.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -237,7 +260,9 @@ def _plain_config(
 ) -> dict[str, Any]:
     """What was configured beyond the defaults, as plain JSON, without secrets."""
     defaults = {
-        item.name: item.default for kind in (training, model_config) for item in dataclasses.fields(kind)
+        item.name: item.default
+        for kind in (training, model_config)
+        for item in dataclasses.fields(kind)
     }
     merged = {**model_config.__dict__, **training.to_dict(), **arguments.__dict__}
     return {

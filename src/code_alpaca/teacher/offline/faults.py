@@ -25,13 +25,17 @@ class Faults(BaseModel):
     refusal: float = Field(0.0, ge=0, le=1, description="tasks answered by a refusal")
     wrong_answer: float = Field(0.0, ge=0, le=1, description="Python answers that fail their tests")
     empty_output: float = Field(0.0, ge=0, le=1, description="tasks without an answer")
-    benchmark_copy: float = Field(0.0, ge=0, le=1, description="tasks copied from the mini benchmark")
+    benchmark_copy: float = Field(
+        0.0, ge=0, le=1, description="tasks copied from the mini benchmark"
+    )
     truncated: float = Field(0.0, ge=0, le=1, description="replies cut, finish_reason length")
     malformed: float = Field(0.0, ge=0, le=1, description="replies of broken JSON")
     latency: float = Field(0.0, ge=0, le=120, description="seconds before each answer")
     jitter: float = Field(0.0, ge=0, le=120, description="random seconds on top of the latency")
     rate_429: float = Field(0.0, ge=0, le=1, description="requests answered 429")
-    retry_after: float = Field(1.0, ge=0, le=120, description="Retry-After of a 429 or 503, seconds")
+    retry_after: float = Field(
+        1.0, ge=0, le=120, description="Retry-After of a 429 or 503, seconds"
+    )
     rate_500: float = Field(0.0, ge=0, le=1, description="requests answered 500")
     rate_503: float = Field(0.0, ge=0, le=1, description="requests answered 503")
     drop: float = Field(0.0, ge=0, le=1, description="connections closed without an answer")
@@ -41,7 +45,11 @@ class Faults(BaseModel):
         self, rng: random.Random, task: dict[str, Any], examples: list[dict[str, Any]]
     ) -> dict[str, Any]:
         """The task, or what a bad teacher would have written instead."""
-        fault = _choose(rng, self, ("near_duplicate", "refusal", "wrong_answer", "empty_output", "benchmark_copy"))
+        fault = _choose(
+            rng,
+            self,
+            ("near_duplicate", "refusal", "wrong_answer", "empty_output", "benchmark_copy"),
+        )
         if fault == "near_duplicate" and examples:
             example = rng.choice(examples)
             reworded = {**task, **{k: v for k, v in example.items() if k in task}}

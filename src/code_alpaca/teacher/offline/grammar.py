@@ -90,7 +90,12 @@ def say(rng: random.Random, composition: Composition, language: str = "python") 
         arg=rng.choice(ARGUMENTS if numeric else TEXT_ARGUMENTS),
     )
     edge = EMPTY[composition.reduction.name] if numeric and rng.random() < 0.5 else ""
-    parts = (rng.choice(CONTEXTS if numeric else TEXT_CONTEXTS), sentence, edge, rng.choice(ENDINGS))
+    parts = (
+        rng.choice(CONTEXTS if numeric else TEXT_CONTEXTS),
+        sentence,
+        edge,
+        rng.choice(ENDINGS),
+    )
     return " ".join(part for part in parts if part)
 
 
@@ -112,7 +117,9 @@ def _draw(rng: random.Random, kind: str) -> Composition:
         "words": (TEXT_REDUCTIONS, WORD_SELECTIONS, WORD_TRANSFORMATIONS),
     }[kind]
     reduction, selection = rng.choice(reductions), rng.choice(selections)
-    transformation = transformations[0] if reduction.name == "count" else rng.choice(transformations)
+    transformation = (
+        transformations[0] if reduction.name == "count" else rng.choice(transformations)
+    )
     slots = {
         "n": rng.choice(NUMBERS), "m": rng.choice(NUMBERS[:11]), "k": rng.randint(2, 7),
         "l": rng.choice("abdelmnorst"), "noun": rng.choice(NOUNS),
@@ -196,7 +203,11 @@ def _completion(rng: random.Random) -> Task:
 
 def _editing(rng: random.Random) -> Task:
     item = draw(rng)
-    new = rng.choice(("compute", "select", "pick", "evaluate", "process", "summarize")) + "_" + item.name
+    new = (
+        rng.choice(("compute", "select", "pick", "evaluate", "process", "summarize"))
+        + "_"
+        + item.name
+    )
     ask = rng.choice(
         (
             "Rename the function to `{new}` and change nothing else.",
@@ -214,8 +225,18 @@ def _optimization(rng: random.Random) -> Task:
     item = draw(rng)
     while item.reduction.name not in ("sum", "list"):
         item = draw(rng)
-    start, step = ("0", "result += {e}") if item.reduction.name == "sum" else ("[]", "result = result + [{e}]")
-    source = "text" if item.kind == "characters" else "values" if item.kind == "numbers" else "text.split()"
+    start, step = (
+        ("0", "result += {e}")
+        if item.reduction.name == "sum"
+        else ("[]", "result = result + [{e}]")
+    )
+    source = (
+        "text"
+        if item.kind == "characters"
+        else "values"
+        if item.kind == "numbers"
+        else "text.split()"
+    )
     loop = (
         f"def {item.name}({item.argument}):\n    result = {start}\n    for v in {source}:\n"
         f"        if {item.condition}:\n            {step.format(e=item.expression)}\n    return result"
@@ -374,7 +395,9 @@ def _structure(rng: random.Random) -> Task:
     while item.reduction.name not in ("sum", "list", "largest", "smallest"):
         item = draw(rng, "numbers")
     name = rng.choice(("Bag", "Buffer", "Collector", "Tracker", "Window", "Recorder", "Journal"))
-    body = item.reduction.code.format(c=item.condition, e=item.expression).replace("values", "self.items")
+    body = item.reduction.code.format(c=item.condition, e=item.expression).replace(
+        "values", "self.items"
+    )
     code = (
         f"class {name}:\n    def __init__(self):\n        self.items = []\n\n    def add(self, value):\n"
         f"        self.items.append(value)\n        del self.items[:-{limit}]\n\n"
@@ -428,7 +451,22 @@ def _camel(name: str, language: str) -> str:
 def _sample(rng: random.Random, kind: str) -> list[int] | str:
     if kind == "numbers":
         return [rng.randint(-30, 60) for _ in range(rng.randint(4, 8))]
-    words = ("Tom", "met", "7", "otters,", "near", "Lake", "Aral.", "and", "added", "12", "stones", "to", "a", "dam")
+    words = (
+        "Tom",
+        "met",
+        "7",
+        "otters,",
+        "near",
+        "Lake",
+        "Aral.",
+        "and",
+        "added",
+        "12",
+        "stones",
+        "to",
+        "a",
+        "dam",
+    )
     return " ".join(rng.choice(words) for _ in range(rng.randint(3, 7)))  # fmt: skip
 
 

@@ -28,7 +28,9 @@ SELECTIONS = (
     Part("positive", ("positive {noun}", "{noun} greater than zero"), "v > 0"),
     Part("negative", ("negative {noun}", "{noun} smaller than zero"), "v < 0"),
     Part("nonzero", ("non-zero {noun}", "{noun} different from zero"), "v != 0"),
-    Part("above_{n}", ("{noun} greater than {n}", "{noun} above {n}", "{noun} over {n}"), "v > {n}"),
+    Part(
+        "above_{n}", ("{noun} greater than {n}", "{noun} above {n}", "{noun} over {n}"), "v > {n}"
+    ),
     Part("below_{n}", ("{noun} less than {n}", "{noun} below {n}", "{noun} under {n}"), "v < {n}"),
     Part(
         "multiples_of_{n}",

@@ -37,7 +37,9 @@ class Config(Faults, StageConfig):
     port: int = Field(8377, ge=0, le=65535, description="port on 127.0.0.1; 0: any free one")
     seed: int = Field(0, description="another seed, other tasks")
     model: str = Field("offline-teacher", description="the model name that it serves")
-    until_eof: bool = Field(False, description="end when standard input does (for a parent process)")
+    until_eof: bool = Field(
+        False, description="end when standard input does (for a parent process)"
+    )
 
 
 def run(config: Config) -> None:
@@ -65,7 +67,10 @@ def run(config: Config) -> None:
                 f"cannot serve on 127.0.0.1:{config.port} ({error.strerror}); choose another port"
             ) from None
         port = runner.addresses[0][1]
-        print(f"serving http://127.0.0.1:{port}/v1 (model {config.model}, seed {config.seed})", flush=True)
+        print(
+            f"serving http://127.0.0.1:{port}/v1 (model {config.model}, seed {config.seed})",
+            flush=True,
+        )
         ended = asyncio.Event()
         if config.until_eof:
             _call_at_eof(asyncio.get_running_loop(), ended.set)
@@ -110,7 +115,12 @@ class OfflineTeacher:
     async def models(self, _: Any) -> Any:
         from aiohttp import web
 
-        model = {"id": self.config.model, "object": "model", "created": 0, "owned_by": "code-alpaca"}
+        model = {
+            "id": self.config.model,
+            "object": "model",
+            "created": 0,
+            "owned_by": "code-alpaca",
+        }
         return web.json_response({"object": "list", "data": [model]})
 
     async def stats(self, _: Any) -> Any:
@@ -146,7 +156,9 @@ class OfflineTeacher:
             return self._error(500, "gone")
         status = int(fault.removeprefix("rate_"))
         headers = {} if status == 500 else {"Retry-After": f"{self.config.retry_after:g}"}
-        return self._error(status, "told to fail", "rate_limit_exceeded" if status == 429 else None, headers)
+        return self._error(
+            status, "told to fail", "rate_limit_exceeded" if status == 429 else None, headers
+        )
 
     def _answer(self, kind: str, body: dict[str, Any], prompt: str, text: str, choice: dict) -> Any:
         from aiohttp import web
@@ -203,7 +215,9 @@ def completion_reply(body: dict[str, Any], prompt: str, config: Config) -> tuple
     first += not begun
     blocks = []
     for number in range(first, first + _count(prompt)):
-        fields = {key: getattr(compose_once, key) for compose_once in (compose(rng),) for key in TASK_KEYS}
+        fields = {
+            key: getattr(compose_once, key) for compose_once in (compose(rng),) for key in TASK_KEYS
+        }
         task = config.spoil_task(rng, fields, [])
         head = "" if begun and number == first else f"###\n{number}. Instruction:"
         blocks.append(

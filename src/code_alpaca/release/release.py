@@ -1,0 +1,102 @@
+"""Make the folder of a model release: weights, tokenizer, results and a card with their numbers.
+
+Only what a user of the model needs goes in; optimizer states, checkpoints and pickles stay out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+from rich.console import Console
+
+from code_alpaca.config import StageConfig
+from code_alpaca.errors import InputError
+from code_alpaca.evaluation.evaluate import model_sha256
+from code_alpaca.release import card
+
+SEMVER = re.compile(r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?$")
+RELEASED = (
+    "*.safetensors", "model.safetensors.index.json", "config.json", "generation_config.json",
+    "tokenizer*", "special_tokens_map.json", "chat_template.jinja", "run.json",
+)  # fmt: skip
+
+
+class Config(StageConfig):
+    """The keys of `code-alpaca release`."""
+
+    model_dir: Path = Field(description="model folder that sft wrote")
+    results: Path = Field(description="results.json of eval, or the folder that holds it")
+    output_dir: Path = Field(Path("runs/release"), description="the release folder to write")
+    model_version: str = Field("0.1.0", description="SemVer of this release")
+    license: str = Field("other", description="licence of the weights, by its Hub name")
+    dataset_card: Path | None = Field(None, description="card of the training data, to go along")
+    hub_model_id: str | None = Field(None, description="not in this version: pushes to the Hub")
+    dry_run: bool = Field(False, description="say what would be written, write nothing")
+
+
+def run(config: Config) -> None:
+    """Write the release folder.
+
+    Raises:
+        InputError: no model, results of another model, or a push was asked for.
+    """
+    if config.hub_model_id:
+        raise InputError(
+            "pushing is not in this version; release without hub_model_id, then: hf upload "
+            f"{config.hub_model_id} {config.output_dir}"
+        )
+    if not SEMVER.match(config.model_version):
+        raise InputError(
+            f"model_version {config.model_version!r} is not SemVer; write it like 1.0.0"
+        )
+    training = _json(config.model_dir / "run.json", "a model folder made by sft")
+    path = config.results / "results.json" if config.results.is_dir() else config.results
+    results = _json(path, "results of eval")
+    if results["model"]["sha256"] != model_sha256(str(config.model_dir)):
+        raise InputError(
+            f"{path} holds the results of another model ({results['model']['name']}) than "
+            f"{config.model_dir}; run eval on this one"
+        )
+    files = sorted({file for pattern in RELEASED for file in config.model_dir.glob(pattern)})
+    console = Console(highlight=False)
+    if config.dry_run:
+        names = ", ".join(file.name for file in files)
+        console.print(
+            f"release   would write {config.output_dir}: README.md, results.json, {names}"
+        )
+        return
+    text = card.render(training, results, version=config.model_version, license=config.license)
+    _write(config, files, path, text)
+    console.print(f"release   {config.output_dir}, version {config.model_version}, with its card")
+
+
+def _write(config: Config, files: list[Path], results: Path, text: str) -> None:
+    """Everything into a folder beside the target, then one rename."""
+    out = config.output_dir
+    if out.exists() and not (out / "results.json").exists():
+        raise InputError(f"{out} exists and is no release of ours; choose another output_dir")
+    part = out.with_name(f".{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    for file in files:
+        shutil.copy2(file, part)
+    shutil.copy2(results, part / "results.json")
+    if config.dataset_card:
+        shutil.copy2(config.dataset_card, part / "DATASET_CARD.md")
+    (part / "README.md").write_text(text, encoding="utf-8")
+    if out.exists():
+        shutil.rmtree(out)
+    os.rename(part, out)
+
+
+def _json(path: Path, what: str) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise InputError(f"cannot read {path} ({error}); expected {what}") from None
