@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import TrainerCallback
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
 
 
-class LineProgress(TrainerCallback):
-    """One line for every log of the trainer: step, loss, learning rate, time left."""
+def line_progress() -> TrainerCallback:
+    """A callback that prints one line for every log: step, loss, learning rate, time left."""
+    from transformers import TrainerCallback
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._started, self._first_step = time.monotonic(), state.global_step
+    class LineProgress(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.started, self.first_step = time.monotonic(), state.global_step
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        if not state.is_world_process_zero or not logs or "loss" not in logs:
-            return
-        done = max(1, state.global_step - self._first_step)
-        left = (time.monotonic() - self._started) / done * (state.max_steps - state.global_step)
-        print(
-            f"sft       step {state.global_step}/{state.max_steps}  loss {float(logs['loss']):.3f}  "
-            f"lr {float(logs.get('learning_rate', 0)):.1e}  {left:.0f} s left",
-            flush=True,
-        )
+        def on_log(
+            self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any
+        ) -> None:
+            if not state.is_world_process_zero or "loss" not in logs:
+                return
+            done = max(1, state.global_step - self.first_step)
+            pace = (time.monotonic() - self.started) / done
+            loss, rate = float(logs["loss"]), float(logs.get("learning_rate", 0))
+            print(
+                f"sft       step {state.global_step}/{state.max_steps}  loss {loss:.3f}  "
+                f"lr {rate:.1e}  {pace * (state.max_steps - state.global_step):.0f} s left",
+                flush=True,
+            )
+
+    return LineProgress()

@@ -22,6 +22,7 @@ from code_alpaca.dataset.load import load
 from code_alpaca.errors import InputError
 from code_alpaca.formatting import format_prompt
 from code_alpaca.training.arguments import SFTArguments
+from code_alpaca.training.progress import line_progress
 from code_alpaca.training.scratch import make_base
 from code_alpaca.training.tokens import IGNORED, Counts, tokenize
 
@@ -169,8 +170,7 @@ def _train(training: SFTConfig, model_config: ModelConfig, base: str, tokenizer,
     from transformers.trainer_callback import PrinterCallback
     from trl import SFTTrainer
 
-    from code_alpaca.training.progress import LineProgress
-
+    
     dtype = None if model_config.dtype in (None, "auto") else getattr(torch, model_config.dtype)
     model = AutoModelForCausalLM.from_pretrained(
         base,
@@ -183,7 +183,7 @@ def _train(training: SFTConfig, model_config: ModelConfig, base: str, tokenizer,
         model=model, args=training, train_dataset=dataset, processing_class=tokenizer
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(LineProgress())
+    trainer.add_callback(line_progress())
     checkpoint = _last_checkpoint(Path(training.output_dir))
     if checkpoint:
         _say(training, f"going on from {checkpoint}")
