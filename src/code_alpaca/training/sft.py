@@ -170,7 +170,6 @@ def _train(training: SFTConfig, model_config: ModelConfig, base: str, tokenizer,
     from transformers.trainer_callback import PrinterCallback
     from trl import SFTTrainer
 
-    
     dtype = None if model_config.dtype in (None, "auto") else getattr(torch, model_config.dtype)
     model = AutoModelForCausalLM.from_pretrained(
         base,

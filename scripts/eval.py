@@ -1,0 +1,13 @@
+"""Measure pass@k of a model, an endpoint or a file of samples.
+
+    python scripts/eval.py --config recipes/smoke/eval/config_mini.yaml
+
+The same as `code-alpaca eval`; `--help` lists every key.
+"""
+
+import sys
+
+from code_alpaca.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["eval", *sys.argv[1:]]))

@@ -1,0 +1,13 @@
+"""Make the versioned dataset folder of a run, or import an Alpaca file.
+
+    python scripts/publish.py --config recipes/code-alpaca/publish/config_default.yaml
+
+The same as `code-alpaca publish`; `--help` lists every key.
+"""
+
+import sys
+
+from code_alpaca.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["publish", *sys.argv[1:]]))

@@ -1,0 +1,85 @@
+"""README, recipes and scripts are true: every path exists and every command parses."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from code_alpaca.cli import STAGES
+from code_alpaca.config import parse, read_yaml
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted((ROOT / "recipes").glob("*/*/*.yaml"))
+DOCUMENTS = [ROOT / "README.md", ROOT / "recipes" / "README.md", *RECIPES]
+TREE = r"(?:recipes|scripts|accelerate_configs|dataset_card|benchmarks|src|tests)/[\w./-]*\w"
+
+
+def commands(text: str) -> list[list[str]]:
+    lines = re.findall(r"\bcode-alpaca (?!COMMAND)[a-z-]+(?: --?[\w-]+(?: [^`\s|]+)?)*", text)
+    return [shlex.split(line)[1:] for line in lines]
+
+
+def parse_as_the_stage_does(words: list[str]) -> None:
+    stage, rest = words[0], words[1:]
+    assert stage in STAGES, f"{stage} is no command"
+    if not rest or rest == ["--help"]:
+        return
+    if stage == "sft":
+        from code_alpaca.training import launch, sft
+
+        if "--accelerate_config" in rest:
+            at = rest.index("--accelerate_config")
+            assert launch.accelerate_config(rest[at + 1])
+            del rest[at : at + 2]
+        sft.parse(rest)
+    else:
+        parse(importlib.import_module(STAGES[stage][0]).Config, rest)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_paths_and_commands_are_real(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    text = path.read_text(encoding="utf-8")
+    for named in re.findall(TREE, text):
+        assert (ROOT / named).exists(), f"{path.name} names {named}"
+    for words in commands(text):
+        parse_as_the_stage_does(words)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_recipe_parses_and_says_how_to_run_it(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    stage = path.parent.name
+    words = ["--config", str(path)]
+    if stage == "sft" and "dataset_name" not in read_yaml(path):
+        words += ["--dataset_name", "runs/smoke/dataset"]
+    parse_as_the_stage_does([stage, *words])
+    head = path.read_text(encoding="utf-8")
+    for heading in ("# When:", "# Hardware:", "# Command:"):
+        assert heading in head
+    assert str(path.relative_to(ROOT)) in head
+    assert f"`{path.relative_to(ROOT)}`" in (ROOT / "recipes/README.md").read_text()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "accelerate_configs").glob("*.yaml")), ids=str)
+def test_accelerate_configs_load(path):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(path))
+    assert config.num_processes >= 1
+    assert f"accelerate_configs/{path.name}" in path.read_text()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "scripts").glob("*.py")), ids=lambda p: p.name)
+def test_scripts_take_the_words_of_their_command(path):
+    done = subprocess.run(
+        [sys.executable, str(path), "--help"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"code-alpaca {path.stem}" in done.stdout
