@@ -69,6 +69,11 @@ def test_wrong_types_and_lone_surrogates_are_dropped_alone():
         row.output.encode("utf-8")  # every kept trace can be written
 
 
+def test_a_record_that_broken_json_closed_early_is_dropped():
+    text = '{"tasks": [{"instruction": "Add.", "input": "", "output": "def f(a"}} oops'
+    assert outcome(reply(text)) == [("", "malformed"), ("", "malformed")]
+
+
 def test_code_with_marks_and_numbers_is_untouched():
     output = '### not a heading\nrate = 20.0\n"tasks": [\n20. Instruction:'
     (row,) = parse_reply(reply(json.dumps({"tasks": [{**TASK, "output": output}]})))
@@ -76,7 +81,7 @@ def test_code_with_marks_and_numbers_is_untouched():
 
 
 FIELDS = st.fixed_dictionaries(
-    {key: st.text(st.characters(codec="utf-8"), min_size=1) for key in ("instruction", "output")}
+    {key: st.text(st.characters(codec="utf-8"), min_size=1) for key in TASK}
 )
 
 

@@ -11,8 +11,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-REQUIRED = ("instruction", "output")
-OPTIONAL = ("input", "language", "tests")
+# All of them must be there: broken JSON can close an object early, inside its "output".
+KEYS = ("instruction", "input", "output", "language", "tests")
+NULLABLE = ("input", "language", "tests")
 TASKS = re.compile(r'"tasks"\s*:\s*\[|^\s*\[')
 BLANK = re.compile(r"[\s,]*")
 KEPT_CHARACTERS = 2_000
@@ -73,8 +74,10 @@ def parse_tasks(content: str, rest: str) -> list[Candidate]:
 def _candidate(record: Any) -> Candidate:
     if not isinstance(record, dict):
         return _dropped(json.dumps(record), "malformed")
-    values = {key: record.get(key) for key in (*REQUIRED, *OPTIONAL)}
-    values = {key: "" if values[key] is None and key in OPTIONAL else values[key] for key in values}
+    if not all(key in record for key in KEYS):
+        return _dropped(json.dumps(record), "malformed")
+    values = {key: record[key] for key in KEYS}
+    values.update({key: "" for key in NULLABLE if values[key] is None})
     if not all(isinstance(value, str) for value in values.values()):
         return _dropped(json.dumps(record), "malformed")
     values["instruction"] = values["instruction"].strip()

@@ -1,0 +1,162 @@
+"""The dataset folder loads as the contract says, never half-written, fields byte for byte."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from huggingface_hub import DatasetCard
+
+from code_alpaca.cli import main
+from code_alpaca.config import write_yaml
+from code_alpaca.dataset import card
+from code_alpaca.dataset.build import build
+from code_alpaca.dataset.load import load
+from code_alpaca.errors import InputError
+from code_alpaca.ledger import Decision, Ledger
+from code_alpaca.schema import CONFIGS, Example, features
+
+CONFIG = {
+    "num_examples": 3, "teacher_model": "m", "teacher_base_url": "offline", "strategy": "self_instruct",
+    "dataset_version": "0.1.0", "novelty_threshold": 0.7, "decontaminate": ["mini"], "seed": 0,
+}  # fmt: skip
+TEXTS = ["plain", "CRLF\r\nand tab\t", "日本語 \U0001f999", 'quotes " and \\ and ```fence```', ""]
+
+
+def example(number, **more):
+    return Example(f"Task {number}", TEXTS[number % 5], TEXTS[(number + 1) % 5] or "x", id=str(number),
+                   language="python", verification="passed" if number % 2 else "no_tests",
+                   seed_ids=["seed_001"], **more)  # fmt: skip
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    """Four accepted rows of which three are wanted, and two rejected."""
+    write_yaml(tmp_path / "config.yaml", CONFIG)
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.set_meta("prompt_version", "abcd")
+        ledger.set_meta("seed_tasks_sha256", "ef")
+        for request in range(2):
+            key = ledger.request(request, "/chat", {"n": request}, [])
+            ledger.save_reply(key, {"usage": {"prompt_tokens": 1, "completion_tokens": 2}})
+            ledger.decide(request, [
+                Decision(example(2 * request), ""), Decision(example(2 * request + 1), ""),
+                Decision(example(9, contamination=["mini/1"]), "contaminated"),
+            ])  # fmt: skip
+    return tmp_path
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_each_config_loads_offline_with_the_contracts_features(run_dir, config, tmp_path_factory):
+    from datasets import load_dataset
+
+    folder = build(run_dir)
+    rows = load_dataset(
+        str(folder), config, split="train", cache_dir=str(tmp_path_factory.mktemp("cache"))
+    )
+    assert rows.features == features(config)
+    expected = {"default": 3, "derisk": 3, "verified": 1, "rejected": 2}[config]
+    assert len(rows) == expected
+    if config == "default":
+        assert [dict(row) for row in rows] == [example(n).as_row() for n in range(3)]
+    if config == "rejected":
+        assert rows["reason"][:] == ["contaminated"] * 2
+        assert rows["contamination"][:] == [["mini/1"]] * 2
+
+
+def test_a_config_without_rows_still_loads(tmp_path):
+    from datasets import load_dataset
+
+    source = tmp_path / "rows.json"
+    source.write_text(json.dumps([{"instruction": "a b c d", "input": "", "output": "e"}]))
+    assert main(["publish", "--source", str(source), "--run_dir", str(tmp_path / "r")]) == 0
+    for config, count in {"default": 1, "verified": 0, "rejected": 0}.items():
+        rows = load_dataset(str(tmp_path / "r/dataset"), config, split="train")
+        assert len(rows) == count and rows.features == features(config)
+
+
+def test_same_rows_same_bytes(run_dir):
+    shards = "data/*/*.parquet"
+    first = {path: path.read_bytes() for path in build(run_dir).glob(shards)}
+    assert len(first) == 4
+    assert {path: path.read_bytes() for path in build(run_dir).glob(shards)} == first
+
+
+def test_a_failed_build_leaves_the_old_folder(run_dir, monkeypatch):
+    old = (build(run_dir) / "README.md").read_text()
+    write_yaml(run_dir / "config.yaml", {**CONFIG, "dataset_version": "0.2.0"})
+    monkeypatch.setattr(card, "render", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        build(run_dir)
+    assert (run_dir / "dataset/README.md").read_text() == old
+    monkeypatch.undo()
+    assert "# Code Alpaca 0.2.0" in (build(run_dir) / "README.md").read_text()
+
+
+def test_card_is_whole(run_dir):
+    text = (build(run_dir) / "README.md").read_text()
+    for gap in ("None", "More Information", "{{", "}}", "undefined"):
+        assert gap not in text
+    metadata = DatasetCard(text).data
+    assert metadata.license == "other" and metadata.size_categories == ["n<1K"]
+    assert [item["config_name"] for item in metadata.configs] == list(CONFIGS)
+    assert "a grammar that composes tasks" in text
+    assert "| `contaminated` | 2 |" in text
+    assert "6 candidates, 3 rows. The teacher answered 2 requests" in text
+
+
+def test_import_keeps_every_byte(tmp_path, capsys):
+    rows = [{"instruction": f"i{n} {text}", "input": text, "output": text or "x"}
+            for n, text in enumerate(TEXTS)]  # fmt: skip
+    source = tmp_path / "alpaca.json"
+    source.write_text(json.dumps(rows))
+    run = ["publish", "--source", str(source), "--run_dir", str(tmp_path / "r")]
+    assert main([*run, "--dataset_version", "1.0.0", "--license", "cc-by-nc-4.0"]) == 0
+    loaded, revision = load(str(tmp_path / "r/dataset"))
+    assert [{key: row[key] for key in ("instruction", "input", "output")} for row in loaded] == rows
+    assert revision.startswith("v1.0.0 (sha256 ")
+    text = (tmp_path / "r/dataset/README.md").read_text()
+    assert "None" not in text and "imported unchanged from `alpaca.json`" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--dataset_version", "1.0"], "is not SemVer"),
+        (["--hub_dataset_id", "me/data"], "hf upload"),
+        (["--run_dir", "nowhere"], "holds no run"),
+        (["--source", "missing.json"], "cannot read missing.json"),
+    ],
+)
+def test_bad_input(run_dir, words, said, capsys):
+    assert main(["publish", "--run_dir", str(run_dir), *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[]", "holds no rows"),
+        ('[{"instruction": "a", "output": 3}]', "row 1: needs"),
+        ('{"instruction": "a", "input": "", "output": "b"}\n{"x": 1}', "row 2: needs"),
+        ("[{", "neither a JSON list nor JSONL"),
+    ],
+)
+def test_bad_alpaca_files(tmp_path, text, said):
+    path = tmp_path / "rows.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=said):
+        load(str(path))
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "no/such/thing", "nobody/nothing"])
+def test_a_dataset_that_is_not_there(name):
+    with pytest.raises(InputError, match=r"no dataset at|cannot find dataset"):
+        load(name)
+
+
+def test_the_templates_are_the_ones_at_the_top_of_the_tree():
+    root = Path(__file__).parents[2]
+    packed = root / "src/code_alpaca/dataset/templates"
+    assert packed.resolve() == root / "dataset_card"

@@ -1,0 +1,146 @@
+"""pass@k by its formula, verdicts by running, and the same answer after a stop."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from code_alpaca import benchmarks
+from code_alpaca.cli import main
+from code_alpaca.evaluation import grading, metrics
+
+
+@given(st.integers(1, 60).flatmap(lambda n: st.tuples(
+    st.just(n), st.integers(0, n), st.integers(1, n))))  # fmt: skip
+def test_pass_at_k_equals_its_product_form(case):
+    n, c, k = case
+    product = math.prod(1 - k / i for i in range(n - c + 1, n + 1)) if n - c >= k else 0.0
+    assert metrics.pass_at_k(n, c, k) == pytest.approx(1 - product)
+
+
+@given(st.integers(1, 40), st.data())
+def test_more_passes_or_more_tries_never_score_less(n, data):
+    c = data.draw(st.integers(0, n - 1)) if n > 1 else 0
+    k = data.draw(st.integers(1, n))
+    assert 0 <= metrics.pass_at_k(n, c, k) <= metrics.pass_at_k(n, c + 1, k) <= 1
+    assert metrics.pass_at_k(n, c, 1) == pytest.approx(c / n)
+    assert metrics.pass_at_k(n, c, k) <= metrics.pass_at_k(n, c, n) + 1e-12
+
+
+def test_problems_without_samples_count_and_k_beyond_n_is_an_error():
+    assert metrics.summarize([(1, 1), (0, 0)], [1])["pass@1"] == 0.5
+    with pytest.raises(ValueError, match="k = 5 needs"):
+        metrics.summarize([(2, 1)], [5])
+
+
+@given(st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=50))
+def test_the_interval_holds_the_mean(scores):
+    low, high = metrics.interval(scores)
+    assert 0 <= low <= sum(scores) / len(scores) <= high <= 1
+    assert low < high
+
+
+def test_wilson_by_hand():
+    low, high = metrics.interval([1.0] * 15 + [0.0] * 5)
+    assert (round(low, 3), round(high, 3)) == (0.531, 0.888)
+
+
+PROBLEM = benchmarks.Problem(
+    "Own/0", 'def add(a, b):\n    """Add."""\n', "add", "    return a + b\n",
+    "def check(candidate):\n    assert candidate(1, 2) == 3\n",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        ("    return a + b\n", "passed"),
+        ("def add(a, b):\n    return a + b", "passed"),
+        ("Sure!\n```python\ndef add(a, b):\n    return a + b\n```\nIt adds.", "passed"),
+        ("```\ndef other(): pass\n```\n```python\ndef add(x, y): return y + x\n```", "passed"),
+        ("```python\ndef add(a, b):\n    return a + b", "passed"),
+        ("    return a - b\n", "failed"),
+        ("I cannot do that.", "failed"),
+        ("def add(a, b):\n    import sys; sys.exit(0)", "exited"),
+    ],
+)
+def test_answers_are_found_and_judged(answer, status):
+    assert grading.grade([PROBLEM], [grading.extract_program(PROBLEM, answer)], timeout=5) == [status]
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A benchmark file of two problems."""
+    path = tmp_path / "own.jsonl"
+    record = {key: getattr(PROBLEM, key) for key in benchmarks.REQUIRED}
+    path.write_text(json.dumps(record) + "\n" + json.dumps({**record, "task_id": "Own/1"}) + "\n")
+    return path
+
+
+def evaluate(tmp_path, own, lines, *more):
+    samples = tmp_path / "samples.jsonl"
+    samples.write_text("".join(line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines))
+    out = tmp_path / "out"
+    code = main(["eval", "--benchmark", str(own), "--samples", str(samples), "--output_dir", str(out), *more])
+    return code, out
+
+
+def test_a_file_of_samples(tmp_path, own, capsys):
+    code, out = evaluate(tmp_path, own, [
+        {"task_id": "Own/0", "completion": "    return a + b\n"},
+        {"task_id": "Own/0", "solution": "def add(a, b): return 0"},
+    ])  # fmt: skip
+    assert code == 0
+    results = json.loads((out / "results.json").read_text())
+    assert results["pass@1"] == 0.25
+    assert results["statuses"] == {"passed": 1, "failed": 1}
+    assert results["sandbox"]["backend"] == "rlimit"
+    assert results["problems_without_samples"] == 1
+    assert "1 problems had no sample" in capsys.readouterr().out
+    rows = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
+    assert [(row["task_id"], row["status"]) for row in rows] == [("Own/0", "passed"), ("Own/0", "failed")]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{broken\n", "line 1: expected JSON"),
+        ({"task_id": "Own/7", "completion": ""}, "line 1: no task 'Own/7'"),
+        ({"task_id": "Own/0", "completion": 3}, "line 1: 'completion' must be text"),
+    ],
+)
+def test_bad_samples_are_named_by_line(tmp_path, own, line, said, capsys):
+    assert evaluate(tmp_path, own, [line])[0] == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "give either model"),
+        (["--benchmark", "nothing", "--samples", "reference"], "no benchmark 'nothing'"),
+        (["--samples", "reference", "--k", "2"], "k = 2 needs"),
+        (["--model", "x", "--num_samples", "3"], "temperature above 0"),
+        (["--model", "/does/not/exist"], "cannot load model"),
+    ],
+)
+def test_bad_config(words, said, capsys, tmp_path):
+    assert main(["eval", *words, "--output_dir", str(tmp_path)]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_references_of_the_mini_benchmark_pass(tmp_path):
+    assert main(["eval", "--samples", "reference", "--output_dir", str(tmp_path)]) == 0
+    assert json.loads((tmp_path / "results.json").read_text())["pass@1"] == 1.0
+
+
+@pytest.mark.parametrize("broken", ["{}\n", "[]\n", "\n", "{\n"])
+def test_a_benchmark_of_another_shape(tmp_path, broken, capsys):
+    path = tmp_path / "b.jsonl"
+    path.write_text(broken)
+    assert main(["eval", "--benchmark", str(path), "--samples", "reference"]) == 2
+    assert str(path) in capsys.readouterr().err

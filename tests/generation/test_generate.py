@@ -1,0 +1,179 @@
+"""A run is a function of its config, seeds and replies: not of concurrency, faults or kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from code_alpaca.cli import main
+from code_alpaca.ledger import Ledger
+from code_alpaca.teacher import offline
+
+CONTENT_FAULTS = "near_duplicate=0.05&truncated=0.05&malformed=0.05&wrong_answer=0.05&refusal=0.05"
+
+
+def words(run_dir, *more, url=f"offline?{CONTENT_FAULTS}", rows=80):
+    return [
+        "generate", "--run_dir", str(run_dir), "--teacher_base_url", url,
+        "--num_examples", str(rows), "--lookahead", "8", *more,
+    ]  # fmt: skip
+
+
+def rows_of(run_dir, limit=None):
+    with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
+        rows = [example.as_row() for _, example in ledger.accepted(limit)]
+    for row in rows:
+        row.pop("created_at")
+    return rows
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run of 80 rows."""
+    run_dir = tmp_path_factory.mktemp("whole")
+    assert main(words(run_dir)) == 0
+    return run_dir
+
+
+def test_rows_carry_their_origin_and_rejections_their_reason(whole):
+    rows = rows_of(whole)
+    assert len(rows) >= 80
+    assert len({row["id"] for row in rows}) == len(rows)
+    assert all(row["request_id"] and row["teacher"] == "offline-teacher" for row in rows)
+    assert all(0 <= row["nearest_score"] <= 0.7 for row in rows)
+    assert {row["verification"] for row in rows} >= {"passed", "not_python"}
+    pool = {row["id"] for row in rows}
+    assert any(pool & set(row["seed_ids"]) for row in rows), "later prompts show earlier rows"
+    with Ledger(whole / "ledger.sqlite", write=False) as ledger:
+        assert {"too_similar", "truncated", "malformed", "tests_failed", "refusal"} <= set(
+            ledger.reasons()
+        )
+
+
+@pytest.mark.parametrize("concurrency", ["1", "32"])
+def test_concurrency_changes_nothing(whole, tmp_path, concurrency):
+    assert main(words(tmp_path, "--max_concurrency", concurrency)) == 0
+    assert rows_of(tmp_path, 80) == rows_of(whole, 80)
+
+
+def test_server_faults_change_nothing(whole, tmp_path):
+    url = (
+        f"offline?{CONTENT_FAULTS}&rate_429=0.1&retry_after=0.05&rate_500=0.1&drop=0.1&jitter=0.05"
+    )
+    assert main(words(tmp_path, url=url)) == 0
+    assert rows_of(tmp_path, 80) == rows_of(whole, 80)
+
+
+def test_extending_a_run_equals_a_longer_one(whole, tmp_path):
+    assert main(words(tmp_path, rows=30)) == 0
+    first = rows_of(tmp_path, 30)
+    assert main(words(tmp_path, rows=80)) == 0
+    assert rows_of(tmp_path, 80) == rows_of(whole, 80)
+    assert rows_of(tmp_path, 30) == first
+
+
+def test_kill_9_at_any_moment_changes_nothing_and_pays_nothing_twice(whole, tmp_path):
+    """The teacher outlives the killed runs, so its own count shows what was paid for."""
+    command = [sys.executable, "-m", "code_alpaca.cli"]
+    rng = random.Random(1)
+    with offline.serving(f"offline?{CONTENT_FAULTS}&latency=0.05&jitter=0.1") as url:
+        line = [*command, *words(tmp_path, "--max_concurrency", "4", url=url)]
+        kills = 0
+        for _ in range(6):
+            process = subprocess.Popen(line, stdout=subprocess.DEVNULL, start_new_session=True,
+                                       env={**os.environ, "OPENAI_API_KEY": "none"})  # fmt: skip
+            time.sleep(0.8 + rng.random())
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                kills += 1
+            process.wait()
+        assert kills >= 2, "the run must still be going when it is killed"
+        assert main(words(tmp_path, "--max_concurrency", "4", url=url)) == 0
+        answered = _stats(url)["answered"]
+    assert rows_of(tmp_path, 80) == rows_of(whole, 80)
+    with Ledger(tmp_path / "ledger.sqlite", write=False) as ledger:
+        recorded = ledger.usage()["replies"]
+    assert recorded <= answered <= recorded + 4 * kills  # at most those in flight at each kill
+
+
+def test_ctrl_c_is_exit_3_with_everything_kept(tmp_path):
+    line = [
+        sys.executable,
+        "-m",
+        "code_alpaca.cli",
+        *words(tmp_path, url="offline?latency=0.3", rows=500),
+    ]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and not _replies(tmp_path):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 3, error
+    assert "interrupted" in error and "Traceback" not in error
+    assert _replies(tmp_path)
+
+
+def test_another_config_is_refused_with_the_difference(whole, capsys):
+    assert main(words(whole, "--temperature", "0.5")) == 2
+    error = capsys.readouterr().err
+    assert "temperature: 1.0 there, 0.5 now" in error and error.count("\n") == 1
+
+
+def test_no_key(tmp_path, capsys):
+    assert main(["generate", "--run_dir", str(tmp_path / "r")]) == 2
+    assert "OPENAI_API_KEY is not set" in capsys.readouterr().err
+
+
+def test_unreachable_teacher_is_exit_3_soon(tmp_path, capsys):
+    started = time.monotonic()
+    assert main(words(tmp_path, url="http://127.0.0.1:9/v1")) == 3
+    assert time.monotonic() - started < 30
+    error = capsys.readouterr().err
+    assert "does not answer" in error and error.count("\n") == 1
+
+
+def test_unknown_model_and_useless_teacher_stop_the_run(tmp_path, capsys):
+    assert main(words(tmp_path / "a", "--teacher_model", "nobody")) == 3
+    assert "check teacher_model" in capsys.readouterr().err
+    url = "offline?refusal=1"
+    assert main(words(tmp_path / "b", "--patience", "5", url=url)) == 3
+    assert "5 replies in a row brought no new row" in capsys.readouterr().err
+
+
+def test_bad_seed_file_names_the_line(tmp_path, capsys):
+    seeds = tmp_path / "seeds.jsonl"
+    seeds.write_text('{"instruction": "a", "output": "b"}\n{oops\n')
+    assert main(words(tmp_path / "r", "--seed_tasks", str(seeds))) == 2
+    assert f"{seeds}, line 2: not JSON" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
+def test_no_secret_reaches_the_run_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+    with offline.serving() as url:
+        assert main(words(tmp_path, url=url, rows=10)) == 0
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or b"sk-very-secret" not in path.read_bytes()
+
+
+def _replies(run_dir) -> int:
+    try:
+        with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
+            return ledger.usage()["replies"]
+    except Exception:
+        return 0
+
+
+def _stats(url: str) -> dict[str, int]:
+    import urllib.request
+
+    with urllib.request.urlopen(f"{url}/stats") as reply:
+        return json.load(reply)

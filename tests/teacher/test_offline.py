@@ -1,0 +1,247 @@
+"""The embedded teacher: pure, correct, and bad exactly when told to be."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import openai
+import pytest
+
+from code_alpaca import benchmarks, sandbox
+from code_alpaca.curation.novelty import Novelty
+from code_alpaca.errors import InputError
+from code_alpaca.generation.self_instruct import build_request
+from code_alpaca.schema import load_seed_tasks
+from code_alpaca.teacher import offline
+from code_alpaca.teacher.offline.faults import REFUSAL
+from code_alpaca.teacher.offline.grammar import HELD_OUT, compose
+from code_alpaca.teacher.offline.server import Config, chat_reply
+
+TASKS = [compose(random.Random(f"test/{number}")) for number in range(1500)]
+
+
+def body(number=0, count=5):
+    return build_request(
+        number, seed=0, seed_tasks=load_seed_tasks(), pool=[], seeds_per_request=3,
+        pool_per_request=0, tasks_per_request=count, settings={"model": "offline-teacher"},
+    ).payload  # fmt: skip
+
+
+def reply(config, number=0, count=5):
+    asked = body(number, count)
+    return chat_reply(asked, asked["messages"][0]["content"], config)
+
+
+def tasks(config, number=0, count=5):
+    return json.loads(reply(config, number, count)[0])["tasks"]
+
+
+def test_a_reply_is_a_function_of_request_and_seed():
+    assert reply(Config()) == reply(Config())
+    assert reply(Config()) != reply(Config(seed=1)) != reply(Config(), number=1)
+    assert len(tasks(Config(), count=7)) == 7
+
+
+def test_the_reply_is_the_same_in_another_process():
+    code = (
+        "import random; from code_alpaca.teacher.offline.grammar import compose;"
+        "print([compose(random.Random(f'test/{n}')) for n in range(300)])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                          env={**os.environ, "PYTHONHASHSEED": "7"})  # fmt: skip
+    assert done.stdout.strip() == str(TASKS[:300])
+
+
+def test_every_python_answer_passes_its_tests():
+    tested = [task for task in TASKS if task.tests]
+    assert len(tested) > 700
+    program = "\n".join(
+        f"exec(compile({task.output + chr(10) + task.tests!r}, 'task', 'exec'), {{}})"
+        for task in tested
+    )
+    result = sandbox.run(program, timeout=60)
+    assert result.status == "passed", result.stderr
+
+
+def test_the_mix():
+    assert 0.25 < sum(bool(task.input) for task in TASKS) / len(TASKS) < 0.5
+    assert len({task.language for task in TASKS}) >= 12
+    assert len({task.task_type for task in TASKS}) >= 12
+
+
+def test_most_tasks_are_new_by_the_products_own_rule():
+    novelty, kept = Novelty(0.7), 0
+    for task in TASKS:
+        if not novelty.too_similar(novelty.nearest(task.instruction)[1]):
+            novelty.add(str(kept), task.instruction)
+            kept += 1
+    assert kept > 800
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
+def test_javascript_answers_run():
+    answers = [
+        task.output for task in TASKS if task.language == "javascript" and "(values)" in task.output
+    ]
+    answers = [code for code in answers if code.startswith("function ")]
+    assert len(answers) > 5
+    calls = "\n".join(f"({code})([3, -4, 0, 12]);" for code in answers)
+    done = subprocess.run(["node", "-e", calls], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("gcc"), reason="gcc is not installed")
+def test_c_answers_compile(tmp_path):
+    answers = {t.output for t in TASKS if t.language == "c" and t.output.startswith("long ")}
+    assert answers
+    for number, code in enumerate(sorted(answers)[:10]):
+        source = tmp_path / f"{number}.c"
+        source.write_text(code)
+        subprocess.run(["gcc", "-Wall", "-Werror", "-c", source, "-o", f"{source}.o"], check=True)
+
+
+def test_mini_benchmark_is_sound_and_held_out():
+    problems = benchmarks.load("mini")
+    assert len(problems) == 20
+    assert {problem.entry_point for problem in problems} == HELD_OUT
+    for problem in problems:
+        tail = f"\n{problem.test}\ncheck({problem.entry_point})\n"
+        good = problem.prompt + problem.canonical_solution
+        assert sandbox.run(good + tail).status == "passed"
+        bad = problem.prompt + problem.canonical_solution.replace("return ", "return None and ")
+        assert sandbox.run(bad + tail).status == "failed"
+    drawn = "\n".join(task.output + task.input for task in TASKS)
+    for problem in problems:
+        assert f"{problem.entry_point}(" not in drawn
+
+
+@pytest.mark.parametrize(
+    ("fault", "shows"),
+    [
+        ("refusal", lambda task: task["output"] == REFUSAL),
+        ("empty_output", lambda task: task["output"] == ""),
+        ("near_duplicate", lambda task: task["instruction"].startswith("Please ")),
+        ("benchmark_copy", lambda task: any(name in task["output"] for name in HELD_OUT)),
+    ],
+)
+def test_content_faults(fault, shows):
+    assert all(shows(task) for task in tasks(Config(**{fault: 1.0})))
+    assert not any(shows(task) for task in tasks(Config()))
+
+
+def test_wrong_answers_fail_their_tests():
+    spoiled = [
+        task for n in range(4) for task in tasks(Config(wrong_answer=1.0), n) if task["tests"]
+    ]
+    assert spoiled
+    for task in spoiled:
+        assert sandbox.run(task["output"] + "\n" + task["tests"]).status != "passed"
+
+
+def test_faults_of_the_whole_reply():
+    text, cut = reply(Config(truncated=1.0))
+    assert cut and len(text) < len(reply(Config())[0])
+    text, cut = reply(Config(malformed=1.0))
+    assert not cut
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(text)
+    asked = {**body(), "max_completion_tokens": 20}
+    text, cut = chat_reply(asked, asked["messages"][0]["content"], Config())
+    assert cut and len(text.encode()) == 80
+
+
+def test_the_openai_client_talks_to_it():
+    async def talk(url):
+        async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
+            models = await client.models.list()
+            chat = await client.chat.completions.create(**body())
+            plain = await client.completions.create(
+                model="offline-teacher",
+                prompt="Write 2 tasks\n###\n4. Instruction:",
+                max_tokens=2000,
+            )
+            with pytest.raises(openai.NotFoundError):
+                await client.chat.completions.create(model="x", messages=[])
+            return models, chat, plain
+
+    with offline.serving() as url:
+        models, chat, plain = asyncio.run(talk(url))
+    assert models.data[0].id == "offline-teacher"
+    assert chat.choices[0].finish_reason == "stop"
+    assert chat.usage.completion_tokens == -(-len(chat.choices[0].message.content.encode()) // 4)
+    assert "4. Output:" in plain.choices[0].text and "5. Instruction:" in plain.choices[0].text
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"), [("rate_429", 429), ("rate_500", 500), ("rate_503", 503)]
+)
+def test_server_faults(fault, status):
+    with (
+        offline.serving(f"offline?{fault}=1&retry_after=3") as url,
+        pytest.raises(urllib.error.HTTPError) as caught,
+    ):
+        _post(url)
+    assert caught.value.code == status
+    assert caught.value.headers.get("Retry-After") == (None if status == 500 else "3")
+
+
+def test_dropped_connections_and_hangs():
+    with offline.serving("offline?drop=1") as url, pytest.raises(OSError):
+        _post(url)
+    with offline.serving("offline?hang=1") as url, pytest.raises(TimeoutError):
+        _post(url, timeout=0.5)
+
+
+def test_trying_again_can_help():
+    with offline.serving("offline?rate_500=0.5") as url:
+        for _ in range(30):
+            try:
+                return _post(url)
+            except urllib.error.HTTPError:
+                continue
+    raise AssertionError("never answered")
+
+
+def test_unknown_option_is_named():
+    with (
+        pytest.raises(InputError, match="did you mean 'latency'"),
+        offline.serving("offline?latncy=1"),
+    ):
+        pass
+
+
+def test_it_ends_with_a_parent_that_is_killed():
+    code = (
+        "import time; from code_alpaca.teacher import offline\n"
+        "with offline.serving() as url: print(url, flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    url = parent.stdout.readline().strip()
+    _post(url)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(f"{url}/models", timeout=1).close()
+            time.sleep(0.1)
+        except OSError:
+            return
+    raise AssertionError("the teacher outlived its parent")
+
+
+def _post(url, timeout=10):
+    data = json.dumps(body()).encode()
+    request = urllib.request.Request(f"{url}/chat/completions", data)
+    with urllib.request.urlopen(request, timeout=timeout) as reply:
+        return json.load(reply)
