@@ -65,15 +65,15 @@ def test_each_config_loads_offline_with_the_contracts_features(run_dir, config, 
         assert rows["contamination"][:] == [["mini/1"]] * 2
 
 
-def test_a_config_without_rows_still_loads(tmp_path):
-    from datasets import load_dataset
+def test_a_config_without_rows_is_left_out(tmp_path):
+    from datasets import get_dataset_config_names
 
     source = tmp_path / "rows.json"
     source.write_text(json.dumps([{"instruction": "a b c d", "input": "", "output": "e"}]))
     assert main(["publish", "--source", str(source), "--run_dir", str(tmp_path / "r")]) == 0
-    for config, count in {"default": 1, "verified": 0, "rejected": 0}.items():
-        rows = load_dataset(str(tmp_path / "r/dataset"), config, split="train")
-        assert len(rows) == count and rows.features == features(config)
+    folder = tmp_path / "r/dataset"
+    assert get_dataset_config_names(str(folder)) == ["default", "derisk"]
+    assert not (folder / "data/rejected").exists()
 
 
 def test_same_rows_same_bytes(run_dir):
@@ -81,6 +81,19 @@ def test_same_rows_same_bytes(run_dir):
     first = {path: path.read_bytes() for path in build(run_dir).glob(shards)}
     assert len(first) == 4
     assert {path: path.read_bytes() for path in build(run_dir).glob(shards)} == first
+
+
+def test_another_run_of_the_same_folder_name_is_not_served_from_the_cache(tmp_path):
+    from datasets import load_dataset
+
+    for name, count in {"a": 1, "b": 2}.items():
+        source = tmp_path / f"{name}.json"
+        source.write_text(json.dumps([{"instruction": name, "input": "", "output": "x"}] * count))
+        assert main(["publish", "--source", str(source), "--run_dir", str(tmp_path / name)]) == 0
+        rows = load_dataset(
+            str(tmp_path / name / "dataset"), split="train", cache_dir=str(tmp_path / "cache")
+        )
+        assert rows["instruction"][:] == [name] * count
 
 
 def test_a_failed_build_leaves_the_old_folder(run_dir, monkeypatch):

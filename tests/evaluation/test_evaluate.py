@@ -69,7 +69,9 @@ PROBLEM = benchmarks.Problem(
     ],
 )
 def test_answers_are_found_and_judged(answer, status):
-    assert grading.grade([PROBLEM], [grading.extract_program(PROBLEM, answer)], timeout=5) == [status]
+    assert grading.grade([PROBLEM], [grading.extract_program(PROBLEM, answer)], timeout=5) == [
+        status
+    ]
 
 
 @pytest.fixture
@@ -83,9 +85,22 @@ def own(tmp_path):
 
 def evaluate(tmp_path, own, lines, *more):
     samples = tmp_path / "samples.jsonl"
-    samples.write_text("".join(line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines))
+    samples.write_text(
+        "".join(line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines)
+    )
     out = tmp_path / "out"
-    code = main(["eval", "--benchmark", str(own), "--samples", str(samples), "--output_dir", str(out), *more])
+    code = main(
+        [
+            "eval",
+            "--benchmark",
+            str(own),
+            "--samples",
+            str(samples),
+            "--output_dir",
+            str(out),
+            *more,
+        ]
+    )
     return code, out
 
 
@@ -102,7 +117,10 @@ def test_a_file_of_samples(tmp_path, own, capsys):
     assert results["problems_without_samples"] == 1
     assert "1 problems had no sample" in capsys.readouterr().out
     rows = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
-    assert [(row["task_id"], row["status"]) for row in rows] == [("Own/0", "passed"), ("Own/0", "failed")]
+    assert [(row["task_id"], row["status"]) for row in rows] == [
+        ("Own/0", "passed"),
+        ("Own/0", "failed"),
+    ]
 
 
 @pytest.mark.parametrize(

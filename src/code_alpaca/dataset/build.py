@@ -164,7 +164,12 @@ def _write(
     for name in CONFIGS:
         shard = Path("data") / name / "train-00000-of-00001.parquet"
         counts[name], statistics[name] = _write_parquet(part / shard, rows(name), name)
+        if not counts[name]:  # `datasets` cannot load a split without rows
+            shutil.rmtree((part / shard).parent)
+            continue
         shards[str(shard)] = hashlib.sha256((part / shard).read_bytes()).hexdigest()
+    if not counts["default"]:
+        raise InputError(f"{run_dir} holds no accepted row yet; generate some first")
     manifest = {
         "version": dataset_version,
         "license": license,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -46,11 +47,21 @@ def _metadata(manifest: dict[str, Any]) -> dict[str, Any]:
             {
                 "config_name": name,
                 **({"default": True} if name == "default" else {}),
+                # `datasets` keys its cache of a local folder on this metadata and not on the
+                # files: without a word of the content, it would hand out another run's rows.
+                "description": _content(manifest, name),
                 "data_files": [{"split": "train", "path": f"data/{name}/train-*.parquet"}],
             }
             for name in CONFIGS
+            if manifest["counts"][name]
         ],
     }
+
+
+def _content(manifest: dict[str, Any], name: str) -> str:
+    """The hash of a config's shards, as its description."""
+    shards = [sha for path, sha in manifest["sha256"].items() if Path(path).parts[1] == name]
+    return f"sha256 {' '.join(shards)}"
 
 
 def _fence(example: dict[str, Any] | None) -> str:

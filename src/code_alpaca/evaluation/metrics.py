@@ -40,7 +40,8 @@ def interval(scores: Sequence[float], seed: int = 0) -> tuple[float, float]:
     if all(score in (0.0, 1.0) for score in scores):
         centre = (mean + Z * Z / (2 * n)) / (1 + Z * Z / n)
         half = Z * math.sqrt(mean * (1 - mean) / n + Z * Z / (4 * n * n)) / (1 + Z * Z / n)
-        return max(0.0, centre - half), min(1.0, centre + half)
+        # The ends are exact where the mean is at one; rounding must not leave it outside.
+        return min(mean, max(0.0, centre - half)), max(mean, min(1.0, centre + half))
     rng = random.Random(seed)
     means = sorted(sum(rng.choices(scores, k=n)) / n for _ in range(RESAMPLES))
     return means[int(0.025 * RESAMPLES)], means[int(0.975 * RESAMPLES) - 1]
