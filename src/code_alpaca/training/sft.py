@@ -100,26 +100,25 @@ def parse(argv: Sequence[str]) -> tuple[SFTArguments, SFTConfig, ModelConfig]:
     def refuse(message: str) -> None:
         raise InputError(message)
 
+    kinds = (SFTArguments, SFTConfig, ModelConfig)
+    valid = [item.name for kind in kinds for item in dataclasses.fields(kind)]
     words = list(argv)
+    # The file's keys first: TRL would complain of some value before it names an unknown key.
     if "--config" in words[:-1]:
-        read_yaml(Path(words[words.index("--config") + 1]))  # for its kind errors
-    parser = TrlParser((SFTArguments, SFTConfig, ModelConfig), allow_abbrev=False)
+        path = Path(words[words.index("--config") + 1])
+        for key in read_yaml(path):
+            if key not in valid:
+                raise InputError(unknown_key(str(key), valid, str(path)))
+    parser = TrlParser(kinds, allow_abbrev=False)
     parser.error = refuse  # type: ignore[method-assign]
     try:
-        *parsed, from_file, from_line = parser.parse_args_and_config(
-            words, return_remaining_strings=True, separate_remaining_strings=True
-        )
+        *parsed, left = parser.parse_args_and_config(words, return_remaining_strings=True)
     except (ValueError, ImportError) as error:
         raise InputError(f"bad training config: {error}") from None
-    valid = [
-        item.name
-        for kind in (SFTArguments, SFTConfig, ModelConfig)
-        for item in dataclasses.fields(kind)
-    ]
-    for left, where in ((from_file, "config file"), (from_line, "command line")):
-        for word in left:
-            if word.startswith("--"):
-                raise InputError(unknown_key(word[2:].split("=")[0], valid, where))
+    for word in left:
+        if word.startswith("--"):
+            raise InputError(unknown_key(word[2:].split("=")[0], valid, "command line"))
+        raise InputError(f"stray word {word!r} on the command line; options read --key value")
     arguments, training, model_config = parsed
     if not arguments.dataset_name:
         raise InputError("missing key 'dataset_name'; give a dataset folder, file or Hub id")

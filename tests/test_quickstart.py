@@ -1,0 +1,43 @@
+"""The whole way at a reduced size, twice: the second time everything is there already."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from huggingface_hub import DatasetCard, ModelCard
+
+from code_alpaca.cli import main
+
+
+def test_quickstart_small(tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    words = ["quickstart", "--run_dir", str(run_dir), "--num_examples", "60", "--epochs", "1"]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    for stage in ("generate", "publish", "sft", "eval", "release"):
+        assert f"] {stage}: " in shown
+    assert "reference solutions 100% (20 of 20" in shown
+    results = json.loads((run_dir / "eval/results.json").read_text())
+    assert f"({results['statuses'].get('passed', 0)} of 20;" in shown
+
+    from datasets import load_dataset
+
+    rows = load_dataset(str(run_dir / "dataset"), "default", split="train")
+    assert len(rows) == 60
+    for card in (DatasetCard, ModelCard):
+        folder = "dataset" if card is DatasetCard else "release"
+        text = card.load(run_dir / folder / "README.md").content
+        assert "None" not in text and "More Information" not in text
+    assert (run_dir / "release/DATASET_CARD.md").exists()
+
+    started = time.monotonic()
+    assert main(words) == 0
+    assert "trained already" in capsys.readouterr().out or time.monotonic() - started < 60
+
+
+def test_fresh_never_deletes_what_is_no_run(tmp_path, capsys):
+    (tmp_path / "thesis.txt").write_text("words")
+    assert main(["quickstart", "--run_dir", str(tmp_path), "--fresh"]) == 2
+    assert "holds no run" in capsys.readouterr().err
+    assert (tmp_path / "thesis.txt").exists()

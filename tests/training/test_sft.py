@@ -1,0 +1,185 @@
+"""Training through the command: losses fall, the folder loads, bad input is one kind line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from code_alpaca.cli import main
+from code_alpaca.errors import InputError
+from code_alpaca.training import sft
+from code_alpaca.training.launch import accelerate_config
+
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "recipes/smoke/sft/config_cpu.yaml"
+TINY = ["--config", str(RECIPE), "--scratch_hidden_size", "32", "--scratch_layers", "1",
+        "--scratch_heads", "2", "--scratch_vocab_size", "400", "--logging_steps", "5"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """Sixty rows in an Alpaca file."""
+    path = tmp_path_factory.mktemp("data") / "rows.json"
+    path.write_text(json.dumps([
+        {"instruction": f"Return the number {n}.", "input": "", "output": f"def f():\n    return {n}"}
+        for n in range(60)
+    ]))  # fmt: skip
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(rows, tmp_path_factory):
+    """A tiny model trained through accelerate launch."""
+    out = tmp_path_factory.mktemp("run") / "model"
+    config = str(ROOT / "accelerate_configs/cpu.yaml")
+    words = ["sft", "--accelerate_config", config, *TINY, "--dataset_name", str(rows)]
+    done = subprocess.run(
+        [sys.executable, "-m", "code_alpaca.cli", *words, "--output_dir", str(out),
+         "--num_train_epochs", "5"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return out, done.stdout
+
+
+def test_the_loss_falls_and_is_recorded(trained, rows):
+    import hashlib
+
+    out, shown = trained
+    report = json.loads((out / "run.json").read_text())
+    assert report["last_loss"] < report["first_loss"] - 1
+    assert f"loss {report['first_loss']:.3f} first, {report['last_loss']:.3f} last" in shown
+    assert report["rows"] == 60 and report["steps"] == 20
+    assert (
+        report["dataset"]["revision"] == f"sha256 {hashlib.sha256(rows.read_bytes()).hexdigest()}"
+    )
+    assert report["config"]["learning_rate"] == 2.0e-3
+    assert "step 20/20" in shown
+
+
+def test_the_folder_loads_and_holds_nothing_private(trained):
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+    out, _ = trained
+    model = AutoModelForCausalLM.from_pretrained(out)
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    assert model.config.vocab_size == len(tokenizer)
+    assert GenerationConfig.from_pretrained(out).eos_token_id == tokenizer.eos_token_id
+    assert not (out / "training_args.bin").exists() and not (out / "README.md").exists()
+    assert "hub_token" not in (out / "run.json").read_text()
+
+
+def test_the_same_command_again_trains_nothing_and_another_is_refused(trained, rows, capsys):
+    out, _ = trained
+    before = (out / "run.json").read_bytes()
+    words = ["sft", *TINY, "--dataset_name", str(rows), "--output_dir", str(out)]
+    assert main([*words, "--num_train_epochs", "5"]) == 0
+    assert "trained already" in capsys.readouterr().out
+    assert main([*words, "--num_train_epochs", "9"]) == 2
+    assert "holds a model of another configuration" in capsys.readouterr().err
+    assert (out / "run.json").read_bytes() == before
+
+
+def test_it_goes_on_from_the_last_whole_checkpoint(trained, rows, tmp_path, capsys):
+    """Stopped after the first epoch, with a torn checkpoint on top, it ends as if never stopped."""
+    out = tmp_path / "model"
+    words = [
+        "sft",
+        *TINY,
+        "--dataset_name",
+        str(rows),
+        "--output_dir",
+        str(out),
+        "--num_train_epochs",
+        "5",
+    ]
+    code = (
+        "import os, sys\n"
+        "from transformers import Trainer\n"
+        "from code_alpaca.cli import main\n"
+        "save = Trainer._save_checkpoint\n"
+        "def once(self, *a, **k):\n"
+        "    save(self, *a, **k)\n"
+        "    os._exit(9)\n"
+        "Trainer._save_checkpoint = once\n"
+        f"main({words!r})"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 9
+    assert (out / "checkpoint-4/trainer_state.json").exists()
+    (out / "checkpoint-8").mkdir()
+    assert main(words) == 0
+    assert f"going on from {out}/checkpoint-4" in capsys.readouterr().out
+    resumed = json.loads((out / "run.json").read_text())
+    straight = json.loads((trained[0] / "run.json").read_text())
+    assert resumed["last_loss"] == pytest.approx(straight["last_loss"], abs=1e-4)
+
+
+def test_dry_run_trains_nothing(rows, tmp_path, capsys):
+    out = tmp_path / "model"
+    assert (
+        main(
+            [
+                "sft",
+                *TINY,
+                "--dataset_name",
+                str(rows),
+                "--output_dir",
+                str(out),
+                "--dry_run",
+                "true",
+            ]
+        )
+        == 0
+    )
+    shown = capsys.readouterr().out
+    assert "60 rows" in shown and "### Response:" in shown
+    assert not (out / "run.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--max_seq_length", "512"], "unknown key 'max_seq_length' (command line)"),
+        (["--learning_rat", "1"], "did you mean 'learning_rate'?"),
+        (["--learning_rate", "fast"], "learning_rate"),
+        (["--mask", "everything"], "mask"),
+        ([], "missing key 'dataset_name'"),
+        (["--dataset_name", "./nowhere"], "no dataset at ./nowhere"),
+        (["--from_scratch", "false", "--dataset_name", "x"], "missing key 'model_name_or_path'"),
+    ],
+)
+def test_bad_input(words, said, tmp_path, capsys):
+    assert main(["sft", "--config", str(RECIPE), "--output_dir", str(tmp_path / "m"), *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
+def test_an_unknown_key_of_the_file_is_named(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("output_dir: x\nwarmup_ratio: 0.1\n")
+    with pytest.raises(
+        InputError, match="unknown key 'warmup_ratio' .*c.yaml.*did you mean 'warmup_"
+    ):
+        sft.parse(["--config", str(path)])
+
+
+def test_errors_of_launched_processes_keep_their_exit_code(tmp_path):
+    config = str(ROOT / "accelerate_configs/cpu.yaml")
+    done = subprocess.run(
+        [sys.executable, "-m", "code_alpaca.cli", "sft", "--accelerate_config", config,
+         *TINY, "--dataset_name", "./nowhere", "--output_dir", str(tmp_path)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "no dataset at ./nowhere" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_accelerate_configs_by_name_or_path(monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    assert accelerate_config("cpu") == Path("accelerate_configs/cpu.yaml")
+    with pytest.raises(InputError, match="no accelerate config 'gpu'.*cpu"):
+        accelerate_config("gpu")
