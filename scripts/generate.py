@@ -1,7 +1,7 @@
 """Generate instruction data from a teacher.
 
     python scripts/generate.py --config recipes/smoke/generate/config_offline.yaml
-    python scripts/generate.py --config recipes/code-alpaca/generate/config_default.yaml --num_examples 2000
+    python scripts/generate.py --config recipes/code-alpaca/generate/config_default.yaml --dry_run
 
 The same as `code-alpaca generate`; `--help` lists every key.
 """

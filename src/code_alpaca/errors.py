@@ -1,4 +1,4 @@
-"""The two ways a command ends early on purpose; everything else that escapes is a defect of ours."""
+"""The two ways a command ends early on purpose; whatever else escapes is a defect of ours."""
 
 from __future__ import annotations
 

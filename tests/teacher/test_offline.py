@@ -24,7 +24,8 @@ from code_alpaca.generation.self_instruct import build_request
 from code_alpaca.schema import load_seed_tasks
 from code_alpaca.teacher import offline
 from code_alpaca.teacher.offline.faults import REFUSAL
-from code_alpaca.teacher.offline.grammar import HELD_OUT, compose
+from code_alpaca.teacher.offline.grammar import HELD_OUT
+from code_alpaca.teacher.offline.kinds import compose
 from code_alpaca.teacher.offline.server import Config, chat_reply
 
 TASKS = [compose(random.Random(f"test/{number}")) for number in range(1500)]
@@ -54,7 +55,7 @@ def test_a_reply_is_a_function_of_request_and_seed():
 
 def test_the_reply_is_the_same_in_another_process():
     code = (
-        "import random; from code_alpaca.teacher.offline.grammar import compose;"
+        "import random; from code_alpaca.teacher.offline.kinds import compose;"
         "print([compose(random.Random(f'test/{n}')) for n in range(300)])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,

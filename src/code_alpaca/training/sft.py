@@ -247,7 +247,8 @@ def _save(
     first, last = report["first_loss"], report["last_loss"]
     _say(
         training,
-        f"{report['parameters'] / 1e6:.1f}M parameters, {report['steps']} steps in {seconds:.0f} s, "
+        f"{report['parameters'] / 1e6:.1f}M parameters, "
+        f"{report['steps']} steps in {seconds:.0f} s, "
         f"{report['tokens_per_second']:.0f} tokens/s, loss {first:.3f} first, {last:.3f} last",
     )
     _say(training, f"model in {out}")

@@ -57,9 +57,9 @@ class Faults(BaseModel):
         if fault == "refusal":
             return {**task, "output": REFUSAL, "tests": ""}
         if fault == "wrong_answer" and task.get("tests"):
-            return {**task, "tests": task["tests"] + "\nassert 1 + 1 == 3"} if "return" not in task["output"] else {
-                **task, "output": task["output"].replace("return ", "return None and ", 1)
-            }  # fmt: skip
+            right = task["output"]
+            wrong = right.replace("return ", "return None and ", 1)
+            return {**task, "output": wrong if wrong != right else "assert False\n" + right}
         if fault == "empty_output":
             return {**task, "output": ""}
         if fault == "benchmark_copy":

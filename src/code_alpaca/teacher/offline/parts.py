@@ -237,5 +237,5 @@ TABLES = {
 }
 AGGREGATES = {
     "SUM": ("total", "sum"), "AVG": ("average", "mean"), "MAX": ("highest", "maximum"),
-    "MIN": ("lowest", "minimum"), "COUNT": ("number of rows with a", "count of"),
+    "MIN": ("lowest", "minimum"), "COUNT": ("row count for", "count of"),
 }  # fmt: skip

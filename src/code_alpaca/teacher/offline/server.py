@@ -22,7 +22,7 @@ from pydantic import Field
 from code_alpaca.config import StageConfig
 from code_alpaca.errors import InputError
 from code_alpaca.teacher.offline.faults import Faults
-from code_alpaca.teacher.offline.grammar import compose
+from code_alpaca.teacher.offline.kinds import compose
 
 HANG_S = 120.0
 TASK_KEYS = ("instruction", "input", "output", "language", "tests")
