@@ -26,9 +26,16 @@ TEXTS = ["plain", "CRLF\r\nand tab\t", "日本語 \U0001f999", 'quotes " and \\ 
 
 
 def example(number, **more):
-    return Example(f"Task {number}", TEXTS[number % 5], TEXTS[(number + 1) % 5] or "x", id=str(number),
-                   language="python", verification="passed" if number % 2 else "no_tests",
-                   seed_ids=["seed_001"], **more)  # fmt: skip
+    return Example(
+        instruction=f"Task {number}",
+        input=TEXTS[number % 5],
+        output=TEXTS[(number + 1) % 5] or "x",
+        id=str(number),
+        language="python",
+        verification="passed" if number % 2 else "no_tests",
+        seed_ids=["seed_001"],
+        **more,
+    )
 
 
 @pytest.fixture

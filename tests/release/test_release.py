@@ -48,7 +48,8 @@ def test_the_folder_holds_what_a_user_needs_and_no_more(trained, tmp_path):
     out = tmp_path / "release"
     assert release(trained, out) == 0
     assert sorted(path.name for path in out.rglob("*")) == [
-        "README.md", "config.json", "model.safetensors", "results.json", "run.json", "tokenizer.json",
+        "README.md", "config.json", "model.safetensors", "results.json", "run.json",
+        "tokenizer.json",
     ]  # fmt: skip
     assert release(trained, out, "--model_version", "0.2.0") == 0
     assert "# Code Alpaca model 0.2.0" in (out / "README.md").read_text()

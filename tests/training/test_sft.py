@@ -25,7 +25,7 @@ def rows(tmp_path_factory):
     """Sixty rows in an Alpaca file."""
     path = tmp_path_factory.mktemp("data") / "rows.json"
     path.write_text(json.dumps([
-        {"instruction": f"Return the number {n}.", "input": "", "output": f"def f():\n    return {n}"}
+        {"instruction": f"Return the number {n}.", "input": "", "output": f"return {n}"}
         for n in range(60)
     ]))  # fmt: skip
     return path
@@ -162,7 +162,7 @@ def test_an_unknown_key_of_the_file_is_named(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("output_dir: x\nwarmup_ratio: 0.1\n")
     with pytest.raises(
-        InputError, match="unknown key 'warmup_ratio' .*c.yaml.*did you mean 'warmup_"
+        InputError, match=r"unknown key 'warmup_ratio' .*c.yaml.*did you mean 'warmup_"
     ):
         sft.parse(["--config", str(path)])
 
@@ -181,5 +181,5 @@ def test_errors_of_launched_processes_keep_their_exit_code(tmp_path):
 def test_accelerate_configs_by_name_or_path(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     assert accelerate_config("cpu") == Path("accelerate_configs/cpu.yaml")
-    with pytest.raises(InputError, match="no accelerate config 'gpu'.*cpu"):
+    with pytest.raises(InputError, match=r"no accelerate config 'gpu'.*cpu"):
         accelerate_config("gpu")

@@ -269,7 +269,8 @@ def _regex(rng: random.Random) -> Task:
     kind, character_class = rng.choice(
         (
             ("digits", "[0-9]"), ("capital letters", "[A-Z]"), ("small letters", "[a-z]"),
-            ("hexadecimal digits", "[0-9a-fA-F]"), ("lower-case vowels", "[aeiou]"), ("binary digits", "[01]"),
+            ("hexadecimal digits", "[0-9a-fA-F]"), ("lower-case vowels", "[aeiou]"),
+            ("binary digits", "[01]"),
         )
     )  # fmt: skip
     prefix = rng.choice(("", "ID-", "v", "#", "0x", "no."))
