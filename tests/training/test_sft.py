@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from code_alpaca.cli import main
 from code_alpaca.errors import InputError
-from code_alpaca.training import sft
+from code_alpaca.training import arguments
 from code_alpaca.training.launch import accelerate_config
 
 ROOT = Path(__file__).parents[2]
@@ -118,26 +119,54 @@ def test_it_goes_on_from_the_last_whole_checkpoint(trained, rows, tmp_path, caps
     assert resumed["last_loss"] == pytest.approx(straight["last_loss"], abs=1e-4)
 
 
-def test_dry_run_trains_nothing(rows, tmp_path, capsys):
+def test_dry_run_trains_and_writes_nothing(rows, tmp_path, capsys):
     out = tmp_path / "model"
-    assert (
-        main(
-            [
-                "sft",
-                *TINY,
-                "--dataset_name",
-                str(rows),
-                "--output_dir",
-                str(out),
-                "--dry_run",
-                "true",
-            ]
-        )
-        == 0
-    )
+    words = ["sft", *TINY, "--dataset_name", str(rows), "--output_dir", str(out)]
+    assert main([*words, "--dry_run", "true"]) == 0
     shown = capsys.readouterr().out
-    assert "60 rows" in shown and "### Response:" in shown
-    assert not (out / "run.json").exists()
+    assert "60 rows" in shown and "### Response:" in shown and "about 8 steps of 16 rows" in shown
+    assert not out.exists()
+
+
+def test_checkpoints_of_another_configuration_are_not_gone_on_from(rows, tmp_path, capsys):
+    out = tmp_path / "model"
+    words = ["sft", *TINY, "--dataset_name", str(rows), "--output_dir", str(out)]
+    assert main(words) == 0
+    (out / "run.json").unlink()  # as if killed between the last checkpoint and the end
+    assert main([*words, "--learning_rate", "0.5"]) == 2
+    assert "learning_rate: 0.002 there, 0.5 now" in capsys.readouterr().err
+    assert main([*words, "--logging_steps", "1"]) == 0
+    assert "going on from" in capsys.readouterr().out
+
+
+def test_a_folder_of_someone_else_is_left_alone(rows, tmp_path, capsys):
+    (tmp_path / "model.safetensors").write_bytes(b"precious")
+    words = ["sft", *TINY, "--dataset_name", str(rows), "--output_dir", str(tmp_path)]
+    assert main(words) == 2
+    assert "did not make" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_two_processes_train_as_one(rows, tmp_path):
+    """Half the batch in each of two processes: the losses of one process with the whole batch."""
+    losses = {}
+    for processes in (1, 2):
+        out = tmp_path / str(processes)
+        words = [
+            "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes),
+            "-m", "code_alpaca.cli", "sft", *TINY, "--dataset_name", str(rows),
+            "--output_dir", str(out), "--per_device_train_batch_size", str(16 // processes),
+            "--max_steps", "3", "--train_sampling_strategy", "sequential", "--logging_steps", "1",
+        ]  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-m", *words],
+            env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        report = json.loads((out / "run.json").read_text())
+        assert report["processes"] == processes
+        losses[processes] = [loss for _, loss in report["loss_curve"]]
+    assert losses[2] == pytest.approx(losses[1], abs=2e-3)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +176,9 @@ def test_dry_run_trains_nothing(rows, tmp_path, capsys):
         (["--learning_rat", "1"], "did you mean 'learning_rate'?"),
         (["--learning_rate", "fast"], "learning_rate"),
         (["--mask", "everything"], "mask"),
+        (["--use_peft", "true", "--dataset_name", "x"], "'use_peft' is not in this version"),
+        (["--push_to_hub", "true", "--dataset_name", "x"], "'push_to_hub' cannot be set here"),
+        (["--eval_strategy", "epoch", "--dataset_name", "x"], "'eval_strategy' needs"),
         ([], "missing key 'dataset_name'"),
         (["--dataset_name", "./nowhere"], "no dataset at ./nowhere"),
         (["--from_scratch", "false", "--dataset_name", "x"], "missing key 'model_name_or_path'"),
@@ -164,7 +196,7 @@ def test_an_unknown_key_of_the_file_is_named(tmp_path):
     with pytest.raises(
         InputError, match=r"unknown key 'warmup_ratio' .*c.yaml.*did you mean 'warmup_"
     ):
-        sft.parse(["--config", str(path)])
+        arguments.parse(["--config", str(path)])
 
 
 def test_errors_of_launched_processes_keep_their_exit_code(tmp_path):

@@ -1,7 +1,26 @@
-"""The keys of `sft` that TRL does not have. A dataclass, as TRL's own parser wants it."""
+"""The keys of `sft`: TRL's own (SFTConfig, ModelConfig) and the few that it does not have."""
 
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from code_alpaca.config import read_yaml, unknown_key
+from code_alpaca.errors import InputError
+
+if TYPE_CHECKING:
+    from trl import ModelConfig, SFTConfig
+
+MODEL_KEYS = ("model_name_or_path", "model_revision", "dtype", "attn_implementation")
+# Keys that TRL takes and that this stage would not honour: refused, never ignored.
+REFUSED = {
+    "push_to_hub": "a training run pushes nothing: code-alpaca release makes the model folder",
+    "assistant_only_loss": "the Alpaca form has no turns; `mask` says which tokens are learned",
+    "chat_template_path": "the Alpaca form has no turns; `prompt_style` says how a prompt ends",
+}
 
 
 @dataclass
@@ -34,3 +53,67 @@ class SFTArguments:
     dry_run: bool = field(
         default=False, metadata={"help": "print rows, tokens, steps and one row; train nothing"}
     )
+
+
+def parse(argv: Sequence[str]) -> tuple[SFTArguments, SFTConfig, ModelConfig]:
+    """TRL's own parser over our keys, SFTConfig's and ModelConfig's; unknown keys are refused.
+
+    Raises:
+        InputError: naming the key, and the nearest valid one.
+    """
+    from trl import ModelConfig, SFTConfig, TrlParser
+
+    def refuse(message: str) -> None:
+        raise InputError(message)
+
+    kinds = (SFTArguments, SFTConfig, ModelConfig)
+    valid = [item.name for kind in kinds for item in dataclasses.fields(kind)]
+    words = list(argv)
+    # The file's keys first: TRL would complain of some value before it names an unknown key.
+    if "--config" in words[:-1]:
+        path = Path(words[words.index("--config") + 1])
+        for key in read_yaml(path):
+            if key not in valid:
+                raise InputError(unknown_key(str(key), valid, str(path)))
+    parser = TrlParser(kinds, allow_abbrev=False)
+    parser.error = refuse  # type: ignore[method-assign]
+    try:
+        *parsed, left = parser.parse_args_and_config(words, return_remaining_strings=True)
+    except (ValueError, ImportError) as error:
+        raise InputError(f"bad training config: {error}") from None
+    for word in left:
+        if word.startswith("--"):
+            raise InputError(unknown_key(word[2:].split("=")[0], valid, "command line"))
+        raise InputError(f"stray word {word!r} on the command line; options read --key value")
+    arguments, training, model_config = parsed
+    if not arguments.dataset_name:
+        raise InputError("missing key 'dataset_name'; give a dataset folder, file or Hub id")
+    if not arguments.from_scratch and not model_config.model_name_or_path:
+        raise InputError("missing key 'model_name_or_path'; or set from_scratch: true")
+    _refuse_what_would_be_ignored(arguments, training, model_config)
+    return arguments, training, model_config
+
+
+def _refuse_what_would_be_ignored(
+    arguments: SFTArguments, training: SFTConfig, model_config: ModelConfig
+) -> None:
+    for key, why in REFUSED.items():
+        if getattr(training, key, None):
+            raise InputError(f"{key!r} cannot be set here; {why}")
+    if training.eval_strategy not in (None, "no"):
+        raise InputError(
+            "'eval_strategy' needs an evaluation split, which this version has not; leave it out "
+            "and measure with code-alpaca eval"
+        )
+    if training.completion_only_loss is False:
+        raise InputError("'completion_only_loss' cannot be false; the loss is on the answer alone")
+    for item in dataclasses.fields(model_config):
+        if getattr(model_config, item.name) == item.default:
+            continue
+        if item.name not in MODEL_KEYS:
+            raise InputError(
+                f"{item.name!r} is not in this version, which trains all weights of the model "
+                "unquantized; leave it out"
+            )
+        if arguments.from_scratch:
+            raise InputError(f"{item.name!r} and from_scratch exclude each other; leave one out")

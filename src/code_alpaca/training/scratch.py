@@ -7,14 +7,16 @@ family of tasks. It knows nothing else.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 
 
 def make_base(
     texts: Iterable[str],
-    folder: Path,
     *,
     vocab_size: int,
     hidden_size: int,
@@ -22,11 +24,11 @@ def make_base(
     heads: int,
     max_length: int,
     seed: int,
-) -> None:
-    """Write a folder that `from_pretrained` loads as tokenizer and as model.
+) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+    """A random model and its tokenizer; the same texts and seed give the same pair.
 
     The tokenizer is a byte-level BPE (Sennrich et al. 2016, https://arxiv.org/abs/1508.07909)
-    that splits digits singly, as LLaMA's does; the same texts and seed give the same folder.
+    that splits digits singly, as LLaMA's does.
     """
     from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
@@ -44,12 +46,12 @@ def make_base(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    model = LlamaForCausalLM(config)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    return LlamaForCausalLM(config), tokenizer
 
 
-def _train_tokenizer(texts: Iterable[str], vocab_size: int, max_length: int):
+def _train_tokenizer(
+    texts: Iterable[str], vocab_size: int, max_length: int
+) -> PreTrainedTokenizerFast:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 

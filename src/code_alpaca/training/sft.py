@@ -7,9 +7,7 @@ Resumes from the last whole checkpoint in `output_dir`, and ends by writing the 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
-import os
+import math
 import time
 import warnings
 from collections.abc import Sequence
@@ -17,30 +15,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from code_alpaca.config import read_yaml, unknown_key
 from code_alpaca.dataset.load import load
 from code_alpaca.errors import InputError
 from code_alpaca.formatting import format_prompt
-from code_alpaca.training.arguments import SFTArguments
+from code_alpaca.training import record
+from code_alpaca.training.arguments import SFTArguments, parse
 from code_alpaca.training.progress import line_progress
 from code_alpaca.training.scratch import make_base
 from code_alpaca.training.tokens import IGNORED, Counts, tokenize
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from trl import ModelConfig, SFTConfig
-
-SECRETS = ("hub_token", "push_to_hub_token")
-# Keys that say where and how loudly, not what is learned: they may differ on a resume.
-FREE = (
-    "output_dir",
-    "logging_dir",
-    "run_name",
-    "disable_tqdm",
-    "report_to",
-    "logging_steps",
-    "dry_run",
-)
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from trl import ModelConfig, SFTConfig, SFTTrainer
 
 
 def run(argv: Sequence[str]) -> None:
@@ -55,12 +42,13 @@ def run(argv: Sequence[str]) -> None:
         arguments.dataset_name or "", arguments.dataset_config, arguments.dataset_revision
     )
     out = Path(training.output_dir)
-    fingerprint = _fingerprint(arguments, training, model_config, revision)
-    if _finished(out, fingerprint):
-        _say(training, f"{out} is trained already with this very configuration; nothing to do")
-        return
-    base = _base_model(arguments, training, model_config, rows)
-    tokenizer = _tokenizer(base, model_config)
+    config = record.plain_config(arguments, training, model_config)
+    if not arguments.dry_run:
+        with training.main_process_first(desc="output_dir"):
+            if record.claim(out, config, revision):
+                _say(training, f"{out} is trained already with this very configuration")
+                return
+    base, tokenizer = _base(arguments, training, model_config, rows)
     dataset, counts = tokenize(
         rows, tokenizer, prompt_style=arguments.prompt_style, max_length=training.max_length
     )
@@ -70,13 +58,19 @@ def run(argv: Sequence[str]) -> None:
         f"{counts.cut} cut at {training.max_length}, {counts.dropped} without an answer left",
     )
     if arguments.dry_run:
-        _say(training, "dry run: the first row, then its learned part:")
-        _say(training, tokenizer.decode(dataset[0]["input_ids"]))
-        learned = [label for label in dataset[0]["labels"] if label != IGNORED]
-        _say(training, tokenizer.decode(learned))
+        _say(training, _plan(training, tokenizer, dataset))
         return
-    trainer, seconds = _train(training, model_config, base, tokenizer, dataset)
-    _save(trainer, arguments, training, model_config, revision, fingerprint, counts, seconds)
+    trainer, seconds = _train(training, base, tokenizer, dataset)
+    facts = {
+        "base_model": model_config.model_name_or_path or "from scratch",
+        "dataset": {
+            "name": arguments.dataset_name,
+            "config": arguments.dataset_config,
+            "revision": revision,
+        },
+        "config": config,
+    }
+    _save(trainer, training, facts, counts, seconds)
 
 
 def _quiet() -> None:
@@ -89,122 +83,88 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*pin_memory.*")
 
 
-def parse(argv: Sequence[str]) -> tuple[SFTArguments, SFTConfig, ModelConfig]:
-    """TRL's own parser over our keys, SFTConfig's and ModelConfig's; unknown keys are refused.
-
-    Raises:
-        InputError: naming the key, and the nearest valid one.
-    """
-    from trl import ModelConfig, SFTConfig, TrlParser
-
-    def refuse(message: str) -> None:
-        raise InputError(message)
-
-    kinds = (SFTArguments, SFTConfig, ModelConfig)
-    valid = [item.name for kind in kinds for item in dataclasses.fields(kind)]
-    words = list(argv)
-    # The file's keys first: TRL would complain of some value before it names an unknown key.
-    if "--config" in words[:-1]:
-        path = Path(words[words.index("--config") + 1])
-        for key in read_yaml(path):
-            if key not in valid:
-                raise InputError(unknown_key(str(key), valid, str(path)))
-    parser = TrlParser(kinds, allow_abbrev=False)
-    parser.error = refuse  # type: ignore[method-assign]
-    try:
-        *parsed, left = parser.parse_args_and_config(words, return_remaining_strings=True)
-    except (ValueError, ImportError) as error:
-        raise InputError(f"bad training config: {error}") from None
-    for word in left:
-        if word.startswith("--"):
-            raise InputError(unknown_key(word[2:].split("=")[0], valid, "command line"))
-        raise InputError(f"stray word {word!r} on the command line; options read --key value")
-    arguments, training, model_config = parsed
-    if not arguments.dataset_name:
-        raise InputError("missing key 'dataset_name'; give a dataset folder, file or Hub id")
-    if not arguments.from_scratch and not model_config.model_name_or_path:
-        raise InputError("missing key 'model_name_or_path'; or set from_scratch: true")
-    return arguments, training, model_config
-
-
-def _base_model(
+def _base(
     arguments: SFTArguments, training: SFTConfig, model_config: ModelConfig, rows: Dataset
-) -> str:
-    """The model to start from; a scratch one is made once, by the main process."""
-    if not arguments.from_scratch:
-        return str(model_config.model_name_or_path)
-    folder = Path(training.output_dir) / "base"
-    with training.main_process_first(desc="scratch base model"):
-        if not (folder / "tokenizer_config.json").exists():
-            make_base(
-                (format_prompt(row["instruction"], row["input"]) + row["output"] for row in rows),
-                folder,
-                vocab_size=arguments.scratch_vocab_size,
-                hidden_size=arguments.scratch_hidden_size,
-                layers=arguments.scratch_layers,
-                heads=arguments.scratch_heads,
-                max_length=training.max_length or 0,
-                seed=training.seed,
-            )
-    return str(folder)
-
-
-def _tokenizer(base: str, model_config: ModelConfig):
+) -> tuple[PreTrainedModel | str, PreTrainedTokenizerBase]:
+    """The model to start from, made now or by its name, and its tokenizer."""
+    if arguments.from_scratch:  # the same in every process, since it depends on rows and seed alone
+        return make_base(
+            (format_prompt(row["instruction"], row["input"]) + row["output"] for row in rows),
+            vocab_size=arguments.scratch_vocab_size,
+            hidden_size=arguments.scratch_hidden_size,
+            layers=arguments.scratch_layers,
+            heads=arguments.scratch_heads,
+            max_length=training.max_length or 0,
+            seed=training.seed,
+        )
     from transformers import AutoTokenizer
 
+    name = str(model_config.model_name_or_path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(base, revision=model_config.model_revision)
+        tokenizer = AutoTokenizer.from_pretrained(
+            name,
+            revision=model_config.model_revision,
+            trust_remote_code=training.trust_remote_code,
+        )
     except (OSError, ValueError) as error:
-        line = " ".join(str(error).split())[:200]
-        raise InputError(f"cannot load the tokenizer of {base}: {line}") from None
+        raise InputError(f"cannot load the tokenizer of {name}: {_line(error)}") from None
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # padding is masked, so the loss never sees it
-    return tokenizer
+    training.model_init_kwargs = {  # TRL loads the model with these
+        "revision": model_config.model_revision,
+        "dtype": model_config.dtype,
+        "attn_implementation": model_config.attn_implementation,
+        **(training.model_init_kwargs or {}),
+    }
+    return name, tokenizer
 
 
-def _train(training: SFTConfig, model_config: ModelConfig, base: str, tokenizer, dataset: Dataset):
+def _plan(training: SFTConfig, tokenizer: PreTrainedTokenizerBase, dataset: Dataset) -> str:
+    """What a dry run tells: the steps, and the first row with what is learned of it."""
+    batch = training.per_device_train_batch_size * training.gradient_accumulation_steps
+    batch *= training.world_size
+    steps = training.max_steps
+    if steps <= 0:
+        steps = math.ceil(math.ceil(len(dataset) / batch) * training.num_train_epochs)
+    learned = [label for label in dataset[0]["labels"] if label != IGNORED]
+    return (
+        f"dry run: about {steps} steps of {batch} rows; nothing is trained or written. The first "
+        f"row:\n{tokenizer.decode(dataset[0]['input_ids'])}\n"
+        f"of which this is learned:\n{tokenizer.decode(learned)}"
+    )
+
+
+def _train(
+    training: SFTConfig,
+    base: PreTrainedModel | str,
+    tokenizer: PreTrainedTokenizerBase,
+    dataset: Dataset,
+) -> tuple[SFTTrainer, float]:
     """The trained trainer and the seconds that training took."""
-    import torch
-    from transformers import AutoModelForCausalLM
     from transformers.trainer_callback import PrinterCallback
     from trl import SFTTrainer
 
-    dtype = None if model_config.dtype in (None, "auto") else getattr(torch, model_config.dtype)
-    model = AutoModelForCausalLM.from_pretrained(
-        base,
-        revision=model_config.model_revision,
-        dtype=dtype or torch.float32,
-        attn_implementation=model_config.attn_implementation,
-    )
     training.disable_tqdm = True
-    trainer = SFTTrainer(
-        model=model, args=training, train_dataset=dataset, processing_class=tokenizer
-    )
+    try:
+        trainer = SFTTrainer(
+            model=base, args=training, train_dataset=dataset, processing_class=tokenizer
+        )
+    except OSError as error:
+        if error.errno is not None:
+            raise  # the machine's trouble, a full disk for one, and not the model's
+        raise InputError(f"cannot load the model {base}: {_line(error)}") from None
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(line_progress())
-    checkpoint = _last_checkpoint(Path(training.output_dir))
+    checkpoint = record.last_checkpoint(Path(training.output_dir))
     if checkpoint:
         _say(training, f"going on from {checkpoint}")
     started = time.monotonic()
-    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return trainer, time.monotonic() - started
 
 
-def _last_checkpoint(out: Path) -> str | None:
-    """The newest checkpoint that was written to its end."""
-    whole = [path for path in out.glob("checkpoint-*") if (path / "trainer_state.json").exists()]
-    return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
-
-
 def _save(
-    trainer,
-    arguments: SFTArguments,
-    training: SFTConfig,
-    model_config: ModelConfig,
-    revision: str,
-    fingerprint: str,
-    counts: Counts,
-    seconds: float,
+    trainer: SFTTrainer, training: SFTConfig, facts: dict[str, Any], counts: Counts, seconds: float
 ) -> None:
     """The model, its tokenizer and generation config, and last of all run.json."""
     out = Path(training.output_dir)
@@ -215,14 +175,8 @@ def _save(
     (out / "training_args.bin").unlink(missing_ok=True)  # a pickle, and it may hold a token
     (out / "README.md").unlink(missing_ok=True)  # TRL's card names no revision; release writes ours
     losses = [[log["step"], log["loss"]] for log in trainer.state.log_history if "loss" in log]
-    base = "from scratch" if arguments.from_scratch else model_config.model_name_or_path
     report = {
-        "base_model": base,
-        "dataset": {
-            "name": arguments.dataset_name,
-            "config": arguments.dataset_config,
-            "revision": revision,
-        },
+        **facts,
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
         "rows": counts.rows,
         "tokens": counts.tokens,
@@ -235,69 +189,22 @@ def _save(
         "seconds": round(seconds, 1),
         "tokens_per_second": round(counts.tokens * (trainer.state.epoch or 0) / seconds, 1),
         "processes": training.world_size,
-        "config": _plain_config(arguments, training, model_config),
-        "fingerprint": fingerprint,
         "versions": {
             name: version(name) for name in ("torch", "transformers", "trl", "accelerate")
         },
     }
-    part = out / "run.json.part"
-    part.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    os.replace(part, out / "run.json")
-    first, last = report["first_loss"], report["last_loss"]
+    record.write_json(out / record.FINISHED, report)
+    learned = f"loss {losses[0][1]:.3f} first, {losses[-1][1]:.3f} last" if losses else "no loss"
     _say(
         training,
-        f"{report['parameters'] / 1e6:.1f}M parameters, "
-        f"{report['steps']} steps in {seconds:.0f} s, "
-        f"{report['tokens_per_second']:.0f} tokens/s, loss {first:.3f} first, {last:.3f} last",
+        f"{report['parameters'] / 1e6:.1f}M parameters, {report['steps']} steps in "
+        f"{seconds:.0f} s, {report['tokens_per_second']:.0f} tokens/s, {learned}",
     )
     _say(training, f"model in {out}")
 
 
-def _plain_config(
-    arguments: SFTArguments, training: SFTConfig, model_config: ModelConfig
-) -> dict[str, Any]:
-    """What was configured beyond the defaults, as plain JSON, without secrets."""
-    defaults = {
-        item.name: item.default
-        for kind in (training, model_config)
-        for item in dataclasses.fields(kind)
-    }
-    merged = {**model_config.__dict__, **training.to_dict(), **arguments.__dict__}
-    return {
-        key: value
-        for key, value in sorted(merged.items())
-        if key not in SECRETS
-        and not key.startswith("_")
-        and isinstance(value, str | int | float | bool | list | dict | None)
-        and (key in arguments.__dict__ or (key in defaults and value != defaults[key]))
-    }
-
-
-def _fingerprint(
-    arguments: SFTArguments, training: SFTConfig, model_config: ModelConfig, revision: str
-) -> str:
-    facts = _plain_config(arguments, training, model_config)
-    facts = {key: value for key, value in facts.items() if key not in FREE}
-    text = json.dumps([facts, revision], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _finished(out: Path, fingerprint: str) -> bool:
-    """Whether this very training is done.
-
-    Raises:
-        InputError: `output_dir` holds the result of another one; it is not overwritten.
-    """
-    path = out / "run.json"
-    if not path.exists():
-        return False
-    if json.loads(path.read_text(encoding="utf-8")).get("fingerprint") == fingerprint:
-        return True
-    raise InputError(
-        f"{out} holds a model of another configuration or dataset (see its run.json); "
-        "use another output_dir, or delete it"
-    )
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _say(training: SFTConfig, text: str) -> None:

@@ -1,0 +1,91 @@
+"""What an `output_dir` is of, written before training starts: nothing resumes another's work."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from code_alpaca.errors import InputError
+from code_alpaca.training.arguments import SFTArguments
+
+if TYPE_CHECKING:
+    from trl import ModelConfig, SFTConfig
+
+STARTED, FINISHED = "sft_config.json", "run.json"
+SECRETS = ("hub_token", "push_to_hub_token")
+# Keys that say where and how loudly, not what is learned: they may differ on a resume. The
+# dataset's name is one of them, since its revision names the content.
+FREE = (
+    "dataset_name",
+    "output_dir",
+    "logging_dir",
+    "run_name",
+    "disable_tqdm",
+    "report_to",
+    "logging_steps",
+    "dry_run",
+)
+
+
+def plain_config(
+    arguments: SFTArguments, training: SFTConfig, model_config: ModelConfig
+) -> dict[str, Any]:
+    """What was configured beyond the defaults, as plain JSON, without secrets."""
+    defaults = {
+        item.name: item.default
+        for kind in (training, model_config)
+        for item in dataclasses.fields(kind)
+    }
+    merged = {**model_config.__dict__, **training.to_dict(), **arguments.__dict__}
+    return {
+        key: value
+        for key, value in sorted(merged.items())
+        if key not in SECRETS
+        and not key.startswith("_")
+        and isinstance(value, str | int | float | bool | list | dict | None)
+        and (key in arguments.__dict__ or (key in defaults and value != defaults[key]))
+    }
+
+
+def claim(out: Path, config: dict[str, Any], revision: str) -> bool:
+    """Make `out` the folder of this very training; True if it is finished there already.
+
+    Raises:
+        InputError: it holds a model or checkpoints of another configuration or dataset.
+    """
+    now = json.loads(json.dumps({**config, "dataset_revision": revision}))
+    path = out / STARTED
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    finished = (out / FINISHED).exists()
+    if before is None and (finished or any(out.glob("*.safetensors"))):
+        raise InputError(f"{out} holds a model that this command did not make; use another folder")
+    different = [
+        f"{key}: {(before or {}).get(key)!r} there, {now.get(key)!r} now"
+        for key in sorted({*now, *(before or {})} - set(FREE))
+        if before is not None and before.get(key) != now.get(key)
+    ]
+    if different and (finished or last_checkpoint(out)):
+        raise InputError(
+            f"{out} holds a model of another configuration or dataset ({'; '.join(different)}); "
+            "use another output_dir, or delete it"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    if before is None or different:
+        write_json(path, now)
+    return finished
+
+
+def last_checkpoint(out: Path) -> Path | None:
+    """The newest checkpoint that was written to its end."""
+    whole = [path for path in out.glob("checkpoint-*") if (path / "trainer_state.json").exists()]
+    return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write beside, then rename: a reader never sees half a file."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    os.replace(part, path)
