@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 from huggingface_hub import DatasetCard, ModelCard
 
@@ -31,9 +30,15 @@ def test_quickstart_small(tmp_path, capsys):
         assert "None" not in text and "More Information" not in text
     assert (run_dir / "release/DATASET_CARD.md").exists()
 
-    started = time.monotonic()
+    made = [run_dir / "model/run.json", run_dir / "model/model.safetensors"]
+    before = [path.stat().st_mtime_ns for path in made]
     assert main(words) == 0
-    assert "trained already" in capsys.readouterr().out or time.monotonic() - started < 60
+    assert [path.stat().st_mtime_ns for path in made] == before, "trained again for nothing"
+
+    words[words.index("60")] = "70"
+    assert main(words) == 0
+    assert len(load_dataset(str(run_dir / "dataset"), "default", split="train")) == 70
+    assert json.loads(made[0].read_text())["rows"] == 70
 
 
 def test_fresh_never_deletes_what_is_no_run(tmp_path, capsys):

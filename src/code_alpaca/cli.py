@@ -9,13 +9,12 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
-import sqlite3
 import sys
 from collections.abc import Sequence
 
 from code_alpaca import __version__
 from code_alpaca.config import add_arguments, parse
-from code_alpaca.errors import InputError, Stopped
+from code_alpaca.errors import INTERRUPTED, InputError, Stopped
 
 # command: (module with `Config` and `run`, or with `main` where another parser is in charge; help)
 STAGES = {
@@ -50,9 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Stopped as error:
         return _fail(stage, str(error), EXIT_STOPPED)
     except KeyboardInterrupt:
-        kept = "interrupted; everything finished is kept, the same command goes on"
-        return _fail(stage, kept, EXIT_STOPPED)
-    except (OSError, sqlite3.OperationalError) as error:
+        return _fail(stage, INTERRUPTED, EXIT_STOPPED)
+    except Exception as error:
         if not _disk_full(error):
             raise
         return _fail(
@@ -101,10 +99,11 @@ def _fail(stage: str, message: str, code: int) -> int:
     return code
 
 
-def _disk_full(error: OSError | sqlite3.OperationalError) -> bool:
+def _disk_full(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return "full" in str(error)
+    # SQLite and safetensors have exceptions of their own, with the fact in their words.
+    return "disk is full" in str(error) or "No space left on device" in str(error)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+INTERRUPTED = "interrupted; everything finished is kept, the same command goes on"
+
 
 class InputError(Exception):
     """Bad config, input or environment (exit 2). One line: what, where, what to do."""

@@ -70,17 +70,13 @@ class Ledger:
     def __init__(self, path: Path, *, write: bool = True) -> None:
         self.path = path
         self._lock = _lock(path) if write else None
-        if write:
-            self._db = sqlite3.connect(path, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            # FULL: a reply that was paid for outlives a power cut, not only a kill.
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.executescript(SCHEMA)
-        else:
-            if not path.exists():
-                raise InputError(f"no ledger at {path}; is {path.parent} a run folder?")
-            self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
-        found = int(self.meta("format") or FORMAT)
+        try:
+            self._db = _open(path) if write else _open_to_read(path)
+            found = int(self.meta("format") or FORMAT)
+        except sqlite3.DatabaseError as error:
+            if "full" in str(error):
+                raise
+            raise InputError(f"{path} is not the ledger of a run ({error})") from None
         if found > FORMAT:
             raise InputError(f"{path} was written by a newer code-alpaca (format {found}); upgrade")
         if write and self.meta("format") is None:
@@ -239,6 +235,21 @@ class Ledger:
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None)
+    database.execute("PRAGMA journal_mode = WAL")
+    # FULL: a reply that was paid for outlives a power cut, not only a kill.
+    database.execute("PRAGMA synchronous = FULL")
+    database.executescript(f"BEGIN;{SCHEMA}COMMIT;")
+    return database
+
+
+def _open_to_read(path: Path) -> sqlite3.Connection:
+    if not path.exists():
+        raise InputError(f"no ledger at {path}; is {path.parent} a run folder?")
+    return sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
 
 
 def now() -> str:

@@ -19,7 +19,7 @@ from pydantic import Field, PositiveInt
 from rich.console import Console
 from rich.table import Table
 
-from code_alpaca.config import StageConfig, read_yaml
+from code_alpaca.config import StageConfig, read_yaml, write_yaml
 from code_alpaca.dataset import publish
 from code_alpaca.errors import InputError
 from code_alpaca.evaluation import evaluate
@@ -51,9 +51,10 @@ def run(config: Config) -> None:
         InputError, Stopped: as the stages do.
     """
     console = Console(highlight=False)
-    if config.fresh:
-        _delete_run(config.run_dir)
     run_dir = config.run_dir
+    if config.fresh:
+        _delete_run(run_dir)
+    _forget_another_student(config)
     started = time.monotonic()
     stages: list[tuple[str, Callable[[], Any]]] = [
         (
@@ -75,7 +76,7 @@ def run(config: Config) -> None:
         stage()
         seconds.append(time.monotonic() - begun)
     console.print(_table(run_dir, seconds, time.monotonic() - started))
-    console.print(_next_files(run_dir))
+    console.print(_next_files(run_dir), soft_wrap=True)
 
 
 def _generate(config: Config) -> None:
@@ -137,6 +138,17 @@ def _delete_run(run_dir: Path) -> None:
     if not (run_dir / "ledger.sqlite").exists():
         raise InputError(f"{run_dir} holds no run (no ledger.sqlite); it is not deleted")
     shutil.rmtree(run_dir)
+
+
+def _forget_another_student(config: Config) -> None:
+    """Drop what was trained and measured with other keys; the generated rows stay."""
+    path = config.run_dir / "quickstart.yaml"
+    keys = config.model_dump(include={"num_examples", "epochs"})
+    if path.exists() and read_yaml(path) != keys:
+        for name in ("model", "eval", "eval-reference", "release"):
+            shutil.rmtree(config.run_dir / name, ignore_errors=True)
+    config.run_dir.mkdir(parents=True, exist_ok=True)
+    write_yaml(path, keys)
 
 
 def _table(run_dir: Path, seconds: list[float], total: float) -> Table:

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
 
 import pytest
 from hypothesis import given
@@ -12,6 +18,8 @@ from hypothesis import strategies as st
 from code_alpaca import benchmarks
 from code_alpaca.cli import main
 from code_alpaca.evaluation import grading, metrics
+from code_alpaca.teacher import offline
+from code_alpaca.training.scratch import make_base
 
 
 @given(st.integers(1, 60).flatmap(lambda n: st.tuples(
@@ -162,3 +170,63 @@ def test_a_benchmark_of_another_shape(tmp_path, broken, capsys):
     path.write_text(broken)
     assert main(["eval", "--benchmark", str(path), "--samples", "reference"]) == 2
     assert str(path) in capsys.readouterr().err
+
+
+def answered(url: str) -> int:
+    with urllib.request.urlopen(f"{url}/stats") as reply:
+        return json.load(reply).get("answered", 0)
+
+
+def test_an_endpoint_is_asked_once_for_each_answer_even_across_kills(tmp_path):
+    with offline.serving("offline?latency=0.15") as url:
+        words = ["eval", "--base_url", url, "--model", "offline-teacher", "--batch_size", "2",
+                 "--output_dir", str(tmp_path)]  # fmt: skip
+        samples = tmp_path / "samples.jsonl"
+        process = subprocess.Popen([sys.executable, "-m", "code_alpaca.cli", *words],
+                                   start_new_session=True, stdout=subprocess.DEVNULL)  # fmt: skip
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not (samples.exists() and samples.stat().st_size):
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        kept = samples.read_text().splitlines()
+        assert 1 <= len(kept) < 20, "the run must still be going when it is killed"
+        assert main(words) == 0
+        assert 20 <= answered(url) <= 20 + 2  # at most those in flight at the kill
+    rows = [json.loads(line) for line in samples.read_text().splitlines()]
+    assert len({row["task_id"] for row in rows}) == len(rows) == 20
+    texts = {(row["task_id"], row["completion"]) for row in rows}
+    assert all((json.loads(line)["task_id"], json.loads(line)["completion"]) in texts
+               for line in kept)  # fmt: skip
+
+
+def test_an_endpoint_that_fails_is_exit_3(tmp_path, capsys):
+    words = ["eval", "--base_url", "http://127.0.0.1:9/v1", "--model", "m", "--limit", "1"]
+    assert main([*words, "--output_dir", str(tmp_path)]) == 3
+    error = capsys.readouterr().err
+    assert "http://127.0.0.1:9/v1 failed" in error and error.count("\n") == 1
+
+
+def test_a_local_model_goes_on_after_a_torn_line(tmp_path):
+    texts = [problem.prompt + problem.canonical_solution for problem in benchmarks.load("mini")]
+    model, tokenizer = make_base(texts, vocab_size=400, hidden_size=32, layers=1, heads=2,
+                                 max_length=512, seed=0)  # fmt: skip
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "model")
+    words = ["eval", "--model", str(tmp_path / "model"), "--limit", "6", "--batch_size", "2",
+             "--max_new_tokens", "8", "--output_dir", str(tmp_path / "eval")]  # fmt: skip
+    assert main(words) == 0
+    samples = tmp_path / "eval/samples.jsonl"
+    whole = samples.read_text()
+    first, second, third, *_ = whole.splitlines()
+    marked = {**json.loads(second), "completion": "not asked again"}
+    samples.write_text(f"{first}\n{json.dumps(marked)}\n{third[:40]}")
+    assert main(words) == 0
+    rows = [json.loads(line) for line in samples.read_text().splitlines()]
+    expected = [json.loads(line) for line in whole.splitlines()]
+    assert rows[1]["completion"] == "not asked again"
+    assert [row for row in rows if row["task_id"] != marked["task_id"]] == [
+        row for row in expected if row["task_id"] != marked["task_id"]
+    ]
+    assert main([*words, "--max_new_tokens", "9"]) == 0  # other answers: nothing is reused
+    assert "not asked again" not in samples.read_text()

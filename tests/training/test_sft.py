@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -208,6 +209,23 @@ def test_errors_of_launched_processes_keep_their_exit_code(tmp_path):
     )  # fmt: skip
     assert done.returncode == 2
     assert "no dataset at ./nowhere" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_ctrl_c_through_the_launcher_is_one_line_and_exit_3(rows, tmp_path):
+    config = str(ROOT / "accelerate_configs/cpu.yaml")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "code_alpaca.cli", "sft", "--accelerate_config", config, *TINY,
+         "--dataset_name", str(rows), "--output_dir", str(tmp_path), "--num_train_epochs", "5000"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    for line in process.stdout:  # type: ignore[union-attr]
+        if "step 5/" in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process at once
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert error.count("interrupted; everything finished is kept") == 1
+    assert "Traceback" not in error
 
 
 def test_accelerate_configs_by_name_or_path(monkeypatch, tmp_path):

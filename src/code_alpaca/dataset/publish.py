@@ -35,7 +35,7 @@ def run(config: Config) -> None:
             "pushing is not in this version; publish without hub_dataset_id, then: hf upload "
             f"--repo-type dataset {config.hub_dataset_id} {config.run_dir}/dataset"
         )
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     if config.dry_run:
         origin = config.source or config.run_dir / "ledger.sqlite"
         console.print(f"publish   would write {config.run_dir / 'dataset'} from {origin}")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from code_alpaca.benchmarks import Problem
 from code_alpaca.errors import InputError, Stopped
 from code_alpaca.formatting import format_prompt
+from code_alpaca.quiet import quiet
 
 COMPLETE = "Complete the following Python function. Reply with the whole function."
 
@@ -56,6 +57,7 @@ def complete_locally(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
+    quiet()
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
         model = AutoModelForCausalLM.from_pretrained(path)

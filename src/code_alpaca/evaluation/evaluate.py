@@ -125,9 +125,10 @@ def _rows_of_model(config: Config, problems: list[Problem]) -> list[dict[str, An
     found = _answered(path, run_hash)
     jobs = [Job(p, sample) for p in problems for sample in range(config.num_samples)]
     missing = [job for job in jobs if (job.problem.task_id, job.sample) not in found]
-    if not found:
-        path.unlink(missing_ok=True)
     if missing:
+        # Other configurations' answers go, and so does a torn last line that the next one would
+        # be glued to.
+        _write_atomically(path, "".join(map(_line, found.values())))
         with path.open("a", encoding="utf-8") as file, _progress() as progress:
             bar = progress.add_task("answers", total=len(jobs), completed=len(found))
 
@@ -261,7 +262,7 @@ def _results(config: Config, problems: list[Problem], rows: list[dict[str, Any]]
 
 
 def _report(config: Config, results: dict[str, Any]) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     for k in config.k:
         low, high = results[f"pass@{k}_interval"]
         console.print(

@@ -11,8 +11,6 @@ from __future__ import annotations
 import asyncio
 import bisect
 import contextlib
-import hashlib
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,11 +19,12 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, field_validator
 
-from code_alpaca.config import StageConfig, read_yaml, write_yaml
+from code_alpaca.config import StageConfig
 from code_alpaca.curation.curate import Curator
 from code_alpaca.curation.filters import FILTERS
 from code_alpaca.dataset.build import build
-from code_alpaca.errors import InputError, Stopped
+from code_alpaca.errors import Stopped
+from code_alpaca.generation.folder import open_run
 from code_alpaca.generation.parsing import Candidate, parse_reply
 from code_alpaca.generation.screen import Screen
 from code_alpaca.generation.self_instruct import Request, build_request, prompt_version
@@ -34,11 +33,6 @@ from code_alpaca.schema import Example, SeedTask, content_id, load_seed_tasks
 from code_alpaca.teacher import offline
 from code_alpaca.teacher.client import ENDPOINT, Teacher
 
-# Where a run may differ from its first command: how fast, how far and where to, never what.
-FREE_KEYS = {
-    "run_dir", "num_examples", "max_concurrency", "request_timeout_s", "patience",
-    "dry_run", "dataset_version", "teacher_base_url",
-}  # fmt: skip
 EXAMINERS = 2  # threads that filter and start the sandbox's processes
 LANDING_S = 10.0  # how long an ending run waits for the replies still in flight
 
@@ -101,7 +95,10 @@ def run(config: Config) -> None:
     if config.dry_run:
         _print_plan(config, seed_tasks)
         return
-    with open_run(config, seed_tasks) as ledger, Screen(config.num_examples) as screen:
+    with (
+        open_run(config.run_dir, config, seed_tasks) as ledger,
+        Screen(config.num_examples) as screen,
+    ):
         curator = _curator(config)
         state = _State.restore(ledger, curator, seed_tasks)
         screen.show(state.accepted, ledger)
@@ -111,57 +108,6 @@ def run(config: Config) -> None:
                 asyncio.run(loop.run(url))
         screen.finish(ledger)
     build(config.run_dir)
-
-
-@contextlib.contextmanager
-def open_run(config: Config, seed_tasks: list[SeedTask]) -> Iterator[Ledger]:
-    """The ledger of `run_dir`, made or found; a folder made by another config is refused."""
-    try:
-        config.run_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make run_dir {config.run_dir}: {error.strerror}") from None
-    with Ledger(config.run_dir / "ledger.sqlite") as ledger:
-        resolved = json.loads(config.model_dump_json())
-        seeds = [[task.instruction, task.input, task.output] for task in seed_tasks]
-        facts = {
-            "seed_tasks_sha256": hashlib.sha256(json.dumps(seeds).encode()).hexdigest(),
-            "prompt_version": prompt_version(),
-        }
-        path = config.run_dir / "config.yaml"
-        if ledger.meta("created_at") is None:
-            for key, value in facts.items():
-                ledger.set_meta(key, value)
-            ledger.set_meta("created_at", now())
-        else:
-            _same_run(config.run_dir, read_yaml(path) if path.exists() else resolved, resolved)
-            for key, value in facts.items():
-                if ledger.meta(key) != value:
-                    raise InputError(
-                        f"{config.run_dir} was made with another {key.removesuffix('_sha256')}; "
-                        "use a new run_dir, or put the old one back"
-                    )
-        write_yaml(path, resolved)
-        yield ledger
-
-
-def _same_run(run_dir: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    different = [
-        f"{key}: {old.get(key)!r} there, {new[key]!r} now"
-        for key in new
-        if key not in FREE_KEYS and old.get(key) != new[key]
-    ]
-    if offline.is_offline(old.get("teacher_base_url")) != offline.is_offline(
-        new["teacher_base_url"]
-    ):
-        different.append(
-            f"teacher_base_url: {old.get('teacher_base_url')!r} there, "
-            f"{new['teacher_base_url']!r} now"
-        )
-    if different:
-        raise InputError(
-            f"{run_dir} holds a run of another config ({'; '.join(different)}); "
-            "use a new run_dir, or the old values to go on with it"
-        )
 
 
 def _curator(config: Config) -> Curator:

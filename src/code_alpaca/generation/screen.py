@@ -25,7 +25,7 @@ class Screen:
 
     def __init__(self, target: int) -> None:
         self._target = target
-        self._console = Console(highlight=False)
+        self._console = Console(highlight=False, soft_wrap=True)
         self._progress = Progress(
             TextColumn("generate"),
             BarColumn(),

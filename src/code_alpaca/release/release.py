@@ -64,7 +64,7 @@ def run(config: Config) -> None:
             f"{config.model_dir}; run eval on this one"
         )
     files = sorted({file for pattern in RELEASED for file in config.model_dir.glob(pattern)})
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     if config.dry_run:
         names = ", ".join(file.name for file in files)
         console.print(

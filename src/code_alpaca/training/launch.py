@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from code_alpaca.config import write_yaml
-from code_alpaca.errors import InputError, Stopped
+from code_alpaca.errors import INTERRUPTED, InputError, Stopped
 from code_alpaca.training.arguments import SFTArguments
 
 OUTCOME = "CODE_ALPACA_OUTCOME"  # names the file in which a launched child says why it ended
@@ -68,12 +69,18 @@ def run_accelerate(flags: Sequence[str], words: Sequence[str]) -> None:
     """
     command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", *flags]
     command += ["-m", "code_alpaca.cli", "sft", *words]
-    with tempfile.TemporaryDirectory() as folder:
-        outcome = Path(folder, "outcome.json")
-        done = subprocess.run(command, env={**os.environ, OUTCOME: str(outcome)}, check=False)
-        if outcome.exists():
-            said = json.loads(outcome.read_text(encoding="utf-8"))
-            raise STOPS[said["code"]](said["message"])
+    # Ctrl-C is answered by the training process alone: the two launchers above it would only
+    # add tracebacks of their own.
+    answer = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            outcome = Path(folder, "outcome.json")
+            done = subprocess.run(command, env={**os.environ, OUTCOME: str(outcome)}, check=False)
+            if outcome.exists():
+                said = json.loads(outcome.read_text(encoding="utf-8"))
+                raise STOPS[said["code"]](said["message"])
+    finally:
+        signal.signal(signal.SIGINT, answer)
     if done.returncode:
         raise subprocess.CalledProcessError(done.returncode, command)
 
@@ -93,17 +100,23 @@ def accelerate_config(name: str) -> Path:
 
 
 def _run_here(words: list[str]) -> None:
-    from code_alpaca.training import sft
+    if OUTCOME not in os.environ:
+        from code_alpaca.training import sft
 
-    try:
         sft.run(words)
-    except (InputError, Stopped) as error:
-        if OUTCOME not in os.environ:
-            raise
-        code = next(code for code, kind in STOPS.items() if isinstance(error, kind))
-        if os.environ.get("RANK", "0") == "0":
-            told = json.dumps({"code": code, "message": str(error)})
-            Path(os.environ[OUTCOME]).write_text(told, encoding="utf-8")
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by those above
+    try:
+        from code_alpaca.training import sft
+
+        sft.run(words)
+    except (InputError, Stopped, KeyboardInterrupt) as error:
+        code = 2 if isinstance(error, InputError) else 3
+        told = json.dumps({"code": code, "message": str(error) or INTERRUPTED})
+        outcome = Path(os.environ[OUTCOME])
+        part = outcome.with_suffix(f".{os.getpid()}")  # several processes may say the same
+        part.write_text(told, encoding="utf-8")
+        os.replace(part, outcome)
         sys.exit(code)  # the parent says it
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from code_alpaca.dataset.load import load
 from code_alpaca.errors import InputError
 from code_alpaca.formatting import format_prompt
+from code_alpaca.quiet import quiet
 from code_alpaca.training import record
 from code_alpaca.training.arguments import SFTArguments, parse
 from code_alpaca.training.progress import line_progress
@@ -36,7 +36,7 @@ def run(argv: Sequence[str]) -> None:
     Raises:
         InputError: an unknown key, a dataset or model that cannot be used.
     """
-    _quiet()
+    quiet()
     arguments, training, model_config = parse(argv)
     rows, revision = load(
         arguments.dataset_name or "", arguments.dataset_config, arguments.dataset_revision
@@ -71,16 +71,6 @@ def run(argv: Sequence[str]) -> None:
         "config": config,
     }
     _save(trainer, training, facts, counts, seconds)
-
-
-def _quiet() -> None:
-    """Leave the screen to our own lines: other libraries' bars and notes come by the dozen."""
-    import datasets
-    import transformers
-
-    datasets.disable_progress_bars()
-    transformers.utils.logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", message=".*pin_memory.*")
 
 
 def _base(

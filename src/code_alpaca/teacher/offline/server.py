@@ -7,6 +7,7 @@ nothing. /v1/chat/completions, /v1/completions, /v1/models; /v1/stats counts wha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import math
@@ -77,7 +78,8 @@ def run(config: Config) -> None:
         await ended.wait()
         await runner.cleanup()
 
-    asyncio.run(serve())
+    with contextlib.suppress(KeyboardInterrupt):  # the way to end a server, and no failure
+        asyncio.run(serve())
 
 
 class OfflineTeacher:

@@ -1,0 +1,19 @@
+"""Leave the screen to our own lines: other libraries' bars and notes come by the dozen."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+
+def quiet() -> None:
+    """Silence the progress bars of datasets and transformers, and notes that nobody can act on."""
+    import datasets
+    import torch
+    import transformers
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed warns that it found none
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", message=".*pin_memory.*")
