@@ -55,7 +55,7 @@ def test_command_line_wins_over_file_and_unknown_file_keys_are_named(tmp_path, c
 
     config.write_text("run_dir: a\nnum_examples: 7\nteacher_base_url: offline\n")
     assert main(["generate", "--config", str(config), "--dry_run", "--num_examples", "9"]) == 0
-    assert "plan: 9 rows" in capsys.readouterr().out
+    assert "plan      9 rows" in capsys.readouterr().out
 
 
 def test_config_that_is_no_mapping(tmp_path, capsys):

@@ -17,8 +17,8 @@ REPLY = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 5}}
 def test_replies_and_decisions_survive_reopening(tmp_path):
     path = tmp_path / "ledger.sqlite"
     with Ledger(path) as ledger:
-        key = ledger.request(0, "/chat/completions", {"model": "m"}, ["seed_001"])
-        ledger.save_reply(key, REPLY)
+        key = ledger.request(0, "/chat/completions", {"model": "m"}, seed_ids=["seed_001"])
+        ledger.save_reply(key, REPLY, usage=(3, 5))
         ledger.decide(
             0,
             [
@@ -38,22 +38,22 @@ def test_replies_and_decisions_survive_reopening(tmp_path):
 
 def test_the_same_question_twice_is_two_requests(tmp_path):
     with Ledger(tmp_path / "l.sqlite") as ledger:
-        first = ledger.request(0, "/chat", {"q": 1}, [])
-        assert ledger.request(1, "/chat", {"q": 1}, []) != first
-        assert ledger.request(0, "/chat", {"q": 1}, []) == first  # asked again after a restart
+        first = ledger.request(0, "/chat", {"q": 1})
+        assert ledger.request(1, "/chat", {"q": 1}) != first
+        assert ledger.request(0, "/chat", {"q": 1}) == first  # asked again after a restart
 
 
 @pytest.mark.parametrize("change", [{"model": "n"}, {"model": "m", "temperature": 0.5}])
 def test_another_payload_under_a_used_number_is_refused(tmp_path, change):
     with Ledger(tmp_path / "l.sqlite") as ledger:
-        ledger.request(0, "/chat", {"model": "m"}, [])
+        ledger.request(0, "/chat", {"model": "m"})
         with pytest.raises(InputError, match="another prompt"):
-            ledger.request(0, "/chat", change, [])
+            ledger.request(0, "/chat", change)
 
 
 def test_decisions_on_a_reply_come_together_or_not_at_all(tmp_path):
     with Ledger(tmp_path / "l.sqlite") as ledger:
-        ledger.request(0, "/chat", {}, [])
+        ledger.request(0, "/chat", {})
         broken = Example("a", "", "b", seed_ids=[object()])  # json cannot write it
         with pytest.raises(TypeError):
             ledger.decide(0, [Decision(Example("fine", "", "b"), ""), Decision(broken, "")])
@@ -81,7 +81,7 @@ def test_a_newer_format_is_refused(tmp_path):
 def test_the_reply_is_on_disk_when_save_returns(tmp_path):
     path = tmp_path / "l.sqlite"
     with Ledger(path) as ledger:
-        key = ledger.request(0, "/chat", {}, [])
+        key = ledger.request(0, "/chat", {})
         ledger.save_reply(key, REPLY)
         other = sqlite3.connect(path)
         assert json.loads(other.execute("SELECT body FROM replies").fetchone()[0]) == REPLY

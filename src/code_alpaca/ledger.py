@@ -12,7 +12,7 @@ import fcntl
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any
 from code_alpaca.errors import InputError
 from code_alpaca.schema import Example
 
-FORMAT = 1
+FORMAT = 2
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS requests (
@@ -30,6 +30,7 @@ CREATE TABLE IF NOT EXISTS requests (
     payload TEXT NOT NULL,        -- the JSON body as sent, no headers and so no secrets
     payload_hash TEXT NOT NULL,
     seed_ids TEXT NOT NULL,       -- JSON list: the examples its prompt shows
+    asked TEXT NOT NULL,          -- JSON: strategy, number of tasks, labels of the quotas
     sent_at TEXT NOT NULL,
     decided_at TEXT               -- NULL until its decisions are committed
 );
@@ -40,6 +41,14 @@ CREATE TABLE IF NOT EXISTS replies (
     prompt_tokens INTEGER NOT NULL,
     completion_tokens INTEGER NOT NULL,
     received_at TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS attempts (
+    number INTEGER PRIMARY KEY,
+    key TEXT NOT NULL,            -- of the request that was sent
+    worst REAL NOT NULL,          -- US dollars set aside before sending
+    cost REAL,                    -- NULL while in flight
+    outcome TEXT NOT NULL,
+    sent_at TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS decisions (
     request INTEGER NOT NULL REFERENCES requests (number),
@@ -77,8 +86,10 @@ class Ledger:
             if "full" in str(error):
                 raise
             raise InputError(f"{path} is not the ledger of a run ({error})") from None
-        if found > FORMAT:
-            raise InputError(f"{path} was written by a newer code-alpaca (format {found}); upgrade")
+        if found != FORMAT:
+            newer = found > FORMAT
+            told = "a newer code-alpaca; upgrade" if newer else "an older one; use a new run_dir"
+            raise InputError(f"{path} was written by {told}")
         if write and self.meta("format") is None:
             self.set_meta("format", str(FORMAT))
 
@@ -105,12 +116,24 @@ class Ledger:
     # -- requests and replies --------------------------------------------------------------
 
     def request(
-        self, number: int, endpoint: str, payload: dict[str, Any], seed_ids: Sequence[str]
+        self,
+        number: int,
+        endpoint: str,
+        payload: dict[str, Any],
+        *,
+        seed_ids: Sequence[str] = (),
+        asked: dict[str, Any] | None = None,
+        same: Callable[[dict[str, Any]], Any] = lambda payload: payload,
     ) -> str:
         """Record request `number` and return its key.
 
         The sample index counts earlier requests with the very same payload, so that asking
         the same thing twice asks for two replies.
+
+        Args:
+            seed_ids, asked: what its prompt shows and asks for; they are told again in reports.
+            same: the part of a payload that must not change. Where only the rest differs from
+                what the ledger holds, an answered request keeps its key, an open one is replaced.
 
         Raises:
             InputError: the ledger holds another request under this number.
@@ -122,17 +145,32 @@ class Ledger:
             (payload_hash, number),
         ).fetchone()
         key = _sha256(json.dumps([endpoint, payload_hash, sample]))
-        held = self._db.execute("SELECT key FROM requests WHERE number = ?", (number,)).fetchone()
-        if held is None:
-            self._db.execute(
-                "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, NULL)",
-                (number, key, text, payload_hash, json.dumps(list(seed_ids)), now()),
-            )
-        elif held[0] != key:
-            raise InputError(
-                f"{self.path}: request {number} was recorded with another prompt; this run was "
-                "made by another version of code-alpaca or of its seed tasks: use a new run_dir"
-            )
+        held = self._db.execute(
+            "SELECT key, payload FROM requests WHERE number = ?", (number,)
+        ).fetchone()
+        if held is not None and held[0] == key:
+            return key
+        if held is not None:
+            if same(json.loads(held[1])) != same(payload):
+                raise InputError(
+                    f"{self.path}: request {number} was recorded with another prompt; this run "
+                    "was made by another version of code-alpaca or of its seed tasks: use a new "
+                    "run_dir"
+                )
+            if self.reply(held[0]) is not None:
+                return held[0]
+        self._db.execute(
+            "INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, NULL)",
+            (
+                number,
+                key,
+                text,
+                payload_hash,
+                json.dumps(list(seed_ids)),
+                json.dumps(asked or {}),
+                now(),
+            ),
+        )
         return key
 
     def reply(self, key: str) -> dict[str, Any] | None:
@@ -140,25 +178,53 @@ class Ledger:
         found = self._db.execute("SELECT body FROM replies WHERE key = ?", (key,)).fetchone()
         return json.loads(found[0]) if found else None
 
-    def save_reply(self, key: str, body: dict[str, Any]) -> None:
-        """Commit a raw reply. Call this before computing anything from it."""
-        usage = body.get("usage") or {}
+    def save_reply(
+        self, key: str, body: dict[str, Any], usage: tuple[int, int] | None = None
+    ) -> None:
+        """Commit a raw reply. Call this before computing anything from it.
+
+        Args:
+            usage: prompt and completion tokens as the teacher counted them.
+        """
+        asked, told = usage or (0, 0)
         self._db.execute(
             "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?)",
-            (
-                key,
-                json.dumps(body),
-                int(usage.get("prompt_tokens") or 0),
-                int(usage.get("completion_tokens") or 0),
-                now(),
-            ),
+            (key, json.dumps(body), asked, told, now()),
         )
+
+    # -- money -----------------------------------------------------------------------------
+
+    def begin_attempt(self, key: str, worst: float) -> int:
+        """Set dollars aside for one sending of a request, before it is sent; its number."""
+        cursor = self._db.execute(
+            "INSERT INTO attempts (key, worst, outcome, sent_at) VALUES (?, ?, 'in flight', ?)",
+            (key, worst, now()),
+        )
+        return int(cursor.lastrowid or 0)
+
+    def end_attempt(self, number: int, cost: float, outcome: str) -> None:
+        self._db.execute(
+            "UPDATE attempts SET cost = ?, outcome = ? WHERE number = ?", (cost, outcome, number)
+        )
+
+    def give_up_attempts(self) -> None:
+        """What was in flight when an earlier start died may have been billed: worst case."""
+        self._db.execute(
+            "UPDATE attempts SET cost = worst, outcome = 'lost at a kill' WHERE cost IS NULL"
+        )
+
+    def spent(self) -> float:
+        """Dollars, over all starts of the run; what is in flight counts at its worst case."""
+        (total,) = self._db.execute(
+            "SELECT coalesce(sum(coalesce(cost, worst)), 0) FROM attempts"
+        ).fetchone()
+        return float(total)
 
     # -- decisions -------------------------------------------------------------------------
 
     def decide(self, number: int, decisions: Sequence[Decision]) -> None:
         """Commit everything decided about request `number` in one transaction."""
-        with self._transaction():
+        with self.transaction():
             self._db.executemany(
                 "INSERT INTO decisions VALUES (?, ?, ?, ?)",
                 [
@@ -183,6 +249,32 @@ class Ledger:
         )
         for number, row in self._db.execute(query, (-1 if limit is None else limit,)):
             yield number, Example(**json.loads(row))
+
+    def accepted_places(self) -> Iterator[tuple[int, int, Example]]:
+        """Request number, place in its reply, and row of everything accepted, in order."""
+        query = (
+            "SELECT request, position, row FROM decisions WHERE reason = '' "
+            "ORDER BY request, position"
+        )
+        for number, position, row in self._db.execute(query):
+            yield number, position, Example(**json.loads(row))
+
+    def row(self, number: int, position: int) -> Example:
+        """One candidate by its request and its place in the reply."""
+        (row,) = self._db.execute(
+            "SELECT row FROM decisions WHERE request = ? AND position = ?", (number, position)
+        ).fetchone()
+        return Example(**json.loads(row))
+
+    def asked(self) -> Iterator[tuple[dict[str, Any], int]]:
+        """What each decided request asked for, in order, and the rows accepted from it."""
+        query = (
+            "SELECT asked, (SELECT count(*) FROM decisions "
+            "WHERE request = number AND reason = '') FROM requests "
+            "WHERE decided_at IS NOT NULL ORDER BY number"
+        )
+        for asked, accepted in self._db.execute(query):
+            yield json.loads(asked), accepted
 
     def rejected(self, through: int | None = None) -> Iterator[Decision]:
         """Rejected candidates in order, up to and including request `through`."""
@@ -227,7 +319,8 @@ class Ledger:
         return self._db.execute(query).fetchone()[0]
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
+        """Everything inside is committed together, or not at all."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield

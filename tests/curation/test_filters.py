@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from code_alpaca.curation.filters import FILTERS
+from code_alpaca.curation.filters import DEFAULT, FILTERS
 from code_alpaca.schema import Example
 
 ASK = "Write a function that adds two numbers."
@@ -29,13 +29,21 @@ DROP = {
     "instruction_length": [Example("Sort it", "", "x"), Example("word " * 301, "", "x")],
     "output_length": [Example(ASK, "", "x" * 20_001)],
     "prompt_leak": [Example(ASK, "", "x = 1\n\n### Instruction:\nNow do this")],
+    "legacy_2023": [
+        Example("Sort this list", "", "x"),
+        Example("Upload a file to the server.", "", "x"),
+        Example("Now GO TO the next line.", "", "x"),
+        Example("Write a program that adds two numbers.", "", "x"),
+        Example("(a) Add two numbers in C.", "", "x"),
+        Example("写一个 add function in Python", "", "x"),
+    ],
     "unbalanced_fence": [Example(ASK, "", "```python\nprint(1)\n")],
 }
 
 
 @pytest.mark.parametrize("example", KEEP, ids=lambda example: example.instruction[:30])
 def test_good_rows_pass_every_filter(example):
-    assert {name: check(example) for name, check in FILTERS.items() if check(example)} == {}
+    assert [name for name in DEFAULT if FILTERS[name](example)] == []
 
 
 @pytest.mark.parametrize("name", FILTERS)
@@ -43,3 +51,8 @@ def test_bad_rows_are_dropped_with_a_reason(name):
     assert DROP[name]
     for example in DROP[name]:
         assert FILTERS[name](example)
+
+
+def test_the_legacy_filter_keeps_what_2023_kept():
+    for text in ("Graphics and filenames are fine words here.", "write a program in lower case"):
+        assert FILTERS["legacy_2023"](Example(text, "", "x")) is None

@@ -46,7 +46,7 @@ def run_dir(tmp_path):
         ledger.set_meta("prompt_version", "abcd")
         ledger.set_meta("seed_tasks_sha256", "ef")
         for request in range(2):
-            key = ledger.request(request, "/chat", {"n": request}, [])
+            key = ledger.request(request, "/chat", {"n": request})
             ledger.save_reply(key, {"usage": {"prompt_tokens": 1, "completion_tokens": 2}})
             ledger.decide(request, [
                 Decision(example(2 * request), ""), Decision(example(2 * request + 1), ""),

@@ -16,7 +16,7 @@ from code_alpaca.cli import main
 from code_alpaca.ledger import Ledger
 from code_alpaca.teacher import offline
 
-CONTENT_FAULTS = "near_duplicate=0.05&refusal=0.05&wrong_answer=0.05&truncated=0.15&malformed=0.15"
+CONTENT_FAULTS = "near_duplicate=0.05&refusal=0.1&wrong_answer=0.05&truncated=0.15&malformed=0.15"
 
 
 def words(run_dir, *more, url=f"offline?{CONTENT_FAULTS}", rows=80):

@@ -7,7 +7,8 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from code_alpaca.generation.parsing import parse_reply
+from code_alpaca.generation.parsing import parse_json
+from code_alpaca.teacher import apis
 
 TASK = {
     "instruction": "Add two numbers.",
@@ -22,8 +23,12 @@ def reply(content, finish_reason="stop"):
     return {"choices": [{"message": {"content": content}, "finish_reason": finish_reason}]}
 
 
+def parsed(body):
+    return parse_json(apis.read(body))
+
+
 def outcome(body):
-    return [(row.instruction, row.reason) for row in parse_reply(body)]
+    return [(row.instruction, row.reason) for row in parsed(body)]
 
 
 def test_whole_reply():
@@ -63,7 +68,7 @@ def test_wrong_types_and_lone_surrogates_are_dropped_alone():
     wrong = {**TASK, "output": ["a"]}
     surrogate = {**TASK, "output": "\ud800"}
     text = json.dumps({"tasks": [wrong, surrogate, TASK]})
-    rows = parse_reply(reply(text))
+    rows = parsed(reply(text))
     assert [row.reason for row in rows] == ["malformed", "not_text", ""]
     for row in rows:
         row.output.encode("utf-8")  # every kept trace can be written
@@ -76,7 +81,7 @@ def test_a_record_that_broken_json_closed_early_is_dropped():
 
 def test_code_with_marks_and_numbers_is_untouched():
     output = '### not a heading\nrate = 20.0\n"tasks": [\n20. Instruction:'
-    (row,) = parse_reply(reply(json.dumps({"tasks": [{**TASK, "output": output}]})))
+    (row,) = parsed(reply(json.dumps({"tasks": [{**TASK, "output": output}]})))
     assert row.output == output
 
 
@@ -88,7 +93,7 @@ FIELDS = st.fixed_dictionaries(
 @settings(max_examples=200, deadline=None)
 @given(st.lists(FIELDS, min_size=1, max_size=5))
 def test_every_rendered_record_comes_back(tasks):
-    rows = parse_reply(reply(json.dumps({"tasks": tasks})))
+    rows = parsed(reply(json.dumps({"tasks": tasks})))
     assert [(r.instruction, r.output) for r in rows] == [
         (task["instruction"].strip(), task["output"]) for task in tasks
     ]
@@ -108,7 +113,7 @@ def test_every_rendered_record_comes_back(tasks):
     )
 )
 def test_never_raises_and_never_invents(body):
-    rows = parse_reply(body)
+    rows = parsed(body)
     assert rows and all(row.reason for row in rows)
 
 
@@ -116,5 +121,5 @@ def test_never_raises_and_never_invents(body):
 @given(st.text(), st.integers(0, 200), st.sampled_from(["stop", "length"]))
 def test_any_cut_of_any_text_is_survived(noise, at, finish):
     text = json.dumps({"tasks": [TASK, TASK]})
-    rows = parse_reply(reply(text[:at] + noise + text[at:], finish))
+    rows = parsed(reply(text[:at] + noise + text[at:], finish))
     assert all(row.reason or row.instruction for row in rows)

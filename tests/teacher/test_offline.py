@@ -21,9 +21,10 @@ import pytest
 from code_alpaca import benchmarks, sandbox
 from code_alpaca.curation.novelty import Novelty
 from code_alpaca.errors import InputError
-from code_alpaca.generation.self_instruct import build_request
+from code_alpaca.generation.plan import Plan
 from code_alpaca.schema import load_seed_tasks
 from code_alpaca.teacher import offline
+from code_alpaca.teacher.apis import Sampling
 from code_alpaca.teacher.offline.faults import REFUSAL
 from code_alpaca.teacher.offline.grammar import HELD_OUT
 from code_alpaca.teacher.offline.kinds import compose
@@ -32,11 +33,24 @@ from code_alpaca.teacher.offline.server import Config, chat_reply
 TASKS = [compose(random.Random(f"test/{number}")) for number in range(1500)]
 
 
+def question(number=0, count=5, api="chat"):
+    plan = Plan(
+        weights={"self_instruct": 1.0},
+        api=api,
+        sampling=Sampling("offline-teacher", 1.0, 1.0, 4096),
+        seed=0,
+        seed_tasks=load_seed_tasks(),
+        snippets=[],
+        count=count,
+        seeds_per_request=3,
+        pool_per_request=0,
+        quotas={},
+    )
+    return plan.request(number, random.Random(f"0/{number}"), [], {})
+
+
 def body(number=0, count=5):
-    return build_request(
-        number, seed=0, seed_tasks=load_seed_tasks(), pool=[], seeds_per_request=3,
-        pool_per_request=0, tasks_per_request=count, settings={"model": "offline-teacher"},
-    ).payload  # fmt: skip
+    return question(number, count).payload
 
 
 def reply(config, number=0, count=5):

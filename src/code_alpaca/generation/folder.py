@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from code_alpaca.config import StageConfig, read_yaml, write_yaml
 from code_alpaca.errors import InputError
-from code_alpaca.generation.self_instruct import prompt_version
 from code_alpaca.ledger import Ledger, now
-from code_alpaca.schema import SeedTask
 from code_alpaca.teacher import offline
 
-# Where a run may differ from its first command: how fast, how far and where to, never what.
+# Where a run may differ from its first command: how fast, how far, for how much and where to;
+# never what.
 FREE_KEYS = {
-    "run_dir", "num_examples", "max_concurrency", "request_timeout_s", "patience",
-    "dry_run", "dataset_version", "teacher_base_url",
+    "run_dir", "num_examples", "max_concurrency", "request_timeout_s", "patience", "dry_run",
+    "requests_per_minute", "tokens_per_minute", "max_cost_usd", "price_per_mtok_input",
+    "price_per_mtok_output", "checkpoint_every", "report_to", "dataset_version",
+    "teacher_base_url",
 }  # fmt: skip
 
 
 @contextlib.contextmanager
-def open_run(run_dir: Path, config: StageConfig, seed_tasks: list[SeedTask]) -> Iterator[Ledger]:
+def open_run(run_dir: Path, config: StageConfig, facts: Mapping[str, str]) -> Iterator[Ledger]:
     """The ledger of `run_dir`, made or found.
 
+    Args:
+        facts: hashes of what the config only names (seed tasks, prompts, snippets).
+
     Raises:
-        InputError: the folder was made by another config, prompt or set of seed tasks.
+        InputError: the folder was made by another config, or from other facts.
     """
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -36,11 +39,6 @@ def open_run(run_dir: Path, config: StageConfig, seed_tasks: list[SeedTask]) -> 
         raise InputError(f"cannot make run_dir {run_dir}: {error.strerror}") from None
     with Ledger(run_dir / "ledger.sqlite") as ledger:
         resolved = json.loads(config.model_dump_json())
-        seeds = [[task.instruction, task.input, task.output] for task in seed_tasks]
-        facts = {
-            "seed_tasks_sha256": hashlib.sha256(json.dumps(seeds).encode()).hexdigest(),
-            "prompt_version": prompt_version(),
-        }
         path = run_dir / "config.yaml"
         if ledger.meta("created_at") is None:
             for key, value in facts.items():

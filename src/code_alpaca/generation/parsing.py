@@ -1,7 +1,7 @@
-"""From a raw reply to candidate rows; what cannot be used leaves with a reason.
+"""From a teacher's text to candidate rows; what cannot be used leaves with a reason.
 
-A cut reply keeps its complete records: each object of the "tasks" list is decoded on its
-own, so a broken one loses itself alone and nothing is ever guessed.
+Nothing is ever guessed: every field of a candidate stands in the reply as it is, and a record
+that is broken loses itself alone, or itself and what follows where its end cannot be known.
 """
 
 from __future__ import annotations
@@ -11,12 +11,30 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-# All of them must be there: broken JSON can close an object early, inside its "output".
-KEYS = ("instruction", "input", "output", "language", "tests")
-NULLABLE = ("input", "language", "tests")
-TASKS = re.compile(r'"tasks"\s*:\s*\[|^\s*\[')
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from code_alpaca.teacher.apis import Answer
+
+TASKS = re.compile(r'"tasks"\s*:\s*\[|^\s*\[\s*(?=\{)|^(?=\s*\{\s*"instruction")', re.MULTILINE)
 BLANK = re.compile(r"[\s,]*")
+# A string, or else a comma with nothing but the end of its object or list behind it.
+TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])', re.DOTALL)
+HEADING = re.compile(r"^[ \t]*(\d+)\.[ \t]+(Instruction|Input|Output):", re.MULTILINE)
+SEPARATOR = re.compile(r"\s*^#{2,}[ \t]*\s*\Z", re.MULTILINE)
+NO_INPUT = ("", "<noinput>")
 KEPT_CHARACTERS = 2_000
+
+
+class Task(BaseModel):
+    """One task as a teacher writes it: the schema that it is held to, and what is read back."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    instruction: str
+    input: str | None
+    output: str
+    language: str | None
+    tests: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,71 +49,158 @@ class Candidate:
     reason: str = ""
 
 
-def parse_reply(body: dict[str, Any]) -> list[Candidate]:
-    """The candidates in a chat reply, in order; at least one, if only to hold the reason.
+def schema(count: int) -> dict[str, Any]:
+    """The strict JSON schema of `count` tasks.
 
-    Reasons: `no_reply` (not the API's shape), `refusal`, `truncated` (cut at the token limit),
+    OpenAI's strict mode wants every key required and no others
+    (https://platform.openai.com/docs/guides/structured-outputs).
+    """
+    keys = list(Task.model_fields)
+    task = {
+        "type": "object",
+        "properties": {key: {"type": "string"} for key in keys},
+        "required": keys,
+        "additionalProperties": False,
+    }
+    tasks = {"type": "array", "items": task, "minItems": count, "maxItems": count}
+    return {
+        "type": "object",
+        "properties": {"tasks": tasks},
+        "required": ["tasks"],
+        "additionalProperties": False,
+    }
+
+
+def parse_json(answer: Answer) -> list[Candidate]:
+    """The candidates in an answer that was asked for as JSON, in order; at least one.
+
+    Reasons: `no_reply` (no text in it), `refusal`, `truncated` (cut at the token limit),
     `malformed` (not the JSON that was asked for). Never raises.
     """
-    try:
-        choice = body["choices"][0]
-        message = choice["message"]
-        content = message.get("content") or ""
-        refused = message.get("refusal")
-        cut = choice.get("finish_reason") == "length"
-    except (KeyError, IndexError, TypeError, AttributeError):
-        return [Candidate(output=json.dumps(body)[:KEPT_CHARACTERS], reason="no_reply")]
-    if refused:
-        return [_dropped(str(refused), "refusal")]
-    if not isinstance(content, str):
-        return [_dropped(json.dumps(content), "malformed")]
-    return parse_tasks(content, "truncated" if cut else "malformed")
-
-
-def parse_tasks(content: str, rest: str) -> list[Candidate]:
-    """The records of a `{"tasks": [...]}` text; what follows the last whole one becomes `rest`."""
-    start = TASKS.search(content)
+    if (early := unusable(answer)) is not None:
+        return [early]
+    text, rest = answer.text, "truncated" if answer.cut else "malformed"
+    start = TASKS.search(text)
     if start is None:
-        return [_dropped(content, rest if rest == "truncated" else _no_json(content))]
-    decoder = json.JSONDecoder()
-    candidates = []
-    at = start.end()
+        if rest == "malformed" and text.strip() and "{" not in text:
+            rest = "refusal"  # prose instead of JSON is most often the teacher declining
+        return [dropped(text, rest)]
+    decoder = json.JSONDecoder(strict=False)  # a raw line break inside a string loses nothing
+    candidates: list[Candidate] = []
+    at, repaired = start.end(), False
+    listed = "[" in start[0]  # else one object after the other, and talk may follow
     while True:
-        at = BLANK.match(content, at).end()  # type: ignore[union-attr] - matches always
-        if content.startswith("]", at):
-            return candidates or [_dropped(content, "malformed")]
+        at = _skip(BLANK, text, at)
+        if not text.startswith("{", at):
+            if text.startswith("]", at) or (candidates and not listed and not answer.cut):
+                return candidates or [dropped(text, "malformed")]
+            return [*candidates, dropped(text[at:], rest)]
         try:
-            record, at = decoder.raw_decode(content, at)
+            record, at = decoder.raw_decode(text, at)
         except (json.JSONDecodeError, RecursionError):
-            return [*candidates, _dropped(content[at:], rest)]
-        candidates.append(_candidate(record))
+            if repaired:
+                return [*candidates, dropped(text[at:], rest)]
+            text, at, repaired = TRAILING_COMMA.sub(r"\1", text[at:]), 0, True
+            continue
+        candidates.append(_from_record(record))
 
 
-def _candidate(record: Any) -> Candidate:
-    if not isinstance(record, dict):
-        return _dropped(json.dumps(record), "malformed")
-    if not all(key in record for key in KEYS):
-        return _dropped(json.dumps(record), "malformed")
-    values = {key: record[key] for key in KEYS}
-    values.update({key: "" for key in NULLABLE if values[key] is None})
-    if not all(isinstance(value, str) for value in values.values()):
-        return _dropped(json.dumps(record), "malformed")
-    values["instruction"] = values["instruction"].strip()
-    values["language"] = values["language"].strip().lower()
-    if not values["input"].strip() or values["input"].strip().lower() == "<noinput>":
-        values["input"] = ""
-    reason = "" if all(_encodable(value) for value in values.values()) else "not_text"
-    if reason:
-        values = {key: _printable(value) for key, value in values.items()}
-    return Candidate(**values, reason=reason)
+def parse_numbered(answer: Answer, prefix: str = "") -> list[Candidate]:
+    """The candidates in numbered text (`1. Instruction:`, `1. Input:`, `1. Output:`).
+
+    A record is three headings of one number in this order; its answer ends at the next
+    record's first heading, whose number must be higher. So a `###` line, "20." or a heading of
+    another kind inside an answer stays in it, and skipped numbers do no harm.
+
+    Args:
+        prefix: the end of the prompt that the answer continues.
+    """
+    if (early := unusable(answer)) is not None:
+        return [early]
+    text = prefix + answer.text.replace("\r\n", "\n")
+    headings = [
+        (match.start(), match.end(), int(match[1]), match[2]) for match in HEADING.finditer(text)
+    ]
+    starts: list[int] = []  # places in `headings` where a record begins
+    last = -1
+    for place, (_, _, number, kind) in enumerate(headings):
+        if kind == "Instruction" and number > last:
+            starts.append(place)
+            last = number
+    if not starts:
+        return [dropped(answer.text, "truncated" if answer.cut else "malformed")]
+    candidates = []
+    for start, following in zip(starts, [*starts[1:], None], strict=True):
+        end = len(text) if following is None else headings[following][0]
+        within = headings[start:following]
+        cut = answer.cut and following is None
+        candidates.append(_from_block(text, within, end, cut))
+    return candidates
 
 
-def _no_json(content: str) -> str:
-    """Prose instead of JSON is most often the teacher declining."""
-    return "refusal" if content.strip() and "{" not in content else "malformed"
+def _from_block(
+    text: str, headings: list[tuple[int, int, int, str]], end: int, cut: bool
+) -> Candidate:
+    number = headings[0][2]
+    places = [headings[0]]
+    for kind in ("Input", "Output"):
+        later = [h for h in headings if h[2] == number and h[3] == kind and h[0] > places[-1][0]]
+        if not later:
+            body = text[headings[0][0] : end]
+            return dropped(body, "truncated" if cut else "malformed")
+        places.append(later[0])
+    if cut:
+        return dropped(text[headings[0][0] : end], "truncated")
+    ends = [places[1][0], places[2][0], end]
+    instruction, given, output = (
+        text[place[1] : stop] for place, stop in zip(places, ends, strict=True)
+    )
+    output = SEPARATOR.sub("", output).strip("\n").rstrip()
+    return _clean(
+        Task(
+            instruction=instruction,
+            input=given.strip(),
+            output=output.lstrip(" "),
+            language="",
+            tests="",
+        )
+    )
 
 
-def _dropped(text: str, reason: str) -> Candidate:
+def unusable(answer: Answer) -> Candidate | None:
+    if not answer.readable:
+        return Candidate(reason="no_reply")
+    return dropped(answer.refusal, "refusal") if answer.refusal else None
+
+
+def _from_record(record: Any) -> Candidate:
+    """All keys must be there: broken JSON can close an object early, inside its "output"."""
+    try:
+        return _clean(Task.model_validate(record))
+    except ValidationError:
+        return dropped(json.dumps(record), "malformed")
+
+
+def _clean(task: Task) -> Candidate:
+    given = task.input or ""
+    values = {
+        "instruction": task.instruction.strip(),
+        "input": "" if given.strip().lower() in NO_INPUT else given,
+        "output": task.output,
+        "language": (task.language or "").strip().lower(),
+        "tests": task.tests or "",
+    }
+    if all(_encodable(value) for value in values.values()):
+        return Candidate(**values)
+    return Candidate(**{key: _printable(value) for key, value in values.items()}, reason="not_text")
+
+
+def _skip(pattern: re.Pattern[str], text: str, at: int) -> int:
+    found = pattern.match(text, at)
+    return found.end() if found else at
+
+
+def dropped(text: str, reason: str) -> Candidate:
     return Candidate(output=_printable(text[:KEPT_CHARACTERS]), reason=reason)
 
 

@@ -1,7 +1,7 @@
-"""The OpenAI-compatible client: one request in, the raw JSON reply out, patient with faults.
+"""Ask a teacher: send, pay, record. Patient with faults, and never past a limit.
 
-A 429 or 503 makes every new request wait for its Retry-After; other transient faults are
-tried again alone, with exponential back-off and full jitter
+A 429 or 503 makes every new request to that server wait for its Retry-After and narrows the
+window; other transient faults are tried again alone, with exponential back-off and full jitter
 (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
 What waiting cannot mend (a refused key, an unknown model, an empty account) stops the run.
 """
@@ -9,117 +9,336 @@ What waiting cannot mend (a refused key, an unknown model, an empty account) sto
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx2
 import openai
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    RetryError,
-    retry_if_exception,
-    stop_after_attempt,
-)
 
 from code_alpaca.errors import InputError, Stopped
+from code_alpaca.ledger import Ledger
+from code_alpaca.teacher import apis
+from code_alpaca.teacher.budget import Attempt, Budget
+from code_alpaca.teacher.limits import Pace, Window, learned, retry_after
 
-ENDPOINT = "/chat/completions"
 TRIES = 8
 FIRST_TRIES = 3  # before the teacher has ever answered: a wrong URL should not take minutes
+TURNED_AWAY = 50  # 429s and 503s that one request sits out; they are no failure of its own
 LONGEST_WAIT_S = 60.0
-FATAL_STATUS = {400, 401, 403, 404, 422}
+BUSY_STATUS = {429, 503}
+FATAL_STATUS = {400, 401, 403, 404, 405, 413, 422}
 FATAL_CODES = {"insufficient_quota", "billing_hard_limit_reached", "model_not_found"}
+POLICY_CODES = {"content_filter", "content_policy_violation"}
+FORM_WORDS = (
+    "response_format",
+    "json_schema",
+    "json_object",
+    "schema",
+    "structured",
+    "text.format",
+)
+
+
+@dataclass(slots=True)
+class Server:
+    """One base URL: what is in flight there, how much may be, and until when it is let alone."""
+
+    url: str | None
+    client: openai.AsyncOpenAI
+    window: Window
+    in_flight: int = 0
+    quiet_until: float = 0.0  # time.monotonic()
+    failures: int = 0  # in a row
+
+    def free(self, now: float) -> bool:
+        return self.quiet_until <= now and self.in_flight < self.window.size
+
+
+@dataclass(slots=True)
+class Tally:
+    """What happened on the wire since this start."""
+
+    answered: int = 0
+    retried: int = 0
+    turned_away: int = 0
+    started: float = field(default_factory=time.monotonic)
+    first_sent: float = 0.0
+    last_answered: float = 0.0
 
 
 class Teacher:
-    """A chat endpoint with at most `max_concurrency` requests in flight.
+    """One or several servers of the same model, as one.
 
     Args:
-        base_url: e.g. `http://127.0.0.1:8000/v1`; None takes OPENAI_BASE_URL or OpenAI itself.
+        base_urls: e.g. `http://127.0.0.1:8000/v1`; none takes OPENAI_BASE_URL or OpenAI itself.
+        ledger: where requests and replies are recorded.
+        budget: what may be spent; None where no price is known.
         timeout_s: seconds without an answer after which a request is tried again.
+        requests_per_minute, tokens_per_minute: None learns them from the servers' headers.
 
     Raises:
-        InputError: no OPENAI_API_KEY, and the teacher is not on this machine.
+        InputError: no OPENAI_API_KEY, and a server is not on this machine.
     """
 
-    def __init__(self, base_url: str | None, *, max_concurrency: int, timeout_s: float) -> None:
-        self.base_url = base_url or os.environ.get("OPENAI_BASE_URL")
-        self._client = openai.AsyncOpenAI(
-            base_url=self.base_url,
-            api_key=_api_key(self.base_url),
-            max_retries=0,  # ours, so that one 429 quiets all and every try is counted
-            timeout=timeout_s,
-        )
-        self._slots = asyncio.Semaphore(max_concurrency)
-        self._quiet_until = 0.0  # time.monotonic(): no new request is sent before
+    def __init__(
+        self,
+        base_urls: Sequence[str],
+        *,
+        api: apis.Api,
+        ledger: Ledger,
+        budget: Budget | None,
+        max_concurrency: int,
+        timeout_s: float,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+    ) -> None:
+        self.tally = Tally()
+        self.in_flight = 0
+        self._path = apis.PATHS[api]
+        self._ledger, self._budget = ledger, budget
+        self._most = max_concurrency
+        self._servers = [
+            Server(url, _client(url, timeout_s), Window(max_concurrency))
+            for url in list(base_urls) or [os.environ.get("OPENAI_BASE_URL")]
+        ]
+        self._requests = Pace(requests_per_minute) if requests_per_minute else None
+        self._tokens = Pace(tokens_per_minute) if tokens_per_minute else None
+        self._gate = asyncio.Lock()  # one request at a time waits for its turn: no herd
+        self._freed = asyncio.Event()
         self._closing = False
-        self.answered = 0
-        self.retried = 0
+        self._form = ledger.meta("teacher_form") or apis.FORMS[0]
+        self._limit_key = ledger.meta("teacher_limit_key") or "max_completion_tokens"
+        self._mean_answer = 0.0  # tokens
 
-    async def ask(self, payload: dict[str, Any]) -> dict[str, Any]:
-        """Send one chat request and return the reply's JSON, unread.
+    async def ask(
+        self, number: int, payload: dict[str, Any], asked: dict[str, Any], seed_ids: Sequence[str]
+    ) -> tuple[str, dict[str, Any]]:
+        """The key and the raw reply of request `number`, from the ledger or from the wire.
 
         Raises:
-            Stopped: the teacher refused for good, or did not answer after several tries.
+            Stopped: the teacher refused for good, does not answer, or the budget is used up.
         """
-        retrying = AsyncRetrying(
-            retry=retry_if_exception(_transient),
-            stop=self._give_up,
-            wait=self._pause,
-            before_sleep=self._count_retry,
-        )
-        async with self._slots:
-            if self._closing:
-                raise Stopped("the run is ending; this request was not sent")
+        tries = turned_away = 0
+        while True:
+            sent = apis.weaken(payload, self._form, self._limit_key)
+            key = self._ledger.request(
+                number, self._path, sent, seed_ids=seed_ids, asked=asked, same=apis.question
+            )
+            if (reply := self._ledger.reply(key)) is not None:
+                return key, reply
             try:
-                async for attempt in retrying:
-                    with attempt:
-                        await self._wait_for_quiet()
-                        reply = await self._client.post(ENDPOINT, body=payload, cast_to=object)
-            except RetryError as error:
-                raise Stopped(self._unreachable(error.last_attempt.exception())) from None
+                return key, await self._try(key, sent)
             except openai.APIStatusError as error:
-                raise Stopped(_refused(error)) from None
-        self.answered += 1
-        return reply if isinstance(reply, dict) else {"unreadable": str(reply)}
+                if self._negotiate(error, sent):
+                    continue
+                if error.code in POLICY_CODES:
+                    reply = {"error": {"message": _short(error), "code": error.code}}
+                    self._ledger.save_reply(key, reply)
+                    return key, reply
+                if error.status_code in FATAL_STATUS or error.code in FATAL_CODES:
+                    raise Stopped(_refused(error)) from None
+                busy, failure = error.status_code in BUSY_STATUS, error
+            except (openai.APIConnectionError, json.JSONDecodeError) as error:
+                busy, failure = False, error
+            turned_away += busy
+            tries += not busy
+            most = TRIES if self.tally.answered else FIRST_TRIES
+            if self._closing or tries >= most or turned_away >= TURNED_AWAY:
+                raise Stopped(self._unreachable(failure)) from None
+            self.tally.retried += 1
+            self.tally.turned_away += busy
+            if not busy or retry_after(failure.response.headers) is None:  # type: ignore[union-attr]
+                longest = min(LONGEST_WAIT_S, 0.5 * 2 ** (tries + turned_away))
+                await asyncio.sleep(random.uniform(0, longest))
 
     def stop_sending(self) -> None:
         """Let requests in flight finish, and send or try again no other."""
         self._closing = True
+        self._freed.set()
 
     async def close(self) -> None:
-        await self._client.close()
+        for server in self._servers:
+            await server.client.close()
 
-    async def _wait_for_quiet(self) -> None:
-        while (left := self._quiet_until - time.monotonic()) > 0:
-            await asyncio.sleep(left)
+    # -- one attempt -----------------------------------------------------------------------
 
-    def _give_up(self, state: RetryCallState) -> bool:
-        tries = TRIES if self.answered else FIRST_TRIES
-        return self._closing or stop_after_attempt(tries)(state)
+    async def _try(self, key: str, payload: dict[str, Any]) -> dict[str, Any]:
+        """Send once, when it is this request's turn; commit the reply and its cost together."""
+        estimate = self._estimate(payload)
+        async with self._gate:
+            server = await self._turn(payload)
+            attempt = self._budget.reserve(key, payload) if self._budget else None
+            self._take(server, estimate)
+        sent_at = time.monotonic()
+        self.tally.first_sent = self.tally.first_sent or sent_at
+        used = 0.0
+        try:
+            response = await server.client.post(self._path, body=payload, cast_to=httpx2.Response)
+            reply = _json(response)
+            told = apis.usage(reply)
+            used = sum(told) if told else estimate
+            self._learn(response.headers, told)
+            with self._ledger.transaction():
+                self._ledger.save_reply(key, reply, usage=told)
+                if attempt:
+                    self._budget.settle(attempt, reply)  # type: ignore[union-attr]
+            attempt = None
+        except openai.APIStatusError as error:
+            if attempt:
+                self._give_up(attempt, f"HTTP {error.status_code}", error.status_code < 500)
+            self._failed(server, error, sent_at)
+            raise
+        except openai.APIConnectionError as error:
+            if attempt:  # what never reached the server was not billed
+                self._give_up(
+                    attempt, "no answer", isinstance(error.__cause__, httpx2.ConnectError)
+                )
+            self._failed(server, error, sent_at)
+            raise
+        except BaseException:
+            if attempt:
+                self._give_up(attempt, "broken off", False)
+            raise
+        finally:
+            if self._tokens:
+                self._tokens.give_back(estimate - used)
+            server.in_flight -= 1
+            self.in_flight -= 1
+            self._freed.set()
+        server.failures = 0
+        server.window.grow()
+        self.tally.answered += 1
+        self.tally.last_answered = time.monotonic()
+        return reply
 
-    def _pause(self, state: RetryCallState) -> float:
-        """Seconds before the next try; a server that names its own moment quiets everyone."""
-        error = state.outcome.exception() if state.outcome else None
-        asked = _retry_after(error)
-        if asked is not None:
-            self._quiet_until = max(self._quiet_until, time.monotonic() + asked)
-            return asked
-        return random.uniform(0, min(LONGEST_WAIT_S, 0.5 * 2**state.attempt_number))
+    async def _turn(self, payload: dict[str, Any]) -> Server:
+        """Wait until a request may go, and say where to.
 
-    def _count_retry(self, _: RetryCallState) -> None:
-        self.retried += 1
+        Raises:
+            Stopped: the run is ending, or the budget has no room and nothing in flight frees any.
+        """
+        while True:
+            if self._closing:
+                raise Stopped("the run is ending; this request was not sent")
+            self._freed.clear()
+            now = time.monotonic()
+            wait: float | None = None  # until something comes back
+            free = [server for server in self._servers if server.free(now)]
+            if self.in_flight < self._most and free:
+                wait = max([pace.wait() for pace in (self._requests, self._tokens) if pace] or [0])
+                if wait == 0 and self._fits(payload):
+                    return min(free, key=lambda server: server.in_flight)
+                wait = wait or None
+            elif self.in_flight < self._most:
+                quiet = [s.quiet_until - now for s in self._servers if s.quiet_until > now]
+                wait = min(quiet, default=None)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._freed.wait(), wait)
 
-    def _unreachable(self, error: BaseException | None) -> str:
-        where = self.base_url or "https://api.openai.com/v1"
+    def _fits(self, payload: dict[str, Any]) -> bool:
+        if self._budget is None or self._budget.fits(payload):
+            return True
+        if self.in_flight == 0:
+            spent, worst = self._budget.spent, self._budget.price.worst(payload)
+            raise Stopped(
+                f"max_cost_usd {self._budget.cap:g} is reached: ${spent:.4f} is spent; one more "
+                f"request could cost ${worst:.4f}; everything is kept: raise max_cost_usd and give "
+                "the same command to go on"
+            )
+        return False
+
+    def _take(self, server: Server, estimate: float) -> None:
+        server.in_flight += 1
+        self.in_flight += 1
+        if self._requests:
+            self._requests.take(1)
+        if self._tokens:
+            self._tokens.take(estimate)
+
+    def _estimate(self, payload: dict[str, Any]) -> float:
+        """Tokens that the request will probably use: four bytes to one, and the usual answer."""
+        limits = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+        limit = next((payload[key] for key in limits if key in payload), 0)
+        return len(json.dumps(payload)) / 4 + (self._mean_answer or limit)
+
+    def _learn(self, headers: Any, told: tuple[int, int] | None) -> None:
+        if told:
+            before = self._mean_answer or told[1]
+            self._mean_answer = before + (told[1] - before) / 20
+        if self._requests is None and (limit := learned(headers, "requests")):
+            self._requests = Pace(limit)
+        if self._tokens is None and (limit := learned(headers, "tokens")):
+            self._tokens = Pace(limit)
+
+    def _give_up(self, attempt: Attempt, outcome: str, free_of_charge: bool) -> None:
+        assert self._budget is not None
+        end = self._budget.refused if free_of_charge else self._budget.lost
+        end(attempt, outcome)
+
+    def _failed(self, server: Server, error: openai.APIError, sent_at: float) -> None:
+        """Let a busy server alone for as long as it asks, a broken one while others are there."""
+        now = time.monotonic()
+        if isinstance(error, openai.APIStatusError):
+            if error.status_code < 500 and error.status_code not in BUSY_STATUS:
+                return
+            if error.status_code in BUSY_STATUS:
+                server.window.shrink(sent_at)
+                asked = retry_after(error.response.headers)
+                if asked is not None:
+                    until = now + min(LONGEST_WAIT_S, asked)
+                    server.quiet_until = max(server.quiet_until, until)
+                return
+        server.failures += 1
+        if len(self._servers) > 1:
+            rest = random.uniform(0, min(LONGEST_WAIT_S, 0.5 * 2**server.failures))
+            server.quiet_until = max(server.quiet_until, now + rest)
+
+    # -- what the server understands ---------------------------------------------------------
+
+    def _negotiate(self, error: openai.APIStatusError, sent: dict[str, Any]) -> bool:
+        """Step down to what the server understands, and remember it; True: ask again."""
+        if error.status_code not in (400, 422):
+            return False
+        told = json.dumps(error.body).lower() if error.body else str(error).lower()
+        if "max_completion_tokens" in sent and "max_completion_tokens" in told:
+            self._limit_key = "max_tokens"
+            self._ledger.set_meta("teacher_limit_key", self._limit_key)
+            return True
+        form = _form(sent)
+        if form == "text" or not any(word in told for word in FORM_WORDS):
+            return False
+        weaker = apis.FORMS[apis.FORMS.index(form) + 1]
+        if apis.FORMS.index(weaker) > apis.FORMS.index(self._form):
+            self._form = weaker
+            self._ledger.set_meta("teacher_form", weaker)
+        return True
+
+    def _unreachable(self, error: BaseException) -> str:
+        where = " and ".join(server.url or "https://api.openai.com/v1" for server in self._servers)
         return (
             f"the teacher at {where} does not answer ({_short(error)}); everything so far is kept: "
             "check teacher_base_url and that the server runs, then give the same command again"
         )
+
+
+def _client(url: str | None, timeout_s: float) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(
+        base_url=url,
+        api_key=_api_key(url),
+        max_retries=0,  # ours, so that one 429 quiets all and every try is counted
+        timeout=timeout_s,
+        # Half the CPU time per request of the default client, measured in benchmarks/.
+        http_client=openai.DefaultAioHttpClient(
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+        ),
+    )
 
 
 def _api_key(base_url: str | None) -> str:
@@ -135,27 +354,22 @@ def _api_key(base_url: str | None) -> str:
     )
 
 
-def _transient(error: BaseException) -> bool:
-    if isinstance(error, openai.APIStatusError):
-        return error.status_code not in FATAL_STATUS and error.code not in FATAL_CODES
-    # Timeouts are connection errors; a cut-off body is not JSON.
-    return isinstance(error, openai.APIConnectionError | json.JSONDecodeError)
+def _json(response: httpx2.Response) -> dict[str, Any]:
+    """The reply's object; a body that is cut off is a fault of the line, to be tried again."""
+    reply = json.loads(response.content)
+    return reply if isinstance(reply, dict) else {"unreadable": reply}
 
 
-def _retry_after(error: BaseException | None) -> float | None:
-    if not isinstance(error, openai.APIStatusError) or error.status_code not in (429, 503):
-        return None
-    try:
-        return min(LONGEST_WAIT_S, max(0.0, float(error.response.headers["retry-after"])))
-    except (KeyError, ValueError):
-        return None
+def _form(payload: dict[str, Any]) -> str:
+    form = payload.get("response_format") or (payload.get("text") or {}).get("format")
+    return form["type"] if form else "text"
 
 
 def _refused(error: openai.APIStatusError) -> str:
     advice = {
         401: "check OPENAI_API_KEY",
         403: "check what this key may use",
-        404: "check teacher_model and teacher_base_url",
+        404: "check teacher_model, teacher_api and teacher_base_url",
         429: "top up the account",
     }.get(error.status_code, "change the request's settings")
     return (

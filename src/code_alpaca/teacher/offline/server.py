@@ -1,7 +1,8 @@
 """Serve the embedded teacher: an OpenAI-compatible endpoint on 127.0.0.1, made of a grammar.
 
 It is a stand-in so that everything runs without a key: it composes tasks, and understands
-nothing. /v1/chat/completions, /v1/completions, /v1/models; /v1/stats counts what was served.
+nothing. /v1/chat/completions, /v1/responses, /v1/completions, /v1/models; /v1/stats counts what
+was served.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ HANG_S = 120.0
 TASK_KEYS = ("instruction", "input", "output", "language", "tests")
 COUNT = re.compile(r"exactly (\d+)|(\d+) (?:new |programming |coding )*tasks", re.IGNORECASE)
 NUMBERED = re.compile(r"^(\d+)\. Instruction:", re.MULTILINE)
+BEGUN = re.compile(r"^\d+\. Instruction:\s*\Z", re.MULTILINE)
 MOST_TASKS = 50
 
 
@@ -55,6 +57,7 @@ def run(config: Config) -> None:
         app = web.Application(client_max_size=64 << 20)
         teacher = OfflineTeacher(config)
         app.router.add_post("/v1/chat/completions", teacher.chat)
+        app.router.add_post("/v1/responses", teacher.respond)
         app.router.add_post("/v1/completions", teacher.complete)
         app.router.add_get("/v1/models", teacher.models)
         app.router.add_get("/v1/stats", teacher.stats)
@@ -102,6 +105,27 @@ class OfflineTeacher:
         message = {"role": "assistant", "content": text, "refusal": None}
         choice = {"index": 0, "message": message, "finish_reason": "length" if cut else "stop"}
         return self._answer("chat.completion", body, prompt, text, choice)
+
+    async def respond(self, request: Any) -> Any:
+        body, early = await self._begin(request)
+        if early is not None:
+            return early
+        prompt = body.get("input", "")
+        if not isinstance(prompt, str):
+            return self._error(400, "input must be one string")
+        text, cut = chat_reply(body, prompt, self.config)
+        part = {"type": "output_text", "text": text, "annotations": []}
+        message = {"type": "message", "role": "assistant", "status": "completed", "content": [part]}
+        return self._reply(
+            "response",
+            body,
+            {
+                "status": "incomplete" if cut else "completed",
+                "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
+                "output": [message],
+            },
+            self._usage(prompt, text, ("input_tokens", "output_tokens")),
+        )
 
     async def complete(self, request: Any) -> Any:
         body, early = await self._begin(request)
@@ -163,25 +187,22 @@ class OfflineTeacher:
         )
 
     def _answer(self, kind: str, body: dict[str, Any], prompt: str, text: str, choice: dict) -> Any:
-        from aiohttp import web
+        used = self._usage(prompt, text, ("prompt_tokens", "completion_tokens"))
+        return self._reply(kind, body, {"choices": [choice]}, used)
 
+    def _usage(self, prompt: str, text: str, names: tuple[str, str]) -> dict[str, int]:
         asked, told = tokens(prompt), tokens(text)
         self._counts["answered"] += 1
         self._counts["prompt_tokens"] += asked
         self._counts["completion_tokens"] += told
+        return {names[0]: asked, names[1]: told, "total_tokens": asked + told}
+
+    def _reply(self, kind: str, body: dict[str, Any], said: dict[str, Any], used: Any) -> Any:
+        from aiohttp import web
+
+        head = {"id": "offline-" + _digest(body, self.config.seed)[:24], "object": kind}
         return web.json_response(
-            {
-                "id": "offline-" + _digest(body, self.config.seed)[:24],
-                "object": kind,
-                "created": 0,
-                "model": self.config.model,
-                "choices": [choice],
-                "usage": {
-                    "prompt_tokens": asked,
-                    "completion_tokens": told,
-                    "total_tokens": asked + told,
-                },
-            }
+            {**head, "created": 0, "model": self.config.model, **said, "usage": used}
         )
 
     @staticmethod
@@ -195,7 +216,9 @@ class OfflineTeacher:
 def chat_reply(body: dict[str, Any], prompt: str, config: Config) -> tuple[str, bool]:
     """The text of a chat reply and whether it was cut: a function of the body and the seed."""
     rng = random.Random(f"content/{_digest(body, config.seed)}")
-    form = body.get("response_format") or {}
+    if BEGUN.search(prompt):
+        return completion_reply(body, prompt, config)
+    form = body.get("response_format") or (body.get("text") or {}).get("format") or {}
     keys, count = _wanted(form, prompt)
     examples = _examples(prompt)
     tasks = [
@@ -216,7 +239,8 @@ def completion_reply(body: dict[str, Any], prompt: str, config: Config) -> tuple
     begun = prompt.rstrip().endswith("Instruction:")
     first += not begun
     blocks = []
-    for number in range(first, first + _count(prompt)):
+    last = _count(prompt)  # "a list of 20 tasks" whose fourth is begun ends at the twentieth
+    for number in range(first, (last if last >= first else first + last - 1) + 1):
         fields = {
             key: getattr(compose_once, key) for compose_once in (compose(rng),) for key in TASK_KEYS
         }
@@ -237,7 +261,7 @@ def tokens(text: str) -> int:
 def _wanted(form: dict[str, Any], prompt: str) -> tuple[list[str], int]:
     """The keys of a task and the number of tasks, from the schema where there is one."""
     try:
-        array = form["json_schema"]["schema"]["properties"]["tasks"]
+        array = (form.get("json_schema") or form)["schema"]["properties"]["tasks"]
         keys = [key for key in array["items"]["properties"] if key in TASK_KEYS]
     except (KeyError, TypeError):
         return list(TASK_KEYS), _count(prompt)
@@ -263,7 +287,8 @@ def _examples(prompt: str) -> list[dict[str, Any]]:
 
 
 def _limited(body: dict[str, Any], text: str, cut: bool) -> tuple[str, bool]:
-    limit = body.get("max_completion_tokens") or body.get("max_tokens")
+    names = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+    limit = next((body[name] for name in names if body.get(name)), None)
     if limit and tokens(text) > limit:
         return text.encode()[: 4 * limit].decode("utf-8", "ignore"), True
     return text, cut

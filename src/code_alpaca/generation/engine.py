@@ -1,0 +1,240 @@
+"""The loop: send ahead, decide in order, until enough is accepted.
+
+Requests are answered in any order but *decided* in the order of their numbers, and request k may
+show only rows accepted from requests up to k - lookahead. So the dataset depends on the config,
+the seed tasks and the teacher's replies alone: not on concurrency, retries or kills.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+import contextlib
+import random
+from array import array
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from code_alpaca.curation.curate import Curator
+from code_alpaca.dataset.build import build
+from code_alpaca.errors import Stopped
+from code_alpaca.generation.parsing import Candidate
+from code_alpaca.generation.plan import Plan, Request
+from code_alpaca.generation.quotas import Quotas
+from code_alpaca.generation.screen import Screen, Totals
+from code_alpaca.ledger import Decision, Ledger, now
+from code_alpaca.schema import Example, content_id
+from code_alpaca.teacher import apis
+
+EXAMINERS = 2  # threads that filter and start the sandbox's processes
+LANDING_S = 10.0  # how long an ending run waits for the replies still in flight
+
+
+class Asks(Protocol):
+    """What the engine wants of a teacher; see `teacher.client.Teacher`."""
+
+    async def ask(
+        self, number: int, payload: dict[str, Any], asked: dict[str, Any], seed_ids: Sequence[str]
+    ) -> tuple[str, dict[str, Any]]: ...
+
+    def stop_sending(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far a run goes, and when it gives up or writes in between."""
+
+    num_examples: int
+    lookahead: int
+    patience: int
+    checkpoint_every: int
+
+
+class Accepted(Sequence[Example]):
+    """The accepted rows in order; on disk, with twelve bytes a row in memory."""
+
+    def __init__(self, ledger: Ledger, numbers: array, positions: array, length: int) -> None:
+        self._ledger, self._numbers, self._positions = ledger, numbers, positions
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Example:  # type: ignore[override]
+        if not 0 <= index < self._length:
+            raise IndexError(index)
+        return self._ledger.row(self._numbers[index], self._positions[index])
+
+
+class Engine:
+    """One run of `generate`, over a ledger that may hold earlier starts of it."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        limits: Limits,
+        *,
+        run_dir: Path,
+        ledger: Ledger,
+        curator: Curator,
+        screen: Screen,
+    ) -> None:
+        self.plan, self.limits = plan, limits
+        self.ledger, self.curator, self.screen = ledger, curator, screen
+        self.run_dir = run_dir
+        self.totals = Totals(limits.num_examples)
+        self._numbers, self._positions = array("q"), array("i")
+        self._quotas = Quotas(plan.quotas, limits.lookahead)
+        self._examined: dict[int, asyncio.Task[list[Decision]]] = {}
+        self._decided = ledger.next_undecided()
+        self._barren = 0
+        self._restore()
+
+    @property
+    def done(self) -> bool:
+        return self.totals.accepted >= self.limits.num_examples
+
+    async def run(self, teacher: Asks) -> None:
+        """Go on until enough is accepted.
+
+        Raises:
+            Stopped: the teacher gave up, the budget is used, or nothing new comes any more.
+        """
+        threads = ThreadPoolExecutor(EXAMINERS)
+        try:
+            while not self.done:
+                self._send_ahead(teacher, threads)
+                self._decide(await self._examined.pop(self._decided))
+                self.screen.show(self.totals)
+                await self._checkpoint()
+        finally:
+            await self._let_answers_land(teacher)
+            threads.shutdown(wait=False, cancel_futures=True)
+            await teacher.close()
+
+    def _restore(self) -> None:
+        """Bring curation, pool, quotas and sums to where the last start left them."""
+        for task in self.plan.seed_tasks:
+            self.curator.keep(task.id, task.instruction)
+        for number, position, example in self.ledger.accepted_places():
+            self.curator.keep(example.id, example.instruction)
+            self._numbers.append(number)
+            self._positions.append(position)
+        for asked, accepted in self.ledger.asked():
+            wish = {key: label for key, label in asked.items() if key in self.plan.quotas}
+            self._quotas.restore(wish, accepted)
+        usage = self.ledger.usage()
+        self.totals.accepted = len(self._numbers)
+        self.totals.rejected.update(self.ledger.reasons())
+        self.totals.replies = usage["replies"]
+        self.totals.tokens = usage["prompt_tokens"] + usage["completion_tokens"]
+        self.totals.begin()
+
+    def _send_ahead(self, teacher: Asks, threads: ThreadPoolExecutor) -> None:
+        """Send every request that may be sent now and is likely to be needed."""
+        number = self._decided + len(self._examined)
+        while number < self._decided + self.limits.lookahead and self._worth_sending(number):
+            request = self._build(number)
+            self._examined[number] = asyncio.create_task(
+                self._answer(teacher, threads, number, request)
+            )
+            number += 1
+
+    def _worth_sending(self, number: int) -> bool:
+        """Whether the requests on their way leave something to do, at the yield seen so far.
+
+        Replies cost money; prompts depend on their number alone, so holding one back changes
+        the bill and not the dataset.
+        """
+        rows = self.totals.accepted
+        rate = rows / self._decided if self._decided and rows else self.plan.count
+        ahead = number - self._decided
+        return ahead == 0 or rows + ahead * rate < self.limits.num_examples
+
+    def _build(self, number: int) -> Request:
+        seen = bisect.bisect_right(self._numbers, number - self.limits.lookahead)
+        return self.plan.request(
+            number,
+            random.Random(f"{self.plan.seed}/{number}"),
+            Accepted(self.ledger, self._numbers, self._positions, seen),
+            self._quotas.wish(number),
+        )
+
+    async def _answer(
+        self, teacher: Asks, threads: ThreadPoolExecutor, number: int, request: Request
+    ) -> list[Decision]:
+        key, reply = await teacher.ask(number, request.payload, request.asked, request.seed_ids)
+        self.totals.replies += 1
+        self.totals.tokens += sum(apis.usage(reply) or ())
+        examine = asyncio.get_running_loop().run_in_executor
+        return await asyncio.gather(
+            *(
+                examine(threads, self._examine, candidate, key, request)
+                for candidate in request.parse(apis.read(reply))
+            )
+        )
+
+    def _examine(self, candidate: Candidate, key: str, request: Request) -> Decision:
+        example = Example(
+            instruction=candidate.instruction,
+            input=candidate.input,
+            output=candidate.output,
+            id=content_id(candidate.instruction, candidate.input, candidate.output),
+            language=candidate.language,
+            strategy=request.asked["strategy"],
+            teacher=request.payload["model"],
+            prompt_version=request.prompt_version,
+            seed_ids=request.seed_ids,
+            request_id=key[:16],
+            tests=candidate.tests,
+            created_at=now(),
+        )
+        if candidate.reason:
+            return Decision(example, candidate.reason)
+        return self.curator.examine(example)
+
+    def _decide(self, decisions: list[Decision]) -> None:
+        """Settle one reply's rows in their order and commit them together."""
+        settled = [self.curator.settle(decision) for decision in decisions]
+        self.ledger.decide(self._decided, settled)
+        fresh = 0
+        for position, decision in enumerate(settled):
+            if decision.reason:
+                self.totals.rejected[decision.reason] += 1
+                continue
+            self._numbers.append(self._decided)
+            self._positions.append(position)
+            fresh += 1
+        self.totals.accepted += fresh
+        self._quotas.decided(fresh)
+        self._decided += 1
+        self._barren = 0 if fresh else self._barren + 1
+        if self._barren >= self.limits.patience:
+            told = ", ".join(f"{n} {reason}" for reason, n in self.totals.rejected.most_common())
+            raise Stopped(
+                f"{self._barren} replies in a row brought no new row (rejected so far: {told}); "
+                f"the {self.totals.accepted} accepted rows are kept: look at the replies in "
+                f"{self.ledger.path}, then change the teacher or raise patience and go on"
+            )
+
+    async def _checkpoint(self) -> None:
+        """Write the dataset folder now and then, while requests are under way."""
+        every = self.limits.checkpoint_every
+        if every and self.totals.checkpoint_due(every) and not self.done:
+            await asyncio.to_thread(build, self.run_dir)
+
+    async def _let_answers_land(self, teacher: Asks) -> None:
+        """Requests in flight are paid for: give their replies a moment to reach the ledger."""
+        teacher.stop_sending()
+        tasks = list(self._examined.values())
+        if tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait(tasks, timeout=LANDING_S)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

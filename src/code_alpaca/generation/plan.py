@@ -1,0 +1,156 @@
+"""From the config to requests: which strategy, which prompt, which body, and how to read it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from code_alpaca.errors import InputError
+from code_alpaca.generation import parsing
+from code_alpaca.generation.parsing import Candidate
+from code_alpaca.generation.strategies import STRATEGIES, seed_compat, self_instruct
+from code_alpaca.generation.strategies.view import View, version
+from code_alpaca.schema import Example, SeedTask
+from code_alpaca.teacher import apis
+from code_alpaca.teacher.apis import Answer, Api, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question to the teacher: its body, what it shows, what it asks for, how to read it."""
+
+    payload: dict[str, Any]
+    seed_ids: list[str]
+    asked: dict[str, Any]
+    prompt_version: str
+    parse: Callable[[Answer], list[Candidate]]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that the requests of a run are made of. `request` is a pure function.
+
+    Args:
+        weights: strategies by name with how often each is used.
+        count: tasks asked for in one request.
+        quotas: shares by language, task type and difficulty; may be empty.
+        defects: ask and read as in 2023, with what was wrong with it (seed_compat alone).
+    """
+
+    weights: Mapping[str, float]
+    api: Api
+    sampling: Sampling
+    seed: int
+    seed_tasks: Sequence[SeedTask]
+    snippets: Sequence[str]
+    count: int
+    seeds_per_request: int
+    pool_per_request: int
+    quotas: Mapping[str, Mapping[str, float]]
+    defects: bool = False
+
+    def __post_init__(self) -> None:
+        if self.api == "completions" and set(self.weights) - {"self_instruct", "seed_compat"}:
+            raise InputError(
+                "teacher_api completions continues numbered text: it goes with the strategies "
+                "self_instruct and seed_compat; use chat or responses for the others"
+            )
+        if "oss_instruct" in self.weights and not self.snippets:
+            raise InputError(
+                "strategy oss_instruct needs snippets: a folder, a file or a dataset of code"
+            )
+
+    def facts(self) -> dict[str, str]:
+        """Hashes of what the config only names, to tell one run from another."""
+        seeds = [[task.instruction, task.input, task.output] for task in self.seed_tasks]
+        facts = {
+            "seed_tasks_sha256": _sha256(seeds),
+            "prompt_version": "+".join(self._version(name) for name in sorted(self.weights)),
+        }
+        return {**facts, "snippets_sha256": _sha256(self.snippets)} if self.snippets else facts
+
+    def request(
+        self,
+        number: int,
+        rng: random.Random,
+        pool: Sequence[Example],
+        wish: dict[str, str],
+    ) -> Request:
+        """Request `number`.
+
+        Args:
+            rng: seeded by the run's seed and `number` alone.
+            pool: rows accepted so far that this request may show.
+            wish: labels that the quotas ask for.
+        """
+        names = sorted(self.weights)
+        (name,) = names if len(names) == 1 else rng.choices(names, [self.weights[n] for n in names])
+        numbered = self.api == "completions" or name == "seed_compat"
+        view = View(
+            rng=rng,
+            seed_tasks=self.seed_tasks,
+            pool=pool,
+            count=self.count,
+            seeds_per_request=self.seeds_per_request,
+            pool_per_request=self.pool_per_request,
+            numbered=numbered,
+            snippets=self.snippets,
+            wish=wish,
+        )
+        asked = STRATEGIES[name].ask(view)
+        stop = seed_compat.STOPS_2023 if self.defects and name == "seed_compat" else ()
+        sampling = Sampling(
+            self.sampling.model,
+            self.sampling.temperature,
+            self.sampling.top_p,
+            self.sampling.limit,
+            stop,
+        )
+        schema = None if numbered else parsing.schema(self.count)
+        return Request(
+            payload=apis.body(self.api, asked.prompt, sampling, schema),
+            seed_ids=asked.seed_ids,
+            asked={"strategy": name, "count": self.count, **wish},
+            prompt_version=self._version(name),
+            parse=self._reader(name, numbered, asked.prefix),
+        )
+
+    def _version(self, name: str) -> str:
+        if name == "self_instruct" and self.api == "completions":
+            return version(self_instruct.NUMBERED)
+        return version(*STRATEGIES[name].TEMPLATES)
+
+    def _reader(
+        self, name: str, numbered: bool, prefix: str
+    ) -> Callable[[Answer], list[Candidate]]:
+        if not numbered:
+            return parsing.parse_json
+        if self.defects and name == "seed_compat":
+            return partial(seed_compat.parse_2023, first=int(prefix.split(".")[0]))
+        return partial(parsing.parse_numbered, prefix=prefix)
+
+
+def weights(text: str) -> dict[str, float]:
+    """`self_instruct`, or `self_instruct=3,evol_instruct=1`, as weights by name.
+
+    Raises:
+        ValueError: there is no such strategy, or a weight is not positive.
+    """
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, weight = part.strip().partition("=")
+        if name not in STRATEGIES:
+            raise ValueError(f"no strategy {name!r}; there are {', '.join(STRATEGIES)}")
+        found[name] = float(weight or 1)
+        if found[name] <= 0:
+            raise ValueError(f"the weight of {name} must be above 0")
+    return found
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

@@ -1,0 +1,129 @@
+"""A hard cap on money: the worst case of a request is set aside before it is sent.
+
+Every attempt is written to the ledger with its worst case, committed before the bytes leave, and
+settled from the reply's `usage`. An attempt whose end nobody saw (a dropped connection, a
+timeout, a server error, a kill) may have been billed, and counts at its worst case for ever.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from code_alpaca.ledger import Ledger
+from code_alpaca.teacher.apis import usage
+
+DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$")  # gpt-4o-mini-2024-07-18 costs what gpt-4o-mini does
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars for a million tokens, and where the figure comes from."""
+
+    input: float
+    output: float
+    source: str
+
+    def of(self, prompt_tokens: int, completion_tokens: int) -> float:
+        return (prompt_tokens * self.input + completion_tokens * self.output) / 1e6
+
+    def worst(self, payload: dict[str, Any]) -> float:
+        """The most that this request can cost, in dollars.
+
+        No token is shorter than a byte, so the bytes of the whole body bound its prompt tokens;
+        the answer is bounded by its own limit.
+        """
+        limits = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+        limit = next((payload[key] for key in limits if key in payload), 0)
+        return self.of(len(json.dumps(payload)), limit)
+
+
+def find_price(
+    model: str,
+    base_url: str | None,
+    *,
+    given: tuple[float | None, float | None] = (None, None),
+    batch: bool = False,
+) -> Price | None:
+    """What `model` costs at `base_url` (None: OpenAI), or None where nobody said.
+
+    Args:
+        given: dollars for a million input and output tokens; they win over the price file.
+        batch: at the Batch API's price.
+    """
+    table = _table()
+    factor = table["batch_factor"] if batch else 1.0
+    if given[0] is not None and given[1] is not None:
+        return Price(given[0] * factor, given[1] * factor, "as configured")
+    host = urlsplit(base_url).hostname if base_url else "api.openai.com"
+    found = table["hosts"].get(host, {}).get(DATED.sub("", model))
+    if found is None:
+        return None
+    return Price(found[0] * factor, found[1] * factor, f"price list of {table['as_of']}")
+
+
+@cache
+def _table() -> dict[str, Any]:
+    text = resources.files("code_alpaca").joinpath("teacher/prices.yaml").read_text("utf-8")
+    return yaml.safe_load(text)
+
+
+class Budget:
+    """What a run has spent, and what it may still.
+
+    Args:
+        cap: dollars, over all starts of the run; None: no cap.
+    """
+
+    def __init__(self, ledger: Ledger, price: Price, cap: float | None) -> None:
+        self.price, self.cap = price, cap
+        self._ledger = ledger
+        ledger.give_up_attempts()  # those of a start that was killed
+        self.spent = ledger.spent()
+        self.reserved = 0.0
+
+    def fits(self, payload: dict[str, Any]) -> bool:
+        """Whether this request may be sent, come what may."""
+        if self.cap is None:
+            return True
+        return self.spent + self.reserved + self.price.worst(payload) <= self.cap
+
+    def reserve(self, key: str, payload: dict[str, Any]) -> Attempt:
+        """Set the worst case aside, durably. Call this before sending."""
+        worst = self.price.worst(payload)
+        self.reserved += worst
+        return Attempt(self._ledger.begin_attempt(key, worst), worst)
+
+    def settle(self, attempt: Attempt, reply: dict[str, Any]) -> None:
+        """A reply came: it costs what its `usage` says, and the worst case where that is silent."""
+        told = usage(reply)
+        cost = attempt.worst if told is None else self.price.of(*told)
+        self._close(attempt, cost, "answered")
+
+    def refused(self, attempt: Attempt, outcome: str) -> None:
+        """The server turned the request away before working on it."""
+        self._close(attempt, 0.0, outcome)
+
+    def lost(self, attempt: Attempt, outcome: str) -> None:
+        """Nobody knows whether it was billed."""
+        self._close(attempt, attempt.worst, outcome)
+
+    def _close(self, attempt: Attempt, cost: float, outcome: str) -> None:
+        self._ledger.end_attempt(attempt.number, cost, outcome)
+        self.reserved -= attempt.worst
+        self.spent += cost
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One sending of one request: its number in the ledger, and its worst case in dollars."""
+
+    number: int
+    worst: float
