@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import sqlite3
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -49,6 +50,12 @@ CREATE TABLE IF NOT EXISTS attempts (
     cost REAL,                    -- NULL while in flight
     outcome TEXT NOT NULL,
     sent_at TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS batches (
+    id TEXT PRIMARY KEY,          -- of the Batch API
+    keys TEXT NOT NULL,           -- JSON list of the requests in it
+    submitted_at TEXT NOT NULL,
+    collected_at TEXT             -- NULL until its replies are in
 );
 CREATE TABLE IF NOT EXISTS decisions (
     request INTEGER NOT NULL REFERENCES requests (number),
@@ -181,7 +188,7 @@ class Ledger:
     def save_reply(
         self, key: str, body: dict[str, Any], usage: tuple[int, int] | None = None
     ) -> None:
-        """Commit a raw reply. Call this before computing anything from it.
+        """Keep a raw reply. Call this, inside durable(), before computing anything from it.
 
         Args:
             usage: prompt and completion tokens as the teacher counted them.
@@ -207,11 +214,24 @@ class Ledger:
             "UPDATE attempts SET cost = ?, outcome = ? WHERE number = ?", (cost, outcome, number)
         )
 
-    def give_up_attempts(self) -> None:
-        """What was in flight when an earlier start died may have been billed: worst case."""
-        self._db.execute(
-            "UPDATE attempts SET cost = worst, outcome = 'lost at a kill' WHERE cost IS NULL"
-        )
+    def give_up_attempts(self, keep: set[str]) -> float:
+        """Close open attempts at their worst case, but for those of the keys in `keep`.
+
+        What was in flight when an earlier start died may have been billed.
+
+        Returns:
+            dollars spent, without those that stay open.
+        """
+        with self.transaction():
+            for number, key, worst in list(self.open_attempts()):
+                if key not in keep:
+                    self.end_attempt(number, worst, "lost at a kill")
+        (total,) = self._db.execute("SELECT coalesce(sum(cost), 0) FROM attempts").fetchone()
+        return float(total)
+
+    def open_attempts(self) -> Iterator[tuple[int, str, float]]:
+        """Number, request key and worst case of every attempt whose end is not recorded."""
+        yield from self._db.execute("SELECT number, key, worst FROM attempts WHERE cost IS NULL")
 
     def spent(self) -> float:
         """Dollars, over all starts of the run; what is in flight counts at its worst case."""
@@ -219,6 +239,36 @@ class Ledger:
             "SELECT coalesce(sum(coalesce(cost, worst)), 0) FROM attempts"
         ).fetchone()
         return float(total)
+
+    # -- batches ---------------------------------------------------------------------------
+
+    def run_id(self) -> str:
+        """A random name of this run, made once."""
+        found = self.meta("run_id")
+        if found is None:
+            found = uuid.uuid4().hex
+            self.set_meta("run_id", found)
+        return found
+
+    def add_batch(self, batch_id: str, keys: Sequence[str]) -> None:
+        """Remember a submitted batch and the requests in it."""
+        self._db.execute(
+            "INSERT OR IGNORE INTO batches VALUES (?, ?, ?, NULL)",
+            (batch_id, json.dumps(list(keys)), now()),
+        )
+
+    def end_batch(self, batch_id: str) -> None:
+        self._db.execute("UPDATE batches SET collected_at = ? WHERE id = ?", (now(), batch_id))
+
+    def open_batches(self) -> list[tuple[str, list[str]]]:
+        """Id and request keys of every batch that was not collected yet."""
+        rows = self._db.execute(
+            "SELECT id, keys FROM batches WHERE collected_at IS NULL ORDER BY submitted_at, id"
+        )
+        return [(batch_id, json.loads(keys)) for batch_id, keys in rows]
+
+    def batch_ids(self) -> set[str]:
+        return {batch_id for (batch_id,) in self._db.execute("SELECT id FROM batches")}
 
     # -- decisions -------------------------------------------------------------------------
 
@@ -319,6 +369,19 @@ class Ledger:
         return self._db.execute(query).fetchone()[0]
 
     @contextlib.contextmanager
+    def durable(self) -> Iterator[None]:
+        """A transaction that outlives a power cut, not only a kill, at five times the price.
+
+        For replies, which were paid for; all else can be made again from them.
+        """
+        self._db.execute("PRAGMA synchronous = FULL")
+        try:
+            with self.transaction():
+                yield
+        finally:
+            self._db.execute("PRAGMA synchronous = NORMAL")
+
+    @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Everything inside is committed together, or not at all."""
         self._db.execute("BEGIN IMMEDIATE")
@@ -333,8 +396,7 @@ class Ledger:
 def _open(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, isolation_level=None)
     database.execute("PRAGMA journal_mode = WAL")
-    # FULL: a reply that was paid for outlives a power cut, not only a kill.
-    database.execute("PRAGMA synchronous = FULL")
+    database.execute("PRAGMA synchronous = NORMAL")  # outlives any kill; see durable()
     database.executescript(f"BEGIN;{SCHEMA}COMMIT;")
     return database
 

@@ -1,7 +1,7 @@
 """All of curation in its order: filters, contamination, verification, then novelty.
 
-The first three look at one example alone, so they run side by side as replies arrive
-(`examine`); novelty depends on what was kept before, so it is asked in order (`settle`).
+The first three look at one example alone, as replies arrive: `examine` reads it, `verify` runs
+it. Novelty depends on what was kept before, so it is asked in the run's order (`settle`).
 """
 
 from __future__ import annotations
@@ -42,14 +42,24 @@ class Curator:
         self._novelty.add(row_id, instruction)
 
     def examine(self, example: Example) -> Decision:
-        """Everything that can be said of the example alone. Safe to call from many threads."""
+        """What can be said of the example by reading it alone."""
         for check in self._filters:
             if found := check(example):
                 return Decision(example, found)
         if hits := self._contamination.matches(example):
             return Decision(replace(example, contamination=hits), "contaminated")
-        verdict = verify(example) if self._verify else "skipped"
-        example = replace(example, verification=verdict)
+        return Decision(example, "")
+
+    def to_run(self, decision: Decision) -> bool:
+        """Whether `verify` starts a process for it, and so is worth a thread."""
+        return self._verify and not decision.reason and bool(decision.example.tests)
+
+    def verify(self, decision: Decision) -> Decision:
+        """What running says of an example that reading did not drop. Safe in many threads."""
+        if decision.reason:
+            return decision
+        verdict = verify(decision.example) if self._verify else "skipped"
+        example = replace(decision.example, verification=verdict)
         return Decision(example, verification_reason(verdict) or "")
 
     def settle(self, decision: Decision) -> Decision:

@@ -29,12 +29,14 @@ from code_alpaca.ledger import Decision, Ledger, now
 from code_alpaca.schema import Example, content_id
 from code_alpaca.teacher import apis
 
-EXAMINERS = 2  # threads that filter and start the sandbox's processes
+RUNNERS = 2  # threads that start the sandbox's processes and wait for them
 LANDING_S = 10.0  # how long an ending run waits for the replies still in flight
 
 
 class Asks(Protocol):
     """What the engine wants of a teacher; see `teacher.client.Teacher`."""
+
+    async def start(self) -> None: ...
 
     async def ask(
         self, number: int, payload: dict[str, Any], asked: dict[str, Any], seed_ids: Sequence[str]
@@ -105,8 +107,9 @@ class Engine:
         Raises:
             Stopped: the teacher gave up, the budget is used, or nothing new comes any more.
         """
-        threads = ThreadPoolExecutor(EXAMINERS)
+        threads = ThreadPoolExecutor(RUNNERS)
         try:
+            await teacher.start()
             while not self.done:
                 self._send_ahead(teacher, threads)
                 self._decide(await self._examined.pop(self._decided))
@@ -171,13 +174,16 @@ class Engine:
         key, reply = await teacher.ask(number, request.payload, request.asked, request.seed_ids)
         self.totals.replies += 1
         self.totals.tokens += sum(apis.usage(reply) or ())
-        examine = asyncio.get_running_loop().run_in_executor
-        return await asyncio.gather(
-            *(
-                examine(threads, self._examine, candidate, key, request)
-                for candidate in request.parse(apis.read(reply))
-            )
-        )
+        read = [
+            self._examine(candidate, key, request) for candidate in request.parse(apis.read(reply))
+        ]
+        run = asyncio.get_running_loop().run_in_executor
+        return [
+            await run(threads, self.curator.verify, decision)
+            if self.curator.to_run(decision)
+            else self.curator.verify(decision)
+            for decision in read
+        ]
 
     def _examine(self, candidate: Candidate, key: str, request: Request) -> Decision:
         example = Example(

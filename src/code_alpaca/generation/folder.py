@@ -18,7 +18,7 @@ from code_alpaca.teacher import offline
 FREE_KEYS = {
     "run_dir", "num_examples", "max_concurrency", "request_timeout_s", "patience", "dry_run",
     "requests_per_minute", "tokens_per_minute", "max_cost_usd", "price_per_mtok_input",
-    "price_per_mtok_output", "checkpoint_every", "report_to", "dataset_version",
+    "price_per_mtok_output", "batch_poll_s", "checkpoint_every", "report_to", "dataset_version",
     "teacher_base_url",
 }  # fmt: skip
 

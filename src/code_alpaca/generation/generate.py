@@ -30,6 +30,7 @@ from code_alpaca.ledger import Ledger
 from code_alpaca.schema import load_seed_tasks
 from code_alpaca.teacher import offline
 from code_alpaca.teacher.apis import Sampling
+from code_alpaca.teacher.batch import BatchTeacher
 from code_alpaca.teacher.budget import Budget, Price, find_price
 from code_alpaca.teacher.client import Teacher
 
@@ -56,9 +57,12 @@ class Config(StageConfig):
         description="OpenAI-compatible URL, or several with commas between; offline: the embedded "
         "teacher; none: OpenAI",
     )
-    teacher_api: Literal["chat", "responses", "completions"] = Field(
-        "chat", description="which API of the teacher; completions is for base models"
+    teacher_api: Literal["chat", "responses", "completions", "batch"] = Field(
+        "chat",
+        description="which API of the teacher; completions is for base models, batch is half the "
+        "price within a day",
     )
+    batch_poll_s: float = Field(30.0, gt=0, description="seconds between two looks at a batch")
     temperature: float = Field(1.0, ge=0, le=2, description="sampling temperature")
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling mass")
     max_completion_tokens: PositiveInt = Field(4096, description="limit of one reply, in tokens")
@@ -181,13 +185,30 @@ class _Lane:
 
     def __init__(self, config: Config, ledger: Ledger, budget: Budget | None) -> None:
         self._config, self._ledger, self._budget = config, ledger, budget
-        self._teacher: Teacher | None = None
+        self._teacher: Teacher | BatchTeacher | None = None
 
     async def drive(self, engine: Engine, urls: list[str]) -> None:
         config = self._config
-        self._teacher = Teacher(
+        if config.teacher_api == "batch":
+            if len(urls) > 1:
+                raise InputError("teacher_api batch takes one teacher_base_url")
+            self._teacher = BatchTeacher(
+                urls[0] if urls else None,
+                ledger=self._ledger,
+                budget=self._budget,
+                timeout_s=config.request_timeout_s,
+                poll_s=config.batch_poll_s,
+                say=engine.screen.say,
+            )
+        else:
+            self._teacher = self._direct(urls)
+        await engine.run(self._teacher)
+
+    def _direct(self, urls: list[str]) -> Teacher:
+        config = self._config
+        return Teacher(
             urls,
-            api=config.teacher_api,
+            api=config.teacher_api,  # type: ignore[arg-type]
             ledger=self._ledger,
             budget=self._budget,
             max_concurrency=config.max_concurrency,
@@ -195,7 +216,6 @@ class _Lane:
             requests_per_minute=config.requests_per_minute,
             tokens_per_minute=config.tokens_per_minute,
         )
-        await engine.run(self._teacher)
 
     def told(self) -> tuple[int, int]:
         teacher = self._teacher
@@ -209,7 +229,7 @@ def _plan(config: Config) -> Plan:
         snippets = load_snippets(config.snippets, config.snippets_column)
     return Plan(
         weights=mix,
-        api=config.teacher_api,
+        api="chat" if config.teacher_api == "batch" else config.teacher_api,
         sampling=Sampling(
             config.teacher_model, config.temperature, config.top_p, config.max_completion_tokens
         ),
@@ -228,7 +248,12 @@ def _price(config: Config) -> Price | None:
     given = (config.price_per_mtok_input, config.price_per_mtok_output)
     if given.count(None) == 1:
         raise InputError("give both price_per_mtok_input and price_per_mtok_output, or neither")
-    price = find_price(config.teacher_model, config.teacher_base_url, given=given)
+    price = find_price(
+        config.teacher_model,
+        config.teacher_base_url,
+        given=given,
+        batch=config.teacher_api == "batch",
+    )
     if price is None and config.max_cost_usd is not None:
         raise InputError(
             f"max_cost_usd is set and the price of {config.teacher_model} is not known; set "

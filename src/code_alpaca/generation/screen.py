@@ -114,6 +114,10 @@ class Screen:
         if self._tracker:
             self._tracker.log(self._metrics(totals))
 
+    def say(self, line: str) -> None:
+        """A line of its own above the panel."""
+        self._console.print(line)
+
     def finish(self, totals: Totals) -> None:
         """The last lines: what there is, what it took, and why the rest was dropped."""
         self._live.stop()

@@ -93,6 +93,12 @@ def weaken(payload: dict[str, Any], form: str, limit_key: str) -> dict[str, Any]
     return made
 
 
+def form_of(payload: dict[str, Any]) -> str:
+    """Which of FORMS a body asks for."""
+    form = payload.get("response_format") or (payload.get("text") or {}).get("format")
+    return form["type"] if form else "text"
+
+
 def question(payload: dict[str, Any]) -> dict[str, Any]:
     """What a body asks, without the parts that are negotiated."""
     return {key: value for key, value in payload.items() if key not in NEGOTIABLE}

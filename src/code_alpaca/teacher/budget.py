@@ -85,9 +85,20 @@ class Budget:
     def __init__(self, ledger: Ledger, price: Price, cap: float | None) -> None:
         self.price, self.cap = price, cap
         self._ledger = ledger
-        ledger.give_up_attempts()  # those of a start that was killed
-        self.spent = ledger.spent()
+        self._open: dict[str, Attempt] = {}  # by the request's key
         self.reserved = 0.0
+        self.spent = ledger.spent()  # what an earlier start left open counts at its worst
+
+    def give_up_lost(self, keep: set[str] | None = None) -> None:
+        """Close what a killed start left in flight, at its worst case.
+
+        Args:
+            keep: keys of requests whose replies can still be collected.
+        """
+        self.spent = self._ledger.give_up_attempts(keep or set())
+        for number, key, worst in self._ledger.open_attempts():
+            self._open[key] = Attempt(key, number, worst)
+            self.reserved += worst
 
     def fits(self, payload: dict[str, Any]) -> bool:
         """Whether this request may be sent, come what may."""
@@ -99,13 +110,33 @@ class Budget:
         """Set the worst case aside, durably. Call this before sending."""
         worst = self.price.worst(payload)
         self.reserved += worst
-        return Attempt(self._ledger.begin_attempt(key, worst), worst)
+        number = self._ledger.begin_attempt(key, worst)
+        attempt = self._open[key] = Attempt(key, number, worst)
+        return attempt
 
     def settle(self, attempt: Attempt, reply: dict[str, Any]) -> None:
         """A reply came: it costs what its `usage` says, and the worst case where that is silent."""
         told = usage(reply)
         cost = attempt.worst if told is None else self.price.of(*told)
         self._close(attempt, cost, "answered")
+
+    def settle_key(self, key: str, reply: dict[str, Any]) -> None:
+        """`settle` for a request whose sending may lie in an earlier start."""
+        if attempt := self._open.get(key):
+            self.settle(attempt, reply)
+
+    def lose_key(self, key: str, outcome: str, *, free: bool) -> None:
+        """`refused` or `lost` for such a request."""
+        if attempt := self._open.get(key):
+            self._close(attempt, 0.0 if free else attempt.worst, outcome)
+
+    def used_up(self, payload: dict[str, Any]) -> str:
+        """The line for a cap that leaves no room for one more request."""
+        return (
+            f"max_cost_usd {self.cap:g} is reached: ${self.spent:.4f} is spent, and one more "
+            f"request could cost ${self.price.worst(payload):.4f}; everything is kept: raise "
+            "max_cost_usd and give the same command to go on"
+        )
 
     def refused(self, attempt: Attempt, outcome: str) -> None:
         """The server turned the request away before working on it."""
@@ -117,13 +148,15 @@ class Budget:
 
     def _close(self, attempt: Attempt, cost: float, outcome: str) -> None:
         self._ledger.end_attempt(attempt.number, cost, outcome)
+        del self._open[attempt.key]
         self.reserved -= attempt.worst
         self.spent += cost
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One sending of one request: its number in the ledger, and its worst case in dollars."""
+    """One sending of the request `key`: its number in the ledger, its worst case in dollars."""
 
+    key: str
     number: int
     worst: float

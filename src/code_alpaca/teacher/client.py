@@ -26,12 +26,17 @@ from code_alpaca.errors import InputError, Stopped
 from code_alpaca.ledger import Ledger
 from code_alpaca.teacher import apis
 from code_alpaca.teacher.budget import Attempt, Budget
+from code_alpaca.teacher.dialect import Dialect
 from code_alpaca.teacher.limits import Pace, Window, learned, retry_after
 
 TRIES = 8
 FIRST_TRIES = 3  # before the teacher has ever answered: a wrong URL should not take minutes
 TURNED_AWAY = 50  # 429s and 503s that one request sits out; they are no failure of its own
 LONGEST_WAIT_S = 60.0
+# Requests leave one by one: those that leave together come back together, and the loop, busy with
+# all of them at once, leaves the teacher idle (64 at a time, 0.2 s each: 1.5 x the ideal time
+# without this pause, 1.2 x with it; benchmarks/generation_speed.py).
+SPACING_S = 0.0005
 BUSY_STATUS = {429, 503}
 FATAL_STATUS = {400, 401, 403, 404, 405, 413, 422}
 FATAL_CODES = {"insufficient_quota", "billing_hard_limit_reached", "model_not_found"}
@@ -105,7 +110,7 @@ class Teacher:
         self._ledger, self._budget = ledger, budget
         self._most = max_concurrency
         self._servers = [
-            Server(url, _client(url, timeout_s), Window(max_concurrency))
+            Server(url, new_client(url, timeout_s, max_concurrency), Window(max_concurrency))
             for url in list(base_urls) or [os.environ.get("OPENAI_BASE_URL")]
         ]
         self._requests = Pace(requests_per_minute) if requests_per_minute else None
@@ -113,9 +118,13 @@ class Teacher:
         self._gate = asyncio.Lock()  # one request at a time waits for its turn: no herd
         self._freed = asyncio.Event()
         self._closing = False
-        self._form = ledger.meta("teacher_form") or apis.FORMS[0]
-        self._limit_key = ledger.meta("teacher_limit_key") or "max_completion_tokens"
+        self._dialect = Dialect(ledger)
         self._mean_answer = 0.0  # tokens
+
+    async def start(self) -> None:
+        """Settle what earlier starts left open."""
+        if self._budget:
+            self._budget.give_up_lost()
 
     async def ask(
         self, number: int, payload: dict[str, Any], asked: dict[str, Any], seed_ids: Sequence[str]
@@ -127,7 +136,7 @@ class Teacher:
         """
         tries = turned_away = 0
         while True:
-            sent = apis.weaken(payload, self._form, self._limit_key)
+            sent = self._dialect.weaken(payload)
             key = self._ledger.request(
                 number, self._path, sent, seed_ids=seed_ids, asked=asked, same=apis.question
             )
@@ -136,14 +145,15 @@ class Teacher:
             try:
                 return key, await self._try(key, sent)
             except openai.APIStatusError as error:
-                if self._negotiate(error, sent):
+                if self._dialect.learn(error.status_code, error.body or str(error), sent):
                     continue
                 if error.code in POLICY_CODES:
                     reply = {"error": {"message": _short(error), "code": error.code}}
-                    self._ledger.save_reply(key, reply)
+                    with self._ledger.durable():
+                        self._ledger.save_reply(key, reply)
                     return key, reply
                 if error.status_code in FATAL_STATUS or error.code in FATAL_CODES:
-                    raise Stopped(_refused(error)) from None
+                    raise Stopped(refusal(error.status_code, _short(error))) from None
                 busy, failure = error.status_code in BUSY_STATUS, error
             except (openai.APIConnectionError, json.JSONDecodeError) as error:
                 busy, failure = False, error
@@ -171,11 +181,12 @@ class Teacher:
 
     async def _try(self, key: str, payload: dict[str, Any]) -> dict[str, Any]:
         """Send once, when it is this request's turn; commit the reply and its cost together."""
-        estimate = self._estimate(payload)
+        estimate = self._estimate(payload) if self._tokens else 0.0
         async with self._gate:
             server = await self._turn(payload)
             attempt = self._budget.reserve(key, payload) if self._budget else None
             self._take(server, estimate)
+            await asyncio.sleep(SPACING_S)
         sent_at = time.monotonic()
         self.tally.first_sent = self.tally.first_sent or sent_at
         used = 0.0
@@ -185,7 +196,7 @@ class Teacher:
             told = apis.usage(reply)
             used = sum(told) if told else estimate
             self._learn(response.headers, told)
-            with self._ledger.transaction():
+            with self._ledger.durable():
                 self._ledger.save_reply(key, reply, usage=told)
                 if attempt:
                     self._budget.settle(attempt, reply)  # type: ignore[union-attr]
@@ -246,12 +257,7 @@ class Teacher:
         if self._budget is None or self._budget.fits(payload):
             return True
         if self.in_flight == 0:
-            spent, worst = self._budget.spent, self._budget.price.worst(payload)
-            raise Stopped(
-                f"max_cost_usd {self._budget.cap:g} is reached: ${spent:.4f} is spent; one more "
-                f"request could cost ${worst:.4f}; everything is kept: raise max_cost_usd and give "
-                "the same command to go on"
-            )
+            raise Stopped(self._budget.used_up(payload))
         return False
 
     def _take(self, server: Server, estimate: float) -> None:
@@ -300,26 +306,6 @@ class Teacher:
             rest = random.uniform(0, min(LONGEST_WAIT_S, 0.5 * 2**server.failures))
             server.quiet_until = max(server.quiet_until, now + rest)
 
-    # -- what the server understands ---------------------------------------------------------
-
-    def _negotiate(self, error: openai.APIStatusError, sent: dict[str, Any]) -> bool:
-        """Step down to what the server understands, and remember it; True: ask again."""
-        if error.status_code not in (400, 422):
-            return False
-        told = json.dumps(error.body).lower() if error.body else str(error).lower()
-        if "max_completion_tokens" in sent and "max_completion_tokens" in told:
-            self._limit_key = "max_tokens"
-            self._ledger.set_meta("teacher_limit_key", self._limit_key)
-            return True
-        form = _form(sent)
-        if form == "text" or not any(word in told for word in FORM_WORDS):
-            return False
-        weaker = apis.FORMS[apis.FORMS.index(form) + 1]
-        if apis.FORMS.index(weaker) > apis.FORMS.index(self._form):
-            self._form = weaker
-            self._ledger.set_meta("teacher_form", weaker)
-        return True
-
     def _unreachable(self, error: BaseException) -> str:
         where = " and ".join(server.url or "https://api.openai.com/v1" for server in self._servers)
         return (
@@ -328,15 +314,21 @@ class Teacher:
         )
 
 
-def _client(url: str | None, timeout_s: float) -> openai.AsyncOpenAI:
+def new_client(url: str | None, timeout_s: float, most: int) -> openai.AsyncOpenAI:
+    """A client of one server, with at most so many connections.
+
+    Raises:
+        InputError: no OPENAI_API_KEY, and the server is not on this machine.
+    """
     return openai.AsyncOpenAI(
         base_url=url,
         api_key=_api_key(url),
         max_retries=0,  # ours, so that one 429 quiets all and every try is counted
         timeout=timeout_s,
-        # Half the CPU time per request of the default client, measured in benchmarks/.
+        # Half the CPU time a request of the default transport (benchmarks/generation_speed.py);
+        # "no limit" would mean aiohttp's own, a hundred connections.
         http_client=openai.DefaultAioHttpClient(
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+            limits=httpx2.Limits(max_connections=most, max_keepalive_connections=most)
         ),
     )
 
@@ -360,21 +352,17 @@ def _json(response: httpx2.Response) -> dict[str, Any]:
     return reply if isinstance(reply, dict) else {"unreadable": reply}
 
 
-def _form(payload: dict[str, Any]) -> str:
-    form = payload.get("response_format") or (payload.get("text") or {}).get("format")
-    return form["type"] if form else "text"
-
-
-def _refused(error: openai.APIStatusError) -> str:
+def refusal(status: int, told: str) -> str:
+    """The line for a refusal that waiting cannot mend: what it was, and what to do."""
     advice = {
         401: "check OPENAI_API_KEY",
         403: "check what this key may use",
         404: "check teacher_model, teacher_api and teacher_base_url",
         429: "top up the account",
-    }.get(error.status_code, "change the request's settings")
+    }.get(status, "change the request's settings")
     return (
-        f"the teacher refused (HTTP {error.status_code}: {_short(error)}); {advice}, then give the "
-        "same command again: everything so far is kept"
+        f"the teacher refused (HTTP {status}: {told}); {advice}, then give the same command again: "
+        "everything so far is kept"
     )
 
 
