@@ -32,17 +32,24 @@ def run(config: Config) -> None:
     (config.run_dir / "report.json").write_text(text, encoding="utf-8")
     console = Console(highlight=False)
     for title, rows in facts.items():
+        first = next(iter(rows.values()), None)
+        columns = list(first) if isinstance(first, dict) else ["count"]
         table = Table(title=title.replace("_", " "), title_justify="left")
         table.add_column("what")
-        table.add_column("count", justify="right")
+        for column in columns:
+            table.add_column(column, justify="right")
         for name, value in rows.items():
-            table.add_row(name.replace("_", " ") if title == "totals" else name, f"{value:,}")
+            values = value.values() if isinstance(value, dict) else [value]
+            shown = name.replace("_", " ") if title == "totals" else name
+            table.add_row(shown, *(f"{each:,}" for each in values))
         if rows:
             console.print(table)
 
 
 def collect(run_dir: Path) -> dict[str, dict[str, Any]]:
-    """Totals, rejected candidates by reason, and accepted rows by language and verification."""
+    """Totals, rejected candidates by reason, accepted rows by language and verification, and
+    what was asked for (strategies, quotas) against what was accepted of it, in tasks and rows."""
+    asked: dict[str, dict[str, int]] = {}
     languages: Counter[str] = Counter()
     verification: Counter[str] = Counter()
     accepted = with_input = 0
@@ -52,6 +59,12 @@ def collect(run_dir: Path) -> dict[str, dict[str, Any]]:
             with_input += bool(example.input)
             languages[example.language or "unknown"] += 1
             verification[example.verification or "skipped"] += 1
+        for wish, got in ledger.asked():
+            count = wish.pop("count", 0)
+            for label in (f"{key}: {value}" for key, value in wish.items()):
+                row = asked.setdefault(label, {"asked": 0, "got": 0})
+                row["asked"] += count
+                row["got"] += got
         reasons = ledger.reasons()
         totals = {
             **ledger.usage(),
@@ -59,10 +72,12 @@ def collect(run_dir: Path) -> dict[str, dict[str, Any]]:
             "accepted": accepted,
             "accepted_with_input": with_input,
             "rejected": sum(reasons.values()),
+            "cost_usd": round(ledger.spent(), 6),
         }
     return {
         "totals": totals,
         "rejected": reasons,
+        "asked_and_got": dict(sorted(asked.items())),
         "languages": dict(languages.most_common()),
         "verification": dict(verification.most_common()),
     }

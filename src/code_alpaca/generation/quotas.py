@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from code_alpaca.errors import InputError
 
 DIMENSIONS = ("language", "task_type", "difficulty")
-LEAST_YIELD = 0.05  # a label that brings nothing is asked for at most twenty times as often
+MOST_FAVOUR = 10  # a label that brings nothing is asked for ten times as often, and no more
 
 
 class Quotas:
@@ -66,10 +66,10 @@ class Quotas:
 
     def _pick(self, dimension: str) -> str:
         """The label that lags most behind its share of the requests."""
-        weights = {
-            label: share / max(LEAST_YIELD, self._yield((dimension, label)))
-            for label, share in self._shares[dimension].items()
-        }
+        shares = self._shares[dimension]
+        yields = {label: self._yield((dimension, label)) for label in shares}
+        least = max(yields.values()) / MOST_FAVOUR
+        weights = {label: share / max(least, yields[label]) for label, share in shares.items()}
         total = sum(weights.values())
         asked = len(self._wishes) + 1
         return max(

@@ -24,7 +24,7 @@ CODE = {
 }  # fmt: skip
 SECRET = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY|\b(sk|hf|ghp|gho|xox[abp]|AKIA)[-_]?[A-Za-z0-9]{16,}|"
-    r"(password|passwd|secret|api_?key|token)\s*[:=]\s*['\"][^'\"\s]{8,}['\"]",
+    r"(password|passwd|secret|api_?key|token)\s*[:=]+\s*['\"][^'\"\s]{8,}['\"]",
     re.IGNORECASE,
 )
 
