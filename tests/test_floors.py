@@ -15,7 +15,7 @@ PACKAGE = Path(code_alpaca.__file__).parent
 FLOORS = {
     "__init__": -1, "errors": -1, "config": 0,
     "schema": 1, "formatting": 1, "ledger": 1, "benchmarks": 1, "hub": 1, "sandbox": 1,
-    "quiet": 1,
+    "quiet": 1, "weights": 1,
     "teacher": 2, "curation": 2, "dataset": 2,
     "generation": 3, "training": 3, "evaluation": 3, "report": 3,
     "release": 4,

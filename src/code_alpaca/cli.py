@@ -50,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(stage, str(error), EXIT_STOPPED)
     except KeyboardInterrupt:
         return _fail(stage, INTERRUPTED, EXIT_STOPPED)
+    except (FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+        told = f"cannot use {error.filename}: {error.strerror}; choose another path"
+        return _fail(stage, told, EXIT_INPUT)
     except Exception as error:
         if not _disk_full(error):
             raise

@@ -8,21 +8,56 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, NoReturn, TypeVar, get_args
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
 from code_alpaca.errors import InputError
 
+# https://semver.org, without build metadata: a Hub tag cannot hold a plus sign.
+SEMVER = re.compile(
+    r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
+    r"(-(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*)?"
+)
+
 
 class StageConfig(BaseModel):
-    """Base of every stage's config: immutable, no unknown keys."""
+    """Base of every stage's config: immutable, no unknown keys, no infinities."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
+
+
+def _semver(text: str) -> str:
+    if not SEMVER.fullmatch(text):
+        raise ValueError("not SemVer; write it like 1.0.0")
+    return text
+
+
+def _without_credentials(urls: str) -> str:
+    """A password in a URL would reach config.yaml and the published manifest."""
+    if any("@" in urlsplit(url).netloc for url in urls.split(",")):
+        raise ValueError("a URL with credentials; put the key in OPENAI_API_KEY instead")
+    return urls
+
+
+def _some_words(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be empty")
+    return text
+
+
+Version = Annotated[str, AfterValidator(_semver)]
+BaseUrl = Annotated[str, AfterValidator(_without_credentials)]
+Words = Annotated[str, AfterValidator(_some_words)]
 
 
 C = TypeVar("C", bound=StageConfig)
@@ -34,7 +69,7 @@ def parse(cls: type[C], argv: Sequence[str]) -> C:
     Raises:
         InputError: the file cannot be read, or a key is unknown or out of range.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config", type=Path)
     add_arguments(parser, cls)
     known, unknown = parser.parse_known_args(list(argv))
@@ -83,8 +118,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def write_yaml(path: Path, values: dict[str, Any]) -> None:
-    """Write a mapping as YAML, keys in their given order."""
-    path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    """Write a mapping as YAML, keys in their given order; a reader never sees half of it."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    os.replace(part, path)
 
 
 def add_arguments(parser: argparse.ArgumentParser, cls: type[StageConfig]) -> None:
@@ -92,8 +129,7 @@ def add_arguments(parser: argparse.ArgumentParser, cls: type[StageConfig]) -> No
     for name, field in cls.model_fields.items():
         parser.add_argument(
             f"--{name}",
-            nargs="?",
-            const="true",  # a bare `--dry_run` reads as true
+            **({"nargs": "?", "const": "true"} if field.annotation is bool else {}),
             metavar="VALUE",
             help=f"{field.description or ''} {_default(field)}".replace("%", "%%"),
         )
@@ -104,6 +140,13 @@ def unknown_key(key: str, valid: Iterable[str], where: str) -> str:
     near = difflib.get_close_matches(key, list(valid), n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else "see --help for the valid keys"
     return f"unknown key {key!r} ({where}); {hint}"
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with its complaints as ours: one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (command line)")
 
 
 def _from_text(text: str, field: FieldInfo) -> Any:
@@ -118,7 +161,10 @@ def _from_text(text: str, field: FieldInfo) -> Any:
         if text.lower() == "none":
             return []
         if text.startswith("["):
-            return yaml.safe_load(text)
+            try:
+                return yaml.safe_load(text)
+            except yaml.YAMLError:
+                return text  # pydantic says what is wrong with it
         return [part.strip() for part in text.split(",") if part.strip()]
     return text
 
@@ -129,7 +175,9 @@ def _default(field: FieldInfo) -> str:
 
 def _explain(error: ValidationError, overrides: dict[str, Any], path: Path | None) -> str:
     first = error.errors(include_url=False)[0]
-    key = str(first["loc"][0]) if first["loc"] else "config"
+    if not first["loc"]:  # of several keys together
+        return f"bad config: {first['msg'].removeprefix('Value error, ')}"
+    key = str(first["loc"][0])
     where = "command line" if key in overrides else str(path or "command line")
     if first["type"] == "missing":
         return f"missing key {key!r} ({where}); give it as --{key} VALUE or in the config file"

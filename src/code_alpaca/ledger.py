@@ -120,6 +120,18 @@ class Ledger:
     def set_meta(self, key: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
+    def cost_nothing(self) -> bool:
+        """Whether no reply came yet and nothing that was sent may still be billed."""
+        paid = self._count("SELECT (SELECT count(*) FROM replies) + (SELECT count(*) FROM batches)")
+        return not paid and not self.spent()
+
+    def forget(self) -> None:
+        """Empty everything but the format and the name of the run: for one that cost nothing."""
+        with self.transaction():
+            for table in ("requests", "attempts", "decisions"):
+                self._db.execute(f"DELETE FROM {table}")
+            self._db.execute("DELETE FROM meta WHERE key NOT IN ('format', 'run_id')")
+
     # -- requests and replies --------------------------------------------------------------
 
     def request(

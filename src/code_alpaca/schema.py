@@ -66,6 +66,15 @@ def content_id(instruction: str, input: str, output: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def is_unicode(text: str) -> bool:
+    """False for lone surrogates, which JSON escapes can hold and UTF-8 cannot."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def features(config: str = "default") -> Features:
     """The explicit `datasets.Features` of one dataset config; `rejected` adds `reason`."""
     from datasets import Features, List, Value
@@ -92,7 +101,7 @@ def load_seed_tasks(path: Path | None = None) -> list[SeedTask]:
     else:
         source = str(path)
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read seed tasks {path}: {error}") from None
     lines = text.split("\n")  # not splitlines(): U+2028 may stand inside a JSON string
@@ -130,4 +139,6 @@ def _seed_task(line: str, number: int, source: str) -> SeedTask:
             )
         if not isinstance(value, str):
             raise InputError(f"{where}: {key!r} must be text, found {type(value).__name__}")
+        if not is_unicode(value):
+            raise InputError(f"{where}: {key!r} holds half a surrogate pair, which no file can")
     return SeedTask(**{"id": f"seed_{number - 1:03}", "input": "", **record})

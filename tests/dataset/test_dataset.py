@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from huggingface_hub import DatasetCard
 
 from code_alpaca.cli import main
-from code_alpaca.config import write_yaml
 from code_alpaca.dataset import card
 from code_alpaca.dataset.build import build
 from code_alpaca.dataset.load import load
@@ -41,8 +42,8 @@ def example(number, **more):
 @pytest.fixture
 def run_dir(tmp_path):
     """Four accepted rows of which three are wanted, and two rejected."""
-    write_yaml(tmp_path / "config.yaml", CONFIG)
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.set_meta("config", json.dumps(CONFIG))
         ledger.set_meta("prompt_version", "abcd")
         ledger.set_meta("seed_tasks_sha256", "ef")
         for request in range(2):
@@ -106,13 +107,13 @@ def test_another_run_of_the_same_folder_name_is_not_served_from_the_cache(tmp_pa
 
 def test_a_failed_build_leaves_the_old_folder(run_dir, monkeypatch):
     old = (build(run_dir) / "README.md").read_text()
-    write_yaml(run_dir / "config.yaml", {**CONFIG, "dataset_version": "0.2.0"})
     monkeypatch.setattr(card, "render", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        build(run_dir)
+        build(run_dir, dataset_version="0.2.0")
     assert (run_dir / "dataset/README.md").read_text() == old
     monkeypatch.undo()
-    assert "# Code Alpaca 0.2.0" in (build(run_dir) / "README.md").read_text()
+    built = build(run_dir, dataset_version="0.2.0")
+    assert "# Code Alpaca 0.2.0" in (built / "README.md").read_text()
 
 
 def test_card_is_whole(run_dir):
@@ -144,10 +145,11 @@ def test_import_keeps_every_byte(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--dataset_version", "1.0"], "is not SemVer"),
+        (["--dataset_version", "1.0"], "not SemVer"),
         (["--hub_dataset_id", "me/data"], "hf upload"),
-        (["--run_dir", "nowhere"], "holds no run"),
-        (["--source", "missing.json"], "cannot read missing.json"),
+        (["--run_dir", "nowhere"], "is nowhere a run folder?"),
+        (["--source", "missing.json"], "holds a run of generate"),
+        (["--source", "missing.json", "--run_dir", "nowhere"], "cannot read missing.json"),
     ],
 )
 def test_bad_input(run_dir, words, said, capsys):
@@ -181,3 +183,33 @@ def test_the_templates_are_the_ones_at_the_top_of_the_tree():
     root = Path(__file__).parents[2]
     packed = root / "src/code_alpaca/dataset/templates"
     assert packed.resolve() == root / "dataset_card"
+
+
+def test_rows_that_are_not_the_manifests_are_refused(run_dir):
+    folder = build(run_dir)
+    shard = next((folder / "data/default").iterdir())
+    shard.write_bytes((folder / "data/rejected" / shard.name).read_bytes())
+    with pytest.raises(InputError, match="is not what manifest"):
+        load(str(folder))
+
+
+def test_a_folder_of_someone_else_is_not_replaced(tmp_path, capsys):
+    source = tmp_path / "rows.json"
+    source.write_text('[{"instruction": "a", "output": "b"}]')
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset/mine.txt").write_text("precious")
+    assert main(["publish", "--source", str(source), "--run_dir", str(tmp_path)]) == 2
+    assert "is no dataset of ours" in capsys.readouterr().err
+    assert (tmp_path / "dataset/mine.txt").read_text() == "precious"
+
+
+def test_version_and_licence_stay_until_told_otherwise(run_dir):
+    build(run_dir, dataset_version="2.0.0", license="mit")
+    again = json.loads((build(run_dir) / "manifest.json").read_text())
+    assert (again["version"], again["license"]) == ("2.0.0", "mit")
+
+
+def test_several_writers_take_turns(run_dir):
+    words = [sys.executable, "-m", "code_alpaca.cli", "publish", "--run_dir", str(run_dir)]
+    started = [subprocess.Popen(words, stdout=subprocess.DEVNULL) for _ in range(3)]
+    assert [process.wait() for process in started] == [0, 0, 0]

@@ -228,5 +228,36 @@ def test_a_local_model_goes_on_after_a_torn_line(tmp_path):
     assert [row for row in rows if row["task_id"] != marked["task_id"]] == [
         row for row in expected if row["task_id"] != marked["task_id"]
     ]
-    assert main([*words, "--max_new_tokens", "9"]) == 0  # other answers: nothing is reused
-    assert "not asked again" not in samples.read_text()
+    held = samples.read_text()
+    assert main([*words, "--max_new_tokens", "9"]) == 2  # they may have been paid for
+    assert main(["eval", "--samples", "reference", "--output_dir", str(tmp_path / "eval")]) == 2
+    assert samples.read_text() == held
+    words[words.index("6")] = "2"
+    assert main(words) == 0  # fewer problems: the others' answers stay
+    assert len(samples.read_text().splitlines()) == 6
+
+
+def test_later_samples_are_not_copies_of_the_first(tmp_path):
+    texts = [problem.prompt + problem.canonical_solution for problem in benchmarks.load("mini")]
+    model, tokenizer = make_base(texts, vocab_size=400, hidden_size=32, layers=1, heads=2,
+                                 max_length=512, seed=0)  # fmt: skip
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "model")
+    words = ["eval", "--model", str(tmp_path / "model"), "--limit", "2", "--temperature", "1",
+             "--max_new_tokens", "8", "--output_dir", str(tmp_path / "eval"),
+             "--num_samples"]  # fmt: skip
+    assert main([*words, "1"]) == 0
+    assert main([*words, "4"]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "eval/samples.jsonl").read_text().splitlines()]
+    assert len({row["completion"] for row in rows}) == len(rows) == 8
+
+
+def test_another_benchmark_under_the_same_ids_reuses_no_answer(tmp_path, own):
+    with offline.serving() as url:
+        words = ["eval", "--benchmark", str(own), "--base_url", url, "--model", "offline-teacher",
+                 "--output_dir", str(tmp_path / "eval")]  # fmt: skip
+        assert main(words) == 0
+        results = json.loads((tmp_path / "eval/results.json").read_text())
+        assert results["model"]["sha256"] is None
+        own.write_text(own.read_text().replace("Add.", "Subtract."))
+        assert main(words) == 2

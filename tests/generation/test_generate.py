@@ -127,6 +127,35 @@ def test_another_config_is_refused_with_the_difference(whole, capsys):
     assert "temperature: 1.0 there, 0.5 now" in error and error.count("\n") == 1
 
 
+def test_a_first_mistake_can_be_mended_in_the_same_folder(tmp_path, capsys):
+    assert main(words(tmp_path, "--teacher_model", "nobody", rows=5)) == 3
+    assert main(words(tmp_path, rows=5)) == 0
+    assert main(words(tmp_path, "--teacher_model", "nobody", rows=5)) == 2
+
+
+def test_a_password_in_the_url_is_refused(tmp_path, capsys):
+    assert main(words(tmp_path / "r", url="http://me:hunter2@127.0.0.1:9/v1")) == 2
+    assert "put the key in OPENAI_API_KEY" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
+def test_replies_that_lie_about_themselves_are_survived(tmp_path, httpserver):
+    """Nothing that a server says may cost a paid reply, or stop the run for good."""
+    replies = [
+        {"choices": [{"message": {"content": '{"tasks": [{"instruction": ' + "9" * 5000}}]},
+        {"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": "many"}},
+        {"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": 10**30}},
+        {"choices": [], "usage": [1]},
+        {"choices": [{"message": {"content": {"a": 1}}}]},
+    ]
+    for reply in replies:
+        httpserver.expect_ordered_request("/v1/chat/completions").respond_with_json(reply)
+    more = ["--max_concurrency", "1", "--patience", str(len(replies))]
+    assert main(words(tmp_path, *more, url=httpserver.url_for("/v1"))) == 3
+    with Ledger(tmp_path / "ledger.sqlite", write=False) as ledger:
+        assert ledger.usage()["replies"] == len(replies)
+
+
 def test_no_key(tmp_path, capsys):
     assert main(["generate", "--run_dir", str(tmp_path / "r")]) == 2
     assert "OPENAI_API_KEY is not set" in capsys.readouterr().err

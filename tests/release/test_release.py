@@ -9,6 +9,7 @@ from huggingface_hub import ModelCard
 
 from code_alpaca.cli import main
 from code_alpaca.formatting import format_prompt
+from code_alpaca.weights import weights_sha256
 
 TRAINING = {
     "base_model": "from scratch", "parameters": 2_100_000, "rows": 10, "tokens": 900,
@@ -31,9 +32,7 @@ def trained(tmp_path):
     assert main(["eval", "--samples", "reference", "--output_dir", str(tmp_path / "eval")]) == 0
     path = tmp_path / "eval/results.json"
     results = json.loads(path.read_text())
-    from code_alpaca.evaluation.evaluate import model_sha256
-
-    results["model"] = {"name": str(model), "sha256": model_sha256(str(model)), "dataset": None}
+    results["model"] = {"name": str(model), "sha256": weights_sha256(str(model)), "dataset": None}
     path.write_text(json.dumps(results))
     return model, path
 
@@ -48,8 +47,8 @@ def test_the_folder_holds_what_a_user_needs_and_no_more(trained, tmp_path):
     out = tmp_path / "release"
     assert release(trained, out) == 0
     assert sorted(path.name for path in out.rglob("*")) == [
-        "README.md", "config.json", "model.safetensors", "results.json", "run.json",
-        "tokenizer.json",
+        "README.md", "config.json", "model.safetensors", "release.json", "results.json",
+        "run.json", "tokenizer.json",
     ]  # fmt: skip
     assert release(trained, out, "--model_version", "0.2.0") == 0
     assert "# Code Alpaca model 0.2.0" in (out / "README.md").read_text()
@@ -86,7 +85,7 @@ def test_bad_input(trained, tmp_path, words, said, capsys):
 def test_results_of_another_model_are_refused(trained, tmp_path, capsys):
     (trained[0] / "model.safetensors").write_bytes(b"other weights")
     assert release(trained, tmp_path / "r") == 2
-    assert "results of another model" in capsys.readouterr().err
+    assert "holds no results of the weights" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_release_is_not_replaced(trained, tmp_path, capsys):
@@ -95,3 +94,23 @@ def test_a_folder_that_is_no_release_is_not_replaced(trained, tmp_path, capsys):
     (precious / "chapter1.txt").write_text("words")
     assert release(trained, precious) == 2
     assert (precious / "chapter1.txt").read_text() == "words"
+
+
+def test_no_release_without_weights_or_over_its_own_source(trained, tmp_path, capsys):
+    model, results = trained
+    assert release(trained, model) == 2
+    assert release(trained, results.parent) == 2
+    assert (model / "checkpoint-5/optimizer.pt").exists()
+    assert release(trained, tmp_path / "r", "--dataset_card", "nowhere.md") == 2
+    (model / "model.safetensors").unlink()
+    capsys.readouterr()
+    assert release(trained, tmp_path / "r") == 2
+    assert "holds no weights" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("broken", [b"{}", b"[]", b"\xff", b"{"])
+def test_results_that_are_none(trained, tmp_path, broken, capsys):
+    trained[1].write_bytes(broken)
+    assert release(trained, tmp_path / "r") == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -6,11 +6,11 @@ never sees half a dataset. The same rows give the same Parquet bytes.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import itertools
 import json
 import os
-import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -20,29 +20,31 @@ from pathlib import Path
 from typing import Any
 
 from code_alpaca import __version__
-from code_alpaca.config import read_yaml
 from code_alpaca.dataset import card
 from code_alpaca.errors import InputError
 from code_alpaca.ledger import Ledger, now
-from code_alpaca.schema import CONFIGS, DERISK_ROWS, Example, content_id, features
+from code_alpaca.schema import CONFIGS, DERISK_ROWS, Example, content_id, features, is_unicode
 
 ROWS_PER_GROUP = 1_000  # rows held in memory at once
-SEMVER = re.compile(r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?$")
 MANIFEST = "manifest.json"
 Rows = Callable[[str], Iterable[dict[str, Any]]]  # config name -> its rows, in order
 
 
-def build(run_dir: Path, *, dataset_version: str | None = None, license: str = "other") -> Path:
+def build(run_dir: Path, *, dataset_version: str | None = None, license: str | None = None) -> Path:
     """Write `<run_dir>/dataset` from the run's ledger and return its path.
 
+    Args:
+        dataset_version, license: None keeps what the folder has, and starts with the config's
+            version and the licence "other".
+
     Raises:
-        InputError: `run_dir` holds no run, or the version is not SemVer.
+        InputError: `run_dir` holds no run, or `dataset/` holds something else.
     """
-    config_path = run_dir / "config.yaml"
-    if not config_path.exists():
-        raise InputError(f"{run_dir} holds no run (no config.yaml); run generate first")
-    config = read_yaml(config_path)
+    before = manifest_of(run_dir / "dataset") or {}
     with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
+        config = json.loads(ledger.meta("config") or "null")
+        if config is None:
+            raise InputError(f"{run_dir} holds no run of generate; give it another run_dir")
         reasons = ledger.reasons()
         facts = {
             "teacher": config["teacher_model"],
@@ -59,8 +61,8 @@ def build(run_dir: Path, *, dataset_version: str | None = None, license: str = "
             run_dir,
             rows=lambda name: _ledger_rows(ledger, name, config["num_examples"]),
             facts=facts,
-            dataset_version=dataset_version or config["dataset_version"],
-            license=license,
+            dataset_version=dataset_version or before.get("version") or config["dataset_version"],
+            license=license or before.get("license") or "other",
         )
 
 
@@ -70,8 +72,11 @@ def build_from_source(
     """Write `<run_dir>/dataset` from an Alpaca JSON or JSONL file, its fields untouched.
 
     Raises:
-        InputError: the file is no list of rows with `instruction`, `input` and `output`.
+        InputError: the file is no list of rows with `instruction`, `input` and `output`, or
+            `run_dir` holds a run of generate.
     """
+    if (run_dir / "ledger.sqlite").exists():
+        raise InputError(f"{run_dir} holds a run of generate; import into another run_dir")
     records = read_alpaca_file(source)
     examples = [
         Example(
@@ -118,7 +123,7 @@ def read_alpaca_file(path: Path) -> list[dict[str, str]]:
             records = json.loads(text)
         else:
             records = [json.loads(line) for line in text.split("\n") if line.strip()]
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is neither a JSON list nor JSONL: {error}") from None
     if not records:
         raise InputError(f"{path} holds no rows")
@@ -128,6 +133,8 @@ def read_alpaca_file(path: Path) -> list[dict[str, str]]:
         row = {"input": "", **{k: row[k] for k in ("instruction", "input", "output") if k in row}}
         if len(row) < 3 or not all(isinstance(value, str) for value in row.values()):
             raise InputError(f"{path}, row {number}: needs instruction, input and output as text")
+        if not all(is_unicode(value) for value in row.values()):
+            raise InputError(f"{path}, row {number}: half a surrogate pair, which no file can hold")
         rows.append({key: row[key] for key in ("instruction", "input", "output")})
     return rows
 
@@ -154,8 +161,31 @@ def _example_rows(examples: Iterable[Example], name: str) -> Iterator[dict[str, 
 def _write(
     run_dir: Path, *, rows: Rows, facts: dict[str, Any], dataset_version: str, license: str
 ) -> Path:
-    if not SEMVER.match(dataset_version):
-        raise InputError(f"dataset_version {dataset_version!r} is not SemVer; write it like 1.0.0")
+    with open(run_dir / ".dataset.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one writer at a time; the kernel lets go after a kill
+        return _swap_in(run_dir, rows, facts, dataset_version, license)
+
+
+def manifest_of(folder: Path) -> dict[str, Any] | None:
+    """What a dataset folder says of itself; None where there is no folder yet.
+
+    Raises:
+        InputError: the folder is someone else's.
+    """
+    if not folder.exists():
+        return None
+    try:
+        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise InputError(
+            f"{folder} exists and is no dataset of ours (no {MANIFEST}); move it away first"
+        ) from None
+
+
+def _swap_in(
+    run_dir: Path, rows: Rows, facts: dict[str, Any], dataset_version: str, license: str
+) -> Path:
+    manifest_of(run_dir / "dataset")  # or it is not ours to replace
     target, part, old = run_dir / "dataset", run_dir / ".dataset.part", run_dir / ".dataset.old"
     for leftover in (part, old):
         shutil.rmtree(leftover, ignore_errors=True)

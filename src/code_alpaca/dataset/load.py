@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from code_alpaca.dataset.build import MANIFEST, read_alpaca_file
+from code_alpaca.dataset.build import MANIFEST, manifest_of, read_alpaca_file
 from code_alpaca.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,11 +33,16 @@ def load(name: str, config: str = "default", revision: str | None = None) -> tup
     from datasets import Dataset
 
     path = Path(name)
+    if revision is not None and path.exists():
+        raise InputError(f"{name} is on this disk and has one revision; leave dataset_revision out")
     if path.is_file():
+        if config != "default":
+            raise InputError(f"{name} is a file and has no config {config!r}; leave it out")
         rows = Dataset.from_list(read_alpaca_file(path))
         return rows, f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
     if (path / MANIFEST).is_file():
-        return _checked(_load(str(path), config, None), name), _folder_revision(path)
+        sha = _folder_revision(path)
+        return _checked(_load(str(path), config, None), name), sha
     if path.exists():
         raise InputError(
             f"{name} is no dataset folder (no {MANIFEST}); code-alpaca publish makes one"
@@ -68,7 +73,14 @@ def _checked(rows: Dataset, name: str) -> Dataset:
 
 
 def _folder_revision(path: Path) -> str:
-    manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    manifest = manifest_of(path) or {}
+    for shard, sha in manifest["sha256"].items():
+        file = path / shard
+        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != sha:
+            raise InputError(
+                f"{file} is not what {MANIFEST} says; make the folder again with code-alpaca "
+                "publish"
+            )
     shards = json.dumps(manifest["sha256"], sort_keys=True)
     return f"v{manifest['version']} (sha256 {hashlib.sha256(shards.encode()).hexdigest()})"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field
 from rich.console import Console
 
-from code_alpaca.config import StageConfig
+from code_alpaca.config import StageConfig, Version, Words
 from code_alpaca.dataset.build import MANIFEST, build, build_from_source
 from code_alpaca.errors import InputError
 
@@ -18,8 +18,10 @@ class Config(StageConfig):
 
     run_dir: Path = Field(description="the run; its dataset/ is written")
     source: Path | None = Field(None, description="an Alpaca JSON or JSONL file to import instead")
-    dataset_version: str | None = Field(None, description="SemVer; none: as the run says")
-    license: str = Field("other", description="licence of the data, by its Hub name; never guessed")
+    dataset_version: Version | None = Field(None, description="SemVer; none: as it was")
+    license: Words | None = Field(
+        None, description="licence of the data, by its Hub name; none: as it was, never guessed"
+    )
     hub_dataset_id: str | None = Field(None, description="not in this version: pushes to the Hub")
     dry_run: bool = Field(False, description="say what would be written, write nothing")
 
@@ -38,6 +40,8 @@ def run(config: Config) -> None:
     console = Console(highlight=False, soft_wrap=True)
     if config.dry_run:
         origin = config.source or config.run_dir / "ledger.sqlite"
+        if not origin.exists():
+            raise InputError(f"there is no {origin}; give a run of generate, or a source")
         console.print(f"publish   would write {config.run_dir / 'dataset'} from {origin}")
         return
     if config.source:
@@ -45,7 +49,7 @@ def run(config: Config) -> None:
             config.source,
             config.run_dir,
             dataset_version=config.dataset_version or "0.1.0",
-            license=config.license,
+            license=config.license or "other",
         )
     else:
         folder = build(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -67,7 +69,6 @@ def complete_locally(
         tokenizer.pad_token = tokenizer.eos_token
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device).eval()
-    set_seed(seed)
     sampling = (
         {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
     )
@@ -79,6 +80,7 @@ def complete_locally(
         prompts = [prompt_of(job.problem, prompt_format) for job in batch]
         inputs = tokenizer(prompts, return_tensors="pt", padding=True)
         inputs.pop("token_type_ids", None)
+        set_seed(_seed_of(seed, batch))
         with torch.inference_mode():
             out = model.generate(
                 **inputs.to(device),
@@ -91,6 +93,12 @@ def complete_locally(
             batch, tokenizer.batch_decode(answers, skip_special_tokens=True), strict=True
         ):
             save(job, text)
+
+
+def _seed_of(seed: int, batch: Sequence[Job]) -> int:
+    """A seed of the batch's own: later samples of a problem must not repeat the earlier ones."""
+    text = json.dumps([seed, [(job.problem.task_id, job.sample) for job in batch]])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
 
 
 def complete_remotely(
@@ -125,7 +133,8 @@ def complete_remotely(
                     temperature=temperature,
                     max_completion_tokens=max_new_tokens,
                 )
-            save(job, reply.choices[0].message.content or "")
+            text = reply.choices[0].message.content if reply.choices else None
+            save(job, text or "")  # no answer is a wrong one
 
         async with client, asyncio.TaskGroup() as group:
             for job in jobs:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections import Counter
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -20,10 +21,11 @@ from rich.progress import Progress
 
 from code_alpaca import __version__, benchmarks, sandbox
 from code_alpaca.benchmarks import Problem
-from code_alpaca.config import StageConfig
+from code_alpaca.config import BaseUrl, StageConfig
 from code_alpaca.errors import InputError
 from code_alpaca.evaluation import completions, grading, metrics
 from code_alpaca.evaluation.completions import Job
+from code_alpaca.weights import weights_sha256
 
 
 class Config(StageConfig):
@@ -31,21 +33,23 @@ class Config(StageConfig):
 
     benchmark: str = Field("mini", description="mini, or a HumanEval-form .jsonl[.gz] file")
     model: str | None = Field(None, description="model folder or Hub id; a name with base_url")
-    base_url: str | None = Field(None, description="OpenAI-compatible endpoint that serves model")
+    base_url: BaseUrl | None = Field(
+        None, description="OpenAI-compatible endpoint that serves model"
+    )
     samples: str | None = Field(
         None, description="grade this JSONL of task_id and completion (or solution); or reference"
     )
     num_samples: PositiveInt = Field(1, description="answers for each problem")
-    temperature: float = Field(0.0, ge=0, description="0 is greedy")
-    k: list[PositiveInt] = Field([1], description="the k of pass@k")
+    temperature: float = Field(0.0, ge=0, le=2, description="0 is greedy")
+    k: list[PositiveInt] = Field([1], min_length=1, description="the k of pass@k")
     max_new_tokens: PositiveInt = Field(512, description="limit of one answer, in tokens")
     batch_size: PositiveInt = Field(16, description="answers made at once")
     prompt_format: Literal["alpaca", "alpaca_nl", "completion"] = Field(
         "alpaca", description="completion is the problem's own prompt, for base models"
     )
     sandbox: Literal["rlimit"] = Field("rlimit", description="where untrusted answers run")
-    timeout: float = Field(10.0, gt=0, description="seconds for one program")
-    seed: int = Field(0, description="seed of sampling")
+    timeout: float = Field(10.0, gt=0, le=3600, description="seconds for one program")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of sampling")
     limit: PositiveInt | None = Field(None, description="only the first so many problems")
     output_dir: Path = Field(Path("runs/eval"), description="where results.json goes")
 
@@ -62,6 +66,10 @@ class Config(StageConfig):
             raise ValueError(f"k = {max(self.k)} needs num_samples of at least {max(self.k)}")
         if self.num_samples > 1 and self.temperature == 0 and self.samples is None:
             raise ValueError("num_samples above 1 needs a temperature above 0")
+        if 0 < self.temperature < 0.01:
+            raise ValueError("temperature is 0 (greedy), or from 0.01 to 2")
+        if self.base_url and self.prompt_format != "alpaca":
+            raise ValueError("prompt_format is for local models; an endpoint has its own form")
         return self
 
 
@@ -74,13 +82,35 @@ def run(config: Config) -> dict[str, Any]:
     """
     problems = benchmarks.load(config.benchmark)[: config.limit]
     config.output_dir.mkdir(parents=True, exist_ok=True)
+    others = _answers_to_keep(config, problems)
     rows = _rows_of_file(config, problems) if config.samples else _rows_of_model(config, problems)
     _grade(config, problems, rows)
     results = _results(config, problems, rows)
-    _write_atomically(config.output_dir / "samples.jsonl", "".join(map(_line, rows)))
+    graded = {(row["task_id"], row["sample"]) for row in rows}
+    rest = [row for place, row in others.items() if place not in graded]  # beyond limit, say
+    _write_atomically(config.output_dir / "samples.jsonl", "".join(map(_line, [*rows, *rest])))
     _write_atomically(config.output_dir / "results.json", json.dumps(results, indent=2) + "\n")
     _report(config, results)
     return results
+
+
+def _answers_to_keep(
+    config: Config, problems: list[Problem]
+) -> dict[tuple[str, int], dict[str, Any]]:
+    """A model's answers in `output_dir`, of this very configuration.
+
+    Raises:
+        InputError: they are another's; they may have been paid for, and are not overwritten.
+    """
+    path = config.output_dir / "samples.jsonl"
+    mine = None if config.samples else _run_hash(config, problems)
+    held = _runs_in(path)
+    if held - {mine}:
+        raise InputError(
+            f"{path} holds answers of a model under another configuration, model or benchmark; "
+            "use another output_dir, or move it away"
+        )
+    return _answered(path, mine) if mine else {}
 
 
 def _rows_of_file(config: Config, problems: list[Problem]) -> list[dict[str, Any]]:
@@ -92,7 +122,7 @@ def _rows_of_file(config: Config, problems: list[Problem]) -> list[dict[str, Any
         ]
     path = Path(str(config.samples))
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read samples {path}: {error}") from None
     known = {problem.task_id for problem in problems}
@@ -109,25 +139,26 @@ def _rows_of_file(config: Config, problems: list[Problem]) -> list[dict[str, Any
             text = record[key]
         except (json.JSONDecodeError, KeyError, TypeError):
             raise InputError(f"{where}: expected JSON with task_id and completion") from None
-        if task_id not in known:
+        if not isinstance(task_id, str) or task_id not in known:
             raise InputError(f"{where}: no task {task_id!r} in benchmark {config.benchmark}")
         if not isinstance(text, str):
             raise InputError(f"{where}: {key!r} must be text")
         rows.append({"task_id": task_id, "sample": seen[task_id], key: text})
         seen[task_id] += 1
+    if not rows:
+        raise InputError(f"samples {path} holds no sample")
     return rows
 
 
 def _rows_of_model(config: Config, problems: list[Problem]) -> list[dict[str, Any]]:
     """The model's answers, made now or found in `samples.jsonl` from an earlier start."""
     path = config.output_dir / "samples.jsonl"
-    run_hash = _run_hash(config)
+    run_hash = _run_hash(config, problems)
     found = _answered(path, run_hash)
     jobs = [Job(p, sample) for p in problems for sample in range(config.num_samples)]
     missing = [job for job in jobs if (job.problem.task_id, job.sample) not in found]
     if missing:
-        # Other configurations' answers go, and so does a torn last line that the next one would
-        # be glued to.
+        # Without a torn last line, which the next one would be glued to.
         _write_atomically(path, "".join(map(_line, found.values())))
         with path.open("a", encoding="utf-8") as file, _progress() as progress:
             bar = progress.add_task("answers", total=len(jobs), completed=len(found))
@@ -164,23 +195,30 @@ def _complete(config: Config, jobs: list[Job], save: completions.Save) -> None:
 
 def _answered(path: Path, run_hash: str) -> dict[tuple[str, int], dict[str, Any]]:
     """Answers of this very configuration; a line that a kill cut short is asked again."""
-    found = {}
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").split("\n"):
-            try:
-                row = json.loads(line)
-                if row["run"] == run_hash:
-                    row.pop("status", None)
-                    found[row["task_id"], row["sample"]] = row
-            except (json.JSONDecodeError, KeyError, TypeError):
-                continue
-    return found
+    return {
+        (row["task_id"], row["sample"]): row
+        for row in _whole_lines(path)
+        if row.get("run") == run_hash and "task_id" in row and "sample" in row
+    }
 
 
-def _run_hash(config: Config) -> str:
-    """What an answer depends on: the model's weights and every key that shapes the text."""
+def _runs_in(path: Path) -> set[str]:
+    return {row["run"] for row in _whole_lines(path) if "run" in row}
+
+
+def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
+    for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(row, dict):
+            yield row
+
+
+def _run_hash(config: Config, problems: list[Problem]) -> str:
+    """What an answer depends on: weights, problems, and every key that shapes the text."""
     shaping = (
-        "benchmark",
         "model",
         "base_url",
         "temperature",
@@ -189,20 +227,11 @@ def _run_hash(config: Config) -> str:
         "seed",
     )
     facts = {key: getattr(config, key) for key in shaping}
-    facts["weights"] = model_sha256(config.model) if config.model and not config.base_url else None
+    # Of the whole benchmark, so that `limit` asks for fewer of the same answers.
+    whole = benchmarks.load(config.benchmark) if config.limit else problems
+    facts["prompts"] = [(p.task_id, p.prompt, p.instruction) for p in whole]
+    facts["weights"] = weights_sha256(str(config.model)) if config.base_url is None else None
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-
-
-def model_sha256(model: str) -> str | None:
-    """One hash over the safetensors files of a model folder; None for a name on the Hub."""
-    shards = sorted(Path(model).glob("*.safetensors"))
-    if not shards:
-        return None
-    digest = hashlib.sha256()
-    for shard in shards:
-        with shard.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
 
 
 def _grade(config: Config, problems: list[Problem], rows: list[dict[str, Any]]) -> None:
@@ -241,8 +270,9 @@ def _results(config: Config, problems: list[Problem], rows: list[dict[str, Any]]
     except ValueError as error:
         raise InputError(str(error)) from None
     training = {}
-    if config.model and (Path(config.model) / "run.json").exists():
-        training = json.loads((Path(config.model) / "run.json").read_text(encoding="utf-8"))
+    local = config.model is not None and config.base_url is None
+    if local and (Path(str(config.model)) / "run.json").exists():
+        training = json.loads((Path(str(config.model)) / "run.json").read_text(encoding="utf-8"))
     return {
         "benchmark": config.benchmark,
         "problems": len(problems),
@@ -253,7 +283,8 @@ def _results(config: Config, problems: list[Problem], rows: list[dict[str, Any]]
         "sandbox": {"backend": sandbox.BACKEND, "isolation": "process limits only"},
         "model": {
             "name": config.model,
-            "sha256": model_sha256(config.model) if config.model else None,
+            "sha256": weights_sha256(config.model) if local else None,
+            "base_url": config.base_url,
             "dataset": training.get("dataset"),
         },
         "config": json.loads(config.model_dump_json()),

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from code_alpaca.config import StageConfig, read_yaml, write_yaml
+from code_alpaca.config import StageConfig, write_yaml
 from code_alpaca.errors import InputError
 from code_alpaca.ledger import Ledger, now
 from code_alpaca.teacher import offline
@@ -39,20 +39,22 @@ def open_run(run_dir: Path, config: StageConfig, facts: Mapping[str, str]) -> It
         raise InputError(f"cannot make run_dir {run_dir}: {error.strerror}") from None
     with Ledger(run_dir / "ledger.sqlite") as ledger:
         resolved = json.loads(config.model_dump_json())
-        path = run_dir / "config.yaml"
-        if ledger.meta("created_at") is None:
+        before = json.loads(ledger.meta("config") or "null")
+        if before is None or ledger.cost_nothing():
+            ledger.forget()  # nothing was paid for: a first mistake may be mended
             for key, value in facts.items():
                 ledger.set_meta(key, value)
             ledger.set_meta("created_at", now())
         else:
-            _same_run(run_dir, read_yaml(path) if path.exists() else resolved, resolved)
+            _same_run(run_dir, before, resolved)
             for key, value in facts.items():
                 if ledger.meta(key) != value:
                     raise InputError(
                         f"{run_dir} was made with another {key.removesuffix('_sha256')}; "
                         "use a new run_dir, or put the old one back"
                     )
-        write_yaml(path, resolved)
+        ledger.set_meta("config", json.dumps(resolved))
+        write_yaml(run_dir / "config.yaml", resolved)
         yield ledger
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
-from code_alpaca.config import StageConfig
+from code_alpaca.config import BaseUrl, StageConfig, Version
 from code_alpaca.curation.curate import Curator
 from code_alpaca.curation.filters import DEFAULT, FILTERS, legacy_2023
 from code_alpaca.dataset.build import build
@@ -52,7 +52,7 @@ class Config(StageConfig):
     )
     seed: int = Field(0, description="seed of every random choice")
     teacher_model: str = Field("offline-teacher", description="model name sent to the teacher")
-    teacher_base_url: str | None = Field(
+    teacher_base_url: BaseUrl | None = Field(
         None,
         description="OpenAI-compatible URL, or several with commas between; offline: the embedded "
         "teacher; none: OpenAI",
@@ -109,7 +109,9 @@ class Config(StageConfig):
         5000, ge=0, description="write dataset/ after every so many rows; 0: at the end alone"
     )
     report_to: Literal["none", "trackio"] = Field("none", description="where to log the numbers")
-    dataset_version: str = Field("0.1.0", description="SemVer of the dataset made from this run")
+    dataset_version: Version = Field(
+        "0.1.0", description="SemVer of the dataset made from this run"
+    )
     dry_run: bool = Field(False, description="print the plan and one prompt, send nothing")
 
     @field_validator("filters", "decontaminate", mode="before")
@@ -147,12 +149,15 @@ def run(config: Config) -> None:
         Stopped: the budget is used, the teacher refused or does not answer, nothing new comes.
     """
     plan = _plan(config)
+    curator = _curator(config)
     price = _price(config)
     _check_limits(config, plan, price)
     if config.dry_run:
         print(_dry_run(config, plan, price))
         return
     with open_run(config.run_dir, config, plan.facts()) as ledger:
+        new_version = ledger.meta("dataset_version") != config.dataset_version
+        ledger.set_meta("dataset_version", config.dataset_version)
         budget = Budget(ledger, price, config.max_cost_usd) if price else None
         lane = _Lane(config, ledger, budget)
         screen = Screen(
@@ -169,7 +174,7 @@ def run(config: Config) -> None:
                 ),
                 run_dir=config.run_dir,
                 ledger=ledger,
-                curator=_curator(config),
+                curator=curator,
                 screen=screen,
             )
             screen.show(engine.totals)
@@ -177,7 +182,12 @@ def run(config: Config) -> None:
                 with _teacher_urls(config) as urls:
                     asyncio.run(lane.drive(engine, urls))
             screen.finish(engine.totals)
-    build(config.run_dir)
+            more = engine.totals.accepted - config.num_examples
+            if more >= config.tasks_per_request:
+                screen.say(
+                    f"generate  {more} more rows were accepted earlier, and stay in the ledger"
+                )
+    build(config.run_dir, dataset_version=config.dataset_version if new_version else None)
 
 
 class _Lane:

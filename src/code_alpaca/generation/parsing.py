@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from code_alpaca.schema import is_unicode
 from code_alpaca.teacher.apis import Answer
 
 TASKS = re.compile(r'"tasks"\s*:\s*\[|^\s*\[\s*(?=\{)|^(?=\s*\{\s*"instruction")', re.MULTILINE)
@@ -97,7 +98,7 @@ def parse_json(answer: Answer) -> list[Candidate]:
             return [*candidates, dropped(text[at:], rest)]
         try:
             record, at = decoder.raw_decode(text, at)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # also an integer of thousands of digits
             if repaired:
                 return [*candidates, dropped(text[at:], rest)]
             text, at, repaired = TRAILING_COMMA.sub(r"\1", text[at:]), 0, True
@@ -190,7 +191,7 @@ def _clean(task: Task) -> Candidate:
         "language": (task.language or "").strip().lower(),
         "tests": task.tests or "",
     }
-    if all(_encodable(value) for value in values.values()):
+    if all(is_unicode(value) for value in values.values()):
         return Candidate(**values)
     return Candidate(**{key: _printable(value) for key, value in values.items()}, reason="not_text")
 
@@ -202,15 +203,6 @@ def _skip(pattern: re.Pattern[str], text: str, at: int) -> int:
 
 def dropped(text: str, reason: str) -> Candidate:
     return Candidate(output=_printable(text[:KEPT_CHARACTERS]), reason=reason)
-
-
-def _encodable(text: str) -> bool:
-    """Lone surrogates are legal in JSON and in no file."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _printable(text: str) -> str:

@@ -17,6 +17,7 @@ PATHS: dict[str, str] = {
 }
 # How a server is held to JSON, best first; one that refuses a form is asked with the next.
 FORMS = ("json_schema", "json_object", "text")
+MOST_TOKENS = 2**40  # a count beyond it is a fault, and no count
 # What may differ between two bodies that ask the same question.
 NEGOTIABLE = ("response_format", "text", "max_tokens", "max_completion_tokens")
 
@@ -132,8 +133,9 @@ def usage(reply: dict[str, Any]) -> tuple[int, int] | None:
         ("prompt_tokens", "completion_tokens"),
         ("input_tokens", "output_tokens"),
     ):
-        if isinstance(told.get(asked), int):
-            return told[asked], int(told.get(answered) or 0)
+        counts = told.get(asked), told.get(answered) or 0
+        if all(isinstance(count, int) and 0 <= count < MOST_TOKENS for count in counts):
+            return counts  # type: ignore[return-value]
     return None
 
 

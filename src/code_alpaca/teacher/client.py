@@ -348,7 +348,12 @@ def _api_key(base_url: str | None) -> str:
 
 def _json(response: httpx2.Response) -> dict[str, Any]:
     """The reply's object; a body that is cut off is a fault of the line, to be tried again."""
-    reply = json.loads(response.content)
+    try:
+        reply = json.loads(response.content)
+    except json.JSONDecodeError:
+        raise
+    except (ValueError, RecursionError):  # an integer of thousands of digits, or endless brackets
+        reply = response.text
     return reply if isinstance(reply, dict) else {"unreadable": reply}
 
 

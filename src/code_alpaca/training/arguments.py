@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +15,14 @@ from code_alpaca.errors import InputError
 if TYPE_CHECKING:
     from trl import ModelConfig, SFTConfig
 
+LEAST_VOCABULARY = 259  # 256 bytes, and the signs for beginning, end and padding
 MODEL_KEYS = ("model_name_or_path", "model_revision", "dtype", "attn_implementation")
 # Keys that TRL takes and that this stage would not honour: refused, never ignored.
 REFUSED = {
     "push_to_hub": "a training run pushes nothing: code-alpaca release makes the model folder",
+    "resume_from_checkpoint": "a training goes on from its last whole checkpoint by itself",
+    "load_best_model_at_end": "there is no evaluation split in this version to choose by",
+    "eval_on_start": "there is no evaluation split in this version; measure with code-alpaca eval",
     "assistant_only_loss": "the Alpaca form has no turns; `mask` says which tokens are learned",
     "chat_template_path": "the Alpaca form has no turns; `prompt_style` says how a prompt ends",
 }
@@ -79,7 +84,7 @@ def parse(argv: Sequence[str]) -> tuple[SFTArguments, SFTConfig, ModelConfig]:
     parser.error = refuse  # type: ignore[method-assign]
     try:
         *parsed, left = parser.parse_args_and_config(words, return_remaining_strings=True)
-    except (ValueError, ImportError) as error:
+    except (ValueError, RuntimeError, ImportError, OSError) as error:
         raise InputError(f"bad training config: {error}") from None
     for word in left:
         if word.startswith("--"):
@@ -91,6 +96,7 @@ def parse(argv: Sequence[str]) -> tuple[SFTArguments, SFTConfig, ModelConfig]:
     if not arguments.from_scratch and not model_config.model_name_or_path:
         raise InputError("missing key 'model_name_or_path'; or set from_scratch: true")
     _refuse_what_would_be_ignored(arguments, training, model_config)
+    _refuse_what_cannot_be(arguments, training)
     return arguments, training, model_config
 
 
@@ -117,3 +123,26 @@ def _refuse_what_would_be_ignored(
             )
         if arguments.from_scratch:
             raise InputError(f"{item.name!r} and from_scratch exclude each other; leave one out")
+
+
+def _refuse_what_cannot_be(arguments: SFTArguments, training: SFTConfig) -> None:
+    width, heads = arguments.scratch_hidden_size, arguments.scratch_heads
+    rules = {
+        "scratch_heads": heads > 0 and width > 0 and width % (2 * heads) == 0,
+        "scratch_layers": arguments.scratch_layers > 0,
+        "scratch_vocab_size": arguments.scratch_vocab_size >= LEAST_VOCABULARY,
+        "max_length": training.max_length is None or training.max_length > 0,
+        "per_device_train_batch_size": training.per_device_train_batch_size > 0,
+        "learning_rate": math.isfinite(training.learning_rate) and training.learning_rate > 0,
+        "seed": 0 <= training.seed < 2**32,
+    }
+    told = {
+        "scratch_heads": "must divide scratch_hidden_size into heads of an even width",
+        "scratch_vocab_size": f"must be at least {LEAST_VOCABULARY}: bytes and three signs",
+    }
+    for key, fine in rules.items():
+        if not fine:
+            value = getattr(arguments, key, getattr(training, key, None))
+            raise InputError(f"bad value for {key!r}: {value!r} {told.get(key, 'is out of range')}")
+    if Path(str(training.output_dir)).is_file():
+        raise InputError(f"output_dir {training.output_dir} is a file; give a folder")

@@ -65,7 +65,7 @@ def run_accelerate(flags: Sequence[str], words: Sequence[str]) -> None:
 
     Raises:
         InputError, Stopped: what the child raised.
-        subprocess.CalledProcessError: the child failed in a way of its own; it said how.
+        SystemExit: the child failed in a way of its own; it said how.
     """
     command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", *flags]
     command += ["-m", "code_alpaca.cli", "sft", *words]
@@ -82,7 +82,7 @@ def run_accelerate(flags: Sequence[str], words: Sequence[str]) -> None:
     finally:
         signal.signal(signal.SIGINT, answer)
     if done.returncode:
-        raise subprocess.CalledProcessError(done.returncode, command)
+        sys.exit(1)
 
 
 def accelerate_config(name: str) -> Path:

@@ -10,12 +10,19 @@ if TYPE_CHECKING:
 
 
 def line_progress() -> TrainerCallback:
-    """A callback that prints one line for every log: step, loss, learning rate, time left."""
+    """A callback that prints one line for every log: step, loss, learning rate, time left.
+
+    It also has the last step logged, so that the last loss is the last one.
+    """
     from transformers import TrainerCallback
 
     class LineProgress(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.started, self.first_step = time.monotonic(), state.global_step
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step >= state.max_steps:
+                control.should_log = True
 
         def on_log(
             self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any

@@ -58,9 +58,10 @@ def claim(out: Path, config: dict[str, Any], revision: str) -> bool:
     """
     now = json.loads(json.dumps({**config, "dataset_revision": revision}))
     path = out / STARTED
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-    finished = (out / FINISHED).exists()
-    if before is None and (finished or any(out.glob("*.safetensors"))):
+    before = _read(path)
+    weights = any(out.glob("*.safetensors"))
+    finished = weights and (out / FINISHED).exists()
+    if before is None and weights:
         raise InputError(f"{out} holds a model that this command did not make; use another folder")
     different = [
         f"{key}: {(before or {}).get(key)!r} there, {now.get(key)!r} now"
@@ -80,8 +81,22 @@ def claim(out: Path, config: dict[str, Any], revision: str) -> bool:
 
 def last_checkpoint(out: Path) -> Path | None:
     """The newest checkpoint that was written to its end."""
-    whole = [path for path in out.glob("checkpoint-*") if (path / "trainer_state.json").exists()]
+    whole = [
+        path
+        for path in out.glob("checkpoint-*")
+        if (path / "trainer_state.json").exists()
+        and all(shard.stat().st_size for shard in path.glob("*.safetensors"))
+    ]
     return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        raise InputError(f"{path} is broken; delete its folder and train again") from None
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from code_alpaca.training.arguments import SFTArguments, parse
 from code_alpaca.training.progress import line_progress
 from code_alpaca.training.scratch import make_base
 from code_alpaca.training.tokens import IGNORED, Counts, tokenize
+from code_alpaca.weights import weights_sha256
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -43,6 +44,8 @@ def run(argv: Sequence[str]) -> None:
     )
     out = Path(training.output_dir)
     config = record.plain_config(arguments, training, model_config)
+    if not arguments.from_scratch:
+        config["base_sha256"] = weights_sha256(str(model_config.model_name_or_path))
     if not arguments.dry_run:
         with training.main_process_first(desc="output_dir"):
             if record.claim(out, config, revision):
@@ -143,6 +146,8 @@ def _train(
         if error.errno is not None:
             raise  # the machine's trouble, a full disk for one, and not the model's
         raise InputError(f"cannot load the model {base}: {_line(error)}") from None
+    except (ValueError, RuntimeError, ImportError) as error:  # of keys that contradict each other
+        raise InputError(f"bad training config: {_line(error)}") from None
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(line_progress())
     checkpoint = record.last_checkpoint(Path(training.output_dir))
