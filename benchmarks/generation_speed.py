@@ -2,11 +2,13 @@
 
 An embedded teacher answers after a fixed latency; with N requests, C at a time, no client can be
 faster than N / C x latency. Measured: the span from the first request sent to the last reply
-committed, and the CPU time of this process for each request. Beside it, in the same run, a bare
-loop over the same HTTP client with a semaphore, which records, checks and decides nothing.
+committed, the whole run with its dataset, and the CPU time of this process for each request.
+Beside it, in the same run, a bare loop over the same HTTP client with a semaphore, which records,
+checks and decides nothing; and other tools, where an interpreter is given that has them.
 
     python benchmarks/generation_speed.py            # 640 requests at 0.2 s, 64 at a time
     python benchmarks/generation_speed.py --large    # 5,120 requests at 1 s, 256 at a time
+    python benchmarks/generation_speed.py --peers peers/bin/python       # see peers.py
 """
 
 from __future__ import annotations
@@ -15,10 +17,14 @@ import argparse
 import asyncio
 import contextlib
 import io
+import math
 import statistics
+import subprocess
 import tempfile
 import time
+from collections import defaultdict
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx2
 import openai
@@ -31,8 +37,16 @@ from code_alpaca.teacher.client import Teacher
 REPEATS = 5
 
 
-def ours(url: str, requests: int, at_a_time: int) -> tuple[float, float]:
-    """Seconds of the sending span, and CPU milliseconds a request, of one whole run."""
+class Measured(NamedTuple):
+    """Seconds from the first request sent to the last answered, and of the whole run; CPU time."""
+
+    span: float
+    whole: float
+    cpu_ms: float  # a request
+
+
+def ours(url: str, requests: int, at_a_time: int) -> Measured:
+    """One whole run of generate, from the config to the dataset folder."""
     spans = []
     close = Teacher.close
 
@@ -54,16 +68,16 @@ def ours(url: str, requests: int, at_a_time: int) -> tuple[float, float]:
             lookahead=2 * at_a_time,
             max_concurrency=at_a_time,
         )
-        began = time.process_time()
+        began, cpu_began = time.monotonic(), time.process_time()
         generate.run(config)
-        cpu = time.process_time() - began
+        whole, cpu = time.monotonic() - began, time.process_time() - cpu_began
         with Ledger(Path(folder, "ledger.sqlite"), write=False) as ledger:
             assert ledger.usage()["replies"] == requests, ledger.usage()
     Teacher.close = close  # type: ignore[method-assign]
-    return spans[0], cpu / requests * 1e3
+    return Measured(spans[0], whole, cpu / requests * 1e3)
 
 
-def bare(url: str, requests: int, at_a_time: int) -> tuple[float, float]:
+def bare(url: str, requests: int, at_a_time: int) -> Measured:
     """The same for a loop that only asks."""
 
     async def go() -> float:
@@ -89,29 +103,47 @@ def bare(url: str, requests: int, at_a_time: int) -> tuple[float, float]:
         await client.close()
         return span
 
-    began = time.process_time()
+    began, cpu_began = time.monotonic(), time.process_time()
     span = asyncio.run(go())
-    return span, (time.process_time() - began) / requests * 1e3
+    cpu = time.process_time() - cpu_began
+    return Measured(span, time.monotonic() - began, cpu / requests * 1e3)
+
+
+def peer(python: str, name: str, url: str, requests: int, at_a_time: int) -> Measured:
+    """The same by another tool, in its own interpreter; its imports are not counted."""
+    script = Path(__file__).with_name("peers.py")
+    words = [python, str(script), name, url, str(requests), str(at_a_time)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=600, check=True)
+    seconds = float(done.stdout.rsplit("seconds", 1)[1])
+    return Measured(math.nan, seconds, math.nan)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--large", action="store_true", help="5,120 requests at 1 s, 256 at a time")
-    large = parser.parse_args().large
-    requests, at_a_time, latency = (5120, 256, 1.0) if large else (640, 64, 0.2)
+    parser.add_argument(
+        "--peers", metavar="PYTHON", help="an interpreter with the tools of peers.py"
+    )
+    args = parser.parse_args()
+    requests, at_a_time, latency = (5120, 256, 1.0) if args.large else (640, 64, 0.2)
     ideal = requests / at_a_time * latency
     print(f"{requests} requests, {at_a_time} at a time, {latency} s each: ideal {ideal:.1f} s")
-    rows: dict[str, list[tuple[float, float]]] = {"code-alpaca": [], "bare loop": []}
+    rows: dict[str, list[Measured]] = defaultdict(list)
     with offline.serving() as url:
         ours(url, 32, 16)  # imports and first calls are no part of the speed
     with offline.serving(f"offline?latency={latency}") as url:
-        for _ in range(1 if large else REPEATS):
+        for _ in range(1 if args.large else REPEATS):
             rows["code-alpaca"].append(ours(url, requests, at_a_time))
             rows["bare loop"].append(bare(url, requests, at_a_time))
+            for name in ("curator", "distilabel") if args.peers else ():
+                rows[name].append(peer(args.peers, name, url, requests, at_a_time))
+    print(f"{'':12}  sending span       whole run          CPU a request")
     for name, measured in rows.items():
-        span = statistics.median(row[0] for row in measured)
-        cpu = statistics.median(row[1] for row in measured)
-        print(f"{name:<12} {span:6.2f} s  {span / ideal:.2f} x ideal  {cpu:.2f} ms CPU a request")
+        span, whole, cpu = map(statistics.median, zip(*measured, strict=True))
+        told = [
+            f"{t:6.2f} s ({t / ideal:.2f} x)" if t == t else f"{'-':^17}" for t in (span, whole)
+        ]
+        print(f"{name:<12}", *told, f"{cpu:.2f} ms" if cpu == cpu else "-", sep="  ")
 
 
 if __name__ == "__main__":

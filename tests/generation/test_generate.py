@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -11,12 +12,16 @@ import sys
 import time
 
 import pytest
+from datasets import load_dataset
 
 from code_alpaca.cli import main
 from code_alpaca.ledger import Ledger
 from code_alpaca.teacher import offline
 
 CONTENT_FAULTS = "near_duplicate=0.05&refusal=0.1&wrong_answer=0.05&truncated=0.15&malformed=0.15"
+
+ROWS_KILLED = 200
+STORM = "rate_429=0.1&rate_500=0.1&rate_503=0.1&drop=0.1&hang=0.1&retry_after=0.05&jitter=0.05"
 
 
 def words(run_dir, *more, url=f"offline?{CONTENT_FAULTS}", rows=80):
@@ -32,6 +37,13 @@ def rows_of(run_dir, limit=None):
     for row in rows:
         row.pop("created_at")
     return rows
+
+
+def dataset_hash(run_dir):
+    """Over all columns of the dataset's rows but the time at which each was made."""
+    table = load_dataset(str(run_dir / "dataset"), split="train").remove_columns("created_at")
+    rows = json.dumps(table.to_list(), sort_keys=True)
+    return hashlib.sha256(rows.encode()).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +76,9 @@ def test_concurrency_changes_nothing(whole, tmp_path, concurrency):
 
 
 def test_server_faults_change_nothing(whole, tmp_path):
-    url = (
-        f"offline?{CONTENT_FAULTS}&rate_429=0.1&retry_after=0.05&rate_500=0.1&drop=0.1&jitter=0.05"
-    )
-    assert main(words(tmp_path, url=url)) == 0
+    more = ["--request_timeout_s", "0.5"]
+    gusts = STORM.replace("=0.1", "=0.04")
+    assert main(words(tmp_path, *more, url=f"offline?{CONTENT_FAULTS}&{gusts}")) == 0
     assert rows_of(tmp_path, 80) == rows_of(whole, 80)
 
 
@@ -79,28 +90,54 @@ def test_extending_a_run_equals_a_longer_one(whole, tmp_path):
     assert rows_of(tmp_path, 30) == first
 
 
-def test_kill_9_at_any_moment_changes_nothing_and_pays_nothing_twice(whole, tmp_path):
+def test_kill_9_at_25_moments_changes_nothing_and_pays_nothing_twice(tmp_path):
     """The teacher outlives the killed runs, so its own count shows what was paid for."""
-    command = [sys.executable, "-m", "code_alpaca.cli"]
+    more = ["--max_concurrency", "4", "--checkpoint_every", "40"]
+    assert main(words(tmp_path / "whole", *more, rows=ROWS_KILLED)) == 0
+    killed = tmp_path / "killed"
     rng = random.Random(1)
-    with offline.serving(f"offline?{CONTENT_FAULTS}&latency=0.05&jitter=0.1") as url:
-        line = [*command, *words(tmp_path, "--max_concurrency", "4", url=url)]
+    with offline.serving(f"offline?{CONTENT_FAULTS}&latency=0.2&jitter=0.2") as url:
+        line = [sys.executable, "-m", "code_alpaca.cli"]
+        line += words(killed, *more, url=url, rows=ROWS_KILLED)
         kills = 0
-        for _ in range(6):
+        while kills < 25:
             process = subprocess.Popen(line, stdout=subprocess.DEVNULL, start_new_session=True,
                                        env={**os.environ, "OPENAI_API_KEY": "none"})  # fmt: skip
-            time.sleep(0.8 + rng.random())
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                kills += 1
+            time.sleep(rng.uniform(0.4, 1.6))
+            assert process.poll() is None, "the run must still be going when it is killed"
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        assert kills >= 2, "the run must still be going when it is killed"
-        assert main(words(tmp_path, "--max_concurrency", "4", url=url)) == 0
+            kills += 1
+        assert _replies(killed), "some of the kills must come after the first replies"
+        assert main(words(killed, *more, url=url, rows=ROWS_KILLED)) == 0
         answered = _stats(url)["answered"]
-    assert rows_of(tmp_path, 80) == rows_of(whole, 80)
-    with Ledger(tmp_path / "ledger.sqlite", write=False) as ledger:
-        recorded = ledger.usage()["replies"]
+    assert rows_of(killed, ROWS_KILLED) == rows_of(tmp_path / "whole", ROWS_KILLED)
+    assert dataset_hash(killed) == dataset_hash(tmp_path / "whole")
+    recorded = _replies(killed)
     assert recorded <= answered <= recorded + 4 * kills  # at most those in flight at each kill
+
+
+@pytest.mark.slow
+def test_a_storm_of_faults_and_any_concurrency_make_one_dataset(tmp_path):
+    """2,000 rows of a teacher with six faults of content; then one with five of the server."""
+    faults = ("near_duplicate", "refusal", "wrong_answer", "empty_output", "truncated", "malformed")
+    content = "&".join(f"{fault}=0.05" for fault in faults)
+
+    def run(name, url, *more):
+        line = words(tmp_path / name, "--lookahead", "64", *more, url=url, rows=2000)
+        assert main(line) == 0
+        return dataset_hash(tmp_path / name)
+
+    calm = run("calm", f"offline?{content}", "--max_concurrency", "16")
+    for concurrency in ("1", "64"):
+        name = f"concurrency {concurrency}"
+        assert run(name, f"offline?{content}", "--max_concurrency", concurrency) == calm
+    with offline.serving(f"offline?{content}&{STORM}&latency=0.05") as url:
+        storm = run("storm", url, "--max_concurrency", "64", "--request_timeout_s", "1")
+        served = _stats(url)
+    assert storm == calm
+    assert all(served[f] for f in ("rate_429", "rate_500", "rate_503", "drop", "hang")), served
+    assert _replies(tmp_path / "storm") == served["answered"], "every reply served was recorded"
 
 
 def test_ctrl_c_is_exit_3_with_everything_kept(tmp_path):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from code_alpaca.generation.parsing import parse_json
+from code_alpaca.generation.parsing import parse_json, parse_numbered
 from code_alpaca.teacher import apis
 
 TASK = {
@@ -123,3 +125,116 @@ def test_any_cut_of_any_text_is_survived(noise, at, finish):
     text = json.dumps({"tasks": [TASK, TASK]})
     rows = parsed(reply(text[:at] + noise + text[at:], finish))
     assert all(row.reason or row.instruction for row in rows)
+
+
+# -- numbered text ---------------------------------------------------------------------------
+
+
+def numbered(records, numbers, newline="\n"):
+    """Text as a base model writes it; what a strategy asks for and `parse_numbered` reads."""
+    blocks = [
+        f"{number}. Instruction: {task['instruction']}\n{number}. Input:\n{task['input']}\n"
+        f"{number}. Output:\n{task['output']}\n"
+        for number, task in zip(numbers, records, strict=True)
+    ]
+    return "###\n".join(blocks).replace("\n", newline)
+
+
+def read_numbered(text, finish_reason="stop", prefix=""):
+    body = {"choices": [{"text": text, "finish_reason": finish_reason}]}
+    return parse_numbered(apis.read(body), prefix)
+
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r"), min_size=1)
+LINES = st.lists(
+    st.sampled_from(
+        ["def f():", "    return 20.", "###", "### Heading", "20. Input is a list", "1.", "", "- x"]
+    )
+    | TEXT.filter(lambda text: "\n" not in text),
+    min_size=1,
+    max_size=6,
+).map("\n".join)
+
+
+def plain(text):
+    """What a record can hold: it has no heading and does not end in blanks or a separator."""
+    return text == text.strip() and text.rstrip("#") == text and text and "Instruction:" not in text
+
+
+RECORDS = st.fixed_dictionaries(
+    {
+        "instruction": TEXT.filter(lambda t: plain(t) and "\n" not in t),
+        "input": st.just("<noinput>") | LINES.filter(plain),
+        "output": LINES.filter(plain),
+    }
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(RECORDS, min_size=1, max_size=5),
+    st.lists(st.integers(1, 5), min_size=5, max_size=5),
+    st.sampled_from(["\n", "\r\n"]),
+)
+def test_every_numbered_record_comes_back_though_numbers_are_skipped(records, steps, newline):
+    numbers = [sum(steps[: place + 1]) for place in range(len(records))]
+    rows = read_numbered(numbered(records, numbers, newline))
+    assert [(row.instruction, row.input, row.output, row.reason) for row in rows] == [
+        (r["instruction"], "" if r["input"] == "<noinput>" else r["input"], r["output"], "")
+        for r in records
+    ]
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            ["1. Instruction:", "2. Instruction:", "1. Input:", "2. Input:", "1. Output:",
+             "2. Output:", "###", "\r\n", "\n", "20.", "\ufeff", "x", " "]
+        ) | st.text(max_size=5),
+        max_size=30,
+    ).map("".join),
+    st.sampled_from(["stop", "length"]),
+)  # fmt: skip
+def test_numbered_text_never_raises_and_never_invents(text, finish_reason):
+    rows = read_numbered(text, finish_reason)
+    assert rows
+    for row in rows:
+        for value in (row.instruction, row.input, row.output):
+            assert value in text or value in text.replace("\r\n", "\n"), "as it stands there"
+    if finish_reason == "length":
+        assert rows[-1].reason, "the last record of a cut reply is never whole"
+
+
+def test_numbered_marks_inside_code_stay():
+    code = "x = 20.\n20. is a float\n### a comment\nprint('3. Input:')\n### the end"
+    text = (
+        f"1. Instruction: One.\n1. Input:\n<noinput>\n1. Output:\n{code}\n###\n"
+        "4. Instruction: Four.\n4. Input:\ndata\n4. Output:\nfour\n"
+    )
+    assert [(row.instruction, row.input, row.output) for row in read_numbered(text)] == [
+        ("One.", "", code),
+        ("Four.", "data", "four"),
+    ]
+
+
+def test_a_byte_order_mark_and_a_prefix_lose_no_record():
+    record = "\n1. Input:\n<noinput>\n1. Output:\nfour\n"
+    (row,) = read_numbered("\ufeff1. Instruction: Add." + record)
+    assert (row.instruction, row.output, row.reason) == ("Add.", "four", "")
+    (row,) = read_numbered(" Add." + record, prefix="1. Instruction:")
+    assert (row.instruction, row.output, row.reason) == ("Add.", "four", "")
+    (row,) = parsed(reply("\ufeff" + json.dumps({"tasks": [TASK]})))
+    assert row.reason == ""
+
+
+@pytest.mark.parametrize(
+    "piece", ["#", "1. ", "1. Instruction:", '{"tasks": [', "[", "\\", '"', ","]
+)
+def test_a_megabyte_of_garbage_is_read_soon(piece):
+    text = piece * (1_000_000 // len(piece))
+    for read in (read_numbered, lambda text: parsed(reply(text))):
+        began = time.monotonic()
+        rows = read(text)
+        assert time.monotonic() - began < 5
+        assert all(row.reason for row in rows)

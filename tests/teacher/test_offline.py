@@ -211,6 +211,19 @@ def test_server_faults(fault, status):
     assert caught.value.headers.get("Retry-After") == (None if status == 500 else "3")
 
 
+def test_an_allowance_is_enforced_and_told():
+    with offline.serving("offline?rpm=180") as url:
+        for _ in range(3):  # a second's worth may come at once
+            _post(url)
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            _post(url)
+        assert caught.value.code == 429
+        wait = float(caught.value.headers["Retry-After"])
+        assert 0 < wait <= 1 / 3
+        time.sleep(wait)
+        _post(url)
+
+
 def test_dropped_connections_and_hangs():
     with offline.serving("offline?drop=1") as url, pytest.raises(OSError):
         _post(url)

@@ -10,6 +10,7 @@ and the score is computed by its own float expression, so decisions equal those 
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,7 +31,7 @@ class Novelty:
         self.threshold = threshold
         self._ids: list[str] = []
         self._texts: list[str] = []
-        self._lengths: list[int] = []
+        self._lengths = array("i")
         self._letters: dict[str, str] = {}
 
     def __len__(self) -> int:
@@ -52,7 +53,7 @@ class Novelty:
         if not text or not self._texts:
             return "", 0.0
         common = cdist([text], self._texts, scorer=LCSseq.similarity, dtype=np.int32)[0]
-        scores = rouge_l_f1(common, np.asarray(self._lengths), len(text))
+        scores = rouge_l_f1(common, np.frombuffer(self._lengths, np.int32), len(text))
         best = int(scores.argmax())
         return (self._ids[best], float(scores[best])) if scores[best] > 0 else ("", 0.0)
 

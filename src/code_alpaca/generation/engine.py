@@ -113,6 +113,7 @@ class Engine:
             while not self.done:
                 self._send_ahead(teacher, threads)
                 self._decide(await self._examined.pop(self._decided))
+                await asyncio.sleep(0)  # many may be ready at once: let others send between them
                 self.screen.show(self.totals)
                 await self._checkpoint()
         finally:
@@ -172,6 +173,7 @@ class Engine:
         self, teacher: Asks, threads: ThreadPoolExecutor, number: int, request: Request
     ) -> list[Decision]:
         key, reply = await teacher.ask(number, request.payload, request.asked, request.seed_ids)
+        await asyncio.sleep(0)  # the request that waited for this one's place leaves first
         self.totals.replies += 1
         self.totals.tokens += sum(apis.usage(reply) or ())
         read = [

@@ -22,6 +22,7 @@ BLANK = re.compile(r"[\s,]*")
 TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])', re.DOTALL)
 HEADING = re.compile(r"^[ \t]*(\d+)\.[ \t]+(Instruction|Input|Output):", re.MULTILINE)
 SEPARATOR = re.compile(r"\s*^#{2,}[ \t]*\s*\Z", re.MULTILINE)
+BOM = "\ufeff"
 NO_INPUT = ("", "<noinput>")
 KEPT_CHARACTERS = 2_000
 
@@ -118,7 +119,7 @@ def parse_numbered(answer: Answer, prefix: str = "") -> list[Candidate]:
     """
     if (early := unusable(answer)) is not None:
         return [early]
-    text = prefix + answer.text.replace("\r\n", "\n")
+    text = prefix + answer.text.removeprefix(BOM).replace("\r\n", "\n")
     headings = [
         (match.start(), match.end(), int(match[1]), match[2]) for match in HEADING.finditer(text)
     ]

@@ -60,7 +60,8 @@ def body(api: Api, prompt: str, sampling: Sampling, schema: dict[str, Any] | Non
         return {**shared, "prompt": prompt, "max_tokens": sampling.limit}
     if api == "responses":
         form = {"type": "json_schema", "name": "tasks", "strict": True, "schema": schema}
-        made = {**shared, "input": prompt, "max_output_tokens": sampling.limit}
+        # `transformers serve` streams unless it is told not to.
+        made = {**shared, "input": prompt, "max_output_tokens": sampling.limit, "stream": False}
         return {**made, "text": {"format": form}} if schema else made
     made = {
         **shared,

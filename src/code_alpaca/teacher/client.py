@@ -34,9 +34,8 @@ FIRST_TRIES = 3  # before the teacher has ever answered: a wrong URL should not 
 TURNED_AWAY = 50  # 429s and 503s that one request sits out; they are no failure of its own
 LONGEST_WAIT_S = 60.0
 # Requests leave one by one: those that leave together come back together, and the loop, busy with
-# all of them at once, leaves the teacher idle (64 at a time, 0.2 s each: 1.5 x the ideal time
-# without this pause, 1.2 x with it; benchmarks/generation_speed.py).
-SPACING_S = 0.0005
+# all of them at once, leaves the teacher idle (benchmarks/generation_speed.py).
+SPACING_S = 0.001
 BUSY_STATUS = {429, 503}
 FATAL_STATUS = {400, 401, 403, 404, 405, 413, 422}
 FATAL_CODES = {"insufficient_quota", "billing_hard_limit_reached", "model_not_found"}
@@ -117,6 +116,7 @@ class Teacher:
         self._tokens = Pace(tokens_per_minute) if tokens_per_minute else None
         self._gate = asyncio.Lock()  # one request at a time waits for its turn: no herd
         self._freed = asyncio.Event()
+        self._sent_at = 0.0
         self._closing = False
         self._dialect = Dialect(ledger)
         self._mean_answer = 0.0  # tokens
@@ -185,9 +185,9 @@ class Teacher:
         async with self._gate:
             server = await self._turn(payload)
             attempt = self._budget.reserve(key, payload) if self._budget else None
+            await asyncio.sleep(self._sent_at + SPACING_S - time.monotonic())
+            self._sent_at = sent_at = time.monotonic()
             self._take(server, estimate)
-            await asyncio.sleep(SPACING_S)
-        sent_at = time.monotonic()
         self.tally.first_sent = self.tally.first_sent or sent_at
         used = 0.0
         try:
@@ -251,7 +251,8 @@ class Teacher:
                 quiet = [s.quiet_until - now for s in self._servers if s.quiet_until > now]
                 wait = min(quiet, default=None)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._freed.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._freed.wait()
 
     def _fits(self, payload: dict[str, Any]) -> bool:
         if self._budget is None or self._budget.fits(payload):
@@ -375,5 +376,7 @@ def _short(error: BaseException | None) -> str:
     """An error on one line, without request details."""
     if isinstance(error, openai.APIStatusError) and isinstance(error.body, dict):
         return str(error.body.get("message") or error.body)[:200]
+    if isinstance(error, json.JSONDecodeError):
+        return f"its replies are not JSON: {error}"
     cause = error.__cause__ if error and error.__cause__ else error
     return (str(cause) or type(cause).__name__)[:200]

@@ -38,6 +38,7 @@ class Faults(BaseModel):
     )
     rate_500: float = Field(0.0, ge=0, le=1, description="requests answered 500")
     rate_503: float = Field(0.0, ge=0, le=1, description="requests answered 503")
+    rpm: float = Field(0.0, ge=0, description="requests a minute; more get a 429; 0: no limit")
     drop: float = Field(0.0, ge=0, le=1, description="connections closed without an answer")
     hang: float = Field(0.0, ge=0, le=1, description="requests never answered (120 s at most)")
 

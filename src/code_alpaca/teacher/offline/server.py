@@ -16,6 +16,7 @@ import random
 import re
 import sys
 import threading
+import time
 from collections import Counter
 from typing import Any
 
@@ -92,6 +93,7 @@ class OfflineTeacher:
         self.config = config
         self._seen: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
+        self._due = 0.0  # time.monotonic() at which the requests so far are worked off
 
     async def chat(self, request: Any) -> Any:
         body, early = await self._begin(request)
@@ -165,11 +167,26 @@ class OfflineTeacher:
         if body.get("model") != self.config.model:
             message = f"The model {body.get('model')!r} does not exist"
             return body, self._error(404, message, "model_not_found")
+        if (wait := self._over_limit()) > 0:
+            self._counts["over_limit"] += 1
+            headers = {"Retry-After": f"{wait:.3f}"}
+            return body, self._error(429, "too many requests", "rate_limit_exceeded", headers)
         key = _digest(body, self.config.seed)
         rng = random.Random(f"server/{key}/{self._seen[key]}")
         self._seen[key] += 1
         await asyncio.sleep(self.config.latency + rng.random() * self.config.jitter)
         return body, await self._server_fault(self.config.of_server(rng), request)
+
+    def _over_limit(self) -> float:
+        """Seconds until a request would be within `rpm`; the allowance of one second may burst."""
+        if not self.config.rpm:
+            return 0.0
+        now, each = time.monotonic(), 60 / self.config.rpm
+        due = max(self._due, now) + each
+        if due - now > max(1.0, each):
+            return due - now - max(1.0, each)
+        self._due = due
+        return 0.0
 
     async def _server_fault(self, fault: str | None, request: Any) -> Any:
         if fault is None:
@@ -202,7 +219,8 @@ class OfflineTeacher:
 
         head = {"id": "offline-" + _digest(body, self.config.seed)[:24], "object": kind}
         return web.json_response(
-            {**head, "created": 0, "model": self.config.model, **said, "usage": used}
+            {**head, "created": 0, "model": self.config.model, **said, "usage": used},
+            headers={"x-ratelimit-limit-requests": f"{rpm:g}"} if (rpm := self.config.rpm) else {},
         )
 
     @staticmethod
