@@ -16,7 +16,6 @@ import psutil
 
 from code_alpaca.generation import generate
 from code_alpaca.generation.engine import Engine
-from code_alpaca.generation.screen import Totals
 
 ROWS = 100_000
 
@@ -24,14 +23,18 @@ ROWS = 100_000
 def main() -> None:
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else ROWS
     process = psutil.Process()
-    seen: dict[int, float] = {}
+    seen: list[float] = []  # MiB, one for each tenth; the first is the warm-up
     checkpoint = Engine._checkpoint
 
     async def watching(self: Engine) -> None:
-        totals: Totals = self.totals
-        step = totals.accepted * 10 // rows  # the first tenth is the warm-up
-        seen.setdefault(step, process.memory_info().rss / 2**20)
+        if self.totals.accepted >= rows // 10 * (len(seen) + 1):
+            seen.append(process.memory_info().rss / 2**20)
+            told(f"{self.totals.accepted:,} rows")
         await checkpoint(self)
+
+    def told(when: str) -> None:
+        resident = process.memory_info().rss / 2**20
+        print(f"{when:>16} {resident:7.0f} MiB, {resident - seen[0]:+.0f}", file=sys.stderr)
 
     Engine._checkpoint = watching  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
@@ -48,11 +51,7 @@ def main() -> None:
                 checkpoint_every=rows // 4,
             )
         )
-    first = seen[0]
-    for step, resident in sorted(seen.items()):
-        print(f"{step * rows // 10:>8} rows {resident:7.0f} MiB, {resident - first:+.0f}")
-    resident = process.memory_info().rss / 2**20
-    print(f"dataset written {resident:5.0f} MiB, {resident - first:+.0f}")
+    told("dataset written")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from code_alpaca.schema import Example, content_id
 from code_alpaca.teacher import apis
 
 RUNNERS = 2  # threads that start the sandbox's processes and wait for them
+PULSE_S = 0.2  # between two looks at whether the screen wants news
 LANDING_S = 10.0  # how long an ending run waits for the replies still in flight
 
 
@@ -108,18 +109,25 @@ class Engine:
             Stopped: the teacher gave up, the budget is used, or nothing new comes any more.
         """
         threads = ThreadPoolExecutor(RUNNERS)
+        pulse = asyncio.create_task(self._pulse())
         try:
             await teacher.start()
             while not self.done:
                 self._send_ahead(teacher, threads)
                 self._decide(await self._examined.pop(self._decided))
                 await asyncio.sleep(0)  # many may be ready at once: let others send between them
-                self.screen.show(self.totals)
                 await self._checkpoint()
         finally:
+            pulse.cancel()
             await self._let_answers_land(teacher)
             threads.shutdown(wait=False, cancel_futures=True)
             await teacher.close()
+
+    async def _pulse(self) -> None:
+        """Keep the screen alive, also while replies are long in coming."""
+        while True:
+            self.screen.show(self.totals)
+            await asyncio.sleep(PULSE_S)
 
     def _restore(self) -> None:
         """Bring curation, pool, quotas and sums to where the last start left them."""

@@ -121,13 +121,17 @@ class Screen:
     def finish(self, totals: Totals) -> None:
         """The last lines: what there is, what it took, and why the rest was dropped."""
         self._live.stop()
-        done = min(totals.accepted, totals.target)
         self._console.print(
-            f"generate  {done} accepted of {totals.candidates} candidates, {self._facts(totals)}"
+            f"generate  {min(totals.accepted, totals.target)} rows accepted, {self._facts(totals)}"
         )
-        if totals.rejected:
-            told = ", ".join(f"{reason} {n}" for reason, n in _by_count(totals.rejected))
-            self._console.print(f"generate  {totals.rejected.total()} rejected: {told}")
+        table = Table("outcome", "candidates", "share")
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for outcome, n in [("accepted", totals.accepted), *_by_count(totals.rejected)]:
+            table.add_row(outcome, f"{n:,}", f"{n / max(1, totals.candidates):.1%}")
+        self._console.print(table)
+        if self._tracker:
+            self._tracker.log(self._metrics(totals))
 
     def _panel(self, totals: Totals) -> Table:
         in_flight, busy = self._wire()
