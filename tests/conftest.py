@@ -33,6 +33,15 @@ def _refuse_the_world(address: object) -> None:
     raise AssertionError(f"a test tried to reach {host}: tests use 127.0.0.1 alone")
 
 
+@pytest.fixture(scope="session")
+def pool():
+    """The strongest sandbox of this machine."""
+    from code_alpaca import sandbox
+
+    with sandbox.Pool(sandbox.choose().backend) as workers:
+        yield workers
+
+
 @pytest.fixture(autouse=True, scope="session")
 def only_loopback():
     """Any connection of this process to another machine fails the test that made it."""

@@ -11,7 +11,6 @@ from collections import Counter
 import pytest
 from rouge_score import rouge_scorer
 
-from code_alpaca import sandbox
 from code_alpaca.curation.filters import DEFAULT, FILTERS
 from code_alpaca.schema import Example, load_seed_tasks
 
@@ -32,8 +31,8 @@ def test_there_are_enough_and_they_vary():
 
 
 @pytest.mark.parametrize("task", PYTHON, ids=lambda task: task.id)
-def test_python_answers_pass_their_tests(task):
-    result = sandbox.run(f"{task.output}\n\n{task.tests}\n")
+def test_python_answers_pass_their_tests(task, pool):
+    result = pool.run_program(f"{task.output}\n\n{task.tests}\n")
     assert result.status == "passed", result.stderr
 
 

@@ -76,10 +76,10 @@ PROBLEM = benchmarks.Problem(
         ("def add(a, b):\n    import sys; sys.exit(0)", "exited"),
     ],
 )
-def test_answers_are_found_and_judged(answer, status):
-    assert grading.grade([PROBLEM], [grading.extract_program(PROBLEM, answer)], timeout=5) == [
-        status
-    ]
+def test_answers_are_found_and_judged(pool, answer, status):
+    grader = grading.Grader(pool, timeout=5)
+    (grade,) = grader.grade([PROBLEM], [grading.extract_program(PROBLEM, answer)])
+    assert grade.status == status, grade.detail
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_a_file_of_samples(tmp_path, own, capsys):
     results = json.loads((out / "results.json").read_text())
     assert results["pass@1"] == 0.25
     assert results["statuses"] == {"passed": 1, "failed": 1}
-    assert results["sandbox"]["backend"] == "rlimit"
+    assert results["sandbox"]["backend"] in ("bwrap", "landlock")
     assert results["problems_without_samples"] == 1
     assert "1 problems had no sample" in capsys.readouterr().out
     rows = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]

@@ -235,7 +235,7 @@ def test_2023_decisions_equal_a_direct_use_of_rouge_score():
         Example(f"{rng.choice(verbs)} {rng.choice(things)}{rng.choice(ends)}.", "", "x")
         for _ in range(300)
     ]
-    curator = Curator(filters=["legacy_2023"], decontaminate=[], verify=False, threshold=0.7)
+    curator = Curator(filters=["legacy_2023"], decontaminate=[], verify=None, threshold=0.7)
     for task in SEEDS:
         curator.keep(task.id, task.instruction)
     ours = [not curator.settle(curator.examine(row)).reason for row in rows]

@@ -18,10 +18,11 @@ import urllib.request
 import openai
 import pytest
 
-from code_alpaca import benchmarks, sandbox
+from code_alpaca import benchmarks
 from code_alpaca.curation.novelty import Novelty
 from code_alpaca.errors import InputError
 from code_alpaca.generation.plan import Plan
+from code_alpaca.sandbox import Limits
 from code_alpaca.schema import load_seed_tasks
 from code_alpaca.teacher import offline
 from code_alpaca.teacher.apis import Sampling
@@ -78,14 +79,14 @@ def test_the_reply_is_the_same_in_another_process():
     assert done.stdout.strip() == str(TASKS[:300])
 
 
-def test_every_python_answer_passes_its_tests():
+def test_every_python_answer_passes_its_tests(pool):
     tested = [task for task in TASKS if task.tests]
     assert len(tested) > 700
     program = "\n".join(
         f"exec(compile({task.output + chr(10) + task.tests!r}, 'task', 'exec'), {{}})"
         for task in tested
     )
-    result = sandbox.run(program, timeout=60)
+    result = pool.run_program(program, Limits(wall_s=60))
     assert result.status == "passed", result.stderr
 
 
@@ -126,16 +127,16 @@ def test_c_answers_compile(tmp_path):
         subprocess.run(["gcc", "-Wall", "-Werror", "-c", source, "-o", f"{source}.o"], check=True)
 
 
-def test_mini_benchmark_is_sound_and_held_out():
+def test_mini_benchmark_is_sound_and_held_out(pool):
     problems = benchmarks.load("mini")
     assert len(problems) == 20
     assert {problem.entry_point for problem in problems} == HELD_OUT
     for problem in problems:
         tail = f"\n{problem.test}\ncheck({problem.entry_point})\n"
         good = problem.prompt + problem.canonical_solution
-        assert sandbox.run(good + tail).status == "passed"
+        assert pool.run_program(good + tail).status == "passed"
         bad = problem.prompt + problem.canonical_solution.replace("return ", "return None and ")
-        assert sandbox.run(bad + tail).status == "failed"
+        assert pool.run_program(bad + tail).status == "failed"
     drawn = "\n".join(task.output + task.input for task in TASKS)
     for problem in problems:
         assert f"{problem.entry_point}(" not in drawn
@@ -155,13 +156,13 @@ def test_content_faults(fault, shows):
     assert not any(shows(task) for task in tasks(Config()))
 
 
-def test_wrong_answers_fail_their_tests():
+def test_wrong_answers_fail_their_tests(pool):
     spoiled = [
         task for n in range(4) for task in tasks(Config(wrong_answer=1.0), n) if task["tests"]
     ]
     assert spoiled
     for task in spoiled:
-        assert sandbox.run(task["output"] + "\n" + task["tests"]).status != "passed"
+        assert pool.run_program(task["output"] + "\n" + task["tests"]).status != "passed"
 
 
 def test_faults_of_the_whole_reply():

@@ -15,6 +15,7 @@ from code_alpaca.curation.novelty import Novelty
 from code_alpaca.curation.verify import reason as verification_reason
 from code_alpaca.curation.verify import verify
 from code_alpaca.ledger import Decision
+from code_alpaca.sandbox import Pool
 from code_alpaca.schema import Example
 
 
@@ -24,18 +25,32 @@ class Curator:
     Args:
         filters: names out of `FILTERS`, applied in the order of that table.
         decontaminate: benchmarks by name or file.
-        verify: run Python answers with their tests.
+        verify: where Python answers run with their tests; None: nowhere. Closed with `close`.
         threshold: ROUGE-L F1 above which an instruction is too like a kept one.
     """
 
     def __init__(
-        self, *, filters: Iterable[str], decontaminate: list[str], verify: bool, threshold: float
+        self,
+        *,
+        filters: Iterable[str],
+        decontaminate: list[str],
+        verify: Pool | None,
+        threshold: float,
     ) -> None:
         wanted = set(filters)
         self._filters = [check for name, check in FILTERS.items() if name in wanted]
         self._contamination = Contamination(decontaminate)
         self._verify = verify
         self._novelty = Novelty(threshold)
+
+    @property
+    def runners(self) -> int:
+        """How many answers can be verified at once."""
+        return self._verify.size if self._verify else 1
+
+    def close(self) -> None:
+        if self._verify:
+            self._verify.close()
 
     def keep(self, row_id: str, instruction: str) -> None:
         """Let a seed task or an already accepted row into the pool, unconditionally."""
@@ -52,13 +67,13 @@ class Curator:
 
     def to_run(self, decision: Decision) -> bool:
         """Whether `verify` starts a process for it, and so is worth a thread."""
-        return self._verify and not decision.reason and bool(decision.example.tests)
+        return bool(self._verify and not decision.reason and decision.example.tests)
 
     def verify(self, decision: Decision) -> Decision:
         """What running says of an example that reading did not drop. Safe in many threads."""
         if decision.reason:
             return decision
-        verdict = verify(decision.example) if self._verify else "skipped"
+        verdict = verify(decision.example, self._verify) if self._verify else "skipped"
         example = replace(decision.example, verification=verdict)
         return Decision(example, verification_reason(verdict) or "")
 

@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import re
 
-from code_alpaca import sandbox
+from code_alpaca.sandbox import Limits, Pool
 from code_alpaca.schema import Example
 
-TIMEOUT_S = 10.0
-MEMORY_MB = 512
+LIMITS = Limits(wall_s=10.0, memory_mb=512, folder_bytes=16 << 20)
 MISSING = re.compile(r"^(ModuleNotFoundError|FileNotFoundError|socket\.gaierror)\b", re.MULTILINE)
 NOT_RUN = ("no_tests", "not_python", "env_missing", "skipped")
 
 
-def verify(example: Example) -> str:
-    """The verdict on one example."""
+def verify(example: Example, pool: Pool) -> str:
+    """The verdict on one example, run on a free worker of `pool`."""
     if example.language != "python":
         return "not_python"
     if not example.tests.strip():
         return "no_tests"
     program = f"{example.output}\n\n{example.tests}\n"
-    result = sandbox.run(program, timeout=TIMEOUT_S, memory_mb=MEMORY_MB)
+    result = pool.run_program(program, LIMITS)
     if result.status == "failed" and MISSING.search(result.stderr):
         return "env_missing"
     return result.status

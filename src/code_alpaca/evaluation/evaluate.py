@@ -18,6 +18,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt, field_validator, model_validator
 from rich.console import Console
 from rich.progress import Progress
+from rich.table import Table
 
 from code_alpaca import __version__, benchmarks, sandbox
 from code_alpaca.benchmarks import Problem
@@ -47,7 +48,13 @@ class Config(StageConfig):
     prompt_format: Literal["alpaca", "alpaca_nl", "completion"] = Field(
         "alpaca", description="completion is the problem's own prompt, for base models"
     )
-    sandbox: Literal["rlimit"] = Field("rlimit", description="where untrusted answers run")
+    sandbox: Literal["auto", "bwrap", "landlock", "rlimit"] = Field(
+        "auto", description="where untrusted answers run; auto: the strongest that holds here"
+    )
+    allow_unsafe: bool = Field(
+        False, description="accept sandbox rlimit, which hides neither files nor network"
+    )
+    probe: bool = Field(False, description="try to break out of each sandbox, print, and end")
     timeout: float = Field(10.0, gt=0, le=3600, description="seconds for one program")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of sampling")
     limit: PositiveInt | None = Field(None, description="only the first so many problems")
@@ -60,7 +67,7 @@ class Config(StageConfig):
 
     @model_validator(mode="after")
     def _one_source(self) -> Config:
-        if (self.model is None) == (self.samples is None):
+        if (self.model is None) == (self.samples is None) and not self.probe:
             raise ValueError("give either model (with base_url or without) or samples")
         if self.samples is None and max(self.k) > self.num_samples:
             raise ValueError(f"k = {max(self.k)} needs num_samples of at least {max(self.k)}")
@@ -80,12 +87,16 @@ def run(config: Config) -> dict[str, Any]:
         InputError: a bad benchmark, samples file or model.
         Stopped: the endpoint failed half-way.
     """
+    if config.probe:
+        _print_probes(sandbox.probe_all(cached=False))
+        return {}
+    guard = sandbox.choose(config.sandbox, allow_unsafe=config.allow_unsafe)
     problems = benchmarks.load(config.benchmark)[: config.limit]
     config.output_dir.mkdir(parents=True, exist_ok=True)
     others = _answers_to_keep(config, problems)
     rows = _rows_of_file(config, problems) if config.samples else _rows_of_model(config, problems)
-    _grade(config, problems, rows)
-    results = _results(config, problems, rows)
+    _grade(config, guard, problems, rows)
+    results = _results(config, guard, problems, rows)
     graded = {(row["task_id"], row["sample"]) for row in rows}
     rest = [row for place, row in others.items() if place not in graded]  # beyond limit, say
     _write_atomically(config.output_dir / "samples.jsonl", "".join(map(_line, [*rows, *rest])))
@@ -234,7 +245,9 @@ def _run_hash(config: Config, problems: list[Problem]) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
-def _grade(config: Config, problems: list[Problem], rows: list[dict[str, Any]]) -> None:
+def _grade(
+    config: Config, guard: sandbox.Probe, problems: list[Problem], rows: list[dict[str, Any]]
+) -> None:
     """Give every row its `status`."""
     by_id = {problem.task_id: problem for problem in problems}
     asked = [by_id[row["task_id"]] for row in rows]
@@ -244,14 +257,14 @@ def _grade(config: Config, problems: list[Problem], rows: list[dict[str, Any]]) 
     ]
     with _progress() as progress:
         bar = progress.add_task("grading", total=len(rows))
-        statuses = grading.grade(
-            asked,
-            programs,
-            timeout=config.timeout,
-            done=lambda count: progress.update(bar, completed=count),
-        )
-    for row, status in zip(rows, statuses, strict=True):
-        row["status"] = status
+        with sandbox.Pool(guard.backend, packages=True) as pool:
+            grades = grading.Grader(pool, timeout=config.timeout).grade(
+                asked, programs, done=lambda count: progress.update(bar, completed=count)
+            )
+    for row, grade in zip(rows, grades, strict=True):
+        row["status"] = grade.status
+        if grade.shared:
+            row["shared_process"] = True
 
 
 def _program(config: Config, problem: Problem, completion: str) -> str:
@@ -261,7 +274,9 @@ def _program(config: Config, problem: Problem, completion: str) -> str:
     return grading.extract_program(problem, completion)
 
 
-def _results(config: Config, problems: list[Problem], rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _results(
+    config: Config, guard: sandbox.Probe, problems: list[Problem], rows: list[dict[str, Any]]
+) -> dict[str, Any]:
     samples = Counter(row["task_id"] for row in rows)
     passed = Counter(row["task_id"] for row in rows if row["status"] == "passed")
     counts = [(samples[p.task_id], passed[p.task_id]) for p in problems]
@@ -280,7 +295,11 @@ def _results(config: Config, problems: list[Problem], rows: list[dict[str, Any]]
         "problems_without_samples": sum(not n for n, _ in counts),
         **scores,
         "statuses": dict(Counter(row["status"] for row in rows).most_common()),
-        "sandbox": {"backend": sandbox.BACKEND, "isolation": "process limits only"},
+        "sandbox": {
+            "backend": guard.backend,
+            "canary_escaped": list(guard.escaped),
+            "samples_tested_in_one_process": sum("shared_process" in row for row in rows),
+        },
         "model": {
             "name": config.model,
             "sha256": weights_sha256(config.model) if local else None,
@@ -307,6 +326,23 @@ def _report(config: Config, results: dict[str, Any]) -> None:
             f"eval      {results['problems_without_samples']} problems had no sample and count as "
             "unsolved"
         )
+
+
+def _print_probes(probes: list[sandbox.Probe]) -> None:
+    """One column a backend: what the canary managed in it."""
+    table = Table("canary", *(found.backend for found in probes))
+    for escape in sandbox.ESCAPES:
+        table.add_row(escape, *(_mark(found, escape) for found in probes))
+    table.add_row("holds", *("yes" if found.safe else "no" for found in probes), style="bold")
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(table)
+    for found in probes:
+        if found.problem:
+            console.print(f"eval      {found.backend}: {found.problem}")
+
+
+def _mark(found: sandbox.Probe, escape: str) -> str:
+    return "-" if found.problem else "out" if escape in found.escaped else "held"
 
 
 def _progress() -> Progress:

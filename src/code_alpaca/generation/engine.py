@@ -29,7 +29,6 @@ from code_alpaca.ledger import Decision, Ledger, now
 from code_alpaca.schema import Example, content_id
 from code_alpaca.teacher import apis
 
-RUNNERS = 2  # threads that start the sandbox's processes and wait for them
 PULSE_S = 0.2  # between two looks at whether the screen wants news
 LANDING_S = 10.0  # how long an ending run waits for the replies still in flight
 
@@ -108,7 +107,7 @@ class Engine:
         Raises:
             Stopped: the teacher gave up, the budget is used, or nothing new comes any more.
         """
-        threads = ThreadPoolExecutor(RUNNERS)
+        threads = ThreadPoolExecutor(self.curator.runners)  # wait for the sandboxes
         pulse = asyncio.create_task(self._pulse())
         try:
             await teacher.start()

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
+from code_alpaca import sandbox
 from code_alpaca.config import BaseUrl, StageConfig, Version
 from code_alpaca.curation.curate import Curator
 from code_alpaca.curation.filters import DEFAULT, FILTERS, legacy_2023
@@ -156,7 +157,10 @@ def run(config: Config) -> None:
     if config.dry_run:
         print(_dry_run(config, plan, price))
         return
-    with open_run(config.run_dir, config, plan.facts()) as ledger:
+    with (
+        contextlib.closing(curator),
+        open_run(config.run_dir, config, plan.facts()) as ledger,
+    ):
         new_version = ledger.meta("dataset_version") != config.dataset_version
         ledger.set_meta("dataset_version", config.dataset_version)
         budget = Budget(ledger, price, config.max_cost_usd) if price else None
@@ -304,9 +308,16 @@ def _curator(config: Config) -> Curator:
     return Curator(
         filters=filters,
         decontaminate=config.decontaminate,
-        verify=config.verify,
+        verify=sandbox.Pool(_sandbox()) if config.verify else None,
         threshold=config.novelty_threshold,
     )
+
+
+def _sandbox() -> sandbox.Backend:
+    try:
+        return sandbox.choose().backend
+    except InputError as error:
+        raise InputError(f"verify runs generated code: {error}, or set verify: false") from None
 
 
 @contextlib.contextmanager

@@ -1,5 +1,24 @@
-"""Run a program that nobody trusts, and tell how it ended."""
+"""Run programs that nobody trusts, and tell how they ended.
 
-from code_alpaca.sandbox.rlimit import BACKEND, Result, run
+`choose()` picks the strongest backend that holds on this machine, `Pool` keeps its workers,
+`Worker` runs a program, a command, or a solution against its tests. Linux alone.
+"""
 
-__all__ = ["BACKEND", "Result", "run"]
+from code_alpaca.sandbox.backends import Backend
+from code_alpaca.sandbox.pool import Pool
+from code_alpaca.sandbox.probe import ESCAPES, Probe, choose, probe, probe_all
+from code_alpaca.sandbox.worker import Gone, Limits, Result, Worker
+
+__all__ = [
+    "ESCAPES",
+    "Backend",
+    "Gone",
+    "Limits",
+    "Pool",
+    "Probe",
+    "Result",
+    "Worker",
+    "choose",
+    "probe",
+    "probe_all",
+]

@@ -1,0 +1,78 @@
+"""Many sandboxes at once: all cores busy, and a new worker where one died."""
+
+from __future__ import annotations
+
+import os
+import queue
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from code_alpaca.sandbox.backends import Backend
+from code_alpaca.sandbox.worker import Gone, Limits, Result, Worker
+
+USUAL = Limits()
+Item = TypeVar("Item")
+
+
+class Pool:
+    """Workers of one backend, started when first needed; safe to use from many threads.
+
+    Args:
+        size: how many programs run at once; None: one for each core.
+        packages: as for `Worker`.
+    """
+
+    def __init__(
+        self, backend: Backend, *, size: int | None = None, packages: bool = False
+    ) -> None:
+        self.backend, self.size = backend, size or len(os.sched_getaffinity(0))
+        self._packages = packages
+        self._idle: queue.SimpleQueue[Worker | None] = queue.SimpleQueue()
+        for _ in range(self.size):
+            self._idle.put(None)
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers that are idle: all of them, once nothing runs."""
+        workers = []
+        while not self._idle.empty():
+            workers.append(self._idle.get())
+        for worker in workers:
+            if worker is not None:
+                worker.close()
+            self._idle.put(None)
+
+    def run(self, job: Callable[[Worker], Result]) -> Result:
+        """Do one job on a free worker, and once more on a fresh one if the first dies under it."""
+        worker = self._idle.get()
+        try:
+            for _ in range(2):
+                worker = worker or Worker(self.backend, packages=self._packages)
+                try:
+                    return job(worker)
+                except Gone:
+                    worker.close()
+                    worker = None
+            return Result("failed", "", "the sandbox ended under this program, twice", 0.0)
+        except BaseException:
+            if worker is not None:  # it may still be busy with the job
+                worker.close()
+                worker = None
+            raise
+        finally:
+            self._idle.put(worker)
+
+    def run_program(self, source: str, limits: Limits = USUAL) -> Result:
+        """As `Worker.run_program`, on a free worker."""
+        return self.run(lambda worker: worker.run_program(source, limits))
+
+    def map(self, job: Callable[[Worker, Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Results in the order of `items`."""
+        with ThreadPoolExecutor(self.size) as threads:
+            yield from threads.map(lambda item: self.run(lambda worker: job(worker, item)), items)

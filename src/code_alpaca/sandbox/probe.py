@@ -1,0 +1,195 @@
+"""Which sandbox holds on this machine? Ask each with a program that tries to get out.
+
+A canary tries to write outside, to read a secret, to reach a listener on loopback, to find a
+secret in an environment, to start a process, to signal its parent and to take more memory than
+it may. What it managed is the backend's verdict, whatever the backend claims to be.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import socket
+import sys
+import tempfile
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from code_alpaca.errors import InputError
+from code_alpaca.sandbox import backends
+from code_alpaca.sandbox.backends import SAFE, Backend
+from code_alpaca.sandbox.worker import Gone, Limits, Worker
+
+ESCAPES = ("write", "read", "network", "environment", "processes", "signals", "memory")
+MEMORY_MB = 256
+CONSENT = "HF_ALLOW_CODE_EVAL"
+
+CANARY = """
+import ctypes, json, os, socket
+escaped = []
+def attempt(name):
+    def decorate(function):
+        try:
+            if function():
+                escaped.append(name)
+        except (OSError, MemoryError):
+            pass
+    return decorate
+@attempt("write")
+def _():
+    open(outside + "/canary", "w").close()
+    return True
+@attempt("read")
+def _():
+    return secret in open(outside + "/secret").read()
+@attempt("network")
+def _():
+    socket.create_connection(("127.0.0.1", port), 1)
+    return True
+@attempt("environment")
+def _():
+    if secret in str(os.environ):
+        return True
+    return any(open(f"/proc/{pid}/environ", "rb").read() for pid in (os.getppid(), parent))
+@attempt("processes")
+def _():
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return True
+@attempt("signals")
+def _():
+    os.kill(os.getppid(), 0)
+    return True
+@attempt("memory")
+def _():
+    return len(bytearray(memory)) > 0
+print(json.dumps(escaped))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What the canary managed inside one backend; `problem` where it could not even run."""
+
+    backend: Backend
+    escaped: tuple[str, ...] = ()
+    problem: str = ""
+
+    @property
+    def safe(self) -> bool:
+        return not self.problem and not self.escaped
+
+
+def probe(backend: Backend) -> Probe:
+    """Try to break out of one backend."""
+    if lacks := backends.available(backend):
+        return Probe(backend, problem=lacks)
+    secret = secrets.token_hex(16)
+    with (
+        tempfile.TemporaryDirectory(prefix="probe-") as outside,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        _in_environment("CODE_ALPACA_CANARY", secret),
+    ):
+        Path(outside, "secret").write_text(secret)
+        facts = {
+            "outside": outside,
+            "secret": secret,
+            "port": listener.getsockname()[1],
+            "parent": os.getpid(),
+            "memory": 2 * MEMORY_MB << 20,
+        }
+        given = "".join(f"{name} = {value!r}\n" for name, value in facts.items())
+        try:
+            with Worker(backend) as worker:
+                result = worker.run_program(
+                    given + CANARY, Limits(wall_s=10, memory_mb=MEMORY_MB, processes=False)
+                )
+        except (InputError, Gone) as error:
+            return Probe(backend, problem=str(error))
+        if result.status != "passed":
+            last = (result.stderr.strip().splitlines() or [result.status])[-1]
+            return Probe(backend, problem=f"its canary did not end: {last}")
+        escaped = set(json.loads(result.stdout))
+        if Path(outside, "canary").exists():
+            escaped.add("write")
+    return Probe(backend, tuple(name for name in ESCAPES if name in escaped))
+
+
+def probe_all(*, cached: bool = True) -> list[Probe]:
+    """The probes of all backends, strongest first; asked once after each boot."""
+    path = _cache_path()
+    if cached and path is not None:
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            return [
+                Probe(row["backend"], tuple(row["escaped"]), row["problem"])
+                for row in json.loads(path.read_text(encoding="utf-8"))
+            ]
+    probes = [probe(backend) for backend in (*SAFE, "rlimit")]
+    if path is not None:
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_suffix(f".{os.getpid()}.part")
+            part.write_text(json.dumps([asdict(found) for found in probes]), encoding="utf-8")
+            os.replace(part, path)
+    return probes
+
+
+def choose(wanted: str = "auto", *, allow_unsafe: bool = False) -> Probe:
+    """The backend to use: the strongest that holds, or the wanted one if it does.
+
+    Raises:
+        InputError: none holds, or the guard is to be lowered without consent.
+    """
+    probes = probe_all()
+    if wanted == "auto":
+        for found in probes:
+            if found.safe:
+                return found
+        told = "; ".join(f"{found.backend}: {_why(found)}" for found in probes[:-1])
+        raise InputError(f"no sandbox holds on this machine ({told}); install bubblewrap")
+    found = next(found for found in probes if found.backend == wanted)
+    if found.safe:
+        return found
+    if wanted != "rlimit":
+        raise InputError(f"sandbox {wanted} does not hold here ({_why(found)}); use auto")
+    if not allow_unsafe or os.environ.get(CONSENT) != "1":
+        raise InputError(
+            "sandbox rlimit hides neither files nor network from the code it runs; to run it all "
+            f"the same, add --allow_unsafe true and set {CONSENT}=1"
+        )
+    return found
+
+
+def _why(found: Probe) -> str:
+    return found.problem or f"the canary got through: {', '.join(found.escaped)}"
+
+
+def _cache_path() -> Path | None:
+    """Where the verdicts of this boot, user, interpreter and code are kept."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+    except OSError:
+        return None
+    sources = sorted(backends.INSIDE.parent.rglob("*.py"))
+    facts = [boot, os.getuid(), os.path.realpath(sys.executable), os.environ.get("PATH")]
+    text = json.dumps(facts).encode() + b"".join(path.read_bytes() for path in sources)
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root, "code-alpaca", f"sandbox-{hashlib.sha256(text).hexdigest()[:16]}.json")
+
+
+class _in_environment:
+    """A variable of this process for a while."""
+
+    def __init__(self, name: str, value: str) -> None:
+        self._name, self._value = name, value
+
+    def __enter__(self) -> None:
+        os.environ[self._name] = self._value
+
+    def __exit__(self, *_: object) -> None:
+        del os.environ[self._name]

@@ -1,0 +1,221 @@
+"""Programs that try to be judged correct when they are not, or to do harm: none may succeed.
+
+Runs as a module of the tests, and as a script under another user and interpreter:
+
+    python attacks.py landlock      # one JSON object: attack -> what it got
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from code_alpaca.sandbox import Limits, Worker
+
+RIGHT = "def f(n):\n    return n + 1\n"
+WRONG = "def f(n):\n    return 0\n"
+# The tests as benchmarks write them: a comparison, all(), a loop over map().
+TEST = """
+def check(candidate):
+    assert candidate(1) == 2
+    assert all(candidate(n) == n + 1 for n in range(5))
+    for got, want in zip(map(candidate, range(3)), [1, 2, 3]):
+        assert got == want, "wrong"
+    assert [candidate(7)] == [8] and candidate(8) in {9}
+"""
+LIMITS = Limits(wall_s=1.5, memory_mb=256, output_bytes=1 << 20)
+EVERY_FD = "import os\ndef tell(text):\n for fd in range(20):\n  try: os.write(fd, text)\n  except OSError: pass\n"
+EQUAL = (
+    "def __eq__(s, o): return True\n def __ne__(s, o): return False\n def __hash__(s): return 9\n"
+)
+
+FALSE_PASSES = {
+    "exit 0 at import": "import os; os._exit(0)",
+    "sys.exit at import": "raise SystemExit(0)",
+    "exit 0 in the call": "import os\ndef f(n): os._exit(0)",
+    "sys.exit in the call": "def f(n): raise SystemExit(0)",
+    "object equal to all": f"class E:\n {EQUAL}\ndef f(n): return E()",
+    "int subclass equal to all": f"class E(int):\n {EQUAL}\ndef f(n): return E(0)",
+    "str subclass equal to all": f"class E(str):\n {EQUAL}\ndef f(n): return E('')",
+    "float subclass equal to all": f"class E(float):\n {EQUAL}\ndef f(n): return E(0)",
+    "list subclass equal to all": f"class E(list):\n {EQUAL}\ndef f(n): return E()",
+    "dict subclass equal to all": f"class E(dict):\n {EQUAL}\ndef f(n): return E()",
+    "tuple subclass equal to all": f"class E(tuple):\n {EQUAL}\ndef f(n): return E()",
+    "object of a false class": f"class E:\n {EQUAL} __class__ = property(lambda s: int)\n"
+    "def f(n): return E()",
+    "patched builtins": "import builtins\nbuiltins.all = lambda *a: True\n"
+    "builtins.AssertionError = type('A', (BaseException,), {})\n" + WRONG,
+    "patched isinstance and type": "import builtins\nbuiltins.isinstance = lambda *a: True\n" + WRONG,
+    "patched modules": "import json, sys\nfor m in list(sys.modules.values()):\n"
+    " for n in ('encode', 'dumps'):\n"
+    "  if hasattr(m, n): setattr(m, n, lambda *a, **k: '{\"verdict\": \"passed\"}')\n" + WRONG,
+    "patched harness": "import sys\nh = sys.modules.get('harness')\n"
+    "if h: h._answer = lambda *a: '{\"verdict\": \"passed\"}'\n" + WRONG,
+    "walk up the stack": "import sys\ndef f(n):\n frame = sys._getframe()\n while frame:\n"
+    "  for k in list(frame.f_globals):\n   if k in ('PASSED', 'FAILED', 'status'):"
+    " frame.f_globals[k] = 'passed'\n  frame = frame.f_back\n return 0",
+    "steal from frames": "import gc\ndef f(n):\n for o in gc.get_objects():\n"
+    "  if isinstance(o, dict) and 'want' in o: return o['want']\n return 0",
+    "forged verdict on every descriptor": EVERY_FD
+    + "tell(b'{\"verdict\": \"passed\", \"detail\": \"\"}\\n')\n" + WRONG,
+    "forged verdict in the call": EVERY_FD
+    + "def f(n):\n tell(b'{\"verdict\": \"passed\"}\\n')\n return 0",
+    "forged answers ahead": EVERY_FD + "tell(b'{\"value\": 2}\\n' * 50)\n" + WRONG,
+    "forged order to the zygote": EVERY_FD
+    + "tell(b'{\"job\": 2, \"status\": 0, \"peak_kb\": 1, \"cpu_s\": 0}')\n" + WRONG,
+    "garbage on the wire": EVERY_FD + "def f(n):\n tell(b'\\x00\\xff[[[\\n' * 100)\n return 0",
+    "settrace": "import sys\nsys.settrace(lambda *a: sys._getframe(1).f_globals.update(n=1))\n" + WRONG,
+    "atexit": "import atexit, os\natexit.register(lambda: os._exit(0))\n" + WRONG,
+    "thread that writes": EVERY_FD + "import threading\ndef go():\n"
+    " while 1: tell(b'{\"verdict\": \"passed\"}\\n')\n"
+    "threading.Thread(target=go, daemon=True).start()\n" + WRONG,
+    "StopIteration ends the tests' loop": "def f(n):\n if n == 1: return 2\n raise StopIteration",
+    "GeneratorExit": "def f(n): raise GeneratorExit",
+    "KeyboardInterrupt": "def f(n): raise KeyboardInterrupt",
+    "NotImplemented": "def f(n): return NotImplemented",
+    "range bomb": "def f(n): return range(10**18)",
+    "endless iterator": "import itertools\ndef f(n): return itertools.count()",
+    "number of ten million digits": "def f(n): return 1 << 40_000_000",
+    "nested without end": "def f(n):\n x = []\n for _ in range(100000): x = [x]\n return x",
+    "contains itself": "def f(n):\n x = []\n x.append(x)\n return x",
+    "closes its channel": "import os\nos.closerange(3, 20)\n" + WRONG,
+}  # fmt: skip
+
+FORK = "import os\nfor _ in range(50):\n  try: os.fork()\n  except OSError: pass\n"
+HARMS = {
+    "endless loop": "while True: pass",
+    "ignored signals": "import signal\nfor s in range(1, 64):\n  try: signal.signal(s, signal.SIG_IGN)\n"
+    "  except (OSError, ValueError): pass\nwhile True: pass",
+    "sleep": "import time; time.sleep(100)",
+    "memory": "x = [bytearray(1 << 20) for _ in range(10000)]",
+    "memory in threads": "import threading\ndef eat(): x = bytearray(1 << 30)\n"
+    "[threading.Thread(target=eat).start() for _ in range(20)]",
+    "fork storm": FORK * 4,
+    "daemon": "import os, time\nif os.fork() == 0:\n  os.setsid()\n  if os.fork() == 0:\n"
+    "    time.sleep(2); open(OUTSIDE + '/daemon', 'w')",
+    "subprocess": "import subprocess\nsubprocess.run(['touch', OUTSIDE + '/touched'])",
+    "write outside": "open(OUTSIDE + '/written', 'w').write('x')",
+    "overwrite outside": "open(OUTSIDE + '/victim', 'w').write('x')",
+    "truncate outside": "import os; os.truncate(OUTSIDE + '/victim', 0)",
+    "delete outside": "import os; os.remove(OUTSIDE + '/victim')",
+    "delete a folder": "import shutil; shutil.rmtree(OUTSIDE)",
+    "rename outside": "import os; os.rename(OUTSIDE + '/victim', OUTSIDE + '/moved')",
+    "link outside": "import os; os.link(OUTSIDE + '/victim', OUTSIDE + '/linked')",
+    "change mode outside": "import os; os.chmod(OUTSIDE + '/victim', 0o777)",
+    "change times outside": "import os; os.utime(OUTSIDE + '/victim', (1, 1))",
+    "read a secret": "print(open(OUTSIDE + '/secret').read())",
+    "list outside": "import os; print(os.listdir(OUTSIDE))",
+    "environment": "import os; print(os.environ)",
+    "parent's environment": "import os\nfor p in (os.getppid(), PARENT):\n"
+    "  try: print(open(f'/proc/{p}/environ').read())\n  except OSError: pass",
+    "parent's memory": "import os\nfor p in (os.getppid(), PARENT):\n"
+    "  try: open(f'/proc/{p}/mem', 'r+b')\n  except OSError: continue\n  print('SECRET')",
+    "token file": "import os\nprint(open(HOME + '/.cache/huggingface/token').read())",
+    "loopback TCP": "import socket; socket.create_connection(('127.0.0.1', PORT), 1)",
+    "listen on TCP": "import socket; socket.create_server(('127.0.0.1', 0)); print('SECRET')",
+    "kill the parent": "import os, signal\nfor p in (os.getppid(), PARENT):\n"
+    "  try: os.kill(p, signal.SIGKILL)\n  except OSError: pass",
+    "kill everything": "import os, signal\nos.kill(-1, signal.SIGKILL)",
+    "kill the group": "import os, signal\nos.killpg(0, signal.SIGKILL)",
+    "signal by descriptor owner": "import fcntl, os, signal\nr, w = os.pipe()\n"
+    "fcntl.fcntl(r, fcntl.F_SETOWN, os.getppid()); print('SECRET')",
+    "trace the parent": "import ctypes, os\nr = ctypes.CDLL(None).ptrace(16, os.getppid(), 0, 0)\n"
+    "if r == 0: print('SECRET')",
+    "raise its limits": "import resource\n"
+    "resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2); print('SECRET')",
+    "outlive the parent": "import ctypes\nif ctypes.CDLL(None).prctl(1, 0, 0, 0, 0) == 0: print('SECRET')",
+    "new namespaces": "import ctypes\nif ctypes.CDLL(None).unshare(0x10000000) == 0: print('SECRET')",
+    "System V memory": "import ctypes\nif ctypes.CDLL(None).shmget(77, 4096, 0o1666) >= 0: print('SECRET')",
+    "output flood": "while True: print('x' * 100000)",
+    "error flood": "import sys\nwhile True: sys.stderr.write('x' * 100000)",
+    "channel flood": "import os\nwhile True:\n  for fd in range(3, 9):\n"
+    "    try: os.write(fd, b'x' * 100000)\n    except OSError: pass",
+    "segfault": "import ctypes; ctypes.string_at(0)",
+    "recursion": "import sys\nsys.setrecursionlimit(10**9)\ndef g(): g()\ng()",
+    "huge file": "open('big', 'wb').write(bytes(100 << 20))",
+    "many files": "x = [open('/dev/null') for _ in range(10000)]",
+    "execute another program": "import os; os.execv('/bin/sh', ['sh', '-c', 'echo SECRET'])",
+}  # fmt: skip
+
+
+class Victim:
+    """A folder with things to harm, a listener, a secret in the environment and a token file."""
+
+    SECRET = "SECRET-5d41402abc4b2a76"
+
+    def __init__(self) -> None:
+        self.folder = tempfile.mkdtemp(prefix="victim-")
+        self.home = tempfile.mkdtemp(prefix="home-")
+        token = Path(self.home, ".cache", "huggingface", "token")
+        token.parent.mkdir(parents=True)
+        token.write_text(self.SECRET)
+        Path(self.folder, "victim").write_text("whole")
+        Path(self.folder, "secret").write_text(self.SECRET)
+        os.chmod(self.folder, 0o777)
+        os.environ["HF_TOKEN"] = self.SECRET
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener.setblocking(False)
+        self.before = self._state()
+
+    def facts(self) -> str:
+        return (
+            f"OUTSIDE = {self.folder!r}\nHOME = {self.home!r}\nPARENT = {os.getpid()}\n"
+            f"PORT = {self.listener.getsockname()[1]}\n"
+        )
+
+    def harm(self, printed: str) -> str:
+        """What was harmed, in a word; "" for nothing."""
+        if self.SECRET in printed or "SECRET" in printed:
+            return "a secret got out"
+        if self._state() != self.before:
+            return "files changed"
+        try:
+            self.listener.accept()
+            return "the network was reached"
+        except BlockingIOError:
+            return ""
+
+    def _state(self) -> object:
+        entries = sorted(os.listdir(self.folder))
+        stat = os.stat(Path(self.folder, "victim")) if "victim" in entries else None
+        return entries, stat and (stat.st_size, stat.st_mode, stat.st_mtime, stat.st_nlink)
+
+
+def attack(backend: str) -> dict[str, str]:
+    """What each attack got: "" for nothing, else a word; the worker must go on after each."""
+    found: dict[str, str] = {}
+    victim = Victim()
+    with Worker(backend) as worker:
+        for name, source in FALSE_PASSES.items():
+            result = judge(worker, source)
+            found[f"false pass: {name}"] = "fooled" if result.status == "passed" else ""
+        for name, source in HARMS.items():
+            began = time.monotonic()
+            program = victim.facts() + source
+            by_itself = worker.run_program(program, LIMITS)
+            as_solution = judge(worker, program + "\n" + WRONG)
+            printed = by_itself.stdout + by_itself.stderr + as_solution.stdout
+            harm = victim.harm(printed.replace(source, ""))
+            if as_solution.status == "passed":
+                harm = harm or "fooled"
+            if time.monotonic() - began > 2 * LIMITS.wall_s + 3:
+                harm = harm or "held up"
+            found[f"harm: {name}"] = harm
+        time.sleep(2.5)  # a daemon would have had its turn
+        found["harm: later"] = victim.harm("")
+        right = judge(worker, RIGHT).status
+        found["a right answer, after all of them"] = "" if right == "passed" else right
+    return found
+
+
+def judge(worker: Worker, source: str):
+    return worker.test(source, entry_point="f", test=TEST, limits=LIMITS)
+
+
+if __name__ == "__main__":
+    print(json.dumps(attack(sys.argv[1])))

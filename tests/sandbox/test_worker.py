@@ -1,0 +1,150 @@
+"""Every way in which a program ends has its own status, and nothing is left of it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from code_alpaca.errors import InputError
+from code_alpaca.sandbox import Limits, Pool, Worker, backends
+
+BACKENDS = [name for name in backends.SAFE if backends.available(name) is None]
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def worker(request):
+    with Worker(request.param) as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("program", "status"),
+    [
+        ("assert 1 + 1 == 2", "passed"),
+        ("", "passed"),
+        ("assert 1 + 1 == 3", "failed"),
+        ("this is not python", "failed"),
+        ("import sys; sys.exit(0)", "exited"),
+        ("import os; os._exit(0)", "exited"),
+        ("raise KeyboardInterrupt", "failed"),
+        ("while True: pass", "timeout"),
+        ("import time; time.sleep(60)", "timeout"),
+        ("import signal as s, time; s.signal(s.SIGTERM, s.SIG_IGN); time.sleep(60)", "timeout"),
+        ("x = ' ' * (4 << 30)", "out_of_memory"),
+        ("while True: print('x' * 10000)", "output_limit"),
+        ("def f(): return f()\nf()", "failed"),
+        ("import ctypes; ctypes.string_at(0)", "failed"),
+        ("x = '\\ud800'", "passed"),
+        ("print('\\ud800')", "failed"),
+        ("import threading as t; x = t.Thread(target=print); x.start(); x.join()", "passed"),
+        ("import asyncio; asyncio.run(asyncio.sleep(0))", "passed"),
+        ("open('x', 'w')", "failed"),
+    ],
+)  # fmt: skip
+def test_status(worker, program, status):
+    result = worker.run_program(program, Limits(wall_s=1))
+    assert result.status == status, result
+
+
+def test_a_gigabyte_of_output_costs_no_memory(worker):
+    before = psutil.Process().memory_info().rss
+    program = "import os\nwhile True: os.write(1, b'x' * (1 << 20))"
+    result = worker.run_program(program, Limits(wall_s=5, output_bytes=1 << 30))
+    assert result.status in ("output_limit", "timeout")
+    assert psutil.Process().memory_info().rss - before < 50 << 20
+
+
+def test_a_folder_of_its_own_is_empty_again_for_the_next(worker):
+    write = "import os; assert not os.listdir(); os.makedirs('a/b'); open('a/b/x', 'w').write('y')"
+    limits = Limits(folder_bytes=1 << 20)
+    for _ in range(2):
+        result = worker.run_program(write, limits)
+        assert result.status == "passed", result
+    full = "n = 0\nwhile True:\n  open(f'{n}', 'wb').write(bytes(1 << 19)); n += 1"
+    assert worker.run_program(full, limits).status in ("output_limit", "failed")
+    assert worker.run_program("open('x', 'wb').write(bytes(2 << 20))", limits).status in (
+        "output_limit",
+        "failed",
+    )
+    assert worker.run_program(write, limits).status == "passed"
+
+
+def test_nothing_leaks_from_one_program_to_the_next(worker):
+    worker.run_program(
+        "import json, builtins, sys; json.leak = builtins.leak = sys.leak = 1", Limits()
+    )
+    program = (
+        "import json, builtins, sys\nassert not any(hasattr(m, 'leak') for m in (json, sys))\nleak"
+    )
+    assert "NameError: name 'leak'" in worker.run_program(program, Limits()).stderr
+
+
+@pytest.mark.parametrize(
+    ("argv", "status"),
+    [
+        (["/bin/sh", "-c", "exit 0"], "passed"),
+        (["/bin/sh", "-c", "exit 3"], "failed"),
+        (["/bin/sh", "-c", "while :; do :; done"], "timeout"),
+        (["/bin/cat", "given.txt"], "passed"),
+        (["/nonexistent"], "failed"),
+    ],
+)
+def test_commands_of_other_languages(worker, argv, status):
+    limits = Limits(wall_s=1, folder_bytes=1 << 20)
+    result = worker.run_argv(argv, limits, {"given.txt": "hello\ud800"})
+    assert result.status == status, result
+    if argv[0] == "/bin/cat":
+        assert "hello" in result.stdout
+    if argv[0] == "/nonexistent":
+        assert "cannot run /nonexistent" in result.stderr
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_nothing_is_left_behind(backend):
+    def state() -> tuple:
+        me = psutil.Process()
+        mounts = Path("/proc/self/mounts").read_text()
+        mine = [name for name in os.listdir("/tmp") if name.startswith("sandbox-")]
+        return (
+            len(me.children(recursive=True)),
+            me.num_fds(),
+            threading.active_count(),
+            mounts,
+            mine,
+        )
+
+    before = state()
+    with Pool(backend, size=4) as pool:
+        programs = [f"assert {n} % 2 == 0" for n in range(40)]
+        with ThreadPoolExecutor(8) as threads:
+            results = list(threads.map(pool.run_program, programs))
+        assert [result.status for result in results] == ["passed", "failed"] * 20
+    assert state() == before
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_worker_that_dies_is_replaced(backend):
+    with Pool(backend, size=1) as pool:
+        assert pool.run_program("").status == "passed"
+        threading.Timer(0.5, _kill_children).start()
+        began = time.monotonic()
+        result = pool.run_program("import time; time.sleep(1.5)", Limits(wall_s=10))
+        assert result.status == "passed" and time.monotonic() - began > 1.9, "begun anew"
+        assert pool.run_program("1/0").status == "failed"
+
+
+def _kill_children() -> None:
+    for child in psutil.Process().children(recursive=True):
+        child.kill()
+
+
+def test_a_sandbox_that_does_not_start_says_why(monkeypatch):
+    monkeypatch.setattr(backends, "ZYGOTE", Path("/nonexistent.py"))
+    with pytest.raises(InputError, match=r"does not start: .*nonexistent"):
+        Worker(BACKENDS[0])
