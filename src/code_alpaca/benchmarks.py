@@ -2,21 +2,57 @@
 
 The form is HumanEval's (Chen et al. 2021, https://arxiv.org/abs/2107.03374): a prompt to be
 continued, and a `check(candidate)` that asserts. Ours adds `instruction`, the same problem in
-the words of an instruction.
+the words of an instruction. MBPP (Austin et al. 2021, https://arxiv.org/abs/2108.07732) and the
+larger test sets of EvalPlus (Liu et al. 2023, https://arxiv.org/abs/2305.01210) are brought
+into it.
 """
 
 from __future__ import annotations
 
+import ast
 import gzip
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from code_alpaca.errors import InputError
 
 BUILT_IN = {"mini": "data/mini_benchmark.jsonl"}
-REQUIRED = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
+# name: dataset on the Hub, config, and the commit that it is read at.
+ON_THE_HUB = {
+    "humaneval": (
+        "openai/openai_humaneval",
+        "openai_humaneval",
+        "7dce6050a7d6d172f3cc5c32aa97f52fa1a2e544",
+    ),
+    "humaneval_plus": (
+        "evalplus/humanevalplus",
+        "default",
+        "d32357cf319e50e9c8d8dab5ea876c72b0fd321b",
+    ),
+    "mbpp": (
+        "google-research-datasets/mbpp",
+        "full",
+        "4bb6404fdc6cacfda99d4ac4205087b89d32030c",
+    ),
+    "mbpp_sanitized": (
+        "google-research-datasets/mbpp",
+        "sanitized",
+        "4bb6404fdc6cacfda99d4ac4205087b89d32030c",
+    ),
+    "mbpp_plus": (
+        "evalplus/mbppplus",
+        "default",
+        "b2d74c91837c3f2a20c1299ae98133cbe7cfa077",
+    ),
+}
+NAMES = (*BUILT_IN, *ON_THE_HUB)
+HUMANEVAL_KEYS = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
+MBPP_KEYS = ("task_id", "code", "test_list")
+MBPP_TEST_SPLIT = range(11, 511)  # the task_ids of the paper's test split
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +69,26 @@ class Problem:
 
 
 def load(name: str) -> list[Problem]:
-    """The problems of a built-in benchmark (`mini`), or of a HumanEval-form .jsonl[.gz] file.
+    """The problems of a benchmark by name (see NAMES), or of a .jsonl[.gz] file.
+
+    A name may carry a revision of the Hub (`humaneval@main`), which replaces the pinned one. A
+    file is in HumanEval's form or in MBPP's; of MBPP's whole file the test split is taken.
 
     Raises:
-        InputError: there is no such benchmark, or a line is of another form (named by number).
+        InputError: there is no such benchmark, the Hub has no answer, or a line is of another
+            form (named by number).
     """
     if name in BUILT_IN:
         text = resources.files("code_alpaca").joinpath(BUILT_IN[name]).read_text("utf-8")
+        records = _lines(text, f"benchmark {name}")
+    elif name.partition("@")[0] in ON_THE_HUB:
+        records = _from_hub(name)
     else:
-        text = _read(Path(name))
-    problems = [
-        _problem(line, f"benchmark {name}, line {number}")
-        for number, line in enumerate(text.split("\n"), 1)
-        if line.strip()
-    ]
+        records = _lines(_read(Path(name)), f"benchmark {name}")
+    problems = [_problem(record, where) for where, record in records]
+    if any(isinstance(record.get("task_id"), int) for _, record in records):
+        split = [p for p in problems if int(p.task_id.split("/")[-1]) in MBPP_TEST_SPLIT]
+        problems = split or problems
     if not problems:
         raise InputError(f"benchmark {name} holds no problem")
     if len({problem.task_id for problem in problems}) < len(problems):
@@ -54,10 +96,51 @@ def load(name: str) -> list[Problem]:
     return problems
 
 
+def source(name: str) -> dict[str, str]:
+    """Where a benchmark comes from, for the record: dataset and revision, or the name alone."""
+    short, _, revision = name.partition("@")
+    if short not in ON_THE_HUB:
+        return {"name": name}
+    dataset, config, pinned = ON_THE_HUB[short]
+    return {"name": short, "dataset": dataset, "config": config, "revision": revision or pinned}
+
+
+def _from_hub(name: str) -> list[tuple[str, dict[str, Any]]]:
+    from datasets import load_dataset
+
+    short, _, revision = name.partition("@")
+    dataset, config, pinned = ON_THE_HUB[short]
+    revision = revision or pinned
+    try:
+        rows = load_dataset(dataset, config, revision=revision, split="test")
+    except Exception as error:  # datasets raises whatever its layers raise
+        told = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"cannot load benchmark {short} from {dataset}@{revision[:7]} ({told}); check the "
+            "network, or give the path of a file in its form"
+        ) from None
+    return [(f"benchmark {name}, row {n}", dict(row)) for n, row in enumerate(rows, 1)]
+
+
+def _lines(text: str, where: str) -> list[tuple[str, dict[str, Any]]]:
+    found = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{where}, line {number}: not JSON ({error.msg})") from None
+        if not isinstance(record, dict):
+            raise InputError(f"{where}, line {number}: not a JSON object")
+        found.append((f"{where}, line {number}", record))
+    return found
+
+
 def _read(path: Path) -> str:
     if not path.exists():
         raise InputError(
-            f"no benchmark {str(path)!r}: neither built in ({', '.join(BUILT_IN)}) nor a file"
+            f"no benchmark {str(path)!r}: neither a known one ({', '.join(NAMES)}) nor a file"
         )
     try:
         data = path.read_bytes()
@@ -66,12 +149,51 @@ def _read(path: Path) -> str:
         raise InputError(f"cannot read benchmark {path}: {error}") from None
 
 
-def _problem(line: str, where: str) -> Problem:
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not JSON ({error.msg})") from None
-    if not isinstance(record, dict) or not all(isinstance(record.get(k), str) for k in REQUIRED):
-        raise InputError(f"{where}: not in HumanEval form; it needs {', '.join(REQUIRED)}")
+def _problem(record: dict[str, Any], where: str) -> Problem:
+    if all(key in record for key in MBPP_KEYS):
+        return _of_mbpp(record, where)
+    if not all(isinstance(record.get(key), str) for key in HUMANEVAL_KEYS):
+        missing = [key for key in HUMANEVAL_KEYS if not isinstance(record.get(key), str)]
+        raise InputError(
+            f"{where}: neither in HumanEval's form (without {', '.join(missing)}) nor in MBPP's "
+            f"({', '.join(MBPP_KEYS)})"
+        )
     extra = {k: record[k] for k in ("instruction", "language") if isinstance(record.get(k), str)}
-    return Problem(**{key: record[key] for key in REQUIRED}, **extra)
+    return Problem(**{key: record[key] for key in HUMANEVAL_KEYS}, **extra)
+
+
+def _of_mbpp(record: dict[str, Any], where: str) -> Problem:
+    """MBPP calls its function by name; here it is called `candidate` and bound to that name."""
+    try:
+        text = record.get("text") or record["prompt"]
+        code = record["code"].replace("\r\n", "\n")
+        asserts = [line.replace("\r\n", "\n") for line in record["test_list"]]
+        before = [*(record.get("test_imports") or []), record.get("test_setup_code") or ""]
+        # EvalPlus has its thousands of cases in `test`, beside the three of MBPP.
+        tests = record.get("test") or "\n".join([*before, *asserts]).replace("\r\n", "\n")
+        entry = _called(code, asserts)
+        body = ast.parse(tests).body
+    except (KeyError, TypeError, AttributeError, ValueError, SyntaxError) as error:
+        raise InputError(f"{where}: not in MBPP's form ({type(error).__name__}: {error})") from None
+    (check,) = ast.parse(f"def check(candidate):\n    {entry} = candidate").body
+    assert isinstance(check, ast.FunctionDef)
+    check.body += body
+    shown = "\n".join(asserts)
+    return Problem(
+        task_id=f"MBPP/{record['task_id']}",
+        prompt=f'"""\n{text}\n{shown}\n"""\n',
+        entry_point=entry,
+        canonical_solution=code,
+        test=ast.unparse(check),
+        instruction=f"{text}\nThe function is called `{entry}` and has to pass:\n{shown}",
+    )
+
+
+def _called(code: str, asserts: Iterable[str]) -> str:
+    """The function that the tests are about: of those that `code` defines, the first called."""
+    defined = {node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)}
+    for line in asserts:
+        for node in ast.walk(ast.parse(line)):
+            if isinstance(node, ast.Name) and node.id in defined:
+                return node.id
+    raise ValueError("its tests call no function that its code defines")

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from code_alpaca import benchmarks
 from code_alpaca.cli import main
 from code_alpaca.evaluation import grading, metrics
+from code_alpaca.evaluation.extract import extract_program
 from code_alpaca.teacher import offline
 from code_alpaca.training.scratch import make_base
 
@@ -78,7 +79,7 @@ PROBLEM = benchmarks.Problem(
 )
 def test_answers_are_found_and_judged(pool, answer, status):
     grader = grading.Grader(pool, timeout=5)
-    (grade,) = grader.grade([PROBLEM], [grading.extract_program(PROBLEM, answer)])
+    (grade,) = grader.grade([PROBLEM], [extract_program(PROBLEM, answer)])
     assert grade.status == status, grade.detail
 
 
@@ -86,7 +87,7 @@ def test_answers_are_found_and_judged(pool, answer, status):
 def own(tmp_path):
     """A benchmark file of two problems."""
     path = tmp_path / "own.jsonl"
-    record = {key: getattr(PROBLEM, key) for key in benchmarks.REQUIRED}
+    record = {key: getattr(PROBLEM, key) for key in benchmarks.HUMANEVAL_KEYS}
     path.write_text(json.dumps(record) + "\n" + json.dumps({**record, "task_id": "Own/1"}) + "\n")
     return path
 

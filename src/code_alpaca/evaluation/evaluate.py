@@ -26,6 +26,7 @@ from code_alpaca.config import BaseUrl, StageConfig
 from code_alpaca.errors import InputError
 from code_alpaca.evaluation import completions, grading, metrics
 from code_alpaca.evaluation.completions import Job
+from code_alpaca.evaluation.extract import extract_program
 from code_alpaca.weights import weights_sha256
 
 
@@ -271,7 +272,7 @@ def _program(config: Config, problem: Problem, completion: str) -> str:
     if config.samples or config.prompt_format == "completion":
         defines = f"def {problem.entry_point}(" in completion
         return completion if defines else problem.prompt + completion
-    return grading.extract_program(problem, completion)
+    return extract_program(problem, completion)
 
 
 def _results(

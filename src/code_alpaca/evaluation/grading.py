@@ -1,8 +1,7 @@
-"""From a model's answer to a verdict: extract the program, run it against the problem's tests."""
+"""Verdicts: programs against their problems' tests, in sandboxes."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,21 +10,6 @@ from code_alpaca.benchmarks import Problem
 from code_alpaca.sandbox import Limits, Pool, Result
 
 MEMORY_MB = 1024
-
-FENCED = re.compile(r"```[\w+#-]*[ \t]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
-
-
-def extract_program(problem: Problem, answer: str) -> str:
-    """The program in an answer: the fenced block that defines the function, else all of it.
-
-    An answer without the function's definition is taken as the continuation of the prompt.
-    """
-    blocks = FENCED.findall(answer)
-    defines = re.compile(rf"^\s*def\s+{re.escape(problem.entry_point)}\b", re.MULTILINE)
-    for text in [*blocks, answer]:
-        if defines.search(text):
-            return text
-    return problem.prompt + (blocks[0] if blocks else answer)
 
 
 @dataclass(frozen=True, slots=True)
