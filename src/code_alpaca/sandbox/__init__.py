@@ -4,13 +4,14 @@
 `Worker` runs a program, a command, or a solution against its tests. Linux alone.
 """
 
-from code_alpaca.sandbox.backends import Backend
+from code_alpaca.sandbox.backends import SAFE, Backend
 from code_alpaca.sandbox.pool import Pool
 from code_alpaca.sandbox.probe import ESCAPES, Probe, choose, probe, probe_all
 from code_alpaca.sandbox.worker import Gone, Limits, Result, Worker
 
 __all__ = [
     "ESCAPES",
+    "SAFE",
     "Backend",
     "Gone",
     "Limits",
