@@ -25,6 +25,7 @@ from code_alpaca.benchmarks import Problem
 from code_alpaca.config import BaseUrl, StageConfig
 from code_alpaca.errors import InputError
 from code_alpaca.evaluation import completions, grading, metrics
+from code_alpaca.evaluation.compare import compare
 from code_alpaca.evaluation.completions import Job
 from code_alpaca.evaluation.extract import extract_program
 from code_alpaca.weights import weights_sha256
@@ -33,7 +34,9 @@ from code_alpaca.weights import weights_sha256
 class Config(StageConfig):
     """The keys of `code-alpaca eval`."""
 
-    benchmark: str = Field("mini", description="mini, or a HumanEval-form .jsonl[.gz] file")
+    benchmark: str = Field(
+        "mini", description=f"{', '.join(benchmarks.NAMES)}, or a .jsonl[.gz] file"
+    )
     model: str | None = Field(None, description="model folder or Hub id; a name with base_url")
     base_url: BaseUrl | None = Field(
         None, description="OpenAI-compatible endpoint that serves model"
@@ -57,6 +60,9 @@ class Config(StageConfig):
     )
     probe: bool = Field(False, description="try to break out of each sandbox, print, and end")
     timeout: float = Field(10.0, gt=0, le=3600, description="seconds for one program")
+    compare: Path | None = Field(
+        None, description="output_dir of another run: is the difference more than luck?"
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="seed of sampling")
     limit: PositiveInt | None = Field(None, description="only the first so many problems")
     output_dir: Path = Field(Path("runs/eval"), description="where results.json goes")
@@ -68,7 +74,9 @@ class Config(StageConfig):
 
     @model_validator(mode="after")
     def _one_source(self) -> Config:
-        if (self.model is None) == (self.samples is None) and not self.probe:
+        if self.model is not None and self.samples is not None:
+            raise ValueError("give either model (with base_url or without) or samples, not both")
+        if not (self.model or self.samples or self.probe or self.compare):
             raise ValueError("give either model (with base_url or without) or samples")
         if self.samples is None and max(self.k) > self.num_samples:
             raise ValueError(f"k = {max(self.k)} needs num_samples of at least {max(self.k)}")
@@ -91,6 +99,8 @@ def run(config: Config) -> dict[str, Any]:
     if config.probe:
         _print_probes(sandbox.probe_all(cached=False))
         return {}
+    if not (config.model or config.samples):
+        return _compare(config)
     guard = sandbox.choose(config.sandbox, allow_unsafe=config.allow_unsafe)
     problems = benchmarks.load(config.benchmark)[: config.limit]
     config.output_dir.mkdir(parents=True, exist_ok=True)
@@ -103,7 +113,23 @@ def run(config: Config) -> dict[str, Any]:
     _write_atomically(config.output_dir / "samples.jsonl", "".join(map(_line, [*rows, *rest])))
     _write_atomically(config.output_dir / "results.json", json.dumps(results, indent=2) + "\n")
     _report(config, results)
+    if config.compare:
+        _compare(config)
     return results
+
+
+def _compare(config: Config) -> dict[str, Any]:
+    """Tell how this run differs from another, and write it beside the results."""
+    found = compare(config.output_dir, Path(str(config.compare)))
+    text = json.dumps(found.as_dict(), indent=2) + "\n"
+    _write_atomically(config.output_dir / "comparison.json", text)
+    low, high = found.interval
+    Console(highlight=False, soft_wrap=True).print(
+        f"eval      against {config.compare}: pass@1 {found.ours:.1%} and {found.theirs:.1%}, "
+        f"difference {found.difference:+.1%} (95% interval {low:+.1%} to {high:+.1%}); "
+        f"{len(found.won)} problems won, {len(found.lost)} lost, p = {found.p_value:.3g} (McNemar)"
+    )
+    return found.as_dict()
 
 
 def _answers_to_keep(
@@ -291,7 +317,9 @@ def _results(
         training = json.loads((Path(str(config.model)) / "run.json").read_text(encoding="utf-8"))
     return {
         "benchmark": config.benchmark,
+        "source": benchmarks.source(config.benchmark),
         "problems": len(problems),
+        "task_ids": [problem.task_id for problem in problems],
         "samples": len(rows),
         "problems_without_samples": sum(not n for n, _ in counts),
         **scores,

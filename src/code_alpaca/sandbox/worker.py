@@ -196,8 +196,9 @@ class Worker:
 
         Args:
             source: the whole solution.
-            entry_point: the function of it that `check(candidate)` gets.
-            test: Python source of the tests; `check` says whether it defines `check`.
+            entry_point: the function of it that `check(candidate)` gets; "" for none.
+            test: Python source of the tests; `check` says whether it defines `check`. Functions
+                of the solution that it names and does not define are called there.
             prompt: source whose helpers the tests may use.
         """
         tested = self._launch("solution", limits, {"source": source})

@@ -102,7 +102,9 @@ def tests(channel: BinaryIO) -> None:
         if "ready" not in told:
             raise _Ended(told.get("verdict"))
         entry, ready = order["entry_point"], told["ready"]
-        names[entry] = candidate = _Far(channel, entry)
+        candidate = _Far(channel, entry)
+        if entry:
+            names[entry] = candidate
         code = ast.parse(order["test"], "tests.py")
         for name in _wanted(code) - set(names) - set(dir(builtins)):
             if name in ready:

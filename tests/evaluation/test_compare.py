@@ -1,0 +1,60 @@
+"""Two runs over the same problems: the difference, and whether it may be luck."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from code_alpaca import benchmarks
+from code_alpaca.cli import main
+from code_alpaca.evaluation.compare import mcnemar
+
+WORDS = ["eval", "--benchmark", "mini"]
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_mcnemar_is_the_two_sided_binomial_test(won, lost):
+    n = won + lost
+    at_least_as_odd = [i for i in range(n + 1) if abs(i - n / 2) >= abs(won - n / 2)]
+    exact = sum(math.comb(n, i) for i in at_least_as_odd) / 2**n
+    assert mcnemar(won, lost) == pytest.approx(exact)
+    assert mcnemar(won, lost) == mcnemar(lost, won)
+
+
+def run(folder, solved):
+    """An evaluation in which the first `solved` problems are right."""
+    lines = []
+    for n, problem in enumerate(benchmarks.load("mini")):
+        text = problem.canonical_solution if n < solved else "    return None\n"
+        lines.append(json.dumps({"task_id": problem.task_id, "completion": text}))
+    samples = folder.with_suffix(".jsonl")
+    samples.write_text("\n".join(lines))
+    return main([*WORDS, "--samples", str(samples), "--output_dir", str(folder)])
+
+
+def test_a_clear_difference_and_none(tmp_path, capsys):
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    assert run(ours, 15) == 0 and run(theirs, 5) == 0
+    assert main(["eval", "--compare", str(theirs), "--output_dir", str(ours)]) == 0
+    found = json.loads((ours / "comparison.json").read_text())
+    assert (found["ours"], found["theirs"], found["difference"]) == (0.75, 0.25, 0.5)
+    assert found["interval"][0] > 0.2 and found["p_value"] == pytest.approx(2 / 2**10)
+    assert len(found["won"]) == 10 and found["lost"] == []
+    assert "10 problems won, 0 lost, p = 0.00195" in capsys.readouterr().out
+    assert main(["eval", "--compare", str(ours), "--output_dir", str(ours)]) == 0
+    assert json.loads((ours / "comparison.json").read_text())["p_value"] == 1.0
+
+
+def test_other_problems_and_no_results_are_refused(tmp_path, capsys):
+    ours, fewer = tmp_path / "ours", tmp_path / "fewer"
+    assert run(ours, 20) == 0
+    words = [*WORDS, "--samples", "reference", "--limit", "3", "--output_dir", str(fewer)]
+    assert main(words) == 0
+    assert main(["eval", "--compare", str(fewer), "--output_dir", str(ours)]) == 2
+    assert "different problems" in capsys.readouterr().err
+    assert main(["eval", "--compare", str(tmp_path), "--output_dir", str(ours)]) == 2
+    assert "no results of eval" in capsys.readouterr().err
