@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
-from collections.abc import Iterator
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -23,11 +22,15 @@ from rich.table import Table
 from code_alpaca import __version__, benchmarks, sandbox
 from code_alpaca.benchmarks import Problem
 from code_alpaca.config import BaseUrl, StageConfig
+from code_alpaca.curation.contamination import Contamination
+from code_alpaca.dataset.load import load
 from code_alpaca.errors import InputError
-from code_alpaca.evaluation import completions, grading, metrics
+from code_alpaca.evaluation import completions, grading, metrics, samples
 from code_alpaca.evaluation.compare import compare
-from code_alpaca.evaluation.completions import Job
+from code_alpaca.evaluation.completions import Job, PromptFormat, Settings
 from code_alpaca.evaluation.extract import extract_program
+from code_alpaca.evaluation.samples import Samples, write_atomically
+from code_alpaca.schema import Example
 from code_alpaca.weights import weights_sha256
 
 
@@ -49,8 +52,13 @@ class Config(StageConfig):
     k: list[PositiveInt] = Field([1], min_length=1, description="the k of pass@k")
     max_new_tokens: PositiveInt = Field(512, description="limit of one answer, in tokens")
     batch_size: PositiveInt = Field(16, description="answers made at once")
-    prompt_format: Literal["alpaca", "alpaca_nl", "completion"] = Field(
-        "alpaca", description="completion is the problem's own prompt, for base models"
+    prompt_format: PromptFormat | None = Field(
+        None,
+        description="alpaca for our students, completion (the problem's own prompt) for base "
+        "models, chat; none: alpaca, and chat at an endpoint",
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="of a local model's weights; auto: bfloat16 on a GPU that has it"
     )
     sandbox: Literal["auto", "bwrap", "landlock", "rlimit"] = Field(
         "auto", description="where untrusted answers run; auto: the strongest that holds here"
@@ -62,6 +70,9 @@ class Config(StageConfig):
     timeout: float = Field(10.0, gt=0, le=3600, description="seconds for one program")
     compare: Path | None = Field(
         None, description="output_dir of another run: is the difference more than luck?"
+    )
+    training_data: str | None = Field(
+        None, description="what the model was trained on: also score the problems not in it"
     )
     seed: int = Field(0, ge=0, lt=2**32, description="seed of sampling")
     limit: PositiveInt | None = Field(None, description="only the first so many problems")
@@ -84,9 +95,15 @@ class Config(StageConfig):
             raise ValueError("num_samples above 1 needs a temperature above 0")
         if 0 < self.temperature < 0.01:
             raise ValueError("temperature is 0 (greedy), or from 0.01 to 2")
-        if self.base_url and self.prompt_format != "alpaca":
-            raise ValueError("prompt_format is for local models; an endpoint has its own form")
         return self
+
+    def settings(self) -> Settings:
+        return Settings(
+            self.prompt_format or ("chat" if self.base_url else "alpaca"),
+            self.temperature,
+            self.max_new_tokens,
+            self.seed,
+        )
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -104,14 +121,21 @@ def run(config: Config) -> dict[str, Any]:
     guard = sandbox.choose(config.sandbox, allow_unsafe=config.allow_unsafe)
     problems = benchmarks.load(config.benchmark)[: config.limit]
     config.output_dir.mkdir(parents=True, exist_ok=True)
-    others = _answers_to_keep(config, problems)
-    rows = _rows_of_file(config, problems) if config.samples else _rows_of_model(config, problems)
+    store = Samples(config.output_dir, "" if config.samples else _run_hash(config, problems))
+    if config.samples == "reference":
+        rows = samples.of_references(problems)
+    elif config.samples:
+        rows = samples.of_file(Path(config.samples), problems, config.benchmark)
+    else:
+        answered = _answers(config, problems, store)
+        if answered is None:  # another process of `accelerate launch`: the first one grades
+            return {}
+        rows = answered
     _grade(config, guard, problems, rows)
     results = _results(config, guard, problems, rows)
-    graded = {(row["task_id"], row["sample"]) for row in rows}
-    rest = [row for place, row in others.items() if place not in graded]  # beyond limit, say
-    _write_atomically(config.output_dir / "samples.jsonl", "".join(map(_line, [*rows, *rest])))
-    _write_atomically(config.output_dir / "results.json", json.dumps(results, indent=2) + "\n")
+    store.write(rows)
+    write_atomically(config.output_dir / "results.json", json.dumps(results, indent=2) + "\n")
+    write_atomically(config.output_dir / "results.md", _markdown(results))
     _report(config, results)
     if config.compare:
         _compare(config)
@@ -122,7 +146,7 @@ def _compare(config: Config) -> dict[str, Any]:
     """Tell how this run differs from another, and write it beside the results."""
     found = compare(config.output_dir, Path(str(config.compare)))
     text = json.dumps(found.as_dict(), indent=2) + "\n"
-    _write_atomically(config.output_dir / "comparison.json", text)
+    write_atomically(config.output_dir / "comparison.json", text)
     low, high = found.interval
     Console(highlight=False, soft_wrap=True).print(
         f"eval      against {config.compare}: pass@1 {found.ours:.1%} and {found.theirs:.1%}, "
@@ -132,139 +156,34 @@ def _compare(config: Config) -> dict[str, Any]:
     return found.as_dict()
 
 
-def _answers_to_keep(
-    config: Config, problems: list[Problem]
-) -> dict[tuple[str, int], dict[str, Any]]:
-    """A model's answers in `output_dir`, of this very configuration.
-
-    Raises:
-        InputError: they are another's; they may have been paid for, and are not overwritten.
-    """
-    path = config.output_dir / "samples.jsonl"
-    mine = None if config.samples else _run_hash(config, problems)
-    held = _runs_in(path)
-    if held - {mine}:
-        raise InputError(
-            f"{path} holds answers of a model under another configuration, model or benchmark; "
-            "use another output_dir, or move it away"
-        )
-    return _answered(path, mine) if mine else {}
-
-
-def _rows_of_file(config: Config, problems: list[Problem]) -> list[dict[str, Any]]:
-    """The answers in a samples file, checked against the benchmark."""
-    if config.samples == "reference":
-        return [
-            {"task_id": p.task_id, "sample": 0, "solution": p.prompt + p.canonical_solution}
-            for p in problems
-        ]
-    path = Path(str(config.samples))
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read samples {path}: {error}") from None
-    known = {problem.task_id for problem in problems}
-    seen: Counter[str] = Counter()
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        where = f"samples {path}, line {number}"
-        try:
-            record = json.loads(line)
-            task_id = record["task_id"]
-            key = "solution" if "solution" in record else "completion"
-            text = record[key]
-        except (json.JSONDecodeError, KeyError, TypeError):
-            raise InputError(f"{where}: expected JSON with task_id and completion") from None
-        if not isinstance(task_id, str) or task_id not in known:
-            raise InputError(f"{where}: no task {task_id!r} in benchmark {config.benchmark}")
-        if not isinstance(text, str):
-            raise InputError(f"{where}: {key!r} must be text")
-        rows.append({"task_id": task_id, "sample": seen[task_id], key: text})
-        seen[task_id] += 1
-    if not rows:
-        raise InputError(f"samples {path} holds no sample")
-    return rows
-
-
-def _rows_of_model(config: Config, problems: list[Problem]) -> list[dict[str, Any]]:
-    """The model's answers, made now or found in `samples.jsonl` from an earlier start."""
-    path = config.output_dir / "samples.jsonl"
-    run_hash = _run_hash(config, problems)
-    found = _answered(path, run_hash)
+def _answers(
+    config: Config, problems: list[Problem], store: Samples
+) -> list[dict[str, Any]] | None:
     jobs = [Job(p, sample) for p in problems for sample in range(config.num_samples)]
-    missing = [job for job in jobs if (job.problem.task_id, job.sample) not in found]
-    if missing:
-        # Without a torn last line, which the next one would be glued to.
-        _write_atomically(path, "".join(map(_line, found.values())))
-        with path.open("a", encoding="utf-8") as file, _progress() as progress:
-            bar = progress.add_task("answers", total=len(jobs), completed=len(found))
 
-            def save(job: Job, text: str) -> None:
-                row = {"task_id": job.problem.task_id, "sample": job.sample, "completion": text}
-                file.write(_line({**row, "run": run_hash}))
-                file.flush()
-                progress.advance(bar)
+    def complete(missing: list[Job], save: completions.Save) -> None:
+        model, settings = str(config.model), config.settings()
+        size = config.batch_size
+        if config.base_url:
+            completions.complete_remotely(
+                config.base_url, model, missing, save, settings, batch_size=size
+            )
+        else:
+            completions.complete_locally(
+                model, missing, save, settings, batch_size=size, dtype=config.dtype
+            )
 
-            _complete(config, missing, save)
-        found = _answered(path, run_hash)
-    return [found[job.problem.task_id, job.sample] for job in jobs]
-
-
-def _complete(config: Config, jobs: list[Job], save: completions.Save) -> None:
-    settings = {
-        "temperature": config.temperature,
-        "max_new_tokens": config.max_new_tokens,
-        "batch_size": config.batch_size,
-    }
-    if config.base_url:
-        completions.complete_remotely(config.base_url, str(config.model), jobs, save, **settings)
-    else:
-        completions.complete_locally(
-            str(config.model),
-            jobs,
-            save,
-            prompt_format=config.prompt_format,
-            seed=config.seed,
-            **settings,
-        )
-
-
-def _answered(path: Path, run_hash: str) -> dict[tuple[str, int], dict[str, Any]]:
-    """Answers of this very configuration; a line that a kill cut short is asked again."""
-    return {
-        (row["task_id"], row["sample"]): row
-        for row in _whole_lines(path)
-        if row.get("run") == run_hash and "task_id" in row and "sample" in row
-    }
-
-
-def _runs_in(path: Path) -> set[str]:
-    return {row["run"] for row in _whole_lines(path) if "run" in row}
-
-
-def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
-    for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(row, dict):
-            yield row
+    with _progress() as progress:
+        bar = progress.add_task("answers", total=len(jobs))
+        return store.answer(jobs, complete, lambda n: progress.update(bar, completed=n))
 
 
 def _run_hash(config: Config, problems: list[Problem]) -> str:
     """What an answer depends on: weights, problems, and every key that shapes the text."""
-    shaping = (
-        "model",
-        "base_url",
-        "temperature",
-        "max_new_tokens",
-        "prompt_format",
-        "seed",
-    )
-    facts = {key: getattr(config, key) for key in shaping}
+    facts: dict[str, Any] = asdict(config.settings())
+    facts |= {"model": config.model, "base_url": config.base_url}
+    if not config.base_url:
+        facts["dtype"] = config.dtype
     # Of the whole benchmark, so that `limit` asks for fewer of the same answers.
     whole = benchmarks.load(config.benchmark) if config.limit else problems
     facts["prompts"] = [(p.task_id, p.prompt, p.instruction) for p in whole]
@@ -295,7 +214,7 @@ def _grade(
 
 
 def _program(config: Config, problem: Problem, completion: str) -> str:
-    if config.samples or config.prompt_format == "completion":
+    if config.samples or config.settings().prompt_format == "completion":
         defines = f"def {problem.entry_point}(" in completion
         return completion if defines else problem.prompt + completion
     return extract_program(problem, completion)
@@ -304,9 +223,9 @@ def _program(config: Config, problem: Problem, completion: str) -> str:
 def _results(
     config: Config, guard: sandbox.Probe, problems: list[Problem], rows: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    samples = Counter(row["task_id"] for row in rows)
+    tried = Counter(row["task_id"] for row in rows)
     passed = Counter(row["task_id"] for row in rows if row["status"] == "passed")
-    counts = [(samples[p.task_id], passed[p.task_id]) for p in problems]
+    counts = [(tried[p.task_id], passed[p.task_id]) for p in problems]
     try:
         scores = metrics.summarize(counts, config.k)
     except ValueError as error:
@@ -323,6 +242,7 @@ def _results(
         "samples": len(rows),
         "problems_without_samples": sum(not n for n, _ in counts),
         **scores,
+        **_uncontaminated(config, problems, counts),
         "statuses": dict(Counter(row["status"] for row in rows).most_common()),
         "sandbox": {
             "backend": guard.backend,
@@ -338,6 +258,43 @@ def _results(
         "config": json.loads(config.model_dump_json()),
         "versions": {"code-alpaca": __version__, "transformers": version("transformers")},
     }
+
+
+def _uncontaminated(
+    config: Config, problems: list[Problem], counts: list[tuple[int, int]]
+) -> dict[str, Any]:
+    """The scores over problems of which the training data holds no match."""
+    if config.training_data is None:
+        return {}
+    rows, revision = load(config.training_data)
+    index = Contamination([config.benchmark])
+    matched: set[str] = set()
+    for row in rows:
+        matched.update(index.matches(Example(row["instruction"], row["input"], row["output"])))
+    pairs = zip(problems, counts, strict=True)
+    clean = [count for problem, count in pairs if problem.task_id not in matched]
+    found: dict[str, Any] = {
+        "training_data": config.training_data,
+        "revision": revision,
+        "matched": sorted(matched),
+        "problems": len(clean),
+    }
+    return {"uncontaminated": {**found, **(metrics.summarize(clean, config.k) if clean else {})}}
+
+
+def _markdown(results: dict[str, Any]) -> str:
+    """The scores as a Markdown table."""
+    rows = [("all", results)]
+    if "uncontaminated" in results:
+        rows.append(("without a match in the training data", results["uncontaminated"]))
+    lines = ["| problems | n | k | pass@k | 95% interval |", "|---|---|---|---|---|"]
+    for name, found in rows:
+        for k in results["config"]["k"]:
+            if f"pass@{k}" in found:
+                low, high = found[f"pass@{k}_interval"]
+                value = f"{found[f'pass@{k}']:.1%} | {low:.1%} to {high:.1%}"
+                lines.append(f"| {name} | {found['problems']} | {k} | {value} |")
+    return "\n".join(lines) + "\n"
 
 
 def _report(config: Config, results: dict[str, Any]) -> None:
@@ -377,13 +334,3 @@ def _mark(found: sandbox.Probe, escape: str) -> str:
 def _progress() -> Progress:
     console = Console()
     return Progress(console=console, disable=not console.is_terminal, transient=True)
-
-
-def _line(row: dict[str, Any]) -> str:
-    return json.dumps(row) + "\n"
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

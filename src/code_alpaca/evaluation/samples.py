@@ -1,0 +1,180 @@
+"""The answers of a run, on disk as they come: `samples.jsonl`, one line a sample.
+
+Each line carries the hash of all that its text depends on. Under `accelerate launch` every
+process answers its share into a file of its own, and the first one gathers them; whatever was
+answered before a stop is found again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from code_alpaca.benchmarks import Problem
+from code_alpaca.errors import InputError
+from code_alpaca.evaluation.completions import Job
+
+NAME = "samples.jsonl"
+Key = tuple[str, int]  # task_id, sample
+LOOK_S = 0.5  # between two looks at what the other processes have answered
+
+
+class Samples:
+    """The answers in one output folder.
+
+    Args:
+        run_hash: of the configuration that is wanted; "" where answers come from a file.
+
+    Raises:
+        InputError: the folder holds answers of another configuration, which may have been paid
+            for and are not overwritten.
+    """
+
+    def __init__(self, folder: Path, run_hash: str) -> None:
+        self.path, self.run_hash = folder / NAME, run_hash
+        self.rank = int(os.environ.get("RANK", "0"))
+        self.ranks = int(os.environ.get("WORLD_SIZE", "1"))
+        held = {row["run"] for path in self._files() for row in _lines(path) if "run" in row}
+        if held - {run_hash}:
+            raise InputError(
+                f"{self.path} holds answers of a model under another configuration, model or "
+                "benchmark; use another output_dir, or move it away"
+            )
+
+    def found(self) -> dict[Key, dict[str, Any]]:
+        """The answers so far; a line that a kill cut short is not one."""
+        return {
+            (row["task_id"], row["sample"]): row
+            for path in self._files()
+            for row in _lines(path)
+            if self.run_hash and row.get("run") == self.run_hash and _is_sample(row)
+        }
+
+    def answer(
+        self,
+        jobs: Sequence[Job],
+        complete: Callable[[list[Job], Callable[[Job, str], None]], None],
+        done: Callable[[int], None],
+    ) -> list[dict[str, Any]] | None:
+        """All answers in the order of `jobs`; None in every process but the first.
+
+        Args:
+            complete: answers jobs and saves each text.
+            done: called with the number answered so far.
+        """
+        mine = [job for at, job in enumerate(jobs) if at % self.ranks == self.rank]
+        found = self.found()
+        missing = [job for job in mine if _key(job) not in found]
+        done(len(found))
+        if missing:
+            path = self.path
+            if self.rank:
+                path = path.with_name(f"samples.part-{self.rank}.jsonl")
+            # On a line of its own, whatever a kill left at the end of the file.
+            with path.open("a", encoding="utf-8") as file:
+                file.write("\n" if path.stat().st_size else "")
+
+                def save(job: Job, text: str) -> None:
+                    row = {"task_id": job.problem.task_id, "sample": job.sample}
+                    file.write(line({**row, "completion": text, "run": self.run_hash}))
+                    file.flush()
+                    found[_key(job)] = row
+                    done(len(found))
+
+                complete(missing, save)
+        if self.rank:
+            return None
+        wanted = {_key(job) for job in jobs}
+        while wanted - (found := self.found()).keys():
+            time.sleep(LOOK_S)  # the launcher ends us all if one of the others dies
+        return [found[_key(job)] for job in jobs]
+
+    def write(self, rows: Sequence[dict[str, Any]]) -> None:
+        """The graded rows, then answers that were not asked for this time (beyond `limit`, say)."""
+        graded = {(row["task_id"], row["sample"]) for row in rows}
+        rest = [row for key, row in self.found().items() if key not in graded]
+        write_atomically(self.path, "".join(map(line, [*rows, *rest])))
+        for path in self._files():
+            if path != self.path:
+                path.unlink()
+
+    def _files(self) -> list[Path]:
+        """The gathered file first: what a part says of the same sample is the same text."""
+        parts = sorted(self.path.parent.glob("samples.part-*.jsonl"))
+        return [path for path in (*parts, self.path) if path.exists()]
+
+
+def of_file(path: Path, problems: Sequence[Problem], benchmark: str) -> list[dict[str, Any]]:
+    """The answers in a samples file, checked against the benchmark.
+
+    Raises:
+        InputError: it cannot be read, or a line is broken or of no problem (by its number).
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read samples {path}: {error}") from None
+    known = {problem.task_id for problem in problems}
+    seen: Counter[str] = Counter()
+    rows = []
+    for number, words in enumerate(text.split("\n"), 1):
+        if not words.strip():
+            continue
+        where = f"samples {path}, line {number}"
+        try:
+            record = json.loads(words)
+            task_id = record["task_id"]
+            key = "solution" if "solution" in record else "completion"
+            text = record[key]
+        except (json.JSONDecodeError, KeyError, TypeError):
+            raise InputError(f"{where}: expected JSON with task_id and completion") from None
+        if not isinstance(task_id, str) or task_id not in known:
+            raise InputError(f"{where}: no task {task_id!r} in benchmark {benchmark}")
+        if not isinstance(text, str):
+            raise InputError(f"{where}: {key!r} must be text")
+        rows.append({"task_id": task_id, "sample": seen[task_id], key: text})
+        seen[task_id] += 1
+    if not rows:
+        raise InputError(f"samples {path} holds no sample")
+    return rows
+
+
+def of_references(problems: Sequence[Problem]) -> list[dict[str, Any]]:
+    """Every problem's own solution, as its sample."""
+    return [
+        {"task_id": p.task_id, "sample": 0, "solution": p.prompt + p.canonical_solution}
+        for p in problems
+    ]
+
+
+def line(row: dict[str, Any]) -> str:
+    return json.dumps(row) + "\n"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def _key(job: Job) -> Key:
+    return job.problem.task_id, job.sample
+
+
+def _is_sample(row: dict[str, Any]) -> bool:
+    return "task_id" in row and "sample" in row and "completion" in row
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    for words in path.read_text(encoding="utf-8").split("\n"):
+        try:
+            row = json.loads(words)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(row, dict):
+            yield row
