@@ -4,7 +4,8 @@ The form is HumanEval's (Chen et al. 2021, https://arxiv.org/abs/2107.03374): a 
 continued, and a `check(candidate)` that asserts. Ours adds `instruction`, the same problem in
 the words of an instruction. MBPP (Austin et al. 2021, https://arxiv.org/abs/2108.07732) and the
 larger test sets of EvalPlus (Liu et al. 2023, https://arxiv.org/abs/2305.01210) are brought
-into it.
+into it, and so are HumanEval's translations into other languages of MultiPL-E (Cassano et al.
+2022, https://arxiv.org/abs/2208.08227).
 """
 
 from __future__ import annotations
@@ -49,9 +50,15 @@ ON_THE_HUB = {
         "b2d74c91837c3f2a20c1299ae98133cbe7cfa077",
     ),
 }
+MULTIPL_E = ("nuprl/MultiPL-E", "28441b6024e71d4a1c1c0f6bf171c935cd5a43f2")
+for short, language in (("js", "javascript"), ("sh", "shell")):
+    dataset, revision = MULTIPL_E
+    ON_THE_HUB[f"humaneval_{language}"] = (dataset, f"humaneval-{short}", revision)
 NAMES = (*BUILT_IN, *ON_THE_HUB)
 HUMANEVAL_KEYS = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
 MBPP_KEYS = ("task_id", "code", "test_list")
+MULTIPL_E_KEYS = ("name", "language", "prompt", "tests")
+LANGUAGES = {"js": "javascript", "sh": "shell", "bash": "shell", "py": "python"}
 MBPP_TEST_SPLIT = range(11, 511)  # the task_ids of the paper's test split
 
 
@@ -66,6 +73,7 @@ class Problem:
     test: str
     instruction: str = ""
     language: str = "python"
+    stops: tuple[str, ...] = ()  # where an answer ends, in languages other than Python
 
 
 def load(name: str) -> list[Problem]:
@@ -152,14 +160,29 @@ def _read(path: Path) -> str:
 def _problem(record: dict[str, Any], where: str) -> Problem:
     if all(key in record for key in MBPP_KEYS):
         return _of_mbpp(record, where)
+    if all(isinstance(record.get(key), str) for key in MULTIPL_E_KEYS):
+        return _of_multipl_e(record)
     if not all(isinstance(record.get(key), str) for key in HUMANEVAL_KEYS):
         missing = [key for key in HUMANEVAL_KEYS if not isinstance(record.get(key), str)]
         raise InputError(
             f"{where}: neither in HumanEval's form (without {', '.join(missing)}) nor in MBPP's "
-            f"({', '.join(MBPP_KEYS)})"
+            f"({', '.join(MBPP_KEYS)}) nor in MultiPL-E's ({', '.join(MULTIPL_E_KEYS)})"
         )
     extra = {k: record[k] for k in ("instruction", "language") if isinstance(record.get(k), str)}
     return Problem(**{key: record[key] for key in HUMANEVAL_KEYS}, **extra)
+
+
+def _of_multipl_e(record: dict[str, Any]) -> Problem:
+    """Its tests stand after the program and call the function; there is no reference."""
+    return Problem(
+        task_id=record["name"],
+        prompt=record["prompt"],
+        entry_point=record["name"].split("_", 2)[-1],
+        canonical_solution="",
+        test=record["tests"],
+        language=LANGUAGES.get(record["language"], record["language"]),
+        stops=tuple(record.get("stop_tokens") or ()),
+    )
 
 
 def _of_mbpp(record: dict[str, Any], where: str) -> Problem:

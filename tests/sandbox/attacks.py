@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -162,6 +163,11 @@ class Victim:
         self.listener.setblocking(False)
         self.before = self._state()
 
+    def close(self) -> None:
+        self.listener.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.home, ignore_errors=True)
+
     def facts(self) -> str:
         return (
             f"OUTSIDE = {self.folder!r}\nHOME = {self.home!r}\nPARENT = {os.getpid()}\n"
@@ -210,6 +216,7 @@ def attack(backend: str) -> dict[str, str]:
         found["harm: later"] = victim.harm("")
         right = judge(worker, RIGHT).status
         found["a right answer, after all of them"] = "" if right == "passed" else right
+    victim.close()
     return found
 
 

@@ -54,11 +54,13 @@ def prompt_of(problem: Problem, prompt_format: PromptFormat) -> str:
     return format_prompt(*task, style=prompt_format)
 
 
-def stops_of(prompt_format: PromptFormat) -> tuple[str, ...]:
+def stops_of(problem: Problem, prompt_format: PromptFormat) -> tuple[str, ...]:
     """The strings at which an answer ends."""
     if prompt_format == "chat":
         return ()
-    return AFTER_A_FUNCTION if prompt_format == "completion" else AFTER_AN_ANSWER
+    if prompt_format != "completion":
+        return AFTER_AN_ANSWER
+    return problem.stops if problem.language != "python" else AFTER_A_FUNCTION
 
 
 def until(text: str, stops: Sequence[str]) -> str:
@@ -105,7 +107,6 @@ def complete_locally(
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.to(device).eval()
-    stops = stops_of(settings.prompt_format)
     # Neighbours of like length waste the least padding; the longest first shows early whether
     # a batch fits the memory.
     ordered = sorted(jobs, key=lambda job: -len(_text(job, settings, tokenizer)))
@@ -115,6 +116,8 @@ def complete_locally(
         special = settings.prompt_format != "chat"  # a chat template writes its own
         inputs = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=special)
         inputs.pop("token_type_ids", None)
+        form = settings.prompt_format
+        stops = sorted({stop for job in batch for stop in stops_of(job.problem, form)})
         processors = LogitsProcessorList()
         if settings.temperature:
             processors.append(_Sampler(batch, settings, device))
@@ -125,12 +128,12 @@ def complete_locally(
                 pad_token_id=tokenizer.pad_token_id,
                 do_sample=False,
                 logits_processor=processors,
-                **({"stop_strings": list(stops), "tokenizer": tokenizer} if stops else {}),
+                **({"stop_strings": stops, "tokenizer": tokenizer} if stops else {}),
             )
         answers = out[:, inputs["input_ids"].shape[1] :]
         decoded = tokenizer.batch_decode(answers, skip_special_tokens=True)
         for job, text in zip(batch, decoded, strict=True):
-            save(job, until(text, stops))
+            save(job, until(text, stops_of(job.problem, form)))
 
 
 def _text(job: Job, settings: Settings, tokenizer: Any) -> str:
@@ -189,7 +192,6 @@ def complete_remotely(
     import openai
 
     sampling = {"model": model, "temperature": settings.temperature}
-    stops = stops_of(settings.prompt_format)
 
     async def run() -> None:
         client = openai.AsyncOpenAI(
@@ -199,6 +201,7 @@ def complete_remotely(
 
         async def ask(job: Job) -> str | None:
             prompt = prompt_of(job.problem, settings.prompt_format)
+            stops = stops_of(job.problem, settings.prompt_format)
             if settings.prompt_format == "chat":
                 reply = await client.chat.completions.create(
                     **sampling,
@@ -210,13 +213,14 @@ def complete_remotely(
                 **sampling,
                 prompt=prompt,
                 max_tokens=settings.max_new_tokens,
-                stop=list(stops[:4]),  # OpenAI takes four; `until` knows them all
+                stop=list(stops[:4]) or None,  # OpenAI takes four; `until` knows them all
             )
             return answer.choices[0].text if answer.choices else None
 
         async def answer(job: Job) -> None:
             async with slots:
                 text = await ask(job)
+            stops = stops_of(job.problem, settings.prompt_format)
             save(job, until(text or "", stops))  # no answer is a wrong one
 
         async with client, asyncio.TaskGroup() as group:

@@ -25,7 +25,7 @@ from code_alpaca.config import BaseUrl, StageConfig
 from code_alpaca.curation.contamination import Contamination
 from code_alpaca.dataset.load import load
 from code_alpaca.errors import InputError
-from code_alpaca.evaluation import completions, grading, metrics, samples
+from code_alpaca.evaluation import completions, grading, languages, metrics, samples
 from code_alpaca.evaluation.compare import compare
 from code_alpaca.evaluation.completions import Job, PromptFormat, Settings
 from code_alpaca.evaluation.extract import extract_program
@@ -120,6 +120,8 @@ def run(config: Config) -> dict[str, Any]:
         return _compare(config)
     guard = sandbox.choose(config.sandbox, allow_unsafe=config.allow_unsafe)
     problems = benchmarks.load(config.benchmark)[: config.limit]
+    for language in {problem.language for problem in problems} & set(languages.LANGUAGES):
+        languages.check(language, guard.backend)
     config.output_dir.mkdir(parents=True, exist_ok=True)
     store = Samples(config.output_dir, "" if config.samples else _run_hash(config, problems))
     if config.samples == "reference":
@@ -215,6 +217,8 @@ def _grade(
 
 def _program(config: Config, problem: Problem, completion: str) -> str:
     if config.samples or config.settings().prompt_format == "completion":
+        if problem.language != "python":
+            return extract_program(problem, completion)
         defines = f"def {problem.entry_point}(" in completion
         return completion if defines else problem.prompt + completion
     return extract_program(problem, completion)

@@ -34,7 +34,9 @@ def extract_program(problem: Problem, answer: str) -> str:
     answer = THINKING.sub("", answer.replace("\r\n", "\n"))
     blocks = [textwrap.dedent(block) for block in FENCED.findall(answer)]
     if problem.language != "python":
-        return problem.prompt + (blocks[0] if blocks else answer)
+        body = blocks[0] if blocks else answer
+        whole = re.search(rf"\b{re.escape(problem.entry_point)}\s*(\(|=)", body.split("{")[0])
+        return body if whole else problem.prompt + body
     readings = list(_readings(problem, blocks, answer[:LONGEST]))
     for cut, whole in ((False, True), (False, False), (True, False)):
         for text in readings:

@@ -106,9 +106,7 @@ def probe(backend: Backend) -> Probe:
         given = "".join(f"{name} = {value!r}\n" for name, value in facts.items())
         try:
             with Worker(backend) as worker:
-                result = worker.run_program(
-                    given + CANARY, Limits(wall_s=10, memory_mb=MEMORY_MB, processes=False)
-                )
+                result = worker.run_program(given + CANARY, Limits(wall_s=10, memory_mb=MEMORY_MB))
         except (InputError, Gone) as error:
             return Probe(backend, problem=str(error))
         if result.status != "passed":

@@ -36,7 +36,8 @@ class Limits:
     """What one program may use.
 
     `wall_s` also holds CPU time (rounded up to a second). `folder_bytes` above 0 gives it an
-    empty folder to write in, as its working directory; `processes` lets it start others.
+    empty folder to write in, as its working directory; `processes` lets a command have so
+    many others at a time, which only the backend bwrap can hold, and not for root.
     """
 
     wall_s: float = 10.0
@@ -44,7 +45,7 @@ class Limits:
     output_bytes: int = 1 << 20
     folder_bytes: int = 0
     open_files: int = 64
-    processes: bool = False
+    processes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +172,11 @@ class Worker:
         """Run a command in a folder that holds `files`; passed if it exits with 0.
 
         Raises:
-            ValueError: files are given, but no folder to hold them.
+            ValueError: files are given, but no folder to hold them; or processes that nothing
+                holds here.
         """
+        if limits.processes and (self.backend != "bwrap" or os.geteuid() == 0):
+            raise ValueError("programs that start others are held by bwrap alone, and not as root")
         if files and not limits.folder_bytes:
             raise ValueError("files need a folder: set folder_bytes")
         order = {"argv": list(argv), "env": backends.environment()}
@@ -251,7 +255,7 @@ class Worker:
             "job": self._jobs,
             "kind": kind,
             "files": files or {},
-            "fork": limits.processes,
+            "processes": limits.processes,
             "cpu_s": limits.wall_s,
             "memory": limits.memory_mb << 20,
             "file_size": limits.folder_bytes,

@@ -187,13 +187,16 @@ def restrict(
     ruleset: int | None,
     seccomp: bool,
     may_exec: bool,
-    may_fork: bool,
+    processes: int,
     cpu_s: float,
     memory: int,
     file_size: int,
     open_files: int,
 ) -> None:
     """Lock this process in for good. `memory` and `file_size` are bytes.
+
+    `processes` above 0 lets it start others, so many at a time: a limit that the kernel does not
+    hold for root (RLIMIT_NPROC).
 
     Raises:
         OSError: a layer that was asked for could not be put in place; do not go on.
@@ -206,6 +209,8 @@ def restrict(
     }
     if memory:
         limits[resource.RLIMIT_AS] = memory
+    if processes:
+        limits[resource.RLIMIT_NPROC] = processes
     for kind, most in limits.items():
         resource.setrlimit(kind, (most, most))
     _prctl(1, 9)  # PR_SET_PDEATHSIG: SIGKILL, should the parent die
@@ -214,7 +219,7 @@ def restrict(
         _checked(libc.syscall(RESTRICT_SELF, ruleset, 0))
     if seccomp:
         drop_capabilities()
-        program = seccomp_program(may_exec=may_exec, may_fork=may_fork, pid=os.getpid())
+        program = seccomp_program(may_exec=may_exec, may_fork=processes > 0, pid=os.getpid())
         buffer = ctypes.create_string_buffer(program, len(program))
         header = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(buffer))
         _checked(libc.prctl(22, 2, ctypes.c_char_p(header), 0, 0))  # PR_SET_SECCOMP, FILTER

@@ -118,7 +118,7 @@ class Zygote:
                 ruleset=ruleset,
                 seccomp=self.config["seccomp"],
                 may_exec=order["kind"] == "exec",
-                may_fork=order["fork"],
+                processes=order["processes"],
                 cpu_s=order["cpu_s"],
                 memory=order["memory"],
                 file_size=order["file_size"],

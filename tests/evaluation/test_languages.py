@@ -1,0 +1,120 @@
+"""Programs of other languages run in their own interpreters, inside the sandbox."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from unprivileged import as_nobody
+
+from code_alpaca import benchmarks, sandbox
+from code_alpaca.cli import main
+from code_alpaca.errors import InputError
+from code_alpaca.evaluation import languages
+from code_alpaca.evaluation.extract import extract_program
+from code_alpaca.evaluation.grading import Grader
+
+JS = {
+    "name": "Own_0_twice", "language": "js", "prompt": "//Twice a number\nfunction twice(n){\n",
+    "tests": "const assert = require('node:assert');\nfunction test() {\n  let candidate = twice;\n"
+    "  assert.deepEqual(candidate(2), 4);\n}\ntest();",
+    "stop_tokens": ["\nfunction ", "\n//", "\nconsole.log"],
+}  # fmt: skip
+SH = {
+    "name": "Own_1_twice", "language": "sh",
+    "prompt": "#!/bin/bash\n# Twice a number\n#\n# $1 is an integer\ntwice() {\n",
+    "tests": "candidate() {\n    twice \"$@\"\n}\nset -e\n"
+    "run_test() {\n    [[ $(candidate 2) = 4 ]]\n}\nrun_test",
+    "stop_tokens": ["\n}"],
+}  # fmt: skip
+ANSWERS = {
+    "Own_0_twice": [
+        ("  return 2 * n;\n}", "passed"),
+        ("function twice(n) { return n + n; }", "passed"),
+        ("Here:\n```js\nfunction twice(n) { return n + n; }\n```", "passed"),
+        ("  return 3 * n;\n}", "failed"),
+        ("  process.exit(0);\n}", "exited"),
+        ("  while (true) {}\n}", "timeout"),
+        ("  return require('fs').readFileSync('/etc/passwd');\n}", "failed"),
+        ("  require('child_process').execSync('true'); return 4;\n}", "failed"),
+        ("  let x = []; while (true) x.push(new Array(1e6).fill(1));\n}", "failed"),
+    ],
+    "Own_1_twice": [
+        ("    echo $(($1 * 2))\n}", "passed"),
+        ("```bash\ntwice() {\n    echo $(expr $1 + $1)\n}\n```", "passed"),
+        ("    echo 5\n}", "failed"),
+        ("    echo 4\n}\nexit 0", "exited"),
+        ("    while :; do :; done\n}", "timeout"),
+        ("    :(){ :|:& };:\n    echo 4\n}", None),  # a fork bomb: no matter how it ends
+        ("    cat /etc/passwd && echo 4\n}", "failed"),
+        ("    (sleep 9 &) >/dev/null; setsid sleep 9 >/dev/null & echo 4\n}", "passed"),
+    ],
+}
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+def test_javascript_is_judged(tmp_path, pool):
+    problem = load(tmp_path, JS)
+    grader = Grader(pool, timeout=2)
+    for answer, status in [*ANSWERS["Own_0_twice"], ANSWERS["Own_0_twice"][0]]:
+        (grade,) = grader.grade([problem], [extract_program(problem, answer)])
+        assert grade.status == status, (answer, grade)
+        assert grade.shared
+
+
+def test_shell_is_judged_as_nobody(tmp_path):
+    """Root's processes cannot be counted, so shell programs are not run as root."""
+    problem = load(tmp_path, SH)
+    answers = [*ANSWERS["Own_1_twice"], ANSWERS["Own_1_twice"][0]]
+    programs = [f"{extract_program(problem, a)}\n{problem.test}" for a, _ in answers]
+    script = (
+        "import json, sys\n"
+        "from code_alpaca.evaluation import languages\n"
+        "from code_alpaca.sandbox import Pool\n"
+        "languages.check('shell', 'bwrap')\n"
+        "with Pool('bwrap', size=1) as pool:\n"
+        "    for program in json.load(sys.stdin):\n"
+        "        print(languages.run(pool, 'shell', program, 2).status)\n"
+    )
+    names = ("__init__.py", "errors.py", "sandbox", "evaluation/__init__.py",
+             "evaluation/languages.py")  # fmt: skip
+    with as_nobody(names) as run:
+        done = run(["-c", script], input=json.dumps(programs))
+    assert done.returncode == 0, done.stderr[-2000:]
+    got = done.stdout.split()
+    for (answer, status), found in zip(answers, got, strict=True):
+        assert status in (None, found), (answer, found)
+
+
+def load(tmp_path, record):
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps(record))
+    (problem,) = benchmarks.load(str(path))
+    return problem
+
+
+def test_an_interpreter_that_cannot_be_used_is_named(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps(JS))
+    samples = tmp_path / "samples.jsonl"
+    samples.write_text(json.dumps({"task_id": "Own_0_twice", "completion": "}"}))
+    node = tmp_path / "bin" / "node"
+    node.parent.mkdir()
+    node.write_text("#!/bin/sh\n")
+    node.chmod(0o755)
+    sandbox.choose()
+    monkeypatch.setenv("PATH", str(node.parent))
+    monkeypatch.setattr(sandbox, "choose", lambda *_, **__: sandbox.Probe("bwrap"))
+    words = ["eval", "--benchmark", str(path), "--samples", str(samples)]
+    assert main([*words, "--output_dir", str(tmp_path / "e")]) == 2
+    assert f"does not show {node}" in capsys.readouterr().err
+    node.unlink()
+    assert main([*words, "--output_dir", str(tmp_path / "e")]) == 2
+    assert "needs node, which is not installed" in capsys.readouterr().err
+    assert not (tmp_path / "e").exists()
+
+
+def test_shell_needs_bubblewrap():
+    with pytest.raises(InputError, match="bwrap alone"):
+        languages.check("shell", "landlock")
