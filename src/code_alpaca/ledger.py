@@ -22,20 +22,20 @@ from typing import Any
 from code_alpaca.errors import InputError
 from code_alpaca.schema import Example
 
-FORMAT = 2
+FORMAT = 3
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS requests (
     number INTEGER PRIMARY KEY,   -- k: requests are decided in this order
     key TEXT NOT NULL UNIQUE,     -- hash of payload, endpoint and sample index
     payload TEXT NOT NULL,        -- the JSON body as sent, no headers and so no secrets
-    payload_hash TEXT NOT NULL,
+    question_hash TEXT NOT NULL,  -- of the payload without what is negotiated with the server
     seed_ids TEXT NOT NULL,       -- JSON list: the examples its prompt shows
     asked TEXT NOT NULL,          -- JSON: strategy, number of tasks, labels of the quotas
     sent_at TEXT NOT NULL,
     decided_at TEXT               -- NULL until its decisions are committed
 );
-CREATE INDEX IF NOT EXISTS requests_by_payload ON requests (payload_hash);
+CREATE INDEX IF NOT EXISTS requests_by_question ON requests (question_hash);
 CREATE TABLE IF NOT EXISTS replies (
     key TEXT PRIMARY KEY REFERENCES requests (key),
     body TEXT NOT NULL,           -- the JSON reply as received
@@ -146,7 +146,7 @@ class Ledger:
     ) -> str:
         """Record request `number` and return its key.
 
-        The sample index counts earlier requests with the very same payload, so that asking
+        The sample index counts earlier requests with the very same question, so that asking
         the same thing twice asks for two replies.
 
         Args:
@@ -158,12 +158,14 @@ class Ledger:
             InputError: the ledger holds another request under this number.
         """
         text = json.dumps(payload, sort_keys=True)
-        payload_hash = _sha256(text)
+        question_hash = _sha256(json.dumps(same(payload), sort_keys=True))
+        # Of the question, not of the payload: a server that wants another form gets some requests
+        # again, in any order, and each must keep the index that it had.
         (sample,) = self._db.execute(
-            "SELECT count(*) FROM requests WHERE payload_hash = ? AND number < ?",
-            (payload_hash, number),
+            "SELECT count(*) FROM requests WHERE question_hash = ? AND number < ?",
+            (question_hash, number),
         ).fetchone()
-        key = _sha256(json.dumps([endpoint, payload_hash, sample]))
+        key = _sha256(json.dumps([endpoint, _sha256(text), sample]))
         held = self._db.execute(
             "SELECT key, payload FROM requests WHERE number = ?", (number,)
         ).fetchone()
@@ -179,12 +181,14 @@ class Ledger:
             if self.reply(held[0]) is not None:
                 return held[0]
         self._db.execute(
-            "INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, NULL)",
+            "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, NULL) "
+            "ON CONFLICT (number) DO UPDATE SET key = excluded.key, payload = excluded.payload, "
+            "sent_at = excluded.sent_at",
             (
                 number,
                 key,
                 text,
-                payload_hash,
+                question_hash,
                 json.dumps(list(seed_ids)),
                 json.dumps(asked or {}),
                 now(),
@@ -225,6 +229,21 @@ class Ledger:
         self._db.execute(
             "UPDATE attempts SET cost = ?, outcome = ? WHERE number = ?", (cost, outcome, number)
         )
+
+    def charge_replies(self, price: Callable[[dict[str, Any], tuple[int, int]], float]) -> None:
+        """Give a cost to replies that came while no price was known.
+
+        Args:
+            price: dollars for a payload and its (prompt, completion) tokens, (0, 0) if unknown.
+        """
+        rows = self._db.execute(
+            "SELECT key, payload, prompt_tokens, completion_tokens FROM replies "
+            "JOIN requests USING (key) WHERE key NOT IN (SELECT key FROM attempts)"
+        ).fetchall()
+        with self.transaction():
+            for key, payload, asked, told in rows:
+                cost = price(json.loads(payload), (asked, told))
+                self.end_attempt(self.begin_attempt(key, cost), cost, "answered, priced later")
 
     def give_up_attempts(self, keep: set[str]) -> float:
         """Close open attempts at their worst case, but for those of the keys in `keep`.
@@ -362,12 +381,17 @@ class Ledger:
             )
         )
 
-    def usage(self) -> dict[str, int]:
-        """Requests recorded, replies paid for, and the tokens that the teacher counted."""
+    def usage(self, *, decided: bool = False) -> dict[str, int]:
+        """Requests recorded, replies paid for, and the tokens that the teacher counted.
+
+        Args:
+            decided: only of requests whose decisions are committed.
+        """
         requests = self._count("SELECT count(*) FROM requests")
+        only = "JOIN requests USING (key) WHERE decided_at IS NOT NULL" if decided else ""
         row = self._db.execute(
             "SELECT count(*), coalesce(sum(prompt_tokens), 0), "
-            "coalesce(sum(completion_tokens), 0) FROM replies"
+            f"coalesce(sum(completion_tokens), 0) FROM replies {only}"
         ).fetchone()
         return dict(
             zip(

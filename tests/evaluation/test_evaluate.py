@@ -186,8 +186,8 @@ def test_a_run_killed_at_random_equals_one_that_was_not_and_asks_nothing_twice(t
         killed = [*words, "--output_dir", str(tmp_path / "killed")]
         samples = tmp_path / "killed" / "samples.jsonl"
         while kills < 4:
-            process = subprocess.Popen([sys.executable, "-m", "code_alpaca.cli", *killed],
-                                       start_new_session=True, stdout=subprocess.DEVNULL)  # fmt: skip
+            line = [sys.executable, "-m", "code_alpaca.cli", *killed]
+            process = subprocess.Popen(line, start_new_session=True, stdout=subprocess.DEVNULL)
             time.sleep(rng.uniform(0.6, 1.8))
             assert process.poll() is None, "the run must still be going when it is killed"
             os.killpg(process.pid, signal.SIGKILL)

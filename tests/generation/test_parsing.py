@@ -229,7 +229,8 @@ def test_a_byte_order_mark_and_a_prefix_lose_no_record():
 
 
 @pytest.mark.parametrize(
-    "piece", ["#", "1. ", "1. Instruction:", '{"tasks": [', "[", "\\", '"', ","]
+    "piece",
+    ["#", "1. ", "1. Instruction:", '{"tasks": [', "[", "\\", '"', ",", "\n", " ", "\n ", "{\n"],
 )
 def test_a_megabyte_of_garbage_is_read_soon(piece):
     text = piece * (1_000_000 // len(piece))

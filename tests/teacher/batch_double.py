@@ -20,13 +20,18 @@ Fault = Callable[[int, int, str], str]  # (batch, line, custom_id) -> "", "missi
 
 class BatchDouble:
     """`fault` says what becomes of a line: "" answers it, "missing" forgets it, "error" and
-    "policy" put it into the error file, "expired" leaves it to the batch's end."""
+    "policy" put it into the error file, "expired" leaves it to the batch's end, "odd string",
+    "odd list" and "odd body" answer with something that is no answer.
+
+    So many looks at a batch are answered 502 as `hiccups` says, and of its files' lines the text
+    holds U+2028, which is no line break in JSON."""
 
     def __init__(self, fault: Fault = lambda batch, line, key: "") -> None:
         self.fault = fault
         self.files: dict[str, str] = {}
         self.batches: dict[str, dict[str, Any]] = {}
         self.looks: dict[str, int] = {}
+        self.hiccups = 0
         self.answered: list[str] = []  # custom ids, once for every billed answer
         self.prompt_tokens = self.completion_tokens = 0
         double = self
@@ -88,6 +93,9 @@ class BatchDouble:
         elif path == "/v1/batches":
             data = list(self.batches.values())
             _send(request, {"object": "list", "data": data, "has_more": False})
+        elif self.hiccups and path.startswith("/v1/batches/"):
+            self.hiccups -= 1
+            _send(request, {"error": {"message": "a moment"}}, 502)
         elif match := re.fullmatch(r"/v1/batches/(\w+)", path):
             self.looks[match[1]] += 1
             if self.looks[match[1]] == 2:
@@ -113,6 +121,9 @@ class BatchDouble:
             elif fault == "expired":
                 error = {"code": "batch_expired", "message": "This request could not be executed."}
                 bad.append({"custom_id": key, "response": None, "error": error})
+            elif fault.startswith("odd"):
+                odd = {"odd string": "oops", "odd list": [1], "odd body": {"body": "<html>"}}
+                bad.append({"custom_id": key, "response": odd[fault], "error": None})
             elif fault != "missing":
                 status, code = {"error": (500, None), "policy": (400, "content_filter")}[fault]
                 error = {"message": f"told to give {fault}", "code": code}
@@ -131,7 +142,7 @@ class BatchDouble:
         self.prompt_tokens += tokens(prompt)
         self.completion_tokens += tokens(text)
         usage = {"prompt_tokens": tokens(prompt), "completion_tokens": tokens(text)}
-        message = {"role": "assistant", "content": text}
+        message = {"role": "assistant", "content": text, "note": "a\u2028b"}
         choice = {"index": 0, "message": message, "finish_reason": "length" if cut else "stop"}
         reply = {"object": "chat.completion", "choices": [choice], "usage": usage}
         return {"status_code": 200, "request_id": key, "body": reply}
@@ -151,7 +162,7 @@ class BatchDouble:
 
 
 def _lines(records: list[dict[str, Any]]) -> str:
-    return "".join(json.dumps(record) + "\n" for record in records)
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
 def _send(request: BaseHTTPRequestHandler, body: Any, status: int = 200) -> None:

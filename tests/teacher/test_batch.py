@@ -61,6 +61,15 @@ def test_missing_broken_and_expired_lines_are_asked_again_and_change_nothing(who
     assert len(double.answered) == len(set(double.answered)) == usage_of(tmp_path)["replies"]
 
 
+@pytest.mark.parametrize("odd", ["odd string", "odd list", "odd body"])
+def test_odd_lines_and_hiccups_neither_hang_nor_end_the_run(whole, tmp_path, odd):
+    with BatchDouble(lambda batch, line, key: odd if batch + line == 0 else "") as double:
+        double.hiccups = 3
+        assert main(words(tmp_path, double.url)) == 0
+        assert len(double.answered) == len(set(double.answered))
+    assert rows_of(tmp_path) == rows_of(whole)
+
+
 def test_a_line_refused_by_policy_is_a_rejection(tmp_path):
     with BatchDouble(lambda batch, line, key: "policy" if batch + line == 0 else "") as double:
         assert main(words(tmp_path, double.url)) == 0

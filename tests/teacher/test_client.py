@@ -16,7 +16,7 @@ from code_alpaca.cli import main
 from code_alpaca.ledger import Ledger
 from code_alpaca.teacher import apis, offline
 from code_alpaca.teacher.budget import find_price
-from code_alpaca.teacher.limits import Pace, Window, retry_after
+from code_alpaca.teacher.limits import Pace, Window, learned, retry_after
 from code_alpaca.teacher.offline.server import Config, chat_reply, tokens
 
 
@@ -316,3 +316,118 @@ def test_the_dry_run_tells_the_bill_and_sends_nothing(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "about 6667 if 60% is accepted" in shown and "price list of" in shown
     assert "nothing was sent" in shown and not (tmp_path / "run").exists()
+
+
+# -- servers that lie, and prompts that are refused alone ------------------------------------------
+
+
+def test_equal_prompts_keep_their_replies_while_the_form_is_negotiated(tmp_path, httpserver):
+    """One seed task and no pool: all prompts are equal, and are sent again in another form."""
+    seeds = tmp_path / "seeds.jsonl"
+    seeds.write_text(json.dumps({"instruction": "Add two numbers.", "output": "a + b"}))
+
+    def answer(body, number):
+        time.sleep(random.random() * 0.05)
+        form = body.get("response_format", {}).get("type")
+        return refuse(400, "response_format json_schema") if form == "json_schema" else None
+
+    script = Script(httpserver, answer)
+    more = ["--seed_tasks", str(seeds), "--pool_per_request", "0", "--patience", "20"]
+    for _ in range(2):  # equal prompts get equal replies: it stops, and can be gone on with
+        line = words(tmp_path / "r", script.url, *more, rows=60)
+        assert main([*line, "--price_per_mtok_input", "1", "--price_per_mtok_output", "1"]) == 3
+    with ledger_of(tmp_path / "r") as ledger:
+        numbers = [row[0] for row in ledger._db.execute("SELECT number FROM requests")]
+        assert sorted(numbers) == list(range(len(numbers))), "no request took another's place"
+        paid = [b for b in script.bodies if b["response_format"]["type"] != "json_schema"]
+        assert ledger.usage()["replies"] == len(paid), "no paid reply is lost"
+
+
+@pytest.mark.parametrize("code", ["context_length_exceeded", "invalid_prompt"])
+def test_a_prompt_refused_alone_is_passed_over(tmp_path, httpserver, code):
+    script = Script(
+        httpserver, lambda _, n: refuse(400, "this one not", code) if n % 3 == 0 else None
+    )
+    assert main(words(tmp_path / "r", script.url)) == 0
+    with ledger_of(tmp_path / "r") as ledger:
+        assert ledger.reasons()["refusal"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("response", "said"),
+    [
+        (refuse(402, "pay"), "top up the account"),
+        (Response("", 307, {"Location": "/v1/chat/completions"}), "check teacher_base_url"),
+    ],
+)
+def test_no_money_and_a_moved_server_stop_the_run_at_once(
+    tmp_path, httpserver, capsys, response, said
+):
+    script = Script(httpserver, lambda *_: response)
+    assert main(words(tmp_path / "r", script.url)) == 3
+    assert said in capsys.readouterr().err
+    assert len(script.bodies) <= 4, "what was in flight at once, and no more"
+
+
+def test_an_error_with_status_200_is_tried_again(tmp_path, httpserver):
+    broken = {"error": {"message": "overloaded"}}
+    script = Script(httpserver, lambda _, n: Response(json.dumps(broken)) if n == 1 else None)
+    assert main(words(tmp_path / "r", script.url)) == 0
+    with ledger_of(tmp_path / "r") as ledger:
+        assert "refusal" not in ledger.reasons()
+
+
+def test_retry_after_zero_backs_off_all_the_same(tmp_path, httpserver):
+    script = Script(
+        httpserver, lambda _, n: refuse(429, "x", **{"Retry-After": "0"}) if n < 8 else None
+    )
+    assert main(words(tmp_path / "r", script.url, "--max_concurrency", "1")) == 0
+    assert script.times[8] - script.times[0] > 0.5
+
+
+@pytest.mark.parametrize(
+    "usage", [{}, {"prompt_tokens": 9}, {"prompt_tokens": 0, "completion_tokens": 0}]
+)
+def test_usage_that_says_nothing_costs_the_worst_case(usage):
+    reply = {"choices": [{"message": {"content": "text"}}], "usage": usage}
+    assert apis.usage(reply) is None
+    assert apis.usage({**reply, "usage": {"prompt_tokens": 3, "completion_tokens": 4}}) == (3, 4)
+
+
+@pytest.mark.parametrize("told", ["-1", "0", "nan", "inf", "1e-300", "many", ""])
+def test_an_allowance_that_makes_no_sense_is_not_learned(told):
+    for what in ("requests", "tokens"):
+        assert learned({f"x-ratelimit-limit-{what}": told}, what) is None
+    assert learned({"x-ratelimit-limit-requests": "500"}, "requests") == 500
+
+
+def test_the_price_is_that_of_the_host_that_is_asked(monkeypatch):
+    openai_url, other = "https://api.openai.com/v1", "https://other.example/v1"
+    assert find_price("gpt-4o-mini", openai_url) is not None
+    assert find_price("gpt-4o-mini", f"{openai_url}, {other}") is None
+    monkeypatch.setenv("OPENAI_BASE_URL", other)
+    assert find_price("gpt-4o-mini", None) is None
+
+
+def test_a_cap_that_comes_later_counts_what_was_paid_before(tmp_path, capsys):
+    with offline.serving() as url:
+        assert main(words(tmp_path / "r", url)) == 0
+        price = ["--price_per_mtok_input", "100", "--price_per_mtok_output", "100"]
+        assert main(words(tmp_path / "r", url, *price, "--max_cost_usd", "3", rows=500)) == 3
+        assert "is reached" in capsys.readouterr().err
+        served = stats(url)
+    tokens_served = served["prompt_tokens"] + served["completion_tokens"]
+    assert tokens_served * 100 / 1e6 <= 3
+
+
+def test_a_body_that_drips_for_ever_is_ended(tmp_path, httpserver, capsys):
+    def drip():
+        for _ in range(100):
+            time.sleep(0.1)
+            yield b" "
+
+    script = Script(httpserver, lambda *_: Response(drip(), mimetype="application/json"))
+    began = time.monotonic()
+    assert main(words(tmp_path / "r", script.url, "--request_timeout_s", "0.3")) == 3
+    assert time.monotonic() - began < 15
+    assert "does not answer" in capsys.readouterr().err

@@ -22,7 +22,7 @@ REFUSAL = re.compile(
     re.IGNORECASE,
 )
 PROMPT_MARK = re.compile(r"^### (Instruction|Input|Response):", re.MULTILINE)
-FENCE = re.compile(r"^\s*```", re.MULTILINE)
+FENCE = re.compile(r"^[ \t]*```", re.MULTILINE)
 
 
 def empty(example: Example) -> str | None:

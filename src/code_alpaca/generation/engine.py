@@ -139,7 +139,7 @@ class Engine:
         for asked, accepted in self.ledger.asked():
             wish = {key: label for key, label in asked.items() if key in self.plan.quotas}
             self._quotas.restore(wish, accepted)
-        usage = self.ledger.usage()
+        usage = self.ledger.usage(decided=True)  # what waits for its decision is counted then
         self.totals.accepted = len(self._numbers)
         self.totals.rejected.update(self.ledger.reasons())
         self.totals.replies = usage["replies"]

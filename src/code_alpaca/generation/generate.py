@@ -140,6 +140,8 @@ class Config(StageConfig):
     @field_validator("teacher_base_url", mode="before")
     @classmethod
     def _urls_as_text(cls, value: Any) -> Any:
+        if value == "" or value == []:
+            raise ValueError("is empty; leave it out for OpenAI, or give a URL or offline")
         return ",".join(value) if isinstance(value, list) else value
 
 
@@ -281,7 +283,11 @@ def _price(config: Config) -> Price | None:
 
 
 def _check_limits(config: Config, plan: Plan, price: Price | None) -> None:
-    """Refuse limits under which nothing could ever be sent."""
+    """Refuse limits under which nothing could ever be sent, and keys that would do nothing."""
+    if config.seed_compat_defects and "seed_compat" not in plan.weights:
+        raise InputError("seed_compat_defects goes with strategy seed_compat; leave it out")
+    if config.quotas and ("seed_compat" in plan.weights or plan.api == "completions"):
+        raise InputError("quotas need a prompt that names them: not seed_compat or completions")
     Quotas(config.quotas, config.lookahead)
     payload = plan.request(0, random.Random(f"{config.seed}/0"), [], {}).payload
     if price and config.max_cost_usd is not None and price.worst(payload) > config.max_cost_usd:

@@ -16,12 +16,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from code_alpaca.schema import is_unicode
 from code_alpaca.teacher.apis import Answer
 
-TASKS = re.compile(r'"tasks"\s*:\s*\[|^\s*\[\s*(?=\{)|^(?=\s*\{\s*"instruction")', re.MULTILINE)
+# Blanks at the start of a line alone: an answer may be a hundred thousand line breaks.
+TASKS = re.compile(
+    r'"tasks"\s*:\s*\[|^[ \t]*\[\s*(?=\{)|^(?=[ \t]*\{\s*"instruction")', re.MULTILINE
+)
 BLANK = re.compile(r"[\s,]*")
 # A string, or else a comma with nothing but the end of its object or list behind it.
 TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])', re.DOTALL)
 HEADING = re.compile(r"^[ \t]*(\d+)\.[ \t]+(Instruction|Input|Output):", re.MULTILINE)
-SEPARATOR = re.compile(r"\s*^#{2,}[ \t]*\s*\Z", re.MULTILINE)
+SEPARATOR = re.compile(r"#{2,}")
 BOM = "\ufeff"
 NO_INPUT = ("", "<noinput>")
 KEPT_CHARACTERS = 2_000
@@ -157,7 +160,9 @@ def _from_block(
     instruction, given, output = (
         text[place[1] : stop] for place, stop in zip(places, ends, strict=True)
     )
-    output = SEPARATOR.sub("", output).strip("\n").rstrip()
+    output = output.rstrip()
+    before, _, last = output.rpartition("\n")
+    output = (before if SEPARATOR.fullmatch(last) else output).rstrip().lstrip("\n")
     return _clean(
         Task(
             instruction=instruction,

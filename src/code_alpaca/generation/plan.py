@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -147,8 +148,8 @@ def weights(text: str) -> dict[str, float]:
         if name not in STRATEGIES:
             raise ValueError(f"no strategy {name!r}; there are {', '.join(STRATEGIES)}")
         found[name] = float(weight or 1)
-        if found[name] <= 0:
-            raise ValueError(f"the weight of {name} must be above 0")
+        if not 0 < found[name] < math.inf:
+            raise ValueError(f"the weight of {name} must be above 0, and finite")
     return found
 
 

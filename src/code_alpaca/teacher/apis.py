@@ -126,7 +126,10 @@ def read(reply: Any) -> Answer:
 
 
 def usage(reply: dict[str, Any]) -> tuple[int, int] | None:
-    """Prompt and completion tokens as the server counted them; None where it did not say."""
+    """Prompt and completion tokens as the server counted them; None where it did not say.
+
+    A count that is absent, or zero beside a text, says nothing: money must not hang on it.
+    """
     told = reply.get("usage")
     if not isinstance(told, dict):
         return None
@@ -134,9 +137,10 @@ def usage(reply: dict[str, Any]) -> tuple[int, int] | None:
         ("prompt_tokens", "completion_tokens"),
         ("input_tokens", "output_tokens"),
     ):
-        counts = told.get(asked), told.get(answered) or 0
+        counts = told.get(asked), told.get(answered)
         if all(isinstance(count, int) and 0 <= count < MOST_TOKENS for count in counts):
-            return counts  # type: ignore[return-value]
+            silent = 0 in counts and bool(read(reply).text)
+            return None if silent else counts  # type: ignore[return-value]
     return None
 
 

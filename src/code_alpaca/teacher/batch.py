@@ -23,7 +23,7 @@ from code_alpaca.teacher.budget import Budget
 from code_alpaca.teacher.client import (
     FATAL_CODES,
     FATAL_STATUS,
-    POLICY_CODES,
+    PROMPT_CODES,
     Tally,
     new_client,
     refusal,
@@ -35,6 +35,7 @@ RUN = "code_alpaca_run"  # metadata key that names the run
 GATHER_S = 0.3  # without a further request, what is there is submitted
 MOST_REQUESTS = 50_000  # the API's limit of one batch
 MOST_BYTES = 150 << 20  # of 200 MB
+HICCUPS = 30  # looks at a batch in a row that may fail: it goes on without us
 TRIES = 3  # batches that a request may fail to be answered in
 ENDED = {"completed", "failed", "expired", "cancelled"}
 
@@ -168,6 +169,11 @@ class BatchTeacher:
                     waiting.future.set_exception(stopped)
             self._gathered.clear()
             self._submitted.clear()
+        except Exception as error:  # a defect of ours: whoever waits must hear of it
+            for waiting in [*self._gathered.values(), *self._submitted.values()]:
+                if not waiting.future.done():
+                    waiting.future.set_exception(error)
+            raise
 
     async def _gather(self) -> None:
         while True:
@@ -203,15 +209,24 @@ class BatchTeacher:
 
     async def _submit(self, chosen: dict[str, Waiting]) -> str:
         lines = "".join(_line(key, waiting.payload) for key, waiting in chosen.items())
-        file = await self._client.files.create(
-            file=("requests.jsonl", lines.encode()), purpose="batch"
-        )
-        batch = await self._client.batches.create(
-            input_file_id=file.id,
-            endpoint=ENDPOINT,
-            completion_window="24h",
-            metadata={RUN: self._ledger.run_id()},
-        )
+        try:
+            file = await self._client.files.create(
+                file=("requests.jsonl", lines.encode()), purpose="batch"
+            )
+        except openai.OpenAIError:
+            self._give_up(chosen, free=True, why="not uploaded")
+            raise
+        try:
+            batch = await self._client.batches.create(
+                input_file_id=file.id,
+                endpoint=ENDPOINT,
+                completion_window="24h",
+                metadata={RUN: self._ledger.run_id()},
+            )
+        except openai.APIStatusError as error:
+            if error.status_code < 500:
+                self._give_up(chosen, free=True, why="batch refused")
+            raise
         self._ledger.add_batch(batch.id, list(chosen))
         self._say(f"batch     {batch.id}: {len(chosen)} requests submitted")
         return batch.id
@@ -226,7 +241,7 @@ class BatchTeacher:
             if (batch.metadata or {}).get(RUN) == run_id and batch.id not in known:
                 text = (await self._client.files.content(batch.input_file_id)).text
                 self._ledger.add_batch(
-                    batch.id, [json.loads(line)["custom_id"] for line in text.splitlines() if line]
+                    batch.id, [json.loads(line)["custom_id"] for line in text.split("\n") if line]
                 )
 
     async def _collect(self, batch_id: str, keys: Sequence[str]) -> None:
@@ -250,7 +265,7 @@ class BatchTeacher:
         for file_id in (batch.output_file_id, batch.error_file_id):
             if file_id is None:
                 continue
-            for line in (await self._client.files.content(file_id)).text.splitlines():
+            for line in (await self._client.files.content(file_id)).text.split("\n"):
                 key, result = _parse(line)
                 if key in left:
                     left.discard(key)
@@ -263,9 +278,17 @@ class BatchTeacher:
             raise stopped
 
     async def _ended(self, batch_id: str) -> Any:
-        shown = ""
+        shown, hiccups = "", 0
         while True:
-            batch = await self._client.batches.retrieve(batch_id)
+            try:
+                batch = await self._client.batches.retrieve(batch_id)
+            except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError):
+                hiccups += 1
+                if hiccups > HICCUPS:
+                    raise
+                await asyncio.sleep(min(60.0, self._poll_s * 2 ** min(hiccups, 6)))
+                continue
+            hiccups = 0
             counts = batch.request_counts
             line = f"batch     {batch_id}: {batch.status}"
             if counts and counts.total:
@@ -279,8 +302,10 @@ class BatchTeacher:
 
     def _take(self, key: str, result: dict[str, Any]) -> Stopped | None:
         """Record one line of a batch and wake who waits for it."""
-        response = result.get("response") or {}
+        response = result.get("response")
+        response = response if isinstance(response, dict) else {}
         status, body = response.get("status_code"), response.get("body")
+        status = status if isinstance(status, int) else None
         if status == 200 and isinstance(body, dict):
             with self._ledger.durable():
                 self._ledger.save_reply(key, body, usage=apis.usage(body))
@@ -289,12 +314,13 @@ class BatchTeacher:
             self.tally.answered += 1
             self._answer(key, body)
             return None
-        error = result.get("error") or (body or {}).get("error") or {}
+        error = result.get("error") or (body.get("error") if isinstance(body, dict) else body) or {}
         error = error if isinstance(error, dict) else {"message": str(error)}
+        error["code"] = error["code"] if isinstance(error.get("code"), str) else None
         code, told = error.get("code"), str(error.get("message") or error)[:200]
         self._give_up([key], free=status is None or status < 500, why=str(code or status))
         waiting = self._submitted.get(key)
-        if code in POLICY_CODES:
+        if code in PROMPT_CODES:
             reply = {"error": {"message": told, "code": code}}
             with self._ledger.durable():
                 self._ledger.save_reply(key, reply)
@@ -343,13 +369,15 @@ def _line(key: str, payload: dict[str, Any]) -> str:
 def _parse(line: str) -> tuple[str, dict[str, Any]]:
     try:
         result = json.loads(line)
-        return result["custom_id"], result
-    except (json.JSONDecodeError, KeyError, TypeError):
+        key = result["custom_id"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "", {}
+    return (key, result) if isinstance(key, str) and isinstance(result, dict) else ("", {})
 
 
 def _failed(error: openai.OpenAIError) -> str:
-    if isinstance(error, openai.APIStatusError):
+    passing = isinstance(error, openai.RateLimitError | openai.InternalServerError)
+    if isinstance(error, openai.APIStatusError) and (not passing or error.code in FATAL_CODES):
         return refusal(error.status_code, str(error.message)[:200])
     return (
         f"the Batch API does not answer ({str(error)[:200]}); everything so far is kept, and what "

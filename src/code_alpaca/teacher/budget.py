@@ -8,6 +8,7 @@ timeout, a server error, a kill) may have been billed, and counts at its worst c
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -52,7 +53,9 @@ def find_price(
     given: tuple[float | None, float | None] = (None, None),
     batch: bool = False,
 ) -> Price | None:
-    """What `model` costs at `base_url` (None: OpenAI), or None where nobody said.
+    """What `model` costs at `base_url`, or None where nobody said.
+
+    Without a URL it is that of OPENAI_BASE_URL, or OpenAI's; of several the dearest counts.
 
     Args:
         given: dollars for a million input and output tokens; they win over the price file.
@@ -62,10 +65,12 @@ def find_price(
     factor = table["batch_factor"] if batch else 1.0
     if given[0] is not None and given[1] is not None:
         return Price(given[0] * factor, given[1] * factor, "as configured")
-    host = urlsplit(base_url).hostname if base_url else "api.openai.com"
-    found = table["hosts"].get(host, {}).get(DATED.sub("", model))
-    if found is None:
+    urls = base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
+    hosts = [urlsplit(url.strip()).hostname for url in urls.split(",")]
+    known = [table["hosts"].get(host, {}).get(DATED.sub("", model)) for host in hosts]
+    if None in known:
         return None
+    found = [max(prices) for prices in zip(*known, strict=True)]  # the dearest of several
     return Price(found[0] * factor, found[1] * factor, f"price list of {table['as_of']}")
 
 
@@ -87,6 +92,7 @@ class Budget:
         self._ledger = ledger
         self._open: dict[str, Attempt] = {}  # by the request's key
         self.reserved = 0.0
+        ledger.charge_replies(lambda payload, told: price.of(*told) or price.worst(payload))
         self.spent = ledger.spent()  # what an earlier start left open counts at its worst
 
     def give_up_lost(self, keep: set[str] | None = None) -> None:

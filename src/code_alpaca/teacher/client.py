@@ -33,13 +33,21 @@ TRIES = 8
 FIRST_TRIES = 3  # before the teacher has ever answered: a wrong URL should not take minutes
 TURNED_AWAY = 50  # 429s and 503s that one request sits out; they are no failure of its own
 LONGEST_WAIT_S = 60.0
+SHORTEST_WAIT_S = 0.02  # a server that asks for less gets our own back-off
 # Requests leave one by one: those that leave together come back together, and the loop, busy with
 # all of them at once, leaves the teacher idle (benchmarks/generation_speed.py).
 SPACING_S = 0.001
 BUSY_STATUS = {429, 503}
-FATAL_STATUS = {400, 401, 403, 404, 405, 413, 422}
+FATAL_STATUS = {301, 302, 307, 308, 400, 401, 402, 403, 404, 405, 413, 422, 451}
 FATAL_CODES = {"insufficient_quota", "billing_hard_limit_reached", "model_not_found"}
-POLICY_CODES = {"content_filter", "content_policy_violation"}
+# Of one prompt alone: its request is answered by the refusal, and the run goes on.
+PROMPT_CODES = {
+    "content_filter",
+    "content_policy_violation",
+    "context_length_exceeded",
+    "invalid_prompt",
+    "string_above_max_length",
+}
 FORM_WORDS = (
     "response_format",
     "json_schema",
@@ -116,7 +124,7 @@ class Teacher:
         self._tokens = Pace(tokens_per_minute) if tokens_per_minute else None
         self._gate = asyncio.Lock()  # one request at a time waits for its turn: no herd
         self._freed = asyncio.Event()
-        self._sent_at = 0.0
+        self._sent_at, self._timeout_s = 0.0, timeout_s
         self._closing = False
         self._dialect = Dialect(ledger)
         self._mean_answer = 0.0  # tokens
@@ -147,7 +155,7 @@ class Teacher:
             except openai.APIStatusError as error:
                 if self._dialect.learn(error.status_code, error.body or str(error), sent):
                     continue
-                if error.code in POLICY_CODES:
+                if error.code in PROMPT_CODES:
                     reply = {"error": {"message": _short(error), "code": error.code}}
                     with self._ledger.durable():
                         self._ledger.save_reply(key, reply)
@@ -155,7 +163,7 @@ class Teacher:
                 if error.status_code in FATAL_STATUS or error.code in FATAL_CODES:
                     raise Stopped(refusal(error.status_code, _short(error))) from None
                 busy, failure = error.status_code in BUSY_STATUS, error
-            except (openai.APIConnectionError, json.JSONDecodeError) as error:
+            except (openai.APIConnectionError, json.JSONDecodeError, NoReply) as error:
                 busy, failure = False, error
             turned_away += busy
             tries += not busy
@@ -164,7 +172,8 @@ class Teacher:
                 raise Stopped(self._unreachable(failure)) from None
             self.tally.retried += 1
             self.tally.turned_away += busy
-            if not busy or retry_after(failure.response.headers) is None:  # type: ignore[union-attr]
+            asked_s = retry_after(failure.response.headers) if busy else None  # type: ignore[union-attr]
+            if (asked_s or 0.0) < SHORTEST_WAIT_S:
                 longest = min(LONGEST_WAIT_S, 0.5 * 2 ** (tries + turned_away))
                 await asyncio.sleep(random.uniform(0, longest))
 
@@ -191,7 +200,7 @@ class Teacher:
         self.tally.first_sent = self.tally.first_sent or sent_at
         used = 0.0
         try:
-            response = await server.client.post(self._path, body=payload, cast_to=httpx2.Response)
+            response = await self._post(server, payload)
             reply = _json(response)
             told = apis.usage(reply)
             used = sum(told) if told else estimate
@@ -228,6 +237,15 @@ class Teacher:
         self.tally.answered += 1
         self.tally.last_answered = time.monotonic()
         return reply
+
+    async def _post(self, server: Server, payload: dict[str, Any]) -> httpx2.Response:
+        """One POST; a body that drips in for ever ends, too, not only one that stops."""
+        try:
+            async with asyncio.timeout(2 * self._timeout_s):
+                return await server.client.post(self._path, body=payload, cast_to=httpx2.Response)
+        except TimeoutError:
+            request = httpx2.Request("POST", server.client.base_url)
+            raise openai.APITimeoutError(request=request) from None
 
     async def _turn(self, payload: dict[str, Any]) -> Server:
         """Wait until a request may go, and say where to.
@@ -329,7 +347,8 @@ def new_client(url: str | None, timeout_s: float, most: int) -> openai.AsyncOpen
         # Half the CPU time a request of the default transport (benchmarks/generation_speed.py);
         # "no limit" would mean aiohttp's own, a hundred connections.
         http_client=openai.DefaultAioHttpClient(
-            limits=httpx2.Limits(max_connections=most, max_keepalive_connections=most)
+            limits=httpx2.Limits(max_connections=most, max_keepalive_connections=most),
+            follow_redirects=False,  # one reservation pays for one sending
         ),
     )
 
@@ -347,6 +366,10 @@ def _api_key(base_url: str | None) -> str:
     )
 
 
+class NoReply(Exception):
+    """A success by its status, and an error by what it says."""
+
+
 def _json(response: httpx2.Response) -> dict[str, Any]:
     """The reply's object; a body that is cut off is a fault of the line, to be tried again."""
     try:
@@ -355,17 +378,22 @@ def _json(response: httpx2.Response) -> dict[str, Any]:
         raise
     except (ValueError, RecursionError):  # an integer of thousands of digits, or endless brackets
         reply = response.text
-    return reply if isinstance(reply, dict) else {"unreadable": reply}
+    if not isinstance(reply, dict):
+        return {"unreadable": reply}
+    if reply.get("error") and not ("choices" in reply or "output" in reply):
+        raise NoReply(f"HTTP 200 with an error: {str(reply['error'])[:200]}")
+    return reply
 
 
 def refusal(status: int, told: str) -> str:
     """The line for a refusal that waiting cannot mend: what it was, and what to do."""
     advice = {
         401: "check OPENAI_API_KEY",
+        402: "top up the account",
         403: "check what this key may use",
         404: "check teacher_model, teacher_api and teacher_base_url",
         429: "top up the account",
-    }.get(status, "change the request's settings")
+    }.get(status, "check teacher_base_url" if status < 400 else "change the request's settings")
     return (
         f"the teacher refused (HTTP {status}: {told}); {advice}, then give the same command again: "
         "everything so far is kept"

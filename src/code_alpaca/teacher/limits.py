@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
 BURST_S = 0.1  # this much of an allowance may go at once, so that timers need not be exact
+LEAST = {"requests": 1.0, "tokens": 1000.0}  # a minute; less is not an allowance but a mistake
 USED = 0.98  # of an allowance: the rest covers the jitter of the network between two clocks
 
 
@@ -76,8 +78,12 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def learned(headers: Mapping[str, str], what: str) -> float | None:
-    """The allowance per minute that a server tells in `x-ratelimit-limit-requests` or `-tokens`."""
+    """The allowance per minute that a server tells in `x-ratelimit-limit-requests` or `-tokens`.
+
+    None where it tells none, or one under which nothing could ever be sent.
+    """
     try:
-        return float(headers.get(f"x-ratelimit-limit-{what}", "")) or None
+        told = float(headers.get(f"x-ratelimit-limit-{what}", ""))
     except ValueError:
         return None
+    return told if math.isfinite(told) and told >= LEAST[what] else None
