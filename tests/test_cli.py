@@ -34,6 +34,28 @@ def test_help_of_every_command_lists_its_keys(stage, capsys):
         (["generate", "--run_dir", "x", "--num_examples", "many"], "valid integer"),
         (["generate", "--run_dir", "x", "--filters", "emtpy"], "no filter 'emtpy'"),
         (["generate", "--run_dir", "x", "stray"], "stray word 'stray'"),
+        (["generate", "--run_dir", "x", "--teacher_base_url", "foo"], "not a URL like"),
+        (["generate", "--run_dir", "x", "--teacher_base_url", "http://a:99999"], "not a URL like"),
+        (
+            ["generate", "--run_dir", "x", "--teacher_base_url", "offline?latency=abc"],
+            "bad value for 'latency'",
+        ),
+        (
+            [
+                "generate",
+                "--run_dir",
+                "x",
+                "--teacher_base_url",
+                "offline",
+                "--teacher_api",
+                "batch",
+            ],
+            "no Batch API",
+        ),
+        (
+            ["generate", "--run_dir", "x", "--strategy", "oss_instruct", "--snippets", "a" * 300],
+            "File name too long",
+        ),
         (["generate", "--config", "/does/not/exist.yaml"], "cannot read config"),
     ],
 )
@@ -58,8 +80,17 @@ def test_command_line_wins_over_file_and_unknown_file_keys_are_named(tmp_path, c
     assert "plan      9 rows" in capsys.readouterr().out
 
 
-def test_config_that_is_no_mapping(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("- a\n- b\n", "must hold `key: value` lines"),
+        ("dataset_version: 2025-02-30\n", "not valid YAML: day is out of range"),
+        ("[" * 100_000, "not valid YAML"),
+        ('run_dir: "a\\0b"\n', "holds a NUL character"),
+    ],
+)
+def test_config_files_that_hold_no_config(tmp_path, capsys, text, said):
     config = tmp_path / "c.yaml"
-    config.write_text("- a\n- b\n")
+    config.write_text(text)
     assert main(["generate", "--config", str(config)]) == 2
-    assert "must hold `key: value` lines" in capsys.readouterr().err
+    assert said in (error := capsys.readouterr().err) and error.count("\n") == 1

@@ -28,6 +28,15 @@ STAGES = {
     "teacher": ("code_alpaca.teacher.offline.server", "serve the embedded teacher on loopback"),
 }
 EXIT_INPUT, EXIT_STOPPED = 2, 3
+BAD_PATH = {
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENAMETOOLONG,
+    errno.EROFS,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,10 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(stage, str(error), EXIT_STOPPED)
     except KeyboardInterrupt:
         return _fail(stage, INTERRUPTED, EXIT_STOPPED)
-    except (FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
-        told = f"cannot use {error.filename}: {error.strerror}; choose another path"
-        return _fail(stage, told, EXIT_INPUT)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in BAD_PATH:
+            told = f"cannot use {error.filename}: {error.strerror}; choose another path"
+            return _fail(stage, told, EXIT_INPUT)
         if not _disk_full(error):
             raise
         return _fail(

@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn, TypeVar, get_args
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
 from code_alpaca.errors import InputError
@@ -35,6 +35,13 @@ class StageConfig(BaseModel):
         extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_nul(cls, value: Any) -> Any:
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("holds a NUL character")
+        return value
+
 
 def _semver(text: str) -> str:
     if not SEMVER.fullmatch(text):
@@ -42,10 +49,19 @@ def _semver(text: str) -> str:
     return text
 
 
-def _without_credentials(urls: str) -> str:
-    """A password in a URL would reach config.yaml and the published manifest."""
-    if any("@" in urlsplit(url).netloc for url in urls.split(",")):
-        raise ValueError("a URL with credentials; put the key in OPENAI_API_KEY instead")
+def base_urls(urls: str) -> str:
+    """URLs with commas between, checked; none with a password, which manifests would publish."""
+    for url in urls.split(","):
+        try:
+            parts = urlsplit(url.strip())
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+                raise ValueError
+        except ValueError:
+            raise ValueError(
+                "not a URL like http://127.0.0.1:8000/v1 (or several, with commas between)"
+            ) from None
+        if "@" in parts.netloc:
+            raise ValueError("a URL with credentials; put the key in OPENAI_API_KEY instead")
     return urls
 
 
@@ -56,7 +72,7 @@ def _some_words(text: str) -> str:
 
 
 Version = Annotated[str, AfterValidator(_semver)]
-BaseUrl = Annotated[str, AfterValidator(_without_credentials)]
+BaseUrl = Annotated[str, AfterValidator(base_urls)]
 Words = Annotated[str, AfterValidator(_some_words)]
 
 
@@ -104,7 +120,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read config {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2025-02-30
         raise InputError(
             f"config {path} is not valid YAML: {' '.join(str(error).split())}"
         ) from None

@@ -11,3 +11,7 @@ class InputError(Exception):
 
 class Stopped(Exception):
     """Stopped on purpose with everything kept (exit 3); the same command goes on."""
+
+
+class Refused(Stopped):
+    """The teacher will answer nothing more: there is no use in waiting for other requests."""

@@ -347,15 +347,15 @@ class Ledger:
         ).fetchone()
         return Example(**json.loads(row))
 
-    def asked(self) -> Iterator[tuple[dict[str, Any], int]]:
-        """What each decided request asked for, in order, and the rows accepted from it."""
+    def asked(self) -> Iterator[tuple[dict[str, Any], list[str]]]:
+        """What each decided request asked for, in order, and its accepted rows' languages."""
         query = (
-            "SELECT asked, (SELECT count(*) FROM decisions "
-            "WHERE request = number AND reason = '') FROM requests "
+            "SELECT asked, (SELECT json_group_array(json_extract(row, '$.language')) "
+            "FROM decisions WHERE request = number AND reason = '') FROM requests "
             "WHERE decided_at IS NOT NULL ORDER BY number"
         )
-        for asked, accepted in self._db.execute(query):
-            yield json.loads(asked), accepted
+        for asked, languages in self._db.execute(query):
+            yield json.loads(asked), json.loads(languages)
 
     def rejected(self, through: int | None = None) -> Iterator[Decision]:
         """Rejected candidates in order, up to and including request `through`."""

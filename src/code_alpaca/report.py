@@ -13,6 +13,7 @@ from rich.table import Table
 
 from code_alpaca.config import StageConfig
 from code_alpaca.ledger import Ledger
+from code_alpaca.schema import fulfilled
 
 
 class Config(StageConfig):
@@ -61,10 +62,10 @@ def collect(run_dir: Path) -> dict[str, dict[str, Any]]:
             verification[example.verification or "skipped"] += 1
         for wish, got in ledger.asked():
             count = wish.pop("count", 0)
-            for label in (f"{key}: {value}" for key, value in wish.items()):
-                row = asked.setdefault(label, {"asked": 0, "got": 0})
+            for dimension, label in wish.items():
+                row = asked.setdefault(f"{dimension}: {label}", {"asked": 0, "got": 0})
                 row["asked"] += count
-                row["got"] += got
+                row["got"] += fulfilled(dimension, label, got)
         reasons = ledger.reasons()
         totals = {
             **ledger.usage(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
@@ -66,6 +67,16 @@ def content_id(instruction: str, input: str, output: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def fulfilled(dimension: str, label: str, languages: Sequence[str]) -> int:
+    """How many of a request's accepted rows are what was asked; only a row's language tells.
+
+    A row that names no language, as those of numbered text do, is taken at the teacher's word.
+    """
+    if dimension != "language":
+        return len(languages)
+    return sum(not said or said.casefold() == label.casefold() for said in languages)
+
+
 def is_unicode(text: str) -> bool:
     """False for lone surrogates, which JSON escapes can hold and UTF-8 cannot."""
     try:
@@ -126,6 +137,8 @@ def _seed_task(line: str, number: int, source: str) -> SeedTask:
         record = json.loads(line)
     except json.JSONDecodeError as error:
         raise InputError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
+    except (ValueError, RecursionError):
+        raise InputError(f"{where}: a number too long or brackets too deep to be read") from None
     if not isinstance(record, dict):
         raise InputError(f"{where}: expected a JSON object, found {type(record).__name__}")
     for key in ("instruction", "output"):

@@ -138,6 +138,28 @@ def test_what_waiting_cannot_mend_stops_at_once(httpserver, tmp_path, capsys, st
     assert len(script.bodies) <= 4
 
 
+def test_a_refused_key_does_not_wait_for_slower_requests(httpserver, tmp_path):
+    def answer(body, number):
+        if number == 1:
+            return refuse(401, "no such key")
+        time.sleep(8)
+        return None
+
+    script = Script(httpserver, answer)
+    began = time.monotonic()
+    assert main(words(tmp_path, script.url, "--request_timeout_s", "60")) == 3
+    assert time.monotonic() - began < 60
+    # In flight when the refusal came: given time to land, and kept.
+    with ledger_of(tmp_path) as ledger:
+        assert ledger.usage()["replies"] >= 1
+
+
+def test_a_key_that_no_header_can_hold(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "k\u00e9y")
+    assert main(words(tmp_path, "https://127.0.0.1:1/v1")) == 2
+    assert "no HTTP header can" in capsys.readouterr().err
+
+
 def test_a_content_policy_costs_one_reply_and_not_the_run(httpserver, tmp_path):
     refused = refuse(400, "flagged by the content policy", "content_filter")
     script = Script(httpserver, lambda body, number: refused if number == 1 else None)
@@ -169,11 +191,13 @@ def test_a_429_quiets_every_request_for_as_long_as_it_asks(httpserver, tmp_path)
     assert max(after) > 1
 
 
-def test_a_busy_server_is_sat_out_and_not_a_failure(httpserver, tmp_path):
-    """More 429s in a row than a failing request has tries."""
+@pytest.mark.parametrize("status", [429, 503, 529])
+def test_a_busy_server_is_sat_out_and_not_a_failure(httpserver, tmp_path, status):
+    """Refused more often in a row than a failing request has tries."""
     busy = {"Retry-After": "0.02"}
     script = Script(
-        httpserver, lambda body, number: refuse(429, "slow", **busy) if 1 <= number < 40 else None
+        httpserver,
+        lambda body, number: refuse(status, "slow", **busy) if 1 <= number < 40 else None,
     )
     assert main(words(tmp_path, script.url)) == 0
 

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from code_alpaca.curation.curate import Curator
 from code_alpaca.dataset.build import build
-from code_alpaca.errors import Stopped
+from code_alpaca.errors import Refused, Stopped
 from code_alpaca.generation.parsing import Candidate
 from code_alpaca.generation.plan import Plan, Request
 from code_alpaca.generation.quotas import Quotas
@@ -95,6 +95,7 @@ class Engine:
         self._examined: dict[int, asyncio.Task[list[Decision]]] = {}
         self._decided = ledger.next_undecided()
         self._barren = 0
+        self._refused: asyncio.Future[Refused] | None = None  # needs a running loop
         self._restore()
 
     @property
@@ -109,11 +110,12 @@ class Engine:
         """
         threads = ThreadPoolExecutor(self.curator.runners)  # wait for the sandboxes
         pulse = asyncio.create_task(self._pulse())
+        self._refused = asyncio.get_running_loop().create_future()
         try:
             await teacher.start()
             while not self.done:
                 self._send_ahead(teacher, threads)
-                self._decide(await self._examined.pop(self._decided))
+                self._decide(await self._oldest())
                 await asyncio.sleep(0)  # many may be ready at once: let others send between them
                 await self._checkpoint()
         finally:
@@ -121,6 +123,15 @@ class Engine:
             await self._let_answers_land(teacher)
             threads.shutdown(wait=False, cancel_futures=True)
             await teacher.close()
+
+    async def _oldest(self) -> list[Decision]:
+        """What the request whose turn it is brought; a refusal of any other ends the wait."""
+        assert self._refused is not None
+        oldest = self._examined[self._decided]
+        await asyncio.wait({oldest, self._refused}, return_when=asyncio.FIRST_COMPLETED)
+        if not oldest.done():
+            raise self._refused.result()
+        return self._examined.pop(self._decided).result()
 
     async def _pulse(self) -> None:
         """Keep the screen alive, also while replies are long in coming."""
@@ -136,9 +147,9 @@ class Engine:
             self.curator.keep(example.id, example.instruction)
             self._numbers.append(number)
             self._positions.append(position)
-        for asked, accepted in self.ledger.asked():
+        for asked, languages in self.ledger.asked():
             wish = {key: label for key, label in asked.items() if key in self.plan.quotas}
-            self._quotas.restore(wish, accepted)
+            self._quotas.restore(wish, languages)
         usage = self.ledger.usage(decided=True)  # what waits for its decision is counted then
         self.totals.accepted = len(self._numbers)
         self.totals.rejected.update(self.ledger.reasons())
@@ -179,7 +190,12 @@ class Engine:
     async def _answer(
         self, teacher: Asks, threads: ThreadPoolExecutor, number: int, request: Request
     ) -> list[Decision]:
-        key, reply = await teacher.ask(number, request.payload, request.asked, request.seed_ids)
+        try:
+            key, reply = await teacher.ask(number, request.payload, request.asked, request.seed_ids)
+        except Refused as error:
+            if self._refused and not self._refused.done():
+                self._refused.set_result(error)
+            raise
         await asyncio.sleep(0)  # the request that waited for this one's place leaves first
         self.totals.replies += 1
         self.totals.tokens += sum(apis.usage(reply) or ())
@@ -226,7 +242,7 @@ class Engine:
             self._positions.append(position)
             fresh += 1
         self.totals.accepted += fresh
-        self._quotas.decided(fresh)
+        self._quotas.decided([d.example.language for d in settled if not d.reason])
         self._decided += 1
         self._barren = 0 if fresh else self._barren + 1
         if self._barren >= self.limits.patience:

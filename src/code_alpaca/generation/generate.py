@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from code_alpaca import sandbox
-from code_alpaca.config import BaseUrl, StageConfig, Version
+from code_alpaca.config import StageConfig, Version, base_urls
 from code_alpaca.curation.curate import Curator
 from code_alpaca.curation.filters import DEFAULT, FILTERS, legacy_2023
 from code_alpaca.dataset.build import build
@@ -54,7 +54,7 @@ class Config(StageConfig):
     )
     seed: int = Field(0, description="seed of every random choice")
     teacher_model: str = Field("offline-teacher", description="model name sent to the teacher")
-    teacher_base_url: BaseUrl | None = Field(
+    teacher_base_url: str | None = Field(
         None,
         description="OpenAI-compatible URL, or several with commas between; offline: the embedded "
         "teacher; none: OpenAI",
@@ -143,6 +143,14 @@ class Config(StageConfig):
         if value == "" or value == []:
             raise ValueError("is empty; leave it out for OpenAI, or give a URL or offline")
         return ",".join(value) if isinstance(value, list) else value
+
+    @field_validator("teacher_base_url")
+    @classmethod
+    def _offline_or_urls(cls, value: str | None) -> str | None:
+        if offline.is_offline(value):
+            offline.options_of(value)
+            return value
+        return base_urls(value) if value else None
 
 
 def run(config: Config) -> None:
@@ -288,6 +296,8 @@ def _check_limits(config: Config, plan: Plan, price: Price | None) -> None:
         raise InputError("seed_compat_defects goes with strategy seed_compat; leave it out")
     if config.quotas and ("seed_compat" in plan.weights or plan.api == "completions"):
         raise InputError("quotas need a prompt that names them: not seed_compat or completions")
+    if config.teacher_api == "batch" and offline.is_offline(config.teacher_base_url):
+        raise InputError("the embedded teacher has no Batch API; use teacher_api: chat with it")
     Quotas(config.quotas, config.lookahead)
     payload = plan.request(0, random.Random(f"{config.seed}/0"), [], {}).payload
     if price and config.max_cost_usd is not None and price.worst(payload) > config.max_cost_usd:

@@ -113,10 +113,11 @@ class Plan:
             stop,
         )
         schema = None if numbered else parsing.schema(self.count)
+        count = seed_compat.wanted(asked) if name == "seed_compat" else self.count
         return Request(
             payload=apis.body(self.api, asked.prompt, sampling, schema),
             seed_ids=asked.seed_ids,
-            asked={"strategy": name, "count": self.count, **wish},
+            asked={"strategy": name, "count": count, **wish},
             prompt_version=self._version(name),
             parse=self._reader(name, numbered, asked.prefix),
         )

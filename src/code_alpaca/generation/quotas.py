@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from code_alpaca.errors import InputError
+from code_alpaca.schema import fulfilled
 
 DIMENSIONS = ("language", "task_type", "difficulty")
 MOST_FAVOUR = 10  # a label that brings nothing is asked for ten times as often, and no more
@@ -14,8 +15,9 @@ MOST_FAVOUR = 10  # a label that brings nothing is asked for ten times as often,
 class Quotas:
     """Says for each request which labels it asks for, so that the accepted rows get the shares.
 
-    A label whose tasks are accepted less often is asked for more often. What request k asks for
-    depends on the requests before it and on what was accepted from those up to k - lookahead.
+    A label whose tasks are accepted less often is asked for more often; a row in another language
+    than was asked is none. What request k asks for depends on the requests before it and on what
+    was accepted from those up to k - lookahead.
 
     Args:
         shares: for some of DIMENSIONS, labels with their weights.
@@ -38,27 +40,27 @@ class Quotas:
         }
         self._lookahead = lookahead
         self._wishes: list[dict[str, str]] = []  # of every request so far, by its number
-        self._accepted: list[int] = []  # rows from each decided request
+        self._accepted: list[Sequence[str]] = []  # languages of each decided request's rows
         self._seen = 0  # requests counted in _tried and _got
         self._asked: Counter[tuple[str, str]] = Counter()  # requests
         self._tried: Counter[tuple[str, str]] = Counter()  # requests up to k - lookahead
         self._got: Counter[tuple[str, str]] = Counter()  # rows from those
 
-    def restore(self, wish: dict[str, str], accepted: int) -> None:
+    def restore(self, wish: dict[str, str], languages: Sequence[str]) -> None:
         """Count a request that was decided in an earlier start."""
         self._record(wish)
-        self._accepted.append(accepted)
+        self._accepted.append(languages)
 
-    def decided(self, accepted: int) -> None:
-        """The next request in order was decided and brought so many rows."""
-        self._accepted.append(accepted)
+    def decided(self, languages: Sequence[str]) -> None:
+        """The next request in order was decided: the languages of the rows that it brought."""
+        self._accepted.append(languages)
 
     def wish(self, number: int) -> dict[str, str]:
         """What request `number` asks for, one label a dimension; call it once, in order."""
         while self._seen <= number - self._lookahead:
             for item in self._wishes[self._seen].items():
                 self._tried[item] += 1
-                self._got[item] += self._accepted[self._seen]
+                self._got[item] += fulfilled(*item, self._accepted[self._seen])
             self._seen += 1
         made = {dimension: self._pick(dimension) for dimension in self._shares}
         self._record(made)

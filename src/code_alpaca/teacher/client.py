@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import httpx2
 import openai
 
-from code_alpaca.errors import InputError, Stopped
+from code_alpaca.errors import InputError, Refused, Stopped
 from code_alpaca.ledger import Ledger
 from code_alpaca.teacher import apis
 from code_alpaca.teacher.budget import Attempt, Budget
@@ -32,12 +32,15 @@ from code_alpaca.teacher.limits import Pace, Window, learned, retry_after
 TRIES = 8
 FIRST_TRIES = 3  # before the teacher has ever answered: a wrong URL should not take minutes
 TURNED_AWAY = 50  # 429s and 503s that one request sits out; they are no failure of its own
-LONGEST_WAIT_S = 60.0
+LONGEST_WAIT_S = 60.0  # between two tries of one request
+LONGEST_REST_S = (
+    600.0  # of a server that asks to be let alone; one that asks for days is asked again
+)
 SHORTEST_WAIT_S = 0.02  # a server that asks for less gets our own back-off
 # Requests leave one by one: those that leave together come back together, and the loop, busy with
 # all of them at once, leaves the teacher idle (benchmarks/generation_speed.py).
 SPACING_S = 0.001
-BUSY_STATUS = {429, 503}
+BUSY_STATUS = {429, 503, 529}  # 529 is how some servers say "overloaded"
 FATAL_STATUS = {301, 302, 307, 308, 400, 401, 402, 403, 404, 405, 413, 422, 451}
 FATAL_CODES = {"insufficient_quota", "billing_hard_limit_reached", "model_not_found"}
 # Of one prompt alone: its request is answered by the refusal, and the run goes on.
@@ -48,14 +51,6 @@ PROMPT_CODES = {
     "invalid_prompt",
     "string_above_max_length",
 }
-FORM_WORDS = (
-    "response_format",
-    "json_schema",
-    "json_object",
-    "schema",
-    "structured",
-    "text.format",
-)
 
 
 @dataclass(slots=True)
@@ -140,7 +135,8 @@ class Teacher:
         """The key and the raw reply of request `number`, from the ledger or from the wire.
 
         Raises:
-            Stopped: the teacher refused for good, does not answer, or the budget is used up.
+            Refused: the teacher refused for good, or does not answer.
+            Stopped: the budget is used up, or the run is ending.
         """
         tries = turned_away = 0
         while True:
@@ -161,7 +157,7 @@ class Teacher:
                         self._ledger.save_reply(key, reply)
                     return key, reply
                 if error.status_code in FATAL_STATUS or error.code in FATAL_CODES:
-                    raise Stopped(refusal(error.status_code, _short(error))) from None
+                    raise Refused(refusal(error.status_code, _short(error))) from None
                 busy, failure = error.status_code in BUSY_STATUS, error
             except (openai.APIConnectionError, json.JSONDecodeError, NoReply) as error:
                 busy, failure = False, error
@@ -169,7 +165,7 @@ class Teacher:
             tries += not busy
             most = TRIES if self.tally.answered else FIRST_TRIES
             if self._closing or tries >= most or turned_away >= TURNED_AWAY:
-                raise Stopped(self._unreachable(failure)) from None
+                raise Refused(self._unreachable(failure)) from None
             self.tally.retried += 1
             self.tally.turned_away += busy
             asked_s = retry_after(failure.response.headers) if busy else None  # type: ignore[union-attr]
@@ -317,7 +313,7 @@ class Teacher:
                 server.window.shrink(sent_at)
                 asked = retry_after(error.response.headers)
                 if asked is not None:
-                    until = now + min(LONGEST_WAIT_S, asked)
+                    until = now + min(LONGEST_REST_S, asked)
                     server.quiet_until = max(server.quiet_until, until)
                 return
         server.failures += 1
@@ -337,7 +333,7 @@ def new_client(url: str | None, timeout_s: float, most: int) -> openai.AsyncOpen
     """A client of one server, with at most so many connections.
 
     Raises:
-        InputError: no OPENAI_API_KEY, and the server is not on this machine.
+        InputError: no OPENAI_API_KEY that can be sent, and the server is not on this machine.
     """
     return openai.AsyncOpenAI(
         base_url=url,
@@ -356,6 +352,10 @@ def new_client(url: str | None, timeout_s: float, most: int) -> openai.AsyncOpen
 def _api_key(base_url: str | None) -> str:
     key = os.environ.get("OPENAI_API_KEY")
     if key:
+        if not (key.isascii() and key.isprintable()):
+            raise InputError(
+                "OPENAI_API_KEY holds characters that no HTTP header can; copy it once more"
+            )
         return key
     host = urlsplit(base_url).hostname if base_url else None
     if host in ("127.0.0.1", "localhost", "::1"):

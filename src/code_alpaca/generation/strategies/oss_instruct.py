@@ -16,6 +16,9 @@ from code_alpaca.generation.strategies.view import Asked, View, fields_of, rende
 
 TEMPLATES = ("oss_instruct", "rules")
 SHORTEST, LONGEST = 5, 40  # lines of one snippet
+LONGEST_LINE = 300  # characters; a longer one is minified code or data
+MOST = 4000  # characters of one snippet: it is paid for by the token
+BLANKS = re.compile(r"\n\s*\n")
 LARGEST_FILE = 200_000  # bytes; larger ones are data or generated
 CODE = {
     ".py", ".js", ".ts", ".tsx", ".jsx", ".java", ".kt", ".go", ".rs", ".c", ".h", ".cc", ".cpp",
@@ -33,8 +36,10 @@ def ask(view: View) -> Asked:
     """A prompt around some neighbouring lines of one file."""
     rng = view.rng
     lines = rng.choice(view.snippets).split("\n")
-    length = min(len(lines), rng.randint(SHORTEST, LONGEST))
+    length = min(len(lines), rng.randint(2 * SHORTEST, LONGEST))
     start = rng.randrange(len(lines) - length + 1)
+    while sum(map(len, lines[start : start + length])) > MOST:
+        length -= 1
     snippet = "\n".join(lines[start : start + length]).strip("\n")
     shown = rng.sample(view.seed_tasks, min(2, len(view.seed_tasks)))
     prompt = render(
@@ -60,27 +65,22 @@ def load_snippets(source: str, column: str) -> list[str]:
     """
     path = Path(source)
     if path.is_dir():
-        texts = [text for file in _code_files(path) if (text := _read(file))]
+        texts = [_read(file) for file in _code_files(path)]
     elif path.suffix in CODE and path.is_file():
-        texts = [text for text in (_read(path),) if text]
+        texts = [_read(path)]
     else:
-        texts = [text for text in _rows(source, path, column) if not SECRET.search(text)]
-    texts = [text for text in texts if len(text.split("\n")) >= SHORTEST]
+        texts = list(_rows(source, path, column))
+    texts = [text for text in map(_readable, texts) if text]
     if not texts:
-        raise InputError(f"snippets {source}: no code of at least {SHORTEST} lines found there")
+        raise InputError(
+            f"snippets {source}: no code found there with at least {SHORTEST} lines, none of over "
+            f"{LONGEST_LINE} characters, and nothing that looks like a key"
+        )
     return texts
 
 
 def _code_files(folder: Path) -> list[Path]:
-    listed = subprocess.run(
-        ["git", "-C", str(folder), "ls-files", "-z"], capture_output=True, check=False
-    )
-    if listed.returncode == 0 and listed.stdout:
-        names = [
-            Path(name) for name in listed.stdout.decode("utf-8", "replace").split("\0") if name
-        ]
-    else:
-        names = [file.relative_to(folder) for file in folder.rglob("*")]
+    names = _tracked(folder) or [file.relative_to(folder) for file in folder.rglob("*")]
     return [
         folder / name
         for name in sorted(names)
@@ -91,15 +91,33 @@ def _code_files(folder: Path) -> list[Path]:
     ]
 
 
+def _tracked(folder: Path) -> list[Path]:
+    """The files that Git knows there; none where it is no repository or there is no git."""
+    command = ["git", "-C", str(folder), "ls-files", "-z"]
+    try:
+        listed = subprocess.run(command, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    return [Path(name) for name in listed.decode("utf-8", "replace").split("\0") if name]
+
+
+def _readable(text: str) -> str:
+    """A text without runs of blank lines; "" where it is short, minified, or holds a key."""
+    text = BLANKS.sub("\n\n", text.replace("\r\n", "\n")).strip("\n")
+    lines = text.split("\n")
+    if sum(map(bool, map(str.strip, lines))) < SHORTEST or max(map(len, lines)) > LONGEST_LINE:
+        return ""
+    return "" if SECRET.search(text) else text
+
+
 def _read(path: Path) -> str:
-    """The text of a file, or "" where it is too large, no text, or holds what looks like a key."""
+    """The text of a file, or "" where it is too large or no text."""
     try:
         if path.stat().st_size > LARGEST_FILE:
             return ""
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return ""
-    return "" if SECRET.search(text) else text.replace("\r\n", "\n")
 
 
 def _rows(source: str, path: Path, column: str) -> Iterator[str]:

@@ -29,6 +29,11 @@ def ask(view: View) -> Asked:
     return Asked(prompt, [task.id for task in shown], prefix=f"{first}. Instruction:")
 
 
+def wanted(asked: Asked) -> int:
+    """Tasks that one reply may hold: up to the twentieth, whatever tasks_per_request says."""
+    return LAST - len(asked.seed_ids)
+
+
 def parse_2023(answer: Answer, first: int = SEEDS + 1) -> list[Candidate]:
     """The candidates as the 2023 parser found them, with its losses.
 

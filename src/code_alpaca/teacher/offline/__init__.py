@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterator
 from urllib.parse import parse_qsl
 
+from pydantic import ValidationError
+
 from code_alpaca.config import unknown_key
 from code_alpaca.errors import InputError
 
@@ -29,7 +31,7 @@ def serving(url: str = "offline", seed: int = 0) -> Iterator[str]:
     Raises:
         InputError: an option of `url` does not exist or has a bad value.
     """
-    options = _options(url)
+    options = options_of(url)
     command = [sys.executable, "-m", "code_alpaca.cli", "teacher", "--port", "0", "--until_eof"]
     command += ["--seed", str(seed)]
     for key, value in options.items():
@@ -50,11 +52,24 @@ def serving(url: str = "offline", seed: int = 0) -> Iterator[str]:
                 process.kill()
 
 
-def _options(url: str) -> dict[str, str]:
+def options_of(url: str) -> dict[str, str]:
+    """The options in `offline?key=value&...`, checked.
+
+    Raises:
+        InputError: an option does not exist or has a bad value.
+    """
     from code_alpaca.teacher.offline.faults import Faults
 
     options = dict(parse_qsl(url.partition("?")[2], keep_blank_values=True))
     for key in options:
         if key not in Faults.model_fields:
             raise InputError(unknown_key(key, Faults.model_fields, "teacher_base_url"))
+    try:
+        Faults(**options)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        key, told = first["loc"][0], first["msg"]
+        raise InputError(
+            f"bad value for {key!r} (teacher_base_url): {told}, got {options[str(key)]!r}"
+        ) from None
     return options
