@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -141,7 +142,8 @@ def test_a_worker_that_dies_is_replaced(backend):
 
 def _kill_children() -> None:
     for child in psutil.Process().children(recursive=True):
-        child.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it died with its parent
+            child.kill()
 
 
 def test_a_sandbox_that_does_not_start_says_why(monkeypatch):

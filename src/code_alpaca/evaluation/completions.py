@@ -223,15 +223,19 @@ def complete_remotely(
             stops = stops_of(job.problem, settings.prompt_format)
             save(job, until(text or "", stops))  # no answer is a wrong one
 
-        async with client, asyncio.TaskGroup() as group:
-            for job in jobs:
-                group.create_task(answer(job))
+        async with client:
+            tasks = [asyncio.create_task(answer(job)) for job in jobs]
+            try:
+                await asyncio.gather(*tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()
 
     try:
         asyncio.run(run())
-    except* openai.OpenAIError as errors:
-        first = " ".join(str(errors.exceptions[0]).split())[:200]
+    except openai.OpenAIError as error:
+        told = " ".join(str(error).split())[:200]
         raise Stopped(
-            f"the endpoint {base_url} failed ({first}); answers so far are kept: the same command "
+            f"the endpoint {base_url} failed ({told}); answers so far are kept: the same command "
             "goes on"
         ) from None
