@@ -1,67 +1,215 @@
-"""Novelty decides as rouge_score decides, to the last bit."""
+"""Novelty decides as rouge_score decides, to the last bit, however rows are fed to it."""
 
 from __future__ import annotations
 
+import random
+
+import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
-from code_alpaca.curation.novelty import Novelty
+from code_alpaca.curation import novelty as rooms
+from code_alpaca.curation.measures import MEASURES, code_aware, rouge_l
+from code_alpaca.curation.novelty import Novelty, Verdict
+from code_alpaca.schema import Example
 
 SCORER = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
-WORDS = st.sampled_from(
-    [
-        "sort",
-        "list",
-        "of",
-        "numbers",
-        "in",
-        "c++",
-        "c#",
-        "x",
-        "!=",
-        ">",
-        "reverse",
-        "string",
-        "2",
-        "to_do",
-        "é",
-    ]
-)
-SENTENCES = st.lists(WORDS, max_size=14).map(" ".join)
+WORDS = ["sort", "list", "of", "numbers", "in", "c++", "c#", "x", "!=", ">", "reverse", "2",
+         "to_do", "é", "python", "日", "a", "b", "c", "d"]  # fmt: skip
+SENTENCES = st.lists(st.sampled_from(WORDS), max_size=14).map(" ".join)
 
 
-@settings(max_examples=300, deadline=None)
+def task(instruction: str, input: str = "", language: str = "", id: str = "") -> Example:
+    return Example(instruction, input, "", id=id, language=language)
+
+
+def f1(a, b) -> float:
+    """rouge_score's own number for two token lists."""
+    return rouge_scorer._score_lcs(list(a), list(b)).fmeasure
+
+
+def alike(measure: str, one: Example, other: Example) -> float:
+    """The definition of the measures, with nothing clever."""
+    a, b = MEASURES[measure](one), MEASURES[measure](other)
+    if a.group != b.group or not a.words or not b.words:
+        return 0.0
+    return min(f1(x, y) for x, y in zip(a[1:], b[1:], strict=True) if x or y)
+
+
+def directly(measure: str, threshold: float, seeds, rows) -> list[Verdict]:
+    """The rule as a loop over all kept rows."""
+    kept, verdicts = list(seeds), []
+    for row in rows:
+        scores = [alike(measure, row, old) for old in kept]
+        best = max(scores, default=0.0)
+        fresh = not best > threshold
+        verdicts.append(Verdict(kept[scores.index(best)].id if best else "", best, fresh))
+        if fresh:
+            kept.append(row)
+    return verdicts
+
+
+def variants(count: int, seed: int, longest: int = 14) -> list[Example]:
+    """Tasks that are often nearly one another: copies with a few words changed, cut or moved."""
+    rng, rows = random.Random(seed), []
+    for number in range(count):
+        if rows and rng.random() < 0.6:
+            old = rng.choice(rows)
+            words, given = old.instruction.split(), old.input
+            for _ in range(rng.randint(0, 3)):
+                place = rng.randrange(len(words) + 1)
+                words[place : place + rng.randint(0, 1)] = rng.choices(WORDS, k=rng.randint(0, 1))
+            if rng.random() < 0.2:
+                given = rng.choice(["", "x = [1, 2]", "x = [1, 3]", "a != b", old.input + " y"])
+        else:
+            words, given = rng.choices([*WORDS, *"efghijklmnopq"], k=rng.randint(1, longest)), ""
+        language = rng.choice(["python", "python", "rust"])
+        rows.append(task(" ".join(words), given, language, id=f"r{number}"))
+    return rows
+
+
+# -- exact ---------------------------------------------------------------------------------------
+
+
+@settings(max_examples=150, deadline=None)
 @given(st.lists(SENTENCES, min_size=1, max_size=8), SENTENCES, st.sampled_from([0.5, 0.7, 0.8]))
-def test_scores_and_decisions_equal_rouge_score(kept, candidate, threshold):
-    novelty = Novelty(threshold)
-    for number, text in enumerate(kept):
-        novelty.add(str(number), text)
+def test_rouge_l_equals_rouge_score(kept, candidate, threshold):
+    novelty = Novelty("rouge_l", threshold)
+    novelty.keep([task(text, id=str(number)) for number, text in enumerate(kept)])
     expected = [SCORER.score(text, candidate)["rougeL"].fmeasure for text in kept]
-    nearest_id, score = novelty.nearest(candidate)
-    assert score == max(expected)
-    assert novelty.too_similar(score) == (max(expected) > threshold)
-    if score:
-        assert nearest_id == str(expected.index(max(expected)))
+    (verdict,) = novelty.offer([task(candidate)])
+    assert verdict.score == max(expected)
+    assert verdict.fresh == (not max(expected) > threshold)
+    if verdict.score:
+        assert verdict.nearest_id == str(expected.index(max(expected)))
 
 
-def test_exactly_at_the_threshold_stays():
-    novelty = Novelty(0.7)
-    novelty.add("a", "one two three four five six seven x y z")
-    _, score = novelty.nearest("one two three four five six seven p q r")
-    assert score == SCORER.score("a b c d e f g x y z", "a b c d e f g p q r")["rougeL"].fmeasure
-    assert not novelty.too_similar(0.7)
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize(("count", "longest"), [(500, 14), (120, 200)])
+def test_verdicts_equal_a_loop_over_all_kept_rows(measure, count, longest):
+    rows = variants(count, seed=count, longest=longest)
+    novelty = Novelty(measure, 0.7)
+    novelty.keep(rows[:5])
+    assert novelty.offer(rows[5:]) == directly(measure, 0.7, rows[:5], rows[5:])
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("threshold", [0.0, 0.4, 0.7, 0.95, 1.0])
+def test_batches_and_indices_decide_as_one_by_one(measure, threshold, monkeypatch):
+    """Small levels, so that few rows pass through all of them."""
+    monkeypatch.setattr(rooms, "NEWEST", 8)
+    monkeypatch.setattr(rooms, "FAN", 3)
+    rows = variants(900, seed=3)
+    one_by_one = Novelty(measure, threshold)
+    expected = [one_by_one.offer([row])[0] for row in rows]
+    rng = random.Random(0)
+    by_id = {row.id: row for row in rows}
+    for nearest in (True, False):
+        novelty, verdicts = Novelty(measure, threshold, nearest=nearest), []
+        while len(verdicts) < len(rows):
+            verdicts += novelty.offer(rows[len(verdicts) :][: rng.randint(1, 200)])
+        assert [v.fresh for v in verdicts] == [v.fresh for v in expected]
+        if nearest:
+            assert verdicts == expected
+        for row, verdict in zip(rows, verdicts, strict=True):
+            if verdict.nearest_id:
+                assert verdict.score == alike(measure, row, by_id[verdict.nearest_id])
+
+
+def test_a_restart_goes_on_as_if_there_was_none():
+    rows = variants(400, seed=9)
+    whole = Novelty()
+    expected = whole.offer(rows)
+    resumed = Novelty()
+    resumed.keep(row for row, v in zip(rows[:200], expected, strict=False) if v.fresh)
+    assert resumed.offer(rows[200:]) == expected[200:]
+
+
+def test_exactly_at_the_threshold_is_decided_as_its_floats_say():
+    """At F1 = 0.7 the order of operations puts some pairs of lengths above, others not."""
+    seen = {True: 0, False: 0}
+    for m in range(1, 60):
+        for n in range(1, 60):
+            if 7 * (m + n) % 20:
+                continue
+            common = 7 * (m + n) // 20
+            if common > min(m, n):
+                continue
+            shared = [f"s{i}" for i in range(common)]
+            one = " ".join(shared + [f"a{i}" for i in range(m - common)])
+            other = " ".join(shared + [f"b{i}" for i in range(n - common)])
+            expected = SCORER.score(one, other)["rougeL"].fmeasure
+            for nearest in (True, False):
+                novelty = Novelty("rouge_l", 0.7, nearest=nearest)
+                novelty.keep([task(one)])
+                assert novelty.offer([task(other)])[0].fresh == (not expected > 0.7)
+            seen[expected > 0.7] += 1
+    assert min(seen.values()) > 10
+
+
+@pytest.mark.slow
+def test_millions_of_pairs_have_no_difference():
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        rows = variants(600, seed=int(rng.integers(1 << 30)), longest=int(rng.integers(4, 90)))
+        for measure in MEASURES:
+            expected = directly(measure, 0.7, [], rows)
+            assert Novelty(measure, 0.7).offer(rows) == expected
+            decided = Novelty(measure, 0.7, nearest=False).offer(rows)
+            assert [v.fresh for v in decided] == [v.fresh for v in expected]
+
+
+# -- what the measures see -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kept", "offered", "fresh"),
+    [
+        (task("Write a sorting function in C++."), task("Write a sorting function in C#."), True),
+        (task("Write a sort in Java."), task("Write a sort in Python."), True),
+        (task("Convert it from Java to Python."), task("Convert it from Python to Java."), True),
+        (task("What does x != y mean?"), task("What does x > y mean?"), True),
+        (task("Reverse the list.", "[1, 2, 3]"), task("Reverse the list.", "[7, 8, 9]"), True),
+        (task("Reverse the list."), task("Reverse the list.", "[7, 8, 9]"), True),
+        (task("Sort a list.", language="rust"), task("Sort a list.", language="go"), True),
+        (task("Sort a list."), task("Please sort a list!"), False),
+        (task("Sort it.", "x = [1,2]"), task("Sort it.", "x  =  [ 1, 2 ]"), False),
+        (task("Sort a list.", language="python"), task("Sort a list in Python 3."), False),
+        (task("Make it in-place and/or fast."), task("Make it in place and or fast"), False),
+        (task("写一个排序函数"), task("写一个排序函数。"), False),
+    ],
+)
+def test_code_aware_keeps_what_differs_in_what_matters(kept, offered, fresh):
+    novelty = Novelty("code_aware", 0.7)
+    novelty.keep([kept])
+    assert novelty.offer([offered])[0].fresh is fresh
 
 
 def test_text_without_tokens_is_like_nothing():
-    novelty = Novelty(0.7)
-    novelty.add("a", "???")
-    assert novelty.nearest("???") == ("", 0.0)
-    assert novelty.nearest("sort a list") == ("", 0.0)
+    for measure in MEASURES:
+        verdicts = Novelty(measure).offer([task("???", id="a"), task("???"), task("")])
+        assert verdicts == [Verdict("", 0.0, True)] * 3
 
 
-def test_more_words_than_one_plane_of_characters():
-    novelty = Novelty(0.7)
-    for number in range(0, 70_000, 2):
-        novelty.add(str(number), f"w{number} w{number + 1}")
-    assert novelty.nearest("w69998 w69999") == ("69998", 1.0)
+def test_the_tokens_of_both_measures():
+    row = task("Fix `x != y` in C++: a+b, in-place and/or 3*4 -> z!", "if a<b: pass")
+    assert " ".join(rouge_l(row).words) == "fix x y in c a b in place and or 3 4 z"
+    parts = code_aware(row)
+    assert parts.group == "c++"
+    assert " ".join(parts.words) == "fix x y in a b in place and or 3 4 z"
+    assert list(parts.marks) == ["!=", "+", "*", "->"]
+    assert list(parts.input) == ["if", "a", "<", "b", "pass"]
+
+
+@pytest.mark.parametrize(("measure", "threshold"), [("rouge", 0.7), ("rouge_l", 1.1)])
+def test_bad_settings(measure, threshold):
+    with pytest.raises(ValueError, match=r"no measure 'rouge'|outside 0\.\.1"):
+        Novelty(measure, threshold)
+
+
+def test_odd_text_is_survived():
+    rows = [task("a\0b \ud800 sort"), task("x " * 70_000), task("x " * 70_001), task("\n\t")]
+    verdicts = Novelty("rouge_l").offer(rows)
+    assert [v.fresh for v in verdicts] == [True, True, False, True]

@@ -21,7 +21,8 @@ from code_alpaca.schema import CONFIGS, Example, features
 CONFIG = {
     "num_examples": 3, "teacher_model": "m", "teacher_base_url": "offline", "seed": 0,
     "strategy": "self_instruct",
-    "dataset_version": "0.1.0", "novelty_threshold": 0.7, "decontaminate": ["mini"],
+    "dataset_version": "0.1.0", "novelty": "rouge_l", "novelty_threshold": 0.7,
+    "decontaminate": ["mini"],
 }  # fmt: skip
 TEXTS = ["plain", "CRLF\r\nand tab\t", "日本語 \U0001f999", 'quotes " and \\ and ```fence```', ""]
 

@@ -13,6 +13,7 @@ from rouge_score import rouge_scorer
 
 from code_alpaca.cli import main
 from code_alpaca.curation.curate import Curator
+from code_alpaca.curation.novelty import Novelty
 from code_alpaca.errors import InputError
 from code_alpaca.generation.quotas import Quotas
 from code_alpaca.generation.strategies import STRATEGIES, oss_instruct, seed_compat
@@ -265,9 +266,10 @@ def test_2023_decisions_equal_a_direct_use_of_rouge_score():
         Example(f"{rng.choice(verbs)} {rng.choice(things)}{rng.choice(ends)}.", "", "x")
         for _ in range(300)
     ]
-    curator = Curator(filters=["legacy_2023"], decontaminate=[], verify=None, threshold=0.7)
-    for task in SEEDS:
-        curator.keep(task.id, task.instruction)
+    curator = Curator(
+        filters=["legacy_2023"], decontaminate=[], verify=None, novelty=Novelty("rouge_l")
+    )
+    curator.keep(SEEDS)
     ours = [not curator.settle(curator.examine(row)).reason for row in rows]
     assert ours == direct_2023([task.instruction for task in SEEDS], rows)
     assert 5 < sum(ours) < 200

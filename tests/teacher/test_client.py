@@ -256,7 +256,7 @@ def test_retry_after_as_a_date_is_read_by_the_servers_clock():
 
 def test_load_goes_to_the_server_with_least_in_flight(tmp_path):
     with offline.serving("offline?latency=0.4") as slow, offline.serving() as fast:
-        assert main(words(tmp_path, f"{slow},{fast}", rows=60)) == 0
+        assert main(words(tmp_path, f"{slow},{fast}", rows=120)) == 0
         assert stats(fast)["answered"] > 2 * stats(slow).get("answered", 0)
 
 

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from code_alpaca.curation.contamination import Contamination
 from code_alpaca.curation.filters import FILTERS
-from code_alpaca.curation.novelty import Novelty
+from code_alpaca.curation.measures import Task
 from code_alpaca.curation.verify import reason as verification_reason
 from code_alpaca.curation.verify import verify
 from code_alpaca.ledger import Decision
 from code_alpaca.sandbox import Pool
 from code_alpaca.schema import Example
+
+if TYPE_CHECKING:
+    from code_alpaca.curation.novelty import Novelty  # compiles: only where rows are decided
 
 
 class Curator:
@@ -26,7 +30,7 @@ class Curator:
         filters: names out of `FILTERS`, applied in the order of that table.
         decontaminate: benchmarks by name or file.
         verify: where Python answers run with their tests; None: nowhere. Closed with `close`.
-        threshold: ROUGE-L F1 above which an instruction is too like a kept one.
+        novelty: what was kept so far, and how new a task must be.
     """
 
     def __init__(
@@ -35,13 +39,13 @@ class Curator:
         filters: Iterable[str],
         decontaminate: list[str],
         verify: Pool | None,
-        threshold: float,
+        novelty: Novelty,
     ) -> None:
         wanted = set(filters)
         self._filters = [check for name, check in FILTERS.items() if name in wanted]
         self._contamination = Contamination(decontaminate)
         self._verify = verify
-        self._novelty = Novelty(threshold)
+        self._novelty = novelty
 
     @property
     def runners(self) -> int:
@@ -52,9 +56,9 @@ class Curator:
         if self._verify:
             self._verify.close()
 
-    def keep(self, row_id: str, instruction: str) -> None:
-        """Let a seed task or an already accepted row into the pool, unconditionally."""
-        self._novelty.add(row_id, instruction)
+    def keep(self, tasks: Iterable[Task]) -> None:
+        """Let seed tasks or already accepted rows into the pool, unconditionally."""
+        self._novelty.keep(tasks)
 
     def examine(self, example: Example) -> Decision:
         """What can be said of the example by reading it alone."""
@@ -81,9 +85,8 @@ class Curator:
         """Novelty's word on an example that nothing else spoke against, in the run's order."""
         if decision.reason:
             return decision
-        nearest_id, score = self._novelty.nearest(decision.example.instruction)
-        example = replace(decision.example, nearest_id=nearest_id, nearest_score=score)
-        if self._novelty.too_similar(score):
-            return Decision(example, "too_similar")
-        self.keep(example.id, example.instruction)
-        return Decision(example, "")
+        (verdict,) = self._novelty.offer([decision.example])
+        example = replace(
+            decision.example, nearest_id=verdict.nearest_id, nearest_score=verdict.score
+        )
+        return Decision(example, "" if verdict.fresh else "too_similar")

@@ -1,89 +1,312 @@
-"""Exact novelty: is this instruction too like one that we already have?
+"""Exact novelty: is this task too like one that we already have?
 
-The rule is that of Self-Instruct and Code Alpaca: ROUGE-L F1 (Lin 2004,
-https://aclanthology.org/W04-1013) between the candidate's instruction and every instruction
-kept so far, seeds included; above the threshold it is dropped, exactly at it, it stays.
-The tokens are `rouge_score`'s (lower case, every run outside [a-z0-9] separates, no stemmer)
-and the score is computed by its own float expression, so decisions equal those of the library.
+A task is dropped above the threshold and stays at it, in the order of the run: what is decided
+of a row depends on the rows before it alone, not on how many are decided at once.
 """
 
 from __future__ import annotations
 
-import re
-from array import array
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
-from rapidfuzz.distance import LCSseq
-from rapidfuzz.process import cdist
 
-SEPARATOR = re.compile(r"[^a-z0-9]+")
+from code_alpaca.curation import kernels
+from code_alpaca.curation.kernels import Level, Rows, Scratch
+from code_alpaca.curation.measures import MEASURES, THRESHOLDS, Parts, Task
+
+PARTS = 3
+NEWEST = 2048  # rows that are scanned; older ones stand in prefix indices
+CHUNK = 4096  # tasks read at once, so that a million are not held as text
+FAN = 16  # an index takes in so many of the one before it
+
+
+class Verdict(NamedTuple):
+    """The most similar kept row at the time ("" where nothing is alike), and the decision."""
+
+    nearest_id: str
+    score: float
+    fresh: bool
 
 
 class Novelty:
-    """The instructions kept so far, and the verdict on the next one.
+    """The tasks kept so far, and the verdict on the next ones.
 
-    Each distinct token becomes one character, so that rapidfuzz's bit-parallel LCS over
-    characters is the LCS over tokens.
+    Args:
+        measure: one of MEASURES.
+        threshold: from 0 to 1; None takes that of THRESHOLDS.
+        nearest: find the most similar kept task of every task exactly, which takes a look at the
+            sign of each (a few microseconds for a thousand kept tasks). Without, a verdict names
+            some task that is too similar, or none, and its cost hardly grows with the pool.
+
+    Raises:
+        ValueError: there is no such measure, or the threshold is outside 0..1.
     """
 
-    def __init__(self, threshold: float) -> None:
-        self.threshold = threshold
+    def __init__(
+        self, measure: str = "code_aware", threshold: float | None = None, *, nearest: bool = True
+    ) -> None:
+        if measure not in MEASURES:
+            raise ValueError(f"no measure {measure!r}; there are {', '.join(MEASURES)}")
+        self.threshold = THRESHOLDS[measure] if threshold is None else threshold
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"a threshold of {threshold} is outside 0..1")
+        self._parts = MEASURES[measure]
+        self._nearest = nearest
+        self._vocabulary = Vocabulary()
+        self._indices: dict[str, Index] = {}
+
+    def __len__(self) -> int:
+        return sum(len(index) for index in self._indices.values())
+
+    def keep(self, tasks: Iterable[Task]) -> None:
+        """Take tasks in without asking: seeds, or rows that were accepted earlier."""
+        tasks = iter(tasks)
+        while chunk := list(itertools.islice(tasks, CHUNK)):
+            groups: dict[str, tuple[list[str], list[Parts]]] = {}
+            for task in chunk:
+                parts = self._parts(task)
+                ids, all_parts = groups.setdefault(parts.group, ([], []))
+                ids.append(task.id)
+                all_parts.append(parts)
+            for group, (ids, all_parts) in groups.items():
+                self._index(group).insert(ids, self._vocabulary.rows(all_parts))
+
+    def offer(self, tasks: Sequence[Task]) -> list[Verdict]:
+        """Decide tasks one after the other, as if each came alone; keep those that are fresh."""
+        groups: dict[str, list[int]] = {}
+        parts = [self._parts(task) for task in tasks]
+        for i, each in enumerate(parts):
+            groups.setdefault(each.group, []).append(i)
+        verdicts: list[Verdict] = [Verdict("", 0.0, True)] * len(tasks)
+        for group, members in groups.items():  # groups never meet, so their order is free
+            index = self._index(group)
+            rows = self._vocabulary.rows([parts[i] for i in members])
+            ids = [tasks[i].id for i in members]
+            decide = index.offer_nearest if self._nearest else index.offer
+            for i, verdict in zip(members, decide(ids, rows), strict=True):
+                verdicts[i] = verdict
+        return verdicts
+
+    def _index(self, group: str) -> Index:
+        if group not in self._indices:
+            self._indices[group] = Index(self.threshold, self._vocabulary)
+        return self._indices[group]
+
+
+class Vocabulary:
+    """Numbers for tokens, apart for each part, and working memory that fits them."""
+
+    def __init__(self) -> None:
+        numbers = itertools.count()
+        self._numbers: tuple[dict[str, int], ...] = ({}, {}, {})
+        self._next = numbers.__next__
+        self._size = 0
+        self._scratch = _scratch(1 << 12, 1, 1)
+
+    def rows(self, tasks: Sequence[Parts]) -> Rows:
+        """Tasks as rows of token numbers."""
+        flat: list[int] = []
+        start, ends = [0], []
+        for task in tasks:
+            begin, row_ends = len(flat), []
+            for known, tokens in zip(self._numbers, task[1:], strict=True):
+                for token in tokens:
+                    number = known.get(token)
+                    if number is None:
+                        number = known[token] = self._next()
+                        self._size = number + 1
+                    flat.append(number)
+                row_ends.append(len(flat) - begin)
+            start.append(len(flat))
+            ends.append(row_ends)
+        cuts = np.array(ends, np.int32).reshape(-1, PARTS)
+        lengths = np.diff(cuts, axis=1, prepend=0)
+        filled = ((lengths > 0) * np.array([1, 2, 4])).sum(axis=1).astype(np.uint8)
+        return Rows(
+            np.array(flat, np.int32),
+            np.array(start, np.int64),
+            cuts,
+            np.empty((len(ends), 2), np.uint64),  # written where rows are kept
+            filled,
+        )
+
+    def __len__(self) -> int:
+        return self._size
+
+    def scratch(self, longest_part: int, longest_row: int) -> Scratch:
+        """Working memory for queries of such lengths; one caller at a time."""
+        have = self._scratch
+        words = -(-longest_part // kernels.WORD)
+        tokens = longest_row + 1 if words > 1 else 1
+        if len(have.bits) < self._size or have.wide.shape[0] < tokens or len(have.vector) < words:
+            size = len(have.bits)
+            while size < self._size:
+                size *= 2
+            self._scratch = _scratch(
+                size, max(tokens, have.wide.shape[0]), max(words, len(have.vector))
+            )
+        return self._scratch
+
+
+class Index:
+    """The kept tasks of one group: rows, and three prefix indices that are merged as they grow.
+
+    As in an LSM tree (O'Neil et al. 1996, https://doi.org/10.1007/s002360050048) the newest rows
+    are scanned, older ones stand in an index that takes in FAN times as many before it is merged
+    into the next: a row is indexed a few times in all, however many there are.
+    """
+
+    def __init__(self, threshold: float, vocabulary: Vocabulary) -> None:
+        self._threshold, self._vocabulary = threshold, vocabulary
         self._ids: list[str] = []
-        self._texts: list[str] = []
-        self._lengths = array("i")
-        self._letters: dict[str, str] = {}
+        self._rows = _empty_rows(1 << 8, 1 << 12)
+        self._levels: list[Level] = [EMPTY_LEVEL] * 3
+        self._ends = [0, 0, 0]  # level k holds rows _ends[k + 1] to _ends[k]; the last from 0
 
     def __len__(self) -> int:
         return len(self._ids)
 
-    def add(self, row_id: str, instruction: str) -> None:
-        """Keep an instruction; later ones are compared with it."""
-        text = self._encode(instruction)
-        self._ids.append(row_id)
-        self._texts.append(text)
-        self._lengths.append(len(text))
+    def insert(self, ids: Sequence[str], batch: Rows) -> None:
+        """Keep rows without asking."""
+        self._make_room(batch)
+        for i in range(len(ids)):
+            query = batch.tokens[batch.start[i] : batch.start[i + 1]]
+            kernels.insert(query, batch.ends[i], batch.filled[i], self._rows, len(self) + i)
+        self._ids.extend(ids)
 
-    def nearest(self, instruction: str) -> tuple[str, float]:
-        """The id of the most similar kept instruction (the oldest of equals) and its ROUGE-L F1.
+    def offer_nearest(self, ids: Sequence[str], batch: Rows) -> list[Verdict]:
+        """Decide rows in order by the exact nearest of each."""
+        self._make_room(batch)
+        scratch = self._scratch_for(batch)
+        apart = np.empty(len(self) + len(ids), np.float32)
+        verdicts = []
+        for i, row_id in enumerate(ids):
+            query = batch.tokens[batch.start[i] : batch.start[i + 1]]
+            ends, filled = batch.ends[i], batch.filled[i]
+            best, score = kernels.nearest(
+                query, ends, filled, self._rows, 0, len(self), scratch, apart
+            )
+            fresh = not score > self._threshold
+            verdicts.append(Verdict(self._ids[best] if best >= 0 else "", score, fresh))
+            if fresh:
+                kernels.insert(query, ends, filled, self._rows, len(self))
+                self._ids.append(row_id)
+        return verdicts
 
-        Nothing kept, or no token in common, is ("", 0.0).
-        """
-        text = self._encode(instruction)
-        if not text or not self._texts:
-            return "", 0.0
-        common = cdist([text], self._texts, scorer=LCSseq.similarity, dtype=np.int32)[0]
-        scores = rouge_l_f1(common, np.frombuffer(self._lengths, np.int32), len(text))
-        best = int(scores.argmax())
-        return (self._ids[best], float(scores[best])) if scores[best] > 0 else ("", 0.0)
+    def offer(self, ids: Sequence[str], batch: Rows) -> list[Verdict]:
+        """Decide rows in order by the first that is too similar."""
+        self._make_room(batch)
+        scratch = self._scratch_for(batch)
+        ranks = np.empty(int(np.diff(batch.start).max(initial=0)), np.int32)
+        found = np.full(len(ids), -1, np.int64)
+        done = 0
+        while done < len(ids):
+            if len(self) - self._ends[0] >= NEWEST:
+                self._compact()
+            before = done
+            done, _ = kernels.offer(
+                batch, done, self._rows, self._ends[0], len(self), self._ends[0] + NEWEST,
+                tuple(self._levels), scratch, ranks, self._threshold, found,
+            )  # fmt: skip
+            self._ids.extend(ids[i] for i in range(before, done) if found[i] < 0)
+        verdicts, apart = [], np.empty(1, np.float32)
+        for i, row in enumerate(found):
+            if row < 0:
+                verdicts.append(Verdict("", 0.0, True))
+                continue
+            query = batch.tokens[batch.start[i] : batch.start[i + 1]]
+            _, score = kernels.nearest(
+                query, batch.ends[i], batch.filled[i], self._rows, row, row + 1, scratch, apart
+            )
+            verdicts.append(Verdict(self._ids[row], score, False))
+        return verdicts
 
-    def too_similar(self, score: float) -> bool:
-        return score > self.threshold
+    def _scratch_for(self, batch: Rows) -> Scratch:
+        parts = np.diff(batch.ends, axis=1, prepend=0)
+        longest = int(parts.max(initial=0))
+        return self._vocabulary.scratch(longest, int(batch.ends[:, -1].max(initial=0)))
 
-    def _encode(self, instruction: str) -> str:
-        return "".join(self._letter(token) for token in tokenize(instruction))
+    def _make_room(self, batch: Rows) -> None:
+        have, count = self._rows, len(self)
+        rows, tokens = count + len(batch.ends), int(have.start[count]) + len(batch.tokens)
+        if rows > len(have.ends) or tokens > len(have.tokens):
+            self._rows = Rows(
+                _grown(have.tokens, tokens),
+                _grown(have.start, rows + 1),
+                _grown(have.ends, rows),
+                _grown(have.signs, rows),
+                _grown(have.filled, rows),
+            )
 
-    def _letter(self, token: str) -> str:
-        """A character of its own for each token; the surrogate range is left out."""
-        found = self._letters.get(token)
-        if found is None:
-            code = len(self._letters)
-            found = self._letters[token] = chr(code if code < 0xD800 else code + 0x800)
-        return found
+    def _compact(self) -> None:
+        """Index the newest rows, with those of the levels that are full."""
+        count = len(self)
+        depth = 0
+        if count - self._ends[1] >= NEWEST * FAN:
+            depth = 1
+            if count - self._ends[2] >= NEWEST * FAN * FAN // 2:
+                depth = 2
+        begin = 0 if depth == 2 else self._ends[depth + 1]
+        self._levels[depth] = _level(
+            self._rows, begin, count, len(self._vocabulary), self._threshold
+        )
+        self._levels[:depth] = [EMPTY_LEVEL] * depth
+        self._ends[: depth + 1] = [count] * (depth + 1)
 
 
-def tokenize(text: str) -> Sequence[str]:
-    """rouge_score's tokens without its stemmer."""
-    return [token for token in SEPARATOR.split(text.lower()) if token]
+def _level(rows: Rows, begin: int, end: int, vocabulary: int, threshold: float) -> Level:
+    times = kernels.count_rows(rows, begin, end, vocabulary)
+    rank = np.empty(vocabulary, np.int32)
+    rank[np.argsort(times, kind="stable")] = np.arange(vocabulary, dtype=np.int32)
+    nothing = np.empty(0, np.int64)
+    most = kernels.postings(
+        rows, begin, end, rank, threshold, nothing, np.empty(0, np.int32), np.empty(0, np.int32)
+    )
+    key, row, place = np.empty(most, np.int64), np.empty(most, np.int32), np.empty(most, np.int32)
+    size = kernels.postings(rows, begin, end, rank, threshold, key, row, place)
+    key, row, place = key[:size], row[:size], place[:size]
+    order = np.lexsort((place, key))
+    key, row, place = key[order], row[order], place[order]
+    groups = np.zeros(vocabulary + 1, np.int32)
+    length, first = np.empty(size, np.int32), np.empty(size + 1, np.int32)
+    found = kernels.group(key, vocabulary, groups, length, first)
+    return Level(
+        rank, groups, length[:found].copy(), first[: found + 1].copy(), row, place, rows.signs[row]
+    )
 
 
-def rouge_l_f1(common: np.ndarray, length: np.ndarray, candidate_length: int) -> np.ndarray:
-    """ROUGE-L F1 from LCS lengths (n,), kept lengths (n,) and the candidate's length.
+def _scratch(vocabulary: int, tokens: int, words: int) -> Scratch:
+    return Scratch(
+        np.zeros(vocabulary, np.uint64),
+        np.zeros(vocabulary, np.int32),
+        np.zeros((tokens, words), np.uint64),
+        np.zeros(words, np.uint64),
+        np.zeros(256, np.int64),
+    )
 
-    Written as rouge_score writes it (2 * p * r / (p + r), p over the candidate's length), since
-    at a threshold such as 0.7 the order of the float operations decides.
-    """
-    precision = common / candidate_length
-    recall = common / np.maximum(length, 1)
-    total = precision + recall
-    return np.divide(2 * precision * recall, total, out=np.zeros_like(total), where=total > 0)
+
+def _empty_rows(rows: int, tokens: int) -> Rows:
+    return Rows(
+        np.zeros(tokens, np.int32),
+        np.zeros(rows + 1, np.int64),
+        np.zeros((rows, PARTS), np.int32),
+        np.zeros((rows, 2), np.uint64),
+        np.zeros(rows, np.uint8),
+    )
+
+
+def _grown(array: np.ndarray, least: int) -> np.ndarray:
+    """A longer copy: half as long again, so that growing is rare and wastes a third at most."""
+    if least <= len(array):
+        return array
+    longer = np.zeros((max(least, len(array) * 3 // 2), *array.shape[1:]), array.dtype)
+    longer[: len(array)] = array
+    return longer
+
+
+EMPTY_LEVEL = Level(
+    np.zeros(0, np.int32), np.zeros(1, np.int32), np.zeros(0, np.int32), np.zeros(1, np.int32),
+    np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros((0, 2), np.uint64),
+)  # fmt: skip

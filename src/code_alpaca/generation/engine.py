@@ -12,7 +12,7 @@ import bisect
 import contextlib
 import random
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,12 +141,8 @@ class Engine:
 
     def _restore(self) -> None:
         """Bring curation, pool, quotas and sums to where the last start left them."""
-        for task in self.plan.seed_tasks:
-            self.curator.keep(task.id, task.instruction)
-        for number, position, example in self.ledger.accepted_places():
-            self.curator.keep(example.id, example.instruction)
-            self._numbers.append(number)
-            self._positions.append(position)
+        self.curator.keep(self.plan.seed_tasks)
+        self.curator.keep(self._accepted_before())
         for asked, languages in self.ledger.asked():
             wish = {key: label for key, label in asked.items() if key in self.plan.quotas}
             self._quotas.restore(wish, languages)
@@ -156,6 +152,12 @@ class Engine:
         self.totals.replies = usage["replies"]
         self.totals.tokens = usage["prompt_tokens"] + usage["completion_tokens"]
         self.totals.begin()
+
+    def _accepted_before(self) -> Iterator[Example]:
+        for number, position, example in self.ledger.accepted_places():
+            self._numbers.append(number)
+            self._positions.append(position)
+            yield example
 
     def _send_ahead(self, teacher: Asks, threads: ThreadPoolExecutor) -> None:
         """Send every request that may be sent now and is likely to be needed."""

@@ -14,12 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from code_alpaca import sandbox
 from code_alpaca.config import StageConfig, Version, base_urls
 from code_alpaca.curation.curate import Curator
 from code_alpaca.curation.filters import DEFAULT, FILTERS, legacy_2023
+from code_alpaca.curation.measures import THRESHOLDS
 from code_alpaca.dataset.build import build
 from code_alpaca.errors import InputError
 from code_alpaca.generation.engine import Engine, Limits
@@ -99,8 +100,23 @@ class Config(StageConfig):
     price_per_mtok_output: float | None = Field(
         None, ge=0, description="dollars for a million output tokens; none: the price list"
     )
-    novelty: Literal["rouge_l"] = Field("rouge_l", description="similarity of instructions")
-    novelty_threshold: float = Field(0.7, ge=0, le=1, description="drop above this similarity")
+    novelty: Literal["code_aware", "rouge_l"] = Field(
+        "code_aware",
+        description="similarity of tasks: words, operators and input within one language; or the "
+        "ROUGE-L of instructions, as in 2023",
+    )
+    novelty_threshold: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="drop above this similarity; none: "
+        + ", ".join(f"{value} for {name}" for name, value in THRESHOLDS.items()),
+    )
+    novelty_nearest: bool = Field(
+        True,
+        description="record the most similar kept row of every row; false: faster by far "
+        "where millions are kept",
+    )
     filters: list[str] = Field(list(DEFAULT), description="filters by name, or none")
     decontaminate: list[str] = Field(["mini"], description="benchmarks or files, or none")
     verify: bool = Field(True, description="run Python answers with their tests")
@@ -115,6 +131,14 @@ class Config(StageConfig):
         "0.1.0", description="SemVer of the dataset made from this run"
     )
     dry_run: bool = Field(False, description="print the plan and one prompt, send nothing")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _threshold_of_the_measure(cls, values: dict[str, Any]) -> dict[str, Any]:
+        measure = values.get("novelty", cls.model_fields["novelty"].default)
+        if values.get("novelty_threshold") is None and measure in THRESHOLDS:
+            return {**values, "novelty_threshold": THRESHOLDS[measure]}
+        return values
 
     @field_validator("filters", "decontaminate", mode="before")
     @classmethod
@@ -318,14 +342,16 @@ def _check_limits(config: Config, plan: Plan, price: Price | None) -> None:
 
 
 def _curator(config: Config) -> Curator:
-    filters = config.filters
+    from code_alpaca.curation.novelty import Novelty
+
+    filters, measure = config.filters, config.novelty
     if config.seed_compat_defects:
-        filters = [legacy_2023.__name__]
+        filters, measure = [legacy_2023.__name__], "rouge_l"
     return Curator(
         filters=filters,
         decontaminate=config.decontaminate,
         verify=sandbox.Pool(_sandbox()) if config.verify else None,
-        threshold=config.novelty_threshold,
+        novelty=Novelty(measure, config.novelty_threshold, nearest=config.novelty_nearest),
     )
 
 
