@@ -19,7 +19,7 @@ def test_columns_of_the_contract_in_order():
         "verification", "contamination", "created_at",
     )  # fmt: skip
     assert tuple(features()) == COLUMNS == tuple(Example("i", "", "o").as_row())
-    assert tuple(features("rejected")) == (*COLUMNS, "reason")
+    assert tuple(features("rejected")) == (*COLUMNS, "reason", "evidence")
 
 
 def test_a_line_separator_inside_a_string_is_not_a_line_end(tmp_path):

@@ -20,6 +20,7 @@ from code_alpaca.errors import INTERRUPTED, InputError, Stopped
 STAGES = {
     "quickstart": ("code_alpaca.quickstart", "the whole way on this machine, no key, no GPU"),
     "generate": ("code_alpaca.generation.generate", "ask a teacher for new tasks and answers"),
+    "curate": ("code_alpaca.generation.curate", "decide the rows of a dataset that exists"),
     "publish": ("code_alpaca.dataset.publish", "build the versioned dataset folder and its card"),
     "sft": ("code_alpaca.training.launch", "fine-tune a model on a dataset"),
     "eval": ("code_alpaca.evaluation.evaluate", "measure pass@k on a benchmark"),

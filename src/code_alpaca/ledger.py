@@ -22,7 +22,7 @@ from typing import Any
 from code_alpaca.errors import InputError
 from code_alpaca.schema import Example
 
-FORMAT = 3
+FORMAT = 4
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS requests (
@@ -62,6 +62,7 @@ CREATE TABLE IF NOT EXISTS decisions (
     position INTEGER NOT NULL,    -- the candidate's place in its reply
     reason TEXT NOT NULL,         -- '' for an accepted row
     row TEXT NOT NULL,            -- the candidate, as the columns of the dataset
+    evidence TEXT NOT NULL,       -- what a rule found in it, in words
     PRIMARY KEY (request, position)
 );
 CREATE INDEX IF NOT EXISTS decisions_by_reason ON decisions (reason);
@@ -70,10 +71,11 @@ CREATE INDEX IF NOT EXISTS decisions_by_reason ON decisions (reason);
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What became of one candidate: `reason` is "" for an accepted one."""
+    """What became of one candidate: `reason` is "" for an accepted one; `evidence` is in words."""
 
     example: Example
     reason: str
+    evidence: str = ""
 
 
 class Ledger:
@@ -121,9 +123,12 @@ class Ledger:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     def cost_nothing(self) -> bool:
-        """Whether no reply came yet and nothing that was sent may still be billed."""
-        paid = self._count("SELECT (SELECT count(*) FROM replies) + (SELECT count(*) FROM batches)")
-        return not paid and not self.spent()
+        """Whether nothing came of it yet: no reply, no decision, and nothing that may be billed."""
+        held = self._count(
+            "SELECT (SELECT count(*) FROM replies) + (SELECT count(*) FROM batches) "
+            "+ (SELECT count(*) FROM decisions)"
+        )
+        return not held and not self.spent()
 
     def forget(self) -> None:
         """Empty everything but the format and the name of the run: for one that cost nothing."""
@@ -307,9 +312,15 @@ class Ledger:
         """Commit everything decided about request `number` in one transaction."""
         with self.transaction():
             self._db.executemany(
-                "INSERT INTO decisions VALUES (?, ?, ?, ?)",
+                "INSERT INTO decisions VALUES (?, ?, ?, ?, ?)",
                 [
-                    (number, position, item.reason, json.dumps(item.example.as_row()))
+                    (
+                        number,
+                        position,
+                        item.reason,
+                        json.dumps(item.example.as_row()),
+                        item.evidence,
+                    )
                     for position, item in enumerate(decisions)
                 ],
             )
@@ -360,12 +371,12 @@ class Ledger:
     def rejected(self, through: int | None = None) -> Iterator[Decision]:
         """Rejected candidates in order, up to and including request `through`."""
         query = (
-            "SELECT reason, row FROM decisions WHERE reason != '' AND request <= ? "
+            "SELECT reason, row, evidence FROM decisions WHERE reason != '' AND request <= ? "
             "ORDER BY request, position"
         )
         last = self.next_undecided() if through is None else through
-        for reason, row in self._db.execute(query, (last,)):
-            yield Decision(Example(**json.loads(row)), reason)
+        for reason, row, evidence in self._db.execute(query, (last,)):
+            yield Decision(Example(**json.loads(row)), reason, evidence)
 
     # -- sums ------------------------------------------------------------------------------
 

@@ -87,13 +87,13 @@ def is_unicode(text: str) -> bool:
 
 
 def features(config: str = "default") -> Features:
-    """The explicit `datasets.Features` of one dataset config; `rejected` adds `reason`."""
+    """The explicit `datasets.Features` of one dataset config; `rejected` adds two."""
     from datasets import Features, List, Value
 
     kinds = {"list[str]": List(Value("string")), "float": Value("float64"), "str": Value("string")}
     columns = {item.name: kinds[str(item.type)] for item in fields(Example)}
     if config == "rejected":
-        columns["reason"] = Value("string")
+        columns["reason"] = columns["evidence"] = Value("string")
     return Features(columns)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from code_alpaca.curation.filters import DEFAULT, FILTERS
-from code_alpaca.schema import Example
+from code_alpaca.curation.filters import DEFAULT, FILTERS, NAMES, DuplicateOutputs
+from code_alpaca.schema import Example, load_seed_tasks
 
 ASK = "Write a function that adds two numbers."
 KEEP = [
@@ -17,6 +19,25 @@ KEEP = [
     Example("Give a README with one code block.", "", "Use it:\n```python\nx()\n```\n"),
     Example("Fix the tab\tand CRLF in this text.", "a\r\nb", "a\nb"),
     Example("写一个计算阶乘的函数 in Python please.", "", "def f(n): ..."),
+    Example("Show a bar chart of sales with matplotlib.", "", "import matplotlib.pyplot as plt"),
+    Example("Open a window with a button in tkinter.", "", "import tkinter as tk\ntk.Tk()"),
+    Example("Upload an image to the server in PHP.", "", "<?php move_uploaded_file($a, $b); ?>"),
+    Example("Play a sound when the button is clicked.", "", "<audio id='a'></audio>"),
+    Example("Find the largest number in the array.", "[1, 7]", "7"),
+    Example("What is the output of this Java code?", "int z = 40;", "z = 40"),
+    Example("Print a triangle in Swift.", "", "for i in 1...7 {\n  print(i)\n}"),
+    Example("Write the header of a Python gcd function.", "", "def gcd(x, y):"),
+    Example("Write a function that says hello.", "", "def hello():\n    print('hello')"),
+    Example(
+        "How would you sort a list in Python?", "", "You can use sorted(x), which returns one."
+    ),
+    Example("Write a function to explain recursion in a docstring.", "", "It calls itself, often."),
+    Example("Create a CSS rule for all paragraphs.", "", "p {\n  // style rules \n}"),
+    Example("Send a mail with smtplib in Python.", "", "send('john.doe@example.com')"),
+    Example("Validate an e-mail address by a regex.", "x", r"^[\w.]+@[\w.]+\.\w+$"),
+    Example("Add an MIT license header to my file.", "", "# Copyright (c) 2020 The Authors"),
+    Example("Connect to a database with a password.", "", "connect(user='me', password='secret1')"),
+    Example("Write a page with a footer in HTML.", "", "<footer>&copy; 2020 Shop</footer>"),
 ]
 DROP = {
     "empty": [Example("", "", "x"), Example(ASK, "", " \n")],
@@ -27,7 +48,7 @@ DROP = {
         Example(ASK, "", "I cannot assist with this request."),
     ],
     "instruction_length": [Example("Sort it", "", "x"), Example("word " * 301, "", "x")],
-    "output_length": [Example(ASK, "", "x" * 20_001)],
+    "output_length": [Example(ASK, "", "x" * 20_001), Example(ASK, "x" * 20_001, "x")],
     "prompt_leak": [Example(ASK, "", "x = 1\n\n### Instruction:\nNow do this")],
     "legacy_2023": [
         Example("Sort this list", "", "x"),
@@ -37,13 +58,50 @@ DROP = {
         Example("(a) Add two numbers in C.", "", "x"),
         Example("写一个 add function in Python", "", "x"),
     ],
+    "cut_off": [
+        Example(ASK, "", "def add(a, b):\n    return sum([a, b"),
+        Example(ASK, "", 'print("hello', language="python"),
+        Example("Add two numbers in Java.", "", "int add(int a, int b) {\n  if (a > b) {"),
+    ],
+    "language_sanity": [
+        Example(ASK, "", "def add(a, b):\nreturn a + b"),
+        Example(ASK, "", "def add(a, b):\n    return a + b\n// Output: 3"),
+        Example(ASK, "", "print(“hello”)", language="python"),
+        Example(ASK, "", "#include <stdio.h>\nint main() { return 0; }", language="python"),
+        Example(ASK, "", "def add(a, b):\n    return a + b", language="java"),
+    ],
+    "prose_for_code": [
+        Example(ASK, "", "Take the first number and add the second one to it. That is the sum."),
+        Example("Write a SQL query that counts users.", "", "Count all of the users in the table."),
+    ],
+    "impossible": [
+        Example("Draw a picture of a sorting algorithm.", "", "Here it is, see above."),
+        Example(
+            "Open the browser and go to my page.", "", "The browser is open now, as you asked."
+        ),
+        Example("Play the sound of a bell, please.", "", "Ding!"),
+    ],
+    "secrets": [
+        Example(ASK, "", "key = 'AKIA" + "IOSFODNN7EXAMPLE'"),
+        Example(ASK, "-----BEGIN RSA " + "PRIVATE KEY-----", "x"),
+        Example(ASK, "", "login('hf_" + "a1B2" * 9 + "')"),
+        Example(ASK, "", "token = 'ghp_" + "0123456789" * 3 + "abcdef'"),
+    ],
+    "personal_data": [
+        Example(ASK, "", "mail('maria.k.svensson@telia.se')"),
+        Example("Write to p.dubois1984@orange.fr in PHP.", "", "x"),
+    ],
+    "licence_header": [
+        Example(ASK, "", "# Copyright (C) 2014 Some Company\nx = 1"),
+        Example(ASK, "", "/* Licensed under the Apache License, Version 2.0 */\nint x;"),
+    ],
     "unbalanced_fence": [Example(ASK, "", "```python\nprint(1)\n")],
 }
 
 
 @pytest.mark.parametrize("example", KEEP, ids=lambda example: example.instruction[:30])
 def test_good_rows_pass_every_filter(example):
-    assert [name for name in DEFAULT if FILTERS[name](example)] == []
+    assert [name for name in FILTERS if name in DEFAULT and FILTERS[name](example)] == []
 
 
 @pytest.mark.parametrize("name", FILTERS)
@@ -51,6 +109,32 @@ def test_bad_rows_are_dropped_with_a_reason(name):
     assert DROP[name]
     for example in DROP[name]:
         assert FILTERS[name](example)
+
+
+def test_every_seed_task_passes():
+    """The filters of 2023 rejected two of its own seeds."""
+    for seed in load_seed_tasks():
+        row = Example(seed.instruction, seed.input, seed.output, language=seed.language)
+        assert [name for name in FILTERS if name in DEFAULT and FILTERS[name](row)] == []
+
+
+def test_an_answer_given_before_is_a_duplicate_whatever_its_white_space_and_comments():
+    seen = DuplicateOutputs()
+    code = "def total(values):\n    result = 0\n    for value in values:\n        result += value\n"
+    code += "    return result\n"
+    seen.add(code)
+    seen.add("42")
+    assert code.replace("    ", "\t").replace("= 0", "= 0  # so far") in seen
+    assert code.replace("result", "answer") not in seen
+    assert "42" not in seen, "short answers belong to many tasks"
+    assert "duplicate_output" in NAMES
+
+
+def test_a_huge_text_is_dropped_before_it_is_read():
+    began = time.monotonic()
+    huge = Example(ASK, "", "x = 1\n" * 20_000_000)
+    assert next(FILTERS[name](huge) for name in DEFAULT if FILTERS[name](huge)) == "output_too_long"
+    assert time.monotonic() - began < 2
 
 
 def test_the_legacy_filter_keeps_what_2023_kept():

@@ -127,6 +127,19 @@ def test_a_restart_goes_on_as_if_there_was_none():
     assert resumed.offer(rows[200:]) == expected[200:]
 
 
+@pytest.mark.parametrize("size", [1, 7, 255, 256, 257, 1000])
+def test_a_pool_grows_by_batches_of_any_size(size):
+    """Every array has room for what is written, whatever the sizes at which it grew."""
+    novelty = Novelty("rouge_l", nearest=False)
+    rows = [task(f"w{number} v{number}", id=str(number)) for number in range(6_000)]
+    for start in range(0, len(rows), size):
+        assert all(v.fresh for v in novelty.offer(rows[start : start + size]))
+    assert len(novelty) == len(rows)
+    index = novelty._indices[""]
+    assert all(len(array) >= len(rows) for array in index._rows)
+    assert len(index._rows.start) > len(rows)
+
+
 def test_exactly_at_the_threshold_is_decided_as_its_floats_say():
     """At F1 = 0.7 the order of operations puts some pairs of lengths above, others not."""
     seen = {True: 0, False: 0}

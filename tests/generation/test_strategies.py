@@ -12,6 +12,7 @@ import pytest
 from rouge_score import rouge_scorer
 
 from code_alpaca.cli import main
+from code_alpaca.curation.contamination import Contamination
 from code_alpaca.curation.curate import Curator
 from code_alpaca.curation.novelty import Novelty
 from code_alpaca.errors import InputError
@@ -267,7 +268,7 @@ def test_2023_decisions_equal_a_direct_use_of_rouge_score():
         for _ in range(300)
     ]
     curator = Curator(
-        filters=["legacy_2023"], decontaminate=[], verify=None, novelty=Novelty("rouge_l")
+        filters=["legacy_2023"], contamination=Contamination([]), novelty=Novelty("rouge_l")
     )
     curator.keep(SEEDS)
     ours = [not curator.settle(curator.examine(row)).reason for row in rows]

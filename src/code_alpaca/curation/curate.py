@@ -1,23 +1,21 @@
-"""All of curation in its order: filters, contamination, verification, then novelty.
+"""All of curation in its order: filters, contamination, verification, duplicates, novelty.
 
-The first three look at one example alone, as replies arrive: `examine` reads it, `verify` runs
-it. Novelty depends on what was kept before, so it is asked in the run's order (`settle`).
+The first three look at one row alone, as rows arrive: `examine` reads it, `verify` runs it. The
+last two depend on what was kept before, so they are asked in the run's order (`settle`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from code_alpaca.curation.contamination import Contamination
-from code_alpaca.curation.filters import FILTERS
-from code_alpaca.curation.measures import Task
+from code_alpaca.curation.filters import FILTERS, DuplicateOutputs
+from code_alpaca.curation.verify import Verifier
 from code_alpaca.curation.verify import reason as verification_reason
-from code_alpaca.curation.verify import verify
 from code_alpaca.ledger import Decision
-from code_alpaca.sandbox import Pool
-from code_alpaca.schema import Example
+from code_alpaca.schema import Example, SeedTask
 
 if TYPE_CHECKING:
     from code_alpaca.curation.novelty import Novelty  # compiles: only where rows are decided
@@ -27,9 +25,10 @@ class Curator:
     """The rules of one run.
 
     Args:
-        filters: names out of `FILTERS`, applied in the order of that table.
-        decontaminate: benchmarks by name or file.
-        verify: where Python answers run with their tests; None: nowhere. Closed with `close`.
+        filters: names out of `filters.NAMES`, applied in the order of that table.
+        contamination: the benchmarks that no row may give away.
+        mark: keep rows that do, with the problems in their column `contamination`.
+        verifier: where answers are run; None: nowhere. Closed with `close`.
         novelty: what was kept so far, and how new a task must be.
     """
 
@@ -37,56 +36,74 @@ class Curator:
         self,
         *,
         filters: Iterable[str],
-        decontaminate: list[str],
-        verify: Pool | None,
+        contamination: Contamination,
         novelty: Novelty,
+        verifier: Verifier | None = None,
+        mark: bool = False,
     ) -> None:
         wanted = set(filters)
         self._filters = [check for name, check in FILTERS.items() if name in wanted]
-        self._contamination = Contamination(decontaminate)
-        self._verify = verify
-        self._novelty = novelty
+        self._duplicates = DuplicateOutputs() if "duplicate_output" in wanted else None
+        self._contamination, self._mark = contamination, mark
+        self._verifier, self._novelty = verifier, novelty
 
     @property
     def runners(self) -> int:
         """How many answers can be verified at once."""
-        return self._verify.size if self._verify else 1
+        return self._verifier.pool.size if self._verifier else 1
 
     def close(self) -> None:
-        if self._verify:
-            self._verify.close()
+        if self._verifier:
+            self._verifier.close()
 
-    def keep(self, tasks: Iterable[Task]) -> None:
+    def keep(self, tasks: Iterable[SeedTask | Example]) -> None:
         """Let seed tasks or already accepted rows into the pool, unconditionally."""
-        self._novelty.keep(tasks)
+        self._novelty.keep(self._noted(tasks))
 
     def examine(self, example: Example) -> Decision:
-        """What can be said of the example by reading it alone."""
+        """What can be said of a row by reading it alone."""
         for check in self._filters:
             if found := check(example):
                 return Decision(example, found)
-        if hits := self._contamination.matches(example):
-            return Decision(replace(example, contamination=hits), "contaminated")
-        return Decision(example, "")
+        hits = self._contamination.hits(example)
+        if not hits:
+            return Decision(example, "")
+        example = replace(example, contamination=sorted({hit.task_id for hit in hits}))
+        told = "; ".join(f"{hit.task_id} by {hit.method}: {hit.evidence}" for hit in hits)
+        return Decision(example, "" if self._mark else "contaminated", told)
 
     def to_run(self, decision: Decision) -> bool:
         """Whether `verify` starts a process for it, and so is worth a thread."""
-        return bool(self._verify and not decision.reason and decision.example.tests)
+        return bool(
+            self._verifier and not decision.reason and self._verifier.runs(decision.example)
+        )
 
     def verify(self, decision: Decision) -> Decision:
-        """What running says of an example that reading did not drop. Safe in many threads."""
+        """What running says of a row that reading did not drop. Safe in many threads."""
         if decision.reason:
             return decision
-        verdict = verify(decision.example, self._verify) if self._verify else "skipped"
-        example = replace(decision.example, verification=verdict)
-        return Decision(example, verification_reason(verdict) or "")
+        example = decision.example
+        verdict = self._verifier.verdict(example) if self._verifier else "skipped"
+        found = verification_reason(verdict, tested=bool(example.tests.strip()))
+        return replace(decision, example=replace(example, verification=verdict), reason=found or "")
 
     def settle(self, decision: Decision) -> Decision:
-        """Novelty's word on an example that nothing else spoke against, in the run's order."""
+        """The last word on a row that nothing spoke against, in the run's order."""
+        example = decision.example
         if decision.reason:
             return decision
-        (verdict,) = self._novelty.offer([decision.example])
-        example = replace(
-            decision.example, nearest_id=verdict.nearest_id, nearest_score=verdict.score
-        )
-        return Decision(example, "" if verdict.fresh else "too_similar")
+        if self._duplicates is not None and example.output in self._duplicates:
+            return replace(decision, reason="duplicate_output")
+        (verdict,) = self._novelty.offer([example])
+        example = replace(example, nearest_id=verdict.nearest_id, nearest_score=verdict.score)
+        if not verdict.fresh:
+            return replace(decision, example=example, reason="too_similar")
+        if self._duplicates is not None:
+            self._duplicates.add(example.output)
+        return replace(decision, example=example)
+
+    def _noted(self, tasks: Iterable[SeedTask | Example]) -> Iterator[SeedTask | Example]:
+        for task in tasks:
+            if self._duplicates is not None:
+                self._duplicates.add(task.output)
+            yield task

@@ -7,20 +7,67 @@ To add one: write the function, name it in `FILTERS`, and give it rows to keep a
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import re
 import string
+import textwrap
 from collections.abc import Callable
+from functools import cache
 
-from code_alpaca.schema import Example
+from code_alpaca.curation.languages import detect, is_code, is_prose, language_of, parses
+from code_alpaca.schema import Example, is_unicode
 
 MIN_INSTRUCTION_WORDS, MAX_INSTRUCTION_WORDS = 4, 300  # 2023 dropped up to 3, and above 150
 MAX_OUTPUT_CHARACTERS = 20_000
+MIN_DUPLICATE_CHARACTERS = 60  # without white space
 
 REFUSAL = re.compile(
     r"^\W*(i'?m sorry|sorry,|i (can'?t|cannot|am unable to|'m unable to) (help|assist|do|comply|"
     r"fulfil)|as an ai\b|as a (large )?language model)",
     re.IGNORECASE,
 )
+QUOTED = re.compile(r"\"(\\.|[^\"\n\\])*\"|'(\\.|[^'\n\\])*'|`[^`]*`|//[^\n]*|/\*[\s\S]*?\*/")
+COMMENT = re.compile(r"(#|//)[^\n]*")
+ASKS_FOR_CODE = re.compile(
+    r"^\W*(please )?(write|create|implement|develop|generate|build|construct|code|produce|compose)"
+    r"\b.{0,60}\b(function|program|code|script|class|method|query|snippet|regex|selector|loop)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+ASKS_FOR_WORDS = re.compile(
+    r"\b(explain|describe|comment|documentation|docstring|summary|summari[sz]e|explanation|"
+    r"description|review|pseudo-?code|question|sentence|paragraph|essay|list of|code word)\b",
+    re.IGNORECASE,
+)
+IMPOSSIBLE = re.compile(
+    r"^\W*(please )?(draw|paint|sketch|photograph|sing|listen|play|record|watch|"
+    r"show me (a|an|the) (picture|image|photo|video)|take (a|an) (photo|picture|screenshot)|"
+    r"open (a|an|the|my) (window|browser|app|application|website|file manager|door)|"
+    r"(go to|visit|browse) (the|this|a|http)|send (a|an|the) (e-?mail|message)|"
+    r"(call|phone|text) (me|my|the|this)|print (it )?on paper)\b",
+    re.IGNORECASE,
+)
+HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}\b|\bsk-(proj-|ant-)?[A-Za-z0-9_-]{32,}")
+EMAIL = re.compile(r"(?<![\w.+-])(?P<name>[\w.+-]+)@(?P<domain>[\w-]+(\.[\w-]+)*\.[a-zA-Z]{2,})\b")
+EXAMPLE_DOMAIN = re.compile(
+    r"(^|\.)((example|test|sample|domain|your-?\w*|my-?\w*|company|email|mail|site|website|host|"
+    r"abc|xyz|foo|bar|acme)\.\w+|\w+\.(example|test|invalid|local|localhost))$",
+    re.IGNORECASE,
+)
+EXAMPLE_NAME = re.compile(
+    r"((john|jane|joe|alice|bob|foo|bar|test|user|name|example|sample|abc|xyz|info|admin|support|"
+    r"contact|hello|noreply|no-reply|sender|recipient|receiver|from|to|you|your|my|me|someone|"
+    r"e?mail|username|first|last)([._+-]?(doe|smith|name|user|mail|email))?\d*)$",
+    re.IGNORECASE,
+)
+LICENCE = re.compile(
+    r"SPDX-License-Identifier|Licensed under the |Permission is hereby granted, free of charge|"
+    r"GNU (Lesser |Affero )?General Public License|Redistribution and use in source and binary|"
+    r"^\s*(#|//|/?\*+|--|;)\s*(Copyright|\(c\)|©)[^\n]*\d{4}",
+    re.IGNORECASE | re.MULTILINE,
+)
+PYTHON_ALONE = re.compile(r"^\s*(def \w+\([^)]*\)\s*(->.*)?:$|from [\w.]+ import \w)", re.MULTILINE)
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f]")
 PROMPT_MARK = re.compile(r"^### (Instruction|Input|Response):", re.MULTILINE)
 FENCE = re.compile(r"^[ \t]*```", re.MULTILINE)
 
@@ -32,14 +79,16 @@ def empty(example: Example) -> str | None:
 
 def instruction_length(example: Example) -> str | None:
     """An instruction of a few words says too little; one of a page is a pasted document."""
-    words = len(example.instruction.split())
+    words = len(example.instruction[:MAX_OUTPUT_CHARACTERS].split())
     if words < MIN_INSTRUCTION_WORDS:
         return "instruction_too_short"
     return "instruction_too_long" if words > MAX_INSTRUCTION_WORDS else None
 
 
 def output_length(example: Example) -> str | None:
-    """An answer that no training context would hold whole."""
+    """An answer, or an input, that no training context would hold whole."""
+    if len(example.input) > MAX_OUTPUT_CHARACTERS:
+        return "input_too_long"
     return "output_too_long" if len(example.output) > MAX_OUTPUT_CHARACTERS else None
 
 
@@ -60,9 +109,83 @@ def unbalanced_fence(example: Example) -> str | None:
 
 
 def not_text(example: Example) -> str | None:
-    """Control characters (tab and line ends aside) that no source file holds."""
+    """Control characters (tab and line ends aside) or half a surrogate pair: no source has them."""
     text = example.instruction + example.input + example.output
-    return "not_text" if any(c < " " and c not in "\t\n\r\f" for c in text) else None
+    return "not_text" if CONTROL.search(text) or not is_unicode(text) else None
+
+
+def cut_off(example: Example) -> str | None:
+    """An answer that ends inside a string or a bracket."""
+    text = example.output.rstrip()
+    if language_of(example) == "python":
+        try:
+            ast.parse(text)
+        except SyntaxError as error:
+            open_end = ("was never closed", "unterminated", "unexpected EOF")
+            if is_code(text) and any(said in str(error.msg) for said in open_end):
+                return "cut_off"
+        except (ValueError, RecursionError, MemoryError):
+            pass
+        return None
+    bare = QUOTED.sub("", text)
+    return "cut_off" if bare.count("{") > bare.count("}") and is_code(text) else None
+
+
+def language_sanity(example: Example) -> str | None:
+    """Python that no Python reads, or Python where the row says another language.
+
+    Python is asked of its parser. Between other languages a few lines rarely tell: on real rows
+    their signs dropped good Swift, Java and PHP, and no bad row.
+    """
+    language, text = language_of(example), example.output
+    if not is_code(text):
+        return None
+    if language == "python":
+        if any(map(parses, (text, textwrap.dedent(text), text.rstrip() + " pass"))):
+            return None  # the last: a header whose body is left to the reader
+        return "wrong_language" if detect(text) not in ("", "python") else "syntax_error"
+    return "wrong_language" if language and PYTHON_ALONE.search(text) and parses(text) else None
+
+
+def prose_for_code(example: Example) -> str | None:
+    """Code was asked for, and the answer talks."""
+    asked = ASKS_FOR_CODE.search(example.instruction) and not ASKS_FOR_WORDS.search(
+        example.instruction
+    )
+    return "prose_for_code" if asked and is_prose(example.output) else None
+
+
+def impossible(example: Example) -> str | None:
+    """The model itself is to draw, play, open or fetch something, and code is not the answer."""
+    asked = IMPOSSIBLE.match(example.instruction)
+    return "impossible" if asked and not is_code(example.output) else None
+
+
+def secrets(example: Example) -> str | None:
+    """Keys and tokens in the form that their makers give them (detect-secrets), or Hub tokens."""
+    for text in (example.instruction, example.input, example.output):
+        if HUB_TOKEN.search(text) or any(
+            next(iter(plugin.analyze_string(text)), None) for plugin in _secret_plugins()
+        ):
+            return "secret"
+    return None
+
+
+def personal_data(example: Example) -> str | None:
+    """E-mail addresses, but for those that examples are made of."""
+    for text in (example.instruction, example.input, example.output):
+        for found in EMAIL.finditer(text):
+            if not (EXAMPLE_DOMAIN.search(found["domain"]) or EXAMPLE_NAME.match(found["name"])):
+                return "personal_data"
+    return None
+
+
+def licence_header(example: Example) -> str | None:
+    """Code that was copied with its licence, unless licences are what was asked about."""
+    if re.search(r"licen[sc]e|copyright", example.instruction, re.IGNORECASE):
+        return None
+    copied = LICENCE.search(example.output) or LICENCE.search(example.input)
+    return "licence_header" if copied else None
 
 
 BLACKLIST_2023 = re.compile(
@@ -93,13 +216,87 @@ FILTERS: dict[str, Callable[[Example], str | None]] = {
     check.__name__: check
     for check in (
         empty,
+        instruction_length,
+        output_length,  # before all that read a whole text
         not_text,
         refusal,
-        instruction_length,
-        output_length,
         prompt_leak,
         unbalanced_fence,
+        cut_off,
+        language_sanity,
+        prose_for_code,
+        impossible,
+        secrets,
+        personal_data,
+        licence_header,
         legacy_2023,
     )
 }
-DEFAULT = tuple(name for name in FILTERS if name != legacy_2023.__name__)
+DEFAULT = (*(name for name in FILTERS if name != legacy_2023.__name__), "duplicate_output")
+NAMES = (*FILTERS, "duplicate_output")
+
+
+class DuplicateOutputs:
+    """Answers that were given before, but for white space and comments: the one filter with a past.
+
+    Short answers ("42", "True") are the same for many tasks, and never duplicates.
+    """
+
+    def __init__(self) -> None:
+        self._seen: set[int] = set()
+
+    def add(self, output: str) -> None:
+        if (key := self._key(output)) is not None:
+            self._seen.add(key)
+
+    def __contains__(self, output: str) -> bool:
+        return self._key(output) in self._seen
+
+    @staticmethod
+    def _key(output: str) -> int | None:
+        bare = "".join(COMMENT.sub("", output).split())
+        if len(bare) < MIN_DUPLICATE_CHARACTERS:
+            return None
+        return int.from_bytes(
+            hashlib.blake2b(bare.encode("utf-8", "replace"), digest_size=8).digest()
+        )
+
+
+@cache
+def _secret_plugins() -> tuple:
+    """Those of detect-secrets that know a form; its guesses by entropy drop good examples."""
+    from detect_secrets.plugins import (
+        aws,
+        azure_storage_key,
+        discord,
+        github_token,
+        gitlab_token,
+        jwt,
+        npm,
+        openai,
+        private_key,
+        pypi_token,
+        sendgrid,
+        slack,
+        stripe,
+        telegram_token,
+        twilio,
+    )
+
+    return (
+        aws.AWSKeyDetector(),
+        azure_storage_key.AzureStorageKeyDetector(),
+        discord.DiscordBotTokenDetector(),
+        github_token.GitHubTokenDetector(),
+        gitlab_token.GitLabTokenDetector(),
+        jwt.JwtTokenDetector(),
+        npm.NpmDetector(),
+        openai.OpenAIDetector(),
+        private_key.PrivateKeyDetector(),
+        pypi_token.PypiTokenDetector(),
+        sendgrid.SendGridDetector(),
+        slack.SlackDetector(),
+        stripe.StripeDetector(),
+        telegram_token.TelegramBotTokenDetector(),
+        twilio.TwilioKeyDetector(),
+    )

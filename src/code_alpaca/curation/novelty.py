@@ -231,14 +231,13 @@ class Index:
     def _make_room(self, batch: Rows) -> None:
         have, count = self._rows, len(self)
         rows, tokens = count + len(batch.ends), int(have.start[count]) + len(batch.tokens)
-        if rows > len(have.ends) or tokens > len(have.tokens):
-            self._rows = Rows(
-                _grown(have.tokens, tokens),
-                _grown(have.start, rows + 1),
-                _grown(have.ends, rows),
-                _grown(have.signs, rows),
-                _grown(have.filled, rows),
-            )
+        self._rows = Rows(  # each array for itself: their lengths are not in step
+            _grown(have.tokens, tokens),
+            _grown(have.start, rows + 1),
+            _grown(have.ends, rows),
+            _grown(have.signs, rows),
+            _grown(have.filled, rows),
+        )
 
     def _compact(self) -> None:
         """Index the newest rows, with those of the levels that are full."""

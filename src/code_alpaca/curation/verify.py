@@ -1,35 +1,190 @@
-"""Run a generated answer with the tests that its teacher wrote for it.
+"""Run an answer, with its tests where it has some, and say what came of it.
 
-A verdict is one of `passed`, the sandbox's other statuses (`failed`, `timeout`, ...),
-`env_missing` (the code wants a module, a file or a network that a sandbox has not),
-`no_tests` and `not_python`. Passing tests of the teacher's own is evidence, not proof.
+Verdicts: `passed` its tests; `no_tests`, it ran to its end and nothing checks it; `failed` an
+assertion; `error`, it broke; `timeout`; `env_missing`, it wants what a sandbox has not (a module,
+a file, a name from elsewhere, a user who types); `not_python`, no code of a language that runs
+here. Passing tests of the teacher's own is evidence, not proof.
+
+A program that breaks alone is run once more behind the row's input, where that is code: many
+tasks put the data there.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import re
+import shutil
+import sqlite3
+import sys
+import threading
+from pathlib import Path
 
-from code_alpaca.sandbox import Limits, Pool
+from code_alpaca.curation.languages import is_code, language_of, parses
+from code_alpaca.errors import InputError
+from code_alpaca.sandbox import Limits, Pool, Result, interpreters
 from code_alpaca.schema import Example
 
 LIMITS = Limits(wall_s=10.0, memory_mb=512, folder_bytes=16 << 20)
-MISSING = re.compile(r"^(ModuleNotFoundError|FileNotFoundError|socket\.gaierror)\b", re.MULTILINE)
 NOT_RUN = ("no_tests", "not_python", "env_missing", "skipped")
+VERSION = 1  # of the verdicts; cached ones of another version are not read
+MISSING = re.compile(
+    r"^(ModuleNotFoundError|ImportError|FileNotFoundError|socket\.gaierror|ConnectionError|"
+    r"PermissionError|OSError|_tkinter\.TclError|urllib\.error\.URLError)\b|"
+    r"Cannot find (module|package)|no such table|no such column",
+    re.MULTILINE,
+)
+# Without tests: a fragment's names stand elsewhere, and a script waits for words from its user.
+FRAGMENT = re.compile(r"^(NameError|EOFError|SyntaxError: '(return|yield|await)')", re.MULTILINE)
+ASKS_USER = re.compile(r"\bsys\.argv\b|\bargparse\b|\bprocess\.argv\b")
+SQLITE = """\
+import sqlite3
+db = sqlite3.connect(":memory:")
+for script in {scripts!r}:
+    db.executescript(script)
+"""
 
 
-def verify(example: Example, pool: Pool) -> str:
-    """The verdict on one example, run on a free worker of `pool`."""
-    if example.language != "python":
-        return "not_python"
-    if not example.tests.strip():
-        return "no_tests"
-    program = f"{example.output}\n\n{example.tests}\n"
-    result = pool.run_program(program, LIMITS)
-    if result.status == "failed" and MISSING.search(result.stderr):
+class Verifier:
+    """Gives verdicts on rows, by running them in the sandboxes of a pool; safe in many threads.
+
+    The verdict on the same program in the same sandbox is looked up, not run again, also in
+    another run: they are kept in the user's cache folder.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self._cache = _Cache(f"{VERSION} {pool.backend} {sys.version}")
+        self._runs_javascript = _available("javascript", pool)
+
+    def close(self) -> None:
+        self.pool.close()
+        self._cache.close()
+
+    def runs(self, example: Example) -> bool:
+        """Whether there is something to run, and so something to wait for."""
+        return bool(self._programs(example))
+
+    def verdict(self, example: Example) -> str:
+        """One of the words above."""
+        programs = self._programs(example)
+        if not programs:
+            return "not_python"
+        key = json.dumps([language_of(example), bool(example.tests.strip()), programs])
+        if (known := self._cache.get(key)) is not None:
+            return known
+        verdict = self._run(example, programs)
+        if verdict != "timeout":  # which a busy machine may have caused
+            self._cache.put(key, verdict)
+        return verdict
+
+    def _programs(self, example: Example) -> list[str]:
+        """What to run, in turn, until one comes to its end."""
+        language, text = language_of(example), example.output
+        if language == "python":
+            if example.tests.strip():
+                return [f"{text}\n\n{example.tests}\n"]
+            if not is_code(text) or (not parses(text) and parses(text.rstrip() + " pass")):
+                return []  # words, or a header whose body is left to the reader
+            before = example.input.strip()
+            return [text, f"{before}\n\n{text}"] if before and parses(before) else [text]
+        if language == "javascript" and self._runs_javascript and is_code(text):
+            before = example.input.strip()
+            return [text, f"{before}\n\n{text}"] if before and is_code(before) else [text]
+        if language == "sql" and is_code(text + ";"):
+            return [SQLITE.format(scripts=[example.input, text])]
+        return []
+
+    def _run(self, example: Example, programs: list[str]) -> str:
+        language, tested = language_of(example), bool(example.tests.strip())
+        verdicts: list[str] = []
+        for program in programs:
+            if language == "javascript":
+                result = interpreters.run(self.pool, language, program, LIMITS.wall_s)
+            else:
+                result = self.pool.run_program(program, LIMITS)
+            verdicts.append(_read(result, program, language, tested))
+            if verdicts[-1] in ("passed", "no_tests", "timeout"):
+                return verdicts[-1]
+        return "env_missing" if "env_missing" in verdicts else verdicts[0]
+
+
+def reason(verdict: str, *, tested: bool) -> str | None:
+    """Why a row with this verdict is dropped, or None.
+
+    What could not be judged is kept, marked: a server never ends, and is right not to.
+    """
+    if verdict == "passed" or verdict in NOT_RUN or (verdict == "timeout" and not tested):
+        return None
+    return f"run_{verdict}"
+
+
+def _read(result: Result, program: str, language: str, tested: bool) -> str:
+    if result.status == "passed":
+        return "passed" if tested else "no_tests"
+    if result.status == "exited" and not tested and not result.stderr.strip():
+        return "no_tests"  # a script may end itself
+    if result.status == "timeout":
+        return "timeout"
+    alone = FRAGMENT.search(result.stderr) or ASKS_USER.search(program)
+    if MISSING.search(result.stderr) or (alone and not tested):
         return "env_missing"
-    return result.status
+    if language != "python" and not tested:
+        return "env_missing"  # JSX, a browser, another dialect of SQL: no fault that we can tell
+    return "failed" if tested and "AssertionError" in result.stderr else "error"
 
 
-def reason(verdict: str) -> str | None:
-    """Why an example with this verdict is dropped, or None: what could not run is kept, marked."""
-    return None if verdict == "passed" or verdict in NOT_RUN else f"tests_{verdict}"
+def _available(language: str, pool: Pool) -> bool:
+    if shutil.which(interpreters.LANGUAGES[language].command[0]) is None:
+        return False
+    try:
+        interpreters.check(language, pool.backend)
+    except InputError:
+        return False
+    return True
+
+
+class _Cache:
+    """Verdicts by the hash of what was run; without a home to write to, nothing is kept."""
+
+    def __init__(self, salt: str) -> None:
+        self._salt, self._lock = salt, threading.Lock()
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "code_alpaca"
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(home / "verdicts.sqlite", check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=OFF")  # a lost verdict is found again
+            self._db.execute("CREATE TABLE IF NOT EXISTS verdicts (key PRIMARY KEY, verdict)")
+            self._db.commit()
+        except (OSError, sqlite3.Error):
+            self._db = sqlite3.connect(":memory:", check_same_thread=False)
+            self._db.execute("CREATE TABLE verdicts (key PRIMARY KEY, verdict)")
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def get(self, text: str) -> str | None:
+        with self._lock:
+            try:
+                found = self._db.execute(
+                    "SELECT verdict FROM verdicts WHERE key = ?", (self._key(text),)
+                ).fetchone()
+            except sqlite3.Error:
+                return None
+        return found[0] if found else None
+
+    def put(self, text: str, verdict: str) -> None:
+        with self._lock:
+            try:
+                self._db.execute(
+                    "INSERT OR REPLACE INTO verdicts VALUES (?, ?)", (self._key(text), verdict)
+                )
+                self._db.commit()
+            except sqlite3.Error:
+                pass  # locked or full: it is run again, and that is all
+
+    def _key(self, text: str) -> str:
+        return hashlib.sha256(f"{self._salt}\0{text}".encode("utf-8", "replace")).hexdigest()

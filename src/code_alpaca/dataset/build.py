@@ -44,22 +44,25 @@ def build(run_dir: Path, *, dataset_version: str | None = None, license: str | N
     with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
         config = json.loads(ledger.meta("config") or "null")
         if config is None:
-            raise InputError(f"{run_dir} holds no run of generate; give it another run_dir")
+            raise InputError(f"{run_dir} holds no run; give it another run_dir")
         reasons = ledger.reasons()
         facts = {
-            "teacher": config["teacher_model"],
+            "teacher": config.get("teacher_model", "unknown"),
             "embedded_teacher": str(config.get("teacher_base_url") or "").startswith("offline"),
-            "strategy": config["strategy"],
+            "strategy": config.get("strategy", "imported"),
+            "source": _public(config.get("source")),
+            "source_revision": ledger.meta("source_revision"),
             "prompt_version": ledger.meta("prompt_version"),
             "seed_tasks_sha256": ledger.meta("seed_tasks_sha256"),
             "candidates": ledger.accepted_count() + sum(reasons.values()),
             "rejected_by_reason": reasons,
-            "usage": ledger.usage(),
-            "config": config,
+            "contamination": json.loads(ledger.meta("contamination") or "null"),
+            "usage": ledger.usage() if "teacher_model" in config else None,
+            "config": {key: _public(value) for key, value in config.items()},
         }
         return _write(
             run_dir,
-            rows=lambda name: _ledger_rows(ledger, name, config["num_examples"]),
+            rows=lambda name: _ledger_rows(ledger, name, config.get("num_examples")),
             facts=facts,
             dataset_version=dataset_version or before.get("version") or config["dataset_version"],
             license=license or before.get("license") or "other",
@@ -108,11 +111,21 @@ def build_from_source(
     )
 
 
-def read_alpaca_file(path: Path) -> list[dict[str, str]]:
-    """The rows of an Alpaca JSON list or JSONL file as instruction, input, output.
+def _public(value: Any) -> Any:
+    """A value of the config as the manifest may tell it: of an absolute path its last part.
+
+    The rest is about somebody's disk.
+    """
+    if isinstance(value, list):
+        return [_public(item) for item in value]
+    return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value
+
+
+def read_records(path: Path) -> list[Any]:
+    """The records of a JSON list or JSONL file, whatever they are.
 
     Raises:
-        InputError: unreadable, empty, or a row (named by its number) of another shape.
+        InputError: unreadable, neither of the two, or empty.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -127,7 +140,16 @@ def read_alpaca_file(path: Path) -> list[dict[str, str]]:
         raise InputError(f"{path} is neither a JSON list nor JSONL: {error}") from None
     if not records:
         raise InputError(f"{path} holds no rows")
-    rows = []
+    return records
+
+
+def read_alpaca_file(path: Path) -> list[dict[str, str]]:
+    """The rows of an Alpaca JSON list or JSONL file as instruction, input, output.
+
+    Raises:
+        InputError: unreadable, empty, or a row (named by its number) of another shape.
+    """
+    records, rows = read_records(path), []
     for number, record in enumerate(records, 1):
         row = record if isinstance(record, dict) else {}
         row = {"input": "", **{k: row[k] for k in ("instruction", "input", "output") if k in row}}
@@ -139,10 +161,11 @@ def read_alpaca_file(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _ledger_rows(ledger: Ledger, name: str, limit: int) -> Iterator[dict[str, Any]]:
+def _ledger_rows(ledger: Ledger, name: str, limit: int | None) -> Iterator[dict[str, Any]]:
     if name == "rejected":
         for decision in ledger.rejected():
-            yield {**decision.example.as_row(), "reason": decision.reason}
+            row = decision.example.as_row()
+            yield {**row, "reason": decision.reason, "evidence": decision.evidence}
         return
     examples = (example for _, example in ledger.accepted(limit))
     yield from _example_rows(examples, name)

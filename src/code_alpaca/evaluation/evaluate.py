@@ -25,11 +25,12 @@ from code_alpaca.config import BaseUrl, StageConfig
 from code_alpaca.curation.contamination import Contamination
 from code_alpaca.dataset.load import load
 from code_alpaca.errors import InputError
-from code_alpaca.evaluation import completions, grading, languages, metrics, samples
+from code_alpaca.evaluation import completions, grading, metrics, samples
 from code_alpaca.evaluation.compare import compare
 from code_alpaca.evaluation.completions import Job, PromptFormat, Settings
 from code_alpaca.evaluation.extract import extract_program
 from code_alpaca.evaluation.samples import Samples, write_atomically
+from code_alpaca.sandbox import interpreters
 from code_alpaca.schema import Example
 from code_alpaca.weights import weights_sha256
 
@@ -120,8 +121,8 @@ def run(config: Config) -> dict[str, Any]:
         return _compare(config)
     guard = sandbox.choose(config.sandbox, allow_unsafe=config.allow_unsafe)
     problems = benchmarks.load(config.benchmark)[: config.limit]
-    for language in {problem.language for problem in problems} & set(languages.LANGUAGES):
-        languages.check(language, guard.backend)
+    for language in {problem.language for problem in problems} & set(interpreters.LANGUAGES):
+        interpreters.check(language, guard.backend)
     config.output_dir.mkdir(parents=True, exist_ok=True)
     store = Samples(config.output_dir, "" if config.samples else _run_hash(config, problems))
     if config.samples == "reference":
@@ -274,7 +275,8 @@ def _uncontaminated(
     index = Contamination([config.benchmark])
     matched: set[str] = set()
     for row in rows:
-        matched.update(index.matches(Example(row["instruction"], row["input"], row["output"])))
+        example = Example(row["instruction"], row["input"], row["output"])
+        matched.update(hit.task_id for hit in index.hits(example))
     pairs = zip(problems, counts, strict=True)
     clean = [count for problem, count in pairs if problem.task_id not in matched]
     found: dict[str, Any] = {

@@ -7,8 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from code_alpaca.benchmarks import Problem
-from code_alpaca.evaluation import languages
-from code_alpaca.sandbox import Limits, Pool, Result
+from code_alpaca.sandbox import Limits, Pool, Result, interpreters
 
 MEMORY_MB = 1024
 
@@ -59,9 +58,9 @@ class Grader:
         return grades
 
     def _grade(self, problem: Problem, program: str) -> Grade:
-        if problem.language in languages.LANGUAGES:
+        if problem.language in interpreters.LANGUAGES:
             text = f"{program}\n{problem.test}"
-            result = languages.run(self._pool, problem.language, text, self._limits.wall_s)
+            result = interpreters.run(self._pool, problem.language, text, self._limits.wall_s)
             return Grade(result.status, result.stderr, shared=True)
         if problem.language != "python":
             return Grade("unsupported")

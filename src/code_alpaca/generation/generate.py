@@ -14,19 +14,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
-from code_alpaca import sandbox
-from code_alpaca.config import StageConfig, Version, base_urls
-from code_alpaca.curation.curate import Curator
-from code_alpaca.curation.filters import DEFAULT, FILTERS, legacy_2023
-from code_alpaca.curation.measures import THRESHOLDS
+from code_alpaca.config import Version, base_urls
 from code_alpaca.dataset.build import build
 from code_alpaca.errors import InputError
 from code_alpaca.generation.engine import Engine, Limits
 from code_alpaca.generation.folder import open_run
 from code_alpaca.generation.plan import Plan, weights
 from code_alpaca.generation.quotas import Quotas
+from code_alpaca.generation.rules import Rules, curator_of
 from code_alpaca.generation.screen import Screen
 from code_alpaca.generation.strategies.oss_instruct import load_snippets
 from code_alpaca.ledger import Ledger
@@ -42,7 +39,7 @@ USUAL_TASK_TOKENS = 250
 USUAL_REPLY_S = 15.0
 
 
-class Config(StageConfig):
+class Config(Rules):
     """The keys of `code-alpaca generate`."""
 
     run_dir: Path = Field(description="folder of this run; the same command resumes it")
@@ -100,26 +97,6 @@ class Config(StageConfig):
     price_per_mtok_output: float | None = Field(
         None, ge=0, description="dollars for a million output tokens; none: the price list"
     )
-    novelty: Literal["code_aware", "rouge_l"] = Field(
-        "code_aware",
-        description="similarity of tasks: words, operators and input within one language; or the "
-        "ROUGE-L of instructions, as in 2023",
-    )
-    novelty_threshold: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="drop above this similarity; none: "
-        + ", ".join(f"{value} for {name}" for name, value in THRESHOLDS.items()),
-    )
-    novelty_nearest: bool = Field(
-        True,
-        description="record the most similar kept row of every row; false: faster by far "
-        "where millions are kept",
-    )
-    filters: list[str] = Field(list(DEFAULT), description="filters by name, or none")
-    decontaminate: list[str] = Field(["mini"], description="benchmarks or files, or none")
-    verify: bool = Field(True, description="run Python answers with their tests")
     patience: PositiveInt = Field(
         50, description="stop after so many replies in a row without an accepted row"
     )
@@ -131,27 +108,6 @@ class Config(StageConfig):
         "0.1.0", description="SemVer of the dataset made from this run"
     )
     dry_run: bool = Field(False, description="print the plan and one prompt, send nothing")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _threshold_of_the_measure(cls, values: dict[str, Any]) -> dict[str, Any]:
-        measure = values.get("novelty", cls.model_fields["novelty"].default)
-        if values.get("novelty_threshold") is None and measure in THRESHOLDS:
-            return {**values, "novelty_threshold": THRESHOLDS[measure]}
-        return values
-
-    @field_validator("filters", "decontaminate", mode="before")
-    @classmethod
-    def _none_is_empty(cls, value: Any) -> Any:
-        return [] if value in (None, "none") else value
-
-    @field_validator("filters")
-    @classmethod
-    def _known_filters(cls, names: list[str]) -> list[str]:
-        for name in names:
-            if name not in FILTERS:
-                raise ValueError(f"no filter {name!r}; there are {', '.join(FILTERS)}")
-        return names
 
     @field_validator("strategy", mode="before")
     @classmethod
@@ -185,16 +141,18 @@ def run(config: Config) -> None:
         Stopped: the budget is used, the teacher refused or does not answer, nothing new comes.
     """
     plan = _plan(config)
-    curator = _curator(config)
     price = _price(config)
     _check_limits(config, plan, price)
     if config.dry_run:
         print(_dry_run(config, plan, price))
         return
+    # The algorithm of 2023 with its defects has its own filters and its own rule.
+    changes = {"filters": ["legacy_2023"], "novelty": "rouge_l"}
     with (
-        contextlib.closing(curator),
+        curator_of(config, **(changes if config.seed_compat_defects else {})) as (curator, facts),
         open_run(config.run_dir, config, plan.facts()) as ledger,
     ):
+        ledger.set_meta("contamination", facts)
         new_version = ledger.meta("dataset_version") != config.dataset_version
         ledger.set_meta("dataset_version", config.dataset_version)
         budget = Budget(ledger, price, config.max_cost_usd) if price else None
@@ -339,27 +297,6 @@ def _check_limits(config: Config, plan: Plan, price: Price | None) -> None:
             f"generate  note: lookahead {config.lookahead} holds max_concurrency "
             f"{config.max_concurrency} at {config.lookahead}; a larger lookahead is another run"
         )
-
-
-def _curator(config: Config) -> Curator:
-    from code_alpaca.curation.novelty import Novelty
-
-    filters, measure = config.filters, config.novelty
-    if config.seed_compat_defects:
-        filters, measure = [legacy_2023.__name__], "rouge_l"
-    return Curator(
-        filters=filters,
-        decontaminate=config.decontaminate,
-        verify=sandbox.Pool(_sandbox()) if config.verify else None,
-        novelty=Novelty(measure, config.novelty_threshold, nearest=config.novelty_nearest),
-    )
-
-
-def _sandbox() -> sandbox.Backend:
-    try:
-        return sandbox.choose().backend
-    except InputError as error:
-        raise InputError(f"verify runs generated code: {error}, or set verify: false") from None
 
 
 @contextlib.contextmanager

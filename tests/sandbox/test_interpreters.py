@@ -11,9 +11,9 @@ from unprivileged import as_nobody
 from code_alpaca import benchmarks, sandbox
 from code_alpaca.cli import main
 from code_alpaca.errors import InputError
-from code_alpaca.evaluation import languages
 from code_alpaca.evaluation.extract import extract_program
 from code_alpaca.evaluation.grading import Grader
+from code_alpaca.sandbox import interpreters
 
 JS = {
     "name": "Own_0_twice", "language": "js", "prompt": "//Twice a number\nfunction twice(n){\n",
@@ -70,15 +70,15 @@ def test_shell_is_judged_as_nobody(tmp_path):
     programs = [f"{extract_program(problem, a)}\n{problem.test}" for a, _ in answers]
     script = (
         "import json, sys\n"
-        "from code_alpaca.evaluation import languages\n"
+        "from code_alpaca.sandbox import interpreters\n"
         "from code_alpaca.sandbox import Pool\n"
-        "languages.check('shell', 'bwrap')\n"
+        "interpreters.check('shell', 'bwrap')\n"
         "with Pool('bwrap', size=1) as pool:\n"
         "    for program in json.load(sys.stdin):\n"
-        "        print(languages.run(pool, 'shell', program, 2).status)\n"
+        "        print(interpreters.run(pool, 'shell', program, 2).status)\n"
     )
     names = ("__init__.py", "errors.py", "sandbox", "evaluation/__init__.py",
-             "evaluation/languages.py")  # fmt: skip
+             "sandbox/interpreters.py")  # fmt: skip
     with as_nobody(names) as run:
         done = run(["-c", script], input=json.dumps(programs))
     assert done.returncode == 0, done.stderr[-2000:]
@@ -117,4 +117,4 @@ def test_an_interpreter_that_cannot_be_used_is_named(tmp_path, monkeypatch, caps
 
 def test_shell_needs_bubblewrap():
     with pytest.raises(InputError, match="bwrap alone"):
-        languages.check("shell", "landlock")
+        interpreters.check("shell", "landlock")

@@ -1,0 +1,13 @@
+"""Curate an existing dataset: filters, contamination, running the answers, novelty.
+
+    python scripts/curate.py --source my_alpaca.json --run_dir runs/curated --decontaminate mini
+
+The same as `code-alpaca curate`; `--help` lists every key.
+"""
+
+import sys
+
+from code_alpaca.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["curate", *sys.argv[1:]]))

@@ -1,0 +1,100 @@
+"""Answers are run, in a sandbox, and their verdicts say what can be said."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from code_alpaca import sandbox
+from code_alpaca.curation.verify import Verifier, reason
+from code_alpaca.schema import Example
+
+ADD = "def add(a, b):\n    return a + b\n"
+
+
+@pytest.fixture(scope="module")
+def verifier(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        made = Verifier(sandbox.Pool(sandbox.choose().backend))
+    yield made
+    made.close()
+
+
+def row(output: str, tests: str = "", input: str = "", language: str = "python") -> Example:
+    return Example("Do what is wanted.", input, output, language=language, tests=tests)
+
+
+@pytest.mark.parametrize(
+    ("example", "verdict"),
+    [
+        (row(ADD, "assert add(1, 2) == 3"), "passed"),
+        (row(ADD, "assert add(1, 2) == 4"), "failed"),
+        (row(ADD, "add(1)"), "error"),
+        (row(ADD.replace("a + b", "a + c"), "assert add(1, 2) == 3"), "error"),
+        (row(ADD), "no_tests"),
+        (row(ADD + "add(1)"), "error"),
+        (row("import sys\nprint(1)\nsys.exit(0)"), "no_tests"),
+        (row("import sys\nprint(sys.argv[1])"), "env_missing"),
+        (row("name = input()"), "env_missing"),
+        (row("print(frame.mean())"), "env_missing"),
+        (row("import no_such_module_xyz"), "env_missing"),
+        (row("open('data.csv')"), "env_missing"),
+        (row("print(sum(values))", input="values = [1, 2]"), "no_tests"),
+        (row("print(sum(values))", input="the values 1 and 2"), "env_missing"),
+        (row("You can use sum() to add them all up, of course."), "not_python"),
+        (row("def add(a, b):"), "not_python"),
+        (row("SELECT name FROM users;", input="CREATE TABLE users (name);", language="sql"),
+         "no_tests"),
+        (row("SELECT name FROM users;", language="sql"), "env_missing"),
+        (row("fn main() {}", language="rust"), "not_python"),
+    ],
+)  # fmt: skip
+def test_verdicts(verifier, example, verdict):
+    assert verifier.verdict(example) == verdict
+    assert verifier.verdict(example) == verdict, "from the cache"
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
+def test_javascript_runs_too(verifier):
+    if not verifier.runs(row("let x = 1;", language="javascript")):
+        pytest.skip("the sandbox does not see this node")
+    assert verifier.verdict(row("console.log(1);", language="javascript")) == "no_tests"
+    page = row("document.title = 'x';", language="javascript")
+    assert verifier.verdict(page) == "env_missing"
+
+
+def test_what_is_dropped_is_what_was_judged():
+    assert reason("passed", tested=True) is None
+    assert reason("no_tests", tested=False) is None
+    assert reason("env_missing", tested=True) is None
+    assert reason("timeout", tested=False) is None, "a server never ends, and is right not to"
+    assert reason("timeout", tested=True) == "run_timeout"
+    assert reason("failed", tested=True) == "run_failed"
+    assert reason("error", tested=False) == "run_error"
+
+
+def test_the_same_program_is_run_once_in_any_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    slow = row("import time\ntime.sleep(1.5)\n" + ADD, "assert add(1, 2) == 3")
+    for most in (20.0, 0.7):
+        made = Verifier(sandbox.Pool(sandbox.choose().backend))
+        began = time.monotonic()
+        with ThreadPoolExecutor(2) as threads:
+            assert set(threads.map(made.verdict, [slow] * 2)) == {"passed"}
+        assert time.monotonic() - began < most
+        made.close()
+    with sqlite3.connect(tmp_path / "code_alpaca/verdicts.sqlite") as db:
+        assert db.execute("SELECT verdict FROM verdicts").fetchall() == [("passed",)]
+
+
+def test_a_home_that_cannot_be_written_costs_the_cache_alone(tmp_path, monkeypatch):
+    (tmp_path / "code_alpaca").write_text("a file where the folder should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    made = Verifier(sandbox.Pool(sandbox.choose().backend))
+    assert made.verdict(row(ADD, "assert add(1, 2) == 3")) == "passed"
+    made.close()
