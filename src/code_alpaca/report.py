@@ -19,7 +19,13 @@ from code_alpaca.schema import fulfilled
 class Config(StageConfig):
     """The keys of `code-alpaca report`."""
 
-    run_dir: Path = Field(description="a run folder of generate")
+    run_dir: Path = Field(description="a run folder of generate or curate")
+    neighbours: int = Field(
+        0,
+        ge=0,
+        description="also write neighbours.jsonl: of every accepted row so many most similar "
+        "earlier ones and the mean similarity, as in 2023",
+    )
 
 
 def run(config: Config) -> None:
@@ -45,6 +51,24 @@ def run(config: Config) -> None:
             table.add_row(shown, *(f"{each:,}" for each in values))
         if rows:
             console.print(table)
+    if config.neighbours:
+        path = _write_neighbours(config.run_dir, config.neighbours)
+        console.print(f"report    {path}")
+
+
+def _write_neighbours(run_dir: Path, most: int) -> Path:
+    from code_alpaca.curation.novelty import neighbours
+
+    with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
+        rows = [example for _, example in ledger.accepted()]
+        measure = json.loads(ledger.meta("config") or "{}").get("novelty", "rouge_l")
+    path = run_dir / "neighbours.jsonl"
+    part = path.with_suffix(".part")
+    with part.open("w", encoding="utf-8") as file:
+        for found in neighbours(rows, measure, most):
+            file.write(json.dumps(found._asdict()) + "\n")
+    part.replace(path)
+    return path
 
 
 def collect(run_dir: Path) -> dict[str, dict[str, Any]]:

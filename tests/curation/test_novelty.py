@@ -12,7 +12,7 @@ from rouge_score import rouge_scorer
 
 from code_alpaca.curation import novelty as rooms
 from code_alpaca.curation.measures import MEASURES, code_aware, rouge_l
-from code_alpaca.curation.novelty import Novelty, Verdict
+from code_alpaca.curation.novelty import Novelty, Verdict, neighbours
 from code_alpaca.schema import Example
 
 SCORER = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
@@ -172,6 +172,17 @@ def test_millions_of_pairs_have_no_difference():
             assert Novelty(measure, 0.7).offer(rows) == expected
             decided = Novelty(measure, 0.7, nearest=False).offer(rows)
             assert [v.fresh for v in decided] == [v.fresh for v in expected]
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_neighbours_equal_a_sorted_loop(measure):
+    rows = variants(200, seed=12, longest=90)
+    for i, found in enumerate(neighbours(rows, measure, most=5, threads=3)):
+        scores = [alike(measure, rows[i], old) for old in rows[:i]]
+        order = sorted(range(i), key=lambda j: (-scores[j], -j))[:5]
+        assert found.most_similar == [(rows[j].id, scores[j]) for j in order if scores[j] > 0]
+        assert found.mean == pytest.approx(sum(scores) / i if i else 0.0)
+        assert found.id == rows[i].id
 
 
 # -- what the measures see -----------------------------------------------------------------------

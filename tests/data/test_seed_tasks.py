@@ -47,7 +47,8 @@ def test_every_runnable_python_answer_has_tests():
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.id)
 def test_no_filter_of_ours_would_drop_a_seed(task):
     example = Example(task.instruction, task.input, task.output)
-    assert [name for name in DEFAULT if FILTERS[name](example)] == []
+    checks = [FILTERS[name] for name in DEFAULT if name in FILTERS]
+    assert [check.__name__ for check in checks if check(example)] == []
     assert "```" not in task.output
 
 

@@ -240,16 +240,33 @@ def nearest(query, ends, filled, rows, begin, end, scratch, apart):
 
 
 @njit(nogil=True, cache=True)
-def all_scores(query, ends, filled, rows, count, scratch, scores):
-    """How alike each of the first `count` rows is to the query, into `scores`."""
-    scores[:count] = 0.0
+def most_similar(query, ends, filled, rows, count, scratch, best, scores):
+    """The most similar of the first `count` rows, by score and then the newest, into `best`.
+
+    Looks at every row, and returns the sum of all scores. `best` and `scores` have the length
+    that is wanted; unused places of `best` become -1.
+    """
+    best[:], scores[:] = -1, 0.0
+    total = 0.0
     if filled & np.uint8(1) == 0:
-        return
+        return total
     open_query(query, ends, scratch)
+    last = best.size - 1
     for row in range(count):
-        if rows.filled[row] == filled:
-            scores[row] = max(0.0, alike(rows, row, ends, scratch, 0.0))
+        if rows.filled[row] != filled:
+            continue
+        score = alike(rows, row, ends, scratch, 0.0)
+        if not score > 0.0:
+            continue
+        total += score
+        if score >= scores[last]:
+            place = last
+            while place > 0 and score >= scores[place - 1]:
+                best[place], scores[place] = best[place - 1], scores[place - 1]
+                place -= 1
+            best[place], scores[place] = row, score
     close_query(query, scratch)
+    return total
 
 
 @njit(nogil=True, cache=True)

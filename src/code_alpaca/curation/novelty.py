@@ -7,7 +7,10 @@ of a row depends on the rows before it alone, not on how many are decided at onc
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +23,14 @@ PARTS = 3
 NEWEST = 2048  # rows that are scanned; older ones stand in prefix indices
 CHUNK = 4096  # tasks read at once, so that a million are not held as text
 FAN = 16  # an index takes in so many of the one before it
+
+
+class Neighbours(NamedTuple):
+    """The most similar earlier tasks, best first, and the mean over all earlier ones."""
+
+    id: str
+    most_similar: list[tuple[str, float]]
+    mean: float
 
 
 class Verdict(NamedTuple):
@@ -93,6 +104,39 @@ class Novelty:
         if group not in self._indices:
             self._indices[group] = Index(self.threshold, self._vocabulary)
         return self._indices[group]
+
+
+def neighbours(
+    tasks: Sequence[Task], measure: str = "code_aware", most: int = 10, threads: int | None = None
+) -> Iterator[Neighbours]:
+    """What Code Alpaca recorded in 2023: of each task the most similar of all before it.
+
+    Equal scores go by age, the newest first. The mean counts tasks of other languages as 0. Every
+    earlier task is looked at, so the cost of a task grows with their number (a millisecond at
+    20,000): this is for after a run, in as many threads as there are cores.
+    """
+    vocabulary = Vocabulary()
+    parts = [MEASURES[measure](task) for task in tasks]
+    members: dict[str, list[int]] = {}
+    for i, each in enumerate(parts):
+        members.setdefault(each.group, []).append(i)
+    indices = {}
+    for group, places in members.items():
+        indices[group] = Index(1.0, vocabulary)
+        batch = vocabulary.rows([parts[i] for i in places])
+        indices[group].insert([tasks[i].id for i in places], batch)
+    place_in_group = {i: n for places in members.values() for n, i in enumerate(places)}
+    own = threading.local()
+
+    def look(i: int) -> Neighbours:
+        if not hasattr(own, "scratch"):
+            own.scratch = {}
+        index = indices[parts[i].group]
+        found, total = index.most_similar(place_in_group[i], most, own.scratch)
+        return Neighbours(tasks[i].id, found, total / i if i else 0.0)
+
+    with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
+        yield from pool.map(look, range(len(tasks)))
 
 
 class Vocabulary:
@@ -222,6 +266,29 @@ class Index:
             )
             verdicts.append(Verdict(self._ids[row], score, False))
         return verdicts
+
+    def most_similar(
+        self, row: int, most: int, scratches: dict[int, Scratch]
+    ) -> tuple[list[tuple[str, float]], float]:
+        """Ids and scores of the kept rows before `row` that are most like it; the sum of all.
+
+        Args:
+            scratches: working memory of this thread, kept between calls.
+        """
+        rows = self._rows
+        query = rows.tokens[rows.start[row] : rows.start[row + 1]]
+        ends = rows.ends[row]
+        words = -(-int(np.diff(ends, prepend=0).max()) // kernels.WORD) or 1
+        scratch = scratches.get(words)
+        if scratch is None or scratch.wide.shape[0] <= len(query):
+            scratch = _scratch(len(self._vocabulary), len(query) + 1, words)
+            scratches[words] = scratch
+        best, scores = np.empty(most, np.int64), np.empty(most, np.float64)
+        total = kernels.most_similar(
+            query, ends, rows.filled[row], rows, row, scratch, best, scores
+        )
+        found = [(self._ids[i], float(s)) for i, s in zip(best, scores, strict=True) if i >= 0]
+        return found, float(total)
 
     def _scratch_for(self, batch: Rows) -> Scratch:
         parts = np.diff(batch.ends, axis=1, prepend=0)

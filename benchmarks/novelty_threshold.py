@@ -1,0 +1,68 @@
+"""From which similarity on are two tasks the same? MBPP can tell: its tasks have tests.
+
+    python benchmarks/novelty_threshold.py mbpp.jsonl
+
+Pairs of tasks are put into bins by similarity. Of each bin some are run: two tasks are the same
+where the solution of one passes the tests of the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+
+from rouge_score import rouge_scorer
+
+from code_alpaca import benchmarks, sandbox
+from code_alpaca.benchmarks import Problem
+from code_alpaca.curation.measures import MEASURES
+from code_alpaca.sandbox import Limits
+from code_alpaca.schema import Example
+
+LEAST, RUN = 0.6, 60  # similarity of a pair worth a bin; pairs run of each
+
+
+def same(pool: sandbox.Pool, one: Problem, other: Problem) -> bool:
+    program = f"{one.canonical_solution}\n{other.test}\ncheck({one.entry_point})\n"
+    return pool.run_program(program, Limits(wall_s=5)).status == "passed"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("mbpp", help="MBPP, as JSONL")
+    problems = benchmarks.load(str(parser.parse_args().mbpp))
+    texts = [problem.instruction.split("\n")[0] for problem in problems]
+    pool, rng = sandbox.Pool(sandbox.choose().backend), random.Random(0)
+    for name, measure in MEASURES.items():
+        words = [list(measure(Example(text, "", "")).words) for text in texts]
+        bins: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for i in range(len(words)):
+            for j in range(i):
+                most = 2 * min(len(words[i]), len(words[j])) / (len(words[i]) + len(words[j]))
+                shared = len(set(words[i]) & set(words[j]))
+                if most <= LEAST or 2 * shared < LEAST * min(len(words[i]), len(words[j])):
+                    continue
+                score = rouge_scorer._score_lcs(words[i], words[j]).fmeasure
+                if score > LEAST:
+                    bins[int(score * 20)].append((i, j))
+        print(f"{name}: similarity, pairs, share of {RUN} that are the same task")
+        for key in sorted(bins):
+            tried = rng.sample(bins[key], min(RUN, len(bins[key])))
+            with ThreadPoolExecutor(pool.size) as threads:
+                found = list(
+                    threads.map(
+                        lambda ij: (
+                            same(pool, problems[ij[0]], problems[ij[1]])
+                            or same(pool, problems[ij[1]], problems[ij[0]])
+                        ),
+                        tried,
+                    )
+                )
+            print(f"  {key / 20:.2f}  {len(bins[key]):6,}  {sum(found) / len(found):5.0%}")
+    pool.close()
+
+
+if __name__ == "__main__":
+    main()
