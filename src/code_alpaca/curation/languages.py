@@ -86,8 +86,10 @@ def language_of(example: Example) -> str:
     shown = detect(example.output)
     if len(named) == 1 and not is_prose(example.output):
         (name,) = named
-        # "c" may be a letter, and HTML or SQL what a program in another language works on.
-        return shown if shown and name in {"c", "html", "sql"} else name
+        # "c" may be a letter, HTML or SQL what a program in another language works on, and Python
+        # what was to be translated.
+        other = name in {"c", "html", "sql"} or (name == "python" and not parses(example.output))
+        return shown if shown and other else name
     return shown
 
 
