@@ -306,6 +306,48 @@ def _search_level(query, ranks, ends, filled, low, high, rows, level, scratch, t
 
 
 @njit(nogil=True, cache=True)
+def all_alike(row, ranks, rows, level, scratch, threshold, stamps, found):
+    """Every row before `row` that is more alike than the threshold, into `found`; how many.
+
+    The level holds all rows. `stamps` has a place for each, and starts with -1.
+    """
+    query = rows.tokens[rows.start[row] : rows.start[row + 1]]
+    ends, filled, m = rows.ends[row], rows.filled[row], query.size
+    low, high = rows.signs[row, 0], rows.signs[row, 1]
+    for i in range(m):
+        ranks[i] = level.rank[query[i]]
+    ordered = np.sort(ranks[:m])
+    open_query(query, ends, scratch)
+    count = 0
+    last = m - max(1, int(np.ceil(threshold * m / (2.0 - threshold) - MARGIN)))
+    for i in range(last + 1):
+        rank = ordered[i]
+        if i > 0 and rank == ordered[i - 1]:
+            continue
+        for group in range(level.groups[rank], level.groups[rank + 1]):
+            n = level.length[group]
+            shared = max(1, int(np.ceil(threshold * (m + n) / 2.0 - MARGIN)))
+            if shared > min(m, n) or i > m - shared:
+                continue
+            apart_at_most = (1.0 - threshold) * (m + n) + MARGIN
+            for p in range(level.first[group], level.first[group + 1]):
+                if level.place[p] > n - shared:
+                    break
+                other = level.row[p]
+                if other >= row or stamps[other] == row or rows.filled[other] != filled:
+                    continue
+                apart = popcount(level.signs[p, 0] ^ low) + popcount(level.signs[p, 1] ^ high)
+                if apart > apart_at_most:
+                    continue
+                stamps[other] = row
+                if alike(rows, other, ends, scratch, threshold) > threshold:
+                    found[count] = other
+                    count += 1
+    close_query(query, scratch)
+    return count
+
+
+@njit(nogil=True, cache=True)
 def find_alike(query, ranks, ends, filled, rows, indexed, count, levels, scratch, threshold):
     """Some row among the first `count` that is more alike than the threshold, or -1.
 

@@ -166,15 +166,14 @@ class Vocabulary:
             start.append(len(flat))
             ends.append(row_ends)
         cuts = np.array(ends, np.int32).reshape(-1, PARTS)
-        lengths = np.diff(cuts, axis=1, prepend=0)
-        filled = ((lengths > 0) * np.array([1, 2, 4])).sum(axis=1).astype(np.uint8)
-        return Rows(
-            np.array(flat, np.int32),
-            np.array(start, np.int64),
-            cuts,
-            np.empty((len(ends), 2), np.uint64),  # written where rows are kept
-            filled,
-        )
+        return rows_of(np.array(flat, np.int32), np.array(start, np.int64), cuts)
+
+    @classmethod
+    def of_size(cls, size: int) -> Vocabulary:
+        """For tokens that are numbered already, below `size`."""
+        made = cls()
+        made._size = size
+        return made
 
     def __len__(self) -> int:
         return self._size
@@ -267,6 +266,23 @@ class Index:
             verdicts.append(Verdict(self._ids[row], score, False))
         return verdicts
 
+    def pairs(self, batch: Rows) -> Iterator[tuple[int, int]]:
+        """Of an empty index: all pairs of rows that are too alike, the later first."""
+        size = len(batch.ends)
+        self.insert([""] * size, batch)
+        if not size:
+            return
+        scratch = self._scratch_for(batch)
+        level = _level(self._rows, 0, size, len(self._vocabulary), self._threshold)
+        ranks = np.empty(int(batch.ends[:, -1].max()), np.int32)
+        stamps, found = np.full(size, -1, np.int64), np.empty(size, np.int64)
+        for row in range(size):
+            count = kernels.all_alike(
+                row, ranks, self._rows, level, scratch, self._threshold, stamps, found
+            )
+            for other in found[:count].tolist():
+                yield row, other
+
     def most_similar(
         self, row: int, most: int, scratches: dict[int, Scratch]
     ) -> tuple[list[tuple[str, float]], float]:
@@ -320,6 +336,13 @@ class Index:
         )
         self._levels[:depth] = [EMPTY_LEVEL] * depth
         self._ends[: depth + 1] = [count] * (depth + 1)
+
+
+def rows_of(tokens: np.ndarray, start: np.ndarray, ends: np.ndarray) -> Rows:
+    """Rows from their tokens and parts; their signs are written where they are kept."""
+    lengths = np.diff(ends, axis=1, prepend=0)
+    filled = ((lengths > 0) * np.array([1, 2, 4])).sum(axis=1).astype(np.uint8)
+    return Rows(tokens, start, ends, np.empty((len(ends), 2), np.uint64), filled)
 
 
 def _level(rows: Rows, begin: int, end: int, vocabulary: int, threshold: float) -> Level:
