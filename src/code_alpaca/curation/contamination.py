@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -36,7 +37,7 @@ MIN_STATEMENT = 28  # characters
 MIN_WORDS = 3  # of a statement without GLUE
 REWORDED = 0.9
 GRAM = 13
-VERSION = 1  # of the index; a cached one of another version is not read
+VERSION = 1  # of the form of the index
 WORD = re.compile(r"\w+")
 EXAMPLES = re.compile(r">>>|\n\s*assert |\n\s*(For example|Examples?|Note)\b|\bFor example\b")
 GLUE = frozenset(
@@ -175,7 +176,9 @@ def _index(problems: Sequence[Problem]) -> Index:
 
 def _cached_index(problems: Sequence[Problem]) -> Index:
     """The index over these very problems, from the cache where an earlier run left it."""
-    told = json.dumps([VERSION, [asdict(problem) for problem in problems]])
+    # All that the index is made by: another setting, or another Python's syntax trees, another key.
+    rules = [VERSION, MIN_NODES, MIN_STATEMENT, MIN_WORDS, GRAM, sorted(GLUE), sys.version]
+    told = json.dumps([rules, [asdict(problem) for problem in problems]])
     key = hashlib.sha256(told.encode()).hexdigest()[:16]
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     path = home / "code_alpaca" / f"contamination-{key}.json"
