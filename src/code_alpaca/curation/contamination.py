@@ -87,9 +87,14 @@ class Contamination:
         for name in names:
             try:
                 problems += benchmarks.load(name)
-            except InputError:
-                if not go_without or name.partition("@")[0] not in benchmarks.ON_THE_HUB:
+            except InputError as error:
+                if name.partition("@")[0] not in benchmarks.ON_THE_HUB:
                     raise
+                if not go_without:
+                    raise InputError(
+                        f"{error}; or go on without it by --missing_benchmarks skip, which the "
+                        f"card then says"
+                    ) from error
                 self.missing.append(name)
         self.problems = len(problems)
         self._index = _cached_index(problems)
