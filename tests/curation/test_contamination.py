@@ -154,7 +154,7 @@ def test_a_benchmark_that_does_not_exist():
 def test_a_benchmark_that_cannot_be_fetched_is_refused_or_named(monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match="cannot load benchmark humaneval.*missing_benchmarks skip"):
+    with pytest.raises(InputError, match="go on without it by --missing_benchmarks skip"):
         Contamination(["mini", "humaneval"])
     index = Contamination(["mini", "humaneval"], go_without=True)
     assert index.missing == ["humaneval"] and index.problems == 20
