@@ -85,3 +85,17 @@ def test_the_reply_is_on_disk_when_save_returns(tmp_path):
         ledger.save_reply(key, REPLY)
         other = sqlite3.connect(path)
         assert json.loads(other.execute("SELECT body FROM replies").fetchone()[0]) == REPLY
+
+
+def test_the_pace_is_in_equal_slices_of_the_order_of_decisions(tmp_path):
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        assert ledger.pace() == []
+        for number in range(10):
+            ledger.request(number, "/x", {"number": number})
+            reason = "" if number < 4 else "too_similar"
+            ledger.decide(number, [Decision(Example("a", "", "b"), reason)] * 7)
+        assert ledger.pace(5) == [[14, 14], [14, 14], [14, 0], [14, 0], [14, 0]]
+        uneven = ledger.pace(4)
+        assert [sum(each) for each in zip(*uneven, strict=True)] == [70, 28]
+        assert {seen for seen, _ in uneven} == {17, 18}
+        assert ledger.pace(1_000) == [[1, 1]] * 28 + [[1, 0]] * 42

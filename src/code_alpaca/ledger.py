@@ -392,6 +392,18 @@ class Ledger:
             )
         )
 
+    def pace(self, buckets: int = 50) -> list[list[int]]:
+        """How acceptance went: [candidates, accepted] of so many equal slices, in order.
+
+        Slices differ by one candidate at most; fewer candidates than `buckets` give fewer slices.
+        """
+        query = (
+            "SELECT count(*), sum(reason = '') FROM (SELECT reason, "
+            "ntile(?) OVER (ORDER BY request, position) AS slice FROM decisions) "
+            "GROUP BY slice ORDER BY slice"
+        )
+        return [list(counts) for counts in self._db.execute(query, (buckets,))]
+
     def usage(self, *, decided: bool = False) -> dict[str, int]:
         """Requests recorded, replies paid for, and the tokens that the teacher counted.
 

@@ -1,9 +1,10 @@
-"""Tell what a run made, spent and rejected, from its ledger alone."""
+"""Tell and show what a run made, spent and rejected, from its ledger alone."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,22 @@ from rich.console import Console
 from rich.table import Table
 
 from code_alpaca.config import StageConfig
+from code_alpaca.dataset import page, pictures
+from code_alpaca.dataset.describe import Description
 from code_alpaca.ledger import Ledger
-from code_alpaca.schema import fulfilled
+from code_alpaca.schema import DERISK_ROWS, fulfilled
 
 
 class Config(StageConfig):
     """The keys of `code-alpaca report`."""
 
     run_dir: Path = Field(description="a run folder of generate or curate")
+    page_rows: int = Field(
+        4_000,
+        ge=0,
+        description="report.html shows so many accepted and so many rejected rows, the first "
+        "ones; 0: no page",
+    )
     neighbours: int = Field(
         0,
         ge=0,
@@ -29,15 +38,87 @@ class Config(StageConfig):
 
 
 def run(config: Config) -> None:
-    """Print the tables and write the same numbers to `<run_dir>/report.json`.
+    """Print the tables and write the same numbers to `<run_dir>/report.json`, as pictures into
+    `<run_dir>/report/`, and with the rows to `<run_dir>/report.html`.
 
     Raises:
         InputError: `run_dir` holds no ledger.
     """
-    facts = collect(config.run_dir)
-    text = json.dumps(facts, indent=2) + "\n"
-    (config.run_dir / "report.json").write_text(text, encoding="utf-8")
-    console = Console(highlight=False)
+    folder, console = config.run_dir, Console(highlight=False)
+    with Ledger(folder / "ledger.sqlite", write=False) as ledger:
+        manifest = _manifest(ledger, folder.resolve().name)
+        facts = _facts(ledger, manifest)
+        text = json.dumps(facts, indent=2) + "\n"
+        (folder / "report.json").write_text(text, encoding="utf-8")
+        _print(facts, console)
+        pictures.draw(manifest, folder / "report")
+        if config.page_rows:
+            rows = _rows(ledger, config.page_rows)
+            page.write(folder / "report.html", manifest, rows, folder / "report")
+            console.print(f"report    {folder / 'report.html'}", soft_wrap=True)
+        else:
+            (folder / "report.html").unlink(missing_ok=True)  # it would show an older run
+    if config.neighbours:
+        path = _write_neighbours(folder, config.neighbours)
+        console.print(f"report    {path}", soft_wrap=True)
+
+
+def _manifest(ledger: Ledger, name: str) -> dict[str, Any]:
+    """What the manifest of a dataset made of this run would say, as far as the pictures ask."""
+    description, accepted = Description(), 0
+    for _, example in ledger.accepted():
+        accepted += 1
+        description.add(example.as_row())
+    statistics, reasons = description.facts(), ledger.reasons()
+    config = json.loads(ledger.meta("config") or "{}")
+    rejected = sum(reasons.values())
+    return {
+        "name": name,
+        "teacher": config.get("teacher_model"),
+        "strategy": config.get("strategy"),
+        "config": config,
+        "counts": {
+            "default": accepted,
+            "derisk": min(accepted, DERISK_ROWS),
+            "verified": statistics["verification"].get("passed", 0),
+            "rejected": rejected,
+        },
+        "candidates": accepted + rejected,
+        "rejected_by_reason": reasons,
+        "cost_usd": round(ledger.spent(), 6),
+        "statistics": statistics,
+        "pace": ledger.pace(),
+    }
+
+
+def _facts(ledger: Ledger, manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Totals, rejected candidates by reason, accepted rows by language and verification, and
+    what was asked for (strategies, quotas) against what was accepted of it, in tasks and rows."""
+    asked: dict[str, dict[str, int]] = {}
+    for wish, got in ledger.asked():
+        count = wish.pop("count", 0)
+        for dimension, label in wish.items():
+            row = asked.setdefault(f"{dimension}: {label}", {"asked": 0, "got": 0})
+            row["asked"] += count
+            row["got"] += fulfilled(dimension, label, got)
+    statistics = manifest["statistics"]
+    return {
+        "totals": {
+            **ledger.usage(),
+            "candidates": manifest["candidates"],
+            "accepted": manifest["counts"]["default"],
+            "accepted_with_input": statistics["with_input"],
+            "rejected": manifest["counts"]["rejected"],
+            "cost_usd": manifest["cost_usd"],
+        },
+        "rejected": manifest["rejected_by_reason"],
+        "asked_and_got": dict(sorted(asked.items())),
+        "languages": statistics["languages"],
+        "verification": statistics["verification"],
+    }
+
+
+def _print(facts: dict[str, dict[str, Any]], console: Console) -> None:
     for title, rows in facts.items():
         first = next(iter(rows.values()), None)
         columns = list(first) if isinstance(first, dict) else ["count"]
@@ -51,9 +132,15 @@ def run(config: Config) -> None:
             table.add_row(shown, *(f"{each:,}" for each in values))
         if rows:
             console.print(table)
-    if config.neighbours:
-        path = _write_neighbours(config.run_dir, config.neighbours)
-        console.print(f"report    {path}")
+
+
+def _rows(ledger: Ledger, most: int) -> Iterator[dict[str, Any]]:
+    """The first rows of either kind, accepted ones first."""
+    for _, example in ledger.accepted(most):
+        yield example.as_row()
+    for decision in islice(ledger.rejected(), most):
+        row = decision.example.as_row()
+        yield {**row, "reason": decision.reason, "evidence": decision.evidence}
 
 
 def _write_neighbours(run_dir: Path, most: int) -> Path:
@@ -69,40 +156,3 @@ def _write_neighbours(run_dir: Path, most: int) -> Path:
             file.write(json.dumps(found._asdict()) + "\n")
     part.replace(path)
     return path
-
-
-def collect(run_dir: Path) -> dict[str, dict[str, Any]]:
-    """Totals, rejected candidates by reason, accepted rows by language and verification, and
-    what was asked for (strategies, quotas) against what was accepted of it, in tasks and rows."""
-    asked: dict[str, dict[str, int]] = {}
-    languages: Counter[str] = Counter()
-    verification: Counter[str] = Counter()
-    accepted = with_input = 0
-    with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
-        for _, example in ledger.accepted():
-            accepted += 1
-            with_input += bool(example.input)
-            languages[example.language or "unknown"] += 1
-            verification[example.verification or "skipped"] += 1
-        for wish, got in ledger.asked():
-            count = wish.pop("count", 0)
-            for dimension, label in wish.items():
-                row = asked.setdefault(f"{dimension}: {label}", {"asked": 0, "got": 0})
-                row["asked"] += count
-                row["got"] += fulfilled(dimension, label, got)
-        reasons = ledger.reasons()
-        totals = {
-            **ledger.usage(),
-            "candidates": accepted + sum(reasons.values()),
-            "accepted": accepted,
-            "accepted_with_input": with_input,
-            "rejected": sum(reasons.values()),
-            "cost_usd": round(ledger.spent(), 6),
-        }
-    return {
-        "totals": totals,
-        "rejected": reasons,
-        "asked_and_got": dict(sorted(asked.items())),
-        "languages": dict(languages.most_common()),
-        "verification": dict(verification.most_common()),
-    }
