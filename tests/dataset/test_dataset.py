@@ -147,7 +147,7 @@ def test_import_keeps_every_byte(tmp_path, capsys):
     ("words", "said"),
     [
         (["--dataset_version", "1.0"], "not SemVer"),
-        (["--hub_dataset_id", "me/data"], "hf upload"),
+        (["--hub_dataset_id", "me/data"], "no token for the Hub"),
         (["--run_dir", "nowhere"], "is nowhere a run folder?"),
         (["--source", "missing.json"], "holds a run of generate"),
         (["--source", "missing.json", "--run_dir", "nowhere"], "cannot read missing.json"),

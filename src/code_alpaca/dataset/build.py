@@ -1,41 +1,55 @@
 """From a run's ledger to the dataset folder that would be on the Hub, byte for byte.
 
 Everything is written beside the old folder and swapped in by rename, so a reader, or a kill,
-never sees half a dataset. The same rows give the same Parquet bytes.
+never sees half a dataset. The same rows give the same bytes, the manifest's date included.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
-import itertools
 import json
 import os
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from code_alpaca import __version__
-from code_alpaca.dataset import card
+from code_alpaca.dataset import card, pictures
+from code_alpaca.dataset.describe import Description
+from code_alpaca.dataset.load import load
+from code_alpaca.dataset.manifest import MANIFEST, manifest_of, sha256
 from code_alpaca.errors import InputError
 from code_alpaca.ledger import Ledger, now
 from code_alpaca.schema import CONFIGS, DERISK_ROWS, Example, content_id, features, is_unicode
 
 ROWS_PER_GROUP = 1_000  # rows held in memory at once
-MANIFEST = "manifest.json"
-Rows = Callable[[str], Iterable[dict[str, Any]]]  # config name -> its rows, in order
+ROWS_PER_SHARD = 50_000
+SPLITS = ("train", "validation")
+Rows = Callable[[], Iterator[dict[str, Any]]]
 
 
-def build(run_dir: Path, *, dataset_version: str | None = None, license: str | None = None) -> Path:
+def build(
+    run_dir: Path,
+    *,
+    dataset_version: str | None = None,
+    license: str | None = None,
+    validation_fraction: float | None = None,
+    repository: str | None = None,
+    into: Path | None = None,
+    draw: bool = True,
+) -> Path:
     """Write `<run_dir>/dataset` from the run's ledger and return its path.
 
     Args:
-        dataset_version, license: None keeps what the folder has, and starts with the config's
-            version and the licence "other".
+        dataset_version, license, validation_fraction, repository: None keeps what the folder has,
+            and starts with the config's version, the licence "other", no validation split and no
+            repository on the Hub.
+        into: another folder to write `dataset` in.
+        draw: make the pictures of the card.
 
     Raises:
         InputError: `run_dir` holds no run, or `dataset/` holds something else.
@@ -58,56 +72,78 @@ def build(run_dir: Path, *, dataset_version: str | None = None, license: str | N
             "rejected_by_reason": reasons,
             "contamination": json.loads(ledger.meta("contamination") or "null"),
             "usage": ledger.usage() if "teacher_model" in config else None,
+            "cost_usd": round(ledger.spent(), 6) if "teacher_model" in config else None,
             "config": {key: _public(value) for key, value in config.items()},
         }
         return _write(
-            run_dir,
-            rows=lambda name: _ledger_rows(ledger, name, config.get("num_examples")),
-            facts=facts,
+            into or run_dir,
+            accepted=lambda: _rows_of(ledger.accepted(config.get("num_examples"))),
+            rejected=lambda: _rejected_rows(ledger),
+            facts=facts | {"pace": ledger.pace()},
             dataset_version=dataset_version or before.get("version") or config["dataset_version"],
             license=license or before.get("license") or "other",
+            validation_fraction=(
+                before.get("validation_fraction", 0.0)
+                if validation_fraction is None
+                else validation_fraction
+            ),
+            repository=repository or before.get("repository"),
+            before=before,
+            draw=draw,
         )
 
 
 def build_from_source(
-    source: Path, run_dir: Path, *, dataset_version: str, license: str = "other"
+    source: str,
+    run_dir: Path,
+    *,
+    dataset_version: str,
+    license: str = "other",
+    source_config: str = "default",
+    revision: str | None = None,
+    validation_fraction: float = 0.0,
+    repository: str | None = None,
+    into: Path | None = None,
+    draw: bool = True,
 ) -> Path:
-    """Write `<run_dir>/dataset` from an Alpaca JSON or JSONL file, its fields untouched.
+    """Write `<run_dir>/dataset` from an Alpaca-shaped dataset, its fields untouched.
+
+    Args:
+        source: an Alpaca JSON or JSONL file, a dataset folder, or a dataset on the Hub.
 
     Raises:
-        InputError: the file is no list of rows with `instruction`, `input` and `output`, or
-            `run_dir` holds a run of generate.
+        InputError: it has rows without `instruction`, `input` and `output`, or `run_dir` holds a
+            run of generate.
     """
     if (run_dir / "ledger.sqlite").exists():
         raise InputError(f"{run_dir} holds a run of generate; import into another run_dir")
-    records = read_alpaca_file(source)
-    examples = [
-        Example(
-            **record,
-            id=content_id(record["instruction"], record["input"], record["output"]),
-            strategy="imported",
-            verification="skipped",
-        )
-        for record in records
-    ]
-    run_dir.mkdir(parents=True, exist_ok=True)
+    rows, source_revision = load(source, source_config, revision)
+    kept = [name for name in rows.column_names if name in features()]
     facts = {
         "teacher": "unknown",
         "embedded_teacher": False,
         "strategy": "imported",
-        "source": source.name,
-        "source_sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
-        "candidates": len(examples),
+        "source": _public(source),
+        "source_revision": source_revision,
+        "candidates": len(rows),
         "rejected_by_reason": {},
+        "contamination": None,
         "usage": None,
+        "cost_usd": None,
         "config": None,
+        "pace": None,
     }
     return _write(
-        run_dir,
-        rows=lambda name: _example_rows(examples, name),
+        into or run_dir,
+        accepted=lambda: _imported_rows(rows.select_columns(kept), source),
+        rejected=lambda: iter(()),
         facts=facts,
         dataset_version=dataset_version,
         license=license,
+        validation_fraction=validation_fraction,
+        repository=repository,
+        before=manifest_of(run_dir / "dataset") or {},
+        draw=draw,
     )
 
 
@@ -121,121 +157,112 @@ def _public(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value
 
 
-def read_records(path: Path) -> list[Any]:
-    """The records of a JSON list or JSONL file, whatever they are.
-
-    Raises:
-        InputError: unreadable, neither of the two, or empty.
-    """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path}: {error}") from None
-    try:
-        if text.lstrip().startswith("["):
-            records = json.loads(text)
-        else:
-            records = [json.loads(line) for line in text.split("\n") if line.strip()]
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is neither a JSON list nor JSONL: {error}") from None
-    if not records:
-        raise InputError(f"{path} holds no rows")
-    return records
+def _rows_of(accepted: Iterable[tuple[int, Example]]) -> Iterator[dict[str, Any]]:
+    return (example.as_row() for _, example in accepted)
 
 
-def read_alpaca_file(path: Path) -> list[dict[str, str]]:
-    """The rows of an Alpaca JSON list or JSONL file as instruction, input, output.
-
-    Raises:
-        InputError: unreadable, empty, or a row (named by its number) of another shape.
-    """
-    records, rows = read_records(path), []
-    for number, record in enumerate(records, 1):
-        row = record if isinstance(record, dict) else {}
-        row = {"input": "", **{k: row[k] for k in ("instruction", "input", "output") if k in row}}
-        if len(row) < 3 or not all(isinstance(value, str) for value in row.values()):
-            raise InputError(f"{path}, row {number}: needs instruction, input and output as text")
-        if not all(is_unicode(value) for value in row.values()):
-            raise InputError(f"{path}, row {number}: half a surrogate pair, which no file can hold")
-        rows.append({key: row[key] for key in ("instruction", "input", "output")})
-    return rows
+def _rejected_rows(ledger: Ledger) -> Iterator[dict[str, Any]]:
+    for decision in ledger.rejected():
+        row = decision.example.as_row()
+        yield {**row, "reason": decision.reason, "evidence": decision.evidence}
 
 
-def _ledger_rows(ledger: Ledger, name: str, limit: int | None) -> Iterator[dict[str, Any]]:
-    if name == "rejected":
-        for decision in ledger.rejected():
-            row = decision.example.as_row()
-            yield {**row, "reason": decision.reason, "evidence": decision.evidence}
-        return
-    examples = (example for _, example in ledger.accepted(limit))
-    yield from _example_rows(examples, name)
+def _imported_rows(rows: Iterable[dict[str, Any]], source: str) -> Iterator[dict[str, Any]]:
+    for number, row in enumerate(rows, 1):
+        texts = [row["instruction"], row["input"] or "", row["output"]]
+        if not all(isinstance(text, str) and is_unicode(text) for text in texts):
+            raise InputError(f"{source}, row {number}: needs instruction, input and output as text")
+        known = {name: value for name, value in row.items() if value is not None}
+        known |= dict(zip(("instruction", "input", "output"), texts, strict=True))
+        example = Example(**known)
+        yield {
+            **example.as_row(),
+            "id": example.id or content_id(*texts),
+            "strategy": example.strategy or "imported",
+            "verification": example.verification or "skipped",
+        }
 
 
-def _example_rows(examples: Iterable[Example], name: str) -> Iterator[dict[str, Any]]:
-    if name == "rejected":
-        return
-    if name == "derisk":
-        examples = itertools.islice(examples, DERISK_ROWS)
-    for example in examples:
-        if name != "verified" or example.verification == "passed":
-            yield replace(example).as_row()
-
-
-def _write(
-    run_dir: Path, *, rows: Rows, facts: dict[str, Any], dataset_version: str, license: str
-) -> Path:
+def _write(run_dir: Path, **what: Any) -> Path:
+    run_dir.mkdir(parents=True, exist_ok=True)
     with open(run_dir / ".dataset.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # one writer at a time; the kernel lets go after a kill
-        return _swap_in(run_dir, rows, facts, dataset_version, license)
-
-
-def manifest_of(folder: Path) -> dict[str, Any] | None:
-    """What a dataset folder says of itself; None where there is no folder yet.
-
-    Raises:
-        InputError: the folder is someone else's.
-    """
-    if not folder.exists():
-        return None
-    try:
-        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise InputError(
-            f"{folder} exists and is no dataset of ours (no {MANIFEST}); move it away first"
-        ) from None
+        return _swap_in(run_dir, **what)
 
 
 def _swap_in(
-    run_dir: Path, rows: Rows, facts: dict[str, Any], dataset_version: str, license: str
+    run_dir: Path,
+    *,
+    accepted: Rows,
+    rejected: Rows,
+    facts: dict[str, Any],
+    dataset_version: str,
+    license: str,
+    validation_fraction: float,
+    repository: str | None,
+    before: dict[str, Any],
+    draw: bool,
 ) -> Path:
-    manifest_of(run_dir / "dataset")  # or it is not ours to replace
     target, part, old = run_dir / "dataset", run_dir / ".dataset.part", run_dir / ".dataset.old"
+    if old.exists() and not target.exists():
+        os.rename(old, target)  # a kill came between the two renames below
+    manifest_of(target)  # or it is not ours to replace
     for leftover in (part, old):
         shutil.rmtree(leftover, ignore_errors=True)
     part.mkdir()
-    counts, shards, statistics = {}, {}, {}
-    for name in CONFIGS:
-        shard = Path("data") / name / "train-00000-of-00001.parquet"
-        counts[name], statistics[name] = _write_parquet(part / shard, rows(name), name)
-        if not counts[name]:  # `datasets` cannot load a split without rows
-            shutil.rmtree((part / shard).parent)
-            continue
-        shards[str(shard)] = hashlib.sha256((part / shard).read_bytes()).hexdigest()
-    if not counts["default"]:
+    description = Description()
+    with contextlib.ExitStack() as stack:
+        shards = {
+            (name, split): stack.enter_context(_Shards(part / "data" / name, name, split))
+            for name in CONFIGS
+            for split in SPLITS
+        }
+        for number, row in enumerate(accepted()):
+            description.add(row)
+            split = _split_of(row["id"], validation_fraction)
+            shards["default", split].add(row)
+            if number < DERISK_ROWS:
+                shards["derisk", split].add(row)
+            if row["verification"] == "passed":
+                shards["verified", split].add(row)
+        for row in rejected():
+            shards["rejected", "train"].add(row)
+    if not shards["default", "train"].count:
         raise InputError(f"{run_dir} holds no accepted row yet; generate some first")
+    # `datasets` cannot load a split without rows, so an empty one is not there.
+    made = {key: each for key, each in shards.items() if each.count}
     manifest = {
         "version": dataset_version,
         "license": license,
-        "counts": counts,
-        "sha256": shards,
+        "repository": repository,
+        "counts": {
+            name: sum(each.count for (config, _), each in shards.items() if config == name)
+            for name in CONFIGS
+        },
+        "splits": {
+            name: {split: made[name, split].count for split in SPLITS if (name, split) in made}
+            for name in CONFIGS
+        },
+        "validation_fraction": validation_fraction,
+        "columns": {name: str(kind) for name, kind in _columns().items()},
+        "sha256": {
+            str(path.relative_to(part)): sha256(path)
+            for each in made.values()
+            for path in each.paths
+        },
+        "bytes": sum(path.stat().st_size for each in made.values() for path in each.paths),
         **facts,
-        "statistics": statistics["default"],
+        "statistics": description.facts(),
         "tools": {"code-alpaca": __version__, "pyarrow": version("pyarrow")},
-        "created_at": now(),
     }
+    # Made anew from the same rows it is the same dataset, and keeps its date.
+    manifest = json.loads(json.dumps(manifest))
+    same = {key: value for key, value in before.items() if key != "created_at"} == manifest
+    manifest["created_at"] = before["created_at"] if same else now()
+    drawn = pictures.draw(manifest, part / "assets") if draw else []
     (part / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    example = next(iter(rows("default")), None)
-    (part / "README.md").write_text(card.render(manifest, example), encoding="utf-8")
+    text = card.render(manifest, next(accepted()), drawn)
+    (part / "README.md").write_text(text, encoding="utf-8")
     if target.exists():
         os.rename(target, old)
     os.rename(part, target)
@@ -243,31 +270,63 @@ def _swap_in(
     return target
 
 
-def _write_parquet(
-    path: Path, rows: Iterable[dict[str, Any]], name: str
-) -> tuple[int, dict[str, Any]]:
-    """Write rows in bounded groups; return their number and what the card tells of them."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def _split_of(row_id: str, fraction: float) -> str:
+    """By the id alone, so that a row stays in its split in every version."""
+    if not fraction:
+        return "train"
+    place = int.from_bytes(hashlib.sha256(row_id.encode()).digest()[:8]) / 2**64
+    return "validation" if place < fraction else "train"
 
-    schema = features(name).arrow_schema
-    languages: Counter[str] = Counter()
-    verification: Counter[str] = Counter()
-    count = with_input = characters = 0
-    path.parent.mkdir(parents=True)
-    iterator = iter(rows)
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        while group := list(itertools.islice(iterator, ROWS_PER_GROUP)):
-            writer.write_table(pa.Table.from_pylist(group, schema=schema))
-            count += len(group)
-            for row in group:
-                languages[row["language"] or "unknown"] += 1
-                verification[row["verification"] or "skipped"] += 1
-                with_input += bool(row["input"])
-                characters += len(row["output"])
-    return count, {
-        "languages": dict(languages.most_common()),
-        "verification": dict(verification.most_common()),
-        "with_input": with_input,
-        "output_characters": characters,
-    }
+
+def _columns() -> dict[str, Any]:
+    return {field.name: field.type for field in features().arrow_schema}
+
+
+class _Shards:
+    """The Parquet files of one split, written in bounded groups and numbered at the end."""
+
+    def __init__(self, folder: Path, config: str, split: str) -> None:
+        self.count = 0
+        self.paths: list[Path] = []
+        self._folder, self._split = folder, split
+        self._schema = features(config).arrow_schema
+        self._group: list[dict[str, Any]] = []
+        self._writer: Any = None
+
+    def __enter__(self) -> _Shards:
+        return self
+
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
+        self._flush()
+        self._close()
+        if failed is None:
+            total = len(self.paths)
+            for number, path in enumerate(self.paths):
+                final = path.with_name(f"{self._split}-{number:05}-of-{total:05}.parquet")
+                self.paths[number] = path.rename(final)
+
+    def add(self, row: dict[str, Any]) -> None:
+        self._group.append(row)
+        self.count += 1
+        if len(self._group) == ROWS_PER_GROUP:
+            self._flush()
+        if self.count % ROWS_PER_SHARD == 0:
+            self._close()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if not self._group:
+            return
+        if self._writer is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self.paths.append(self._folder / f".{self._split}-{len(self.paths)}.part")
+            self._writer = pq.ParquetWriter(self.paths[-1], self._schema, compression="zstd")
+        self._writer.write_table(pa.Table.from_pylist(self._group, schema=self._schema))
+        self._group.clear()
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None

@@ -5,23 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from code_alpaca.dataset.build import MANIFEST, manifest_of, read_alpaca_file
+from code_alpaca.dataset.manifest import MANIFEST, changed_files, manifest_of, sha256
 from code_alpaca.errors import InputError
+from code_alpaca.schema import is_unicode
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, IterableDataset
 
 ALPACA = ("instruction", "input", "output")
 
 
-def load(name: str, config: str = "default", revision: str | None = None) -> tuple[Dataset, str]:
+def load(
+    name: str, config: str = "default", revision: str | None = None, *, split: str = "train"
+) -> tuple[Dataset, str]:
     """The rows of `name` and the revision that names them for ever.
 
     Args:
         name: a dataset folder of `publish`, an Alpaca JSON or JSONL file, or a Hub id.
-        revision: a tag, branch or commit of a Hub dataset.
+        revision: a tag, branch or commit of a Hub dataset; what it means now is pinned.
 
     Returns:
         The dataset with at least the Alpaca columns, and: the commit sha of a Hub dataset, the
@@ -30,57 +33,118 @@ def load(name: str, config: str = "default", revision: str | None = None) -> tup
     Raises:
         InputError: it does not exist, is empty, or lacks a column.
     """
-    from datasets import Dataset
+    place, sha = _find(name, config, revision)
+    if isinstance(place, list):
+        from datasets import Dataset
 
+        return Dataset.from_list(place), sha
+    rows = _load(name, place, config, split, sha, streaming=False)
+    if not len(rows):
+        raise InputError(f"dataset {name} holds no rows")
+    return rows, sha
+
+
+def stream(
+    name: str, config: str = "default", revision: str | None = None, *, split: str = "train"
+) -> tuple[IterableDataset, str]:
+    """As `load`, but rows come one by one as they are read, and nothing is written to a cache."""
+    place, sha = _find(name, config, revision)
+    if isinstance(place, list):
+        from datasets import Dataset
+
+        return Dataset.from_list(place).to_iterable_dataset(), sha
+    return _load(name, place, config, split, sha, streaming=True), sha
+
+
+def _find(
+    name: str, config: str, revision: str | None
+) -> tuple[list[dict[str, str]] | Path | None, str]:
+    """The rows of a file, a folder, or None for the Hub; and the revision of it."""
     path = Path(name)
     if revision is not None and path.exists():
-        raise InputError(f"{name} is on this disk and has one revision; leave dataset_revision out")
+        raise InputError(f"{name} is on this disk and has one revision; leave the revision out")
     if path.is_file():
         if config != "default":
             raise InputError(f"{name} is a file and has no config {config!r}; leave it out")
-        rows = Dataset.from_list(read_alpaca_file(path))
-        return rows, f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        return read_alpaca_file(path), f"sha256 {sha256(path)}"
     if (path / MANIFEST).is_file():
-        sha = _folder_revision(path)
-        return _checked(_load(str(path), config, None), name), sha
+        return path, _folder_revision(path)
     if path.exists():
         raise InputError(
             f"{name} is no dataset folder (no {MANIFEST}); code-alpaca publish makes one"
         )
+    if path.suffix in (".json", ".jsonl"):
+        raise InputError(f"cannot read {name}: no such file")
     if name.startswith((".", "/")) or name.count("/") > 1:
         raise InputError(f"no dataset at {name}; give a folder, an Alpaca JSON file or a Hub id")
-    sha = _resolve(name, revision)
-    return _checked(_load(name, config, sha), name), sha
+    return None, _resolve(name, revision)
 
 
-def _load(name: str, config: str, revision: str | None) -> Dataset:
+def _load(
+    name: str, folder: Path | None, config: str, split: str, sha: str, *, streaming: bool
+) -> Any:
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
     try:
-        return load_dataset(name, config, split="train", revision=revision)
+        rows = load_dataset(
+            name, config, split=split, revision=None if folder else sha, streaming=streaming
+        )
+        columns = rows.column_names or list(rows.resolve_features().column_names)
     except (DatasetsError, ValueError, OSError) as error:
         raise InputError(f"cannot load {name}, config {config!r}: {_line(error)}") from None
-
-
-def _checked(rows: Dataset, name: str) -> Dataset:
-    missing = [column for column in ALPACA if column not in rows.column_names]
-    if missing:
+    if missing := [column for column in ALPACA if column not in columns]:
         raise InputError(f"dataset {name} has no column {', '.join(missing)}")
-    if not len(rows):
-        raise InputError(f"dataset {name} holds no rows")
+    return rows
+
+
+def read_records(path: Path) -> list[Any]:
+    """The records of a JSON list or JSONL file, whatever they are.
+
+    Raises:
+        InputError: unreadable, neither of the two, or empty.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: {error}") from None
+    try:
+        if text.lstrip().startswith("["):
+            records = json.loads(text)
+        else:
+            records = [json.loads(line) for line in text.split("\n") if line.strip()]
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is neither a JSON list nor JSONL: {error}") from None
+    if not records:
+        raise InputError(f"{path} holds no rows")
+    return records
+
+
+def read_alpaca_file(path: Path) -> list[dict[str, str]]:
+    """The rows of an Alpaca JSON list or JSONL file as instruction, input, output.
+
+    Raises:
+        InputError: unreadable, empty, or a row (named by its number) of another shape.
+    """
+    records, rows = read_records(path), []
+    for number, record in enumerate(records, 1):
+        row = record if isinstance(record, dict) else {}
+        row = {"input": "", **{k: row[k] for k in ("instruction", "input", "output") if k in row}}
+        if len(row) < 3 or not all(isinstance(value, str) for value in row.values()):
+            raise InputError(f"{path}, row {number}: needs instruction, input and output as text")
+        if not all(is_unicode(value) for value in row.values()):
+            raise InputError(f"{path}, row {number}: half a surrogate pair, which no file can hold")
+        rows.append({key: row[key] for key in ("instruction", "input", "output")})
     return rows
 
 
 def _folder_revision(path: Path) -> str:
     manifest = manifest_of(path) or {}
-    for shard, sha in manifest["sha256"].items():
-        file = path / shard
-        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != sha:
-            raise InputError(
-                f"{file} is not what {MANIFEST} says; make the folder again with code-alpaca "
-                "publish"
-            )
+    for shard in changed_files(path, manifest):
+        raise InputError(
+            f"{path / shard} is not what {MANIFEST} says; make the folder again with code-alpaca "
+            "publish"
+        )
     shards = json.dumps(manifest["sha256"], sort_keys=True)
     return f"v{manifest['version']} (sha256 {hashlib.sha256(shards.encode()).hexdigest()})"
 

@@ -1,15 +1,18 @@
-"""Make the versioned dataset folder, with card and manifest, from a run or from an Alpaca file."""
+"""Make the versioned dataset folder, with card and manifest, and release it on the Hub."""
 
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 from pydantic import Field
 from rich.console import Console
 
 from code_alpaca.config import StageConfig, Version, Words
-from code_alpaca.dataset.build import MANIFEST, build, build_from_source
+from code_alpaca.dataset.build import build, build_from_source
+from code_alpaca.dataset.manifest import MANIFEST, manifest_of
+from code_alpaca.dataset.push import preview, push
 from code_alpaca.errors import InputError
 
 
@@ -17,44 +20,101 @@ class Config(StageConfig):
     """The keys of `code-alpaca publish`."""
 
     run_dir: Path = Field(description="the run; its dataset/ is written")
-    source: Path | None = Field(None, description="an Alpaca JSON or JSONL file to import instead")
+    source: str | None = Field(
+        None, description="import this instead: an Alpaca JSON or JSONL file, a dataset folder, or "
+        "a dataset on the Hub"
+    )  # fmt: skip
+    source_config: str = Field("default", description="the config of a folder or Hub dataset")
+    revision: str | None = Field(None, description="tag, branch or commit of a Hub source")
     dataset_version: Version | None = Field(None, description="SemVer; none: as it was")
     license: Words | None = Field(
         None, description="licence of the data, by its Hub name; none: as it was, never guessed"
     )
-    hub_dataset_id: str | None = Field(None, description="not in this version: pushes to the Hub")
-    dry_run: bool = Field(False, description="say what would be written, write nothing")
+    validation_fraction: float | None = Field(
+        None, ge=0, lt=1, description="share of rows for a validation split; none: as it was"
+    )
+    hub_dataset_id: Words | None = Field(
+        None, description="ORG/NAME on the Hub to release it as; none: the folder alone"
+    )
+    private: bool = Field(False, description="of a repository that is made now: only for you")
+    allow_older: bool = Field(False, description="release a version lower than the last one")
+    replace: bool = Field(
+        False, description="release over other columns, or over files of no release"
+    )
+    dry_run: bool = Field(
+        False, description="say what would be written and how it differs from the last version on "
+        "the Hub, change nothing"
+    )  # fmt: skip
 
 
 def run(config: Config) -> None:
-    """Write `<run_dir>/dataset`.
+    """Write `<run_dir>/dataset`, and release it where `hub_dataset_id` is given.
 
     Raises:
-        InputError: no run, a bad source or version, or a push was asked for.
+        InputError: no run, a bad source or version, or what `push` refuses.
+        Stopped: the Hub does not answer.
     """
-    if config.hub_dataset_id:
-        raise InputError(
-            "pushing is not in this version; publish without hub_dataset_id, then: hf upload "
-            f"--repo-type dataset {config.hub_dataset_id} {config.run_dir}/dataset"
-        )
     console = Console(highlight=False, soft_wrap=True)
     if config.dry_run:
-        origin = config.source or config.run_dir / "ledger.sqlite"
-        if not origin.exists():
-            raise InputError(f"there is no {origin}; give a run of generate, or a source")
-        console.print(f"publish   would write {config.run_dir / 'dataset'} from {origin}")
+        # In the temporary folder stands the dataset as it would be.
+        with tempfile.TemporaryDirectory(prefix="code-alpaca-") as folder:
+            made = _make(config, Path(folder))
+            console.print(f"publish   would write {config.run_dir / 'dataset'}: {_told(made)}")
+            if config.hub_dataset_id:
+                console.print(f"publish   {preview(made, config.hub_dataset_id)}")
+        console.print("publish   nothing was written or sent")
         return
+    folder = _make(config)
+    console.print(f"publish   {folder}, {_told(folder)}")
+    if config.hub_dataset_id:
+        push(
+            folder,
+            config.hub_dataset_id,
+            private=config.private,
+            allow_older=config.allow_older,
+            replace=config.replace,
+            say=console.print,
+        )
+
+
+def _make(config: Config, into: Path | None = None) -> Path:
     if config.source:
-        folder = build_from_source(
+        return build_from_source(
             config.source,
             config.run_dir,
             dataset_version=config.dataset_version or "0.1.0",
             license=config.license or "other",
+            source_config=config.source_config,
+            revision=config.revision,
+            validation_fraction=config.validation_fraction or 0.0,
+            repository=config.hub_dataset_id,
+            into=into,
         )
-    else:
-        folder = build(
-            config.run_dir, dataset_version=config.dataset_version, license=config.license
-        )
+    folder = config.run_dir / "dataset"
+    before = manifest_of(folder)
+    if before and before["config"] is None:  # imported: there is no run to make it from again
+        changed = [
+            key
+            for key in ("dataset_version", "license", "validation_fraction")
+            if getattr(config, key) not in (None, before[key.removeprefix("dataset_")])
+        ]
+        if changed:
+            raise InputError(
+                f"{folder} was imported; to change its {changed[0]}, give its source again: "
+                f"--source {before['source']}"
+            )
+        return folder
+    return build(
+        config.run_dir,
+        dataset_version=config.dataset_version,
+        license=config.license,
+        validation_fraction=config.validation_fraction,
+        repository=config.hub_dataset_id,
+        into=into,
+    )
+
+
+def _told(folder: Path) -> str:
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     counts = ", ".join(f"{name} {count}" for name, count in manifest["counts"].items())
-    console.print(f"publish   {folder}, version {manifest['version']}: {counts}")
+    return f"version {manifest['version']}: {counts}"

@@ -22,8 +22,8 @@ from rich.table import Table
 from code_alpaca.config import Version
 from code_alpaca.curation.curate import Curator
 from code_alpaca.curation.languages import language_of
-from code_alpaca.dataset.build import build, read_records
-from code_alpaca.dataset.load import load
+from code_alpaca.dataset.build import build
+from code_alpaca.dataset.load import load, read_records
 from code_alpaca.errors import InputError
 from code_alpaca.generation.folder import open_run
 from code_alpaca.generation.rules import Rules, curator_of

@@ -12,14 +12,12 @@ import bisect
 import contextlib
 import random
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from code_alpaca.curation.curate import Curator
-from code_alpaca.dataset.build import build
 from code_alpaca.errors import Refused, Stopped
 from code_alpaca.generation.parsing import Candidate
 from code_alpaca.generation.plan import Plan, Request
@@ -81,14 +79,14 @@ class Engine:
         plan: Plan,
         limits: Limits,
         *,
-        run_dir: Path,
         ledger: Ledger,
         curator: Curator,
         screen: Screen,
+        checkpoint: Callable[[], None],
     ) -> None:
         self.plan, self.limits = plan, limits
         self.ledger, self.curator, self.screen = ledger, curator, screen
-        self.run_dir = run_dir
+        self._write_dataset = checkpoint
         self.totals = Totals(limits.num_examples)
         self._numbers, self._positions = array("q"), array("i")
         self._quotas = Quotas(plan.quotas, limits.lookahead)
@@ -259,7 +257,7 @@ class Engine:
         """Write the dataset folder now and then, while requests are under way."""
         every = self.limits.checkpoint_every
         if every and self.totals.checkpoint_due(every) and not self.done:
-            await asyncio.to_thread(build, self.run_dir)
+            await asyncio.to_thread(self._write_dataset)
 
     async def _let_answers_land(self, teacher: Asks) -> None:
         """Requests in flight are paid for: give their replies a moment to reach the ledger."""

@@ -19,7 +19,7 @@ FREE_KEYS = {
     "run_dir", "num_examples", "max_concurrency", "request_timeout_s", "patience", "dry_run",
     "requests_per_minute", "tokens_per_minute", "max_cost_usd", "price_per_mtok_input",
     "price_per_mtok_output", "batch_poll_s", "checkpoint_every", "report_to", "dataset_version",
-    "teacher_base_url",
+    "teacher_base_url", "hub_dataset_id", "push_to_hub", "private",
 }  # fmt: skip
 
 

@@ -10,15 +10,16 @@ import asyncio
 import contextlib
 import gc
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
-from code_alpaca.config import Version, base_urls
+from code_alpaca.config import Version, Words, base_urls
 from code_alpaca.dataset.build import build
-from code_alpaca.errors import InputError
+from code_alpaca.dataset.push import prepare, preupload, push
+from code_alpaca.errors import InputError, Stopped
 from code_alpaca.generation.engine import Engine, Limits
 from code_alpaca.generation.folder import open_run
 from code_alpaca.generation.plan import Plan, weights
@@ -107,6 +108,11 @@ class Config(Rules):
     dataset_version: Version = Field(
         "0.1.0", description="SemVer of the dataset made from this run"
     )
+    hub_dataset_id: Words | None = Field(None, description="ORG/NAME on the Hub, for push_to_hub")
+    push_to_hub: bool = Field(
+        False, description="release the dataset when the run is done; full shards go ahead of it"
+    )
+    private: bool = Field(False, description="of a repository that is made now: only for you")
     dry_run: bool = Field(False, description="print the plan and one prompt, send nothing")
 
     @field_validator("strategy", mode="before")
@@ -143,9 +149,14 @@ def run(config: Config) -> None:
     plan = _plan(config)
     price = _price(config)
     _check_limits(config, plan, price)
+    if config.push_to_hub and not config.hub_dataset_id:
+        raise InputError("push_to_hub needs hub_dataset_id: ORG/NAME on the Hub")
     if config.dry_run:
         print(_dry_run(config, plan, price))
         return
+    release_as = config.hub_dataset_id if config.push_to_hub else None
+    if release_as:  # what is wrong with the Hub is better known before money is spent
+        prepare(release_as, config.dataset_version, config.run_dir, private=config.private)
     # The algorithm of 2023 with its defects has its own filters and its own rule.
     changes = {"filters": ["legacy_2023"], "novelty": "rouge_l"}
     with (
@@ -169,10 +180,10 @@ def run(config: Config) -> None:
                 Limits(
                     config.num_examples, config.lookahead, config.patience, config.checkpoint_every
                 ),
-                run_dir=config.run_dir,
                 ledger=ledger,
                 curator=curator,
                 screen=screen,
+                checkpoint=_checkpoint(config.run_dir, release_as, screen.say),
             )
             screen.show(engine.totals)
             if not engine.done:
@@ -187,7 +198,30 @@ def run(config: Config) -> None:
                 screen.say(
                     f"generate  {more} more rows were accepted earlier, and stay in the ledger"
                 )
-    build(config.run_dir, dataset_version=config.dataset_version if new_version else None)
+    folder = build(
+        config.run_dir,
+        dataset_version=config.dataset_version if new_version else None,
+        repository=release_as,
+    )
+    if release_as:
+        push(folder, release_as, private=config.private)
+
+
+def _checkpoint(
+    run_dir: Path, release_as: str | None, say: Callable[[str], None]
+) -> Callable[[], None]:
+    """Write the dataset as it is so far, and send its full shards ahead of the release."""
+    uploaded: set[str] = set()
+
+    def write() -> None:
+        folder = build(run_dir, draw=False)
+        if release_as:
+            try:
+                preupload(folder, release_as, uploaded)
+            except (InputError, Stopped) as error:  # the release sends what is missing
+                say(f"generate  shards were not sent ahead: {error}")
+
+    return write
 
 
 class _Lane:

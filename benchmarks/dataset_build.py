@@ -1,0 +1,108 @@
+"""How long does a dataset of a million rows take to build and to read, and how much memory?
+
+    python benchmarks/dataset_build.py                  # 1,000,000 accepted rows, some rejected
+    python benchmarks/dataset_build.py --rows 100000
+
+A ledger of composed tasks is written first. Building and reading run in processes of their own,
+of which the peak of resident memory is told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import random
+import resource
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from code_alpaca.ledger import Decision, Ledger
+from code_alpaca.schema import Example, content_id
+from code_alpaca.teacher.offline.kinds import compose
+
+A_REPLY = 20
+CONFIG = {
+    "num_examples": None, "teacher_model": "m", "teacher_base_url": "offline", "seed": 0,
+    "strategy": "self_instruct", "dataset_version": "1.0.0", "novelty": "code_aware",
+    "novelty_threshold": 0.85, "decontaminate": [],
+}  # fmt: skip
+
+
+def fill(run_dir: Path, rows: int) -> None:
+    """A ledger with so many accepted rows, and one rejected for every four of them."""
+    tasks = [compose(random.Random(n)) for n in range(2_000)]
+    with Ledger(run_dir / "ledger.sqlite") as ledger:
+        ledger.set_meta("config", json.dumps(CONFIG))
+        ledger.set_meta("prompt_version", "p")
+        ledger.set_meta("seed_tasks_sha256", "s")
+        for request in range(rows // A_REPLY):
+            key = ledger.request(request, "/chat", {"n": request})
+            ledger.save_reply(key, {"usage": {"prompt_tokens": 900, "completion_tokens": 1500}})
+            decisions = []
+            for place in range(A_REPLY):
+                number = request * A_REPLY + place
+                task = tasks[number % len(tasks)]
+                said = f"{task.instruction} ({number})"
+                row = Example(
+                    said, task.input, task.output, content_id(said, task.input, task.output),
+                    task.language, "self_instruct", "m", "p", ["seed_001"], key, "", 0.3,
+                    task.tests, "passed" if task.tests else "no_tests",
+                )  # fmt: skip
+                decisions.append(Decision(row, ""))
+                if not number % 4:
+                    decisions.append(Decision(replace(row, id="r"), "too_similar"))
+            ledger.decide(request, decisions)
+
+
+def build_it(run_dir: Path) -> str:
+    from code_alpaca.dataset.build import build
+
+    folder = build(run_dir)
+    size = sum(path.stat().st_size for path in folder.rglob("*.parquet"))
+    return f"{size / 1e6:,.0f} MB in {len(list(folder.rglob('*.parquet')))} shards"
+
+
+def read_it(run_dir: Path) -> str:
+    from datasets import load_dataset
+
+    folder = run_dir / "dataset"
+    rows = load_dataset(str(folder), "default", split="train", cache_dir=str(run_dir / "cache"))
+    return f"{sum(1 for _ in rows.iter(1_000)) * 1_000:,} rows"
+
+
+def compare_it(run_dir: Path) -> str:
+    from code_alpaca.dataset.difference import difference
+
+    shards = sorted((run_dir / "dataset/data/default").glob("*.parquet"))
+    return str(difference(shards, shards))
+
+
+def measured(job, run_dir: Path, told) -> None:
+    began = time.monotonic()
+    said = job(run_dir)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    told.put((said, time.monotonic() - began, peak))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    options = parser.parse_args()
+    spawn = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory(prefix="dataset-") as folder:
+        fill(Path(folder), options.rows)
+        for job in (build_it, read_it, compare_it):
+            told = spawn.Queue()
+            process = spawn.Process(target=measured, args=(job, Path(folder), told))
+            process.start()
+            said, seconds, peak = told.get()
+            process.join()
+            name = job.__name__.removesuffix("_it")
+            print(f"{name:8} {seconds:7.1f} s, {peak:6,.0f} MB at most: {said}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

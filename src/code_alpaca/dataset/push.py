@@ -1,0 +1,244 @@
+"""Release a dataset folder on the Hub: one commit, one tag, compared with the version before."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from code_alpaca.dataset import card
+from code_alpaca.dataset.difference import Difference, difference, entry, latest, precedence
+from code_alpaca.dataset.manifest import MANIFEST, changed_files, manifest_of
+from code_alpaca.errors import InputError
+from code_alpaca.hub import Repo
+
+OWNED = ("data/", "assets/")  # of the repository; what else is there stays
+README, CHANGELOG = "README.md", "CHANGELOG.md"
+KEY = "manifest sha256"  # what the description of every release commit starts with
+UNDER_WAY = ".publish.json"  # beside the folder: which release was begun and not finished
+Say = Callable[[str], None]
+
+
+class Released(NamedTuple):
+    """What the repository holds now: its head, and the last version, if any."""
+
+    head: str
+    version: str | None
+    sha: str | None  # of that version
+    manifest: dict[str, Any]  # of that version; {} where there is none
+
+
+def push(
+    folder: Path,
+    repo_id: str,
+    *,
+    private: bool = False,
+    allow_older: bool = False,
+    replace: bool = False,
+    say: Say = print,
+) -> str:
+    """Make `folder` the version of its manifest on the Hub, and return the commit.
+
+    Whatever stops it, the same call goes on, and readers see the old version or the new one whole.
+
+    Args:
+        private: of a repository that is made now.
+        allow_older: accept a version lower than the last one.
+        replace: accept a repository with other columns, or with files of no release.
+
+    Raises:
+        InputError: the version exists, or something above is not accepted; a shard is not what
+            the manifest says; no token that may write; somebody else changed the same files.
+        Stopped: the Hub does not answer.
+    """
+    manifest = _checked(folder)
+    tag = f"v{manifest['version']}"
+    key = f"{KEY} {hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()}"
+    repo = Repo(repo_id)
+    repo.log_in()
+    under_way = folder.parent / UNDER_WAY
+    begun = _read_json(under_way) == {"repo": repo_id, "key": key}
+    repo.create(private=private)
+    tags = repo.tags()
+    sha = repo.landed(key)
+    if tag in tags and not (begun and sha == tags[tag]):
+        raise InputError(_exists(repo, tag, tags))
+    if sha is None:
+        released = _released(repo, tags)
+        _check_order(repo, released, manifest["version"], allow_older)
+        _check_shape(repo, released, manifest, replace)
+        under_way.write_text(json.dumps({"repo": repo_id, "key": key}), encoding="utf-8")
+        files = _files(folder, manifest, repo, released, say)
+        say(f"publish   uploading {len(manifest['sha256'])} shards to {repo.url}")
+        sha = repo.release(
+            files, key=key, title=f"Release {tag}", parent=released.head, owned=OWNED, say=say
+        )
+    repo.tag(tag, sha)
+    for name in (README, CHANGELOG):  # the folder is what is on the Hub, byte for byte
+        if path := repo.fetch(name, sha):
+            (folder / name).write_bytes(path.read_bytes())
+    under_way.unlink(missing_ok=True)
+    say(f"publish   {repo.url}/tree/{tag} (commit {sha})")
+    say(f'publish   load_dataset("{repo_id}", "default", revision="{tag}")')
+    return sha
+
+
+def prepare(repo_id: str, version: str, run_dir: Path, *, private: bool) -> None:
+    """Make the repository, and see that a release of `run_dir` under `version` may go there.
+
+    Raises:
+        InputError: no token that may write, or the version exists.
+    """
+    repo = Repo(repo_id)
+    repo.log_in()
+    repo.create(private=private)
+    tags = repo.tags()
+    if f"v{version}" in tags and not (run_dir / UNDER_WAY).exists():
+        raise InputError(_exists(repo, f"v{version}", tags))
+
+
+def preview(folder: Path, repo_id: str) -> str:
+    """What a push would change, by reading alone."""
+    manifest = _checked(folder)
+    repo = Repo(repo_id)
+    repo.log_in()
+    if repo.head() is None:
+        return f"{repo.url} does not exist yet; {manifest['counts']['default']:,} rows added"
+    tags = repo.tags()
+    if (tag := f"v{manifest['version']}") in tags:
+        return _exists(repo, tag, tags)
+    released = _released(repo, tags)
+    if released.version is None:
+        return f"{repo.url} has no version yet; {manifest['counts']['default']:,} rows added"
+    return f"since v{released.version}: {_difference(folder, manifest, repo, released)}"
+
+
+def preupload(folder: Path, repo_id: str, uploaded: set[str]) -> None:
+    """Upload the shards of a folder that will not change any more, and note them by hash.
+
+    Only a full shard is final: the last one of each config grows with the next rows.
+    """
+    manifest = manifest_of(folder) or {"sha256": {}}
+    final = []
+    for name, sha in manifest["sha256"].items():
+        number, _, total = Path(name).stem.removeprefix("train-").partition("-of-")
+        if number.isdigit() and int(number) < int(total) - 1 and sha not in uploaded:
+            final.append((name, folder / name))
+            uploaded.add(sha)
+    if final:
+        Repo(repo_id).preupload(final)
+
+
+def _checked(folder: Path) -> dict[str, Any]:
+    manifest = manifest_of(folder)
+    if manifest is None:
+        raise InputError(f"there is no {folder}; code-alpaca publish makes it")
+    for shard in changed_files(folder, manifest):
+        raise InputError(
+            f"{folder / shard} is not what {MANIFEST} says, so nothing was pushed; make the folder "
+            "again from its run or source"
+        )
+    return manifest
+
+
+def _released(repo: Repo, tags: dict[str, str]) -> Released:
+    head = repo.head()
+    if head is None:
+        raise InputError(f"{repo.url} is gone; was it deleted or renamed?")
+    version = latest(tags)
+    sha = tags[f"v{version}"] if version else None
+    path = repo.fetch(MANIFEST, sha) if sha else None
+    return Released(head, version, sha, (_read_json(path) if path else None) or {})
+
+
+def _check_order(repo: Repo, released: Released, version: str, allow_older: bool) -> None:
+    last = released.version
+    if last and precedence(version) < precedence(last) and not allow_older:
+        raise InputError(
+            f"{repo.url} is at v{last} and {version} is lower; give a higher dataset_version, or "
+            "--allow_older true"
+        )
+
+
+def _check_shape(repo: Repo, released: Released, manifest: dict[str, Any], replace: bool) -> None:
+    if replace:
+        return
+    before = released.manifest.get("columns")
+    if before and before != manifest["columns"]:
+        differ = sorted(
+            name
+            for name in before.keys() | manifest["columns"].keys()
+            if before.get(name) != manifest["columns"].get(name)
+        )
+        raise InputError(
+            f"{repo.url} has other columns ({', '.join(differ)}), which would break those who load "
+            "it; give another hub_dataset_id, or --replace true"
+        )
+    if not released.manifest:
+        strange = [
+            name
+            for name in repo.files(released.head)
+            if name.startswith(OWNED) or name.endswith((".parquet", ".json", ".jsonl", ".csv"))
+        ]
+        if strange:
+            raise InputError(
+                f"{repo.url} holds files of no release of ours ({', '.join(strange[:3])}); give "
+                "another hub_dataset_id, or --replace true"
+            )
+
+
+def _files(
+    folder: Path, manifest: dict[str, Any], repo: Repo, released: Released, say: Say
+) -> dict[str, Path | bytes]:
+    """Everything that the commit puts there, by its path in the repository."""
+    files: dict[str, Path | bytes] = {
+        str(path.relative_to(folder)): path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and (path.name == MANIFEST or path.parent != folder)
+    }
+    changelog = repo.fetch(CHANGELOG, released.head)
+    found = _difference(folder, manifest, repo, released) if released.version else None
+    if found:
+        say(f"publish   since v{released.version}: {found}")
+    told = changelog.read_text(encoding="utf-8") if changelog else None
+    files[CHANGELOG] = entry(manifest, released.version, found, told).encode()
+    ours = (folder / README).read_text(encoding="utf-8")
+    theirs = repo.fetch(README, released.head)
+    last = repo.landed(KEY)  # its README is as we wrote it, also where its tag is missing
+    base = repo.fetch(README, last) if last else None
+    if theirs and base and theirs.read_bytes() != base.read_bytes():
+        merged = card.merge(
+            ours, base.read_text(encoding="utf-8"), theirs.read_text(encoding="utf-8")
+        )
+        ours = merged.text
+        for word, sections in (("kept", merged.kept), ("made anew", merged.lost)):
+            if sections:
+                say(f"publish   README edited on the Hub, {word}: {', '.join(sections)}")
+    files[README] = ours.encode()
+    return files
+
+
+def _difference(
+    folder: Path, manifest: dict[str, Any], repo: Repo, released: Released
+) -> Difference:
+    def shards(told: dict[str, Any]) -> list[str]:
+        return [name for name in told.get("sha256", {}) if name.startswith("data/default/")]
+
+    old = [repo.fetch(name, released.sha or "") for name in shards(released.manifest)]
+    return difference([path for path in old if path], [folder / name for name in shards(manifest)])
+
+
+def _exists(repo: Repo, tag: str, tags: dict[str, str]) -> str:
+    return (
+        f"{repo.url} has {tag} already (commit {tags[tag][:7]}), and a version never changes; give "
+        f"a dataset_version higher than {latest(tags)}"
+    )
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

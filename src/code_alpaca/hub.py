@@ -1,0 +1,352 @@
+"""Releases on the Hub: one commit that holds everything, then a tag that never moves.
+
+Only this file writes to a Hub. A release is safe to repeat after a kill or a lost answer at any
+point: uploaded content is found by its hash, a commit by the key in its description, a tag by
+what it points to. Nothing that a reader can see changes before the one commit.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple, ParamSpec, TypeVar
+
+from code_alpaca.errors import InputError, Stopped
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitOperationAdd
+
+TRIES = 6
+LONGEST_WAIT_S = 60.0  # between two tries, whatever the server asks for
+P, R = ParamSpec("P"), TypeVar("R")
+
+
+class Change(NamedTuple):
+    """What somebody committed since: who and when, and which files differ."""
+
+    sha: str
+    author: str
+    when: str
+    title: str
+    paths: frozenset[str]
+
+    def __str__(self) -> str:
+        files = ", ".join(sorted(self.paths)[:5])
+        return f"{self.author} committed {self.title!r} on {self.when} ({files})"
+
+
+class Repo:
+    """A repository on the Hub, asked with patience.
+
+    A busy or unreachable server is asked again, up to six times in all.
+
+    Every method raises InputError where the token, the repository or its name will not do, and
+    Stopped where the Hub does not answer.
+    """
+
+    def __init__(self, repo_id: str, repo_type: Literal["dataset", "model", "space"] = "dataset"):
+        from huggingface_hub import HfApi
+
+        self.id, self.type = repo_id, repo_type
+        self._api = HfApi(library_name="code-alpaca")
+
+    @property
+    def url(self) -> str:
+        folder = "" if self.type == "model" else f"{self.type}s/"
+        return f"{self._api.endpoint}/{folder}{self.id}"
+
+    def log_in(self) -> str:
+        """The name behind the token."""
+        from huggingface_hub import get_token
+
+        if not get_token():
+            raise InputError(
+                "no token for the Hub; run `hf auth login`, or set HF_TOKEN to a token with write "
+                "access (https://huggingface.co/settings/tokens)"
+            )
+        return self._ask(self._api.whoami)["name"]
+
+    def create(self, *, private: bool, space_sdk: str | None = None) -> None:
+        """Make the repository where there is none; one that exists stays as it is.
+
+        Args:
+            private: False leaves it to the default of the owner, which may be private.
+        """
+        self._ask(
+            self._api.create_repo, self.id, repo_type=self.type, private=private or None,
+            space_sdk=space_sdk, exist_ok=True,
+        )  # fmt: skip
+
+    def head(self, revision: str = "main") -> str | None:
+        """The commit that a revision is now; None where there is no such repository or revision."""
+        from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+        try:
+            return self._ask(
+                self._api.repo_info, self.id, repo_type=self.type, revision=revision
+            ).sha
+        except (RepositoryNotFoundError, RevisionNotFoundError):
+            return None
+
+    def tags(self) -> dict[str, str]:
+        """Tag names and the commits they stand for."""
+        refs = self._ask(self._api.list_repo_refs, self.id, repo_type=self.type)
+        return {tag.name: tag.target_commit for tag in refs.tags}
+
+    def files(self, revision: str) -> dict[str, str]:
+        """Paths and hashes of the files at a commit."""
+        from huggingface_hub.hf_api import RepoFile
+
+        entries = self._ask(
+            lambda: list(
+                self._api.list_repo_tree(
+                    self.id, repo_type=self.type, revision=revision, recursive=True
+                )
+            )
+        )
+        return {
+            entry.path: entry.lfs.sha256 if entry.lfs else entry.blob_id
+            for entry in entries
+            if isinstance(entry, RepoFile)
+        }
+
+    def fetch(self, path: str, revision: str) -> Path | None:
+        """A file at a commit, from the cache or the Hub; None where there is none."""
+        from huggingface_hub.errors import RemoteEntryNotFoundError
+
+        try:
+            return Path(
+                self._ask(
+                    self._api.hf_hub_download, self.id, path, repo_type=self.type, revision=revision
+                )
+            )
+        except RemoteEntryNotFoundError:
+            return None
+
+    def since(self, parent: str, head: str) -> Change:
+        """The newest commit after `parent`, and all files that differ between the two."""
+        newest = self._commits(head)[0]
+        before, after = self.files(parent), self.files(head)
+        paths = {
+            path for path in before.keys() | after.keys() if before.get(path) != after.get(path)
+        }
+        when = f"{newest.created_at:%Y-%m-%d %H:%M:%S} UTC"
+        authors = ", ".join(newest.authors) or "somebody"
+        return Change(head, authors, when, newest.title, frozenset(paths))
+
+    def preupload(self, paths: Iterable[tuple[str, Path]]) -> None:
+        """Upload large files by content; no reader sees them before a release names them.
+
+        Args:
+            paths: path in the repository and on this disk.
+        """
+        additions = [_addition(name, path) for name, path in paths]
+        self._upload(additions)
+
+    def landed(self, key: str) -> str | None:
+        """The newest commit of `main` whose description starts with `key`, or None."""
+        commits = self._commits("main")
+        return next((c.commit_id for c in commits if c.message.startswith(key)), None)
+
+    def release(
+        self,
+        files: Mapping[str, Path | bytes],
+        *,
+        key: str,
+        title: str,
+        parent: str,
+        owned: Sequence[str],
+        say: Callable[[str], None] = print,
+    ) -> str:
+        """Put `files` on `main` as one commit on top of `parent`, and return that commit.
+
+        Where `main` has moved on meanwhile, the commit goes on top only if the other change
+        touched none of our files.
+
+        Args:
+            files: path in the repository -> path on this disk, or content.
+            key: says which release this is, for ever; found again after a lost answer.
+            owned: folders, ending in "/", of which files that are not in `files` are deleted.
+
+        Raises:
+            InputError: somebody else changed files of this release meanwhile.
+        """
+        from huggingface_hub import CommitOperationDelete
+        from huggingface_hub.errors import HfHubHTTPError
+
+        additions = [_addition(name, content) for name, content in files.items()]
+        self._upload(additions)
+        for attempt in range(TRIES):
+            stale = [
+                name
+                for name in self.files(parent)
+                if name.startswith(tuple(owned)) and name not in files
+            ]
+            deletions = [CommitOperationDelete(path_in_repo=name) for name in stale]
+            try:
+                return self._api.create_commit(
+                    self.id, [*additions, *deletions], repo_type=self.type, commit_message=title,
+                    commit_description=key, parent_commit=parent,
+                ).oid  # fmt: skip
+            except Exception as error:
+                # Of a lost answer nobody knows whether the commit was made: look, never repeat.
+                if sha := self.landed(key):
+                    return sha
+                if isinstance(error, HfHubHTTPError) and error.response.status_code == 412:
+                    parent = self._rebased(parent, files, owned, say)
+                elif attempt == TRIES - 1 or not _is_passing(error):
+                    raise self._explained(error) from error
+                else:
+                    _wait(attempt, error)
+        raise Stopped(f"{self.url} changes too often to release on it now; run it again later")
+
+    def tag(self, name: str, sha: str) -> None:
+        """Let a tag stand for a commit, for ever.
+
+        Raises:
+            InputError: it stands for another one.
+        """
+        for attempt in range(TRIES):
+            try:
+                self._api.create_tag(self.id, tag=name, revision=sha, repo_type=self.type)
+                return
+            except Exception as error:
+                stands_for = self.tags().get(name)
+                if stands_for == sha:
+                    return
+                if stands_for:
+                    raise InputError(
+                        f"tag {name} of {self.url} stands for {stands_for[:7]} and never moves; "
+                        "give another version"
+                    ) from error
+                if attempt == TRIES - 1 or not _is_passing(error):
+                    raise self._explained(error) from error
+                _wait(attempt, error)
+
+    def _rebased(
+        self,
+        parent: str,
+        files: Mapping[str, Path | bytes],
+        owned: Sequence[str],
+        say: Callable[[str], None],
+    ) -> str:
+        """The new head to release on, if the change touched nothing of ours."""
+        head = self.head()
+        if head is None:
+            raise InputError(f"{self.url} is gone; was it deleted or renamed?")
+        change = self.since(parent, head)
+        ours = {path for path in change.paths if path in files or path.startswith(tuple(owned))}
+        if ours:
+            raise InputError(
+                f"{self.url} has moved: {change}; nothing was released. Look at that change, then "
+                "run it again"
+            )
+        say(f"{change} meanwhile, which touches nothing of ours; going on top of it")
+        return head
+
+    def _upload(self, additions: list[CommitOperationAdd]) -> None:
+        self._ask(
+            self._api.preupload_lfs_files, self.id, additions, repo_type=self.type,
+            free_memory=False,
+        )  # fmt: skip
+
+    def _commits(self, revision: str):
+        return self._ask(
+            self._api.list_repo_commits, self.id, repo_type=self.type, revision=revision
+        )
+
+    def _ask(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the Hub, again where that may help; not for calls that must not happen twice."""
+        from huggingface_hub.errors import (
+            RemoteEntryNotFoundError,
+            RepositoryNotFoundError,
+            RevisionNotFoundError,
+        )
+
+        missing = (RepositoryNotFoundError, RevisionNotFoundError, RemoteEntryNotFoundError)
+        for attempt in range(TRIES):
+            try:
+                return function(*args, **kwargs)
+            except missing as error:
+                if _status(error) == 401:  # how the Hub hides what a bad token may not see
+                    raise self._explained(error) from error
+                raise
+            except Exception as error:
+                if attempt == TRIES - 1 or not _is_passing(error):
+                    raise self._explained(error) from error
+                _wait(attempt, error)
+        raise AssertionError("unreachable")
+
+    def _explained(self, error: Exception) -> Exception:
+        """The same in one line, with what to do; an unknown error as it is."""
+        from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
+
+        status, said = _status(error), " ".join(str(error).split())[:200]
+        if isinstance(error, OfflineModeIsEnabled):
+            return InputError("HF_HUB_OFFLINE is set; unset it to publish")
+        if isinstance(error, HFValidationError):
+            return InputError(f"{self.id!r} is no name on the Hub ({said}); give ORG/NAME")
+        if status == 401:
+            return InputError(
+                f"the Hub does not accept the token ({said}); run `hf auth login` again"
+            )
+        if status == 403:
+            return InputError(
+                f"this token may not write to {self.url}; make one with write access "
+                "(https://huggingface.co/settings/tokens), then run it again"
+            )
+        if _is_passing(error):
+            return Stopped(
+                f"{self._api.endpoint} does not answer ({said}); everything here is kept, and the "
+                "same command goes on"
+            )
+        if status or isinstance(error, ValueError):
+            return InputError(f"the Hub refuses: {said}")
+        return error
+
+
+def _addition(name: str, content: Path | bytes) -> CommitOperationAdd:
+    from huggingface_hub import CommitOperationAdd
+
+    return CommitOperationAdd(name, content if isinstance(content, bytes) else str(content))
+
+
+def _chain(error: BaseException | None) -> Iterable[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status behind an error; uploads wrap theirs."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    for each in _chain(error):
+        if isinstance(each, HfHubHTTPError) and each.response is not None:
+            return each.response.status_code
+    return None
+
+
+def _is_passing(error: BaseException) -> bool:
+    """Busy, broken or unreachable: another try may do."""
+    import httpx2
+
+    status = _status(error)
+    if status is not None:
+        return status in (408, 425, 429) or status >= 500
+    return any(isinstance(each, (httpx2.TransportError, ConnectionError)) for each in _chain(error))
+
+
+def _wait(attempt: int, error: BaseException) -> None:
+    from huggingface_hub.errors import HfHubHTTPError
+
+    seconds = min(2.0**attempt, LONGEST_WAIT_S) * random.uniform(0.5, 1.0)
+    for each in _chain(error):
+        if isinstance(each, HfHubHTTPError) and each.response is not None:
+            asked = each.response.headers.get("Retry-After", "")
+            if asked.isdigit():
+                seconds = max(seconds, float(asked))
+            break
+    time.sleep(min(seconds, LONGEST_WAIT_S))
