@@ -44,8 +44,9 @@ class SFTArguments:
     prompt_style: Literal["alpaca", "alpaca_nl"] = field(
         default="alpaca", metadata={"help": "alpaca_nl ends the prompt in a newline"}
     )
-    mask: Literal["completion"] = field(
-        default="completion", metadata={"help": "which tokens are learned: the completion's"}
+    mask: Literal["completion", "seed"] = field(
+        default="completion",
+        metadata={"help": "which tokens are learned: the completion's, or by the rule of 2023"},
     )
     from_scratch: bool = field(
         default=False,

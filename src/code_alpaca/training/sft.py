@@ -52,9 +52,16 @@ def run(argv: Sequence[str]) -> None:
                 _say(training, f"{out} is trained already with this very configuration")
                 return
     base, tokenizer = _base(arguments, training, model_config, rows)
-    dataset, counts = tokenize(
-        rows, tokenizer, prompt_style=arguments.prompt_style, max_length=training.max_length
-    )
+    with training.main_process_first(desc="tokens"):  # the others find them in the cache
+        dataset, counts = tokenize(
+            rows,
+            tokenizer,
+            prompt_style=arguments.prompt_style,
+            max_length=training.max_length,
+            mask=arguments.mask,
+            revision=revision,
+            processes=training.dataset_num_proc,
+        )
     _say(
         training,
         f"{counts.rows} rows, {counts.tokens} tokens ({counts.learned_tokens} learned), "
