@@ -18,3 +18,5 @@ def quiet() -> None:
     transformers.utils.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", message=".*pin_memory.*")
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
+    # DeepSpeed calls collectives by names that PyTorch is about to change, at every step.
+    warnings.filterwarnings("ignore", message=".*torch.distributed.*", category=FutureWarning)
