@@ -16,7 +16,10 @@ from code_alpaca.config import parse, read_yaml
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*/*/*.yaml"))
-DOCUMENTS = [ROOT / "README.md", ROOT / "recipes" / "README.md", *RECIPES]
+CONFIGS = sorted((ROOT / "accelerate_configs").glob("*.yaml"))
+SLURM = sorted((ROOT / "recipes/slurm").iterdir())
+DOCUMENTS = [ROOT / "README.md", ROOT / "recipes" / "README.md", *RECIPES, *CONFIGS, *SLURM]
+CPU = {"cpu": 1, "cpu_zero2": 2, "cpu_zero3": 2}  # processes of those that are for tests
 TREE = r"(?:recipes|scripts|accelerate_configs|dataset_card|benchmarks|src|tests)/[\w./-]*\w"
 
 
@@ -37,7 +40,7 @@ def parse_as_the_stage_does(words: list[str]) -> None:
             at = rest.index("--accelerate_config")
             assert launch.accelerate_config(rest[at + 1])
             del rest[at : at + 2]
-        sft.parse(rest)
+        sft.parse([*rest, "--use_cpu", "true"])  # also the recipes for GPUs, wherever this runs
     else:
         parse(importlib.import_module(STAGES[stage][0]).Config, rest)
 
@@ -67,13 +70,22 @@ def test_every_recipe_parses_and_says_how_to_run_it(path, monkeypatch):
     assert f"`{path.relative_to(ROOT)}`" in (ROOT / "recipes/README.md").read_text()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "accelerate_configs").glob("*.yaml")), ids=str)
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_accelerate_configs_load(path):
     from accelerate.commands.config.config_args import load_config_from_file
 
     config = load_config_from_file(str(path))
-    assert config.num_processes >= 1
-    assert f"accelerate_configs/{path.name}" in path.read_text()
+    assert config.num_processes == (16 if path.stem == "multi-node" else CPU.get(path.stem, 8))
+    head = path.read_text(encoding="utf-8")
+    for heading in ("# When:", "# Hardware:", f"accelerate_configs/{path.name}"):
+        assert heading in head
+    assert f"`{path.stem}`" in (ROOT / "recipes/README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", SLURM, ids=lambda path: path.name)
+def test_slurm_templates_are_shell_and_read_no_yaml(path):
+    assert subprocess.run(["bash", "-n", path], check=False).returncode == 0
+    assert not re.search(r"grep|sed|awk|yq", path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "scripts").glob("*.py")), ids=lambda p: p.name)

@@ -125,7 +125,8 @@ def test_dry_run_trains_and_writes_nothing(rows, tmp_path, capsys):
     words = ["sft", *TINY, "--dataset_name", str(rows), "--output_dir", str(out)]
     assert main([*words, "--dry_run", "true"]) == 0
     shown = capsys.readouterr().out
-    assert "60 rows" in shown and "### Response:" in shown and "about 8 steps of 16 rows" in shown
+    assert "60 rows" in shown and "### Response:" in shown and "about 8 steps" in shown
+    assert "a step learns from 16 rows" in shown
     assert not out.exists()
 
 

@@ -48,6 +48,13 @@ class SFTArguments:
         default="completion",
         metadata={"help": "which tokens are learned: the completion's, or by the rule of 2023"},
     )
+    target_examples_per_step: int | None = field(
+        default=None,
+        metadata={
+            "help": "rows that a step learns from, on any number of processes, packed or not; "
+            "gradient_accumulation_steps follows from it"
+        },
+    )
     from_scratch: bool = field(
         default=False,
         metadata={"help": "train a tokenizer and a random LLaMA instead of model_name_or_path"},
@@ -67,6 +74,7 @@ def parse(argv: Sequence[str]) -> tuple[SFTArguments, SFTConfig, ModelConfig]:
     Raises:
         InputError: naming the key, and the nearest valid one.
     """
+    import torch
     from trl import ModelConfig, SFTConfig, TrlParser
 
     def refuse(message: str) -> None:
@@ -81,6 +89,8 @@ def parse(argv: Sequence[str]) -> tuple[SFTArguments, SFTConfig, ModelConfig]:
         for key in read_yaml(path):
             if key not in valid:
                 raise InputError(unknown_key(str(key), valid, str(path)))
+    if _asks_dry_run(words) and not torch.cuda.is_available():
+        words += ["--use_cpu", "true"]  # a recipe for GPUs can be looked at anywhere
     parser = TrlParser(kinds, allow_abbrev=False)
     parser.error = refuse  # type: ignore[method-assign]
     try:
@@ -99,6 +109,14 @@ def parse(argv: Sequence[str]) -> tuple[SFTArguments, SFTConfig, ModelConfig]:
     _refuse_what_would_be_ignored(arguments, training, model_config)
     _refuse_what_cannot_be(arguments, training)
     return arguments, training, model_config
+
+
+def _asks_dry_run(words: Sequence[str]) -> bool:
+    """Whether the command line says --dry_run, with or without a value."""
+    if "--dry_run" not in words:
+        return False
+    value = [*words, ""][words.index("--dry_run") + 1].lower()
+    return value not in ("false", "no", "0")
 
 
 def _refuse_what_would_be_ignored(
@@ -145,5 +163,12 @@ def _refuse_what_cannot_be(arguments: SFTArguments, training: SFTConfig) -> None
         if not fine:
             value = getattr(arguments, key, getattr(training, key, None))
             raise InputError(f"bad value for {key!r}: {value!r} {told.get(key, 'is out of range')}")
+    target = arguments.target_examples_per_step
+    if target is not None and target < 1:
+        raise InputError(f"bad value for 'target_examples_per_step': {target} is out of range")
+    if target is not None and training.gradient_accumulation_steps != 1:
+        raise InputError(
+            "target_examples_per_step and gradient_accumulation_steps say the same; leave one out"
+        )
     if Path(str(training.output_dir)).is_file():
         raise InputError(f"output_dir {training.output_dir} is a file; give a folder")

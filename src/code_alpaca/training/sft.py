@@ -22,6 +22,7 @@ from code_alpaca.training import record
 from code_alpaca.training.arguments import SFTArguments, parse
 from code_alpaca.training.progress import line_progress
 from code_alpaca.training.scratch import make_base
+from code_alpaca.training.steps import accumulation, examples_per_sequence
 from code_alpaca.training.tokens import IGNORED, Counts, tokenize
 from code_alpaca.weights import weights_sha256
 
@@ -67,8 +68,17 @@ def run(argv: Sequence[str]) -> None:
         f"{counts.rows} rows, {counts.tokens} tokens ({counts.learned_tokens} learned), "
         f"{counts.cut} cut at {training.max_length}, {counts.dropped} without an answer left",
     )
+    per_sequence = examples_per_sequence(dataset, training)
+    if arguments.target_examples_per_step:
+        training.gradient_accumulation_steps = accumulation(
+            arguments.target_examples_per_step,
+            training.per_device_train_batch_size,
+            training.world_size,
+            per_sequence,
+        )
+    _say(training, _batch(training, per_sequence))
     if arguments.dry_run:
-        _say(training, _plan(training, tokenizer, dataset))
+        _say(training, _plan(training, tokenizer, dataset, per_sequence))
         return
     trainer, seconds = _train(training, base, tokenizer, dataset)
     facts = {
@@ -119,17 +129,31 @@ def _base(
     return name, tokenizer
 
 
-def _plan(training: SFTConfig, tokenizer: PreTrainedTokenizerBase, dataset: Dataset) -> str:
+def _batch(training: SFTConfig, per_sequence: float) -> str:
+    """What one step learns from, and how it is put together."""
+    each, more = training.per_device_train_batch_size, training.gradient_accumulation_steps
+    examples = each * training.world_size * more * per_sequence
+    packed = f", {per_sequence:.1f} rows packed in each" if training.packing else ""
+    return (
+        f"a step learns from {examples:.0f} rows: {training.world_size} processes x {each} "
+        f"sequences x {more} accumulated{packed}"
+    )
+
+
+def _plan(
+    training: SFTConfig, tokenizer: PreTrainedTokenizerBase, dataset: Dataset, per_sequence: float
+) -> str:
     """What a dry run tells: the steps, and the first row with what is learned of it."""
     batch = training.per_device_train_batch_size * training.gradient_accumulation_steps
     batch *= training.world_size
     steps = training.max_steps
     if steps <= 0:
-        steps = math.ceil(math.ceil(len(dataset) / batch) * training.num_train_epochs)
+        sequences = math.ceil(len(dataset) / per_sequence)
+        steps = math.ceil(math.ceil(sequences / batch) * training.num_train_epochs)
     learned = [label for label in dataset[0]["labels"] if label != IGNORED]
     return (
-        f"dry run: about {steps} steps of {batch} rows; nothing is trained or written. The first "
-        f"row:\n{tokenizer.decode(dataset[0]['input_ids'])}\n"
+        f"dry run: about {steps} steps; nothing is trained or written. The first row:\n"
+        f"{tokenizer.decode(dataset[0]['input_ids'])}\n"
         f"of which this is learned:\n{tokenizer.decode(learned)}"
     )
 
@@ -179,7 +203,8 @@ def _save(
     losses = [[log["step"], log["loss"]] for log in trainer.state.log_history if "loss" in log]
     report = {
         **facts,
-        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        # Under ZeRO-3 a process holds a part of each, and DeepSpeed notes the size of the whole.
+        "parameters": sum(getattr(p, "ds_numel", p.numel()) for p in trainer.model.parameters()),
         "rows": counts.rows,
         "tokens": counts.tokens,
         "counts": dataclasses.asdict(counts),
