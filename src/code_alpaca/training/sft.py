@@ -38,6 +38,8 @@ def run(argv: Sequence[str]) -> None:
     Raises:
         InputError: an unknown key, a dataset or model that cannot be used.
     """
+    from accelerate import PartialState
+
     quiet()
     arguments, training, model_config = parse(argv)
     rows, revision = load(
@@ -45,6 +47,9 @@ def run(argv: Sequence[str]) -> None:
     )
     out = Path(training.output_dir)
     config = record.plain_config(arguments, training, model_config)
+    if plugin := getattr(training, "deepspeed_plugin", None):
+        # Its checkpoints are cut into parts, which fit the same number of processes alone.
+        config["deepspeed"] = f"ZeRO-{plugin.zero_stage} on {training.world_size} processes"
     if not arguments.from_scratch:
         config["base_sha256"] = weights_sha256(str(model_config.model_name_or_path))
     if not arguments.dry_run:
@@ -91,6 +96,8 @@ def run(argv: Sequence[str]) -> None:
         "config": config,
     }
     _save(trainer, training, facts, counts, seconds)
+    if training.world_size > 1:  # or its threads may abort a process that is done and ends
+        PartialState().destroy_process_group()
 
 
 def _base(
@@ -169,6 +176,8 @@ def _train(
     from trl import SFTTrainer
 
     training.disable_tqdm = True
+    if training.ddp_find_unused_parameters is None:
+        training.ddp_find_unused_parameters = False  # every weight is used; looking costs time
     try:
         trainer = SFTTrainer(
             model=base, args=training, train_dataset=dataset, processing_class=tokenizer
