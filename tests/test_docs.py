@@ -94,4 +94,4 @@ def test_scripts_take_the_words_of_their_command(path):
         [sys.executable, str(path), "--help"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert f"code-alpaca {path.stem}" in done.stdout
+    assert f"code-alpaca {path.stem.replace('_', '-')}" in done.stdout

@@ -22,6 +22,7 @@ STAGES = {
     "generate": ("code_alpaca.generation.generate", "ask a teacher for new tasks and answers"),
     "curate": ("code_alpaca.generation.curate", "decide the rows of a dataset that exists"),
     "publish": ("code_alpaca.dataset.publish", "build the versioned dataset folder and its card"),
+    "convert-llama": ("code_alpaca.training.convert_llama", "read Meta's LLaMA 1 or 2 weights"),
     "sft": ("code_alpaca.training.launch", "fine-tune a model on a dataset"),
     "eval": ("code_alpaca.evaluation.evaluate", "measure pass@k on a benchmark"),
     "release": ("code_alpaca.release.release", "make the model folder with its card"),
@@ -103,7 +104,7 @@ def _print_help() -> None:
     print("usage: code-alpaca COMMAND [--config FILE.yaml] [--key value ...]\n")
     print("From seed tasks to a released, evaluated code model. Commands, in pipeline order:\n")
     for name, (_, help_text) in STAGES.items():
-        print(f"  {name:<12}{help_text}")
+        print(f"  {name:<15}{help_text}")
     print("\n`code-alpaca COMMAND --help` lists every key. Start with: code-alpaca quickstart")
 
 

@@ -1,0 +1,13 @@
+"""Turn LLaMA 1 or 2 weights as Meta ships them into a model folder that transformers loads.
+
+    python scripts/convert_llama.py --input_dir llama-2-7b --output_dir models/llama-2-7b
+
+The same as `code-alpaca convert-llama`; `--help` lists every key.
+"""
+
+import sys
+
+from code_alpaca.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["convert-llama", *sys.argv[1:]]))
