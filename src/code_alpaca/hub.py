@@ -8,6 +8,7 @@ what it points to. Nothing that a reader can see changes before the one commit.
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -49,6 +50,8 @@ class Repo:
     def __init__(self, repo_id: str, repo_type: Literal["dataset", "model", "space"] = "dataset"):
         from huggingface_hub import HfApi
 
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
+            raise InputError(f"{repo_id!r} is no name on the Hub; give ORG/NAME")
         self.id, self.type = repo_id, repo_type
         self._api = HfApi(library_name="code-alpaca")
 

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from code_alpaca.curation.filters import DEFAULT, FILTERS, NAMES, DuplicateOutputs
+from code_alpaca.curation.languages import is_prose, language_of
 from code_alpaca.schema import Example
 
 ASK = "Write a function that adds two numbers."
@@ -133,3 +134,11 @@ def test_a_huge_text_is_dropped_before_it_is_read():
 def test_the_legacy_filter_keeps_what_2023_kept():
     for text in ("Graphics and filenames are fine words here.", "write a program in lower case"):
         assert FILTERS["legacy_2023"](Example(text, "", "x")) is None
+
+
+@pytest.mark.parametrize("text", ["a" * 300_000, "x = 1\n" * 200_000, "Ab3 " * 100_000])
+def test_endless_text_is_judged_at_once(text):
+    began = time.monotonic()
+    assert not is_prose(text)
+    language_of(Example("Write a word.", "", text))
+    assert time.monotonic() - began < 2

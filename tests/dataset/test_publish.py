@@ -84,7 +84,11 @@ def test_a_dry_run_tells_the_difference_and_changes_nothing(hub, command, source
     assert "nothing was written or sent" in said
     assert not {"create", "lfs-put", "commit", "tag"} & set(hub.log)
     assert not (tmp_path / "new").exists()
-    assert "has v1.0.0 already" in command(*dry, "1.0.0")
+    assert "has v1.0.0 already" in command(*dry, "1.0.0", code=2)
+    assert "'tasks' is no name on the Hub" in command(
+        *words[:3], "--run_dir", "new", "--hub_dataset_id", "tasks", code=2
+    )
+    assert set(hub.repositories) == {("datasets", "alice/tasks")}
 
 
 def test_generation_ends_in_a_release_and_the_next_one_extends_it(hub, command, tmp_path):

@@ -280,6 +280,30 @@ def test_prose_edited_on_the_hub_is_kept_and_numbers_are_made_anew(hub, start, f
     assert "kept: Limitations, Datasheet, Thanks, metadata annotations_creators" in told
     assert "made anew: How it came about" in told
     assert (made / "README.md").read_text() == card
+    publisher.push(folder("1.2.0", rows=7))  # and the one after it keeps it, too
+    card = hub.read(REPO, "v1.2.0", "README.md").decode()
+    assert "one of us has read every row" in card and "To the readers." in card
+    assert "7 candidates, 7 rows" in card and "annotations_creators:" in card
+
+
+@pytest.mark.parametrize("rubbish", [b"\xff\xfeA\0\n", b"", b"---\n: [\n---\n", b"# Mine\n"])
+def test_rubbish_on_the_hub_is_made_anew(hub, start, folder, rubbish):
+    publisher = start()
+    publisher.push(folder("1.0.0"))
+    hub.edit(REPO, {"README.md": rubbish, "CHANGELOG.md": rubbish}, author="bob")
+    assert publisher.push(folder("1.1.0"))["kind"] == ""
+    card = hub.read(REPO, "v1.1.0", "README.md").decode()
+    assert "# Code Alpaca 1.1.0" in card and card.startswith("---\nlanguage:")
+
+
+@pytest.mark.parametrize("manifest", [b"[1]", b"{trunc", b'{"columns": 5}'])
+def test_a_manifest_edited_on_the_hub_is_no_obstacle(hub, start, folder, manifest):
+    publisher = start()
+    publisher.push(folder("1.0.0"))
+    hub.edit(REPO, {"manifest.json": manifest}, author="bob")
+    hub.repository(REPO).tags["v1.0.0"] = hub.repository(REPO).branches["main"]
+    assert publisher.push(folder("1.1.0"))["kind"] == ""
+    assert json.loads(hub.read(REPO, "v1.1.0", "manifest.json"))["version"] == "1.1.0"
 
 
 def test_files_of_an_older_version_go_and_others_stay(hub, start, folder):
@@ -346,6 +370,17 @@ def test_a_shard_changed_since_the_manifest_is_not_pushed(hub, start, folder):
     ended = start().push(made)
     assert ended["kind"] == "InputError" and "is not what manifest.json says" in ended["error"]
     assert hub.log == []
+
+
+def test_a_first_push_that_got_no_tag_is_taken_over(hub, start, folder):
+    first = start()
+    hub.fault = lambda route, nth: "before" if route == "tag" else None
+    first.begin(folder("1.0.0", rows=5))
+    assert hub.held.wait(30)
+    first.kill()
+    hub.fault = lambda route, nth: None
+    assert start().push(folder("1.0.0", rows=8))["kind"] == ""
+    assert json.loads(hub.read(REPO, "v1.0.0", "manifest.json"))["counts"]["default"] == 8
 
 
 def test_a_half_finished_push_of_other_rows_is_taken_over(hub, start, folder):

@@ -107,11 +107,13 @@ def test_commands_of_other_languages(worker, argv, status):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_nothing_is_left_behind(backend):
+def test_nothing_is_left_behind(backend, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # other tests run beside this one
+
     def state() -> tuple:
         me = psutil.Process()
         mounts = Path("/proc/self/mounts").read_text()
-        mine = [name for name in os.listdir("/tmp") if name.startswith("sandbox-")]
+        mine = [name for name in os.listdir(tmp_path) if name.startswith("sandbox-")]
         return (
             len(me.children(recursive=True)),
             me.num_fds(),

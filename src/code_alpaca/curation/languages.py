@@ -69,8 +69,9 @@ BROKEN_PYTHON = re.compile(  # what is Python's alone, for text that does not pa
     M,
 )
 CODE_SIGN = re.compile(r"[{};=<>\[\]]|\w\(|\)\s*$|^\s*(#|//|--|\$ )|\w\.\w+\(|\w_\w|^\s{4}\S", M)
-SENTENCE = re.compile(r"[A-Za-z][a-z']+(?:[ ,;:-]+[A-Za-z'()]+){5,}")
+SENTENCE = re.compile(r"(?<![A-Za-z'])[A-Za-z][a-z']+(?:[ ,;:-]+[A-Za-z'()]+){5,}")
 SENTENCE_END = re.compile(r"[a-z)][.!?](\s|$)")
+PARSED_CHARACTERS = 200_000  # beyond that ast.parse takes seconds and gigabytes
 TALK = re.compile(r"([A-Z][a-z']*[,:]?|`+[^`]+`+)( \S+){4,}")  # how an answer in words begins
 
 
@@ -113,7 +114,9 @@ def is_code(text: str) -> bool:
 
 
 def parses(text: str) -> bool:
-    """Whether it is the text of a Python program."""
+    """Whether it is the text of a Python program, of a size that an answer may have."""
+    if len(text) > PARSED_CHARACTERS:
+        return False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd escapes, which are the row's own business

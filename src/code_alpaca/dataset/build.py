@@ -21,7 +21,7 @@ from code_alpaca import __version__
 from code_alpaca.dataset import card, pictures
 from code_alpaca.dataset.describe import Description
 from code_alpaca.dataset.load import load
-from code_alpaca.dataset.manifest import MANIFEST, manifest_of, sha256
+from code_alpaca.dataset.manifest import CARD, MANIFEST, manifest_of, sha256
 from code_alpaca.errors import InputError
 from code_alpaca.ledger import Ledger, now
 from code_alpaca.schema import CONFIGS, DERISK_ROWS, Example, content_id, features, is_unicode
@@ -227,6 +227,8 @@ def _swap_in(
                 shards["verified", split].add(row)
         for row in rejected():
             shards["rejected", "train"].add(row)
+    if shards["default", "validation"].count and not shards["default", "train"].count:
+        raise InputError(f"validation_fraction {validation_fraction} leaves no row to train on")
     if not shards["default", "train"].count:
         raise InputError(f"{run_dir} holds no accepted row yet; generate some first")
     # `datasets` cannot load a split without rows, so an empty one is not there.
@@ -263,6 +265,9 @@ def _swap_in(
     (part / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     text = card.render(manifest, next(accepted()), drawn)
     (part / "README.md").write_text(text, encoding="utf-8")
+    # The card as we made it: what people write into README.md on the Hub is told by it.
+    (part / CARD).parent.mkdir(exist_ok=True)
+    (part / CARD).write_text(text, encoding="utf-8")
     if target.exists():
         os.rename(target, old)
     os.rename(part, target)

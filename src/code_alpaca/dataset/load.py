@@ -129,7 +129,8 @@ def read_alpaca_file(path: Path) -> list[dict[str, str]]:
     records, rows = read_records(path), []
     for number, record in enumerate(records, 1):
         row = record if isinstance(record, dict) else {}
-        row = {"input": "", **{k: row[k] for k in ("instruction", "input", "output") if k in row}}
+        row = {k: row[k] for k in ("instruction", "input", "output") if k in row}
+        row["input"] = row.get("input") or ""
         if len(row) < 3 or not all(isinstance(value, str) for value in row.values()):
             raise InputError(f"{path}, row {number}: needs instruction, input and output as text")
         if not all(is_unicode(value) for value in row.values()):

@@ -7,9 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from code_alpaca.config import SEMVER
 from code_alpaca.errors import InputError
 
 MANIFEST = "manifest.json"
+CARD = Path("assets/card.md")
 
 
 def manifest_of(folder: Path) -> dict[str, Any] | None:
@@ -21,11 +23,31 @@ def manifest_of(folder: Path) -> dict[str, Any] | None:
     if not folder.exists():
         return None
     try:
-        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
         raise InputError(
             f"{folder} exists and is no dataset of ours (no {MANIFEST}); move it away first"
         ) from None
+    except (OSError, ValueError):
+        manifest = None
+    if not is_manifest(manifest):
+        raise InputError(
+            f"{folder / MANIFEST} was changed or damaged; move {folder} away, and make it again"
+        )
+    return manifest
+
+
+def is_manifest(value: Any) -> bool:
+    """Whether it has what we go on from; a file on a disk or a Hub may be edited by anyone."""
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("version"), str)
+        and bool(SEMVER.fullmatch(value["version"]))
+        and isinstance(value.get("license"), str)
+        and isinstance(value.get("sha256"), dict)
+        and isinstance(value.get("columns", {}), dict)
+        and isinstance(value.get("counts"), dict)
+    )
 
 
 def changed_files(folder: Path, manifest: dict[str, Any]) -> list[str]:

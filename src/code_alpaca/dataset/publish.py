@@ -12,7 +12,7 @@ from rich.console import Console
 from code_alpaca.config import StageConfig, Version, Words
 from code_alpaca.dataset.build import build, build_from_source
 from code_alpaca.dataset.manifest import MANIFEST, manifest_of
-from code_alpaca.dataset.push import preview, push
+from code_alpaca.dataset.push import look, preview, push
 from code_alpaca.errors import InputError
 
 
@@ -64,6 +64,8 @@ def run(config: Config) -> None:
                 console.print(f"publish   {preview(made, config.hub_dataset_id)}")
         console.print("publish   nothing was written or sent")
         return
+    if config.hub_dataset_id:  # a refusal must not leave the folder at another version
+        look(config.hub_dataset_id, config.dataset_version, config.run_dir)
     folder = _make(config)
     console.print(f"publish   {folder}, {_told(folder)}")
     if config.hub_dataset_id:

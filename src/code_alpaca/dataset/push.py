@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from code_alpaca.dataset import card
 from code_alpaca.dataset.difference import Difference, difference, entry, latest, precedence
-from code_alpaca.dataset.manifest import MANIFEST, changed_files, manifest_of
+from code_alpaca.dataset.manifest import CARD, MANIFEST, changed_files, is_manifest, manifest_of
 from code_alpaca.errors import InputError
 from code_alpaca.hub import Repo
 
@@ -27,7 +27,8 @@ class Released(NamedTuple):
     head: str
     version: str | None
     sha: str | None  # of that version
-    manifest: dict[str, Any]  # of that version; {} where there is none
+    manifest: dict[str, Any]  # of that version; {} where there is none that can be read
+    last: str | None  # the newest commit of a release, tagged or not
 
 
 def push(
@@ -85,6 +86,20 @@ def push(
     return sha
 
 
+def look(repo_id: str, version: str | None, run_dir: Path) -> None:
+    """See, by reading alone, that there is a token, and no such version yet.
+
+    Raises:
+        InputError: there is none, or there is one.
+    """
+    repo = Repo(repo_id)
+    repo.log_in()
+    if version and repo.head() and not (run_dir / UNDER_WAY).exists():
+        tags = repo.tags()
+        if f"v{version}" in tags:
+            raise InputError(_exists(repo, f"v{version}", tags))
+
+
 def prepare(repo_id: str, version: str, run_dir: Path, *, private: bool) -> None:
     """Make the repository, and see that a release of `run_dir` under `version` may go there.
 
@@ -108,7 +123,7 @@ def preview(folder: Path, repo_id: str) -> str:
         return f"{repo.url} does not exist yet; {manifest['counts']['default']:,} rows added"
     tags = repo.tags()
     if (tag := f"v{manifest['version']}") in tags:
-        return _exists(repo, tag, tags)
+        raise InputError(_exists(repo, tag, tags))
     released = _released(repo, tags)
     if released.version is None:
         return f"{repo.url} has no version yet; {manifest['counts']['default']:,} rows added"
@@ -150,7 +165,9 @@ def _released(repo: Repo, tags: dict[str, str]) -> Released:
     version = latest(tags)
     sha = tags[f"v{version}"] if version else None
     path = repo.fetch(MANIFEST, sha) if sha else None
-    return Released(head, version, sha, (_read_json(path) if path else None) or {})
+    manifest = _read_json(path) if path else None
+    manifest = manifest if is_manifest(manifest) else {}
+    return Released(head, version, sha, manifest, repo.landed(KEY))
 
 
 def _check_order(repo: Repo, released: Released, version: str, allow_older: bool) -> None:
@@ -176,7 +193,7 @@ def _check_shape(repo: Repo, released: Released, manifest: dict[str, Any], repla
             f"{repo.url} has other columns ({', '.join(differ)}), which would break those who load "
             "it; give another hub_dataset_id, or --replace true"
         )
-    if not released.manifest:
+    if released.last is None:
         strange = [
             name
             for name in repo.files(released.head)
@@ -202,16 +219,13 @@ def _files(
     found = _difference(folder, manifest, repo, released) if released.version else None
     if found:
         say(f"publish   since v{released.version}: {found}")
-    told = changelog.read_text(encoding="utf-8") if changelog else None
+    told = _text(changelog) if changelog else None
     files[CHANGELOG] = entry(manifest, released.version, found, told).encode()
     ours = (folder / README).read_text(encoding="utf-8")
     theirs = repo.fetch(README, released.head)
-    last = repo.landed(KEY)  # its README is as we wrote it, also where its tag is missing
-    base = repo.fetch(README, last) if last else None
+    base = repo.fetch(str(CARD), released.last) if released.last else None
     if theirs and base and theirs.read_bytes() != base.read_bytes():
-        merged = card.merge(
-            ours, base.read_text(encoding="utf-8"), theirs.read_text(encoding="utf-8")
-        )
+        merged = card.merge(ours, _text(base), _text(theirs))
         ours = merged.text
         for word, sections in (("kept", merged.kept), ("made anew", merged.lost)):
             if sections:
@@ -235,6 +249,11 @@ def _exists(repo: Repo, tag: str, tags: dict[str, str]) -> str:
         f"{repo.url} has {tag} already (commit {tags[tag][:7]}), and a version never changes; give "
         f"a dataset_version higher than {latest(tags)}"
     )
+
+
+def _text(path: Path) -> str:
+    """Of a file that people may have written, in whatever encoding."""
+    return path.read_bytes().decode("utf-8", errors="replace")
 
 
 def _read_json(path: Path) -> Any:
