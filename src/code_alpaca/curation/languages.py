@@ -55,7 +55,7 @@ SIGNS = {
         r"docker|npm|pip) [^.]*$",
         M,
     ),
-    "r": re.compile(r"\w+ <- |\blibrary\(\w+\)", M),
+    "r": re.compile(r"\b\w+ <- |\blibrary\(\w+\)", M),
 }  # fmt: skip
 PYTHON = re.compile(
     r"^\s*(def \w+\(.*\).*:|class \w+.*:|import \w+|from [\w.]+ import|for .+ in .+:|while .+:|"
@@ -71,6 +71,7 @@ BROKEN_PYTHON = re.compile(  # what is Python's alone, for text that does not pa
 CODE_SIGN = re.compile(r"[{};=<>\[\]]|\w\(|\)\s*$|^\s*(#|//|--|\$ )|\w\.\w+\(|\w_\w|^\s{4}\S", M)
 SENTENCE = re.compile(r"(?<![A-Za-z'])[A-Za-z][a-z']+(?:[ ,;:-]+[A-Za-z'()]+){5,}")
 SENTENCE_END = re.compile(r"[a-z)][.!?](\s|$)")
+SHOWN_CHARACTERS = 4_000  # enough to tell; some signs take quadratic time on endless words
 PARSED_CHARACTERS = 200_000  # beyond that ast.parse takes seconds and gigabytes
 TALK = re.compile(r"([A-Z][a-z']*[,:]?|`+[^`]+`+)( \S+){4,}")  # how an answer in words begins
 
@@ -95,15 +96,16 @@ def language_of(example: Example) -> str:
 
 
 def detect(text: str) -> str:
-    """The language of a piece of code by its signs, or ""."""
+    """The language of a piece of code by the signs near its beginning, or ""."""
     if is_prose(text):
         return ""
-    if PYTHON.search(text) and parses(text):
+    head = text[:SHOWN_CHARACTERS]
+    if PYTHON.search(head) and parses(text):
         return "python"
     for language, sign in SIGNS.items():
-        if sign.search(text):
+        if sign.search(head):
             return language
-    return "python" if BROKEN_PYTHON.search(text) else ""
+    return "python" if BROKEN_PYTHON.search(head) else ""
 
 
 def is_code(text: str) -> bool:
