@@ -1,5 +1,7 @@
 """The prompts are an interface: these are their bytes."""
 
+import pytest
+
 from code_alpaca.formatting import format_prompt
 
 
@@ -25,3 +27,28 @@ def test_braces_in_a_task_stay_as_they_are():
 
 def test_newline_style_adds_only_the_newline():
     assert format_prompt("a", style="alpaca_nl") == format_prompt("a") + "\n"
+
+
+@pytest.mark.parametrize("style", ["alpaca", "alpaca_nl"])
+@pytest.mark.parametrize("begin", [True, False])
+def test_the_chat_template_renders_the_very_prompt_of_training(style, begin):
+    from tokenizers import processors
+
+    from code_alpaca.formatting import chat_template
+    from code_alpaca.training.scratch import make_base
+
+    _, tokenizer = make_base(["abc"], vocab_size=300, hidden_size=32, layers=1, heads=2,
+                             max_length=64, seed=0)  # fmt: skip
+    if not begin:
+        tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    tokenizer.chat_template = chat_template(tokenizer, style)
+    for task in ("Add 1.", "{% x %} {{ y }} \\n \"q\" 'q'", "é\n\n  日本", " lead and trail \n"):
+        messages = [{"role": "user", "content": task}]
+        for more in ({}, {"input": "x = 1\n{{ z }}"}):
+            prompt = format_prompt(task, **more, style=style)
+            ids = tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, return_dict=True, **more
+            )["input_ids"]
+            assert ids == tokenizer(prompt)["input_ids"]
+    with pytest.raises(Exception, match="knows no system message"):
+        tokenizer.apply_chat_template([{"role": "system", "content": "x"}, *messages])

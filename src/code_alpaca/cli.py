@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from code_alpaca import __version__
 from code_alpaca.config import add_arguments, parse
-from code_alpaca.errors import INTERRUPTED, InputError, Stopped
+from code_alpaca.errors import INTERRUPTED, Diverged, InputError, Stopped
 
 # command: (module with `Config` and `run`, or with `main` where another parser is in charge; help)
 STAGES = {
@@ -29,7 +29,7 @@ STAGES = {
     "report": ("code_alpaca.report", "tell what a run made, spent and rejected"),
     "teacher": ("code_alpaca.teacher.offline.server", "serve the embedded teacher on loopback"),
 }
-EXIT_INPUT, EXIT_STOPPED = 2, 3
+EXIT_FAILED, EXIT_INPUT, EXIT_STOPPED = 1, 2, 3
 BAD_PATH = {
     errno.EEXIST,
     errno.ENOTDIR,
@@ -59,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(stage, str(error), EXIT_INPUT)
     except Stopped as error:
         return _fail(stage, str(error), EXIT_STOPPED)
+    except Diverged as error:
+        return _fail(stage, str(error), EXIT_FAILED)
     except KeyboardInterrupt:
         return _fail(stage, INTERRUPTED, EXIT_STOPPED)
     except Exception as error:

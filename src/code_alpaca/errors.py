@@ -1,4 +1,4 @@
-"""The two ways a command ends early on purpose; whatever else escapes is a defect of ours."""
+"""The ways a command ends early on purpose; whatever else escapes is a defect of ours."""
 
 from __future__ import annotations
 
@@ -15,3 +15,7 @@ class Stopped(Exception):
 
 class Refused(Stopped):
     """The teacher will answer nothing more: there is no use in waiting for other requests."""
+
+
+class Diverged(Exception):
+    """A training whose loss is no number any more (exit 1): the same command would end there."""

@@ -6,7 +6,11 @@ The two strings are an interface shared with every Alpaca-trained model
 
 from __future__ import annotations
 
-from typing import Literal
+import json
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 PromptStyle = Literal["alpaca", "alpaca_nl"]
 
@@ -29,3 +33,37 @@ def format_prompt(instruction: str, input: str = "", style: PromptStyle = "alpac
     template = PROMPT_WITH_INPUT if input else PROMPT_WITHOUT_INPUT
     prompt = template.format(instruction=instruction, input=input)
     return prompt + "\n" if style == "alpaca_nl" else prompt
+
+
+def chat_template(tokenizer: PreTrainedTokenizerBase, style: PromptStyle = "alpaca") -> str:
+    """A Jinja template that renders one message of a user to the prompt of training.
+
+    Chat servers tokenize what it renders without special tokens, so it begins with those that
+    the tokenizer puts in front of a prompt. The form has no turns: a system message or a second
+    message is an error, not text that the model never learned to read. An `input` given to
+    `apply_chat_template` takes the form with an input.
+    """
+    known = tokenizer("a")["input_ids"], tokenizer("a", add_special_tokens=False)["input_ids"]
+    begin = tokenizer.decode(known[0][: len(known[0]) - len(known[1])])
+    end = "\n" if style == "alpaca_nl" else ""
+    task, given = "messages[0]['content']", "input"
+    with_input = _as_jinja(begin + PROMPT_WITH_INPUT + end, instruction=task, input=given)
+    without = _as_jinja(begin + PROMPT_WITHOUT_INPUT + end, instruction=task)
+    return (
+        "{%- if messages | length != 1 or messages[0]['role'] != 'user' -%}"
+        "{{ raise_exception('this model answers one user message; it knows no system message and "
+        "no turns') }}"
+        "{%- endif -%}"
+        "{%- if input is defined and input -%}{{ " + with_input + " }}"
+        "{%- else -%}{{ " + without + " }}{%- endif -%}"
+    )
+
+
+def _as_jinja(prompt: str, **fields: str) -> str:
+    """An expression that joins the pieces of a prompt and the values of its fields."""
+    for name, expression in fields.items():
+        prompt = prompt.replace("{" + name + "}", f"\0{expression}\0")
+    pieces = prompt.split("\0")
+    return " ~ ".join(
+        piece if place % 2 else json.dumps(piece) for place, piece in enumerate(pieces) if piece
+    )

@@ -87,7 +87,7 @@ def test_the_same_command_again_trains_nothing_and_another_is_refused(trained, r
 
 
 def test_it_goes_on_from_the_last_whole_checkpoint(trained, rows, tmp_path, capsys):
-    """Stopped after the first epoch, with a torn checkpoint on top, it ends as if never stopped."""
+    """Killed before the second checkpoint was whole, it ends as if never stopped."""
     out = tmp_path / "model"
     words = [
         "sft",
@@ -104,17 +104,23 @@ def test_it_goes_on_from_the_last_whole_checkpoint(trained, rows, tmp_path, caps
         "from transformers import Trainer\n"
         "from code_alpaca.cli import main\n"
         "save = Trainer._save_checkpoint\n"
-        "def once(self, *a, **k):\n"
+        "def second(self, *a, **k):\n"
         "    save(self, *a, **k)\n"
-        "    os._exit(9)\n"
-        "Trainer._save_checkpoint = once\n"
+        "    if self.state.global_step == 8:\n"
+        "        os._exit(9)\n"
+        "Trainer._save_checkpoint = second\n"
         f"main({words!r})"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 9
     assert (out / "checkpoint-4/trainer_state.json").exists()
-    (out / "checkpoint-8").mkdir()
+    assert (out / "checkpoint-8/trainer_state.json").exists()  # looks whole, and nobody said so
     assert main(words) == 0
-    assert f"going on from {out}/checkpoint-4" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"going on from {out}/checkpoint-4" in shown
+    assert "checkpoint-8 was not written to its end" in shown
+    assert [path.name for path in out.glob("checkpoint-*")] == ["checkpoint-20"]
+    steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").open()]
+    assert steps == sorted(set(steps)) and steps[-1] == 20
     resumed = json.loads((out / "run.json").read_text())
     straight = json.loads((trained[0] / "run.json").read_text())
     assert resumed["last_loss"] == pytest.approx(straight["last_loss"], abs=1e-4)
@@ -178,7 +184,8 @@ def test_two_processes_train_as_one(rows, tmp_path):
         (["--learning_rat", "1"], "did you mean 'learning_rate'?"),
         (["--learning_rate", "fast"], "learning_rate"),
         (["--mask", "everything"], "mask"),
-        (["--use_peft", "true", "--dataset_name", "x"], "'use_peft' is not in this version"),
+        (["--use_peft", "true", "--dataset_name", "x"], "'use_peft' and from_scratch exclude"),
+        (["--validation_fraction", "1", "--dataset_name", "x"], "bad value for 'validation_frac"),
         (["--push_to_hub", "true", "--dataset_name", "x"], "'push_to_hub' cannot be set here"),
         (["--eval_strategy", "epoch", "--dataset_name", "x"], "'eval_strategy' needs"),
         (["--scratch_heads", "5", "--dataset_name", "x"], "must divide scratch_hidden_size"),

@@ -222,3 +222,13 @@ def test_the_scratch_base_is_a_function_of_texts_and_seed(base):
     assert tokenizer.backend_tokenizer.to_str() == base[1].backend_tokenizer.to_str()
     for name, weights in base[0].state_dict().items():
         assert weights.equal(model.state_dict()[name]), name
+
+
+def test_an_answer_that_spells_a_special_token_means_its_characters(any_tokenizer):
+    tokenizer = any_tokenizer
+    text = f"<p><s>struck</s> {tokenizer.eos_token}</p>"
+    row = {"instruction": "Strike it out.", "input": "", "output": text}
+    dataset, _ = tokenize([row], tokenizer, prompt_style="alpaca", max_length=None)
+    learned = [label for label in dataset[0]["labels"] if label != IGNORED]
+    assert learned.count(tokenizer.eos_token_id) == 1 and learned[-1] == tokenizer.eos_token_id
+    assert tokenizer.decode(learned[:-1]).strip() == text

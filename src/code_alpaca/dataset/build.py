@@ -219,7 +219,7 @@ def _swap_in(
         }
         for number, row in enumerate(accepted()):
             description.add(row)
-            split = _split_of(row["id"], validation_fraction)
+            split = split_of(row["id"], validation_fraction)
             shards["default", split].add(row)
             if number < DERISK_ROWS:
                 shards["derisk", split].add(row)
@@ -275,8 +275,8 @@ def _swap_in(
     return target
 
 
-def _split_of(row_id: str, fraction: float) -> str:
-    """By the id alone, so that a row stays in its split in every version."""
+def split_of(row_id: str, fraction: float) -> str:
+    """`train` or `validation`, by the id alone: a row stays in its split in every version."""
     if not fraction:
         return "train"
     place = int.from_bytes(hashlib.sha256(row_id.encode()).digest()[:8]) / 2**64

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Literal
 
 from code_alpaca.config import read_yaml, unknown_key
 from code_alpaca.errors import InputError
+from code_alpaca.training.layout import Layout, of_this_process
 
 if TYPE_CHECKING:
     from trl import ModelConfig, SFTConfig
 
 LEAST_VOCABULARY = 259  # 256 bytes, and the signs for beginning, end and padding
-MODEL_KEYS = ("model_name_or_path", "model_revision", "dtype", "attn_implementation")
+CHECKPOINTING = {"activation_checkpointing", "gradient_checkpointing"}
 # Keys that TRL takes and that this stage would not honour: refused, never ignored.
 REFUSED = {
     "push_to_hub": "a training run pushes nothing: code-alpaca release makes the model folder",
     "resume_from_checkpoint": "a training goes on from its last whole checkpoint by itself",
-    "load_best_model_at_end": "there is no evaluation split in this version to choose by",
-    "eval_on_start": "there is no evaluation split in this version; measure with code-alpaca eval",
+    "load_best_model_at_end": "the last checkpoint is kept; compare models with code-alpaca eval",
     "assistant_only_loss": "the Alpaca form has no turns; `mask` says which tokens are learned",
     "chat_template_path": "the Alpaca form has no turns; `prompt_style` says how a prompt ends",
 }
@@ -41,6 +41,20 @@ class SFTArguments:
     dataset_revision: str | None = field(
         default=None, metadata={"help": "tag or commit of a Hub dataset, e.g. v1.0.0"}
     )
+    dataset_mixture: list[dict] = field(
+        default_factory=list,
+        metadata={
+            "help": "in a file, instead of dataset_name: several, each a mapping of name, config, "
+            "revision and weight (0.5: a random half of its rows, 2: every row twice)"
+        },
+    )
+    validation_fraction: float = field(
+        default=0.0, metadata={"help": "share of the rows kept apart for an evaluation loss"}
+    )
+    validation_split: str | None = field(
+        default=None,
+        metadata={"help": "split of dataset_name for an evaluation loss, e.g. validation"},
+    )
     prompt_style: Literal["alpaca", "alpaca_nl"] = field(
         default="alpaca", metadata={"help": "alpaca_nl ends the prompt in a newline"}
     )
@@ -55,6 +69,18 @@ class SFTArguments:
             "gradient_accumulation_steps follows from it"
         },
     )
+    merge_adapter: bool = field(
+        default=True,
+        metadata={"help": "with use_peft, also write the whole model with the adapter in it"},
+    )
+    assumed_mfu: float = field(
+        default=0.4,
+        metadata={"help": "share of the GPUs' peak speed by which hours are reckoned beforehand"},
+    )
+    gpu_memory_gib: float | None = field(
+        default=None,
+        metadata={"help": "memory of each GPU, for a dry run on a machine that has not got them"},
+    )
     from_scratch: bool = field(
         default=False,
         metadata={"help": "train a tokenizer and a random LLaMA instead of model_name_or_path"},
@@ -64,12 +90,32 @@ class SFTArguments:
     scratch_layers: int = field(default=4, metadata={"help": "its depth"})
     scratch_heads: int = field(default=4, metadata={"help": "its attention heads"})
     dry_run: bool = field(
-        default=False, metadata={"help": "print rows, tokens, steps and one row; train nothing"}
+        default=False,
+        metadata={"help": "tell memory, tokens, steps and hours, show three rows; train nothing"},
     )
 
 
-def parse(argv: Sequence[str]) -> tuple[SFTArguments, SFTConfig, ModelConfig]:
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What was asked for, and where it runs."""
+
+    arguments: SFTArguments
+    training: SFTConfig
+    model: ModelConfig
+    layout: Layout
+    checkpointing: bool | None  # of activations; None: nobody said, and the memory decides
+
+    def say(self, text: str) -> None:
+        """Print one line, in the first process alone."""
+        if self.training.process_index == 0:
+            print(f"sft       {text}", flush=True)
+
+
+def parse(argv: Sequence[str], planned: Layout | None = None) -> Job:
     """TRL's own parser over our keys, SFTConfig's and ModelConfig's; unknown keys are refused.
+
+    Args:
+        planned: of a dry run: the layout that `accelerate launch` would start.
 
     Raises:
         InputError: naming the key, and the nearest valid one.
@@ -89,29 +135,56 @@ def parse(argv: Sequence[str]) -> tuple[SFTArguments, SFTConfig, ModelConfig]:
         for key in read_yaml(path):
             if key not in valid:
                 raise InputError(unknown_key(str(key), valid, str(path)))
-    if _asks_dry_run(words) and not torch.cuda.is_available():
+    if asks_dry_run(words) and not torch.cuda.is_available():
         words += ["--use_cpu", "true"]  # a recipe for GPUs can be looked at anywhere
     parser = TrlParser(kinds, allow_abbrev=False)
     parser.error = refuse  # type: ignore[method-assign]
     try:
         *parsed, left = parser.parse_args_and_config(words, return_remaining_strings=True)
     except (ValueError, RuntimeError, ImportError, OSError) as error:
+        if "assign use_cpu" in str(error):
+            raise InputError(
+                "this config is for GPUs, and this machine has none; --dry_run plans it here, "
+                "--use_cpu true --bf16 false --fp16 false would train on the CPU"
+            ) from None
         raise InputError(f"bad training config: {error}") from None
     for word in left:
         if word.startswith("--"):
             raise InputError(unknown_key(word[2:].split("=")[0], valid, "command line"))
         raise InputError(f"stray word {word!r} on the command line; options read --key value")
     arguments, training, model_config = parsed
-    if not arguments.dataset_name:
+    given = _given(words, valid)
+    if not arguments.dataset_name and not arguments.dataset_mixture:
         raise InputError("missing key 'dataset_name'; give a dataset folder, file or Hub id")
     if not arguments.from_scratch and not model_config.model_name_or_path:
         raise InputError("missing key 'model_name_or_path'; or set from_scratch: true")
     _refuse_what_would_be_ignored(arguments, training, model_config)
     _refuse_what_cannot_be(arguments, training)
-    return arguments, training, model_config
+    if has_validation(arguments) and "eval_strategy" not in given:
+        training.eval_strategy = "epoch"
+    return Job(
+        arguments,
+        training,
+        model_config,
+        layout=planned or of_this_process(training),
+        checkpointing=bool(training.gradient_checkpointing) if given & CHECKPOINTING else None,
+    )
 
 
-def _asks_dry_run(words: Sequence[str]) -> bool:
+def has_validation(arguments: SFTArguments) -> bool:
+    """Whether some rows are not learned but measured."""
+    return bool(arguments.validation_fraction or arguments.validation_split)
+
+
+def _given(words: Sequence[str], valid: Sequence[str]) -> set[str]:
+    """The keys that the file or the command line sets."""
+    given = {word[2:].split("=")[0] for word in words if word.startswith("--")}
+    if "--config" in words[:-1]:
+        given |= set(read_yaml(Path(words[words.index("--config") + 1])))
+    return given & set(valid)
+
+
+def asks_dry_run(words: Sequence[str]) -> bool:
     """Whether the command line says --dry_run, with or without a value."""
     if "--dry_run" not in words:
         return False
@@ -125,23 +198,20 @@ def _refuse_what_would_be_ignored(
     for key, why in REFUSED.items():
         if getattr(training, key, None):
             raise InputError(f"{key!r} cannot be set here; {why}")
-    if training.eval_strategy not in (None, "no"):
+    measured = training.eval_strategy not in (None, "no") or training.eval_on_start
+    if measured and not has_validation(arguments):
         raise InputError(
-            "'eval_strategy' needs an evaluation split, which this version has not; leave it out "
-            "and measure with code-alpaca eval"
+            "'eval_strategy' needs rows to measure on; give validation_fraction or validation_split"
         )
     if training.completion_only_loss is False:
         raise InputError("'completion_only_loss' cannot be false; the loss is on the answer alone")
     for item in dataclasses.fields(model_config):
-        if getattr(model_config, item.name) == item.default:
-            continue
-        if item.name not in MODEL_KEYS:
-            raise InputError(
-                f"{item.name!r} is not in this version, which trains all weights of the model "
-                "unquantized; leave it out"
-            )
-        if arguments.from_scratch:
+        if arguments.from_scratch and getattr(model_config, item.name) != item.default:
             raise InputError(f"{item.name!r} and from_scratch exclude each other; leave one out")
+    if arguments.dataset_mixture:
+        for key in ("dataset_name", "dataset_revision", "validation_split"):
+            if getattr(arguments, key):
+                raise InputError(f"{key!r} and dataset_mixture exclude each other; leave one out")
 
 
 def _refuse_what_cannot_be(arguments: SFTArguments, training: SFTConfig) -> None:
@@ -155,6 +225,9 @@ def _refuse_what_cannot_be(arguments: SFTArguments, training: SFTConfig) -> None
         "learning_rate": math.isfinite(training.learning_rate) and training.learning_rate > 0,
         "seed": 0 <= training.seed < 2**32,
     }
+    rules["validation_fraction"] = 0 <= arguments.validation_fraction < 1
+    rules["assumed_mfu"] = 0 < arguments.assumed_mfu <= 1
+    rules["gpu_memory_gib"] = (arguments.gpu_memory_gib or 1) > 0
     told = {
         "scratch_heads": "must divide scratch_hidden_size into heads of an even width",
         "scratch_vocab_size": f"must be at least {LEAST_VOCABULARY}: bytes and three signs",
@@ -170,5 +243,7 @@ def _refuse_what_cannot_be(arguments: SFTArguments, training: SFTConfig) -> None
         raise InputError(
             "target_examples_per_step and gradient_accumulation_steps say the same; leave one out"
         )
+    if arguments.validation_fraction and arguments.validation_split:
+        raise InputError("validation_fraction and validation_split say the same; leave one out")
     if Path(str(training.output_dir)).is_file():
         raise InputError(f"output_dir {training.output_dir} is a file; give a folder")

@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from code_alpaca.config import write_yaml
-from code_alpaca.errors import INTERRUPTED, InputError, Stopped
-from code_alpaca.training.arguments import SFTArguments
+from code_alpaca.errors import INTERRUPTED, Diverged, InputError, Stopped
+from code_alpaca.training.arguments import SFTArguments, asks_dry_run
+from code_alpaca.training.layout import Layout, of_file
 
 OUTCOME = "CODE_ALPACA_OUTCOME"  # names the file in which a launched child says why it ended
-STOPS = {2: InputError, 3: Stopped}
+STOPS = {1: Diverged, 2: InputError, 3: Stopped}
 
 
 def main(argv: Sequence[str]) -> None:
@@ -40,7 +41,11 @@ def main(argv: Sequence[str]) -> None:
         at := next((i for i, w in enumerate(words) if w.startswith("--accelerate_config")), None)
     ) is not None:
         name, end = _option(words, at)
-        run_accelerate(["--config_file", str(accelerate_config(name))], words[:at] + words[end:])
+        path, rest = accelerate_config(name), words[:at] + words[end:]
+        if asks_dry_run(rest):  # which looks at a layout for which this machine may be too small
+            _run_here(rest, of_file(path))
+        else:
+            run_accelerate(["--config_file", str(path)], rest)
     else:
         _run_here(words)
 
@@ -99,19 +104,19 @@ def accelerate_config(name: str) -> Path:
     raise InputError(f"no accelerate config {name!r}; a file, or a name in {folder}/: {known}")
 
 
-def _run_here(words: list[str]) -> None:
+def _run_here(words: list[str], planned: Layout | None = None) -> None:
     if OUTCOME not in os.environ:
         from code_alpaca.training import sft
 
-        sft.run(words)
+        sft.run(words, planned)
         return
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by those above
     try:
         from code_alpaca.training import sft
 
         sft.run(words)
-    except (InputError, Stopped, KeyboardInterrupt) as error:
-        code = 2 if isinstance(error, InputError) else 3
+    except (Diverged, InputError, Stopped, KeyboardInterrupt) as error:
+        code = next((code for code, kind in STOPS.items() if isinstance(error, kind)), 3)
         told = json.dumps({"code": code, "message": str(error) or INTERRUPTED})
         outcome = Path(os.environ[OUTCOME])
         part = outcome.with_suffix(f".{os.getpid()}")  # several processes may say the same

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from code_alpaca.errors import InputError
-from code_alpaca.training.arguments import SFTArguments
+from code_alpaca.training.checkpoints import last_checkpoint
 
 if TYPE_CHECKING:
-    from trl import ModelConfig, SFTConfig
+    from code_alpaca.training.arguments import Job
 
 STARTED, FINISHED = "sft_config.json", "run.json"
 SECRETS = ("hub_token", "push_to_hub_token")
@@ -27,31 +27,35 @@ FREE = (
     "report_to",
     "logging_steps",
     "dry_run",
+    "assumed_mfu",
+    "gpu_memory_gib",
 )
 
 
-def plain_config(
-    arguments: SFTArguments, training: SFTConfig, model_config: ModelConfig
-) -> dict[str, Any]:
+def plain_config(job: Job) -> dict[str, Any]:
     """What was configured beyond the defaults, as plain JSON, without secrets."""
     defaults = {
         item.name: item.default
-        for kind in (training, model_config)
+        for kind in (job.training, job.model)
         for item in dataclasses.fields(kind)
     }
-    merged = {**model_config.__dict__, **training.to_dict(), **arguments.__dict__}
+    ours = job.arguments.__dict__
+    merged = {**job.model.__dict__, **job.training.to_dict(), **ours}
     return {
         key: value
         for key, value in sorted(merged.items())
         if key not in SECRETS
         and not key.startswith("_")
         and isinstance(value, str | int | float | bool | list | dict | None)
-        and (key in arguments.__dict__ or (key in defaults and value != defaults[key]))
+        and (key in ours or (key in defaults and value != defaults[key]))
     }
 
 
-def claim(out: Path, config: dict[str, Any], revision: str) -> bool:
+def claim(out: Path, config: dict[str, Any], revision: str, *, write: bool = True) -> bool:
     """Make `out` the folder of this very training; True if it is finished there already.
+
+    Args:
+        write: False only looks.
 
     Raises:
         InputError: it holds a model or checkpoints of another configuration or dataset.
@@ -73,21 +77,11 @@ def claim(out: Path, config: dict[str, Any], revision: str) -> bool:
             f"{out} holds a model of another configuration or dataset ({'; '.join(different)}); "
             "use another output_dir, or delete it"
         )
-    out.mkdir(parents=True, exist_ok=True)
-    if before is None or different:
-        write_json(path, now)
+    if write:
+        out.mkdir(parents=True, exist_ok=True)
+        if before is None or different:
+            write_json(path, now)
     return finished
-
-
-def last_checkpoint(out: Path) -> Path | None:
-    """The newest checkpoint that was written to its end."""
-    whole = [
-        path
-        for path in out.glob("checkpoint-*")
-        if (path / "trainer_state.json").exists()
-        and all(shard.stat().st_size for shard in path.glob("*.safetensors"))
-    ]
-    return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

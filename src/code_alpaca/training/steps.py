@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from code_alpaca.errors import InputError
@@ -47,3 +48,13 @@ def accumulation(
             f"{sequences_per_device} rows each; {advice}"
         )
     return target // at_once
+
+
+def steps_of(rows: int, training: SFTConfig, processes: int, per_sequence: float) -> int:
+    """The steps of a whole training on so many rows."""
+    if training.max_steps > 0:
+        return training.max_steps
+    at_once = training.per_device_train_batch_size * processes
+    micro_batches = math.ceil(math.ceil(rows / per_sequence) / at_once)
+    each_epoch = math.ceil(micro_batches / training.gradient_accumulation_steps)
+    return math.ceil(each_epoch * training.num_train_epochs)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 IGNORED = -100  # the label that the loss leaves out
 ROWS_AT_ONCE = 1_000
+RULES = 2  # raised when the same rows become other tokens, so that no cache is taken for new
 Mask = Literal["completion", "seed"]
 Encoded = tuple[list[int], list[int], bool]  # ids, labels, whether it was cut
 
@@ -37,6 +38,16 @@ class Counts:
     cut: int
     tokens: int
     learned_tokens: int
+    longest: int  # tokens of a row
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Rows as tokens and labels, to learn from and to measure on."""
+
+    train: Dataset
+    validation: Dataset | None
+    counts: Counts  # of the rows to learn from
 
 
 def tokenize(
@@ -101,6 +112,7 @@ def tokenize(
         cut=pc.sum(table["cut"]).as_py(),
         tokens=len(labels),
         learned_tokens=len(labels) - pc.sum(pc.equal(labels, IGNORED)).as_py(),
+        longest=pc.max(pc.list_value_length(table["labels"])).as_py(),
     )
     return made.remove_columns("cut"), counts
 
@@ -133,9 +145,14 @@ def _apart(
     tokenizer: PreTrainedTokenizerBase,
     max_length: int | None,
 ) -> list[Encoded]:
-    """The ids of the prompt, as inference makes them, then those of the answer and its EOS."""
+    """The ids of the prompt, as inference makes them, then those of the answer and its EOS.
+
+    An answer that spells a special token, such as the HTML tag `<s>`, means these characters:
+    learned as the token, it would be left out of every decoded answer.
+    """
     starts = tokenizer(list(prompts))["input_ids"]
-    ends = tokenizer(list(answers), add_special_tokens=False)["input_ids"]
+    ends = tokenizer(list(answers), add_special_tokens=False, split_special_tokens=True)
+    ends = ends["input_ids"]
     encoded = []
     for start, end in zip(starts, ends, strict=True):
         whole = [*start, *end, tokenizer.eos_token_id]
@@ -166,5 +183,5 @@ def _key(tokenizer: PreTrainedTokenizerBase, how: dict[str, Any]) -> str:
     """A hash of all that the tokens depend on."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     rules = backend.to_str() if backend else repr(sorted(tokenizer.get_vocab().items()))
-    told = json.dumps([__version__, rules, tokenizer.eos_token_id, how], sort_keys=True)
+    told = json.dumps([__version__, RULES, rules, tokenizer.eos_token_id, how], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:32]

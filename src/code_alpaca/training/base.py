@@ -1,0 +1,168 @@
+"""The model to start from: by name, or made from nothing; whole, quantized, with an adapter."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from code_alpaca.errors import InputError
+from code_alpaca.formatting import format_prompt
+from code_alpaca.training.arguments import Job
+from code_alpaca.training.scratch import make_base
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from peft import PeftConfig
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from trl import ModelConfig
+
+SHAPES = "data/shapes"  # configs of the models that our recipes train, for planning without a Hub
+
+
+def from_nothing(job: Job, rows: Dataset) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A random model and its tokenizer, the same in every process."""
+    arguments = job.arguments
+    return make_base(
+        (format_prompt(row["instruction"], row["input"]) + row["output"] for row in rows),
+        vocab_size=arguments.scratch_vocab_size,
+        hidden_size=arguments.scratch_hidden_size,
+        layers=arguments.scratch_layers,
+        heads=arguments.scratch_heads,
+        max_length=job.training.max_length or 0,
+        seed=job.training.seed,
+    )
+
+
+def read_tokenizer(job: Job) -> PreTrainedTokenizerBase:
+    """The tokenizer of the model.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    name = str(job.model.model_name_or_path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            name,
+            revision=job.model.model_revision,
+            trust_remote_code=job.training.trust_remote_code,
+        )
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot load the tokenizer of {name}: {one_line(error)}") from None
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token  # padding is masked, so the loss never sees it
+    return tokenizer
+
+
+def read_config(job: Job) -> PretrainedConfig:
+    """The shape of the model: from its folder, the cache or the Hub; for a dry run, what is
+    shipped here of the models that our recipes train.
+
+    Raises:
+        InputError: none of them has it.
+    """
+    from transformers import AutoConfig
+
+    name = str(job.model.model_name_or_path)
+    shipped = resources.files("code_alpaca") / SHAPES / f"{name.replace('/', '--')}.json"
+    if job.arguments.dry_run and shipped.is_file():
+        values = json.loads(shipped.read_text("utf-8"))
+        return AutoConfig.for_model(values.pop("model_type"), **values)
+    try:
+        return AutoConfig.from_pretrained(
+            name,
+            revision=job.model.model_revision,
+            trust_remote_code=job.training.trust_remote_code,
+        )
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot load the model {name}: {one_line(error)}") from None
+
+
+def commit_of(config: PretrainedConfig) -> str | None:
+    """The commit of the Hub that a config was read from; None for a folder."""
+    return getattr(config, "_commit_hash", None)
+
+
+def adapter(model_config: ModelConfig) -> PeftConfig | None:
+    """LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685) as asked for, or None.
+
+    Where nobody names modules, all linear ones but the head get an adapter (QLoRA, Dettmers et
+    al. 2023, https://arxiv.org/abs/2305.14314, section 4).
+    """
+    from trl import get_peft_config
+
+    found = get_peft_config(model_config)
+    if found is not None and model_config.lora_target_modules is None:
+        found.target_modules = "all-linear"
+    return found
+
+
+def how_to_load(job: Job) -> dict[str, Any]:
+    """The keywords with which TRL loads the model."""
+    from trl import get_quantization_config
+
+    return {
+        "revision": job.model.model_revision,
+        "dtype": job.model.dtype,
+        "attn_implementation": attention(job),
+        "quantization_config": get_quantization_config(job.model),
+        **(job.training.model_init_kwargs or {}),
+    }
+
+
+def attention(job: Job) -> str:
+    """What computes attention: on a GPU, FlashAttention where it is installed."""
+    from transformers.utils import is_flash_attn_2_available
+
+    if job.model.attn_implementation:
+        return job.model.attn_implementation
+    flash = not job.layout.on_cpu and is_flash_attn_2_available()
+    return "flash_attention_2" if flash else "sdpa"
+
+
+def require_quantization(job: Job) -> None:
+    """Refuse quantized weights where they cannot be trained on.
+
+    Raises:
+        InputError: without an adapter, a GPU or bitsandbytes; or where weights are shared out.
+    """
+    if not (job.model.load_in_4bit or job.model.load_in_8bit):
+        return
+    if not job.model.use_peft:
+        raise InputError("quantized weights are not trained themselves; set use_peft: true")
+    if job.layout.kind in ("zero3", "fsdp2"):
+        raise InputError(
+            "quantized weights are not shared out; take accelerate_configs/ddp.yaml or zero2.yaml"
+        )
+    if job.arguments.dry_run:
+        return
+    if job.layout.on_cpu:
+        raise InputError("load_in_4bit and load_in_8bit need a GPU; leave them out on a CPU")
+    if not find_spec("bitsandbytes"):
+        raise InputError("load_in_4bit needs bitsandbytes; pip install 'code-alpaca[qlora]'")
+
+
+def merge(job: Job, adapted: Path, out: Path) -> None:
+    """Write the base model with the adapter added to its weights, in the type that it came in.
+
+    The base is read once more, whole and unquantized, on this host.
+    """
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    unset_hf_deepspeed_config()  # training is over, and ZeRO-3 would cut these weights up as well
+    model = AutoModelForCausalLM.from_pretrained(
+        str(job.model.model_name_or_path),
+        revision=job.model.model_revision,
+        dtype=job.model.dtype or "auto",
+    )
+    PeftModel.from_pretrained(model, adapted).merge_and_unload().save_pretrained(out)
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

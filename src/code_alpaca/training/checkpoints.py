@@ -1,0 +1,60 @@
+"""Checkpoints that count only when they are whole, in every process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
+
+WHOLE = "whole"  # an empty file, written when every process has written its part
+
+
+def last_checkpoint(out: Path) -> Path | None:
+    """The newest checkpoint that was written to its end."""
+    whole = [path for path in out.glob("checkpoint-*") if (path / WHOLE).exists()]
+    return max(whole, key=_step, default=None)
+
+
+def delete_torn(out: Path) -> list[str]:
+    """Delete checkpoints that were not written to their end, and return their names."""
+    torn = [path for path in out.glob("checkpoint-*") if not (path / WHOLE).exists()]
+    for path in torn:
+        shutil.rmtree(path)
+    return sorted(path.name for path in torn)
+
+
+def keep_whole(limit: int | None) -> TrainerCallback:
+    """A callback that marks a checkpoint once it is whole, and only then deletes older ones.
+
+    The Trainer's own `save_total_limit` deletes as soon as the first process has written its
+    part, so that a kill at that moment can leave nothing to go on from.
+
+    Args:
+        limit: how many to keep; None keeps all.
+    """
+    from accelerate import PartialState
+    from transformers import TrainerCallback
+
+    class KeepWhole(TrainerCallback):
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            PartialState().wait_for_everyone()
+            if not state.is_world_process_zero:
+                return
+            out = Path(args.output_dir)
+            mark = out / f"checkpoint-{state.global_step}" / WHOLE
+            mark.touch()
+            os.sync()  # or a machine that dies has the mark on its disk, and not the weights
+            older = sorted(out.glob("checkpoint-*"), key=_step)
+            for path in older[:-limit] if limit else []:
+                (path / WHOLE).unlink(missing_ok=True)
+                shutil.rmtree(path)
+
+    return KeepWhole()
+
+
+def _step(path: Path) -> int:
+    return int(path.name.split("-")[1])

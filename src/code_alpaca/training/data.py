@@ -1,0 +1,128 @@
+"""The rows to learn from, of one dataset or of several, and those kept apart to measure on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, ValidationError
+
+from code_alpaca.config import StageConfig, Words
+from code_alpaca.dataset.build import split_of
+from code_alpaca.dataset.load import ALPACA, load
+from code_alpaca.errors import InputError
+from code_alpaca.training.arguments import SFTArguments
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+class Source(StageConfig):
+    """One dataset of `dataset_mixture`."""
+
+    name: Words
+    config: Words = "default"
+    revision: str | None = None
+    weight: float = Field(1.0, gt=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What to learn from and what to measure on, with the Alpaca columns alone."""
+
+    train: Dataset
+    validation: Dataset | None
+    sources: list[dict[str, Any]]  # name, config, revision and weight of each
+    revision: str  # names the content of all of them
+
+    @property
+    def named(self) -> dict[str, str]:
+        """The dataset, or all of them, in one name."""
+        return {
+            "name": " + ".join(source["name"] for source in self.sources),
+            "config": " + ".join(source["config"] for source in self.sources),
+            "revision": self.revision,
+        }
+
+
+def read(arguments: SFTArguments, seed: int) -> Rows:
+    """The rows that the arguments name.
+
+    A row stays on its side of `validation_fraction` whatever else is in the dataset. Of a dataset
+    with a weight, every row comes in as often as the weight is whole, and a random part of the
+    rows, by `seed`, once more for what is left of it.
+
+    Raises:
+        InputError: a dataset cannot be read, or nothing is left to learn from.
+    """
+    from datasets import concatenate_datasets
+
+    train, validation, sources = [], [], []
+    for source in _sources(arguments):
+        rows, revision = load(source.name, source.config, source.revision)
+        fraction = arguments.validation_fraction
+        sides = [split_of(f"training {_name(row)}", fraction) for row in rows] if fraction else []
+        rows = rows.select_columns(list(ALPACA))
+        if fraction:
+            validation.append(rows.select([i for i, s in enumerate(sides) if s == "validation"]))
+            rows = rows.select([i for i, s in enumerate(sides) if s == "train"])
+        elif arguments.validation_split:
+            measured, _ = load(
+                source.name, source.config, source.revision, split=arguments.validation_split
+            )
+            validation.append(measured.select_columns(list(ALPACA)))
+        train.append(_weighted(rows, source.weight, seed))
+        sources.append({**source.model_dump(), "revision": revision})
+    whole = concatenate_datasets(train)
+    measured = concatenate_datasets(validation) if validation else None
+    if not len(whole):
+        raise InputError("no row is left to train on; make validation_fraction smaller")
+    if measured is not None and not len(measured):
+        raise InputError("no row is kept apart; make validation_fraction greater, or leave it out")
+    return Rows(whole, measured, sources, _revision(sources))
+
+
+def _sources(arguments: SFTArguments) -> list[Source]:
+    if not arguments.dataset_mixture:
+        return [
+            Source(
+                name=arguments.dataset_name or "",
+                config=arguments.dataset_config,
+                revision=arguments.dataset_revision,
+            )
+        ]
+    try:
+        return [Source(**values) for values in arguments.dataset_mixture]
+    except (ValidationError, TypeError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"bad dataset_mixture ({said}); each entry has a name, and may have config, revision "
+            "and weight"
+        ) from None
+
+
+def _name(row: dict[str, Any]) -> str:
+    """What tells a row from others: its id, or, where it has none, its task."""
+    return str(row.get("id") or hashlib.sha256(
+        f"{row['instruction']}\0{row['input'] or ''}".encode()
+    ).hexdigest())  # fmt: skip
+
+
+def _weighted(rows: Dataset, weight: float, seed: int) -> Dataset:
+    if weight == 1:
+        return rows
+    whole, part = divmod(weight, 1)
+    some = rows.shuffle(seed=seed).select(range(round(len(rows) * part)))
+    order = [*range(len(rows))] * int(whole)
+    if not order:
+        return some
+    from datasets import concatenate_datasets
+
+    return concatenate_datasets([rows.select(order), some])
+
+
+def _revision(sources: list[dict[str, Any]]) -> str:
+    if len(sources) == 1 and sources[0]["weight"] == 1:
+        return str(sources[0]["revision"])
+    return "; ".join(f"{each['weight']:g} x {each['revision']}" for each in sources)

@@ -1,0 +1,305 @@
+"""Before training: will it fit, what will it learn from, how long will it take?
+
+Known in seconds, from the shape of the model and the rows; weights are neither read nor made.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from code_alpaca.errors import InputError
+from code_alpaca.formatting import PromptStyle, format_prompt
+from code_alpaca.training import base, memory
+from code_alpaca.training.arguments import Job
+from code_alpaca.training.layout import Layout
+from code_alpaca.training.memory import GIB, Batch, Memory, Model
+from code_alpaca.training.steps import examples_per_sequence, steps_of
+from code_alpaca.training.telemetry import Speed
+from code_alpaca.training.tokens import IGNORED, Tokens
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+SHOWN_ROWS = 3
+LOOKED_AT = 1_000  # rows, for merges over the boundary
+ASSUMED_GPU = "A100"  # for hours, where no GPU is here to ask
+LEARNED = ("⟦", "⟧")  # around what is learned, in rows that are shown
+# What may be advised, from the fastest to the leanest.
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "ddp": {"kind": "ddp"},
+    "zero2": {"kind": "zero2"},
+    "zero3": {"kind": "zero3"},
+    "zero3_offload": {"kind": "zero3", "offload_optimizer": True, "offload_weights": True},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a training will need, against what there is."""
+
+    config: PretrainedConfig
+    model: Model
+    batch: Batch
+    need: Memory
+    checkpointing: bool
+    device: float | None  # bytes of each GPU, or of the host for a process; None: not known
+    host: float | None
+    speed: Speed
+    tokens: Tokens | None
+    per_sequence: float  # rows in a sequence
+
+    @property
+    def fits(self) -> bool:
+        return _fits(self.need, self.device, self.host)
+
+
+def plan(job: Job, config: PretrainedConfig, tokens: Tokens | None) -> Plan:
+    """Reckon the memory, and choose by it whether to checkpoint activations.
+
+    Args:
+        tokens: None where only the shape of the model is known.
+    """
+    training, layout = job.training, job.layout
+    packed = bool(training.packing)
+    longest = int(training.max_length or 0) if packed or not tokens else tokens.counts.longest
+    per_sequence = examples_per_sequence(tokens.train, training) if tokens else 1.0
+    most = math.ceil(tokens.counts.rows / per_sequence) if tokens else math.inf
+    batch = Batch(int(min(training.per_device_train_batch_size, most)), longest, joined=packed)
+    device, host = _there(job)
+    optim = str(training.optim.value)
+    # Where nobody said: computing twice costs time, so only where training fits no other way.
+    for checkpointing in [False, True] if job.checkpointing is None else [job.checkpointing]:
+        model, activated = _trace(job, config, batch, checkpointing)
+        need = memory.needed(model, layout, activated, optim=optim)
+        if _fits(need, device, host):
+            break
+    return Plan(
+        config,
+        model,
+        batch,
+        need,
+        checkpointing,
+        device,
+        host,
+        speed=Speed(config, longest, layout.processes, adapter=model.trainable < model.parameters),
+        tokens=tokens,
+        per_sequence=per_sequence,
+    )
+
+
+def refuse(job: Job, plan: Plan) -> None:
+    """Refuse a training that does not fit, before its weights are read.
+
+    Raises:
+        InputError: with what would fit.
+    """
+    if not plan.fits:
+        advice = _advice(job, plan) or "no config of ours would let it fit; take a smaller model"
+        raise InputError(f"this does not fit: {_needs(job.layout, plan)}; {advice}")
+
+
+def require_compiler(layout: Layout) -> None:
+    """DeepSpeed builds some of its parts when it first needs them: say early what is missing.
+
+    Raises:
+        InputError: ninja or a C++ compiler is missing.
+    """
+    if not layout.deepspeed or not (layout.on_cpu or layout.offload_optimizer):
+        return
+    missing = [tool for tool in ("ninja", os.environ.get("CXX", "g++")) if not shutil.which(tool)]
+    if missing:
+        raise InputError(
+            f"DeepSpeed builds its parts for the CPU and needs {' and '.join(missing)} on PATH; "
+            "apt install g++, pip install ninja"
+        )
+
+
+def told(job: Job, plan: Plan) -> Iterator[str]:
+    """What every start tells first, line by line."""
+    if plan.tokens:
+        counts = plan.tokens.counts
+        measured = plan.tokens.validation
+        yield (
+            f"rows      {counts.rows} rows, {counts.tokens} tokens ({counts.learned_tokens} "
+            f"learned), {counts.cut} cut at {job.training.max_length}, {counts.dropped} without an "
+            f"answer left{f'; {len(measured)} kept apart' if measured else ''}"
+        )
+    model, need = plan.model, plan.need
+    learned = "all of them learned"
+    if model.trainable < model.parameters:
+        learned = f"{model.trainable:,} of them learned"
+    checkpointed = ", activations checkpointed" if plan.checkpointing else ""
+    yield (
+        f"model     {plan.config.model_type}, {model.parameters:,} parameters, {learned}; "
+        f"{base.attention(job)}{checkpointed}"
+    )
+    parts = {
+        "weights": need.weights,
+        "gradients": need.gradients,
+        "optimizer": need.optimizer,
+        "buffers": need.buffers,
+        "activations": need.activations,
+        "libraries" if job.layout.on_cpu else "reserved": need.reserved,
+    }
+    split = ", ".join(f"{name} {_gib(size)}" for name, size in parts.items() if size)
+    yield f"memory    {job.layout}: {_needs(job.layout, plan)} ({split})"
+    yield f"batch     {_batch(job, plan)}"
+    if plan.tokens:
+        yield f"time      {_time(job, plan, plan.tokens)}"
+
+
+def shown(
+    job: Job, tokenizer: PreTrainedTokenizerBase | None, rows: Dataset, tokens: Tokens | None
+) -> Iterator[str]:
+    """What a dry run tells beside: special tokens, merges over the boundary, three rows."""
+    if tokenizer is None or tokens is None:
+        return
+    signs = ", ".join(
+        f"{name.upper()} {getattr(tokenizer, f'{name}_token')!r} "
+        f"{getattr(tokenizer, f'{name}_token_id')}"
+        for name in ("bos", "eos", "pad")
+    )
+    some = rows.select(range(min(len(rows), LOOKED_AT)))
+    merged = sum(_merges(tokenizer, row, job.arguments.prompt_style) for row in some)
+    yield (
+        f"tokens    {signs}; of {len(some)} rows {merged} would merge prompt and answer in one "
+        "token, were they tokenized together"
+    )
+    for number, row in enumerate(tokens.train.select(range(min(SHOWN_ROWS, len(tokens.train))))):
+        yield f"row {number + 1}, what is learned between {LEARNED[0]} and {LEARNED[1]}:"
+        yield _marked(tokenizer, row)
+
+
+def _batch(job: Job, plan: Plan) -> str:
+    """What one step learns from, and how it is put together."""
+    each = job.training.per_device_train_batch_size
+    more = job.training.gradient_accumulation_steps
+    examples = each * job.layout.processes * more * plan.per_sequence
+    packed = f", {plan.per_sequence:.1f} rows packed in each" if job.training.packing else ""
+    return (
+        f"a step learns from {examples:.0f} rows: {job.layout.processes} processes x {each} "
+        f"sequences x {more} accumulated{packed}"
+    )
+
+
+def _time(job: Job, plan: Plan, tokens: Tokens) -> str:
+    """Steps, checkpoints and, on GPUs, hours."""
+    training, layout = job.training, job.layout
+    steps = steps_of(len(tokens.train), training, layout.processes, plan.per_sequence)
+    saves = {
+        "epoch": math.ceil(training.num_train_epochs),
+        "steps": steps // max(1, int(training.save_steps)),
+    }.get(str(training.save_strategy.value), 0)
+    text = f"about {steps} steps, {saves} checkpoint{'s' * (saves != 1)} on the way"
+    if layout.on_cpu:
+        return text
+    from trl.trainer.utils import get_peak_flops
+
+    speed, share = plan.speed, job.arguments.assumed_mfu
+    peak, name = speed.peak, speed.device
+    if peak is None:
+        peak, name = get_peak_flops(ASSUMED_GPU, "bfloat16"), ASSUMED_GPU
+    work = speed.flops_per_token * tokens.counts.tokens * training.num_train_epochs
+    hours = work / (peak * layout.processes * share) / 3600
+    spent = f"{hours:.1f} hours" if hours >= 1 else f"{math.ceil(60 * hours)} minutes"
+    return (
+        f"{text}; about {spent} at {share:.0%} (assumed) of the peak of {layout.processes} {name}"
+    )
+
+
+def _merges(tokenizer: PreTrainedTokenizerBase, row: dict[str, str], style: PromptStyle) -> bool:
+    prompt = format_prompt(row["instruction"], row["input"] or "", style=style)
+    start = tokenizer(prompt)["input_ids"]
+    return tokenizer(prompt + row["output"])["input_ids"][: len(start)] != start
+
+
+def _marked(tokenizer: PreTrainedTokenizerBase, row: dict[str, list[int]]) -> str:
+    """The text of a row, with marks around what is learned."""
+    pieces: list[tuple[bool, list[int]]] = []
+    for token, label in zip(row["input_ids"], row["labels"], strict=True):
+        learned = label != IGNORED
+        if not pieces or pieces[-1][0] != learned:
+            pieces.append((learned, []))
+        pieces[-1][1].append(token)
+    texts = ((learned, tokenizer.decode(ids)) for learned, ids in pieces)
+    return "".join(f"{LEARNED[0]}{text}{LEARNED[1]}" if on else text for on, text in texts)
+
+
+def _trace(
+    job: Job, config: PretrainedConfig, batch: Batch, checkpointing: bool
+) -> tuple[Model, int]:
+    """The numbers of the model, and the bytes of its activations."""
+    import torch
+
+    mixed = bool(job.training.bf16 or job.training.fp16)
+    dtype = getattr(torch, job.model.dtype or "float32", torch.float32)
+    if job.layout.deepspeed:  # casts the weights themselves, and needs no autocast
+        dtype = torch.bfloat16 if mixed else torch.float32
+    with memory.without_data(job.training):
+        model = memory.skeleton(config, dtype, base.adapter(job.model))
+        numbers = memory.sizes(model, quantized=bool(job.model.load_in_4bit), mixed=mixed)
+        activated = memory.activations(
+            model, batch, mixed=mixed and not job.layout.deepspeed, checkpointing=checkpointing
+        )
+    return numbers, activated
+
+
+def _there(job: Job) -> tuple[float | None, float | None]:
+    """Bytes of each device and of the host, as far as they are known."""
+    import psutil
+    import torch
+
+    if job.arguments.gpu_memory_gib is not None:
+        return job.arguments.gpu_memory_gib * GIB, None  # of another machine
+    free = float(psutil.virtual_memory().available)
+    if job.layout.on_cpu:  # what this process has already is a part of what it will need
+        return psutil.Process().memory_info().rss + free / job.layout.on_each_machine, None
+    if not torch.cuda.is_available():
+        return None, None
+    return float(torch.cuda.get_device_properties(0).total_memory), free
+
+
+def _fits(need: Memory, device: float | None, host: float | None) -> bool:
+    return (device is None or need.device <= device) and (host is None or need.host <= host)
+
+
+def _needs(layout: Layout, plan: Plan) -> str:
+    where = "process" if layout.on_cpu else "GPU"
+    text = f"each {where} needs {_gib(plan.need.device)} GiB"
+    text += "" if plan.device is None else f" of {_gib(plan.device)}"
+    if plan.need.host:
+        text += f", each host {_gib(plan.need.host)}"
+        text += "" if plan.host is None else f" of {_gib(plan.host)}"
+    return text
+
+
+def _advice(job: Job, plan: Plan) -> str:
+    """The config nearest to the wanted one that would fit; "" where none does."""
+    optim, sequences = str(job.training.optim.value), plan.batch.sequences
+    while sequences:
+        activated = plan.need.activations * sequences / plan.batch.sequences
+        for name, change in LAYOUTS.items():
+            if job.layout.on_cpu and name != "ddp":
+                continue
+            layout = replace(job.layout, **change)
+            need = memory.needed(plan.model, layout, activated, optim=optim)
+            if not _fits(need, plan.device, plan.host):
+                continue
+            words = [] if layout == job.layout else [f"--accelerate_config {name}"]
+            if sequences != plan.batch.sequences:
+                words.append(f"--per_device_train_batch_size {sequences}")
+            if not plan.checkpointing:
+                words.append("--activation_checkpointing true (or less)")
+            return f"this would fit, with {_gib(need.device)} GiB: {' '.join(words)}"
+        sequences //= 2
+    return ""
+
+
+def _gib(size: float) -> str:
+    return f"{size / GIB:.1f}" if size < 100 * GIB else f"{size / GIB:.0f}"

@@ -1,0 +1,67 @@
+"""What a training says while it runs, and how it ends when there is nothing more to learn."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from test_sft import TINY
+
+from code_alpaca.cli import main
+
+
+@pytest.fixture
+def words(tmp_path):
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([
+        {"instruction": f"Return {n}.", "input": "", "output": f"return {n}\n" * (1 + n % 5)}
+        for n in range(48)
+    ]))  # fmt: skip
+    return ["sft", *TINY, "--dataset_name", str(path), "--output_dir", str(tmp_path / "out")]
+
+
+def metrics(tmp_path):
+    return [json.loads(line) for line in (tmp_path / "out/metrics.jsonl").open()]
+
+
+def test_tokens_are_counted_without_padding(words, tmp_path, capsys):
+    assert main([*words, "--num_train_epochs", "1", "--logging_steps", "1"]) == 0
+    report = json.loads((tmp_path / "out/run.json").read_text())
+    lines = metrics(tmp_path)
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert lines[-1]["num_tokens"] == report["tokens"] == report["counts"]["tokens"]
+    assert all(line["tokens_per_second"] > 0 and line["memory_gib"] > 0 for line in lines)
+    assert all(math.isfinite(line["loss"]) and line["learning_rate"] >= 0 for line in lines)
+    assert 0 <= report["padded_share"] < 0.5
+    assert report["mfu"] is None  # nobody names the peak of this CPU
+    assert report["hardware"]["gpus"] == [] and report["versions"]["torch"]
+    shown = capsys.readouterr().out
+    assert "step 3/3" in shown and "tokens/s" in shown and "0 s left" in shown
+
+
+def test_a_loss_that_is_no_number_stops_it_and_the_batch_is_named(words, tmp_path, capsys):
+    more = ["--learning_rate", "1e30", "--max_grad_norm", "0", "--warmup_steps", "0",
+            "--num_train_epochs", "9", "--save_strategy", "steps", "--save_steps", "1"]  # fmt: skip
+    assert main([*words, *more]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "step" in error and ("it starts with" in error or "blind guessing" in error)
+    assert not (tmp_path / "out/run.json").exists()
+
+
+def test_a_loss_far_above_blind_guessing_stops_it(words, capsys):
+    more = ["--learning_rate", "3", "--max_grad_norm", "0", "--warmup_steps", "0",
+            "--num_train_epochs", "30", "--logging_steps", "1"]  # fmt: skip
+    assert main([*words, *more]) == 1
+    assert "lower the learning rate" in capsys.readouterr().err
+
+
+def test_going_on_leaves_no_step_twice(words, tmp_path):
+    assert main([*words, "--logging_steps", "1"]) == 0
+    before = metrics(tmp_path)
+    (tmp_path / "out/run.json").unlink()  # as if killed between the last checkpoint and the end
+    with (tmp_path / "out/metrics.jsonl").open("a") as file:
+        file.write('{"step": 99, "loss": 1.0}\n{"step": 10')
+    assert main([*words, "--logging_steps", "1"]) == 0
+    assert metrics(tmp_path) == before
