@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-import pytest
+from needs import need
 
 import code_alpaca
 
@@ -29,8 +29,11 @@ def as_nobody(parts: Sequence[str], beside: Sequence[Path] = ()) -> Iterator[par
     """
     user = "nobody" if os.geteuid() == 0 else None
     python = _python(user)
-    if python is None:
-        pytest.skip("no Python 3.11 that the user nobody may run (apt install python3)")
+    need(
+        python,
+        "as root this needs a Python of 3.11 or newer that the user nobody may run: make one "
+        "/usr/bin/python3 (Debian 12 or newer: apt install python3), or run the tests as a user",
+    )
     folder = Path(tempfile.mkdtemp(prefix="nobody-", dir="/var/tmp"))
     try:
         for part in parts:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 import sqlite3
 import subprocess
 from collections import Counter
 
 import pytest
+from needs import need_program
 from rouge_score import rouge_scorer
 
 from code_alpaca.curation.filters import DEFAULT, FILTERS
@@ -69,8 +69,8 @@ def test_sql_answers_run_on_their_schema():
     assert ran >= 3
 
 
-@pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
 def test_javascript_answers_parse(tmp_path):
+    need_program("node", "nodejs")
     for task in TASKS:
         if task.language == "javascript" and task.output.startswith(("function", "const")):
             path = tmp_path / f"{task.id}.mjs"
@@ -79,15 +79,15 @@ def test_javascript_answers_parse(tmp_path):
             assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
 def test_shell_answers_parse():
+    need_program("bash", "bash")
     for task in TASKS:
         if task.language == "bash" and task.task_type == "shell":
             subprocess.run(["bash", "-n", "-c", task.output], check=True)
 
 
-@pytest.mark.skipif(not shutil.which("gcc"), reason="gcc is not installed")
 def test_c_answers_compile(tmp_path):
+    need_program("gcc", "gcc libc6-dev")
     for task in TASKS:
         if task.language == "c" and "{" in task.output:
             path = tmp_path / f"{task.id}.c"

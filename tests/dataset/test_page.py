@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import os
 import re
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from needs import need
 
 from code_alpaca.dataset import page, pictures
 from code_alpaca.dataset.describe import Description
@@ -164,10 +165,8 @@ def test_the_same_rows_give_the_same_page(tmp_path):
 
 @pytest.fixture(scope="module")
 def browser():
-    if not os.environ.get("CI"):
-        pytest.importorskip("playwright")
-        if not CHROMIUM.exists():
-            pytest.skip(f"no browser at {CHROMIUM}")
+    need(find_spec("playwright"), "playwright is not installed (pip install playwright)")
+    need(CHROMIUM.exists(), f"no browser at {CHROMIUM} (Debian: apt install chromium)")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

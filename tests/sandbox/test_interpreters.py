@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import pytest
+from needs import need_program
 from unprivileged import as_nobody
 
 from code_alpaca import benchmarks, sandbox
@@ -53,8 +53,8 @@ ANSWERS = {
 }
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
 def test_javascript_is_judged(tmp_path, pool):
+    need_program("node", "nodejs")
     problem = load(tmp_path, JS)
     grader = Grader(pool, timeout=2)
     for answer, status in [*ANSWERS["Own_0_twice"], ANSWERS["Own_0_twice"][0]]:

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import urllib.request
 
 import openai
 import pytest
+from needs import need_program
 
 from code_alpaca import benchmarks
 from code_alpaca.curation.novelty import Novelty
@@ -105,8 +105,8 @@ def test_most_tasks_are_new_by_the_products_own_rule():
         assert sum(verdict.fresh for verdict in Novelty(measure).offer(tasks)) > 800
 
 
-@pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
 def test_javascript_answers_run():
+    need_program("node", "nodejs")
     answers = [
         task.output for task in TASKS if task.language == "javascript" and "(values)" in task.output
     ]
@@ -117,8 +117,8 @@ def test_javascript_answers_run():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.skipif(not shutil.which("gcc"), reason="gcc is not installed")
 def test_c_answers_compile(tmp_path):
+    need_program("gcc", "gcc libc6-dev")
     answers = {t.output for t in TASKS if t.language == "c" and t.output.startswith("long ")}
     assert answers
     for number, code in enumerate(sorted(answers)[:10]):
