@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -151,6 +152,7 @@ def test_import_keeps_every_byte(tmp_path, capsys):
         (["--run_dir", "nowhere"], "is nowhere a run folder?"),
         (["--source", "missing.json"], "holds a run of generate"),
         (["--source", "missing.json", "--run_dir", "nowhere"], "cannot read missing.json"),
+        (["--source", "", "--run_dir", "nowhere"], "is empty; give an Alpaca JSON or JSONL file"),
     ],
 )
 def test_bad_input(run_dir, words, said, capsys):
@@ -172,6 +174,20 @@ def test_bad_alpaca_files(tmp_path, text, said):
     path.write_text(text)
     with pytest.raises(InputError, match=said):
         load(str(path))
+
+
+def test_a_source_of_another_form_is_told_what_is_accepted(tmp_path):
+    rows = json.dumps([{"instruction": "a", "input": "", "output": "b"}])
+    (tmp_path / "rows.json.gz").write_bytes(gzip.compress(rows.encode()))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "rows.json").write_text(rows)
+    for name, said in (
+        (" ", "is empty"),
+        (tmp_path / "rows.json.gz", "is no UTF-8 text; unpack it"),
+        (tmp_path / "folder", "is no dataset folder"),
+    ):
+        with pytest.raises(InputError, match=f"{said}.* give an Alpaca JSON or JSONL file"):
+            load(str(name))
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "no/such/thing", "nobody/nothing"])

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
 ALPACA = ("instruction", "input", "output")
+ACCEPTED = (
+    "give an Alpaca JSON or JSONL file, a dataset folder that code-alpaca publish made, or the "
+    "id of a dataset on the Hub"
+)
 
 
 def load(
@@ -60,6 +64,8 @@ def _find(
     name: str, config: str, revision: str | None
 ) -> tuple[list[dict[str, str]] | Path | None, str]:
     """The rows of a file, a folder, or None for the Hub; and the revision of it."""
+    if not name.strip():
+        raise InputError(f"the name of the dataset is empty; {ACCEPTED}")
     path = Path(name)
     if revision is not None and path.exists():
         raise InputError(f"{name} is on this disk and has one revision; leave the revision out")
@@ -70,13 +76,11 @@ def _find(
     if (path / MANIFEST).is_file():
         return path, _folder_revision(path)
     if path.exists():
-        raise InputError(
-            f"{name} is no dataset folder (no {MANIFEST}); code-alpaca publish makes one"
-        )
+        raise InputError(f"{name} is no dataset folder (no {MANIFEST}); {ACCEPTED}")
     if path.suffix in (".json", ".jsonl"):
         raise InputError(f"cannot read {name}: no such file")
     if name.startswith((".", "/")) or name.count("/") > 1:
-        raise InputError(f"no dataset at {name}; give a folder, an Alpaca JSON file or a Hub id")
+        raise InputError(f"no dataset at {name}; {ACCEPTED}")
     return None, _resolve(name, revision)
 
 
@@ -102,19 +106,23 @@ def read_records(path: Path) -> list[Any]:
     """The records of a JSON list or JSONL file, whatever they are.
 
     Raises:
-        InputError: unreadable, neither of the two, or empty.
+        InputError: unreadable, no text, neither of the two, or empty.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise InputError(f"cannot read {path}: {error}") from None
+    except UnicodeDecodeError:
+        raise InputError(
+            f"{path} is no UTF-8 text; unpack it if it is packed, or {ACCEPTED}"
+        ) from None
     try:
         if text.lstrip().startswith("["):
             records = json.loads(text)
         else:
             records = [json.loads(line) for line in text.split("\n") if line.strip()]
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is neither a JSON list nor JSONL: {error}") from None
+        raise InputError(f"{path} is neither a JSON list nor JSONL ({error}); {ACCEPTED}") from None
     if not records:
         raise InputError(f"{path} holds no rows")
     return records
@@ -129,13 +137,13 @@ def read_alpaca_file(path: Path) -> list[dict[str, str]]:
     records, rows = read_records(path), []
     for number, record in enumerate(records, 1):
         row = record if isinstance(record, dict) else {}
-        row = {k: row[k] for k in ("instruction", "input", "output") if k in row}
+        row = {key: row[key] for key in ALPACA if key in row}
         row["input"] = row.get("input") or ""
         if len(row) < 3 or not all(isinstance(value, str) for value in row.values()):
             raise InputError(f"{path}, row {number}: needs instruction, input and output as text")
         if not all(is_unicode(value) for value in row.values()):
             raise InputError(f"{path}, row {number}: half a surrogate pair, which no file can hold")
-        rows.append({key: row[key] for key in ("instruction", "input", "output")})
+        rows.append({key: row[key] for key in ALPACA})
     return rows
 
 
@@ -160,8 +168,8 @@ def _resolve(name: str, revision: str | None) -> str:
         return HfApi().dataset_info(name, revision=revision).sha
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, httpx2.HTTPError) as error:
         raise InputError(
-            f"cannot find dataset {name} at revision {revision or 'main'} ({_line(error)}); give a "
-            "folder, an Alpaca JSON file, or a Hub id that you may read"
+            f"cannot find dataset {name} at revision {revision or 'main'} ({_line(error)}); "
+            f"{ACCEPTED} that you may read"
         ) from None
 
 

@@ -80,7 +80,7 @@ def run(config: Config) -> None:
 
 
 def _make(config: Config, into: Path | None = None) -> Path:
-    if config.source:
+    if config.source is not None:
         return build_from_source(
             config.source,
             config.run_dir,

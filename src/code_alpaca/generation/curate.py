@@ -23,7 +23,8 @@ from code_alpaca.config import Version
 from code_alpaca.curation.curate import Curator
 from code_alpaca.curation.languages import language_of
 from code_alpaca.dataset.build import build
-from code_alpaca.dataset.load import load, read_records
+from code_alpaca.dataset.load import ALPACA, load, read_records
+from code_alpaca.dataset.manifest import sha256
 from code_alpaca.errors import InputError
 from code_alpaca.generation.folder import open_run
 from code_alpaca.generation.rules import Rules, curator_of
@@ -31,7 +32,6 @@ from code_alpaca.ledger import Decision, Ledger, now
 from code_alpaca.schema import Example, content_id, is_unicode, load_seed_tasks
 
 CHUNK = 500  # rows decided and committed together
-ALPACA = ("instruction", "input", "output")
 KEPT_TEXT = ("language", "strategy", "teacher", "prompt_version", "request_id", "tests")
 KEPT_CHARACTERS = 2_000  # of a field of a row that is no row
 
@@ -91,7 +91,7 @@ def _open(config: Config) -> tuple[Sequence[Any], str]:
     if config.revision is not None or config.source_config != "default":
         raise InputError(f"{path} is a file: leave revision and source_config out")
     records = read_records(path)
-    return records, f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
+    return records, f"sha256 {sha256(path)}"
 
 
 def _refuse_odd_rows(source: str, records: Sequence[Any]) -> None:
@@ -139,10 +139,10 @@ def _read(record: Any, number: int, curator: Curator) -> Decision:
 
 def _odd(record: Any, number: int) -> Decision | None:
     """A decision against a record that is no row: which it is, and what is wrong with it."""
-    fields_ = record if isinstance(record, dict) else {}
+    given = record if isinstance(record, dict) else {}
     wrong = "" if isinstance(record, dict) else "is no JSON object"
     for key in ALPACA:
-        value = fields_.get(key, "" if key == "input" else None)
+        value = given.get(key, "" if key == "input" else None)
         if key == "input" and value is None:
             continue
         if not isinstance(value, str):
@@ -151,7 +151,7 @@ def _odd(record: Any, number: int) -> Decision | None:
             wrong = wrong or f"{key!r} holds half a surrogate pair"
     if not wrong:
         return None
-    shown = {key: _shown(fields_.get(key)) for key in ALPACA}
+    shown = {key: _shown(given.get(key)) for key in ALPACA}
     example = Example(**shown, id=content_id(**shown), strategy="imported", created_at=now())
     return Decision(example, "malformed_row", f"row {number + 1}: {wrong}")
 
