@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
+from code_alpaca.curation import kernels
 from code_alpaca.curation import novelty as rooms
 from code_alpaca.curation.measures import MEASURES, code_aware, rouge_l
 from code_alpaca.curation.novelty import Novelty, Verdict, neighbours
@@ -237,3 +240,10 @@ def test_odd_text_is_survived():
     rows = [task("a\0b \ud800 sort"), task("x " * 70_000), task("x " * 70_001), task("\n\t")]
     verdicts = Novelty("rouge_l").offer(rows)
     assert [v.fresh for v in verdicts] == [True, True, False, True]
+
+
+def test_without_a_folder_to_keep_what_is_compiled_it_is_compiled_at_each_start():
+    module = ModuleType("kernels_elsewhere")
+    # numba has nowhere to keep what stands in no file.
+    exec(compile(Path(kernels.__file__).read_text(), "/nowhere/kernels.py", "exec"), vars(module))
+    assert module.f1(3, 4, 4) == kernels.f1(3, 4, 4) == 0.75

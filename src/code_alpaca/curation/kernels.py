@@ -13,16 +13,19 @@ What they skip, they skip by bounds:
 
 What is left is compared by a bit-parallel longest common subsequence, 64 tokens a step (Hyyrö
 2004, "Bit-parallel LCS-length computation revisited").
+
+All in one file: numba knows that what it keeps is out of date by the file of a function alone, not
+by those of the functions that it calls.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-NEVER = 1 << 30  # of a common subsequence: more than any row has
 MARGIN = 1e-6  # on real-number bounds, against the rounding of floats; only ever lets more through
 WORD = 64
 
@@ -65,7 +68,15 @@ class Scratch(NamedTuple):
     seen: np.ndarray  # (256,) int64: rows compared just now
 
 
-@njit(nogil=True, cache=True)
+def compiled(function: Callable) -> Callable:
+    """Compiled at its first call, and kept for later starts where there is a folder to keep it."""
+    try:
+        return njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # neither beside this file nor at home: some seconds, at every start
+        return njit(nogil=True)(function)
+
+
+@compiled
 def popcount(x):
     """Bits set; LLVM knows these four lines and makes them one instruction."""
     x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
@@ -74,7 +85,7 @@ def popcount(x):
     return (x * np.uint64(0x0101010101010101)) >> np.uint64(56)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def sign_of(tokens):
     """The two words of a row's sign."""
     low, high = _ZERO, _ZERO
@@ -91,7 +102,7 @@ def sign_of(tokens):
     return low, high
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def f1(common, m, n):
     """rouge_score's own expression: at a threshold such as 0.7 the order of operations decides."""
     if m == 0 or n == 0:
@@ -102,17 +113,7 @@ def f1(common, m, n):
     return 2 * precision * recall / (precision + recall)
 
 
-@njit(nogil=True, cache=True)
-def least_common(m, n, threshold):
-    """The least common subsequence that makes F1 greater than the threshold, or NEVER."""
-    most = min(m, n)
-    common = max(1, int(threshold * (m + n) / 2) - 1)
-    while common <= most and not f1(common, m, n) > threshold:
-        common += 1
-    return common if common <= most else NEVER
-
-
-@njit(nogil=True, cache=True)
+@compiled
 def open_query(query, ends, scratch):
     """Note where each token of a query stands."""
     longest = max(ends[0], ends[1] - ends[0], ends[2] - ends[1])
@@ -133,14 +134,14 @@ def open_query(query, ends, scratch):
         begin = ends[part]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def close_query(query, scratch):
     for token in query:
         scratch.bits[token] = _ZERO
         scratch.places[token] = 0
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def common_narrow(tokens, begin, end, bits):
     """Length of the longest common subsequence with a query's part of up to 64 tokens."""
     vector = _ALL
@@ -150,7 +151,7 @@ def common_narrow(tokens, begin, end, bits):
     return popcount(~vector)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def common_wide(tokens, begin, end, m, scratch):
     """The same for a longer one."""
     words = (m + WORD - 1) // WORD
@@ -175,7 +176,7 @@ def common_wide(tokens, begin, end, m, scratch):
     return found
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def alike(rows, row, ends, scratch, floor):
     """How alike a row is to the open query, or -1.0 where that is not above `floor`.
 
@@ -202,7 +203,7 @@ def alike(rows, row, ends, scratch, floor):
     return score
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def nearest(query, ends, filled, rows, begin, end, scratch, apart):
     """The most similar of the rows from `begin` to `end`, the oldest of equals, and how alike.
 
@@ -239,7 +240,7 @@ def nearest(query, ends, filled, rows, begin, end, scratch, apart):
     return (begin + best, score) if score > 0 else (-1, 0.0)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def most_similar(query, ends, filled, rows, count, scratch, best, scores):
     """The most similar of the first `count` rows, by score and then the newest, into `best`.
 
@@ -269,7 +270,7 @@ def most_similar(query, ends, filled, rows, count, scratch, best, scores):
     return total
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _search_level(query, ranks, ends, filled, low, high, rows, level, scratch, threshold):
     """Some row of a level that is too alike, or -1. `ranks` is room for the query's tokens."""
     m = query.size
@@ -305,7 +306,7 @@ def _search_level(query, ranks, ends, filled, low, high, rows, level, scratch, t
     return -1
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def all_alike(row, ranks, rows, level, scratch, threshold, stamps, found):
     """Every row before `row` that is more alike than the threshold, into `found`; how many.
 
@@ -347,7 +348,7 @@ def all_alike(row, ranks, rows, level, scratch, threshold, stamps, found):
     return count
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def find_alike(query, ranks, ends, filled, rows, indexed, count, levels, scratch, threshold):
     """Some row among the first `count` that is more alike than the threshold, or -1.
 
@@ -376,7 +377,7 @@ def find_alike(query, ranks, ends, filled, rows, indexed, count, levels, scratch
     return found
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def insert(query, ends, filled, rows, count):
     """Write a row behind the first `count`; the caller has made room."""
     start = rows.start[count]
@@ -389,7 +390,7 @@ def insert(query, ends, filled, rows, count):
     rows.signs[count, 0], rows.signs[count, 1] = low, high
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def offer(batch, begin, rows, indexed, count, room, levels, scratch, ranks, threshold, found):
     """Decide the rows of a batch from `begin` on, in their order; keep those that are new.
 
@@ -410,7 +411,7 @@ def offer(batch, begin, rows, indexed, count, room, levels, scratch, ranks, thre
     return i, count
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def count_rows(rows, begin, end, vocabulary):
     """In how many of the rows each token stands."""
     times = np.zeros(vocabulary, np.int32)
@@ -424,7 +425,7 @@ def count_rows(rows, begin, end, vocabulary):
     return times
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def postings(rows, begin, end, rank, threshold, key, row_of, place_of):
     """Fill the postings of rows `begin` to `end`, and return how many there are.
 
@@ -449,7 +450,7 @@ def postings(rows, begin, end, rank, threshold, key, row_of, place_of):
     return filled
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def group(key, vocabulary, groups, length, first):
     """Where in sorted keys each token and each length begins; returns the number of groups."""
     found = -1
