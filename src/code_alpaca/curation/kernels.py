@@ -103,6 +103,24 @@ def sign_of(tokens):
 
 
 @compiled
+def differing(signs, place, low, high):
+    """How many bits of a sign, one of many, are not those of another."""
+    return popcount(signs[place, 0] ^ low) + popcount(signs[place, 1] ^ high)
+
+
+@compiled
+def prefix(length, threshold):
+    """How many of its rarest tokens a row is found by: two that are alike share one of those."""
+    return length + 1 - max(1, int(np.ceil(threshold * length / (2.0 - threshold) - MARGIN)))
+
+
+@compiled
+def least_shared(m, n, threshold):
+    """How many tokens two rows of such lengths share at least if they are alike."""
+    return max(1, int(np.ceil(threshold * (m + n) / 2.0 - MARGIN)))
+
+
+@compiled
 def f1(common, m, n):
     """rouge_score's own expression: at a threshold such as 0.7 the order of operations decides."""
     if m == 0 or n == 0:
@@ -219,7 +237,7 @@ def nearest(query, ends, filled, rows, begin, end, scratch, apart):
     apart = apart[: end - begin]
     closest = np.float32(1.0)
     for i in range(apart.size):
-        bits = popcount(signs[i, 0] ^ low) + popcount(signs[i, 1] ^ high)
+        bits = differing(signs, i, low, high)
         share = np.float32(np.int64(bits)) / np.float32(m + lengths[i])
         apart[i] = share if kinds[i] == filled else np.float32(2.0)
         if apart[i] < closest:
@@ -280,21 +298,20 @@ def _search_level(query, ranks, ends, filled, low, high, rows, level, scratch, t
         ranks[i] = level.rank[query[i]] if query[i] < known else -1 - query[i]
     ordered = np.sort(ranks[:m])
     scratch.seen[:] = -1
-    last = m - max(1, int(np.ceil(threshold * m / (2.0 - threshold) - MARGIN)))
-    for i in range(last + 1):
+    for i in range(prefix(m, threshold)):
         rank = ordered[i]
         if rank < 0 or (i > 0 and rank == ordered[i - 1]):
             continue
         for group in range(level.groups[rank], level.groups[rank + 1]):
             n = level.length[group]
-            shared = max(1, int(np.ceil(threshold * (m + n) / 2.0 - MARGIN)))
+            shared = least_shared(m, n, threshold)
             if shared > min(m, n) or i > m - shared:
                 continue
             apart_at_most = (1.0 - threshold) * (m + n) + MARGIN
             for p in range(level.first[group], level.first[group + 1]):
                 if level.place[p] > n - shared:
                     break
-                apart = popcount(level.signs[p, 0] ^ low) + popcount(level.signs[p, 1] ^ high)
+                apart = differing(level.signs, p, low, high)
                 if apart > apart_at_most:
                     continue
                 row = level.row[p]
@@ -320,14 +337,13 @@ def all_alike(row, ranks, rows, level, scratch, threshold, stamps, found):
     ordered = np.sort(ranks[:m])
     open_query(query, ends, scratch)
     count = 0
-    last = m - max(1, int(np.ceil(threshold * m / (2.0 - threshold) - MARGIN)))
-    for i in range(last + 1):
+    for i in range(prefix(m, threshold)):
         rank = ordered[i]
         if i > 0 and rank == ordered[i - 1]:
             continue
         for group in range(level.groups[rank], level.groups[rank + 1]):
             n = level.length[group]
-            shared = max(1, int(np.ceil(threshold * (m + n) / 2.0 - MARGIN)))
+            shared = least_shared(m, n, threshold)
             if shared > min(m, n) or i > m - shared:
                 continue
             apart_at_most = (1.0 - threshold) * (m + n) + MARGIN
@@ -337,7 +353,7 @@ def all_alike(row, ranks, rows, level, scratch, threshold, stamps, found):
                 other = level.row[p]
                 if other >= row or stamps[other] == row or rows.filled[other] != filled:
                     continue
-                apart = popcount(level.signs[p, 0] ^ low) + popcount(level.signs[p, 1] ^ high)
+                apart = differing(level.signs, p, low, high)
                 if apart > apart_at_most:
                     continue
                 stamps[other] = row
@@ -362,7 +378,7 @@ def find_alike(query, ranks, ends, filled, rows, indexed, count, levels, scratch
     m = query.size
     slack = 1.0 - threshold
     for row in range(count - 1, indexed - 1, -1):
-        apart = popcount(rows.signs[row, 0] ^ low) + popcount(rows.signs[row, 1] ^ high)
+        apart = differing(rows.signs, row, low, high)
         if apart > slack * (m + rows.ends[row, 2]) + MARGIN or rows.filled[row] != filled:
             continue
         if alike(rows, row, ends, scratch, threshold) > threshold:
@@ -437,12 +453,12 @@ def postings(rows, begin, end, rank, threshold, key, row_of, place_of):
         n = np.int64(rows.ends[row, 2])
         if n == 0:
             continue
-        last = n - max(1, int(np.ceil(threshold * n / (2.0 - threshold) - MARGIN)))
+        shown = prefix(n, threshold)
         if key.size == 0:
-            filled += last + 1
+            filled += shown
             continue
         ranks = np.sort(rank[rows.tokens[rows.start[row] : rows.start[row + 1]]])
-        for place in range(last + 1):
+        for place in range(shown):
             if place == 0 or ranks[place] != ranks[place - 1]:
                 key[filled] = (np.int64(ranks[place]) << 32) | n
                 row_of[filled], place_of[filled] = row, place

@@ -25,7 +25,7 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.readers import JsonlReader
 from datatrove.pipeline.writers import JsonlWriter
 
-from code_alpaca.curation.kernels import MARGIN
+from code_alpaca.curation.kernels import prefix
 from code_alpaca.curation.measures import MEASURES, THRESHOLDS, Parts
 from code_alpaca.curation.novelty import Index, Vocabulary, rows_of
 from code_alpaca.schema import Example
@@ -167,10 +167,7 @@ class SendToTokens(_Step):
             for number, tokens in enumerate(parts[1:]):
                 ids += [numbers[f"{number}{token}"] for token in tokens]
                 ends.append(len(ids))
-            last = len(ids) - max(
-                1, int(np.ceil(self._threshold * len(ids) / (2 - self._threshold) - MARGIN))
-            )
-            rarest = sorted(ids)[: last + 1]
+            rarest = sorted(ids)[: prefix(len(ids), self._threshold)]
             for shard in {token % self._shards for token in rarest}:
                 sent[shard].append((self._position(document), parts.group, ids, ends))
         for shard, rows in enumerate(sent):
