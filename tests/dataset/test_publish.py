@@ -7,8 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from hub_double import HubDouble
-from test_push import commit_of, environment, whole_versions
+from releases import commit_of, environment, whole_versions
 
 TASKS = [
     {"instruction": f"Write the number {n}.", "input": "", "output": f"print({n})\r\n\té"}
@@ -16,12 +15,6 @@ TASKS = [
 ]
 GENERATE = ["generate", "--run_dir", "r", "--teacher_base_url", "offline",
             "--teacher_model", "offline-teacher", "--push_to_hub", "true"]  # fmt: skip
-
-
-@pytest.fixture
-def hub():
-    with HubDouble() as double:
-        yield double
 
 
 @pytest.fixture

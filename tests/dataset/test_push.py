@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -11,12 +10,11 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from hub_double import HubDouble
+from releases import REPO, commit_of, environment, whole_versions
 
 from code_alpaca.dataset import build as rooms
 from code_alpaca.dataset.build import build_from_source
 
-REPO = "alice/tasks"
 HERE = Path(__file__).parent
 # Steps that write, and the moments of each; those of which the quick run has enough are slow.
 STEPS = [
@@ -28,14 +26,6 @@ STEPS = [
         for moment in ("before", "after")
     ),
 ]
-
-
-def environment(hub, home, user="alice"):
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
-    return kept | {
-        "HF_ENDPOINT": hub.url, "HF_TOKEN": f"hf_{user}", "HF_HUB_DISABLE_XET": "1",
-        "HF_HOME": str(home), "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    }  # fmt: skip
 
 
 class Publisher:
@@ -61,12 +51,6 @@ class Publisher:
     def kill(self):
         self.process.kill()
         self.process.wait()
-
-
-@pytest.fixture
-def hub():
-    with HubDouble() as double:
-        yield double
 
 
 @pytest.fixture
@@ -97,30 +81,6 @@ def folder(tmp_path):
         return build_from_source(str(home / "tasks.json"), home, dataset_version=version, draw=draw)
 
     return make
-
-
-def whole_versions(hub, repo=REPO):
-    """The versions that `main` held one after the other, each checked to be complete."""
-    repository = hub.repository(repo)
-    versions = []
-    for head in repository.heads:
-        tree = repository.commits[head].tree
-        if "manifest.json" not in tree:
-            assert not any(path.startswith("data/") for path in tree), "rows without a manifest"
-            continue
-        manifest = json.loads(hub.blobs[tree["manifest.json"]])
-        data = {path: oid for path, oid in tree.items() if path.startswith("data/")}
-        assert data == manifest["sha256"], "a mixed state"
-        card = hub.blobs[tree["README.md"]].decode()
-        assert f"# Code Alpaca {manifest['version']}" in card
-        assert f"## {manifest['version']} (" in hub.blobs[tree["CHANGELOG.md"]].decode()
-        versions.append(manifest["version"])
-    return versions
-
-
-def commit_of(hub, tag, repo=REPO):
-    repository = hub.repository(repo)
-    return repository.commits[repository.tags[tag]]
 
 
 def test_one_commit_holds_everything_and_the_tag_stands_for_it(hub, start, folder):
