@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 Api = Literal["chat", "responses", "completions"]
 PATHS: dict[str, str] = {
@@ -17,6 +17,7 @@ PATHS: dict[str, str] = {
 }
 # How a server is held to JSON, best first; one that refuses a form is asked with the next.
 FORMS = ("json_schema", "json_object", "text")
+LIMIT_KEYS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 MOST_TOKENS = 2**40  # a count beyond it is a fault, and no count
 # What may differ between two bodies that ask the same question.
 NEGOTIABLE = ("response_format", "text", "max_tokens", "max_completion_tokens")
@@ -101,6 +102,11 @@ def form_of(payload: dict[str, Any]) -> str:
     return form["type"] if form else "text"
 
 
+def answer_limit(payload: dict[str, Any]) -> int:
+    """The longest answer that a body allows, in tokens; 0 where it says nothing."""
+    return next((payload[key] for key in LIMIT_KEYS if payload.get(key)), 0)
+
+
 def question(payload: dict[str, Any]) -> dict[str, Any]:
     """What a body asks, without the parts that are negotiated."""
     return {key: value for key, value in payload.items() if key not in NEGOTIABLE}
@@ -137,11 +143,15 @@ def usage(reply: dict[str, Any]) -> tuple[int, int] | None:
         ("prompt_tokens", "completion_tokens"),
         ("input_tokens", "output_tokens"),
     ):
-        counts = told.get(asked), told.get(answered)
-        if all(isinstance(count, int) and 0 <= count < MOST_TOKENS for count in counts):
-            silent = 0 in counts and bool(read(reply).text)
-            return None if silent else counts  # type: ignore[return-value]
+        prompt, answer = told.get(asked), told.get(answered)
+        if _is_count(prompt) and _is_count(answer):
+            silent = 0 in (prompt, answer) and bool(read(reply).text)
+            return None if silent else (prompt, answer)
     return None
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and 0 <= value < MOST_TOKENS
 
 
 def _read_response(reply: dict[str, Any]) -> Answer:

@@ -310,7 +310,7 @@ class BatchTeacher:
             with self._ledger.durable():
                 self._ledger.save_reply(key, body, usage=apis.usage(body))
                 if self._budget:
-                    self._budget.settle_key(key, body)
+                    self._budget.settle(key, body)
             self.tally.answered += 1
             self._answer(key, body)
             return None
@@ -350,7 +350,7 @@ class BatchTeacher:
     def _give_up(self, keys: Iterable[str], *, free: bool, why: str) -> None:
         if self._budget:
             for key in keys:
-                self._budget.lose_key(key, why, free=free)
+                self._budget.give_up(key, why, free=free)
 
 
 class AskAgain(Exception):

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from code_alpaca.ledger import Ledger
-from code_alpaca.teacher.apis import usage
+from code_alpaca.teacher.apis import answer_limit, usage
 
 DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$")  # gpt-4o-mini-2024-07-18 costs what gpt-4o-mini does
 
@@ -41,9 +41,7 @@ class Price:
         No token is shorter than a byte, so the bytes of the whole body bound its prompt tokens;
         the answer is bounded by its own limit.
         """
-        limits = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-        limit = next((payload[key] for key in limits if key in payload), 0)
-        return self.of(len(json.dumps(payload)), limit)
+        return self.of(len(json.dumps(payload)), answer_limit(payload))
 
 
 def find_price(
@@ -103,7 +101,7 @@ class Budget:
         """
         self.spent = self._ledger.give_up_attempts(keep or set())
         for number, key, worst in self._ledger.open_attempts():
-            self._open[key] = Attempt(key, number, worst)
+            self._open[key] = Attempt(number, worst)
             self.reserved += worst
 
     def fits(self, payload: dict[str, Any]) -> bool:
@@ -112,29 +110,28 @@ class Budget:
             return True
         return self.spent + self.reserved + self.price.worst(payload) <= self.cap
 
-    def reserve(self, key: str, payload: dict[str, Any]) -> Attempt:
+    def reserve(self, key: str, payload: dict[str, Any]) -> None:
         """Set the worst case aside, durably. Call this before sending."""
         worst = self.price.worst(payload)
         self.reserved += worst
-        number = self._ledger.begin_attempt(key, worst)
-        attempt = self._open[key] = Attempt(key, number, worst)
-        return attempt
+        self._open[key] = Attempt(self._ledger.begin_attempt(key, worst), worst)
 
-    def settle(self, attempt: Attempt, reply: dict[str, Any]) -> None:
+    def settle(self, key: str, reply: dict[str, Any]) -> None:
         """A reply came: it costs what its `usage` says, and the worst case where that is silent."""
-        told = usage(reply)
-        cost = attempt.worst if told is None else self.price.of(*told)
-        self._close(attempt, cost, "answered")
-
-    def settle_key(self, key: str, reply: dict[str, Any]) -> None:
-        """`settle` for a request whose sending may lie in an earlier start."""
         if attempt := self._open.get(key):
-            self.settle(attempt, reply)
+            told = usage(reply)
+            cost = attempt.worst if told is None else self.price.of(*told)
+            self._close(key, cost, "answered")
 
-    def lose_key(self, key: str, outcome: str, *, free: bool) -> None:
-        """`refused` or `lost` for such a request."""
+    def give_up(self, key: str, outcome: str, *, free: bool) -> None:
+        """No reply came. Nothing happens where the request is settled, or was never sent.
+
+        Args:
+            free: the server turned it away before working on it; else nobody knows whether it
+                was billed.
+        """
         if attempt := self._open.get(key):
-            self._close(attempt, 0.0 if free else attempt.worst, outcome)
+            self._close(key, 0.0 if free else attempt.worst, outcome)
 
     def used_up(self, payload: dict[str, Any]) -> str:
         """The line for a cap that leaves no room for one more request."""
@@ -144,25 +141,17 @@ class Budget:
             "max_cost_usd and give the same command to go on"
         )
 
-    def refused(self, attempt: Attempt, outcome: str) -> None:
-        """The server turned the request away before working on it."""
-        self._close(attempt, 0.0, outcome)
-
-    def lost(self, attempt: Attempt, outcome: str) -> None:
-        """Nobody knows whether it was billed."""
-        self._close(attempt, attempt.worst, outcome)
-
-    def _close(self, attempt: Attempt, cost: float, outcome: str) -> None:
+    def _close(self, key: str, cost: float, outcome: str) -> None:
+        attempt = self._open[key]
         self._ledger.end_attempt(attempt.number, cost, outcome)
-        del self._open[attempt.key]
+        del self._open[key]
         self.reserved -= attempt.worst
         self.spent += cost
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One sending of the request `key`: its number in the ledger, its worst case in dollars."""
+    """One sending of a request: its number in the ledger, its worst case in dollars."""
 
-    key: str
     number: int
     worst: float

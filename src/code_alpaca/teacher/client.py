@@ -15,7 +15,7 @@ import os
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,7 +25,7 @@ import openai
 from code_alpaca.errors import InputError, Refused, Stopped
 from code_alpaca.ledger import Ledger
 from code_alpaca.teacher import apis
-from code_alpaca.teacher.budget import Attempt, Budget
+from code_alpaca.teacher.budget import Budget
 from code_alpaca.teacher.dialect import Dialect
 from code_alpaca.teacher.limits import Pace, Window, learned, retry_after
 
@@ -33,9 +33,7 @@ TRIES = 8
 FIRST_TRIES = 3  # before the teacher has ever answered: a wrong URL should not take minutes
 TURNED_AWAY = 50  # 429s and 503s that one request sits out; they are no failure of its own
 LONGEST_WAIT_S = 60.0  # between two tries of one request
-LONGEST_REST_S = (
-    600.0  # of a server that asks to be let alone; one that asks for days is asked again
-)
+LONGEST_REST_S = 600.0  # of a server that asks to be let alone; then it is asked again
 SHORTEST_WAIT_S = 0.02  # a server that asks for less gets our own back-off
 # Requests leave one by one: those that leave together come back together, and the loop, busy with
 # all of them at once, leaves the teacher idle (benchmarks/generation_speed.py).
@@ -75,7 +73,6 @@ class Tally:
     answered: int = 0
     retried: int = 0
     turned_away: int = 0
-    started: float = field(default_factory=time.monotonic)
     first_sent: float = 0.0
     last_answered: float = 0.0
 
@@ -158,17 +155,17 @@ class Teacher:
                     return key, reply
                 if error.status_code in FATAL_STATUS or error.code in FATAL_CODES:
                     raise Refused(refusal(error.status_code, _short(error))) from None
-                busy, failure = error.status_code in BUSY_STATUS, error
+                busy, why = error.status_code in BUSY_STATUS, _short(error)
+                asked_s = retry_after(error.response.headers) if busy else None
             except (openai.APIConnectionError, json.JSONDecodeError, NoReply) as error:
-                busy, failure = False, error
+                busy, why, asked_s = False, _short(error), None
             turned_away += busy
             tries += not busy
             most = TRIES if self.tally.answered else FIRST_TRIES
             if self._closing or tries >= most or turned_away >= TURNED_AWAY:
-                raise Refused(self._unreachable(failure)) from None
+                raise Refused(self._unreachable(why)) from None
             self.tally.retried += 1
             self.tally.turned_away += busy
-            asked_s = retry_after(failure.response.headers) if busy else None  # type: ignore[union-attr]
             if (asked_s or 0.0) < SHORTEST_WAIT_S:
                 longest = min(LONGEST_WAIT_S, 0.5 * 2 ** (tries + turned_away))
                 await asyncio.sleep(random.uniform(0, longest))
@@ -189,7 +186,8 @@ class Teacher:
         estimate = self._estimate(payload) if self._tokens else 0.0
         async with self._gate:
             server = await self._turn(payload)
-            attempt = self._budget.reserve(key, payload) if self._budget else None
+            if self._budget:
+                self._budget.reserve(key, payload)
             await asyncio.sleep(self._sent_at + SPACING_S - time.monotonic())
             self._sent_at = sent_at = time.monotonic()
             self._take(server, estimate)
@@ -203,24 +201,20 @@ class Teacher:
             self._learn(response.headers, told)
             with self._ledger.durable():
                 self._ledger.save_reply(key, reply, usage=told)
-                if attempt:
-                    self._budget.settle(attempt, reply)  # type: ignore[union-attr]
-            attempt = None
+                if self._budget:
+                    self._budget.settle(key, reply)
         except openai.APIStatusError as error:
-            if attempt:
-                self._give_up(attempt, f"HTTP {error.status_code}", error.status_code < 500)
+            self._give_up(key, f"HTTP {error.status_code}", free=error.status_code < 500)
             self._failed(server, error, sent_at)
             raise
         except openai.APIConnectionError as error:
-            if attempt:  # what never reached the server was not billed
-                self._give_up(
-                    attempt, "no answer", isinstance(error.__cause__, httpx2.ConnectError)
-                )
+            # What never reached the server was not billed.
+            unsent = isinstance(error.__cause__, httpx2.ConnectError)
+            self._give_up(key, "no answer", free=unsent)
             self._failed(server, error, sent_at)
             raise
         except BaseException:
-            if attempt:
-                self._give_up(attempt, "broken off", False)
+            self._give_up(key, "broken off", free=False)
             raise
         finally:
             if self._tokens:
@@ -285,9 +279,7 @@ class Teacher:
 
     def _estimate(self, payload: dict[str, Any]) -> float:
         """Tokens that the request will probably use: four bytes to one, and the usual answer."""
-        limits = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-        limit = next((payload[key] for key in limits if key in payload), 0)
-        return len(json.dumps(payload)) / 4 + (self._mean_answer or limit)
+        return len(json.dumps(payload)) / 4 + (self._mean_answer or apis.answer_limit(payload))
 
     def _learn(self, headers: Any, told: tuple[int, int] | None) -> None:
         if told:
@@ -298,10 +290,9 @@ class Teacher:
         if self._tokens is None and (limit := learned(headers, "tokens")):
             self._tokens = Pace(limit)
 
-    def _give_up(self, attempt: Attempt, outcome: str, free_of_charge: bool) -> None:
-        assert self._budget is not None
-        end = self._budget.refused if free_of_charge else self._budget.lost
-        end(attempt, outcome)
+    def _give_up(self, key: str, outcome: str, *, free: bool) -> None:
+        if self._budget:
+            self._budget.give_up(key, outcome, free=free)
 
     def _failed(self, server: Server, error: openai.APIError, sent_at: float) -> None:
         """Let a busy server alone for as long as it asks, a broken one while others are there."""
@@ -321,10 +312,10 @@ class Teacher:
             rest = random.uniform(0, min(LONGEST_WAIT_S, 0.5 * 2**server.failures))
             server.quiet_until = max(server.quiet_until, now + rest)
 
-    def _unreachable(self, error: BaseException) -> str:
+    def _unreachable(self, why: str) -> str:
         where = " and ".join(server.url or "https://api.openai.com/v1" for server in self._servers)
         return (
-            f"the teacher at {where} does not answer ({_short(error)}); everything so far is kept: "
+            f"the teacher at {where} does not answer ({why}); everything so far is kept: "
             "check teacher_base_url and that the server runs, then give the same command again"
         )
 
@@ -400,11 +391,11 @@ def refusal(status: int, told: str) -> str:
     )
 
 
-def _short(error: BaseException | None) -> str:
+def _short(error: BaseException) -> str:
     """An error on one line, without request details."""
     if isinstance(error, openai.APIStatusError) and isinstance(error.body, dict):
         return str(error.body.get("message") or error.body)[:200]
     if isinstance(error, json.JSONDecodeError):
         return f"its replies are not JSON: {error}"
-    cause = error.__cause__ if error and error.__cause__ else error
+    cause = error.__cause__ or error
     return (str(cause) or type(cause).__name__)[:200]

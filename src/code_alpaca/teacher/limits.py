@@ -20,7 +20,6 @@ class Pace:
     """
 
     def __init__(self, per_minute: float) -> None:
-        self.per_minute = per_minute
         self._rate = per_minute * USED / 60  # units per second
         self._due = 0.0  # time.monotonic() at which all that was taken is worked off
 

@@ -44,7 +44,6 @@ class Asked:
     prompt: str
     seed_ids: list[str]
     prefix: str = ""
-    stop: tuple[str, ...] = ()
 
 
 def render(name: str, **values: Any) -> str:

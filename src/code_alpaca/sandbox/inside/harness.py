@@ -175,11 +175,13 @@ def _become(mine: object, theirs: object) -> None:
     """Let an argument change in place, as a call in the same process would have changed it."""
     if type(mine) is not type(theirs) or mine == theirs:
         return
-    if isinstance(mine, list):
-        mine[:] = theirs  # type: ignore[call-overload]
-    elif isinstance(mine, dict | set):
+    if isinstance(mine, list) and isinstance(theirs, list):
+        mine[:] = theirs
+    elif (isinstance(mine, dict) and isinstance(theirs, dict)) or (
+        isinstance(mine, set) and isinstance(theirs, set)
+    ):
         mine.clear()
-        mine.update(theirs)  # type: ignore[arg-type]
+        mine.update(theirs)
 
 
 def _wanted(code: ast.Module) -> set[str]:

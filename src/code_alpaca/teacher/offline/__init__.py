@@ -39,13 +39,14 @@ def serving(url: str = "offline", seed: int = 0) -> Iterator[str]:
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
+        assert process.stdin and process.stdout  # they are pipes
         try:
-            line = process.stdout.readline()  # type: ignore[union-attr]
+            line = process.stdout.readline()
             if not line.startswith("serving "):
                 raise InputError(f"the embedded teacher did not start with {url!r}; see above")
             yield line.split()[1]
         finally:
-            process.stdin.close()  # type: ignore[union-attr]
+            process.stdin.close()
             try:
                 process.wait(timeout=5)
             except subprocess.TimeoutExpired:
@@ -65,7 +66,7 @@ def options_of(url: str) -> dict[str, str]:
         if key not in Faults.model_fields:
             raise InputError(unknown_key(key, Faults.model_fields, "teacher_base_url"))
     try:
-        Faults(**options)  # type: ignore[arg-type]
+        Faults.model_validate(options)
     except ValidationError as error:
         first = error.errors()[0]
         key, told = first["loc"][0], first["msg"]

@@ -24,6 +24,7 @@ from pydantic import Field
 
 from code_alpaca.config import StageConfig
 from code_alpaca.errors import InputError
+from code_alpaca.teacher.apis import answer_limit
 from code_alpaca.teacher.offline.faults import Faults
 from code_alpaca.teacher.offline.kinds import compose
 
@@ -305,8 +306,7 @@ def _examples(prompt: str) -> list[dict[str, Any]]:
 
 
 def _limited(body: dict[str, Any], text: str, cut: bool) -> tuple[str, bool]:
-    names = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-    limit = next((body[name] for name in names if body.get(name)), None)
+    limit = answer_limit(body)
     if limit and tokens(text) > limit:
         return text.encode()[: 4 * limit].decode("utf-8", "ignore"), True
     return text, cut
