@@ -77,6 +77,10 @@ class Decision:
     reason: str
     evidence: str = ""
 
+    def as_row(self) -> dict[str, Any]:
+        """The columns of the config `rejected`, in their order."""
+        return {**self.example.as_row(), "reason": self.reason, "evidence": self.evidence}
+
 
 class Ledger:
     """One run's store. One process at a time may write; reading is free.
@@ -333,14 +337,11 @@ class Ledger:
         ).fetchone()
         return count
 
-    def accepted(self, limit: int | None = None) -> Iterator[tuple[int, Example]]:
-        """Accepted rows with their request number, in the order in which they were decided."""
-        query = (
-            "SELECT request, row FROM decisions WHERE reason = '' "
-            "ORDER BY request, position LIMIT ?"
-        )
-        for number, row in self._db.execute(query, (-1 if limit is None else limit,)):
-            yield number, Example(**json.loads(row))
+    def accepted(self, limit: int | None = None) -> Iterator[Example]:
+        """Accepted rows in the order in which they were decided, so many at most."""
+        query = "SELECT row FROM decisions WHERE reason = '' ORDER BY request, position LIMIT ?"
+        for (row,) in self._db.execute(query, (-1 if limit is None else limit,)):
+            yield Example(**json.loads(row))
 
     def accepted_places(self) -> Iterator[tuple[int, int, Example]]:
         """Request number, place in its reply, and row of everything accepted, in order."""
@@ -368,14 +369,13 @@ class Ledger:
         for asked, languages in self._db.execute(query):
             yield json.loads(asked), json.loads(languages)
 
-    def rejected(self, through: int | None = None) -> Iterator[Decision]:
-        """Rejected candidates in order, up to and including request `through`."""
+    def rejected(self) -> Iterator[Decision]:
+        """Rejected candidates in the order in which they were decided."""
         query = (
-            "SELECT reason, row, evidence FROM decisions WHERE reason != '' AND request <= ? "
+            "SELECT reason, row, evidence FROM decisions WHERE reason != '' "
             "ORDER BY request, position"
         )
-        last = self.next_undecided() if through is None else through
-        for reason, row, evidence in self._db.execute(query, (last,)):
+        for reason, row, evidence in self._db.execute(query):
             yield Decision(Example(**json.loads(row)), reason, evidence)
 
     # -- sums ------------------------------------------------------------------------------

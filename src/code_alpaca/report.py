@@ -66,7 +66,7 @@ def run(config: Config) -> None:
 def _manifest(ledger: Ledger, name: str) -> dict[str, Any]:
     """What the manifest of a dataset made of this run would say, as far as the pictures ask."""
     description, accepted = Description(), 0
-    for _, example in ledger.accepted():
+    for example in ledger.accepted():
         accepted += 1
         description.add(example.as_row())
     statistics, reasons = description.facts(), ledger.reasons()
@@ -136,18 +136,17 @@ def _print(facts: dict[str, dict[str, Any]], console: Console) -> None:
 
 def _rows(ledger: Ledger, most: int) -> Iterator[dict[str, Any]]:
     """The first rows of either kind, accepted ones first."""
-    for _, example in ledger.accepted(most):
+    for example in ledger.accepted(most):
         yield example.as_row()
     for decision in islice(ledger.rejected(), most):
-        row = decision.example.as_row()
-        yield {**row, "reason": decision.reason, "evidence": decision.evidence}
+        yield decision.as_row()
 
 
 def _write_neighbours(run_dir: Path, most: int) -> Path:
     from code_alpaca.curation.novelty import neighbours
 
     with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
-        rows = [example for _, example in ledger.accepted()]
+        rows = list(ledger.accepted())
         measure = json.loads(ledger.meta("config") or "{}").get("novelty", "rouge_l")
     path = run_dir / "neighbours.jsonl"
     part = path.with_suffix(".part")

@@ -33,7 +33,7 @@ def words(run_dir, *more, url=f"offline?{CONTENT_FAULTS}", rows=80):
 
 def rows_of(run_dir, limit=None):
     with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
-        rows = [example.as_row() for _, example in ledger.accepted(limit)]
+        rows = [example.as_row() for example in ledger.accepted(limit)]
     for row in rows:
         row.pop("created_at")
     return rows

@@ -196,7 +196,7 @@ def test_a_mix_with_quotas_runs_and_the_report_tells_asked_and_got(tmp_path, cap
     assert main([*words, "--num_examples", "40"]) == 0
     assert main([*words, "--num_examples", "80"]) == 0
     with Ledger(tmp_path / "r/ledger.sqlite", write=False) as ledger:
-        rows = [example for _, example in ledger.accepted()]
+        rows = list(ledger.accepted())
     assert set(Counter(row.strategy for row in rows)) == {
         "self_instruct", "evol_instruct", "oss_instruct",
     }  # fmt: skip
@@ -253,7 +253,7 @@ def test_seed_compat_runs_with_and_without_its_defects(tmp_path):
         with Ledger(tmp_path / name / "ledger.sqlite", write=False) as ledger:
             (payload,) = ledger._db.execute("SELECT payload FROM requests LIMIT 1").fetchone()
             stops[name] = json.loads(payload).get("stop")
-            assert all(e.strategy == "seed_compat" for _, e in ledger.accepted())
+            assert all(e.strategy == "seed_compat" for e in ledger.accepted())
     assert stops == {"mended": None, "defects": ["\n20", "20.", "20."]}
 
 

@@ -23,7 +23,7 @@ def words(run_dir, url, *more, rows=40):
 
 def rows_of(run_dir):
     with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
-        rows = [example.as_row() for _, example in ledger.accepted(40)]
+        rows = [example.as_row() for example in ledger.accepted(40)]
     for row in rows:
         row.pop("created_at")
     return rows

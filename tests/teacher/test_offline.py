@@ -47,7 +47,7 @@ def question(number=0, count=5, api="chat"):
         pool_per_request=0,
         quotas={},
     )
-    return plan.request(number, random.Random(f"0/{number}"), [], {})
+    return plan.request(number, [], {})
 
 
 def body(number=0, count=5):

@@ -77,8 +77,8 @@ def build(
         }
         return _write(
             into or run_dir,
-            accepted=lambda: _rows_of(ledger.accepted(config.get("num_examples"))),
-            rejected=lambda: _rejected_rows(ledger),
+            accepted=lambda: (row.as_row() for row in ledger.accepted(config.get("num_examples"))),
+            rejected=lambda: (decision.as_row() for decision in ledger.rejected()),
             facts=facts | {"pace": ledger.pace()},
             dataset_version=dataset_version or before.get("version") or config["dataset_version"],
             license=license or before.get("license") or "other",
@@ -155,16 +155,6 @@ def _public(value: Any) -> Any:
     if isinstance(value, list):
         return [_public(item) for item in value]
     return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value
-
-
-def _rows_of(accepted: Iterable[tuple[int, Example]]) -> Iterator[dict[str, Any]]:
-    return (example.as_row() for _, example in accepted)
-
-
-def _rejected_rows(ledger: Ledger) -> Iterator[dict[str, Any]]:
-    for decision in ledger.rejected():
-        row = decision.example.as_row()
-        yield {**row, "reason": decision.reason, "evidence": decision.evidence}
 
 
 def _imported_rows(rows: Iterable[dict[str, Any]], source: str) -> Iterator[dict[str, Any]]:

@@ -74,7 +74,7 @@ def run(config: Config) -> None:
     ):
         ledger.set_meta("contamination", contamination)
         curator.keep(seeds)
-        curator.keep(example for _, example in ledger.accepted())
+        curator.keep(ledger.accepted())
         _decide(records, curator, ledger, console)
         _print_funnel(ledger, len(records), console)
         if not ledger.accepted_count():

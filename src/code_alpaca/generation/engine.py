@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import bisect
 import contextlib
-import random
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -56,7 +55,10 @@ class Limits:
 
 
 class Accepted(Sequence[Example]):
-    """The accepted rows in order; on disk, with twelve bytes a row in memory."""
+    """The accepted rows in order; on disk, with twelve bytes a row in memory.
+
+    Asked by number alone, as `random` does: without slices, hence the `type: ignore`.
+    """
 
     def __init__(self, ledger: Ledger, numbers: array, positions: array, length: int) -> None:
         self._ledger, self._numbers, self._positions = ledger, numbers, positions
@@ -182,7 +184,6 @@ class Engine:
         seen = bisect.bisect_right(self._numbers, number - self.limits.lookahead)
         return self.plan.request(
             number,
-            random.Random(f"{self.plan.seed}/{number}"),
             Accepted(self.ledger, self._numbers, self._positions, seen),
             self._quotas.wish(number),
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -245,21 +244,17 @@ class _Lane:
                 say=engine.screen.say,
             )
         else:
-            self._teacher = self._direct(urls)
+            self._teacher = Teacher(
+                urls,
+                api=config.teacher_api,
+                ledger=self._ledger,
+                budget=self._budget,
+                max_concurrency=config.max_concurrency,
+                timeout_s=config.request_timeout_s,
+                requests_per_minute=config.requests_per_minute,
+                tokens_per_minute=config.tokens_per_minute,
+            )
         await engine.run(self._teacher)
-
-    def _direct(self, urls: list[str]) -> Teacher:
-        config = self._config
-        return Teacher(
-            urls,
-            api=config.teacher_api,  # type: ignore[arg-type]
-            ledger=self._ledger,
-            budget=self._budget,
-            max_concurrency=config.max_concurrency,
-            timeout_s=config.request_timeout_s,
-            requests_per_minute=config.requests_per_minute,
-            tokens_per_minute=config.tokens_per_minute,
-        )
 
     def told(self) -> tuple[int, int]:
         teacher = self._teacher
@@ -315,7 +310,7 @@ def _check_limits(config: Config, plan: Plan, price: Price | None) -> None:
     if config.teacher_api == "batch" and offline.is_offline(config.teacher_base_url):
         raise InputError("the embedded teacher has no Batch API; use teacher_api: chat with it")
     Quotas(config.quotas, config.lookahead)
-    payload = plan.request(0, random.Random(f"{config.seed}/0"), [], {}).payload
+    payload = plan.request(0, [], {}).payload
     if price and config.max_cost_usd is not None and price.worst(payload) > config.max_cost_usd:
         raise InputError(
             f"max_cost_usd {config.max_cost_usd:g} is less than one request may cost "
@@ -336,7 +331,7 @@ def _check_limits(config: Config, plan: Plan, price: Price | None) -> None:
 @contextlib.contextmanager
 def _teacher_urls(config: Config) -> Iterator[list[str]]:
     url = config.teacher_base_url
-    if url and offline.is_offline(url):
+    if offline.is_offline(url):
         with offline.serving(url, config.seed) as served:
             yield [served]
     else:
@@ -346,7 +341,7 @@ def _teacher_urls(config: Config) -> Iterator[list[str]]:
 def _dry_run(config: Config, plan: Plan, price: Price | None) -> str:
     """The plan in words: requests, tokens, money and time, and one prompt. Sends nothing."""
     wish = Quotas(config.quotas, config.lookahead).wish(0)
-    request = plan.request(0, random.Random(f"{config.seed}/0"), [], wish)
+    request = plan.request(0, [], wish)
     prompt = request.payload.get("prompt") or request.payload.get("input")
     prompt = prompt or request.payload["messages"][0]["content"]
     asked = len(prompt.encode()) // 4

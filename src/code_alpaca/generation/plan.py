@@ -78,17 +78,16 @@ class Plan:
     def request(
         self,
         number: int,
-        rng: random.Random,
         pool: Sequence[Example],
         wish: dict[str, str],
     ) -> Request:
-        """Request `number`.
+        """Request `number`, whose random choices depend on it and the run's seed alone.
 
         Args:
-            rng: seeded by the run's seed and `number` alone.
             pool: rows accepted so far that this request may show.
             wish: labels that the quotas ask for.
         """
+        rng = random.Random(f"{self.seed}/{number}")
         names = sorted(self.weights)
         (name,) = names if len(names) == 1 else rng.choices(names, [self.weights[n] for n in names])
         numbered = self.api == "completions" or name == "seed_compat"

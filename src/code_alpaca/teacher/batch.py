@@ -12,7 +12,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import openai
 
@@ -30,7 +30,7 @@ from code_alpaca.teacher.client import (
 )
 from code_alpaca.teacher.dialect import Dialect
 
-ENDPOINT = "/v1/chat/completions"
+ENDPOINT: Final = "/v1/chat/completions"
 RUN = "code_alpaca_run"  # metadata key that names the run
 GATHER_S = 0.3  # without a further request, what is there is submitted
 MOST_REQUESTS = 50_000  # the API's limit of one batch
@@ -163,17 +163,17 @@ class BatchTeacher:
                 batch_id = await self._submit(chosen)
                 await self._collect(batch_id, list(chosen))
         except (openai.OpenAIError, Stopped) as error:
-            stopped = error if isinstance(error, Stopped) else Stopped(_failed(error))
-            for waiting in [*self._gathered.values(), *self._submitted.values()]:
-                if not waiting.future.done():
-                    waiting.future.set_exception(stopped)
+            self._tell_all(error if isinstance(error, Stopped) else Stopped(_failed(error)))
             self._gathered.clear()
             self._submitted.clear()
         except Exception as error:  # a defect of ours: whoever waits must hear of it
-            for waiting in [*self._gathered.values(), *self._submitted.values()]:
-                if not waiting.future.done():
-                    waiting.future.set_exception(error)
+            self._tell_all(error)
             raise
+
+    def _tell_all(self, error: Exception) -> None:
+        for waiting in [*self._gathered.values(), *self._submitted.values()]:
+            if not waiting.future.done():
+                waiting.future.set_exception(error)
 
     async def _gather(self) -> None:
         while True:

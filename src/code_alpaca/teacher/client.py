@@ -110,7 +110,7 @@ class Teacher:
         self._most = max_concurrency
         self._servers = [
             Server(url, new_client(url, timeout_s, max_concurrency), Window(max_concurrency))
-            for url in list(base_urls) or [os.environ.get("OPENAI_BASE_URL")]
+            for url in base_urls or (os.environ.get("OPENAI_BASE_URL"),)
         ]
         self._requests = Pace(requests_per_minute) if requests_per_minute else None
         self._tokens = Pace(tokens_per_minute) if tokens_per_minute else None

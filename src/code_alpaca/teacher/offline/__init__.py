@@ -9,6 +9,7 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import TypeGuard
 from urllib.parse import parse_qsl
 
 from pydantic import ValidationError
@@ -17,7 +18,7 @@ from code_alpaca.config import unknown_key
 from code_alpaca.errors import InputError
 
 
-def is_offline(url: str | None) -> bool:
+def is_offline(url: str | None) -> TypeGuard[str]:
     """Whether a `teacher_base_url` means the embedded teacher."""
     return url is not None and (url == "offline" or url.startswith("offline?"))
 
@@ -69,8 +70,8 @@ def options_of(url: str) -> dict[str, str]:
         Faults.model_validate(options)
     except ValidationError as error:
         first = error.errors()[0]
-        key, told = first["loc"][0], first["msg"]
+        name, told = str(first["loc"][0]), first["msg"]
         raise InputError(
-            f"bad value for {key!r} (teacher_base_url): {told}, got {options[str(key)]!r}"
+            f"bad value for {name!r} (teacher_base_url): {told}, got {options[name]!r}"
         ) from None
     return options
