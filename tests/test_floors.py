@@ -13,7 +13,7 @@ import code_alpaca
 
 PACKAGE = Path(code_alpaca.__file__).parent
 FLOORS = {
-    "__init__": -1, "errors": -1, "config": 0,
+    "__init__": -1, "errors": -1, "cache": -1, "config": 0,
     "schema": 1, "formatting": 1, "ledger": 1, "benchmarks": 1, "hub": 1, "sandbox": 1,
     "quiet": 1, "weights": 1,
     "teacher": 2, "curation": 2, "dataset": 2,

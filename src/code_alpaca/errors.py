@@ -19,3 +19,8 @@ class Refused(Stopped):
 
 class Diverged(Exception):
     """A training whose loss is no number any more (exit 1): the same command would end there."""
+
+
+def one_line(error: BaseException) -> str:
+    """What an error of another library says, as it fits into one line of ours."""
+    return " ".join(str(error).split())[:200]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, ParamSpec, TypeVar
 
-from code_alpaca.errors import InputError, Stopped
+from code_alpaca.errors import InputError, Stopped, one_line
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd
@@ -286,7 +286,7 @@ class Repo:
         """The same in one line, with what to do; an unknown error as it is."""
         from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
 
-        status, said = _status(error), " ".join(str(error).split())[:200]
+        status, said = _status(error), one_line(error)
         if isinstance(error, OfflineModeIsEnabled):
             return InputError("HF_HUB_OFFLINE is set; unset it to publish")
         if isinstance(error, HFValidationError):

@@ -28,7 +28,7 @@ def test_nothing_gets_through(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_nothing_gets_through_as_nobody(backend):
     attacks = Path(__file__).with_name("attacks.py")
-    with as_nobody(("__init__.py", "errors.py", "sandbox"), [attacks]) as run:
+    with as_nobody(("__init__.py", "cache.py", "errors.py", "sandbox"), [attacks]) as run:
         done = run(["attacks.py", backend])
     assert done.returncode == 0, done.stderr[-2000:]
     assert {name: harm for name, harm in json.loads(done.stdout).items() if harm} == {}

@@ -77,7 +77,7 @@ def test_shell_is_judged_as_nobody(tmp_path):
         "    for program in json.load(sys.stdin):\n"
         "        print(interpreters.run(pool, 'shell', program, 2).status)\n"
     )
-    names = ("__init__.py", "errors.py", "sandbox", "evaluation/__init__.py",
+    names = ("__init__.py", "cache.py", "errors.py", "sandbox", "evaluation/__init__.py",
              "sandbox/interpreters.py")  # fmt: skip
     with as_nobody(names) as run:
         done = run(["-c", script], input=json.dumps(programs))

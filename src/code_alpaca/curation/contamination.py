@@ -23,11 +23,11 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 from code_alpaca import benchmarks
 from code_alpaca.benchmarks import Problem
+from code_alpaca.cache import cache_folder
 from code_alpaca.curation.measures import LANGUAGES
 from code_alpaca.errors import InputError
 from code_alpaca.schema import Example
@@ -185,8 +185,7 @@ def _cached_index(problems: Sequence[Problem]) -> Index:
     rules = [VERSION, MIN_NODES, MIN_STATEMENT, MIN_WORDS, GRAM, sorted(GLUE), sys.version]
     told = json.dumps([rules, [asdict(problem) for problem in problems]])
     key = hashlib.sha256(told.encode()).hexdigest()[:16]
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = home / "code_alpaca" / f"contamination-{key}.json"
+    path = cache_folder() / f"contamination-{key}.json"
     try:
         return Index(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

@@ -99,8 +99,8 @@ def refusal(example: Example) -> str | None:
 
 def prompt_leak(example: Example) -> str | None:
     """A prompt's own headings in a field would teach the student to write prompts."""
-    fields = (example.instruction, example.input, example.output)
-    return "prompt_leak" if any(PROMPT_MARK.search(text) for text in fields) else None
+    found = any(PROMPT_MARK.search(text) for text in _texts(example))
+    return "prompt_leak" if found else None
 
 
 def unbalanced_fence(example: Example) -> str | None:
@@ -110,7 +110,7 @@ def unbalanced_fence(example: Example) -> str | None:
 
 def not_text(example: Example) -> str | None:
     """Control characters (tab and line ends aside) or half a surrogate pair: no source has them."""
-    text = example.instruction + example.input + example.output
+    text = "".join(_texts(example))
     return "not_text" if CONTROL.search(text) or not is_unicode(text) else None
 
 
@@ -163,7 +163,7 @@ def impossible(example: Example) -> str | None:
 
 def secrets(example: Example) -> str | None:
     """Keys and tokens in the form that their makers give them (detect-secrets), or Hub tokens."""
-    for text in (example.instruction, example.input, example.output):
+    for text in _texts(example):
         if HUB_TOKEN.search(text) or any(
             next(iter(plugin.analyze_string(text)), None) for plugin in _secret_plugins()
         ):
@@ -173,7 +173,7 @@ def secrets(example: Example) -> str | None:
 
 def personal_data(example: Example) -> str | None:
     """E-mail addresses, but for those that examples are made of."""
-    for text in (example.instruction, example.input, example.output):
+    for text in _texts(example):
         for found in EMAIL.finditer(text):
             if not (EXAMPLE_DOMAIN.search(found["domain"]) or EXAMPLE_NAME.match(found["name"])):
                 return "personal_data"
@@ -186,6 +186,10 @@ def licence_header(example: Example) -> str | None:
         return None
     copied = LICENCE.search(example.output) or LICENCE.search(example.input)
     return "licence_header" if copied else None
+
+
+def _texts(example: Example) -> tuple[str, str, str]:
+    return example.instruction, example.input, example.output
 
 
 BLACKLIST_2023 = re.compile(

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import sqlite3
 import sys
 import threading
-from pathlib import Path
 
+from code_alpaca.cache import cache_folder
 from code_alpaca.curation.languages import is_code, language_of, parses
 from code_alpaca.errors import InputError
 from code_alpaca.sandbox import Limits, Pool, Result, interpreters
@@ -150,7 +149,7 @@ class _Cache:
 
     def __init__(self, salt: str) -> None:
         self._salt, self._lock = salt, threading.Lock()
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "code_alpaca"
+        home = cache_folder()
         try:
             home.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(home / "verdicts.sqlite", check_same_thread=False)

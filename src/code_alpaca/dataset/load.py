@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from code_alpaca.dataset.manifest import MANIFEST, changed_files, manifest_of, sha256
-from code_alpaca.errors import InputError
+from code_alpaca.errors import InputError, one_line
 from code_alpaca.schema import is_unicode
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _load(
         )
         columns = rows.column_names or list(rows.resolve_features().column_names)
     except (DatasetsError, ValueError, OSError) as error:
-        raise InputError(f"cannot load {name}, config {config!r}: {_line(error)}") from None
+        raise InputError(f"cannot load {name}, config {config!r}: {one_line(error)}") from None
     if missing := [column for column in ALPACA if column not in columns]:
         raise InputError(f"dataset {name} has no column {', '.join(missing)}")
     return rows
@@ -168,10 +168,6 @@ def _resolve(name: str, revision: str | None) -> str:
         return HfApi().dataset_info(name, revision=revision).sha
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, httpx2.HTTPError) as error:
         raise InputError(
-            f"cannot find dataset {name} at revision {revision or 'main'} ({_line(error)}); "
+            f"cannot find dataset {name} at revision {revision or 'main'} ({one_line(error)}); "
             f"{ACCEPTED} that you may read"
         ) from None
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -51,6 +51,7 @@ STYLE = {
 WIDTH = 8.0  # inches; at 200 dots an inch twice the 800 pixels at which a page shows them
 DOTS = 200
 PLATE = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}  # under words on grid lines
+DASHED = (0, (4, 3))
 BARS = 12  # at most, in a chart of bars; the rest is summed
 LONGEST_LABEL = 13  # characters in a wedge of the sunburst
 
@@ -288,18 +289,11 @@ def _nearest(figure: Figure, manifest: Numbers) -> bool:
     )
     threshold = (manifest.get("config") or {}).get("novelty_threshold")
     if isinstance(threshold, float) and 0 < threshold < 1:
-        axes.axvline(threshold, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-        axes.annotate(
-            f"rejected above {threshold:g}",
-            (threshold, 0.97),
-            xycoords=("data", "axes fraction"),
-            xytext=(-6 if threshold > 0.75 else 6, 0),
-            textcoords="offset points",
-            ha="right" if threshold > 0.75 else "left",
-            va="top",
-            color=MUTED,
-            bbox=PLATE,
-        )
+        axes.axvline(threshold, color=INK, linewidth=1, linestyle=DASHED)
+        side = "left" if threshold > 0.75 else "right"
+        at, coordinates = (threshold, 0.97), ("data", "axes fraction")
+        told = f"rejected above {threshold:g}"
+        _note(axes, told, at, coordinates, side=side, va="top", bbox=PLATE)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.15 * max(bins))
     axes.set_title("How alike each row is to the nearest one accepted before it")
@@ -322,16 +316,9 @@ def _pace(figure: Figure, manifest: Numbers) -> bool:
     mean = 100 * sum(kept for _, kept in slices) / decided
     axes = figure.add_subplot()
     axes.stairs(shares, [0, *ends], color=BLUE, linewidth=2, baseline=None)
-    axes.axhline(mean, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-    axes.annotate(
-        f"{mean:.0f}%\nwhole run",
-        (1, mean),
-        xycoords=("axes fraction", "data"),
-        xytext=(6, 0),
-        textcoords="offset points",
-        va="center",
-        color=MUTED,
-    )
+    axes.axhline(mean, color=MUTED, linewidth=1, linestyle=DASHED)
+    at, coordinates = (1, mean), ("axes fraction", "data")
+    _note(axes, f"{mean:.0f}%\nwhole run", at, coordinates, side="right", va="center")
     axes.set_xlim(0, decided)
     axes.set_ylim(0, 105)
     axes.set_title("Share of candidates accepted as the run went on")
@@ -373,6 +360,28 @@ def _median(bins: list[int], edges: list[int]) -> str:
         return f"half have {edges[place]:,} or more"
     last = edges[place + 1] - 1
     return f"median {last}" if last == edges[place] else f"median {edges[place]:,} to {last:,}"
+
+
+def _note(
+    axes: Axes,
+    told: str,
+    at: tuple[float, float],
+    coordinates: tuple[str, str],
+    *,
+    side: str,
+    **more: Any,
+) -> None:
+    """Words to the left or to the right of a place, whose x and y are in these coordinates."""
+    axes.annotate(
+        told,
+        at,
+        xycoords=coordinates,
+        xytext=(6 if side == "right" else -6, 0),
+        textcoords="offset points",
+        ha="left" if side == "right" else "right",
+        color=MUTED,
+        **more,
+    )
 
 
 def _whole_numbers(axis: Any) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from code_alpaca.benchmarks import Problem
-from code_alpaca.errors import InputError, Stopped
+from code_alpaca.errors import InputError, Stopped, one_line
 from code_alpaca.formatting import format_prompt
 from code_alpaca.quiet import quiet
 
@@ -234,8 +234,7 @@ def complete_remotely(
     try:
         asyncio.run(run())
     except openai.OpenAIError as error:
-        told = " ".join(str(error).split())[:200]
         raise Stopped(
-            f"the endpoint {base_url} failed ({told}); answers so far are kept: the same command "
-            "goes on"
+            f"the endpoint {base_url} failed ({one_line(error)}); answers so far are kept: the "
+            "same command goes on"
         ) from None

@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from code_alpaca.cache import cache_folder
 from code_alpaca.errors import InputError
 from code_alpaca.sandbox import backends
 from code_alpaca.sandbox.backends import SAFE, Backend
@@ -176,8 +177,7 @@ def _cache_path() -> Path | None:
     sources = sorted(backends.INSIDE.parent.rglob("*.py"))
     facts = [boot, os.getuid(), os.path.realpath(sys.executable), os.environ.get("PATH")]
     text = json.dumps(facts).encode() + b"".join(path.read_bytes() for path in sources)
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root, "code-alpaca", f"sandbox-{hashlib.sha256(text).hexdigest()[:16]}.json")
+    return cache_folder() / f"sandbox-{hashlib.sha256(text).hexdigest()[:16]}.json"
 
 
 class _in_environment:

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from code_alpaca.errors import InputError
+from code_alpaca.errors import InputError, one_line
 from code_alpaca.generation.strategies.view import Asked, View, fields_of, render
 
 TEMPLATES = ("oss_instruct", "rules")
@@ -134,8 +134,7 @@ def _rows(source: str, path: Path, column: str) -> Iterator[str]:
         else:
             rows = load_dataset(source, split="train")
     except (DatasetsError, ValueError, OSError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise InputError(f"cannot load snippets {source}: {told}") from None
+        raise InputError(f"cannot load snippets {source}: {one_line(error)}") from None
     if column not in rows.column_names:
         raise InputError(
             f"snippets {source} has no column {column!r}; set snippets_column to one of "
