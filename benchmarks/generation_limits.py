@@ -17,7 +17,8 @@ from pathlib import Path
 
 from code_alpaca.generation import generate
 from code_alpaca.teacher import offline
-from code_alpaca.teacher.client import Tally, Teacher
+from code_alpaca.teacher.client import Teacher
+from code_alpaca.teacher.connection import Tally
 
 PER_MINUTE = 3000
 REQUESTS = 1500  # half a minute of it

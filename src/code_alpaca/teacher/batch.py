@@ -20,7 +20,7 @@ from code_alpaca.errors import Stopped
 from code_alpaca.ledger import Ledger
 from code_alpaca.teacher import apis
 from code_alpaca.teacher.budget import Budget
-from code_alpaca.teacher.client import (
+from code_alpaca.teacher.connection import (
     FATAL_CODES,
     FATAL_STATUS,
     PROMPT_CODES,

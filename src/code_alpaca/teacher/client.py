@@ -17,15 +17,26 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 import openai
 
-from code_alpaca.errors import InputError, Refused, Stopped
+from code_alpaca.errors import Refused, Stopped
 from code_alpaca.ledger import Ledger
 from code_alpaca.teacher import apis
 from code_alpaca.teacher.budget import Budget
+from code_alpaca.teacher.connection import (
+    BUSY_STATUS,
+    FATAL_CODES,
+    FATAL_STATUS,
+    PROMPT_CODES,
+    NoReply,
+    Tally,
+    new_client,
+    object_of,
+    refusal,
+    short,
+)
 from code_alpaca.teacher.dialect import Dialect
 from code_alpaca.teacher.limits import Pace, Window, learned, retry_after
 
@@ -38,17 +49,6 @@ SHORTEST_WAIT_S = 0.02  # a server that asks for less gets our own back-off
 # Requests leave one by one: those that leave together come back together, and the loop, busy with
 # all of them at once, leaves the teacher idle (benchmarks/generation_speed.py).
 SPACING_S = 0.001
-BUSY_STATUS = {429, 503, 529}  # 529 is how some servers say "overloaded"
-FATAL_STATUS = {301, 302, 307, 308, 400, 401, 402, 403, 404, 405, 413, 422, 451}
-FATAL_CODES = {"insufficient_quota", "billing_hard_limit_reached", "model_not_found"}
-# Of one prompt alone: its request is answered by the refusal, and the run goes on.
-PROMPT_CODES = {
-    "content_filter",
-    "content_policy_violation",
-    "context_length_exceeded",
-    "invalid_prompt",
-    "string_above_max_length",
-}
 
 
 @dataclass(slots=True)
@@ -64,17 +64,6 @@ class Server:
 
     def free(self, now: float) -> bool:
         return self.quiet_until <= now and self.in_flight < self.window.size
-
-
-@dataclass(slots=True)
-class Tally:
-    """What happened on the wire since this start."""
-
-    answered: int = 0
-    retried: int = 0
-    turned_away: int = 0
-    first_sent: float = 0.0
-    last_answered: float = 0.0
 
 
 class Teacher:
@@ -149,16 +138,16 @@ class Teacher:
                 if self._dialect.learn(error.status_code, error.body or str(error), sent):
                     continue
                 if error.code in PROMPT_CODES:
-                    reply = {"error": {"message": _short(error), "code": error.code}}
+                    reply = {"error": {"message": short(error), "code": error.code}}
                     with self._ledger.durable():
                         self._ledger.save_reply(key, reply)
                     return key, reply
                 if error.status_code in FATAL_STATUS or error.code in FATAL_CODES:
-                    raise Refused(refusal(error.status_code, _short(error))) from None
-                busy, why = error.status_code in BUSY_STATUS, _short(error)
+                    raise Refused(refusal(error.status_code, short(error))) from None
+                busy, why = error.status_code in BUSY_STATUS, short(error)
                 asked_s = retry_after(error.response.headers) if busy else None
             except (openai.APIConnectionError, json.JSONDecodeError, NoReply) as error:
-                busy, why, asked_s = False, _short(error), None
+                busy, why, asked_s = False, short(error), None
             turned_away += busy
             tries += not busy
             most = TRIES if self.tally.answered else FIRST_TRIES
@@ -195,7 +184,7 @@ class Teacher:
         used = 0.0
         try:
             response = await self._post(server, payload)
-            reply = _json(response)
+            reply = object_of(response)
             told = apis.usage(reply)
             used = sum(told) if told else estimate
             self._learn(response.headers, told)
@@ -318,84 +307,3 @@ class Teacher:
             f"the teacher at {where} does not answer ({why}); everything so far is kept: "
             "check teacher_base_url and that the server runs, then give the same command again"
         )
-
-
-def new_client(url: str | None, timeout_s: float, most: int) -> openai.AsyncOpenAI:
-    """A client of one server, with at most so many connections.
-
-    Raises:
-        InputError: no OPENAI_API_KEY that can be sent, and the server is not on this machine.
-    """
-    return openai.AsyncOpenAI(
-        base_url=url,
-        api_key=_api_key(url),
-        max_retries=0,  # ours, so that one 429 quiets all and every try is counted
-        timeout=timeout_s,
-        # Half the CPU time a request of the default transport (benchmarks/generation_speed.py);
-        # "no limit" would mean aiohttp's own, a hundred connections.
-        http_client=openai.DefaultAioHttpClient(
-            limits=httpx2.Limits(max_connections=most, max_keepalive_connections=most),
-            follow_redirects=False,  # one reservation pays for one sending
-        ),
-    )
-
-
-def _api_key(base_url: str | None) -> str:
-    key = os.environ.get("OPENAI_API_KEY")
-    if key:
-        if not (key.isascii() and key.isprintable()):
-            raise InputError(
-                "OPENAI_API_KEY holds characters that no HTTP header can; copy it once more"
-            )
-        return key
-    host = urlsplit(base_url).hostname if base_url else None
-    if host in ("127.0.0.1", "localhost", "::1"):
-        return "none"  # a server of one's own asks for no key, but the client insists on one
-    raise InputError(
-        "OPENAI_API_KEY is not set; set it (any text if your server asks for none), or set "
-        "teacher_base_url: offline to use the embedded teacher"
-    )
-
-
-class NoReply(Exception):
-    """A success by its status, and an error by what it says."""
-
-
-def _json(response: httpx2.Response) -> dict[str, Any]:
-    """The reply's object; a body that is cut off is a fault of the line, to be tried again."""
-    try:
-        reply = json.loads(response.content)
-    except json.JSONDecodeError:
-        raise
-    except (ValueError, RecursionError):  # an integer of thousands of digits, or endless brackets
-        reply = response.text
-    if not isinstance(reply, dict):
-        return {"unreadable": reply}
-    if reply.get("error") and not ("choices" in reply or "output" in reply):
-        raise NoReply(f"HTTP 200 with an error: {str(reply['error'])[:200]}")
-    return reply
-
-
-def refusal(status: int, told: str) -> str:
-    """The line for a refusal that waiting cannot mend: what it was, and what to do."""
-    advice = {
-        401: "check OPENAI_API_KEY",
-        402: "top up the account",
-        403: "check what this key may use",
-        404: "check teacher_model, teacher_api and teacher_base_url",
-        429: "top up the account",
-    }.get(status, "check teacher_base_url" if status < 400 else "change the request's settings")
-    return (
-        f"the teacher refused (HTTP {status}: {told}); {advice}, then give the same command again: "
-        "everything so far is kept"
-    )
-
-
-def _short(error: BaseException) -> str:
-    """An error on one line, without request details."""
-    if isinstance(error, openai.APIStatusError) and isinstance(error.body, dict):
-        return str(error.body.get("message") or error.body)[:200]
-    if isinstance(error, json.JSONDecodeError):
-        return f"its replies are not JSON: {error}"
-    cause = error.__cause__ or error
-    return (str(cause) or type(cause).__name__)[:200]
