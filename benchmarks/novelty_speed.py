@@ -25,7 +25,8 @@ from pathlib import Path
 
 from rouge_score import rouge_scorer
 
-from code_alpaca.curation import novelty as rooms
+from code_alpaca.curation import prefix_index as rooms
+from code_alpaca.curation.measures import MEASURES
 from code_alpaca.curation.novelty import Novelty, neighbours
 from code_alpaca.schema import Example
 from code_alpaca.teacher.offline.kinds import compose
@@ -184,7 +185,7 @@ def compare(python: str, tasks: list[Example]) -> None:
         f"  code-alpaca: {(time.process_time() - began) / len(tasks) * 1e6:.0f} microseconds, exact"
     )
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
-        file.write("".join(" ".join(rooms.MEASURES["rouge_l"](t).words) + "\n" for t in tasks))
+        file.write("".join(" ".join(MEASURES["rouge_l"](t).words) + "\n" for t in tasks))
         file.flush()
         told = subprocess.run([python, "-c", PEERS, file.name], capture_output=True, check=True)
     for name, (seconds, hits) in json.loads(told.stdout).items():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
 from code_alpaca.curation import kernels
-from code_alpaca.curation import novelty as rooms
+from code_alpaca.curation import prefix_index as rooms
 from code_alpaca.curation.measures import MEASURES, code_aware, rouge_l
 from code_alpaca.curation.novelty import Novelty, Verdict, neighbours
 from code_alpaca.schema import Example

@@ -27,7 +27,7 @@ from datatrove.pipeline.writers import JsonlWriter
 
 from code_alpaca.curation.kernels import prefix
 from code_alpaca.curation.measures import MEASURES, THRESHOLDS, Parts
-from code_alpaca.curation.novelty import Index, Vocabulary, rows_of
+from code_alpaca.curation.prefix_index import Index, Vocabulary, rows_of
 from code_alpaca.schema import Example
 
 LINE_BITS = 40  # of a row's position: the file above, the line below
