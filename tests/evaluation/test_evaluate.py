@@ -208,13 +208,20 @@ def test_an_endpoint_that_fails_is_exit_3(tmp_path, capsys):
     assert "http://127.0.0.1:9/v1 failed" in error and error.count("\n") == 1
 
 
-def test_a_local_model_goes_on_after_a_torn_line(tmp_path):
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory):
+    """A folder with a LLaMA that has learned nothing."""
+    folder = tmp_path_factory.mktemp("tiny") / "model"
     texts = [problem.prompt + problem.canonical_solution for problem in benchmarks.load("mini")]
     model, tokenizer = make_base(texts, vocab_size=400, hidden_size=32, layers=1, heads=2,
                                  max_length=512, seed=0)  # fmt: skip
     for part in (model, tokenizer):
-        part.save_pretrained(tmp_path / "model")
-    words = ["eval", "--model", str(tmp_path / "model"), "--limit", "6", "--batch_size", "2",
+        part.save_pretrained(folder)
+    return folder
+
+
+def test_a_local_model_goes_on_after_a_torn_line(tiny_model, tmp_path):
+    words = ["eval", "--model", str(tiny_model), "--limit", "6", "--batch_size", "2",
              "--max_new_tokens", "8", "--output_dir", str(tmp_path / "eval")]  # fmt: skip
     assert main(words) == 0
     samples = tmp_path / "eval/samples.jsonl"
@@ -238,13 +245,8 @@ def test_a_local_model_goes_on_after_a_torn_line(tmp_path):
     assert len(samples.read_text().splitlines()) == 6
 
 
-def test_later_samples_are_not_copies_of_the_first(tmp_path):
-    texts = [problem.prompt + problem.canonical_solution for problem in benchmarks.load("mini")]
-    model, tokenizer = make_base(texts, vocab_size=400, hidden_size=32, layers=1, heads=2,
-                                 max_length=512, seed=0)  # fmt: skip
-    for part in (model, tokenizer):
-        part.save_pretrained(tmp_path / "model")
-    words = ["eval", "--model", str(tmp_path / "model"), "--limit", "2", "--temperature", "1",
+def test_later_samples_are_not_copies_of_the_first(tiny_model, tmp_path):
+    words = ["eval", "--model", str(tiny_model), "--limit", "2", "--temperature", "1",
              "--max_new_tokens", "8", "--output_dir", str(tmp_path / "eval"),
              "--num_samples"]  # fmt: skip
     assert main([*words, "1"]) == 0
