@@ -26,6 +26,7 @@ STAGES = {
     "sft": ("code_alpaca.training.launch", "fine-tune a model on a dataset"),
     "eval": ("code_alpaca.evaluation.evaluate", "measure pass@k on a benchmark"),
     "release": ("code_alpaca.release.release", "make the model folder with its card"),
+    "demo": ("code_alpaca.release.demo", "serve a page on which people try a model"),
     "report": ("code_alpaca.report", "tell what a run made, spent and rejected"),
     "teacher": ("code_alpaca.teacher.offline.server", "serve the embedded teacher on loopback"),
 }

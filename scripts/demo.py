@@ -1,0 +1,13 @@
+"""Serve a page on which people try a trained model.
+
+    python scripts/demo.py --model runs/smoke/model
+
+The same as `code-alpaca demo`; `--help` lists every key.
+"""
+
+import sys
+
+from code_alpaca.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["demo", *sys.argv[1:]]))
