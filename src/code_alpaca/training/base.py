@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from code_alpaca.errors import InputError
+from code_alpaca.errors import InputError, one_line
 from code_alpaca.formatting import format_prompt
 from code_alpaca.training.arguments import Job
 from code_alpaca.training.scratch import make_base
@@ -162,7 +162,3 @@ def merge(job: Job, adapted: Path, out: Path) -> None:
         dtype=job.model.dtype or "auto",
     )
     PeftModel.from_pretrained(model, adapted).merge_and_unload().save_pretrained(out)
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

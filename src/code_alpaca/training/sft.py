@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from code_alpaca.errors import InputError
+from code_alpaca.errors import InputError, one_line
 from code_alpaca.formatting import chat_template
 from code_alpaca.quiet import quiet
 from code_alpaca.training import base, checkpoints, data, outcome, preflight, record
@@ -172,9 +172,9 @@ def _trainer(job: Job, start: Start, tokens: Tokens) -> SFTTrainer:
     except OSError as error:
         if error.errno is not None:
             raise  # the machine's trouble, a full disk for one, and not the model's
-        raise InputError(f"cannot load the model {start.model}: {base.one_line(error)}") from None
+        raise InputError(f"cannot load the model {start.model}: {one_line(error)}") from None
     except (ValueError, RuntimeError, ImportError) as error:  # of keys that contradict each other
-        raise InputError(f"bad training config: {base.one_line(error)}") from None
+        raise InputError(f"bad training config: {one_line(error)}") from None
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(checkpoints.keep_whole(limit))
     return trainer
