@@ -188,12 +188,15 @@ def test_a_run_killed_at_random_equals_one_that_was_not_and_asks_nothing_twice(t
         while kills < 4:
             line = [sys.executable, "-m", "code_alpaca.cli", *killed]
             process = subprocess.Popen(line, start_new_session=True, stdout=subprocess.DEVNULL)
-            time.sleep(rng.uniform(0.6, 1.8))
-            assert process.poll() is None, "the run must still be going when it is killed"
+            # By answers and not by the clock, or a busy machine is killed before its first one.
+            enough = answered(url) + rng.randint(1, 3)
+            while answered(url) < enough or (kills == 3 and not samples.read_text()):
+                assert process.poll() is None, "the run must still be going when it is killed"
+                time.sleep(0.02)
+            time.sleep(rng.uniform(0, 0.3))
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             kills += 1
-        assert samples.read_text(), "some of the kills must come after the first answers"
         assert main(killed) == 0
         assert 20 <= answered(url) <= 20 + 2 * kills  # at most those in flight at each kill
         assert main([*words, "--output_dir", str(tmp_path / "whole")]) == 0
