@@ -45,14 +45,22 @@ class Repo:
 
     Every method raises InputError where the token, the repository or its name will not do, and
     Stopped where the Hub does not answer.
+
+    Args:
+        branch: what releases go on.
     """
 
-    def __init__(self, repo_id: str, repo_type: Literal["dataset", "model", "space"] = "dataset"):
+    def __init__(
+        self,
+        repo_id: str,
+        repo_type: Literal["dataset", "model", "space"] = "dataset",
+        branch: str = "main",
+    ) -> None:
         from huggingface_hub import HfApi
 
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
             raise InputError(f"{repo_id!r} is no name on the Hub; give ORG/NAME")
-        self.id, self.type = repo_id, repo_type
+        self.id, self.type, self.branch = repo_id, repo_type, branch
         self._api = HfApi(library_name="code-alpaca")
 
     @property
@@ -72,7 +80,7 @@ class Repo:
         return self._ask(self._api.whoami)["name"]
 
     def create(self, *, private: bool, space_sdk: str | None = None) -> None:
-        """Make the repository where there is none; one that exists stays as it is.
+        """Make the repository and its branch where there is none; what exists stays as it is.
 
         Args:
             private: False leaves it to the default of the owner, which may be private.
@@ -81,14 +89,20 @@ class Repo:
             self._api.create_repo, self.id, repo_type=self.type, private=private or None,
             space_sdk=space_sdk, exist_ok=True,
         )  # fmt: skip
+        if self.branch != "main":
+            self._ask(
+                self._api.create_branch, self.id, branch=self.branch, repo_type=self.type,
+                exist_ok=True,
+            )  # fmt: skip
 
-    def head(self, revision: str = "main") -> str | None:
-        """The commit that a revision is now; None where there is no such repository or revision."""
+    def head(self, revision: str | None = None) -> str | None:
+        """The commit that a revision (by default the branch) is now; None where there is no such
+        repository or revision."""
         from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
         try:
             return self._ask(
-                self._api.repo_info, self.id, repo_type=self.type, revision=revision
+                self._api.repo_info, self.id, repo_type=self.type, revision=revision or self.branch
             ).sha
         except (RepositoryNotFoundError, RevisionNotFoundError):
             return None
@@ -149,8 +163,8 @@ class Repo:
         self._upload(additions)
 
     def landed(self, key: str) -> str | None:
-        """The newest commit of `main` whose description starts with `key`, or None."""
-        commits = self._commits("main")
+        """The newest commit of the branch whose description starts with `key`, or None."""
+        commits = self._commits(self.branch)
         return next((c.commit_id for c in commits if c.message.startswith(key)), None)
 
     def release(
@@ -163,9 +177,9 @@ class Repo:
         owned: Sequence[str],
         say: Callable[[str], None] = print,
     ) -> str:
-        """Put `files` on `main` as one commit on top of `parent`, and return that commit.
+        """Put `files` on the branch as one commit on top of `parent`, and return that commit.
 
-        Where `main` has moved on meanwhile, the commit goes on top only if the other change
+        Where the branch has moved on meanwhile, the commit goes on top only if the other change
         touched none of our files.
 
         Args:
@@ -191,7 +205,7 @@ class Repo:
             try:
                 return self._api.create_commit(
                     self.id, [*additions, *deletions], repo_type=self.type, commit_message=title,
-                    commit_description=key, parent_commit=parent,
+                    commit_description=key, parent_commit=parent, revision=self.branch,
                 ).oid  # fmt: skip
             except Exception as error:
                 # Of a lost answer nobody knows whether the commit was made: look, never repeat.

@@ -1,24 +1,16 @@
-"""What changed between two versions, and the order and changelog of versions."""
+"""What changed between two versions of a dataset, and the changelog of it."""
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from code_alpaca.dataset.card import ANEW, merge
-from code_alpaca.dataset.difference import difference, entry, latest, precedence
+from code_alpaca.dataset.difference import difference, entry
 
-# The example of https://semver.org, section 11, and its neighbours.
-IN_ORDER = [
-    "0.9.0", "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta", "1.0.0-beta.2",
-    "1.0.0-beta.11", "1.0.0-rc.1", "1.0.0", "1.0.1", "1.2.0", "1.10.0", "2.0.0",
-]  # fmt: skip
 ROWS = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), max_size=8)
 
 
@@ -61,16 +53,6 @@ def test_it_adds_up(tmp_path_factory, old, new):
     assert min(found.added, found.removed, found.changed) >= 0
 
 
-@pytest.mark.parametrize(("lower", "higher"), itertools.pairwise(IN_ORDER), ids=IN_ORDER[1:])
-def test_versions_are_ordered_as_semver_says(lower, higher):
-    assert precedence(lower) < precedence(higher)
-
-
-def test_the_latest_of_tags():
-    assert latest(["v1.2.0", "v1.10.0", "main", "v2", "1.99.0", "vx", "v1.10.0-rc.1"]) == "1.10.0"
-    assert latest(["nightly"]) is None
-
-
 def test_the_changelog_keeps_older_entries_and_what_people_wrote():
     manifest = {
         "version": "1.1.0", "created_at": "2026-01-02T03:04:05", "strategy": "self_instruct",
@@ -83,41 +65,3 @@ def test_the_changelog_keeps_older_entries_and_what_people_wrote():
     text = entry(manifest, "1.0.0", None, old)
     assert text.startswith("# Our changes\n\nHello.\n\n## 1.1.0 (2026-01-02)\n\n- First version")
     assert text.endswith("## 1.0.0 (2025-01-01)\n\n- first\n") and "half" not in text
-
-
-BASE = f"""---
-license: mit
----
-
-# T 1
-
-## N
-{ANEW}
-1
-
-## P
-
-```
-## no heading
-```
-prose
-"""
-
-
-def test_a_card_that_nobody_edited_is_ours():
-    ours = BASE.replace("# T 1", "# T 2").replace("\n1\n", "\n2\n")
-    assert merge(ours, BASE, BASE) == (ours, [], [])
-
-
-def test_sections_that_people_deleted_or_added_stay_so():
-    ours = BASE.replace("\n1\n", "\n2\n")
-    theirs = BASE[: BASE.index("## P")] + "## Q\n\nnew\n"
-    merged = merge(ours, BASE, theirs)
-    assert "## P" not in merged.text and merged.text.endswith("## Q\n\nnew\n")
-    assert "\n2\n" in merged.text and merged.kept == ["Q", "P (deleted)"]
-
-
-def test_numbers_are_never_kept():
-    theirs = BASE.replace("\n1\n", "\n100,000\n").replace("mit", "other")
-    merged = merge(BASE, BASE, theirs)
-    assert merged.text == BASE and merged.lost == ["N", "metadata license"]

@@ -8,8 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from code_alpaca.config import SEMVER
-
 TASK = ("instruction", "input")
 UNTOLD = ("created_at",)  # differs between runs that are the same otherwise
 ROWS_AT_ONCE = 10_000
@@ -59,19 +57,6 @@ def difference(old: Iterable[Path], new: Iterable[Path]) -> Difference:
         bytes_before=sum(path.stat().st_size for path in old),
         bytes_after=sum(path.stat().st_size for path in new),
     )
-
-
-def precedence(version: str) -> tuple[Any, ...]:
-    """What versions are ordered by (https://semver.org, section 11)."""
-    core, _, before = version.partition("-")
-    parts = [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in before.split(".") if p]
-    return tuple(int(part) for part in core.split(".")), not before, parts
-
-
-def latest(tags: Iterable[str]) -> str | None:
-    """The highest version among tags like `v1.2.0`, without its v; other tags do not count."""
-    versions = [tag[1:] for tag in tags if tag.startswith("v") and SEMVER.fullmatch(tag[1:])]
-    return max(versions, key=precedence, default=None)
 
 
 def entry(

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from code_alpaca.dataset import card
-from code_alpaca.dataset.difference import Difference, difference, entry, latest, precedence
-from code_alpaca.dataset.manifest import CARD, MANIFEST, changed_files, is_manifest, manifest_of
+from code_alpaca import versions
+from code_alpaca.dataset.difference import Difference, difference, entry
+from code_alpaca.dataset.manifest import (
+    CARD,
+    MANIFEST,
+    changed_files,
+    is_manifest,
+    manifest_of,
+    sha256,
+)
 from code_alpaca.errors import InputError
 from code_alpaca.hub import Repo
+from code_alpaca.versions import README, Contents, Say, Version, latest, read_json, text_of
 
 OWNED = ("data/", "assets/")  # of the repository; what else is there stays
-README, CHANGELOG = "README.md", "CHANGELOG.md"
+CHANGELOG = "CHANGELOG.md"
 KEY = "manifest sha256"  # what the description of every release commit starts with
 UNDER_WAY = ".publish.json"  # beside the folder: which release was begun and not finished
-Say = Callable[[str], None]
 
 
 class Released(NamedTuple):
@@ -55,38 +60,28 @@ def push(
         Stopped: the Hub does not answer.
     """
     manifest = _checked(folder)
-    tag = f"v{manifest['version']}"
-    key = f"{KEY} {hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()}"
+    version = _version(folder, manifest["version"])
     repo = Repo(repo_id)
-    repo.log_in()
-    under_way = folder.parent / UNDER_WAY
-    begun = _read_json(under_way) == {"repo": repo_id, "key": key}
-    repo.create(private=private)
-    tags = repo.tags()
-    sha = repo.landed(key)
-    if tag in tags and not (begun and sha == tags[tag]):
-        raise InputError(_exists(repo, tag, tags))
-    if sha is None:
+
+    def contents(tags: Mapping[str, str]) -> Contents:
         released = _released(repo, tags)
-        _check_order(repo, released, manifest["version"], allow_older)
+        versions.check_order(repo, version, tags, allow_older=allow_older)
         _check_shape(repo, released, manifest, replace)
-        under_way.write_text(json.dumps({"repo": repo_id, "key": key}), encoding="utf-8")
         files = _files(folder, manifest, repo, released, say)
         say(f"publish   uploading {len(manifest['sha256'])} shards to {repo.url}")
-        sha = repo.release(
-            files, key=key, title=f"Release {tag}", parent=released.head, owned=OWNED, say=say
-        )
-    repo.tag(tag, sha)
+        return Contents(files, released.head, OWNED)
+
+    sha = versions.make(repo, version, contents, private=private, say=say)
     for name in (README, CHANGELOG):  # the folder is what is on the Hub, byte for byte
         if path := repo.fetch(name, sha):
             (folder / name).write_bytes(path.read_bytes())
-    under_way.unlink(missing_ok=True)
-    say(f"publish   {repo.url}/tree/{tag} (commit {sha})")
-    say(f'publish   load_dataset("{repo_id}", "default", revision="{tag}")')
+    version.under_way.unlink(missing_ok=True)
+    say(f"publish   {repo.url}/tree/{version.tag} (commit {sha})")
+    say(f'publish   load_dataset("{repo_id}", "default", revision="{version.tag}")')
     return sha
 
 
-def look(repo_id: str, version: str | None, run_dir: Path) -> None:
+def look(repo_id: str, number: str | None, run_dir: Path) -> None:
     """See, by reading alone, that there is a token, and no such version yet.
 
     Raises:
@@ -94,14 +89,12 @@ def look(repo_id: str, version: str | None, run_dir: Path) -> None:
     """
     repo = Repo(repo_id)
     repo.log_in()
-    if version and repo.head() and not (run_dir / UNDER_WAY).exists():
-        tags = repo.tags()
-        if f"v{version}" in tags:
-            raise InputError(_exists(repo, f"v{version}", tags))
+    if number and repo.head():
+        _refuse_existing(repo, number, run_dir)
 
 
-def prepare(repo_id: str, version: str, run_dir: Path, *, private: bool) -> None:
-    """Make the repository, and see that a release of `run_dir` under `version` may go there.
+def prepare(repo_id: str, number: str, run_dir: Path, *, private: bool) -> None:
+    """Make the repository, and see that a release of `run_dir` under that version may go there.
 
     Raises:
         InputError: no token that may write, or the version exists.
@@ -109,9 +102,7 @@ def prepare(repo_id: str, version: str, run_dir: Path, *, private: bool) -> None
     repo = Repo(repo_id)
     repo.log_in()
     repo.create(private=private)
-    tags = repo.tags()
-    if f"v{version}" in tags and not (run_dir / UNDER_WAY).exists():
-        raise InputError(_exists(repo, f"v{version}", tags))
+    _refuse_existing(repo, number, run_dir)
 
 
 def preview(folder: Path, repo_id: str) -> str:
@@ -122,8 +113,9 @@ def preview(folder: Path, repo_id: str) -> str:
     if repo.head() is None:
         return f"{repo.url} does not exist yet; {manifest['counts']['default']:,} rows added"
     tags = repo.tags()
-    if (tag := f"v{manifest['version']}") in tags:
-        raise InputError(_exists(repo, tag, tags))
+    version = _version(folder, manifest["version"])
+    if version.tag in tags:
+        raise InputError(versions.exists(repo, version, tags))
     released = _released(repo, tags)
     if released.version is None:
         return f"{repo.url} has no version yet; {manifest['counts']['default']:,} rows added"
@@ -158,25 +150,31 @@ def _checked(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _released(repo: Repo, tags: dict[str, str]) -> Released:
+def _version(folder: Path, number: str) -> Version:
+    path = folder / MANIFEST
+    key = f"{KEY} {sha256(path)}" if path.exists() else KEY
+    return Version(number, key, folder.parent / UNDER_WAY, "dataset_version")
+
+
+def _refuse_existing(repo: Repo, number: str, run_dir: Path) -> None:
+    version = _version(run_dir / "dataset", number)
+    if version.under_way.exists():  # begun and not finished, maybe this very one
+        return
+    tags = repo.tags()
+    if version.tag in tags:
+        raise InputError(versions.exists(repo, version, tags))
+
+
+def _released(repo: Repo, tags: Mapping[str, str]) -> Released:
     head = repo.head()
     if head is None:
         raise InputError(f"{repo.url} is gone; was it deleted or renamed?")
     version = latest(tags)
     sha = tags[f"v{version}"] if version else None
     path = repo.fetch(MANIFEST, sha) if sha else None
-    manifest = _read_json(path) if path else None
+    manifest = read_json(path) if path else None
     manifest = manifest if is_manifest(manifest) else {}
     return Released(head, version, sha, manifest, repo.landed(KEY))
-
-
-def _check_order(repo: Repo, released: Released, version: str, allow_older: bool) -> None:
-    last = released.version
-    if last and precedence(version) < precedence(last) and not allow_older:
-        raise InputError(
-            f"{repo.url} is at v{last} and {version} is lower; give a higher dataset_version, or "
-            "--allow_older true"
-        )
 
 
 def _check_shape(repo: Repo, released: Released, manifest: dict[str, Any], replace: bool) -> None:
@@ -219,17 +217,10 @@ def _files(
     found = _difference(folder, manifest, repo, released) if released.version else None
     if found:
         say(f"publish   since v{released.version}: {found}")
-    told = _text(changelog) if changelog else None
+    told = text_of(changelog) if changelog else None
     files[CHANGELOG] = entry(manifest, released.version, found, told).encode()
     ours = (folder / README).read_text(encoding="utf-8")
-    theirs = repo.fetch(README, released.head)
-    base = repo.fetch(str(CARD), released.last) if released.last else None
-    if theirs and base and theirs.read_bytes() != base.read_bytes():
-        merged = card.merge(ours, _text(base), _text(theirs))
-        ours = merged.text
-        for word, sections in (("kept", merged.kept), ("made anew", merged.lost)):
-            if sections:
-                say(f"publish   README edited on the Hub, {word}: {', '.join(sections)}")
+    ours = versions.keep_edits(repo, ours, str(CARD), released.head, released.last, say)
     files[README] = ours.encode()
     return files
 
@@ -242,22 +233,3 @@ def _difference(
 
     old = [repo.fetch(name, released.sha or "") for name in shards(released.manifest)]
     return difference([path for path in old if path], [folder / name for name in shards(manifest)])
-
-
-def _exists(repo: Repo, tag: str, tags: dict[str, str]) -> str:
-    return (
-        f"{repo.url} has {tag} already (commit {tags[tag][:7]}), and a version never changes; give "
-        f"a dataset_version higher than {latest(tags)}"
-    )
-
-
-def _text(path: Path) -> str:
-    """Of a file that people may have written, in whatever encoding."""
-    return path.read_bytes().decode("utf-8", errors="replace")
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
