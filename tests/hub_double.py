@@ -10,12 +10,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
+import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -116,7 +119,26 @@ class HubDouble:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def forget(self) -> None:
+        """Be as new for the next test, under the same address."""
+        self.repositories.clear()
+        self.log.clear()
+        self.fault = lambda route, nth: None
+        self.held, self.go_on = threading.Event(), threading.Event()
+
     # -- what a test asks ------------------------------------------------------------------
+
+    def environment(self, home: Path, user: str = "alice") -> dict[str, str]:
+        """The environment of a process that takes this for the Hub.
+
+        Args:
+            home: for its caches.
+        """
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+        return kept | {
+            "HF_ENDPOINT": self.url, "HF_TOKEN": f"hf_{user}", "HF_HUB_DISABLE_XET": "1",
+            "HF_HOME": str(home), "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        }  # fmt: skip
 
     def repository(self, name: str, kind: str = "datasets") -> Repository:
         return self.repositories[kind, name]
@@ -144,8 +166,7 @@ class HubDouble:
 
     def _append(self, repository, branch, tree, title, message, author) -> Commit:
         parent = repository.branches.get(branch)
-        number = len(repository.commits)
-        sha = hashlib.sha1(f"{id(repository)} {number} {title}".encode()).hexdigest()
+        sha = secrets.token_hex(20)
         date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
         commit = Commit(sha, parent, tree, title, message, author, date)
         repository.commits[sha] = commit

@@ -13,13 +13,13 @@ import code_alpaca
 
 PACKAGE = Path(code_alpaca.__file__).parent
 FLOORS = {
-    "__init__": -1, "errors": -1, "cache": -1, "config": 0,
+    "errors": -1, "cache": -1, "config": 0,
     "schema": 1, "formatting": 1, "ledger": 1, "benchmarks": 1, "hub": 1, "cards": 1, "versions": 1,
     "sandbox": 1, "quiet": 1, "weights": 1,
-    "teacher": 2, "curation": 2, "dataset": 2,
+    "teacher": 2, "curation": 2, "dataset": 2, "inference": 2,
     "generation": 3, "training": 3, "evaluation": 3, "report": 3,
     "release": 4,
-    "quickstart": 5, "cli": 5,
+    "quickstart": 5, "cli": 5, "__init__": 5,
 }  # fmt: skip
 # Rooms of the first floor that rest on another one; everything else goes down.
 SAME_FLOOR = {("ledger", "schema"), ("versions", "hub"), ("versions", "cards")}

@@ -1,19 +1,10 @@
-"""What the tests of releases ask of a Hub double, and how a process of theirs reaches it."""
+"""What the tests of releases ask of a Hub double."""
 
 from __future__ import annotations
 
 import json
-import os
 
 REPO = "alice/tasks"
-
-
-def environment(hub, home, user="alice"):
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
-    return kept | {
-        "HF_ENDPOINT": hub.url, "HF_TOKEN": f"hf_{user}", "HF_HUB_DISABLE_XET": "1",
-        "HF_HOME": str(home), "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    }  # fmt: skip
 
 
 def whole_versions(hub, repo=REPO):

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from releases import commit_of, environment, whole_versions
+from releases import commit_of, whole_versions
 
 TASKS = [
     {"instruction": f"Write the number {n}.", "input": "", "output": f"print({n})\r\n\té"}
@@ -22,7 +22,7 @@ def command(hub, tmp_path):
     def run(*words, user="alice", code=0):
         ended = subprocess.run(
             [sys.executable, "-m", "code_alpaca.cli", *map(str, words)],
-            env=environment(hub, tmp_path / "home", user), capture_output=True, text=True,
+            env=hub.environment(tmp_path / "home", user), capture_output=True, text=True,
             cwd=tmp_path, timeout=120,
         )  # fmt: skip
         assert ended.returncode == code, ended.stderr

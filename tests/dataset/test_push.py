@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from releases import REPO, commit_of, environment, whole_versions
+from releases import REPO, commit_of, whole_versions
 
 from code_alpaca.dataset import build as rooms
 from code_alpaca.dataset.build import build_from_source
@@ -33,7 +33,7 @@ class Publisher:
 
     def __init__(self, hub, home, user="alice"):
         self.process = subprocess.Popen(
-            [sys.executable, HERE / "publisher.py"], env=environment(hub, home, user),
+            [sys.executable, HERE / "publisher.py"], env=hub.environment(home, user),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
 
@@ -312,7 +312,7 @@ def test_tokens_that_will_not_do(hub, tmp_path, folder, user, said):
     publisher = Publisher(hub, tmp_path / "home", user)
     if not user:
         publisher.kill()
-        env = environment(hub, tmp_path / "home") | {"HF_TOKEN": ""}
+        env = hub.environment(tmp_path / "home") | {"HF_TOKEN": ""}
         publisher.process = subprocess.Popen(
             [sys.executable, HERE / "publisher.py"], env=env, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, text=True,
@@ -390,7 +390,7 @@ def test_a_reader_meanwhile_sees_whole_versions_alone(hub, start, folder, tmp_pa
     publisher.push(folder("1.0.0", answer="one"))
     reader = subprocess.Popen(
         [sys.executable, "-c", READER, REPO], stdout=subprocess.PIPE, text=True,
-        env=environment(hub, tmp_path / "reader"), stderr=subprocess.DEVNULL,
+        env=hub.environment(tmp_path / "reader"), stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
         seen = [reader.stdout.readline()]
@@ -422,7 +422,7 @@ def test_an_old_version_loads_the_same_for_ever_from_a_fresh_cache(hub, start, f
         told[tag] = json.loads(
             subprocess.run(
                 [sys.executable, "-c", LOADER, REPO, tag], capture_output=True, text=True,
-                check=True, env=environment(hub, tmp_path / f"cache-{tag}"),
+                check=True, env=hub.environment(tmp_path / f"cache-{tag}"),
             ).stdout
         )  # fmt: skip
     assert told["v1.0.0"] == [commit_of(hub, "v1.0.0").sha, ["one"] * 4]

@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
+import yaml
+from conftest import rewrite
 from huggingface_hub import ModelCard
 
 from code_alpaca.cli import main
 from code_alpaca.formatting import format_prompt
 from code_alpaca.weights import weights_sha256
 
-TRAINING = {
-    "base_model": "from scratch", "parameters": 2_100_000, "rows": 10, "tokens": 900,
-    "counts": {"learned_tokens": 300}, "steps": 5, "seconds": 1.2, "processes": 1,
-    "first_loss": 6.5, "last_loss": 1.25,
-    "dataset": {"name": "runs/x/dataset", "config": "default", "revision": "v0.1.0 (sha256 ab)"},
-    "config": {"learning_rate": 0.002, "seed": 0}, "versions": {"torch": "2.13.0"},
-}  # fmt: skip
-
-
-@pytest.fixture
-def trained(tmp_path):
-    """A model folder with weights of sorts, and its results."""
-    model = tmp_path / "model"
-    (model / "checkpoint-5").mkdir(parents=True)
-    for name in ("model.safetensors", "config.json", "tokenizer.json", "training_args.bin",
-                 "checkpoint-5/optimizer.pt"):  # fmt: skip
-        (model / name).write_bytes(name.encode())
-    (model / "run.json").write_text(json.dumps(TRAINING))
-    assert main(["eval", "--samples", "reference", "--output_dir", str(tmp_path / "eval")]) == 0
-    path = tmp_path / "eval/results.json"
-    results = json.loads(path.read_text())
-    results["model"] = {"name": str(model), "sha256": weights_sha256(str(model)), "dataset": None}
-    path.write_text(json.dumps(results))
-    return model, path
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def release(trained, out, *more):
@@ -43,52 +24,218 @@ def release(trained, out, *more):
                  "--output_dir", str(out), *more])  # fmt: skip
 
 
+def based(trained, base="org/base", commit=COMMIT):
+    """As if it had been trained from a model of the Hub, on a dataset of the Hub."""
+    source = {"name": "org/tasks", "config": "default", "revision": commit, "weight": 1.0,
+              "origin": {"version": "1.2.0", "teacher": "gpt-x", "strategy": "self_instruct",
+                         "license": "cc-by-4.0"}}  # fmt: skip
+    dataset = {"name": "org/tasks", "config": "default", "revision": commit}
+    path = trained[0] / "run.json"
+    config = {**json.loads(path.read_text())["config"], "from_scratch": False}
+    rewrite(path, base_model=base, base_revision=commit, dataset=dataset, datasets=[source],
+            config={**config, "model_name_or_path": base})  # fmt: skip
+    return trained
+
+
+def card_of(folder):
+    return (folder / "README.md").read_text(encoding="utf-8")
+
+
 def test_the_folder_holds_what_a_user_needs_and_no_more(trained, tmp_path):
     out = tmp_path / "release"
+    (trained[0] / "training_args.bin").write_bytes(b"a pickle")
+    assert any(trained[0].glob("checkpoint-*"))
     assert release(trained, out) == 0
-    assert sorted(path.name for path in out.rglob("*")) == [
-        "README.md", "config.json", "model.safetensors", "release.json", "results.json",
-        "run.json", "tokenizer.json",
+    assert sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()) == [
+        "README.md", "assets/card.md", "assets/loss.png", "chat_template.jinja", "config.json",
+        "generation_config.json", "model.safetensors", "release.json", "results.json", "run.json",
+        "tokenizer.json", "tokenizer_config.json", "training_config.yaml",
     ]  # fmt: skip
+    assert (out / "results.json").read_text() == (trained[1] / "results.json").read_text()
+    assert weights_sha256(str(out)) == weights_sha256(str(trained[0]))
     assert release(trained, out, "--model_version", "0.2.0") == 0
-    assert "# Code Alpaca model 0.2.0" in (out / "README.md").read_text()
+    assert "# Code Alpaca model 0.2.0" in card_of(out)
 
 
-def test_the_card(trained, tmp_path):
-    assert release(trained, tmp_path / "r", "--license", "apache-2.0") == 0
-    text = (tmp_path / "r/README.md").read_text()
-    for gap in ("None", "More Information", "{{", "undefined"):
-        assert gap not in text
-    for fact in ("| pass@1 | 100.0% | 83.9% to 100.0% |", "6.500, 1.250", "v0.1.0 (sha256 ab)",
+def test_the_same_command_makes_the_same_bytes(trained, tmp_path):
+    out = tmp_path / "release"
+    seen = []
+    for _ in range(2):
+        assert release(trained, out) == 0
+        seen.append({path.name: path.read_bytes() for path in out.rglob("*") if path.is_file()})
+    assert seen[0] == seen[1]
+
+
+def test_every_number_of_the_card_is_in_the_files(trained, tmp_path):
+    out = tmp_path / "r"
+    assert release(trained, out, "--license", "apache-2.0") == 0
+    text, run = card_of(out), json.loads((out / "run.json").read_text())
+    for fact in ("| mini | 20 | pass@1 | 0.0% | 0.0% to 16.1% |", "none: trained from nothing",
                  format_prompt("{instruction}"), format_prompt("{instruction}", "{input}"),
-                 "not made to be safe or harmless"):  # fmt: skip
-        assert fact in text
-    card = ModelCard.load(tmp_path / "r/README.md")
-    assert card.data.license == "apache-2.0"
-    assert card.data.eval_results[0].metric_value == 1.0
+                 run["dataset"]["revision"], f"{run['parameters']:,} parameters",
+                 f"{run['first_loss']:.3f} first, {run['last_loss']:.3f} last",
+                 "| `learning_rate` | 0.002 |", "nobody looked for its problems",
+                 "![The loss over the steps of training](assets/loss.png)",
+                 "Read the code before you run it"):  # fmt: skip
+        assert fact in text, fact
+
+
+def whole(folder):
+    """A card without gaps, whose links into its folder lead somewhere."""
+    text = card_of(folder)
+    for gap in ("None", "More Information", "{{", "{%", "undefined", "[]", "nan"):
+        assert gap not in text.replace("{instruction}", "").replace("{input}", ""), gap
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert links
+    for link in links:
+        assert link.startswith("https://") or (folder / link).is_file(), link
+    card = ModelCard.load(folder / "README.md")
+    assert yaml.safe_load(text.split("---\n")[1])["license"] == card.data.license
+    return text, card
+
+
+def test_the_card_of_a_model_from_nothing_is_whole(trained, tmp_path):
+    assert release(trained, tmp_path / "r", "--license", "apache-2.0") == 0
+    _, card = whole(tmp_path / "r")
+    assert card.data.eval_results[0].metric_value == 0.0
+    assert card.data.base_model is None and card.data.datasets is None
+
+
+def test_the_card_of_a_tuned_model_names_its_origin_to_the_commit(trained, tmp_path):
+    more = ("--license", "mit", "--base_license", "apache-2.0")
+    assert release(based(trained), tmp_path / "r", *more) == 0
+    text, card = whole(tmp_path / "r")
+    assert card.data.base_model == "org/base" and card.data.datasets == ["org/tasks"]
+    assert card.data.get("base_model_relation") == "finetune"
+    for fact in (f"https://huggingface.co/datasets/org/tasks/tree/{COMMIT}", "version 1.2.0",
+                 f"https://huggingface.co/org/base/tree/{COMMIT}", "`gpt-x`", "`cc-by-4.0`",
+                 "The base model: `apache-2.0`",
+                 "do not say what the training brought"):  # fmt: skip
+        assert fact in text, fact
+    assert "scratch_" not in text
+    recipe = yaml.safe_load((tmp_path / "r/training_config.yaml").read_text())
+    assert recipe["dataset_revision"] == COMMIT and recipe["model_revision"] == COMMIT
+    assert recipe["model_name_or_path"] == "org/base" and "output_dir" not in recipe
+
+
+def test_what_was_trained_can_be_trained_again_from_the_release(trained, tmp_path):
+    assert release(trained, tmp_path / "r") == 0
+    again = ["--config", str(tmp_path / "r/training_config.yaml"), "--output_dir"]
+    assert main(["sft", *again, str(tmp_path / "again")]) == 0
+    assert weights_sha256(str(tmp_path / "again")) == weights_sha256(str(trained[0]))
+
+
+def test_several_benchmarks_and_the_base_model_beside_them(trained, tmp_path):
+    model, results = trained
+    more = tmp_path / "more"
+    more.mkdir()
+    lines = (results / "samples.jsonl").read_text().splitlines()
+    for folder, name, passed in ((results, "mini", 12), (more, "other", 3)):
+        marked = [
+            {**json.loads(line), "status": "passed" if n < passed else "failed"}
+            for n, line in enumerate(lines)
+        ]
+        (folder / "samples.jsonl").write_text("\n".join(map(json.dumps, marked)))
+        rewrite_from = json.loads((results / "results.json").read_text())
+        rewrite_from |= {"benchmark": name, "pass@1": passed / 20}
+        (folder / "results.json").write_text(json.dumps(rewrite_from))
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "samples.jsonl").write_text("\n".join(
+        json.dumps({**json.loads(line), "status": "failed"}) for line in lines
+    ))  # fmt: skip
+    (base / "results.json").write_text((results / "results.json").read_text())
+    out = tmp_path / "r"
+    words = ["release", "--model_dir", str(model), "--results", f"{results},{more}",
+             "--base_results", str(base), "--output_dir", str(out)]  # fmt: skip
+    assert main(words) == 0
+    text, card = whole(out)
+    assert [r.metric_value for r in card.data.eval_results] == [0.6, 0.15]
+    assert "12 problems won and 0 lost, p = 0.00049" in text and "+60.0 points" in text
+    assert json.loads((out / "results-2.json").read_text())["benchmark"] == "other"
+    assert json.loads((out / "comparison.json").read_text())["mini"]["ours"] == 0.6
+
+
+def test_contamination_and_a_sandbox_that_does_not_hold_are_said(trained, tmp_path):
+    clean = {"training_data": "rows", "revision": "sha256 ab", "matched": ["mini/1", "mini/2"],
+             "problems": 18, "pass@1": 0.5, "pass@1_interval": [0.25, 0.75]}  # fmt: skip
+    sandbox = {"backend": "rlimit", "canary_escaped": ["read_secret", "network"]}
+    rewrite(trained[1] / "results.json", uncontaminated=clean, sandbox=sandbox)
+    assert release(trained, tmp_path / "r") == 0
+    text, _ = whole(tmp_path / "r")
+    assert "match of 2 of 20 problems" in text and "On the other 18: pass@1 50.0%" in text
+    assert "**which does not hold** (a test program got out by: read_secret, network)" in text
+
+
+def test_an_adapter_goes_along_and_names_no_folder_of_ours(trained, tmp_path):
+    adapter = based(trained)[0] / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_model.safetensors").write_bytes(b"adapter")
+    (adapter / "adapter_config.json").write_text(
+        json.dumps({"r": 8, "base_model_name_or_path": "/home/me/secret/base"})
+    )
+    (adapter / "training_args.bin").write_bytes(b"a pickle")
+    assert release(trained, tmp_path / "r", "--base_model", "org/base") == 0
+    there = tmp_path / "r/adapter"
+    assert {path.name for path in there.iterdir()} == {
+        "adapter_config.json", "adapter_model.safetensors",
+    }  # fmt: skip
+    found = json.loads((there / "adapter_config.json").read_text())
+    assert found == {"r": 8, "base_model_name_or_path": "org/base"}
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--model_version", "1"], "not SemVer"),
-        (["--hub_model_id", "me/model"], "hf upload"),
         (["--results", "missing.json"], "cannot read missing.json"),
         (["--model_dir", "missing"], "a model folder made by sft"),
+        (["--hub_model_id", "me"], "give ORG/NAME"),
+        (["--base_model", "org/base"], "was trained from nothing"),
+        (["--weight_diff"], "trained from nothing"),
+        (["--space", "me/space"], "give hub_model_id as well"),
+        (["--dataset_card", "nowhere.md"], "is no file"),
+        (["--base_results", "nowhere"], "cannot read nowhere"),
     ],
 )
 def test_bad_input(trained, tmp_path, words, said, capsys):
     assert release(trained, tmp_path / "r", *words) == 2
-    assert said in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_base_model_that_nobody_else_has_must_be_named(trained, tmp_path, capsys):
+    based(trained, base=str(tmp_path / "base"), commit=None)
+    assert release(trained, tmp_path / "r") == 2
+    assert "say what it is on the Hub with --base_model ORG/NAME" in capsys.readouterr().err
+    assert release(trained, tmp_path / "r", "--base_model", "org/base") == 0
+    assert str(tmp_path) not in card_of(tmp_path / "r")
 
 
 def test_results_of_another_model_are_refused(trained, tmp_path, capsys):
-    (trained[0] / "model.safetensors").write_bytes(b"other weights")
+    weights = trained[0] / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
     assert release(trained, tmp_path / "r") == 2
     assert "holds no results of the weights" in capsys.readouterr().err
 
 
-def test_a_folder_that_is_no_release_is_not_replaced(trained, tmp_path, capsys):
+@pytest.mark.parametrize("style", ["alpaca_nl", None])
+def test_a_chat_template_of_another_prompt_is_refused(trained, tmp_path, style, capsys):
+    path = trained[0] / "chat_template.jinja"
+    if style:
+        config = json.loads((trained[0] / "run.json").read_text())["config"]
+        rewrite(trained[0] / "run.json", config={**config, "prompt_style": style})
+    else:
+        path.write_text(path.read_text().replace("### Response:", "### Response"))
+    assert release(trained, tmp_path / "r") == 2
+    assert "does not render the prompt of training" in capsys.readouterr().err
+    path.unlink()
+    assert release(trained, tmp_path / "r") == 2
+    assert "has no chat template" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_release_is_not_replaced(trained, tmp_path):
     precious = tmp_path / "thesis"
     precious.mkdir()
     (precious / "chapter1.txt").write_text("words")
@@ -99,9 +246,7 @@ def test_a_folder_that_is_no_release_is_not_replaced(trained, tmp_path, capsys):
 def test_no_release_without_weights_or_over_its_own_source(trained, tmp_path, capsys):
     model, results = trained
     assert release(trained, model) == 2
-    assert release(trained, results.parent) == 2
-    assert (model / "checkpoint-5/optimizer.pt").exists()
-    assert release(trained, tmp_path / "r", "--dataset_card", "nowhere.md") == 2
+    assert release(trained, results) == 2
     (model / "model.safetensors").unlink()
     capsys.readouterr()
     assert release(trained, tmp_path / "r") == 2
@@ -110,7 +255,17 @@ def test_no_release_without_weights_or_over_its_own_source(trained, tmp_path, ca
 
 
 @pytest.mark.parametrize("broken", [b"{}", b"[]", b"\xff", b"{"])
-def test_results_that_are_none(trained, tmp_path, broken, capsys):
-    trained[1].write_bytes(broken)
-    assert release(trained, tmp_path / "r") == 2
-    assert capsys.readouterr().err.count("\n") == 1
+def test_files_that_are_broken(trained, tmp_path, broken, capsys):
+    for path in (trained[1] / "results.json", trained[0] / "run.json"):
+        kept = path.read_bytes()
+        path.write_bytes(broken)
+        assert release(trained, tmp_path / "r") == 2
+        assert capsys.readouterr().err.count("\n") == 1
+        path.write_bytes(kept)
+
+
+def test_dry_run_writes_nothing(trained, tmp_path, capsys):
+    assert release(trained, tmp_path / "r", "--dry_run") == 0
+    shown = capsys.readouterr().out
+    assert "model.safetensors" in shown and "nothing was written or sent" in shown
+    assert not (tmp_path / "r").exists() and not any(Path(tmp_path).glob(".r*"))

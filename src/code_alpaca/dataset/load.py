@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
 ALPACA = ("instruction", "input", "output")
+# Of a manifest: how the rows came about, for whoever learns from them.
+LINEAGE = ("version", "license", "teacher", "strategy", "prompt_version", "embedded_teacher",
+           "source")  # fmt: skip
 ACCEPTED = (
     "give an Alpaca JSON or JSONL file, a dataset folder that code-alpaca publish made, or the "
     "id of a dataset on the Hub"
@@ -58,6 +61,32 @@ def stream(
 
         return Dataset.from_list(place).to_iterable_dataset(), sha
     return _load(name, place, config, split, sha, streaming=True), sha
+
+
+def lineage(name: str, revision: str) -> dict[str, Any]:
+    """What a dataset's manifest says of its origin: licence, teacher, strategy and the like.
+
+    Args:
+        revision: as `load` returns it.
+
+    Returns:
+        Nothing for rows that no release of ours holds.
+    """
+    path = Path(name)
+    if not path.exists():
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+        try:
+            path = Path(
+                hf_hub_download(name, MANIFEST, repo_type="dataset", revision=revision)
+            ).parent
+        except (HfHubHTTPError, LocalEntryNotFoundError):
+            return {}
+    if not (path / MANIFEST).is_file():
+        return {}
+    manifest = manifest_of(path) or {}
+    return {key: manifest[key] for key in LINEAGE if manifest.get(key) is not None}
 
 
 def _find(

@@ -55,8 +55,8 @@ class Config(StageConfig):
     batch_size: PositiveInt = Field(16, description="answers made at once")
     prompt_format: PromptFormat | None = Field(
         None,
-        description="alpaca for our students, completion (the problem's own prompt) for base "
-        "models, chat; none: alpaca, and chat at an endpoint",
+        description="alpaca or alpaca_nl for our students, completion (the problem's own prompt) "
+        "for base models, chat; none: that of the model's training, and chat at an endpoint",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="of a local model's weights; auto: bfloat16 on a GPU that has it"
@@ -100,11 +100,24 @@ class Config(StageConfig):
 
     def settings(self) -> Settings:
         return Settings(
-            self.prompt_format or ("chat" if self.base_url else "alpaca"),
+            self.prompt_format or self._usual_format(),
             self.temperature,
             self.max_new_tokens,
             self.seed,
         )
+
+
+    def training(self) -> dict[str, Any]:
+        """The run.json of a model folder of ours; nothing for any other model."""
+        path = Path(str(self.model)) / "run.json"
+        if self.model is None or self.base_url or not path.exists():
+            return {}
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    def _usual_format(self) -> PromptFormat:
+        if self.base_url:
+            return "chat"
+        return self.training().get("config", {}).get("prompt_style", "alpaca")
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -235,10 +248,7 @@ def _results(
         scores = metrics.summarize(counts, config.k)
     except ValueError as error:
         raise InputError(str(error)) from None
-    training = {}
     local = config.model is not None and config.base_url is None
-    if local and (Path(str(config.model)) / "run.json").exists():
-        training = json.loads((Path(str(config.model)) / "run.json").read_text(encoding="utf-8"))
     return {
         "benchmark": config.benchmark,
         "source": benchmarks.source(config.benchmark),
@@ -258,8 +268,9 @@ def _results(
             "name": config.model,
             "sha256": weights_sha256(config.model) if local else None,
             "base_url": config.base_url,
-            "dataset": training.get("dataset"),
+            "dataset": config.training().get("dataset"),
         },
+        "prompt_format": None if config.samples else config.settings().prompt_format,
         "config": json.loads(config.model_dump_json()),
         "versions": {"code-alpaca": __version__, "transformers": version("transformers")},
     }

@@ -1,86 +1,161 @@
-"""The model card: a Jinja template, and every number in it from run.json and results.json."""
+"""The model card: a Jinja template, and every number in it from the files of the release."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
-import jinja2
-import yaml
-
+from code_alpaca import cards
 from code_alpaca.formatting import PROMPT_WITH_INPUT, PROMPT_WITHOUT_INPUT
+from code_alpaca.release.facts import Facts
+from code_alpaca.release.space import HUB, SAFETY_NOTE
 
-SHOWN = ("learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size",
-         "gradient_accumulation_steps", "max_length", "lr_scheduler_type", "warmup_steps",
-         "weight_decay", "prompt_style", "mask", "seed")  # fmt: skip
+# Keys of a training that the libraries fill in by themselves, or that say the same as another.
+DERIVED = {"accelerator_config", "base_sha256", "dataloader_pin_memory", "deepspeed", "eos_token",
+           "pad_token", "disable_tqdm", "gradient_checkpointing"}  # fmt: skip
+# Keys that say where it ran and what it was called, not what was learned.
+UNTOLD = {"output_dir", "dataset_name", "dataset_config", "dataset_revision", "dataset_mixture",
+          "model_name_or_path", "model_revision", "dry_run", "assumed_mfu", "gpu_memory_gib",
+          "run_name", "report_to", "logging_steps", "logging_first_step", "save_strategy",
+          "save_steps", "save_total_limit"}  # fmt: skip
 
 
-def render(training: dict[str, Any], results: dict[str, Any], *, version: str, license: str) -> str:
-    """The README.md of a model release.
+@dataclass(frozen=True, slots=True)
+class About:
+    """What the release is called, and the terms it comes under."""
 
-    Args:
-        training: the `run.json` of sft.
-        results: the `results.json` of eval.
-    """
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
-    )
-    template = environment.from_string(
-        resources.files("code_alpaca").joinpath("release/model_card.md.jinja").read_text("utf-8")
-    )
-    scores = _scores(results)
-    body = template.render(
-        version=version,
-        license=license,
+    version: str
+    license: str
+    base_license: str | None = None
+    hub_id: str | None = None
+    weight_diff: bool = False  # the weights are the difference to the base model's
+    picture: str | None = None  # of the loss, by its path in the release
+
+    @property
+    def name(self) -> str:
+        return self.hub_id.partition("/")[2] if self.hub_id else "Code Alpaca model"
+
+
+def render(facts: Facts, about: About) -> str:
+    """The README.md of a model release."""
+    training = facts.training
+    style = training["config"].get("prompt_style", "alpaca")
+    end = "\n" if style == "alpaca_nl" else ""
+    return cards.render(
+        "model_card.md.jinja",
+        lambda name: resources.files("code_alpaca").joinpath("release", name).read_text("utf-8"),
+        _metadata(facts, about),
+        about=about,
+        facts=facts,
         training=training,
-        hyperparameters={k: training["config"][k] for k in SHOWN if k in training["config"]},
-        results=results,
-        scores=scores,
-        prompt_without_input=PROMPT_WITHOUT_INPUT,
-        prompt_with_input=PROMPT_WITH_INPUT,
+        base=_Base.of(facts),
+        datasets=[_dataset(source) for source in training["datasets"]],
+        hyperparameters=_hyperparameters(facts),
+        scores={name: scores(result) for name, result in facts.results.items()},
+        here=about.hub_id or "path/to/this/folder",
+        revision=f"v{about.version}" if about.hub_id else None,
+        safety_note=SAFETY_NOTE,
+        style=style,
+        prompt_without_input=PROMPT_WITHOUT_INPUT + end,
+        prompt_with_input=PROMPT_WITH_INPUT + end,
+        hours=training["seconds"] / 3600,
     )
-    metadata = yaml.safe_dump(_metadata(training, results, scores, license), sort_keys=False)
-    return f"---\n{metadata}---\n\n{body}"
 
 
-def _scores(results: dict[str, Any]) -> list[dict[str, Any]]:
+def _hyperparameters(facts: Facts) -> dict[str, Any]:
+    """The keys of the training that shaped what it learned."""
+    config = facts.training["config"]
+    moot = () if config.get("use_peft") else ("lora_", "merge_adapter")
+    if facts.base_model:
+        moot += ("scratch_", "from_scratch")
+    return {
+        key: value
+        for key, value in config.items()
+        if key not in DERIVED | UNTOLD
+        and value not in (None, [], {}, "")
+        and not key.startswith(moot)
+    }
+
+
+def scores(result: dict[str, Any]) -> list[dict[str, Any]]:
     """k, value, low and high of every pass@k in the results."""
     return [
-        {"k": int(key.removeprefix("pass@")), "value": float(results[key]),
-         "low": float(results[f"{key}_interval"][0]), "high": float(results[f"{key}_interval"][1])}
-        for key in results
-        if key.startswith("pass@") and not key.endswith("_interval")
+        {"k": int(key.removeprefix("pass@")), "value": float(result[key]),
+         "low": float(result[f"{key}_interval"][0]), "high": float(result[f"{key}_interval"][1])}
+        for key in result
+        if re.fullmatch(r"pass@\d+", key)
     ]  # fmt: skip
 
 
-def _metadata(
-    training: dict[str, Any], results: dict[str, Any], scores: list[dict[str, Any]], license: str
-) -> dict[str, Any]:
+def is_commit(revision: object) -> bool:
+    """Whether it is a commit of the Hub, and not the hash of a file or folder."""
+    return bool(re.fullmatch(r"[0-9a-f]{40}", str(revision)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """The model that training began from."""
+
+    name: str
+    revision: str | None
+    url: str
+
+    @classmethod
+    def of(cls, facts: Facts) -> _Base | None:
+        if facts.base_model is None:
+            return None
+        revision = facts.training.get("base_revision")
+        tree = f"/tree/{revision}" if revision else ""
+        return cls(facts.base_model, revision, f"{HUB}/{facts.base_model}{tree}")
+
+
+def _dataset(source: dict[str, Any]) -> dict[str, Any]:
+    """A source of the training, with a link where it is on the Hub."""
+    on_hub = is_commit(source["revision"])
+    name = source["name"] if on_hub else "/".join(Path(source["name"]).parts[-2:])
+    url = f"{HUB}/datasets/{name}/tree/{source['revision']}" if on_hub else ""
+    return {**source, "origin": source.get("origin") or {}, "name": name, "url": url}
+
+
+def _metadata(facts: Facts, about: About) -> dict[str, Any]:
     """What the Hub reads, `model-index` included, in plain Python numbers."""
-    base = training["base_model"]
+    on_hub = [each["name"] for each in facts.training["datasets"] if is_commit(each["revision"])]
+    base = {}
+    if facts.base_model:
+        relation = "adapter" if facts.adapter == "alone" else "finetune"
+        base = {"base_model": facts.base_model, "base_model_relation": relation}
+    loads = not about.weight_diff
     return {
         "language": ["en", "code"],
-        "license": license,
-        "library_name": "transformers",
-        "pipeline_tag": "text-generation",
-        "tags": ["code", "code-alpaca", "instruction-tuning"],
-        **({} if base == "from scratch" else {"base_model": base}),
+        "license": about.license,
+        "library_name": "peft" if facts.adapter == "alone" else "transformers",
+        **({"pipeline_tag": "text-generation"} if loads else {}),
+        "tags": ["code", "code-alpaca", "instruction-tuning", *([] if loads else ["weight-diff"])],
+        **base,
+        **({"datasets": on_hub} if on_hub else {}),
         "model-index": [
             {
-                "name": "code-alpaca",
+                "name": about.name,
                 "results": [
                     {
                         "task": {"type": "text-generation"},
-                        "dataset": {"type": results["benchmark"], "name": results["benchmark"]},
+                        "dataset": {
+                            "type": result.get("source", {}).get("dataset", benchmark),
+                            "name": benchmark,
+                        },
                         "metrics": [
                             {
                                 "type": "pass@k",
                                 "name": f"pass@{score['k']}",
                                 "value": score["value"],
                             }
-                            for score in scores
+                            for score in scores(result)
                         ],
                     }
+                    for benchmark, result in facts.results.items()
                 ],
             }
         ],

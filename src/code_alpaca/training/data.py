@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from code_alpaca.config import StageConfig, Words
 from code_alpaca.dataset.build import split_of
-from code_alpaca.dataset.load import ALPACA, load
+from code_alpaca.dataset.load import ALPACA, lineage, load
 from code_alpaca.errors import InputError
 from code_alpaca.training.arguments import SFTArguments
 
@@ -33,7 +33,7 @@ class Rows:
 
     train: Dataset
     validation: Dataset | None
-    sources: list[dict[str, Any]]  # name, config, revision and weight of each
+    sources: list[dict[str, Any]]  # name, config, revision, weight and origin of each
     revision: str  # names the content of all of them
 
     @property
@@ -73,7 +73,8 @@ def read(arguments: SFTArguments, seed: int) -> Rows:
             )
             validation.append(measured.select_columns(list(ALPACA)))
         train.append(_weighted(rows, source.weight, seed))
-        sources.append({**source.model_dump(), "revision": revision})
+        origin = lineage(source.name, revision)
+        sources.append({**source.model_dump(), "revision": revision, "origin": origin})
     whole = concatenate_datasets(train)
     measured = concatenate_datasets(validation) if validation else None
     if not len(whole):
