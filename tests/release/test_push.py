@@ -329,3 +329,40 @@ def test_killed_between_model_and_space_it_goes_on(hub, start, session, words, m
     assert whole_versions(hub, SPACE, "spaces") == ["0.1.0"]
     code, _, error = session.run(*words("--space", SPACE))
     assert code == 2 and "has v0.1.0 already" in error
+
+
+@pytest.mark.slow  # three trainings and evaluations
+@pytest.mark.parametrize("merged", ["true", "false"])
+def test_an_adapter_alone_or_beside_its_merged_weights(
+    hub, session, words, trained, tmp_path, merged
+):
+    """Released with its base on the Hub, it answers as the folder that was trained."""
+    base = "alice/base"
+    to_base = words()
+    to_base[to_base.index(REPO)] = base
+    assert session.run(*to_base)[0] == 0
+    rows = Path(trained[0] / "rows.json")
+    rows.write_text(json.dumps([{"instruction": "Go.", "input": "", "output": "went"}] * 8))
+    tuned, results = tmp_path / "tuned", tmp_path / "tuned-eval"
+    code, _, error = session.run(
+        "sft", "--model_name_or_path", str(trained[0]), "--dataset_name", str(rows),
+        "--output_dir", str(tuned), "--use_peft", "true", "--merge_adapter", merged,
+        "--max_steps", "2", "--learning_rate", "0.1", "--use_cpu", "true", "--bf16", "false",
+        "--max_length", "128",
+    )  # fmt: skip
+    assert code == 0, error
+    code, _, error = session.run("eval", "--benchmark", "mini", "--model", str(tuned),
+                                 "--max_new_tokens", "4", "--output_dir", str(results))  # fmt: skip
+    assert code == 0, error
+    code, _, error = session.run(
+        "release", "--model_dir", str(tuned), "--results", str(results), "--output_dir",
+        str(tmp_path / "tuned-release"), "--hub_model_id", REPO, "--base_model", base,
+        "--base_license", "mit",
+    )  # fmt: skip
+    assert code == 0, error
+    names = set(tree_of(hub, "v0.1.0"))
+    assert ("adapter/adapter_model.safetensors" in names) == (merged == "true")
+    assert ("adapter_model.safetensors" in names) == (merged == "false")
+    assert loaded(hub, tmp_path / "fresh", REPO, "v0.1.0") == loaded(
+        hub, tmp_path / "none", str(tuned)
+    )
