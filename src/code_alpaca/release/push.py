@@ -15,7 +15,7 @@ from code_alpaca.versions import README, Contents, Say, Version, read_json
 
 MANIFEST = "release.json"  # version, and the hash of every other file but the card
 CARD = "assets/card.md"  # the card as it was made, by which edits on the Hub are told apart
-OWNED = ("assets/", "adapter/")  # of the repository; what else is there stays
+OWNED = ("assets/", "adapter/", "weight_diff/")  # of the repository; what else is there stays
 KEY = "release sha256"  # what the description of every release commit starts with
 WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
 

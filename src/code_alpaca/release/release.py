@@ -21,6 +21,7 @@ from code_alpaca.hub import Repo
 from code_alpaca.release import card, space
 from code_alpaca.release.facts import Facts, read
 from code_alpaca.release.push import CARD, MANIFEST, Target, look, push, seal, version_of
+from code_alpaca.release.weight_diff import write_diff
 from code_alpaca.versions import README, Say
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
@@ -296,8 +297,6 @@ def _recipe(facts: Facts) -> dict[str, Any]:
 
 
 def _write_diff(config: Config, facts: Facts, part: Path, say: Say) -> None:
-    from code_alpaca.release.weight_diff import write_diff
-
     started = config.base_dir or facts.training["base_model"]
     write_diff(
         config.model_dir,
