@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
@@ -113,3 +115,15 @@ def _split_metadata(text: str) -> tuple[dict[str, Any], str]:
     except yaml.YAMLError:
         metadata = None
     return (metadata if isinstance(metadata, dict) else {}), found[2]
+
+
+def public(value: Any) -> Any:
+    """A value as a card or a released file may tell it: of an absolute path its last part.
+
+    The rest is about somebody's disk.
+    """
+    if isinstance(value, dict):
+        return {key: public(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [public(item) for item in value]
+    return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 from hub_double import HubDouble
+from sessions import TINY
 
 from code_alpaca.cli import main
-
-ROOT = Path(__file__).parents[2]
-TINY = ["--config", str(ROOT / "recipes/smoke/sft/config_cpu.yaml"), "--scratch_hidden_size", "32",
-        "--scratch_layers", "1", "--scratch_heads", "2", "--scratch_vocab_size", "400"]  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -50,8 +46,3 @@ def hub(double):
     """A Hub that is empty; the processes of a module may keep its address."""
     double.forget()
     return double
-
-
-def rewrite(path: Path, **changes: object) -> None:
-    """Change keys of a JSON file."""
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))

@@ -8,10 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import rewrite
 from huggingface_hub import SpaceCard
+from sessions import Session, rewrite
 
-HERE = Path(__file__).parent
 REPO, SPACE = "alice/coder", "alice/coder-space"
 # Steps that write, and the moments of each; those of which the quick run has enough are slow.
 STEPS = [
@@ -23,28 +22,6 @@ STEPS = [
         for step in (("create", "after"), ("lfs-put", "after"), ("tag", "after"))
     ),
 ]
-
-
-class Session:
-    """A process that runs commands of ours against the Hub double."""
-
-    def __init__(self, hub, home, user="alice"):
-        self.process = subprocess.Popen(
-            [sys.executable, HERE / "commands.py"], env=hub.environment(home, user),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
-
-    def begin(self, *words, tries=6):
-        self.process.stdin.write(json.dumps([list(words), tries]) + "\n")
-        self.process.stdin.flush()
-
-    def run(self, *words, tries=6):
-        self.begin(*words, tries=tries)
-        return json.loads(self.process.stdout.readline())
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
 
 
 @pytest.fixture

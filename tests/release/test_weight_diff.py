@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import rewrite
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from test_push import Session
+from sessions import Session, rewrite
 
 from code_alpaca.cli import main
 from code_alpaca.release import weight_diff

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from code_alpaca import __version__
+from code_alpaca.cards import public
 from code_alpaca.dataset import card, pictures
 from code_alpaca.dataset.describe import Description
 from code_alpaca.dataset.load import load
@@ -64,7 +65,7 @@ def build(
             "teacher": config.get("teacher_model", "unknown"),
             "embedded_teacher": str(config.get("teacher_base_url") or "").startswith("offline"),
             "strategy": config.get("strategy", "imported"),
-            "source": _public(config.get("source")),
+            "source": public(config.get("source")),
             "source_revision": ledger.meta("source_revision"),
             "prompt_version": ledger.meta("prompt_version"),
             "seed_tasks_sha256": ledger.meta("seed_tasks_sha256"),
@@ -73,7 +74,7 @@ def build(
             "contamination": json.loads(ledger.meta("contamination") or "null"),
             "usage": ledger.usage() if "teacher_model" in config else None,
             "cost_usd": round(ledger.spent(), 6) if "teacher_model" in config else None,
-            "config": {key: _public(value) for key, value in config.items()},
+            "config": {key: public(value) for key, value in config.items()},
         }
         return _write(
             into or run_dir,
@@ -123,7 +124,7 @@ def build_from_source(
         "teacher": "unknown",
         "embedded_teacher": False,
         "strategy": "imported",
-        "source": _public(source),
+        "source": public(source),
         "source_revision": source_revision,
         "candidates": len(rows),
         "rejected_by_reason": {},
@@ -145,16 +146,6 @@ def build_from_source(
         before=manifest_of(run_dir / "dataset") or {},
         draw=draw,
     )
-
-
-def _public(value: Any) -> Any:
-    """A value of the config as the manifest may tell it: of an absolute path its last part.
-
-    The rest is about somebody's disk.
-    """
-    if isinstance(value, list):
-        return [_public(item) for item in value]
-    return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value
 
 
 def _imported_rows(rows: Iterable[dict[str, Any]], source: str) -> Iterator[dict[str, Any]]:

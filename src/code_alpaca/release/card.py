@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from code_alpaca import cards
@@ -115,9 +114,8 @@ class _Base:
 def _dataset(source: dict[str, Any]) -> dict[str, Any]:
     """A source of the training, with a link where it is on the Hub."""
     on_hub = is_commit(source["revision"])
-    name = source["name"] if on_hub else "/".join(Path(source["name"]).parts[-2:])
-    url = f"{HUB}/datasets/{name}/tree/{source['revision']}" if on_hub else ""
-    return {**source, "origin": source.get("origin") or {}, "name": name, "url": url}
+    url = f"{HUB}/datasets/{source['name']}/tree/{source['revision']}" if on_hub else ""
+    return {**source, "origin": source.get("origin") or {}, "url": url}
 
 
 def _metadata(facts: Facts, about: About) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from code_alpaca.cards import public
 from code_alpaca.errors import InputError, one_line
 from code_alpaca.evaluation.compare import compare
 from code_alpaca.formatting import format_prompt
@@ -25,10 +26,11 @@ TRIED = (("Add 1 to x.", ""), ("Sort these:\n  numbers", "[3, 1]\n"))  # for the
 class Facts:
     """All that a card tells: every number in it comes from here."""
 
-    training: dict[str, Any]  # the run.json of sft
-    results: dict[str, dict[str, Any]]  # the results.json of each benchmark
+    training: dict[str, Any]  # the run.json of sft, without the folders of this machine
+    results: dict[str, dict[str, Any]]  # the results.json of each benchmark, likewise
     comparisons: dict[str, dict[str, Any]]  # against the base model, by benchmark
     base_model: str | None  # its Hub id, or its folder; None where training began from nothing
+    started_from: str  # the base model where it was for training
     adapter: str  # "" for whole weights, "alone" for an adapter, "beside" for both
     weights: str  # hash of the safetensors
 
@@ -70,10 +72,11 @@ def read(
     _require_chat_template(model_dir, training)
     alone = (model_dir / "adapter_model.safetensors").exists()
     return Facts(
-        training=training,
-        results=found,
+        training=public(training),
+        results=public(found),
         comparisons=comparisons,
         base_model=_base(training, base_model),
+        started_from=str(training["base_model"]),
         adapter="alone" if alone else "beside" if (model_dir / "adapter").is_dir() else "",
         weights=weights,
     )

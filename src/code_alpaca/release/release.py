@@ -27,7 +27,7 @@ from code_alpaca.versions import README, Say
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 RELEASED = (
     "config.json", "adapter_config.json", "generation_config.json", "tokenizer*",
-    "special_tokens_map.json", "chat_template.jinja", "run.json",
+    "special_tokens_map.json", "chat_template.jinja",
 )  # fmt: skip
 ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
 CURVE = "assets/loss.png"
@@ -97,7 +97,7 @@ def run(config: Config) -> None:
     _look(config, facts, say)
     if config.dry_run:
         names = ", ".join(sorted(str(name) for name in _files(config)))
-        say(f"would write {config.output_dir}: {README}, results.json, {names}")
+        say(f"would write {config.output_dir}: {README}, run.json, results.json, {RECIPE}, {names}")
         say("dry run: nothing was written or sent")
         return
     folder = _write(config, facts, say)
@@ -247,6 +247,7 @@ def _write(config: Config, facts: Facts, say: Say) -> Path:
                 **json.loads(path.read_text(encoding="utf-8")),
                 "base_model_name_or_path": facts.base_model,
             })  # fmt: skip
+    _write_json(part / "run.json", facts.training)
     for number, result in enumerate(facts.results.values(), 1):
         _write_json(part / ("results.json" if number == 1 else f"results-{number}.json"), result)
     if facts.comparisons:
@@ -297,10 +298,9 @@ def _recipe(facts: Facts) -> dict[str, Any]:
 
 
 def _write_diff(config: Config, facts: Facts, part: Path, say: Say) -> None:
-    started = config.base_dir or facts.training["base_model"]
     write_diff(
         config.model_dir,
-        str(started),
+        str(config.base_dir or facts.started_from),
         part,
         base_name=str(facts.base_model),
         base_revision=facts.training.get("base_revision"),
