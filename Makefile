@@ -5,13 +5,16 @@ READY := $(VENV)/.ready
 # One process, two cores: without this, small tensors lose more to threads than they gain.
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: quickstart test slow-test style bench clean
+.PHONY: quickstart test parallel-test slow-test style bench clean
 
 quickstart: $(READY)
 	@$(VENV)/bin/code-alpaca quickstart
 
 test: $(READY)
 	$(VENV)/bin/python -m pytest -n 2
+
+parallel-test: $(READY)
+	$(VENV)/bin/python -m pytest -m parallel
 
 slow-test: $(READY)
 	$(VENV)/bin/python -m pytest -m "slow"

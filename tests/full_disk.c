@@ -1,5 +1,6 @@
 /* A disk that fills up: files under $FULL_DISK_UNDER take $FULL_DISK_BYTES in all, then ENOSPC.
-   Preloaded by tests/full_disk.py; covers the calls that Python, SQLite and safetensors use. */
+   Preloaded by tests/test_full_disk.py; covers the calls that Python, SQLite, safetensors and
+   torch.save use. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -8,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 static _Atomic long written;
@@ -30,6 +32,14 @@ ssize_t write(int fd, const void *data, size_t count) {
     static ssize_t (*next)(int, const void *, size_t);
     if (!next) next = dlsym(RTLD_NEXT, "write");
     return full(fd, count) ? -1 : next(fd, data, count);
+}
+
+ssize_t writev(int fd, const struct iovec *parts, int count) {
+    static ssize_t (*next)(int, const struct iovec *, int);
+    if (!next) next = dlsym(RTLD_NEXT, "writev");
+    size_t all = 0;
+    for (int i = 0; i < count; i++) all += parts[i].iov_len;
+    return full(fd, all) ? -1 : next(fd, parts, count);
 }
 
 ssize_t pwrite64(int fd, const void *data, size_t count, off_t at) {

@@ -19,7 +19,12 @@ RECIPES = sorted((ROOT / "recipes").glob("*/*/*.yaml"))
 CONFIGS = sorted((ROOT / "accelerate_configs").glob("*.yaml"))
 SLURM = sorted((ROOT / "recipes/slurm").iterdir())
 DOCUMENTS = [ROOT / "README.md", ROOT / "recipes" / "README.md", *RECIPES, *CONFIGS, *SLURM]
-CPU = {"cpu": 1, "cpu_zero2": 2, "cpu_zero3": 2}  # processes of those that are for tests
+CPU = {
+    "cpu": 1,
+    "cpu_zero2": 2,
+    "cpu_zero3": 2,
+    "cpu_zero3_offload": 2,
+}  # processes of those that are for tests
 TREE = r"(?:recipes|scripts|accelerate_configs|dataset_card|benchmarks|src|tests)/[\w./-]*\w"
 
 

@@ -13,6 +13,8 @@ import pytest
 from code_alpaca.cli import main
 from code_alpaca.ledger import Ledger
 
+ROOT = Path(__file__).parents[1]
+
 
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory):
@@ -74,3 +76,47 @@ def test_eval_keeps_the_old_results(shim, tmp_path):
     done = on_a_small_disk(shim, words, tmp_path / "eval", 500)
     assert done.returncode == 2 and "the disk is full" in done.stderr
     assert (tmp_path / "eval/results.json").read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def training(tmp_path_factory):
+    """The words of a tiny training up to its output_dir, and the folder where it met no trouble."""
+    folder = tmp_path_factory.mktemp("training")
+    (folder / "rows.json").write_text(json.dumps([
+        {"instruction": f"Return {n}.", "input": "", "output": f"return {n}"} for n in range(64)
+    ]))  # fmt: skip
+    words = ["sft", "--config", str(ROOT / "recipes/smoke/sft/config_cpu.yaml"),
+             "--scratch_hidden_size", "32", "--scratch_layers", "1", "--scratch_heads", "2",
+             "--scratch_vocab_size", "400", "--max_steps", "4", "--save_strategy", "steps",
+             "--save_steps", "2", "--logging_steps", "1",
+             "--dataset_name", str(folder / "rows.json"), "--output_dir"]  # fmt: skip
+    assert main([*words, str(folder / "model")]) == 0
+    return words, folder / "model"
+
+
+@pytest.mark.parametrize(
+    ("size", "launched"),
+    [
+        (400_000, []),  # full within the second checkpoint's weights, which safetensors writes
+        (500_000, ["--accelerate_config", str(ROOT / "accelerate_configs/cpu.yaml")]),  # torch.save
+    ],
+    ids=["weights", "optimizer"],
+)
+def test_sft_goes_on_from_the_last_whole_checkpoint(
+    shim, training, tmp_path, capsys, size, launched
+):
+    (words, whole), out = training, tmp_path / "model"
+    words = [*words, str(out)]
+    done = on_a_small_disk(shim, [*words, *launched], out, size)
+    assert done.returncode == 2, done.stderr
+    assert "the disk is full" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert [path.parent.name for path in out.glob("*/whole")] == ["checkpoint-2"]
+    assert not (out / "run.json").exists()
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "checkpoint-4 was not written to its end" in shown and "step 2/4" not in shown
+    for name in ("model.safetensors", "checkpoint-4/optimizer.pt"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes(), name
+    ended, uninterrupted = (json.loads((path / "run.json").read_text()) for path in (out, whole))
+    assert ended["loss_curve"] == uninterrupted["loss_curve"]

@@ -7,14 +7,13 @@ only generates data needs no torch.
 from __future__ import annotations
 
 import argparse
-import errno
 import importlib
 import sys
 from collections.abc import Sequence
 
 from code_alpaca import __version__
 from code_alpaca.config import add_arguments, parse
-from code_alpaca.errors import INTERRUPTED, Diverged, InputError, Stopped
+from code_alpaca.errors import INTERRUPTED, Diverged, InputError, Stopped, machine_trouble
 
 # command: (module with `Config` and `run`, or with `main` where another parser is in charge; help)
 STAGES = {
@@ -32,15 +31,6 @@ STAGES = {
     "teacher": ("code_alpaca.teacher.offline.server", "serve the embedded teacher on loopback"),
 }
 EXIT_FAILED, EXIT_INPUT, EXIT_STOPPED = 1, 2, 3
-BAD_PATH = {
-    errno.EEXIST,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENAMETOOLONG,
-    errno.EROFS,
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,17 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail(stage, INTERRUPTED, EXIT_STOPPED)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in BAD_PATH:
-            told = f"cannot use {error.filename}: {error.strerror}; choose another path"
-            return _fail(stage, told, EXIT_INPUT)
-        if not _disk_full(error):
+        trouble = machine_trouble(error)
+        if trouble is None:
             raise
-        return _fail(
-            stage,
-            f"the disk is full ({error}); everything committed is kept: free some space and "
-            "give the same command again",
-            EXIT_INPUT,
-        )
+        return _fail(stage, str(trouble), EXIT_INPUT)
     return 0
 
 
@@ -115,13 +98,6 @@ def _print_help() -> None:
 def _fail(stage: str, message: str, code: int) -> int:
     print(f"code-alpaca {stage}: {' '.join(message.split())}", file=sys.stderr)
     return code
-
-
-def _disk_full(error: Exception) -> bool:
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    # SQLite and safetensors have exceptions of their own, with the fact in their words.
-    return "disk is full" in str(error) or "No space left on device" in str(error)
 
 
 if __name__ == "__main__":

@@ -20,3 +20,5 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
     # DeepSpeed calls collectives by names that PyTorch is about to change, at every step.
     warnings.filterwarnings("ignore", message=".*torch.distributed.*", category=FutureWarning)
+    # Of TRL, which means to leave Liger's own package for the Hub's; why we do not: arguments.py.
+    warnings.filterwarnings("ignore", message=".*use_liger_kernel.*", category=FutureWarning)

@@ -171,6 +171,23 @@ def test_what_is_foretold_is_what_is_used(big, tmp_path, checkpointing):
     assert foretold == pytest.approx(used, rel=0.15)
 
 
+@pytest.mark.parametrize("checkpointing", ["true", "false"])
+def test_also_where_an_adapter_is_learned(big, tmp_path, checkpointing):
+    words = ["--use_peft", "true", "--activation_checkpointing", checkpointing]
+    foretold, used = peaks(big, tmp_path / "out", [], *words)
+    assert foretold == pytest.approx(used, rel=0.15)
+
+
+def test_merging_an_adapter_may_be_the_worst_moment():
+    model = memory.Model(7 * GIB, GIB // 100, GIB, 2.0, mixed=True, merged_bytes=2.0)
+    need = memory.needed(model, Layout("ddp", 1, on_cpu=True), GIB, optim="adamw_torch")
+    assert need.merging_is_worst and need.device > 2 * 14 * GIB
+    need = memory.needed(model, Layout("ddp", 1, on_cpu=True), 20 * GIB, optim="adamw_torch")
+    assert not need.merging_is_worst
+    on_gpu = memory.needed(model, Layout("ddp", 1), GIB, optim="adamw_torch")
+    assert on_gpu.host == 14 * GIB and on_gpu.device < 20 * GIB
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddp", "zero2", "zero3"])
 def test_also_in_two_processes(big, tmp_path, kind):

@@ -11,10 +11,14 @@ from test_sft import ROOT, TINY
 
 from code_alpaca.cli import main
 from code_alpaca.errors import InputError
+from code_alpaca.training import base
+from code_alpaca.training.arguments import require_bfloat16
 from code_alpaca.training.layout import Layout, require_devices
 
 RECIPES = sorted(ROOT.glob("recipes/*/sft/*.yaml"))
 COMMAND = re.compile(r"^# Command:\s+code-alpaca (sft .*)$", re.M)
+MEMORY = re.compile(r"^# Memory:\s+([\d.]+) GiB", re.M)
+NEEDS = re.compile(r"^sft +memory .*: each (GPU|process) needs ([\d.]+)", re.M)
 
 
 @pytest.fixture
@@ -45,7 +49,13 @@ def test_every_recipe_is_planned_without_network_by_its_own_command(
         del words[at : at + 2]
     code, shown, error = dry_run(capsys, *words)
     assert code == 0, error
-    assert re.search(r"memory    .*: each (GPU|process) needs [\d.]+", shown)
+    where, needed = NEEDS.search(shown).groups()
+    smoke = path.parts[-3] == "smoke"
+    assert where == ("process" if smoke else "GPU")
+    # What the file says of itself; on a CPU it depends on this machine and the rows.
+    told = float(MEMORY.search(path.read_text())[1])
+    assert smoke or told == pytest.approx(float(needed), rel=0.05)
+    assert "# Time:" in path.read_text()
     assert "a step learns from" in shown and "nothing was trained" in shown
     assert not (tmp_path / "out").exists()
 
@@ -57,6 +67,23 @@ def test_every_accelerate_config_is_planned(config, rows, tmp_path, capsys, monk
     code, shown, error = dry_run(capsys, "--accelerate_config", config, *words)
     assert code == 0, error
     assert "memory" in shown and "rows      40 rows" in shown
+
+
+def test_the_table_of_accelerate_configs_is_what_is_reckoned(rows, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(ROOT)
+    table = (ROOT / "recipes/README.md").read_text()
+    models = {"llama-7b": 0, "qwen2.5-coder-7b": 3}  # the column of each
+    for config, model in (("zero2", "llama-7b"), ("fsdp2", "llama-7b"), ("ddp", "llama-7b"),
+                          ("zero3_offload", "qwen2.5-coder-7b")):  # fmt: skip
+        cells = re.search(rf"^\| `{config}` \|[^|]*\|(.*)\|$", table, re.M)[1].split("|")
+        cell = cells[models[model]].strip()
+        words = ["--config", f"recipes/{model}/sft/config_full.yaml", "--dataset_name", str(rows),
+                 "--output_dir", str(tmp_path / "out"), "--gpu_memory_gib", "80"]  # fmt: skip
+        code, shown, error = dry_run(capsys, "--accelerate_config", config, *words)
+        assert code == 0, error
+        assert float(cell.rstrip("*")) == pytest.approx(float(NEEDS.search(shown)[2]), rel=0.05)
+        assert cell.endswith("*") == ("activations checkpointed" in shown), (config, model)
 
 
 def sevenb(rows, tmp_path, config, *words):
@@ -140,13 +167,58 @@ def test_a_recipe_for_gpus_says_so_where_there_is_none(rows, tmp_path, capsys, m
     assert "this config is for GPUs, and this machine has none" in capsys.readouterr().err
 
 
-def test_a_missing_compiler_is_named(monkeypatch):
-    from code_alpaca.training.preflight import require_compiler
+@pytest.mark.parametrize(
+    ("there", "taken"),
+    [
+        ({"ampere": True, "half": True, "installed": True, "hub": True}, "flash_attention_2"),
+        ({"ampere": True, "half": True, "installed": False, "hub": True}, base.FLASH_OF_HUB),
+        ({"ampere": True, "half": True, "installed": False, "hub": False}, "sdpa"),
+        ({"ampere": False, "half": True, "installed": True, "hub": True}, "sdpa"),  # V100, T4
+        ({"ampere": True, "half": False, "installed": True, "hub": True}, "sdpa"),  # float32
+        # The Hub cannot be reached, or has no build: training starts all the same.
+        ({"ampere": True, "half": True, "installed": False, "hub": True, "load": True}, "sdpa"),
+    ],
+)
+def test_attention_is_the_fastest_that_works(there, taken):
+    assert base.fastest_attention(**there) == taken
+
+
+def test_bfloat16_is_refused_where_a_gpu_only_emulates_it():
+    from trl import SFTConfig
+
+    training = SFTConfig(use_cpu=True, bf16=True)
+    require_bfloat16(training, native=True, device="NVIDIA A100-SXM4-80GB")
+    with pytest.raises(InputError, match=r"Tesla T4 has no bfloat16 .* --bf16 false --fp16 true"):
+        require_bfloat16(training, native=False, device="Tesla T4")
+    require_bfloat16(SFTConfig(use_cpu=True, bf16=False), native=False, device="Tesla T4")
+
+
+def test_an_adapter_that_is_merged_needs_the_whole_model_once_more(
+    rows, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    words = ["--config", str(ROOT / "recipes/qwen2.5-coder-7b/sft/config_lora.yaml"),
+             "--dataset_name", str(rows), "--output_dir", str(tmp_path / "out")]  # fmt: skip
+    _, shown, _ = dry_run(capsys, *words)
+    assert "each host 14.3" in shown  # 7.7 billion parameters of 2 bytes
+    _, shown, _ = dry_run(capsys, *words, "--merge_adapter", "false")
+    assert "each host" not in shown
+
+
+def test_a_missing_compiler_is_named_and_ninja_found_where_pip_puts_it(monkeypatch):
+    import shutil
+
+    from code_alpaca.training.preflight import find_build_tools
 
     monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(InputError, match=r"needs g\+\+ on PATH"):
+        find_build_tools(Layout("zero3", 2, on_cpu=True))
+    assert shutil.which("ninja")
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(InputError, match=r"needs ninja and g\+\+ on PATH"):
-        require_compiler(Layout("zero3", 2, on_cpu=True))
-    require_compiler(Layout("zero3", 8))
+        find_build_tools(Layout("zero3", 2, on_cpu=True))
+    find_build_tools(Layout("zero3", 8))
 
 
 @pytest.mark.parametrize("path", [*RECIPES, *sorted(ROOT.glob("accelerate_configs/*.yaml"))])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -239,6 +242,28 @@ def test_ctrl_c_through_the_launcher_is_one_line_and_exit_3(rows, tmp_path):
     assert process.returncode == 3
     assert error.count("interrupted; everything finished is kept") == 1
     assert "Traceback" not in error
+
+
+def test_the_script_is_one_that_hugging_face_jobs_run():
+    """Its PEP 723 header is read, from which uv installs and Jobs take the machine; no network."""
+    hf = Path(sys.executable).with_name("hf")
+    done = subprocess.run(
+        [hf, "jobs", "uv", "run", "--dry-run", "scripts/sft.py", "--config", str(RECIPE)],
+        cwd=ROOT, env={**os.environ, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"flavor +a100-large \(from script\)", done.stdout)
+    assert "Job not submitted" in done.stdout
+    header = re.search(
+        r"(?m)^# /// script$\s((^#.*$\s)+)^# ///$", (ROOT / "scripts/sft.py").read_text()
+    )
+    values = tomllib.loads(re.sub(r"(?m)^# ?", "", header[1]))
+    assert values["dependencies"] == ["code-alpaca[gpu]"]
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    assert "gpu" in setup["options.extras_require"]
+    assert values["requires-python"] == setup["options"]["python_requires"]
 
 
 def test_accelerate_configs_by_name_or_path(monkeypatch, tmp_path):

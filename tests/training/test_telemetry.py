@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import sqlite3
+import subprocess
+import sys
+from importlib.util import find_spec
 
 import pytest
+from needs import need
 from test_sft import TINY
 
 from code_alpaca.cli import main
@@ -65,3 +70,37 @@ def test_going_on_leaves_no_step_twice(words, tmp_path):
         file.write('{"step": 99, "loss": 1.0}\n{"step": 10')
     assert main([*words, "--logging_steps", "1"]) == 0
     assert metrics(tmp_path) == before
+
+
+def test_trackers_get_what_is_measured(words, tmp_path, monkeypatch):
+    need(find_spec("trackio"), "trackio is not installed (pip install trackio)")
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    more = ["--logging_steps", "1", "--num_train_epochs", "1", "--report_to", "trackio"]
+    more += ["--project", "code-alpaca", "--run_name", "tiny"]
+    done = subprocess.run(
+        [sys.executable, "-m", "code_alpaca.cli", *words, *more], capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with sqlite3.connect(tmp_path / "trackio/code-alpaca.db") as store:
+        logs = [json.loads(row[0]) for row in store.execute("SELECT metrics FROM metrics")]
+    ours = metrics(tmp_path)
+    for name in ("loss", "learning_rate", "tokens_per_second", "memory_gib", "seconds_left"):
+        told = [log[f"train/{name}"] for log in logs if f"train/{name}" in log]
+        assert told == [line[name] for line in ours], name
+
+
+@pytest.mark.parametrize(
+    ("tracker", "said"),
+    [("swanlab", "report_to: swanlab is not installed; pip install swanlab"),
+     ("trackoi", "report_to knows no tracker 'trackoi'; there are")],
+)  # fmt: skip
+def test_a_tracker_that_is_not_there_is_one_line(words, tracker, said, capsys):
+    assert main([*words, "--report_to", tracker]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
+def test_seconds_to_the_first_step_are_told(words, tmp_path):
+    assert main(words) == 0
+    assert json.loads((tmp_path / "out/run.json").read_text())["seconds_to_first_step"] > 0

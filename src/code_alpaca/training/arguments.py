@@ -121,6 +121,7 @@ def parse(argv: Sequence[str], planned: Layout | None = None) -> Job:
         InputError: naming the key, and the nearest valid one.
     """
     import torch
+    from transformers.utils import is_liger_kernel_available
     from trl import ModelConfig, SFTConfig, TrlParser
 
     def refuse(message: str) -> None:
@@ -135,8 +136,10 @@ def parse(argv: Sequence[str], planned: Layout | None = None) -> Job:
         for key in read_yaml(path):
             if key not in valid:
                 raise InputError(unknown_key(str(key), valid, str(path)))
-    if asks_dry_run(words) and not torch.cuda.is_available():
-        words += ["--use_cpu", "true"]  # a recipe for GPUs can be looked at anywhere
+    given = _given(words, valid)
+    elsewhere = asks_dry_run(words) and not torch.cuda.is_available() and "use_cpu" not in given
+    if elsewhere:  # a recipe for GPUs can be looked at anywhere
+        words += ["--use_cpu", "true"]
     parser = TrlParser(kinds, allow_abbrev=False)
     parser.error = refuse  # type: ignore[method-assign]
     try:
@@ -153,27 +156,68 @@ def parse(argv: Sequence[str], planned: Layout | None = None) -> Job:
             raise InputError(unknown_key(word[2:].split("=")[0], valid, "command line"))
         raise InputError(f"stray word {word!r} on the command line; options read --key value")
     arguments, training, model_config = parsed
-    given = _given(words, valid)
     if not arguments.dataset_name and not arguments.dataset_mixture:
         raise InputError("missing key 'dataset_name'; give a dataset folder, file or Hub id")
     if not arguments.from_scratch and not model_config.model_name_or_path:
         raise InputError("missing key 'model_name_or_path'; or set from_scratch: true")
     _refuse_what_would_be_ignored(arguments, training, model_config)
     _refuse_what_cannot_be(arguments, training)
+    _refuse_missing_trackers(training)
     if has_validation(arguments) and "eval_strategy" not in given:
         training.eval_strategy = "epoch"
+    layout = planned or of_this_process(training)
+    if elsewhere and not planned:
+        layout = dataclasses.replace(layout, on_cpu=False)
+    if not layout.on_cpu and not arguments.dry_run:
+        require_bfloat16(
+            training,
+            native=torch.cuda.is_bf16_supported(including_emulation=False),
+            device=torch.cuda.get_device_name(),
+        )
+    # Those of liger-kernel and not the Hub's, which `model_init_kwargs: {use_kernels: true}` would
+    # take: there, an MLP made for very long rows computes its forward pass twice.
+    if "use_liger_kernel" not in given and not layout.on_cpu:
+        training.use_liger_kernel = is_liger_kernel_available()
     return Job(
         arguments,
         training,
         model_config,
-        layout=planned or of_this_process(training),
+        layout=layout,
         checkpointing=bool(training.gradient_checkpointing) if given & CHECKPOINTING else None,
     )
+
+
+def require_bfloat16(training: SFTConfig, *, native: bool, device: str) -> None:
+    """Refuse bfloat16 on a GPU that only emulates it: transformers would train there, slowly.
+
+    Raises:
+        InputError: with the keys that train there in float16.
+    """
+    if (training.bf16 or training.bf16_full_eval) and not native:
+        raise InputError(
+            f"{device} has no bfloat16 of its own; --bf16 false --fp16 true --dtype float32 trains "
+            "it in float16"
+        )
 
 
 def has_validation(arguments: SFTArguments) -> bool:
     """Whether some rows are not learned but measured."""
     return bool(arguments.validation_fraction or arguments.validation_split)
+
+
+def _refuse_missing_trackers(training: SFTConfig) -> None:
+    from transformers.integrations import get_available_reporting_integrations
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+    for tracker in training.report_to or []:
+        if tracker not in INTEGRATION_TO_CALLBACK:
+            known = ", ".join(sorted(INTEGRATION_TO_CALLBACK))
+            raise InputError(f"report_to knows no tracker {tracker!r}; there are {known}")
+        if tracker not in [*get_available_reporting_integrations(), "flyte"]:  # which it leaves out
+            raise InputError(
+                f"report_to: {tracker} is not installed; pip install {tracker.replace('_', '-')}, "
+                "or leave it out"
+            )
 
 
 def _given(words: Sequence[str], valid: Sequence[str]) -> set[str]:

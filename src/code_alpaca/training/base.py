@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
     from trl import ModelConfig
 
+AMPERE = (8, 0)  # compute capability
+FLASH_OF_HUB = "kernels-community/flash-attn2"  # as transformers calls it
 SHAPES = "data/shapes"  # configs of the models that our recipes train, for planning without a Hub
 
 
@@ -82,9 +84,19 @@ def read_config(job: Job) -> PretrainedConfig:
         raise InputError(f"cannot load the model {name}: {one_line(error)}") from None
 
 
-def commit_of(config: PretrainedConfig) -> str | None:
-    """The commit of the Hub that a config was read from; None for a folder."""
-    return getattr(config, "_commit_hash", None)
+def pin(job: Job) -> None:
+    """Let `model_revision` be the commit that it means now: what is trained, recorded and released
+    is that one, whatever is committed meanwhile. A folder has none."""
+    from huggingface_hub import hf_hub_download
+
+    name = job.model.model_name_or_path
+    if job.arguments.dry_run or not name or Path(name).exists():
+        return
+    try:
+        path = hf_hub_download(name, "config.json", revision=job.model.model_revision)
+    except Exception:  # whatever is wrong, reading the config says it in one line
+        return
+    job.model.model_revision = Path(path).parent.name  # of the cache: snapshots/COMMIT/config.json
 
 
 def adapter(model_config: ModelConfig) -> PeftConfig | None:
@@ -114,14 +126,63 @@ def how_to_load(job: Job) -> dict[str, Any]:
     }
 
 
-def attention(job: Job) -> str:
-    """What computes attention: on a GPU, FlashAttention where it is installed."""
-    from transformers.utils import is_flash_attn_2_available
+def precision(job: Job) -> str:
+    """In what it computes."""
+    training = job.training
+    return "bfloat16" if training.bf16 else "float16" if training.fp16 else "float32"
 
+
+def attention(job: Job) -> str:
+    """What computes attention: what was asked for, or the fastest that works here."""
     if job.model.attn_implementation:
         return job.model.attn_implementation
-    flash = not job.layout.on_cpu and is_flash_attn_2_available()
-    return "flash_attention_2" if flash else "sdpa"
+    half = bool(job.training.bf16 or job.training.fp16)
+    if job.layout.on_cpu:
+        return "sdpa"
+    return fastest_attention(half=half, load=not job.arguments.dry_run, **_attention_here())
+
+
+def fastest_attention(
+    *, ampere: bool, half: bool, installed: bool, hub: bool, load: bool = False
+) -> str:
+    """FlashAttention, installed or from the Hub; otherwise PyTorch's own, which is right, too:
+    where rows are packed, it gets a mask that keeps them apart.
+
+    Args:
+        ampere: whether the GPU is of that generation or a later one, as FlashAttention needs.
+        half: whether training computes in 16 bits, as FlashAttention does.
+        installed: whether flash-attn is.
+        hub: whether the package `kernels` is, and the Hub may be asked for its build.
+        load: whether to load it from the Hub now, to find out if there is a build for this machine.
+    """
+    if not (ampere and half):
+        return "sdpa"
+    if installed:
+        return "flash_attention_2"
+    return FLASH_OF_HUB if hub and (not load or _loads(FLASH_OF_HUB)) else "sdpa"
+
+
+def _attention_here() -> dict[str, bool]:
+    import torch
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+    from transformers.utils import is_flash_attn_2_available, is_kernels_available
+
+    gpu = torch.cuda.is_available()
+    return {
+        "ampere": gpu and torch.cuda.get_device_capability() >= AMPERE,
+        "installed": is_flash_attn_2_available(),
+        "hub": is_kernels_available() and not HF_HUB_OFFLINE,
+    }
+
+
+def _loads(kernel: str) -> bool:
+    from transformers.integrations.hub_kernels import load_and_register_attn_kernel
+
+    try:
+        load_and_register_attn_kernel(kernel)
+    except Exception:  # no network, no build for this torch and GPU, a broken download
+        return False
+    return True
 
 
 def require_quantization(job: Job) -> None:

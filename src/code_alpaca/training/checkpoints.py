@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +14,10 @@ if TYPE_CHECKING:
     from transformers import TrainerCallback
 
 WHOLE = "whole"  # an empty file, written when every process has written its part
+# In the words of torch.save for a write that failed: "[enforce fail at inline_container.cc:672]
+# . unexpected pos 54400 vs 54288" and "basic_ios::clear: iostream error".
+WRITER = ("inline_container", "iostream error")
+ASKED = 1 << 20  # bytes, for which a full disk has no room
 
 
 def last_checkpoint(out: Path) -> Path | None:
@@ -25,6 +32,22 @@ def delete_torn(out: Path) -> list[str]:
     for path in torn:
         shutil.rmtree(path)
     return sorted(path.name for path in torn)
+
+
+@contextmanager
+def disk_errors(out: Path) -> Iterator[None]:
+    """Give the failed write of a torch.save its reason back, which torch does not tell.
+
+    Raises:
+        OSError: what the disk says when it is asked to take more.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if any(words in str(error) for words in WRITER):
+            with tempfile.TemporaryFile(dir=out) as file:
+                file.write(bytes(ASKED))
+        raise
 
 
 def keep_whole(limit: int | None) -> TrainerCallback:

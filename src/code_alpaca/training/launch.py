@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from code_alpaca.config import write_yaml
-from code_alpaca.errors import INTERRUPTED, Diverged, InputError, Stopped
+from code_alpaca.errors import INTERRUPTED, Diverged, InputError, Stopped, machine_trouble
 from code_alpaca.training.arguments import SFTArguments, asks_dry_run
 from code_alpaca.training.layout import Layout, of_file
 
@@ -115,9 +115,12 @@ def _run_here(words: list[str], planned: Layout | None = None) -> None:
         from code_alpaca.training import sft
 
         sft.run(words)
-    except (Diverged, InputError, Stopped, KeyboardInterrupt) as error:
-        code = next((code for code, kind in STOPS.items() if isinstance(error, kind)), 3)
-        told = json.dumps({"code": code, "message": str(error) or INTERRUPTED})
+    except (Exception, KeyboardInterrupt) as error:
+        known = machine_trouble(error) or error
+        if not isinstance(known, (*STOPS.values(), KeyboardInterrupt)):
+            raise
+        code = next((code for code, kind in STOPS.items() if isinstance(known, kind)), 3)
+        told = json.dumps({"code": code, "message": str(known) or INTERRUPTED})
         outcome = Path(os.environ[OUTCOME])
         part = outcome.with_suffix(f".{os.getpid()}")  # several processes may say the same
         part.write_text(told, encoding="utf-8")

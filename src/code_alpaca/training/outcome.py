@@ -39,6 +39,7 @@ def report(job: Job, plan: Plan, trainer: SFTTrainer, seconds: float) -> dict[st
     measured = [[log["step"], log["eval_loss"]] for log in state.log_history if "eval_loss" in log]
     learned_from = counts.tokens * (state.epoch or 0)
     pace = learned_from / seconds
+    to_first = trainer.seconds_to_first_step  # None: there was no step left to take
     return {
         # Under ZeRO-3 a process holds a part of each, and DeepSpeed notes the size of the whole.
         "parameters": sum(getattr(p, "ds_numel", p.numel()) for p in trainer.model.parameters()),
@@ -54,6 +55,7 @@ def report(job: Job, plan: Plan, trainer: SFTTrainer, seconds: float) -> dict[st
         "loss_curve": losses,
         "eval_loss_curve": measured,
         "seconds": round(seconds, 1),
+        "seconds_to_first_step": to_first and round(to_first, 1),
         "tokens_per_second": round(pace, 1),
         "mfu": plan.speed.mfu(pace),
         "peak_memory_gib": round(float(peaks.max()), 3),

@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from code_alpaca.errors import InputError
@@ -104,7 +106,7 @@ def refuse(job: Job, plan: Plan) -> None:
         raise InputError(f"this does not fit: {_needs(job.layout, plan)}; {advice}")
 
 
-def require_compiler(layout: Layout) -> None:
+def find_build_tools(layout: Layout) -> None:
     """DeepSpeed builds some of its parts when it first needs them: say early what is missing.
 
     Raises:
@@ -112,6 +114,9 @@ def require_compiler(layout: Layout) -> None:
     """
     if not layout.deepspeed or not (layout.on_cpu or layout.offload_optimizer):
         return
+    beside = str(Path(sys.executable).parent)  # where pip puts ninja, be that on PATH or not
+    if not shutil.which("ninja") and shutil.which("ninja", path=beside):
+        os.environ["PATH"] = f"{beside}{os.pathsep}{os.environ['PATH']}"
     missing = [tool for tool in ("ninja", os.environ.get("CXX", "g++")) if not shutil.which(tool)]
     if missing:
         raise InputError(
@@ -135,9 +140,10 @@ def told(job: Job, plan: Plan) -> Iterator[str]:
     if model.trainable < model.parameters:
         learned = f"{model.trainable:,} of them learned"
     checkpointed = ", activations checkpointed" if plan.checkpointing else ""
+    liger = ", Liger kernels" if job.training.use_liger_kernel else ""
     yield (
         f"model     {plan.config.model_type}, {model.parameters:,} parameters, {learned}; "
-        f"{base.attention(job)}{checkpointed}"
+        f"{base.precision(job)}, {base.attention(job)}{liger}{checkpointed}"
     )
     parts = {
         "weights": need.weights,
@@ -146,6 +152,7 @@ def told(job: Job, plan: Plan) -> Iterator[str]:
         "buffers": need.buffers,
         "activations": need.activations,
         "libraries" if job.layout.on_cpu else "reserved": need.reserved,
+        "or, to merge the adapter at the end,": need.merge if need.merging_is_worst else 0.0,
     }
     split = ", ".join(f"{name} {_gib(size)}" for name, size in parts.items() if size)
     yield f"memory    {job.layout}: {_needs(job.layout, plan)} ({split})"
@@ -233,7 +240,7 @@ def _marked(tokenizer: PreTrainedTokenizerBase, row: dict[str, list[int]]) -> st
 
 def _trace(
     job: Job, config: PretrainedConfig, batch: Batch, checkpointing: bool
-) -> tuple[Model, int]:
+) -> tuple[Model, float]:
     """The numbers of the model, and the bytes of its activations."""
     import torch
 
@@ -241,12 +248,18 @@ def _trace(
     dtype = getattr(torch, job.model.dtype or "float32", torch.float32)
     if job.layout.deepspeed:  # casts the weights themselves, and needs no autocast
         dtype = torch.bfloat16 if mixed else torch.float32
+    autocast = mixed and not job.layout.deepspeed
     with memory.without_data(job.training):
         model = memory.skeleton(config, dtype, base.adapter(job.model))
-        numbers = memory.sizes(model, quantized=bool(job.model.load_in_4bit), mixed=mixed)
-        activated = memory.activations(
-            model, batch, mixed=mixed and not job.layout.deepspeed, checkpointing=checkpointing
+        numbers = memory.sizes(
+            model,
+            quantized=bool(job.model.load_in_4bit),
+            mixed=mixed,
+            merged=job.model.use_peft and job.arguments.merge_adapter,
         )
+        activated = memory.activations(model, batch, mixed=autocast, checkpointing=checkpointing)
+        if job.layout.on_cpu:
+            activated += memory.holes(model, batch, mixed=mixed)
     return numbers, activated
 
 

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 STARTED, FINISHED = "sft_config.json", "run.json"
 SECRETS = ("hub_token", "push_to_hub_token")
+# Keys that are recorded also where nobody gave them: another version may have other defaults.
+SHAPING = ("adam_beta1", "adam_beta2", "adam_epsilon", "learning_rate", "lr_scheduler_type",
+           "max_grad_norm", "max_length", "num_train_epochs", "optim", "packing",
+           "per_device_train_batch_size", "seed", "warmup_steps", "weight_decay")  # fmt: skip
+OF_ADAPTERS = ("lora_alpha", "lora_dropout", "lora_r", "lora_target_modules")
 # Keys that say where and how loudly, not what is learned: they may differ on a resume. The
 # dataset's name is one of them, since its revision names the content.
 FREE = (
@@ -25,6 +30,11 @@ FREE = (
     "run_name",
     "disable_tqdm",
     "report_to",
+    "project",
+    "trackio_space_id",
+    "trackio_bucket_id",
+    "trackio_static_space_id",
+    "use_liger_kernel",
     "logging_steps",
     "dry_run",
     "assumed_mfu",
@@ -33,13 +43,15 @@ FREE = (
 
 
 def plain_config(job: Job) -> dict[str, Any]:
-    """What was configured beyond the defaults, as plain JSON, without secrets."""
+    """What was configured, as plain JSON, without secrets: what shapes every training, and what
+    else is not as the libraries have it."""
     defaults = {
         item.name: item.default
         for kind in (job.training, job.model)
         for item in dataclasses.fields(kind)
     }
     ours = job.arguments.__dict__
+    told = {*ours, *SHAPING, *(OF_ADAPTERS if job.model.use_peft else ())}
     merged = {**job.model.__dict__, **job.training.to_dict(), **ours}
     return {
         key: value
@@ -47,7 +59,7 @@ def plain_config(job: Job) -> dict[str, Any]:
         if key not in SECRETS
         and not key.startswith("_")
         and isinstance(value, str | int | float | bool | list | dict | None)
-        and (key in ours or (key in defaults and value != defaults[key]))
+        and (key in told or (key in defaults and value != defaults[key]))
     }
 
 

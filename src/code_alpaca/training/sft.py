@@ -18,6 +18,7 @@ from code_alpaca.quiet import quiet
 from code_alpaca.training import base, checkpoints, data, outcome, preflight, record
 from code_alpaca.training.arguments import Job, parse
 from code_alpaca.training.layout import Layout, require_devices
+from code_alpaca.training.scoring import learned_alone
 from code_alpaca.training.steps import accumulation, examples_per_sequence
 from code_alpaca.training.telemetry import telemetry, watched
 from code_alpaca.training.tokens import Tokens, tokenize
@@ -49,11 +50,22 @@ def run(argv: Sequence[str], planned: Layout | None = None) -> None:
     """
     quiet()
     job = parse(argv, planned)
+    _fine_tune(job)
+    if job.training.world_size > 1:
+        # A thread of gloo that frees a tensor while Python ends would abort the process.
+        from accelerate import PartialState
+
+        PartialState().destroy_process_group()
+
+
+def _fine_tune(job: Job) -> None:
+    """From the rows to the model in its folder."""
     arguments, training = job.arguments, job.training
     base.require_quantization(job)
+    base.pin(job)
     if not arguments.dry_run:
         require_devices(job.layout)
-        preflight.require_compiler(job.layout)
+        preflight.find_build_tools(job.layout)
     rows = data.read(arguments, training.seed)
     config, out = _config(job), Path(training.output_dir)
     with training.main_process_first(desc="output_dir"):
@@ -73,13 +85,15 @@ def run(argv: Sequence[str], planned: Layout | None = None) -> None:
         return
     training.activation_checkpointing = training.gradient_checkpointing = plan.checkpointing
     trainer = _trainer(job, start, tokens)
-    trainer.add_callback(telemetry(plan.speed, len(start.tokenizer), on_cpu=job.layout.on_cpu))
-    seconds = _train(job, trainer)
-    report = outcome.report(job, plan, trainer, seconds)
-    _save(job, trainer)
+    watch = telemetry(plan.speed, len(start.tokenizer), on_cpu=job.layout.on_cpu)
+    trainer.callback_handler.callbacks.insert(0, watch)  # trackers report what it adds to a log
+    with checkpoints.disk_errors(out):
+        seconds = _train(job, trainer)
+        report = outcome.report(job, plan, trainer, seconds)
+        _save(job, trainer)
     origin = {
         "base_model": job.model.model_name_or_path or "from scratch",
-        "base_revision": base.commit_of(start.config),
+        "base_revision": _commit(job),
         "dataset": rows.named,
         "datasets": rows.sources,
         "config": config,
@@ -88,10 +102,6 @@ def run(argv: Sequence[str], planned: Layout | None = None) -> None:
         outcome.finish(out, {**origin, **report})
         job.say(outcome.in_words(report))
         job.say(f"model in {out}")
-    if training.world_size > 1:  # or its threads may abort a process that is done and ends
-        from accelerate import PartialState
-
-        PartialState().destroy_process_group()
 
 
 def _config(job: Job) -> dict[str, Any]:
@@ -102,6 +112,12 @@ def _config(job: Job) -> dict[str, Any]:
     if not job.arguments.from_scratch:
         config["base_sha256"] = weights_sha256(str(job.model.model_name_or_path))
     return config
+
+
+def _commit(job: Job) -> str | None:
+    """The commit of a base model from the Hub."""
+    name = job.model.model_name_or_path
+    return job.model.model_revision if name and not Path(name).exists() else None
 
 
 def _start(job: Job, rows: data.Rows) -> Start:
@@ -160,8 +176,9 @@ def _trainer(job: Job, start: Start, tokens: Tokens) -> SFTTrainer:
     if isinstance(start.model, str):
         training.model_init_kwargs = base.how_to_load(job)
     limit, training.save_total_limit = training.save_total_limit, None
+    kind = learned_alone(SFTTrainer) if job.layout.on_cpu else SFTTrainer
     try:
-        trainer = watched(SFTTrainer)(
+        trainer = watched(kind)(
             model=start.model,
             args=training,
             train_dataset=tokens.train,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,8 @@ def peak_memory(on_cpu: bool) -> int:
 
 
 def telemetry(speed: Speed, vocabulary: int, *, on_cpu: bool) -> TrainerCallback:
-    """A callback that prints a line and writes one to metrics.jsonl for every log.
+    """A callback that prints a line and writes one to metrics.jsonl for every log, and adds what
+    it measured to the log: put before those of `report_to`, they report it, too.
 
     Tokens are those of rows; padding does not count. It has the first and the last step logged.
 
@@ -113,6 +115,8 @@ def telemetry(speed: Speed, vocabulary: int, *, on_cpu: bool) -> TrainerCallback
             }
             self.last, self.last_tokens = now, tokens
             self.write(state, {**logs, **told})
+            # Trackers get this very mapping after us, and have no place for what is not known.
+            logs.update({name: value for name, value in told.items() if value is not None})
             mfu = "" if told["mfu"] is None else f"  MFU {told['mfu']:.0%}"
             _say(
                 f"step {state.global_step}/{state.max_steps}  loss {loss:.3f}  "
@@ -138,13 +142,18 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
 def watched(base: type[SFTTrainer]) -> type[SFTTrainer]:
     """A trainer that stops at the first batch whose loss is no number, and says which it was.
 
-    It also counts the tokens that its process was given, with padding (`slots`) and without.
+    It also counts the tokens that its process was given, with padding (`slots`) and without, and
+    the seconds from the start of the process to the first step.
     """
+    import psutil
 
     class Watched(base):  # type: ignore[misc,valid-type]  # SFTTrainer, which is imported late
         slots = real = 0
+        seconds_to_first_step: float | None = None
 
         def training_step(self, model: Any, inputs: Any, *rest: Any, **more: Any) -> torch.Tensor:
+            if self.seconds_to_first_step is None:
+                self.seconds_to_first_step = time.time() - psutil.Process().create_time()
             ids = inputs["input_ids"]
             self.slots += ids.numel()
             mask = inputs.get("attention_mask")  # None where rows are packed without padding
@@ -166,7 +175,9 @@ def watched(base: type[SFTTrainer]) -> type[SFTTrainer]:
 def _forget_after(path: Path, step: int) -> None:
     """Leave out what was logged after the checkpoint that training goes on from."""
     kept = [line for line in read_metrics(path.parent) if line["step"] <= step] if step else []
-    path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+    part = path.with_name(path.name + ".part")  # a full disk must not cost the curve
+    part.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+    os.replace(part, path)
 
 
 def _parsed(line: str) -> dict[str, Any] | None:
