@@ -122,6 +122,7 @@ class HubDouble:
     def forget(self) -> None:
         """Be as new for the next test, under the same address."""
         self.repositories.clear()
+        self.blobs.clear()
         self.log.clear()
         self.fault = lambda route, nth: None
         self.held, self.go_on = threading.Event(), threading.Event()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import jinja2
@@ -118,12 +117,14 @@ def _split_metadata(text: str) -> tuple[dict[str, Any], str]:
 
 
 def public(value: Any) -> Any:
-    """A value as a card or a released file may tell it: of an absolute path its last part.
+    """A value as a card or a released file may tell it: of a path its last part, but for those
+    below the working folder.
 
     The rest is about somebody's disk.
     """
     if isinstance(value, dict):
-        return {key: public(item) for key, item in value.items()}
+        return {public(key): public(item) for key, item in value.items()}
     if isinstance(value, list):
         return [public(item) for item in value]
-    return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value
+    abroad = isinstance(value, str) and value.startswith(("/", "~", "../", "file://"))
+    return PurePath(value).name if abroad else value

@@ -73,10 +73,15 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, instruction: str, input: str 
 def _load(name: str, revision: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import find_adapter_config_file
 
+    kind = AutoModelForCausalLM
     try:
+        if find_adapter_config_file(name, revision=revision):
+            # Which knows that a revision of the adapter is none of its base.
+            from peft import AutoPeftModelForCausalLM as kind
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
-        model = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype="auto")
+        model = kind.from_pretrained(name, revision=revision, dtype="auto")
     except (OSError, ValueError) as error:
         raise InputError(f"cannot load the model {name}: {one_line(error)}") from None
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer

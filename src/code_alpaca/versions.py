@@ -65,7 +65,7 @@ def make(
         Stopped: the Hub does not answer.
     """
     repo.log_in()
-    mark = {"repo": repo.id, "key": version.key}
+    mark = {"repo": repo.id, "tag": version.tag, "key": version.key}
     begun = read_json(version.under_way) == mark
     repo.create(private=private, space_sdk=space_sdk)
     tags = repo.tags()

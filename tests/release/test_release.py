@@ -57,7 +57,7 @@ def test_the_folder_holds_what_a_user_needs_and_no_more(trained, tmp_path):
         assert released == re.sub(r'"/[^"]*/([^"/]+)"', r'"\1"', text)  # no folder of this machine
     assert weights_sha256(str(out)) == weights_sha256(str(trained[0]))
     assert release(trained, out, "--model_version", "0.2.0") == 0
-    assert "# Code Alpaca model 0.2.0" in card_of(out)
+    assert "# code-alpaca-model 0.2.0" in card_of(out)
 
 
 def test_the_same_command_makes_the_same_bytes(trained, tmp_path):
@@ -129,8 +129,8 @@ def test_what_was_trained_can_be_trained_again_from_the_release(made, trained, t
     assert weights_sha256(str(tmp_path / "again")) == weights_sha256(str(trained[0]))
 
 
-def test_several_benchmarks_and_the_base_model_beside_them(trained, tmp_path):
-    model, results = trained
+def test_several_benchmarks_and_the_base_model_beside_them(trained, tmp_path, capsys):
+    model, results = based(trained)
     more = tmp_path / "more"
     more.mkdir()
     lines = (results / "samples.jsonl").read_text().splitlines()
@@ -148,10 +148,18 @@ def test_several_benchmarks_and_the_base_model_beside_them(trained, tmp_path):
     (base / "samples.jsonl").write_text("\n".join(
         json.dumps({**json.loads(line), "status": "failed"}) for line in lines
     ))  # fmt: skip
-    (base / "results.json").write_text((results / "results.json").read_text())
+    told = json.loads((results / "results.json").read_text())
+    (base / "results.json").write_text(json.dumps(told))
     out = tmp_path / "r"
     words = ["release", "--model_dir", str(model), "--results", f"{results},{more}",
              "--base_results", str(base), "--output_dir", str(out)]  # fmt: skip
+    assert main(words) == 2
+    assert "and training began from org/base; run eval with that" in capsys.readouterr().err
+    rewrite(base / "results.json", model={"name": "org/base", "sha256": None},
+            config={**told["config"], "temperature": 0.5})  # fmt: skip
+    assert main(words) == 2
+    assert "was measured with temperature 0.5, the tuned model with 0.0" in capsys.readouterr().err
+    rewrite(base / "results.json", config=told["config"])
     assert main(words) == 0
     text, card = whole(out)
     assert [r.metric_value for r in card.data.eval_results] == [0.6, 0.15]
@@ -185,7 +193,7 @@ def test_an_adapter_goes_along_and_names_no_folder_of_ours(trained, tmp_path):
         "adapter_config.json", "adapter_model.safetensors",
     }  # fmt: skip
     found = json.loads((there / "adapter_config.json").read_text())
-    assert found == {"r": 8, "base_model_name_or_path": "org/base"}
+    assert found == {"r": 8, "base_model_name_or_path": "org/base", "revision": COMMIT}
 
 
 @pytest.mark.parametrize(
@@ -193,7 +201,7 @@ def test_an_adapter_goes_along_and_names_no_folder_of_ours(trained, tmp_path):
     [
         (["--model_version", "1"], "not SemVer"),
         (["--results", "missing.json"], "cannot read missing.json"),
-        (["--model_dir", "missing"], "a model folder made by sft"),
+        (["--model_dir", "missing"], "expected what sft writes"),
         (["--hub_model_id", "me"], "give ORG/NAME"),
         (["--base_model", "org/base"], "was trained from nothing"),
         (["--weight_diff"], "trained from nothing"),
@@ -212,7 +220,7 @@ def test_bad_input(trained, tmp_path, words, said, capsys):
 def test_a_base_model_that_nobody_else_has_must_be_named(trained, tmp_path, capsys):
     based(trained, base=str(tmp_path / "base"), commit=None)
     assert release(trained, tmp_path / "r") == 2
-    assert "say what it is on the Hub with --base_model ORG/NAME" in capsys.readouterr().err
+    assert "say what it is there with --base_model ORG/NAME" in capsys.readouterr().err
     assert release(trained, tmp_path / "r", "--base_model", "org/base") == 0
     assert str(tmp_path) not in card_of(tmp_path / "r")
 
@@ -239,12 +247,65 @@ def test_a_chat_template_of_another_prompt_is_refused(trained, tmp_path, style, 
     assert "has no chat template" in capsys.readouterr().err
 
 
-def test_a_folder_that_is_no_release_is_not_replaced(trained, tmp_path):
+@pytest.mark.parametrize("manifest", [None, "{}", '{"version": "1.0.0", "sha256": {}}'])
+def test_a_folder_that_is_no_release_is_not_replaced(trained, tmp_path, manifest, capsys):
     precious = tmp_path / "thesis"
     precious.mkdir()
     (precious / "chapter1.txt").write_text("words")
+    if manifest:
+        (precious / "release.json").write_text(manifest)
     assert release(trained, precious) == 2
+    assert "choose another output_dir" in capsys.readouterr().err
     assert (precious / "chapter1.txt").read_text() == "words"
+
+
+def test_what_people_put_beside_a_release_is_not_lost(trained, tmp_path, capsys):
+    out = tmp_path / "r"
+    assert release(trained, out) == 0
+    (out / "notes.md").write_text("mine")
+    assert release(trained, out, "--model_version", "0.2.0") == 2
+    assert "notes.md is of no release, and would be lost" in capsys.readouterr().err
+    assert (out / "notes.md").read_text() == "mine"
+
+
+def test_a_folder_that_holds_the_model_is_not_replaced(trained, tmp_path, capsys):
+    (tmp_path / "release.json").write_text('{"version": "1.0.0", "sha256": {}}')
+    assert release(trained, tmp_path) == 2
+    assert "choose another" in capsys.readouterr().err
+    assert (trained[0] / "model.safetensors").exists()
+
+
+def test_results_of_a_part_of_the_benchmark_are_refused(trained, tmp_path, capsys):
+    config = json.loads((trained[1] / "results.json").read_text())["config"]
+    rewrite(trained[1] / "results.json", config={**config, "limit": 3})
+    assert release(trained, tmp_path / "r") == 2
+    assert "run eval without limit" in capsys.readouterr().err
+
+
+def test_no_folder_of_this_machine_and_no_secret_goes_out(trained, tmp_path):
+    """Also where a benchmark or a key is the path of a file."""
+    run = json.loads((trained[0] / "run.json").read_text())
+    config = {**run["config"], "hub_token": "hf_secret", "run_name": "../private/x"}
+    rewrite(trained[0] / "run.json", config=config, note={"/home/me/private": "~/private/y"})
+    rewrite(trained[1] / "results.json", benchmark="/home/me/private/bench.jsonl")
+    (trained[0] / "tokenizer_secret.txt").write_text("hf_secret")
+    out = tmp_path / "r"
+    assert release(trained, out) == 0
+    assert "| bench.jsonl | 20 | pass@1 |" in card_of(out)
+    for path in (p for p in out.rglob("*") if p.suffix in (".json", ".md", ".yaml", ".txt")):
+        text = path.read_text()
+        assert "private/" not in text and "hf_secret" not in text, path
+
+
+@pytest.mark.parametrize("key", ["parameters", "hardware", "counts", "seconds", "loss", "datasets"])
+def test_a_run_of_another_version_is_one_line(trained, tmp_path, key, capsys):
+    path = trained[0] / "run.json"
+    kept = {k: v for k, v in json.loads(path.read_text()).items() if not k.endswith(key)}
+    path.write_text(json.dumps(kept if key != "loss" else {**kept, "first_loss": float("nan")}))
+    assert release(trained, tmp_path / "r") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "code-alpaca release:" in error
+    assert not (tmp_path / "r").exists() and not (tmp_path / ".r.part").exists()
 
 
 def test_no_release_without_weights_or_over_its_own_source(trained, tmp_path, capsys):

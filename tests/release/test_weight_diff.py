@@ -121,6 +121,21 @@ def test_a_base_that_is_none_discloses_nothing(tmp_path, tensors, said):
         weight_diff.read_plan(tmp_path)
 
 
+@pytest.mark.parametrize("whose", ["tuned", "base"])
+def test_weights_that_are_cut_short_are_named(tmp_path, whose):
+    folders = {name: save(tmp_path / name, {"w": torch.ones(9)}) for name in ("tuned", "base")}
+    shard = folders[whose] / "model.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-8])
+    with pytest.raises(weight_diff.InputError, match=f"{shard} .*broken.*download it again"):
+        recovered(folders["tuned"], folders["base"], tmp_path)
+
+
+def test_integers_are_no_weights(tmp_path):
+    folders = [save(tmp_path / name, {"n": torch.arange(3)}) for name in ("tuned", "base")]
+    with pytest.raises(weight_diff.InputError, match="n has the type I64"):
+        recovered(*folders, tmp_path)
+
+
 @pytest.fixture(scope="module")
 def released(made, tmp_path_factory):
     """The tiny model as if tuned from another one, and the release of the difference."""
@@ -135,6 +150,7 @@ def released(made, tmp_path_factory):
             weights.mul_(0.9)
     network.save_pretrained(home / "base")
     config = json.loads((home / "model/run.json").read_text())["config"]
+    config["base_sha256"] = weights_sha256(str(home / "base"))
     rewrite(home / "model/run.json", base_model=str(home / "base"), config=config)
     words = ["release", "--model_dir", str(home / "model"), "--results", str(home / "eval"),
              "--output_dir", str(home / "diff"), "--base_model", "org/base", "--base_license",
@@ -172,15 +188,32 @@ def test_released_and_recovered_it_is_the_model_that_was_trained(released, tmp_p
     assert "holds this very model already" in capsys.readouterr().out
 
 
+def test_only_the_base_of_the_training_is_subtracted(released, tmp_path, capsys):
+    """Of zeros, the difference would be the tuned weights."""
+    zeros = {k: v * 0 for k, v in load_file(released / "base/model.safetensors").items()}
+    save(tmp_path / "zeros", zeros)
+    words = ["release", "--model_dir", str(released / "model"), "--results",
+             str(released / "eval"), "--output_dir", str(tmp_path / "d"), "--weight_diff",
+             "--base_model", "org/base", "--base_dir"]  # fmt: skip
+    for wrong in (tmp_path / "zeros", released / "model"):
+        assert main([*words, str(wrong)]) == 2
+        assert "does not hold the weights that training began from" in capsys.readouterr().err
+    assert not (tmp_path / "d").exists()
+    assert main([*words, str(released / "base")]) == 0
+
+
 def test_another_base_is_refused_before_anything_is_written(released, tmp_path, capsys):
     assert recover(released, tmp_path / "out", base=released / "model") == 2
     error = capsys.readouterr().err
     wanted = weights_sha256(str(released / "base"))
     assert f"this difference is to {wanted}: those of org/base" in error
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "empty").mkdir()
+    assert recover(released, tmp_path / "out", base=tmp_path / "empty") == 2
+    assert "empty has no *.safetensors, and this difference" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("how", ["bit", "short", "gone", "plan", "none"])
+@pytest.mark.parametrize("how", ["bit", "short", "gone", "plan", "none", "other", "out"])
 def test_a_difference_that_is_broken(released, tmp_path, how, capsys):
     diff = tmp_path / "diff"
     shutil.copytree(released / "diff", diff)
@@ -194,13 +227,38 @@ def test_a_difference_that_is_broken(released, tmp_path, how, capsys):
         shard.unlink()
     elif how == "plan":
         plan.write_text(plan.read_text()[:-40])
+    elif how == "other":  # a header of other tensors than the shard holds
+        plan.write_text(plan.read_text().replace("model.norm", "model.form"))
+    elif how == "out":  # a name that leads out of the folder
+        shard.rename(diff / "model.safetensors")
+        (tmp_path / "model.safetensors").write_text("mine")
+        plan.write_text(plan.read_text().replace('"model.safe', '"../model.safe'))
     else:
         plan.unlink()
     assert recover(released, tmp_path / "out", diff=diff) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert ("download the difference again" in error) == (how in ("bit", "short", "gone"))
+    assert ("download the difference again" in error) == (how in ("bit", "short", "gone", "other"))
     assert not (tmp_path / "out").exists()
+    assert how != "out" or (tmp_path / "model.safetensors").read_text() == "mine"
+
+
+def test_weights_that_lie_beside_the_difference_do_not_replace_the_model(released, tmp_path):
+    diff = tmp_path / "diff"
+    shutil.copytree(released / "diff", diff)
+    shutil.copy(released / "base/model.safetensors", diff)
+    (diff / ".git").mkdir()  # it was cloned
+    assert recover(released, tmp_path / "out", diff=diff) == 0
+    assert weights_sha256(str(tmp_path / "out")) == weights_sha256(str(released / "model"))
+    assert not (tmp_path / "out/.git").exists()
+
+
+def test_it_may_be_written_here(released, tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert recover(released, ".") == 0
+    assert weights_sha256(str(here)) == weights_sha256(str(released / "model"))
 
 
 def test_what_is_in_the_way_stays(released, tmp_path, capsys):
@@ -260,6 +318,7 @@ def test_through_the_hub(released, hub, tmp_path):
             "--weight_diff",
         )  # fmt: skip
         assert told[0] == 0, told[2]
+        hub.edit("alice/base", {"pytorch_model.bin": b"again"}, author="alice", kind="models")
         out = tmp_path / "model"
         told = session.run("recover", "--diff", "alice/diff", "--diff_revision", "v0.1.0",
                            "--output_dir", str(out))  # fmt: skip
@@ -267,6 +326,8 @@ def test_through_the_hub(released, hub, tmp_path):
     finally:
         session.kill()
     assert weights_sha256(str(out)) == weights_sha256(str(released / "model"))
+    downloaded = {path.name for path in (tmp_path / "home").rglob("*") if not path.is_dir()}
+    assert "model.safetensors" in downloaded and "pytorch_model.bin" not in downloaded
     tree = hub.repository("alice/diff", "models")
     names = tree.commits[tree.tags["v0.1.0"]].tree
     assert "weight_diff/model.safetensors" in names and "model.safetensors" not in names

@@ -106,7 +106,6 @@ class Config(StageConfig):
             self.seed,
         )
 
-
     def training(self) -> dict[str, Any]:
         """The run.json of a model folder of ours; nothing for any other model."""
         path = Path(str(self.model)) / "run.json"

@@ -8,6 +8,7 @@ from importlib import resources
 from typing import Any
 
 from code_alpaca import cards
+from code_alpaca.evaluation.evaluate import Config as Evaluation
 from code_alpaca.formatting import PROMPT_WITH_INPUT, PROMPT_WITHOUT_INPUT
 from code_alpaca.release.facts import Facts
 from code_alpaca.release.space import HUB, SAFETY_NOTE
@@ -20,6 +21,10 @@ UNTOLD = {"output_dir", "dataset_name", "dataset_config", "dataset_revision", "d
           "model_name_or_path", "model_revision", "dry_run", "assumed_mfu", "gpu_memory_gib",
           "run_name", "report_to", "logging_steps", "logging_first_step", "save_strategy",
           "save_steps", "save_total_limit"}  # fmt: skip
+
+# Keys of an evaluation that shape its numbers.
+MEASURING = {"num_samples", "temperature", "k", "seed", "max_new_tokens", "prompt_format", "dtype",
+             "timeout"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ class About:
 
     @property
     def name(self) -> str:
-        return self.hub_id.partition("/")[2] if self.hub_id else "Code Alpaca model"
+        return self.hub_id.partition("/")[2] if self.hub_id else "code-alpaca-model"
 
 
 def render(facts: Facts, about: About) -> str:
@@ -53,6 +58,7 @@ def render(facts: Facts, about: About) -> str:
         base=_Base.of(facts),
         datasets=[_dataset(source) for source in training["datasets"]],
         hyperparameters=_hyperparameters(facts),
+        measuring={name: _eval_keys(result) for name, result in facts.results.items()},
         scores={name: scores(result) for name, result in facts.results.items()},
         here=about.hub_id or "path/to/this/folder",
         revision=f"v{about.version}" if about.hub_id else None,
@@ -67,16 +73,29 @@ def render(facts: Facts, about: About) -> str:
 def _hyperparameters(facts: Facts) -> dict[str, Any]:
     """The keys of the training that shaped what it learned."""
     config = facts.training["config"]
-    moot = () if config.get("use_peft") else ("lora_", "merge_adapter")
+    moot = [] if config.get("use_peft") else ["lora_", "merge_adapter"]
     if facts.base_model:
-        moot += ("scratch_", "from_scratch")
+        moot += ["scratch_", "from_scratch"]
+    if config.get("max_steps", 0) > 0:
+        moot.append("num_train_epochs")  # which then decides nothing
     return {
         key: value
         for key, value in config.items()
         if key not in DERIVED | UNTOLD
         and value not in (None, [], {}, "")
-        and not key.startswith(moot)
+        and not key.startswith(tuple(moot))
     }
+
+
+def _eval_keys(result: dict[str, Any]) -> str:
+    """The words of `code-alpaca eval` that measure alike: every key that is not by default."""
+    words = []
+    for key, field in Evaluation.model_fields.items():
+        value = result["config"].get(key, field.default)
+        if key in MEASURING and value not in (None, field.default):
+            told = ",".join(map(str, value)) if isinstance(value, list) else value
+            words.append(f"--{key} {told}")
+    return " ".join(words)
 
 
 def scores(result: dict[str, Any]) -> list[dict[str, Any]]:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from code_alpaca.cards import public
 from code_alpaca.errors import InputError, one_line
 from code_alpaca.evaluation.compare import compare
-from code_alpaca.formatting import format_prompt
+from code_alpaca.formatting import PromptStyle, format_prompt
 from code_alpaca.inference import prompt_ids
+from code_alpaca.training.record import SECRETS
 from code_alpaca.weights import weights_sha256
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 FROM_SCRATCH = "from scratch"
+# What two measurements must share for their difference to be of the models.
+SAME = ("num_samples", "temperature", "max_new_tokens", "timeout")
 TRIED = (("Add 1 to x.", ""), ("Sort these:\n  numbers", "[3, 1]\n"))  # for the chat template
 
 
@@ -49,8 +52,8 @@ def read(
         base_model: what to call that model, where training read it from a folder.
 
     Raises:
-        InputError: a file is missing or broken, the results are of other weights, or the chat
-            template renders another prompt than that of training.
+        InputError: a file is missing or broken, results are of other weights or of a part of the
+            benchmark, or the chat template renders another prompt than that of training.
     """
     training = _training(model_dir)
     weights = weights_sha256(str(model_dir))
@@ -58,17 +61,20 @@ def read(
         raise InputError(f"{model_dir} holds no weights (*.safetensors)")
     found, folders = {}, {}
     for path in map(_results_path, results):
-        result = _json(path, "results of eval")
+        result = _results(path)
         _require_results_of(result, path, model_dir, weights)
-        if result["benchmark"] in found:
-            raise InputError(f"{path} is a second result on {result['benchmark']}; leave one out")
-        found[result["benchmark"]], folders[result["benchmark"]] = result, path.parent
+        name = result["benchmark"] = _name_of(result["benchmark"])
+        if name in found:
+            raise InputError(f"{path} is a second result on {name}; leave one out")
+        found[name], folders[name] = result, path.parent
     comparisons = {}
     for path in map(_results_path, base_results):
-        benchmark = _json(path, "results of eval").get("benchmark")
-        if benchmark not in folders:
-            raise InputError(f"{path} is on {benchmark}, of which `results` holds nothing")
-        comparisons[benchmark] = compare(folders[benchmark], path.parent).as_dict()
+        theirs = _results(path)
+        name = _name_of(theirs["benchmark"])
+        if name not in folders:
+            raise InputError(f"{path} is on {name}, of which `results` holds nothing")
+        _require_results_of_base(theirs, found[name], path, training, base_model)
+        comparisons[name] = compare(folders[name], path.parent).as_dict()
     _require_chat_template(model_dir, training)
     alone = (model_dir / "adapter_model.safetensors").exists()
     return Facts(
@@ -83,12 +89,28 @@ def read(
 
 
 def _training(model_dir: Path) -> dict[str, Any]:
-    what = "a model folder made by sft"
-    training = _json(model_dir / "run.json", what)
-    for key in ("base_model", "dataset", "datasets", "config", "versions", "hardware"):
-        if key not in training:
-            raise InputError(f"{model_dir / 'run.json'} has no {key}; expected {what}")
-    return training
+    training = _json(model_dir / "run.json", ("base_model", "dataset", "datasets", "config"), "sft")
+    config = training["config"]
+    if not isinstance(config, dict) or config.get("prompt_style") not in get_args(PromptStyle):
+        raise InputError(f"{model_dir / 'run.json'} names no prompt_style; train again")
+    kept = {key: value for key, value in config.items() if key not in SECRETS}
+    return {**training, "config": kept}
+
+
+def _results(path: Path) -> dict[str, Any]:
+    result = _json(path, ("benchmark", "config", "model", "problems"), "eval")
+    if not any(key.startswith("pass@") for key in result) or not result["problems"]:
+        raise InputError(f"{path} holds no pass@k; run eval again")
+    if result["config"].get("limit") is not None:
+        raise InputError(
+            f"{path} is of the first {result['problems']} problems alone; run eval without limit"
+        )
+    return result
+
+
+def _name_of(benchmark: object) -> str:
+    """A benchmark by its name; by the name of its file, not by where it is on this machine."""
+    return PurePath(str(benchmark)).name
 
 
 def _base(training: dict[str, Any], named: str | None) -> str | None:
@@ -111,6 +133,32 @@ def _require_results_of(result: dict[str, Any], path: Path, model_dir: Path, wei
             f"{path} holds no results of the weights in {model_dir}; run eval with "
             f"--model {model_dir}"
         )
+
+
+def _require_results_of_base(
+    theirs: dict[str, Any],
+    ours: dict[str, Any],
+    path: Path,
+    training: dict[str, Any],
+    base_model: str | None,
+) -> None:
+    """Refuse a comparison with anything but the base model, or with one measured otherwise."""
+    model, known = theirs["model"], training["config"].get("base_sha256")
+    if known and model.get("sha256"):
+        same = model["sha256"] == known
+    else:
+        same = model.get("name") in (training["base_model"], base_model)
+    if not same:
+        raise InputError(
+            f"{path} holds results of {model.get('name')}, and training began from "
+            f"{training['base_model']}; run eval with that as --model"
+        )
+    for key in SAME:
+        if theirs["config"].get(key) != ours["config"].get(key):
+            raise InputError(
+                f"{path} was measured with {key} {theirs['config'].get(key)}, the tuned model with "
+                f"{ours['config'].get(key)}; run eval alike for both"
+            )
 
 
 def _require_chat_template(model_dir: Path, training: dict[str, Any]) -> None:
@@ -143,11 +191,17 @@ def _tokenizer(model_dir: Path) -> PreTrainedTokenizerBase:
         raise InputError(f"cannot load the tokenizer of {model_dir}: {one_line(error)}") from None
 
 
-def _json(path: Path, what: str) -> dict[str, Any]:
+def _json(path: Path, keys: Sequence[str], stage: str) -> dict[str, Any]:
+    """An object with these keys and without numbers that are none."""
+
+    def refuse(name: str) -> NoReturn:
+        raise ValueError(f"it holds {name}")
+
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path} ({error}); expected {what}") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{path} holds no JSON object; expected {what}")
+        raise InputError(f"cannot read {path} ({error}); expected what {stage} writes") from None
+    missing = [key for key in keys if not isinstance(found, dict) or not found.get(key)]
+    if missing:
+        raise InputError(f"{path} has no {missing[0]}; expected what {stage} writes")
     return found

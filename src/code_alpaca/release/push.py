@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -40,6 +42,37 @@ def seal(folder: Path, number: str) -> Version:
     text = json.dumps({"version": number, "sha256": hashes}, indent=2) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
     return version_of(folder, number)
+
+
+def require_ours(folder: Path) -> None:
+    """Refuse a folder that holds anything but a release of ours, before it is made anew.
+
+    Raises:
+        InputError: naming what is in the way.
+    """
+    if not folder.exists():
+        return
+    manifest = read_json(folder / MANIFEST)
+    hashes = manifest.get("sha256") if isinstance(manifest, dict) else None
+    if not isinstance(hashes, dict):
+        raise InputError(f"{folder} exists and is no release of ours; choose another output_dir")
+    known = {*hashes, README, MANIFEST}
+    for path in sorted(folder.rglob("*")):
+        if not path.is_dir() and path.relative_to(folder).as_posix() not in known:
+            raise InputError(
+                f"{path} is of no release, and would be lost; move it away, or choose another "
+                "output_dir"
+            )
+
+
+def replace(folder: Path, part: Path) -> None:
+    """Put `part` in the place of a release folder, which is deleted only then."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.rename(folder, old)
+    os.rename(part, folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def version_of(folder: Path, number: str) -> Version:
@@ -96,7 +129,8 @@ def look(version: Version, target: Target) -> str:
     if head is None:
         return f"{repo.url} does not exist yet and is made"
     tags = repo.tags()
-    begun = (read_json(version.under_way) or {}).get("repo") == repo.id
+    mark = read_json(version.under_way) or {}
+    begun = (mark.get("repo"), mark.get("tag")) == (repo.id, version.tag)
     if version.tag in tags and not begun:
         raise InputError(versions.exists(repo, version, tags))
     versions.check_order(repo, version, tags, allow_older=target.allow_older or begun)

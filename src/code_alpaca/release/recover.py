@@ -18,7 +18,7 @@ from code_alpaca.release.weight_diff import FOLDER, add_base, folder_of, read_pl
 from code_alpaca.weights import weights_sha256
 
 # Of a release: what is about the difference and not about the model.
-LEFT_OUT = {"README.md", "release.json", "assets", FOLDER.name, ".gitattributes", ".cache"}
+LEFT_OUT = {"README.md", "release.json", "assets", FOLDER.name, ".git", ".gitattributes", ".cache"}
 
 
 class Config(StageConfig):
@@ -47,7 +47,7 @@ def run(config: Config) -> None:
     def say(text: str) -> None:
         console.print(f"recover   {text}", markup=False)
 
-    out = config.output_dir
+    out = config.output_dir.resolve()  # "." has no name to put a folder beside
     diff = folder_of(config.diff, config.diff_revision)
     plan = read_plan(diff)
     if out.exists() and weights_sha256(str(out)) == plan["sha256"]:
@@ -61,21 +61,22 @@ def run(config: Config) -> None:
     say(f"checking the base model {name}")
     found, wanted = weights_sha256(str(base)), plan["base"]["sha256"]
     if found != wanted:
+        told = f"weights of sha256 {found}" if found else "no *.safetensors"
         commit = f" at commit {plan['base']['revision']}" if plan["base"]["revision"] else ""
         raise InputError(
-            f"{name} has weights of sha256 {found}, and this difference is to {wanted}: those of "
+            f"{name} has {told}, and this difference is to {wanted}: those of "
             f"{plan['base']['name']}{commit}"
         )
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # of a start that was killed
     part.mkdir(parents=True)
-    add_base(diff, plan, base, part, say)
-    if weights_sha256(str(part)) != plan["sha256"]:
-        raise InputError(f"the result in {part} is not the tuned model: a defect of the difference")
     for path in diff.iterdir():
         if path.name not in LEFT_OUT:
             copy = shutil.copytree if path.is_dir() else shutil.copy
             copy(path, part / path.name)
+    add_base(diff, plan, base, part, say)  # last: nothing that lay beside may pass for weights
+    if weights_sha256(str(part)) != plan["sha256"]:
+        raise InputError(f"the result in {part} is not the tuned model: a defect of the difference")
     if out.exists():
         out.rmdir()
     os.rename(part, out)

@@ -7,27 +7,40 @@ On the Hub a release is one commit and one tag: whatever stops it, the same comm
 from __future__ import annotations
 
 import json
-import os
+import re
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import jinja2
 from pydantic import Field, field_validator
 from rich.console import Console
 
-from code_alpaca.config import StageConfig, Version, Words, write_yaml
-from code_alpaca.errors import InputError
+from code_alpaca.config import SEMVER, StageConfig, Version, Words, write_yaml
+from code_alpaca.errors import InputError, one_line
 from code_alpaca.hub import Repo
 from code_alpaca.release import card, space
 from code_alpaca.release.facts import Facts, read
-from code_alpaca.release.push import CARD, MANIFEST, Target, look, push, seal, version_of
-from code_alpaca.release.weight_diff import write_diff
+from code_alpaca.release.push import (
+    CARD,
+    Target,
+    look,
+    push,
+    replace,
+    require_ours,
+    seal,
+    version_of,
+)
+from code_alpaca.release.weight_diff import folder_of, write_diff
 from code_alpaca.versions import README, Say
+from code_alpaca.weights import weights_sha256
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 RELEASED = (
-    "config.json", "adapter_config.json", "generation_config.json", "tokenizer*",
-    "special_tokens_map.json", "chat_template.jinja",
+    "config.json", "adapter_config.json", "generation_config.json", "chat_template.jinja",
+    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "vocab.json", "merges.txt",
 )  # fmt: skip
 ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
 CURVE = "assets/loss.png"
@@ -76,7 +89,7 @@ class Config(StageConfig):
     @field_validator("results", "base_results", mode="before")
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str | Path) else value
+        return [value] if isinstance(value, str | Path) else value or []
 
 
 def run(config: Config) -> None:
@@ -92,15 +105,17 @@ def run(config: Config) -> None:
     def say(text: str) -> None:
         console.print(f"release   {text}", markup=False)
 
+    config = config.model_copy(update={"output_dir": config.output_dir.resolve()})
     facts = read(config.model_dir, config.results, config.base_results, config.base_model)
     _require(config, facts)
+    text = _card(config, facts)
     _look(config, facts, say)
     if config.dry_run:
         names = ", ".join(sorted(str(name) for name in _files(config)))
         say(f"would write {config.output_dir}: {README}, run.json, results.json, {RECIPE}, {names}")
         say("dry run: nothing was written or sent")
         return
-    folder = _write(config, facts, say)
+    folder = _write(config, facts, text, say)
     say(f"{folder}, version {config.model_version}, with its card")
     if config.hub_model_id:
         _release(config, facts, folder, say)
@@ -112,22 +127,21 @@ def _require(config: Config, facts: Facts) -> None:
         raise InputError("results names no results; run code-alpaca eval with --model first")
     if config.dataset_card and not config.dataset_card.is_file():
         raise InputError(f"dataset_card {config.dataset_card} is no file")
-    sources = [config.model_dir, *config.results, *config.base_results]
-    if config.output_dir.resolve() in {
-        place.resolve() for path in sources for place in (path, path.parent)
-    } - {Path.cwd().resolve()}:
-        raise InputError(f"output_dir {config.output_dir} is where the model comes from")
-    if config.output_dir.exists() and not (config.output_dir / MANIFEST).exists():
-        raise InputError(
-            f"{config.output_dir} exists and is no release of ours; choose another output_dir"
-        )
+    sources = [config.model_dir, *config.results, *config.base_results, config.dataset_card,
+               config.base_dir]  # fmt: skip
+    for path in (source.resolve() for source in sources if source):
+        folder = path if path.is_dir() else path.parent
+        if config.output_dir in (folder, *folder.parents):
+            raise InputError(f"output_dir {config.output_dir} is where {path} is; choose another")
+    for folder in (config.output_dir, *([_space_folder(config)] if config.space else ())):
+        require_ours(folder)
     if facts.base_model is None:
         if config.weight_diff:
             raise InputError("weight_diff: this model was trained from nothing, so it has no base")
     elif not space.is_hub_id(facts.base_model):
         raise InputError(
-            f"the base model {facts.base_model} is a folder of yours, which nobody else can look "
-            "at; say what it is on the Hub with --base_model ORG/NAME"
+            f"the base model {facts.base_model} is no name on the Hub, where others could look at "
+            "it; say what it is there with --base_model ORG/NAME"
         )
     elif config.hub_model_id and not config.base_license:
         raise InputError(
@@ -135,10 +149,19 @@ def _require(config: Config, facts: Facts) -> None:
         )
     if config.weight_diff and facts.adapter == "alone":
         raise InputError("an adapter holds nothing of its base model; leave weight_diff out")
+    if config.weight_diff:
+        _base_folder(config, facts)
     if config.weight_diff and config.space:
         raise InputError("a Space cannot load the difference of weights; leave space out")
     if config.space and not config.hub_model_id:
         raise InputError("a Space loads its model from the Hub; give hub_model_id as well")
+    if config.space and find_spec("gradio") is None:
+        raise InputError(space.NO_GRADIO)
+    revision = config.hub_revision
+    if SEMVER.fullmatch(revision.removeprefix("v")) or not re.fullmatch(r"[\w./-]+", revision):
+        raise InputError(
+            f"hub_revision {revision!r} is no name for a branch; versions are its tags"
+        )
 
 
 def _look(config: Config, facts: Facts, say: Say) -> None:
@@ -167,7 +190,7 @@ def _release(config: Config, facts: Facts, folder: Path, say: Say) -> None:
     if config.space:
         place = _write_space(config, facts, sha)
         of_space = _space_target(config)
-        made = seal(place, config.model_version)
+        made = version_of(place, config.model_version)
         push(place, made, of_space, say)
         begun.append(made.under_way)
         say(f"{of_space.repo.url}")
@@ -199,12 +222,11 @@ def _space_folder(config: Config) -> Path:
 
 def _write_space(config: Config, facts: Facts, sha: str) -> Path:
     folder = _space_folder(config)
-    if folder.exists() and not (folder / MANIFEST).exists():
-        raise InputError(f"{folder} exists and is no release of ours; move it away")
-    shutil.rmtree(folder, ignore_errors=True)
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
     training = facts.training
     space.write_space(
-        folder,
+        part,
         model=str(config.hub_model_id),
         revision=sha,
         datasets={
@@ -214,6 +236,8 @@ def _write_space(config: Config, facts: Facts, sha: str) -> Path:
         title=f"Ask {str(config.hub_model_id).partition('/')[2]} for code",
         prompt_style=training["config"].get("prompt_style", "alpaca"),
     )
+    seal(part, config.model_version)
+    replace(folder, part)
     return folder
 
 
@@ -231,7 +255,25 @@ def _files(config: Config) -> dict[Path, Path]:
     return files
 
 
-def _write(config: Config, facts: Facts, say: Say) -> Path:
+def _card(config: Config, facts: Facts) -> str:
+    about = card.About(
+        version=config.model_version,
+        license=config.license,
+        base_license=config.base_license,
+        hub_id=config.hub_model_id,
+        weight_diff=config.weight_diff,
+        picture=CURVE if Path(CURVE) in _files(config) else None,
+    )
+    try:
+        return card.render(facts, about)
+    except (jinja2.UndefinedError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"run.json or results.json lack what the card tells ({one_line(error)}); they are of "
+            "another version: train or evaluate again"
+        ) from None
+
+
+def _write(config: Config, facts: Facts, text: str, say: Say) -> Path:
     """Everything into a folder beside the target, then one rename."""
     out = config.output_dir
     part = out.with_name(f".{out.name}.part")
@@ -246,6 +288,7 @@ def _write(config: Config, facts: Facts, say: Say) -> Path:
             _write_json(path, {
                 **json.loads(path.read_text(encoding="utf-8")),
                 "base_model_name_or_path": facts.base_model,
+                "revision": facts.training.get("base_revision"),
             })  # fmt: skip
     _write_json(part / "run.json", facts.training)
     for number, result in enumerate(facts.results.values(), 1):
@@ -253,21 +296,11 @@ def _write(config: Config, facts: Facts, say: Say) -> Path:
     if facts.comparisons:
         _write_json(part / "comparison.json", facts.comparisons)
     write_yaml(part / RECIPE, _recipe(facts))
-    about = card.About(
-        version=config.model_version,
-        license=config.license,
-        base_license=config.base_license,
-        hub_id=config.hub_model_id,
-        weight_diff=config.weight_diff,
-        picture=CURVE if (part / CURVE).exists() else None,
-    )
-    text = card.render(facts, about)
     (part / CARD).parent.mkdir(exist_ok=True)
     for name in (README, CARD):
         (part / name).write_text(text, encoding="utf-8")
     seal(part, config.model_version)
-    shutil.rmtree(out, ignore_errors=True)
-    os.rename(part, out)
+    replace(out, part)
     return out
 
 
@@ -297,10 +330,31 @@ def _recipe(facts: Facts) -> dict[str, Any]:
     return recipe
 
 
+def _base_folder(config: Config, facts: Facts) -> Path:
+    """The base model on this disk, which must be the very one of the training.
+
+    Of another one the difference would recover nothing, or hold the tuned weights themselves.
+    """
+    known, commit = facts.training["config"].get("base_sha256"), facts.training.get("base_revision")
+    if known is None and (config.base_dir or not commit):
+        raise InputError(
+            "the training did not record the hash of its base model's weights, so weight_diff "
+            "reads them from the Hub at the commit of the training; leave base_dir out, and train "
+            "with a current version if run.json has no base_revision"
+        )
+    folder = folder_of(str(config.base_dir or facts.started_from), commit)
+    if known and weights_sha256(str(folder)) != known:
+        raise InputError(
+            f"{folder} does not hold the weights that training began from; give their folder as "
+            "base_dir"
+        )
+    return folder
+
+
 def _write_diff(config: Config, facts: Facts, part: Path, say: Say) -> None:
     write_diff(
         config.model_dir,
-        str(config.base_dir or facts.started_from),
+        str(_base_folder(config, facts)),
         part,
         base_name=str(facts.base_model),
         base_revision=facts.training.get("base_revision"),
@@ -309,4 +363,5 @@ def _write_diff(config: Config, facts: Facts, part: Path, say: Say) -> None:
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(values, indent=2, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")

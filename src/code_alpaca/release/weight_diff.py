@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -35,6 +36,8 @@ FORMAT = 1
 TORCH = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 BITS = {"F64": "I64", "F32": "I32", "F16": "I16", "BF16": "I16"}
 TIED = {"lm_head.weight": "model.embed_tokens.weight"}  # one tensor, where the base ties them
+# The same weights again, as many repositories of bases have them: 13 GB for LLaMA-7B.
+NOT_DOWNLOADED = ["*.bin", "*.pt", "*.pth", "*.h5", "*.msgpack", "*.gguf"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +55,22 @@ class Base:
     """The tensors of the base model, read one at a time."""
 
     def __init__(self, folder: Path, files: ExitStack) -> None:
-        """Open the safetensors of a folder until `files` is closed."""
-        from safetensors import safe_open
+        """Open the safetensors of a folder until `files` is closed.
+
+        Raises:
+            InputError: there are none, or one is broken.
+        """
+        from safetensors import SafetensorError, safe_open
 
         self._folder = folder
         self._place: dict[str, Any] = {}
         for path in sorted(folder.glob("*.safetensors")):
-            shard = files.enter_context(safe_open(path, "pt"))
+            try:
+                shard = files.enter_context(safe_open(path, "pt"))
+            except SafetensorError as error:
+                raise InputError(
+                    f"{path} of the base model is broken ({one_line(error)}); download it again"
+                ) from None
             self._place |= dict.fromkeys(shard.keys(), shard)
         if not self._place:
             raise InputError(f"the base model {folder} holds no *.safetensors")
@@ -69,16 +81,10 @@ class Base:
         Rows that only the tuned one has, of a vocabulary that grew, are zeros.
 
         Raises:
-            InputError: the base has no such tensor, so that the difference would hold it whole; or
-                the type is not floating-point.
+            InputError: the base has no such tensor, so that the difference would hold it whole.
         """
         import torch
 
-        if entry.dtype not in TORCH:
-            raise InputError(
-                f"{entry.name} has the type {entry.dtype}; a difference is made of weights in "
-                f"{', '.join(TORCH)}"
-            )
         tensor = self._tensor(entry)
         tensor = tensor.to(getattr(torch, TORCH[entry.dtype])).contiguous()
         width = getattr(torch, f"int{8 * entry.bits.itemsize}")
@@ -163,8 +169,13 @@ def read_plan(folder: Path) -> dict[str, Any]:
     try:
         plan = json.loads(path.read_text(encoding="utf-8"))
         known = plan["format"] == FORMAT and plan["base"]["sha256"] and plan["sha256"]
-        whole = all(shard["sha256"] and shard["header"] for shard in plan["shards"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        whole = all(
+            # A name is where a file will be written: none may lead out of the folder.
+            name == Path(name).name and name.endswith(".safetensors")
+            and shard["sha256"] and _as_bits(shard["header"].encode())
+            for name, shard in plan["shards"].items()
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, InputError):
         known = whole = False
     if not known or not whole:
         raise InputError(
@@ -183,13 +194,13 @@ def add_base(diff: Path, plan: dict[str, Any], base: Path, out: Path, say: Say =
     with ExitStack() as files:
         weights = Base(base, files)
         for number, (name, shard) in enumerate(plan["shards"].items(), 1):
-            path = diff / FOLDER / name
-            if not path.is_file() or sha256(path) != shard["sha256"]:
+            path, header = diff / FOLDER / name, shard["header"].encode()
+            sound = path.is_file() and sha256(path) == shard["sha256"]
+            found, entries = read_header(path) if sound else (b"", [])
+            if found != _as_bits(header):
                 raise InputError(
                     f"{path} is missing or not what {PLAN} says; download the difference again"
                 )
-            header = shard["header"].encode()
-            _, entries = read_header(path)
             kinds = json.loads(header)
             entries = [_with_type(entry, kinds[entry.name]["dtype"]) for entry in entries]
             _combine(path, entries, out / name, header, weights, np.add)
@@ -211,7 +222,7 @@ def folder_of(model: str, revision: str | None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(model, revision=revision))
+        return Path(snapshot_download(model, revision=revision, ignore_patterns=NOT_DOWNLOADED))
     except (
         HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, httpx2.HTTPError,
     ) as error:  # fmt: skip
@@ -228,7 +239,7 @@ def read_header(path: Path) -> tuple[bytes, list[Entry]]:
     gaps (https://github.com/huggingface/safetensors#format).
 
     Raises:
-        InputError: it is no such file, or holds a type that is not floating-point.
+        InputError: it is no such file, holds a type that has no bits here, or is cut short.
     """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -243,6 +254,9 @@ def read_header(path: Path) -> tuple[bytes, list[Entry]]:
         ]  # fmt: skip
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{path} is no safetensors file of floating-point weights") from None
+    sizes = [entry.bits.itemsize * math.prod(entry.shape) for entry in found]
+    if path.stat().st_size != 8 + length + sum(sizes):
+        raise InputError(f"{path} is cut short or broken; make or download it again")
     return header, sorted(found, key=lambda entry: entry.start)
 
 
@@ -258,11 +272,21 @@ def _with_type(entry: Entry, dtype: str) -> Entry:
 
 
 def _as_bits(header: bytes) -> bytes:
-    """A header for the same tensors as integers: nobody takes a difference for weights."""
+    """A header for the same tensors as integers: nobody takes a difference for weights.
+
+    Raises:
+        InputError: a type is not floating-point.
+    """
     values = json.loads(header)
     for name, tensor in values.items():
-        if name != "__metadata__":
-            tensor["dtype"] = BITS[tensor["dtype"]]
+        if name == "__metadata__":
+            continue
+        if tensor["dtype"] not in BITS:
+            raise InputError(
+                f"{name} has the type {tensor['dtype']}; a difference is made of weights in "
+                f"{', '.join(BITS)}"
+            )
+        tensor["dtype"] = BITS[tensor["dtype"]]
     made = json.dumps(values, separators=(",", ":")).encode()
     return made + b" " * (-len(made) % 8)
 
@@ -285,7 +309,7 @@ def _pieces(
     yield len(header).to_bytes(8, "little")
     yield header
     for entry in entries:
-        count = int(np.prod(entry.shape, dtype=np.int64))
+        count = math.prod(entry.shape)
         if not count:
             continue
         ours = np.memmap(source, entry.bits, "r", offset=entry.start, shape=(count,))
