@@ -168,8 +168,15 @@ def _look(config: Config, facts: Facts, say: Say) -> None:
     """See by reading alone that the Hub would take it, before the folder is written anew."""
     if not config.hub_model_id:
         return
-    version = version_of(config.output_dir, config.model_version)
-    say(look(version, _target(config)))
+    version, target = version_of(config.output_dir, config.model_version), _target(config)
+    say(look(version, target))
+    head = target.repo.head() if config.weight_diff else None
+    if head and any(name.endswith(".safetensors") and "/" not in name
+                    for name in target.repo.files(head)):  # fmt: skip
+        raise InputError(
+            f"{target.repo.url} holds whole weights, beside which a difference keeps nothing back; "
+            "give another hub_model_id"
+        )
     if facts.base_model and Repo(facts.base_model, "model").head() is None:
         raise InputError(
             f"the Hub has no model {facts.base_model} that you may see; --base_model names another"
