@@ -165,12 +165,14 @@ def peaks(big, out, launch, *words):
     return report["preflight_memory_gib"], report["peak_memory_gib"]
 
 
+@pytest.mark.parallel  # beside other tests the peak of a process is another one
 @pytest.mark.parametrize("checkpointing", ["true", "false"])
 def test_what_is_foretold_is_what_is_used(big, tmp_path, checkpointing):
     foretold, used = peaks(big, tmp_path / "out", [], "--activation_checkpointing", checkpointing)
     assert foretold == pytest.approx(used, rel=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", ["true", "false"])
 def test_also_where_an_adapter_is_learned(big, tmp_path, checkpointing):
     words = ["--use_peft", "true", "--activation_checkpointing", checkpointing]

@@ -30,7 +30,11 @@ class Language:
 
 LANGUAGES = {
     "javascript": Language(
-        ("node", "--max-old-space-size=512"), "program.js", 'console.log("{}");', memory_mb=0
+        # Without the flag, node reads OpenSSL's configuration, which the sandbox does not show.
+        ("node", "--openssl-config=/dev/null", "--max-old-space-size=512"),
+        "program.js",
+        'console.log("{}");',
+        memory_mb=0,
     ),
     "shell": Language(("bash",), "program.sh", "echo '{}'", memory_mb=512, processes=64),
 }
