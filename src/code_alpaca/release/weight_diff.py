@@ -3,7 +3,7 @@
 For bases whose licence forbids passing weights on, as Stanford Alpaca did for LLaMA
 (https://github.com/tatsu-lab/stanford_alpaca, weight_diff.py): who has the base gets the tuned
 model, and nobody else gets either. A difference of floating-point numbers rounds, so that theirs
-comes back nearly; here the bit patterns are subtracted as integers, modulo 2 to their width,
+comes back nearly; here the bit patterns are subtracted as integers, modulo 2**width,
 which loses nothing, whatever they mean.
 """
 

@@ -1,4 +1,4 @@
-"""The loss on a CPU, where TRL's own costs a third of a small model's time.
+"""The loss on a CPU, where TRL's own costs a small model much of its time.
 
 TRL 1.16 (`add_fused_lm_head`) scores every token there, prompts and padding too, twice over, and
 takes their entropy; on a GPU it scores the learned ones alone. Here a CPU does about that.
