@@ -1,4 +1,7 @@
-"""Leave the screen to our own lines: other libraries' bars and notes come by the dozen."""
+"""Leave the screen to our own lines, and the network to what was asked for.
+
+Other libraries' bars and notes come by the dozen, and TRL tells huggingface.co of every training.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,12 @@ import warnings
 
 
 def quiet() -> None:
-    """Silence the progress bars of datasets and transformers, and notes that nobody can act on."""
+    """Silence the progress bars of datasets and transformers, and notes that nobody can act on.
+
+    Telemetry as well, unless HF_HUB_DISABLE_TELEMETRY=0 asks for it. To be called before anything
+    imports huggingface_hub, which reads its environment once.
+    """
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     import datasets
     import torch
     import transformers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sqlite3
 import subprocess
 import sys
@@ -104,3 +105,24 @@ def test_a_tracker_that_is_not_there_is_one_line(words, tracker, said, capsys):
 def test_seconds_to_the_first_step_are_told(words, tmp_path):
     assert main(words) == 0
     assert json.loads((tmp_path / "out/run.json").read_text())["seconds_to_first_step"] > 0
+
+
+ASKED = """
+import sys
+from code_alpaca.cli import main
+main(sys.argv[1:])
+from huggingface_hub import constants
+print(constants.HF_HUB_DISABLE_TELEMETRY)
+"""
+
+
+@pytest.mark.parametrize("asked", [None, "0"])
+def test_nobody_is_told_of_a_training_unless_asked_for(words, asked):
+    """TRL tells huggingface.co of every trainer, if this switch, read at import, is off."""
+    env = {key: value for key, value in os.environ.items() if "TELEMETRY" not in key}
+    env |= {"HF_HUB_DISABLE_TELEMETRY": asked} if asked else {}
+    done = subprocess.run(
+        [sys.executable, "-c", ASKED, *words, "--dry_run", "true"],
+        capture_output=True, text=True, env=env, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == str(asked is None)
