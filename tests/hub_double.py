@@ -25,6 +25,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import yaml
 
 BIG = (".parquet", ".png", ".safetensors", ".bin")  # what goes to LFS, as .gitattributes would say
+LICENSES = {"apache-2.0", "cc-by-4.0", "cc-by-nc-4.0", "llama2", "mit", "other"}  # some of them
 REPO = r"(?P<repo>[\w.-]+/[\w.-]+)"
 PATH = r"(?P<path>.+)"
 KIND = r"(?P<kind>datasets|models|spaces)"
@@ -134,10 +135,11 @@ class HubDouble:
 
         Args:
             home: for its caches.
+            user: whose token it has; "" for none.
         """
         kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
         return kept | {
-            "HF_ENDPOINT": self.url, "HF_TOKEN": f"hf_{user}", "HF_HUB_DISABLE_XET": "1",
+            "HF_ENDPOINT": self.url, "HF_TOKEN": user and f"hf_{user}", "HF_HUB_DISABLE_XET": "1",
             "HF_HOME": str(home), "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         }  # fmt: skip
 
@@ -214,8 +216,8 @@ class HubDouble:
         for key, kind in (("configs", list), ("tags", list), ("size_categories", list)):
             if key in metadata and not isinstance(metadata[key], kind):
                 errors.append({"message": f'"{key}" must be a {kind.__name__}'})
-        if not isinstance(metadata.get("license", ""), str):
-            errors.append({"message": '"license" must be a string'})
+        if metadata.get("license", "other") not in LICENSES:
+            errors.append({"message": f'"license" must be one of {", ".join(sorted(LICENSES))}'})
         if errors:
             raise Refusal(400, json.dumps({"errors": errors, "warnings": []}))
         return {"errors": [], "warnings": []}

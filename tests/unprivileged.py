@@ -17,6 +17,7 @@ from needs import need
 import code_alpaca
 
 PACKAGE = Path(code_alpaca.__file__).parent
+SANDBOX = ("__init__.py", "cache.py", "errors.py", "whole.py", "sandbox")  # and what it rests on
 
 
 @contextlib.contextmanager

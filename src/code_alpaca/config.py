@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
+from code_alpaca import whole
 from code_alpaca.errors import InputError
 
 # https://semver.org, without build metadata: a Hub tag cannot hold a plus sign.
@@ -135,9 +135,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def write_yaml(path: Path, values: dict[str, Any]) -> None:
     """Write a mapping as YAML, keys in their given order; a reader never sees half of it."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    os.replace(part, path)
+    whole.write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
 def add_arguments(parser: argparse.ArgumentParser, cls: type[StageConfig]) -> None:

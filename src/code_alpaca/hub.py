@@ -7,20 +7,18 @@ what it points to. Nothing that a reader can see changes before the one commit.
 
 from __future__ import annotations
 
-import random
 import re
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, ParamSpec, TypeVar
 
-from code_alpaca.errors import InputError, Stopped, one_line
+from code_alpaca.errors import InputError, Stopped
+from code_alpaca.hub_errors import WRITE_TOKEN, explained, is_passing, status_of, wait
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd
 
 TRIES = 6
-LONGEST_WAIT_S = 60.0  # between two tries, whatever the server asks for
 P, R = ParamSpec("P"), TypeVar("R")
 
 
@@ -74,26 +72,49 @@ class Repo:
 
         if not get_token():
             raise InputError(
-                "no token for the Hub; run `hf auth login`, or set HF_TOKEN to a token with write "
-                "access (https://huggingface.co/settings/tokens)"
+                f"no token for the Hub; {WRITE_TOKEN}, then run `hf auth login` or set HF_TOKEN"
             )
-        return self._ask(self._api.whoami)["name"]
+        who = self._ask(self._api.whoami)
+        if (who.get("auth") or {}).get("accessToken", {}).get("role") == "read":
+            raise InputError(
+                f"the token of {who['name']} may only read; {WRITE_TOKEN}, then run it again"
+            )
+        return who["name"]
 
     def create(self, *, private: bool, space_sdk: str | None = None) -> None:
         """Make the repository and its branch where there is none; what exists stays as it is.
 
         Args:
             private: False leaves it to the default of the owner, which may be private.
+
+        Raises:
+            InputError: it is to be private, and exists for all to see.
         """
         self._ask(
             self._api.create_repo, self.id, repo_type=self.type, private=private or None,
             space_sdk=space_sdk, exist_ok=True,
         )  # fmt: skip
+        if private:
+            self.require_private()
         if self.branch != "main":
             self._ask(
                 self._api.create_branch, self.id, branch=self.branch, repo_type=self.type,
                 exist_ok=True,
             )  # fmt: skip
+
+    def require_private(self) -> None:
+        """Refuse a repository that everybody can see."""
+        if not self._ask(self._api.repo_info, self.id, repo_type=self.type).private:
+            raise InputError(
+                f"{self.url} is there for all to see, and `private` is for repositories that are "
+                "made now; change it on its page (Settings), or give another name"
+            )
+
+    def check_card(self, text: str) -> None:
+        """Ask the Hub whether it takes the metadata of a card, such as the name of a licence."""
+        from huggingface_hub import RepoCard
+
+        self._ask(RepoCard(text).validate, repo_type=self.type)
 
     def head(self, revision: str | None = None) -> str | None:
         """The commit that a revision (by default the branch) is now; None where there is no such
@@ -213,10 +234,10 @@ class Repo:
                     return sha
                 if isinstance(error, HfHubHTTPError) and error.response.status_code == 412:
                     parent = self._rebased(parent, files, owned, say)
-                elif attempt == TRIES - 1 or not _is_passing(error):
+                elif attempt == TRIES - 1 or not is_passing(error):
                     raise self._explained(error) from error
                 else:
-                    _wait(attempt, error)
+                    wait(attempt, error)
         raise Stopped(f"{self.url} changes too often to release on it now; run it again later")
 
     def tag(self, name: str, sha: str) -> None:
@@ -238,9 +259,9 @@ class Repo:
                         f"tag {name} of {self.url} stands for {stands_for[:7]} and never moves; "
                         "give another version"
                     ) from error
-                if attempt == TRIES - 1 or not _is_passing(error):
+                if attempt == TRIES - 1 or not is_passing(error):
                     raise self._explained(error) from error
-                _wait(attempt, error)
+                wait(attempt, error)
 
     def _rebased(
         self,
@@ -287,83 +308,20 @@ class Repo:
             try:
                 return function(*args, **kwargs)
             except missing as error:
-                if _status(error) == 401:  # how the Hub hides what a bad token may not see
+                if status_of(error) == 401:  # how the Hub hides what a bad token may not see
                     raise self._explained(error) from error
                 raise
             except Exception as error:
-                if attempt == TRIES - 1 or not _is_passing(error):
+                if attempt == TRIES - 1 or not is_passing(error):
                     raise self._explained(error) from error
-                _wait(attempt, error)
+                wait(attempt, error)
         raise AssertionError("unreachable")
 
     def _explained(self, error: Exception) -> Exception:
-        """The same in one line, with what to do; an unknown error as it is."""
-        from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
-
-        status, said = _status(error), one_line(error)
-        if isinstance(error, OfflineModeIsEnabled):
-            return InputError("HF_HUB_OFFLINE is set; unset it to publish")
-        if isinstance(error, HFValidationError):
-            return InputError(f"{self.id!r} is no name on the Hub ({said}); give ORG/NAME")
-        if status == 401:
-            return InputError(
-                f"the Hub does not accept the token ({said}); run `hf auth login` again"
-            )
-        if status == 403:
-            return InputError(
-                f"this token may not write to {self.url}; make one with write access "
-                "(https://huggingface.co/settings/tokens), then run it again"
-            )
-        if _is_passing(error):
-            return Stopped(
-                f"{self._api.endpoint} does not answer ({said}); everything here is kept, and the "
-                "same command goes on"
-            )
-        if status or isinstance(error, ValueError):
-            return InputError(f"the Hub refuses: {said}")
-        return error
+        return explained(error, self.id, self.url)
 
 
 def _addition(name: str, content: Path | bytes) -> CommitOperationAdd:
     from huggingface_hub import CommitOperationAdd
 
     return CommitOperationAdd(name, content if isinstance(content, bytes) else str(content))
-
-
-def _chain(error: BaseException | None) -> Iterable[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _status(error: BaseException) -> int | None:
-    """The HTTP status behind an error; uploads wrap theirs."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    for each in _chain(error):
-        if isinstance(each, HfHubHTTPError) and each.response is not None:
-            return each.response.status_code
-    return None
-
-
-def _is_passing(error: BaseException) -> bool:
-    """Busy, broken or unreachable: another try may do."""
-    import httpx2
-
-    status = _status(error)
-    if status is not None:
-        return status in (408, 425, 429) or status >= 500
-    return any(isinstance(each, (httpx2.TransportError, ConnectionError)) for each in _chain(error))
-
-
-def _wait(attempt: int, error: BaseException) -> None:
-    from huggingface_hub.errors import HfHubHTTPError
-
-    seconds = min(2.0**attempt, LONGEST_WAIT_S) * random.uniform(0.5, 1.0)
-    for each in _chain(error):
-        if isinstance(each, HfHubHTTPError) and each.response is not None:
-            asked = each.response.headers.get("Retry-After", "")
-            if asked.isdigit():
-                seconds = max(seconds, float(asked))
-            break
-    time.sleep(min(seconds, LONGEST_WAIT_S))

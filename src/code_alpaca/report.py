@@ -12,6 +12,7 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
+from code_alpaca import whole
 from code_alpaca.config import StageConfig
 from code_alpaca.dataset import page, pictures
 from code_alpaca.dataset.describe import Description
@@ -149,9 +150,7 @@ def _write_neighbours(run_dir: Path, most: int) -> Path:
         rows = list(ledger.accepted())
         measure = json.loads(ledger.meta("config") or "{}").get("novelty", "rouge_l")
     path = run_dir / "neighbours.jsonl"
-    part = path.with_suffix(".part")
-    with part.open("w", encoding="utf-8") as file:
+    with whole.writing(path) as file:
         for found in neighbours(rows, measure, most):
             file.write(json.dumps(found._asdict()) + "\n")
-    part.replace(path)
     return path

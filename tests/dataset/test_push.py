@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from hub_client import Client, Request
 from releases import REPO, commit_of, whole_versions
 
 from code_alpaca.dataset import build as rooms
@@ -28,29 +29,18 @@ STEPS = [
 ]
 
 
-class Publisher:
-    """A process that pushes on demand."""
+class Publisher(Client):
+    """Pushes folders on demand."""
 
     def __init__(self, hub, home, user="alice"):
-        self.process = subprocess.Popen(
-            [sys.executable, HERE / "publisher.py"], env=hub.environment(home, user),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
+        super().__init__(HERE / "publisher.py", hub, home, user)
 
     def begin(self, folder, repo=REPO, **options):
-        self.process.stdin.write(json.dumps([str(folder), repo, options]) + "\n")
-        self.process.stdin.flush()
-
-    def end(self):
-        return json.loads(self.process.stdout.readline())
+        super().begin(str(folder), repo, options)
 
     def push(self, folder, repo=REPO, **options):
         self.begin(folder, repo, **options)
         return self.end()
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
 
 
 @pytest.fixture
@@ -287,36 +277,19 @@ def test_a_repository_of_other_columns_or_other_files_is_refused(hub, start, fol
     assert "has other columns (input, prompt)" in ended["error"]
     assert publisher.push(folder("1.1.0"), replace=True)["kind"] == ""
 
-    hub.do_create(Call("alice", {"name": "foreign", "type": "dataset"}))
+    hub.do_create(Request("alice", {"name": "foreign", "type": "dataset"}))
     hub.edit("alice/foreign", {"data/train.parquet": b"?"}, author="alice")
     ended = publisher.push(made, "alice/foreign")
     assert "holds files of no release of ours (data/train.parquet)" in ended["error"]
     assert list(hub.repository("alice/foreign").tags) == []
 
 
-class Call:
-    """A request to the double that no client made."""
-
-    def __init__(self, user, body):
-        self.user, self._body = user, body
-
-    def json(self):
-        return self._body
-
-
 @pytest.mark.parametrize(
     ("user", "said"),
-    [("reader", "may not write"), ("stranger", "does not accept the token"), ("", "no token")],
+    [("reader", "may only read"), ("stranger", "does not accept the token"), ("", "no token")],
 )
 def test_tokens_that_will_not_do(hub, tmp_path, folder, user, said):
     publisher = Publisher(hub, tmp_path / "home", user)
-    if not user:
-        publisher.kill()
-        env = hub.environment(tmp_path / "home") | {"HF_TOKEN": ""}
-        publisher.process = subprocess.Popen(
-            [sys.executable, HERE / "publisher.py"], env=env, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
     ended = publisher.push(folder("1.0.0"))
     publisher.kill()
     assert ended["kind"] == "InputError" and said in ended["error"]
@@ -363,7 +336,7 @@ def test_a_half_finished_push_of_other_rows_is_taken_over(hub, start, folder):
 def test_full_shards_go_ahead_of_the_release_and_nobody_sees_them(hub, start, folder, monkeypatch):
     monkeypatch.setattr(rooms, "ROWS_PER_SHARD", 1_000)
     publisher, made = start(), folder("1.0.0", rows=2_500)
-    hub.do_create(Call("alice", {"name": "tasks", "type": "dataset"}))
+    hub.do_create(Request("alice", {"name": "tasks", "type": "dataset"}))
     assert publisher.push(made, ahead=True)["kind"] == ""
     shards = sorted((made / "data/default").iterdir())
     assert [sha256(p.read_bytes()).hexdigest() in hub.blobs for p in shards] == [True, True, False]

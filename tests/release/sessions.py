@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
+
+from hub_client import Client
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -13,26 +13,18 @@ TINY = ["--config", str(ROOT / "recipes/smoke/sft/config_cpu.yaml"), "--scratch_
         "--scratch_layers", "1", "--scratch_heads", "2", "--scratch_vocab_size", "400"]  # fmt: skip
 
 
-class Session:
-    """A process that runs commands of ours against the Hub double."""
+class Session(Client):
+    """Runs commands of ours on demand."""
 
     def __init__(self, hub, home, user="alice"):
-        self.process = subprocess.Popen(
-            [sys.executable, HERE / "commands.py"], env=hub.environment(home, user),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
+        super().__init__(HERE / "commands.py", hub, home, user)
 
     def begin(self, *words, tries=6):
-        self.process.stdin.write(json.dumps([list(words), tries]) + "\n")
-        self.process.stdin.flush()
+        super().begin(list(words), tries)
 
     def run(self, *words, tries=6):
         self.begin(*words, tries=tries)
-        return json.loads(self.process.stdout.readline())
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
+        return self.end()
 
 
 def rewrite(path: Path, **changes: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from sessions import rewrite
 
 from code_alpaca.cli import main
 from code_alpaca.formatting import format_prompt
+from code_alpaca.release import card
+from code_alpaca.release.facts import read
 from code_alpaca.weights import weights_sha256
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -327,6 +330,32 @@ def test_files_that_are_broken(trained, tmp_path, broken, capsys):
         assert release(trained, tmp_path / "r") == 2
         assert capsys.readouterr().err.count("\n") == 1
         path.write_bytes(kept)
+
+
+def test_a_failure_leaves_the_last_release_and_nothing_half_made(trained, tmp_path, monkeypatch):
+    out = tmp_path / "r"
+    assert release(trained, out) == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    monkeypatch.setattr("shutil.copy2", lambda *_: (_ for _ in ()).throw(OSError(28, "disk full")))
+    assert release(trained, out, "--model_version", "0.2.0") != 0
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert not any(tmp_path.glob(".r*"))
+
+
+def test_a_space_needs_gradio(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    words = ("--hub_model_id", "me/model", "--space", "me/space", "--dry_run")
+    assert release(trained, tmp_path / "r", *words) == 2
+    assert "pip install 'code-alpaca[demo]'" in capsys.readouterr().err
+
+
+def test_the_model_index_says_where_its_numbers_are_from(trained, tmp_path):
+    assert release(trained, tmp_path / "r") == 0
+    assert ModelCard.load(tmp_path / "r/README.md").data.eval_results[0].source_url is None
+    facts = read(trained[0], [trained[1]])
+    about = card.About(version="0.1.0", license="mit", hub_id="me/model")
+    result = ModelCard(card.render(facts, about)).data.eval_results[0]
+    assert result.source_url == "https://huggingface.co/me/model/blob/v0.1.0/results.json"
 
 
 def test_dry_run_writes_nothing(trained, tmp_path, capsys):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hub_client import Request
 from huggingface_hub import SpaceCard
 from sessions import Session, rewrite
 
@@ -200,23 +201,13 @@ def test_a_new_version_leaves_nothing_of_the_old_one(hub, session, words, traine
 
 
 def test_weights_of_no_release_are_left_alone(hub, session, words):
-    hub.do_create(Call("alice", {"name": "coder", "type": "model"}))
+    hub.do_create(Request("alice", {"name": "coder", "type": "model"}))
     hub.edit(REPO, {"pytorch_model.bin": b"theirs"}, author="bob", kind="models")
     code, _, error = session.run(*words())
     assert code == 2 and "holds weights of no release of ours (pytorch_model.bin)" in error
     assert hub.repository(REPO, "models").tags == {}
     assert session.run(*words("--replace"))[0] == 0
     assert "pytorch_model.bin" not in tree_of(hub)
-
-
-class Call:
-    """A request to the double that no client made."""
-
-    def __init__(self, user, body):
-        self.user, self._body = user, body
-
-    def json(self):
-        return self._body
 
 
 def test_prose_edited_on_the_hub_is_kept_and_numbers_are_made_anew(hub, session, words):
@@ -250,6 +241,57 @@ def test_a_dry_run_reads_alone(hub, session, words, tmp_path):
     assert code == 0 and "is at v0.1.0" in shown
 
 
+def test_a_dry_run_refuses_what_the_release_would(hub, session, words, tmp_path):
+    code, _, error = session.run(*words("--dry_run", "--license", "free-for-all"))
+    assert code == 2 and 'refuses: "license" must be one of apache-2.0,' in error
+    mine = tmp_path / "release-space" / "app.py"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    code, _, error = session.run(*words("--dry_run", "--space", SPACE))
+    assert code == 2 and "is no release of ours" in error and mine.read_text() == "mine"
+    mine.unlink()
+    mine.parent.rmdir()
+    assert hub.repositories == {}
+    session.run(*words())
+    (tmp_path / ".release.begun").write_text(json.dumps({"repo": REPO, "tag": "v0.0.9"}))
+    code, _, error = session.run(*words("--dry_run"))
+    assert code == 2 and "has v0.1.0 already" in error  # another version was begun
+    code, _, error = session.run(*words("--dry_run", "--private", version="0.2.0"))
+    assert code == 2 and "is there for all to see" in error
+    assert set(hub.repository(REPO, "models").tags) == {"v0.1.0"}
+
+
+def test_private_is_private_or_refused(hub, session, words):
+    assert session.run(*words("--private"))[0] == 0
+    assert hub.repository(REPO, "models").private
+    assert session.run(*words("--private", version="0.2.0"))[0] == 0
+    hub.repository(REPO, "models").private = False
+    code, _, error = session.run(*words("--private", version="0.3.0"))
+    assert code == 2 and "is there for all to see" in error
+    assert set(hub.repository(REPO, "models").tags) == {"v0.1.0", "v0.2.0"}
+
+
+def test_training_is_pinned_to_the_commit_of_its_base(hub, session, words, trained, tmp_path):
+    """Recorded is what was trained, whatever the branch or tag means later."""
+    assert session.run(*words())[0] == 0
+    hub.edit(REPO, {"notes.md": b"n"}, author="alice", kind="models")
+    repository = hub.repository(REPO, "models")
+    rows = tmp_path / "rows.json"
+    rows.write_text(json.dumps([{"instruction": "Go.", "input": "", "output": "went"}] * 4))
+    for number, revision in enumerate(((), ("--model_revision", "v0.1.0"))):
+        out = tmp_path / f"tuned-{number}"
+        code, _, error = session.run(
+            "sft", "--model_name_or_path", REPO, *revision, "--dataset_name", str(rows),
+            "--output_dir", str(out), "--max_steps", "1", "--use_cpu", "true", "--bf16", "false",
+            "--max_length", "128",
+        )  # fmt: skip
+        assert code == 0, error
+        run = json.loads((out / "run.json").read_text())
+        meant = repository.tags["v0.1.0"] if revision else repository.heads[-1]
+        assert run["base_revision"] == meant and run["base_model"] == REPO
+    assert repository.tags["v0.1.0"] != repository.heads[-1]
+
+
 def test_a_base_model_that_the_hub_does_not_have(hub, session, words, trained):
     config = json.loads((trained[0] / "run.json").read_text())["config"]
     rewrite(trained[0] / "run.json", base_model="org/base", config=config)
@@ -258,14 +300,14 @@ def test_a_base_model_that_the_hub_does_not_have(hub, session, words, trained):
     code, _, error = session.run(*words("--base_license", "mit"))
     assert code == 2 and "the Hub has no model org/base" in error
     assert hub.repositories == {}
-    hub.do_create(Call("org", {"name": "base", "organization": "org", "type": "model"}))
+    hub.do_create(Request("org", {"name": "base", "organization": "org", "type": "model"}))
     code, _, error = session.run(*words("--base_license", "mit"))
     assert code == 0, error
 
 
 def test_tokens_that_will_not_do(hub, start, words, tmp_path):
     code, _, error = start("reader").run(*words())
-    assert code == 2 and "may not write" in error
+    assert code == 2 and "may only read" in error
     assert hub.repositories == {}
 
 
@@ -285,6 +327,16 @@ def test_a_space_stands_alone_and_links_what_it_shows(hub, session, words, tmp_p
         card.data.sdk_version == there["requirements.txt"].decode().split("gradio==")[1].split()[0]
     )
     assert whole_versions(hub, SPACE, "spaces") == ["0.1.0"]
+
+
+def test_a_space_of_somebody_s_own_stays(hub, session, words):
+    hub.do_create(Request("alice", {"name": "coder-space", "type": "space"}))
+    hub.edit(SPACE, {"app.py": b"mine"}, author="alice", kind="spaces")
+    code, _, error = session.run(*words("--space", SPACE))
+    assert code == 2 and "holds an app of no release of ours (app.py)" in error
+    assert list(hub.repositories) == [("spaces", SPACE)]  # nor is there half a release
+    assert session.run(*words("--space", SPACE, "--replace"))[0] == 0
+    assert tree_of(hub, "v0.1.0", SPACE, "spaces")["app.py"] != b"mine"
 
 
 @pytest.mark.parametrize("moment", ["before", pytest.param("after", marks=pytest.mark.slow)])

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from needs import need_program
-from unprivileged import as_nobody
+from unprivileged import SANDBOX, as_nobody
 
 from code_alpaca import benchmarks, sandbox
 from code_alpaca.cli import main
@@ -77,8 +77,7 @@ def test_shell_is_judged_as_nobody(tmp_path):
         "    for program in json.load(sys.stdin):\n"
         "        print(interpreters.run(pool, 'shell', program, 2).status)\n"
     )
-    names = ("__init__.py", "cache.py", "errors.py", "sandbox", "evaluation/__init__.py",
-             "sandbox/interpreters.py")  # fmt: skip
+    names = (*SANDBOX, "evaluation/__init__.py", "sandbox/interpreters.py")
     with as_nobody(names) as run:
         done = run(["-c", script], input=json.dumps(programs))
     assert done.returncode == 0, done.stderr[-2000:]

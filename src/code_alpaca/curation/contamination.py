@@ -16,7 +16,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-import os
 import re
 import sys
 import textwrap
@@ -25,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
-from code_alpaca import benchmarks
+from code_alpaca import benchmarks, whole
 from code_alpaca.benchmarks import Problem
 from code_alpaca.cache import cache_folder
 from code_alpaca.curation.measures import LANGUAGES
@@ -193,9 +192,7 @@ def _cached_index(problems: Sequence[Problem]) -> Index:
     index = _index(problems)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps(asdict(index)), encoding="utf-8")
-        part.replace(path)
+        whole.write_text(path, json.dumps(asdict(index)))
     except OSError:
         pass  # a read-only home costs a second at the next start, and nothing else
     return index

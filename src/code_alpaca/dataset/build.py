@@ -10,14 +10,12 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from code_alpaca import __version__
+from code_alpaca import __version__, whole
 from code_alpaca.cards import public
 from code_alpaca.dataset import card, pictures
 from code_alpaca.dataset.describe import Description
@@ -168,10 +166,15 @@ def _write(run_dir: Path, **what: Any) -> Path:
     run_dir.mkdir(parents=True, exist_ok=True)
     with open(run_dir / ".dataset.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # one writer at a time; the kernel lets go after a kill
-        return _swap_in(run_dir, **what)
+        target = run_dir / "dataset"
+        manifest_of(target)  # or it is not ours to replace
+        with whole.folder(target) as part:
+            _fill(part, run_dir, **what)
+        return target
 
 
-def _swap_in(
+def _fill(
+    part: Path,
     run_dir: Path,
     *,
     accepted: Rows,
@@ -183,14 +186,7 @@ def _swap_in(
     repository: str | None,
     before: dict[str, Any],
     draw: bool,
-) -> Path:
-    target, part, old = run_dir / "dataset", run_dir / ".dataset.part", run_dir / ".dataset.old"
-    if old.exists() and not target.exists():
-        os.rename(old, target)  # a kill came between the two renames below
-    manifest_of(target)  # or it is not ours to replace
-    for leftover in (part, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    part.mkdir()
+) -> None:
     description = Description()
     with contextlib.ExitStack() as stack:
         shards = {
@@ -249,11 +245,6 @@ def _swap_in(
     # The card as we made it: what people write into README.md on the Hub is told by it.
     (part / CARD).parent.mkdir(exist_ok=True)
     (part / CARD).write_text(text, encoding="utf-8")
-    if target.exists():
-        os.rename(target, old)
-    os.rename(part, target)
-    shutil.rmtree(old, ignore_errors=True)
-    return target
 
 
 def split_of(row_id: str, fraction: float) -> str:

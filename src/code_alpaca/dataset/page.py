@@ -14,7 +14,6 @@ import gzip
 import hashlib
 import io
 import json
-import os
 import re
 import time
 from collections import Counter
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
+from code_alpaca import whole
 from code_alpaca.dataset import pictures as drawings
 
 if TYPE_CHECKING:
@@ -92,9 +92,7 @@ def write(
         ),
         packed=packed,
     )
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    whole.write_text(path, text)
     return held.total()
 
 

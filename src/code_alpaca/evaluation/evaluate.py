@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from code_alpaca import __version__, benchmarks, sandbox
+from code_alpaca import __version__, benchmarks, sandbox, whole
 from code_alpaca.benchmarks import Problem
 from code_alpaca.config import BaseUrl, StageConfig
 from code_alpaca.curation.contamination import Contamination
@@ -29,7 +29,7 @@ from code_alpaca.evaluation import completions, grading, metrics, samples
 from code_alpaca.evaluation.compare import compare
 from code_alpaca.evaluation.completions import Job, PromptFormat, Settings
 from code_alpaca.evaluation.extract import extract_program
-from code_alpaca.evaluation.samples import Samples, write_atomically
+from code_alpaca.evaluation.samples import Samples
 from code_alpaca.sandbox import interpreters
 from code_alpaca.schema import Example
 from code_alpaca.weights import weights_sha256
@@ -149,8 +149,8 @@ def run(config: Config) -> dict[str, Any]:
     _grade(config, guard, problems, rows)
     results = _results(config, guard, problems, rows)
     store.write(rows)
-    write_atomically(config.output_dir / "results.json", json.dumps(results, indent=2) + "\n")
-    write_atomically(config.output_dir / "results.md", _markdown(results))
+    whole.write_json(config.output_dir / "results.json", results)
+    whole.write_text(config.output_dir / "results.md", _markdown(results))
     _report(config, results)
     if config.compare:
         _compare(config)
@@ -160,8 +160,7 @@ def run(config: Config) -> dict[str, Any]:
 def _compare(config: Config) -> dict[str, Any]:
     """Tell how this run differs from another, and write it beside the results."""
     found = compare(config.output_dir, Path(str(config.compare)))
-    text = json.dumps(found.as_dict(), indent=2) + "\n"
-    write_atomically(config.output_dir / "comparison.json", text)
+    whole.write_json(config.output_dir / "comparison.json", found.as_dict())
     low, high = found.interval
     Console(highlight=False, soft_wrap=True).print(
         f"eval      against {config.compare}: pass@1 {found.ours:.1%} and {found.theirs:.1%}, "

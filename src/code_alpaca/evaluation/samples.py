@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from code_alpaca import whole
 from code_alpaca.benchmarks import Problem
 from code_alpaca.errors import InputError
 from code_alpaca.evaluation.completions import Job
@@ -98,7 +99,7 @@ class Samples:
         """The graded rows, then answers that were not asked for this time (beyond `limit`, say)."""
         graded = {(row["task_id"], row["sample"]) for row in rows}
         rest = [row for key, row in self.found().items() if key not in graded]
-        write_atomically(self.path, "".join(map(line, [*rows, *rest])))
+        whole.write_text(self.path, "".join(map(line, [*rows, *rest])))
         for path in self._files():
             if path != self.path:
                 path.unlink()
@@ -154,12 +155,6 @@ def of_references(problems: Sequence[Problem]) -> list[dict[str, Any]]:
 
 def line(row: dict[str, Any]) -> str:
     return json.dumps(row) + "\n"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
 
 
 def _key(job: Job) -> Key:

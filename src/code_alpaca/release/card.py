@@ -137,6 +137,19 @@ def _dataset(source: dict[str, Any]) -> dict[str, Any]:
     return {**source, "origin": source.get("origin") or {}, "url": url}
 
 
+def results_name(number: int) -> str:
+    """The file of the first, second, ... results in a release."""
+    return "results.json" if number == 1 else f"results-{number}.json"
+
+
+def _source(about: About, number: int) -> dict[str, Any]:
+    """Where the results are to be seen, for the Hub's page."""
+    if not about.hub_id:
+        return {}
+    url = f"{HUB}/{about.hub_id}/blob/v{about.version}/{results_name(number)}"
+    return {"source": {"name": f"code-alpaca eval, {results_name(number)}", "url": url}}
+
+
 def _metadata(facts: Facts, about: About) -> dict[str, Any]:
     """What the Hub reads, `model-index` included, in plain Python numbers."""
     on_hub = [each["name"] for each in facts.training["datasets"] if is_commit(each["revision"])]
@@ -163,6 +176,7 @@ def _metadata(facts: Facts, about: About) -> dict[str, Any]:
                             "type": result.get("source", {}).get("dataset", benchmark),
                             "name": benchmark,
                         },
+                        **_source(about, number),
                         "metrics": [
                             {
                                 "type": "pass@k",
@@ -172,7 +186,7 @@ def _metadata(facts: Facts, about: About) -> dict[str, Any]:
                             for score in scores(result)
                         ],
                     }
-                    for benchmark, result in facts.results.items()
+                    for number, (benchmark, result) in enumerate(facts.results.items(), 1)
                 ],
             }
         ],

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -13,12 +10,12 @@ from code_alpaca import versions
 from code_alpaca.dataset.manifest import sha256
 from code_alpaca.errors import InputError
 from code_alpaca.hub import Repo
+from code_alpaca.release.folder import CARD, MANIFEST
 from code_alpaca.versions import README, Contents, Say, Version, read_json
 
-MANIFEST = "release.json"  # version, and the hash of every other file but the card
-CARD = "assets/card.md"  # the card as it was made, by which edits on the Hub are told apart
 OWNED = ("assets/", "adapter/", "weight_diff/")  # of the repository; what else is there stays
 KEY = "release sha256"  # what the description of every release commit starts with
+APP = "app.py"
 WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
 
 
@@ -28,51 +25,8 @@ class Target(NamedTuple):
     repo: Repo
     private: bool = False  # of a repository that is made now
     allow_older: bool = False  # accept a version lower than the last one
-    replace: bool = False  # accept weights of no release of ours, and delete them
+    replace: bool = False  # accept weights (or the app of a Space) of no release, and lose them
     space_sdk: str | None = None
-
-
-def seal(folder: Path, number: str) -> Version:
-    """Note the hash of every file of a release folder, and name the release by all of them."""
-    hashes = {
-        path.relative_to(folder).as_posix(): sha256(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in (README, MANIFEST)
-    }
-    text = json.dumps({"version": number, "sha256": hashes}, indent=2) + "\n"
-    (folder / MANIFEST).write_text(text, encoding="utf-8")
-    return version_of(folder, number)
-
-
-def require_ours(folder: Path) -> None:
-    """Refuse a folder that holds anything but a release of ours, before it is made anew.
-
-    Raises:
-        InputError: naming what is in the way.
-    """
-    if not folder.exists():
-        return
-    manifest = read_json(folder / MANIFEST)
-    hashes = manifest.get("sha256") if isinstance(manifest, dict) else None
-    if not isinstance(hashes, dict):
-        raise InputError(f"{folder} exists and is no release of ours; choose another output_dir")
-    known = {*hashes, README, MANIFEST}
-    for path in sorted(folder.rglob("*")):
-        if not path.is_dir() and path.relative_to(folder).as_posix() not in known:
-            raise InputError(
-                f"{path} is of no release, and would be lost; move it away, or choose another "
-                "output_dir"
-            )
-
-
-def replace(folder: Path, part: Path) -> None:
-    """Put `part` in the place of a release folder, which is deleted only then."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.rename(folder, old)
-    os.rename(part, folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def version_of(folder: Path, number: str) -> Version:
@@ -117,17 +71,25 @@ def push(folder: Path, version: Version, target: Target, say: Say = print) -> st
     )
 
 
-def look(version: Version, target: Target) -> str:
+def look(version: Version, target: Target, card: str | None = None) -> str:
     """What a push would do, by reading alone, in words.
 
+    Args:
+        card: the README.md to be.
+
     Raises:
-        InputError: there is no token, or the version exists or is too low.
+        InputError: there is no token that may write, the Hub does not take the card, or something
+            that `push` would refuse.
     """
     repo = target.repo
     repo.log_in()
+    if card:
+        repo.check_card(card)
     head = repo.head("main")
     if head is None:
         return f"{repo.url} does not exist yet and is made"
+    if target.private:
+        repo.require_private()
     tags = repo.tags()
     mark = read_json(version.under_way) or {}
     begun = (mark.get("repo"), mark.get("tag")) == (repo.id, version.tag)
@@ -148,13 +110,15 @@ def _released(repo: Repo, last: str | None) -> list[str]:
 
 
 def _strange(repo: Repo, head: str, last: str | None, target: Target) -> list[str]:
-    """Weights of no release of ours, which would be loaded instead of ours, or beside them."""
+    """What is of no release of ours and would be lost, or be loaded instead of ours."""
     if last:
         return []
-    found = [name for name in repo.files(head) if name.endswith(WEIGHTS)]
+    of_space = repo.type == "space"
+    what, ends = ("an app", (APP,)) if of_space else ("weights", WEIGHTS)
+    found = [name for name in repo.files(head) if name.endswith(ends)]
     if found and not target.replace:
         raise InputError(
-            f"{repo.url} holds weights of no release of ours ({', '.join(found[:3])}); give "
-            "another name, or --replace true to delete them"
+            f"{repo.url} holds {what} of no release of ours ({', '.join(found[:3])}); give "
+            "another name, or --replace true to delete what is there"
         )
     return found

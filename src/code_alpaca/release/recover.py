@@ -5,13 +5,13 @@ Both are checked by their hashes before, and the result after: it is the tuned m
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 from pydantic import Field
 from rich.console import Console
 
+from code_alpaca import whole
 from code_alpaca.config import StageConfig, Words
 from code_alpaca.errors import InputError
 from code_alpaca.release.weight_diff import FOLDER, add_base, folder_of, read_plan
@@ -67,17 +67,12 @@ def run(config: Config) -> None:
             f"{name} has {told}, and this difference is to {wanted}: those of "
             f"{plan['base']['name']}{commit}"
         )
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)  # of a start that was killed
-    part.mkdir(parents=True)
-    for path in diff.iterdir():
-        if path.name not in LEFT_OUT:
-            copy = shutil.copytree if path.is_dir() else shutil.copy
-            copy(path, part / path.name)
-    add_base(diff, plan, base, part, say)  # last: nothing that lay beside may pass for weights
-    if weights_sha256(str(part)) != plan["sha256"]:
-        raise InputError(f"the result in {part} is not the tuned model: a defect of the difference")
-    if out.exists():
-        out.rmdir()
-    os.rename(part, out)
+    with whole.folder(out) as part:
+        for path in diff.iterdir():
+            if path.name not in LEFT_OUT:
+                copy = shutil.copytree if path.is_dir() else shutil.copy
+                copy(path, part / path.name)
+        add_base(diff, plan, base, part, say)  # last: nothing that lay beside may pass for weights
+        if weights_sha256(str(part)) != plan["sha256"]:
+            raise InputError("the result is not the tuned model: a defect of the difference")
     say(f"{out} is the tuned model, bit for bit (sha256 {plan['sha256']})")

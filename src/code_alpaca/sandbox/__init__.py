@@ -7,7 +7,8 @@
 from code_alpaca.sandbox.backends import SAFE, Backend
 from code_alpaca.sandbox.pool import Pool
 from code_alpaca.sandbox.probe import ESCAPES, Probe, choose, probe, probe_all
-from code_alpaca.sandbox.worker import Gone, Limits, Result, Worker
+from code_alpaca.sandbox.relay import Gone, Limits, Result
+from code_alpaca.sandbox.worker import Worker
 
 __all__ = [
     "ESCAPES",

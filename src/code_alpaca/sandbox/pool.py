@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from code_alpaca.sandbox.backends import Backend
-from code_alpaca.sandbox.worker import Gone, Limits, Result, Worker
+from code_alpaca.sandbox.relay import Gone, Limits, Result
+from code_alpaca.sandbox.worker import Worker
 
 USUAL = Limits()
 Item = TypeVar("Item")

@@ -18,11 +18,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from code_alpaca import whole
 from code_alpaca.cache import cache_folder
 from code_alpaca.errors import InputError
 from code_alpaca.sandbox import backends
 from code_alpaca.sandbox.backends import SAFE, Backend
-from code_alpaca.sandbox.worker import Gone, Limits, Worker
+from code_alpaca.sandbox.relay import Gone, Limits
+from code_alpaca.sandbox.worker import Worker
 
 ESCAPES = ("write", "read", "network", "environment", "processes", "signals", "memory")
 MEMORY_MB = 256
@@ -132,9 +134,7 @@ def probe_all(*, cached: bool = True) -> list[Probe]:
     if path is not None:
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(f".{os.getpid()}.part")
-            part.write_text(json.dumps([asdict(found) for found in probes]), encoding="utf-8")
-            os.replace(part, path)
+            whole.write_text(path, json.dumps([asdict(found) for found in probes]))
     return probes
 
 

@@ -19,6 +19,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from code_alpaca import whole
 from code_alpaca.config import write_yaml
 from code_alpaca.errors import INTERRUPTED, Diverged, InputError, Stopped, machine_trouble
 from code_alpaca.training.arguments import SFTArguments, asks_dry_run
@@ -121,10 +122,7 @@ def _run_here(words: list[str], planned: Layout | None = None) -> None:
             raise
         code = next((code for code, kind in STOPS.items() if isinstance(known, kind)), 3)
         told = json.dumps({"code": code, "message": str(known) or INTERRUPTED})
-        outcome = Path(os.environ[OUTCOME])
-        part = outcome.with_suffix(f".{os.getpid()}")  # several processes may say the same
-        part.write_text(told, encoding="utf-8")
-        os.replace(part, outcome)
+        whole.write_text(Path(os.environ[OUTCOME]), told)  # several processes may say the same
         sys.exit(code)  # the parent says it
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from trl import SFTConfig
 
 Kind = Literal["ddp", "zero1", "zero2", "zero3", "fsdp2"]
+ZERO: dict[int, Kind] = {1: "zero1", 2: "zero2", 3: "zero3"}  # by stage
 NAMES = {
     "ddp": "DDP",
     "zero1": "ZeRO-1",
@@ -61,9 +62,9 @@ def of_file(path: Path, processes: int | None = None) -> Layout:
     found: Kind
     if kind == "DEEPSPEED":
         stage = deepspeed.get("zero_stage", 2)
-        if stage not in (1, 2, 3):
+        if stage not in tuple(ZERO):
             raise InputError(f"{path}: zero_stage {stage!r} is not 1, 2 or 3")
-        found = f"zero{stage}"  # type: ignore[assignment]  # one of the three
+        found = ZERO[stage]
     elif kind == "FSDP":
         found = "fsdp2"
     elif kind in ("NO", "MULTI_GPU", "MULTI_CPU"):
@@ -96,7 +97,7 @@ def of_this_process(training: SFTConfig) -> Layout:
     if plugin is not None:
         zero = plugin.deepspeed_config.get("zero_optimization", {})
         return Layout(
-            kind=f"zero{plugin.zero_stage}",  # type: ignore[arg-type]  # one of the three
+            kind=ZERO[plugin.zero_stage],
             offload_optimizer=(zero.get("offload_optimizer") or {}).get("device") == "cpu",
             offload_weights=(zero.get("offload_param") or {}).get("device") == "cpu",
             **shape,

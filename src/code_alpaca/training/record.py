@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from code_alpaca import whole
 from code_alpaca.errors import InputError
 from code_alpaca.training.checkpoints import last_checkpoint
 
@@ -92,7 +92,7 @@ def claim(out: Path, config: dict[str, Any], revision: str, *, write: bool = Tru
     if write:
         out.mkdir(parents=True, exist_ok=True)
         if before is None or different:
-            write_json(path, now)
+            whole.write_json(path, now)
     return finished
 
 
@@ -103,10 +103,3 @@ def _read(path: Path) -> dict[str, Any] | None:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError):
         raise InputError(f"{path} is broken; delete its folder and train again") from None
-
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write beside, then rename: a reader never sees half a file."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    os.replace(part, path)

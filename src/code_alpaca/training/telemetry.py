@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from code_alpaca import whole
 from code_alpaca.errors import Diverged
 from code_alpaca.training.memory import GIB
 
@@ -175,9 +175,7 @@ def watched(base: type[SFTTrainer]) -> type[SFTTrainer]:
 def _forget_after(path: Path, step: int) -> None:
     """Leave out what was logged after the checkpoint that training goes on from."""
     kept = [line for line in read_metrics(path.parent) if line["step"] <= step] if step else []
-    part = path.with_name(path.name + ".part")  # a full disk must not cost the curve
-    part.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-    os.replace(part, path)
+    whole.write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 def _parsed(line: str) -> dict[str, Any] | None:
