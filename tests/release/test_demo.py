@@ -11,20 +11,19 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-
-from code_alpaca.cli import main
-from code_alpaca.formatting import format_prompt
-
-pytest.importorskip("gradio", reason="the demo extra is not installed")
 from gradio_client import Client
 from gradio_client.exceptions import ValidationError
 from gradio_client.utils import QueueError
 from huggingface_hub import SpaceCard, metadata_load
+from needs import need
 
+from code_alpaca.cli import main
 from code_alpaca.evaluation.completions import AFTER_AN_ANSWER
+from code_alpaca.formatting import format_prompt
 from code_alpaca.release import app, demo, space
 from code_alpaca.training.scratch import make_base
 
@@ -418,10 +417,8 @@ def test_without_gradio(model_folder, monkeypatch, capsys):
 
 @pytest.fixture(scope="module")
 def browser():
-    if not os.environ.get("CI"):
-        pytest.importorskip("playwright")
-        if not CHROMIUM.exists():
-            pytest.skip(f"no browser at {CHROMIUM}")
+    need(find_spec("playwright"), "playwright is not installed (pip install -e '.[dev]')")
+    need(CHROMIUM.exists(), f"{CHROMIUM} is not there (apt install chromium)")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -129,7 +129,8 @@ def test_a_model_too_big_for_this_machine_is_refused_before_it_is_read(rows, tmp
     _, tokenizer = make_base(["abc"], vocab_size=300, hidden_size=32, layers=1, heads=2,
                              max_length=64, seed=0)  # fmt: skip
     tokenizer.save_pretrained(folder)
-    LlamaConfig(num_hidden_layers=400).save_pretrained(folder)  # 80 billion, and no weights here
+    wide = LlamaConfig(hidden_size=32768, intermediate_size=86016, num_hidden_layers=8)
+    wide.save_pretrained(folder)  # a hundred billion, and no weights here
     words = ["--model_name_or_path", str(folder), "--dataset_name", str(rows), "--output_dir",
              str(tmp_path / "out"), "--use_cpu", "true", "--bf16", "false"]  # fmt: skip
     assert main(["sft", *words]) == 2
