@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -197,6 +198,22 @@ def test_an_adapter_goes_along_and_names_no_folder_of_ours(trained, tmp_path):
     }  # fmt: skip
     found = json.loads((there / "adapter_config.json").read_text())
     assert found == {"r": 8, "base_model_name_or_path": "org/base", "revision": COMMIT}
+
+
+def test_the_card_of_an_adapter_serves_it_with_the_tokenizer_of_its_training(trained):
+    facts = read(*based(trained)[:1], [trained[1]])
+    facts = replace(facts, adapter="alone")
+    facts.training["config"]["lora_r"] = 24
+    about = card.About(version="0.1.0", license="mit", hub_id="me/model")
+    text = card.render(facts, about)
+    for line in ("hf download me/model --revision v0.1.0 --local-dir model",
+                 f"vllm serve org/base --revision {COMMIT} --tokenizer model \\",
+                 "    --enable-lora --max-lora-rank 32 --lora-modules model=model",
+                 'AutoPeftModelForCausalLM.from_pretrained("me/model", revision="v0.1.0")',
+                 '    model="model", messages=[task]'):  # fmt: skip
+        assert line in text, line
+    text = card.render(facts, replace(about, hub_id=None))
+    assert "hf download" not in text and "--tokenizer path/to/this/folder" in text
 
 
 @pytest.mark.parametrize(

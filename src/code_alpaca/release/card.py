@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from importlib import resources
@@ -67,7 +68,13 @@ def render(facts: Facts, about: About) -> str:
         prompt_without_input=PROMPT_WITHOUT_INPUT + end,
         prompt_with_input=PROMPT_WITH_INPUT + end,
         hours=training["seconds"] / 3600,
+        lora_rank=_lora_rank(training["config"]),
     )
+
+
+def _lora_rank(config: dict[str, Any]) -> int:
+    """What vLLM is to be told, which knows powers of two and by itself none above 16."""
+    return max(16, 2 ** math.ceil(math.log2(config.get("lora_r") or 1)))
 
 
 def _hyperparameters(facts: Facts) -> dict[str, Any]:
