@@ -67,9 +67,17 @@ def render(facts: Facts, about: About) -> str:
         style=style,
         prompt_without_input=PROMPT_WITHOUT_INPUT + end,
         prompt_with_input=PROMPT_WITH_INPUT + end,
-        hours=training["seconds"] / 3600,
+        time=_time(training["seconds"]),
         lora_rank=_lora_rank(training["config"]),
     )
+
+
+def _time(seconds: float) -> str:
+    """In the unit that people would take."""
+    for unit, size in (("hours", 3600), ("minutes", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
 
 
 def _lora_rank(config: dict[str, Any]) -> int:
