@@ -22,12 +22,7 @@ FLOORS = {
     "quickstart": 5, "cli": 5, "__init__": 5,
 }  # fmt: skip
 # Rooms of the first floor that rest on another one; everything else goes down.
-SAME_FLOOR = {
-    ("ledger", "schema"),
-    ("hub", "hub_errors"),
-    ("versions", "hub"),
-    ("versions", "cards"),
-}
+SAME_FLOOR = {("whole", "errors"), ("ledger", "schema"), ("versions", "hub"), ("versions", "cards")}
 LAZY_ONLY = {"torch", "transformers", "trl", "accelerate", "datasets", "deepspeed", "evaluate"}
 PLUGINS = {"pass_at_k.py"}  # loaded by `evaluate`, never by us
 SOURCES = sorted(PACKAGE.rglob("*.py"))

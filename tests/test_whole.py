@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from code_alpaca import whole
+from code_alpaca.errors import InputError
 
 
 class Stop(Exception):
@@ -28,11 +32,11 @@ def test_a_failed_write_leaves_the_file_as_it_was(tmp_path):
 def test_a_folder_takes_the_place_of_the_old_one_at_once(tmp_path):
     path = tmp_path / "new" / "release"
     for text in ("one", "two"):
-        with whole.folder(path) as part:
+        with whole.folder(path, replace=True) as part:
             (part / text).write_text(text)
             assert not (path / text).exists()
         assert [each.name for each in path.iterdir()] == [text]
-    with pytest.raises(Stop), whole.folder(path) as part:
+    with pytest.raises(Stop), whole.folder(path, replace=True) as part:
         (part / "three").write_text("half")
         raise Stop
     assert [each.name for each in path.iterdir()] == ["two"]
@@ -55,7 +59,7 @@ def test_a_kill_at_any_rename_keeps_a_whole_folder(tmp_path, monkeypatch, rename
         rename(*names)
 
     def write():
-        with whole.folder(path) as part:
+        with whole.folder(path, replace=True) as part:
             (part / "new").write_text("new")
 
     with monkeypatch.context() as patched:
@@ -66,7 +70,65 @@ def test_a_kill_at_any_rename_keeps_a_whole_folder(tmp_path, monkeypatch, rename
                 write()
         else:
             write()
-    with pytest.raises(Stop), whole.folder(path):
+    whole.restore(path)
+    assert path.exists()
+    with pytest.raises(Stop), whole.alone(path), whole.folder(path):
         raise Stop
     assert [each.name for each in path.iterdir()] == ["new" if renames == 2 else "old"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_came_there_meanwhile_is_not_deleted(tmp_path):
+    path = tmp_path / "out"
+    path.mkdir()
+    with whole.folder(path) as part:  # an empty folder was made for it
+        (part / "a").touch()
+    assert [each.name for each in path.iterdir()] == ["a"]
+    with pytest.raises(InputError, match="came into"), whole.folder(path):
+        pass
+    assert [each.name for each in path.iterdir()] == ["a"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_is_followed_and_leftovers_of_any_kind_go(tmp_path):
+    real, link = tmp_path / "disk" / "data", tmp_path / "data"
+    real.mkdir(parents=True)
+    link.symlink_to(real)
+    (real.parent / ".data.part").symlink_to(tmp_path)
+    (real.parent / ".data.old").write_text("a file")
+    for text in ("one", "two"):
+        with whole.folder(link, replace=True) as part:
+            (part / text).touch()
+        assert link.is_symlink() and [each.name for each in real.iterdir()] == [text]
+    assert list(real.parent.iterdir()) == [real]
+
+
+def test_a_mount_point_is_refused_before_any_work():
+    with pytest.raises(InputError, match="is a mount point"), whole.folder(Path("/proc")):
+        raise Stop
+
+
+def test_one_writer_at_a_time(tmp_path):
+    path = tmp_path / "out"
+    with whole.alone(path), pytest.raises(InputError, match="another process"), whole.alone(path):
+        pass
+    order = []
+
+    def work(number):
+        with whole.alone(path, wait=True):
+            order.append(number)
+            time.sleep(0.01)
+            order.append(number)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, range(8)))
+    assert order[::2] == order[1::2] and sorted(order[::2]) == list(range(8))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_written_at_a_time_are_each_whole(tmp_path):
+    path = tmp_path / "file"
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda n: whole.write_text(path, str(n) * 1000), range(8)))
+    assert len(set(path.read_text())) == 1 and len(path.read_text()) == 1000
     assert list(tmp_path.iterdir()) == [path]

@@ -75,7 +75,8 @@ class Repo:
                 f"no token for the Hub; {WRITE_TOKEN}, then run `hf auth login` or set HF_TOKEN"
             )
         who = self._ask(self._api.whoami)
-        if (who.get("auth") or {}).get("accessToken", {}).get("role") == "read":
+        token = (who.get("auth") or {}).get("accessToken") or {}
+        if token.get("role") == "read":
             raise InputError(
                 f"the token of {who['name']} may only read; {WRITE_TOKEN}, then run it again"
             )
@@ -206,7 +207,7 @@ class Repo:
         Args:
             files: path in the repository -> path on this disk, or content.
             key: says which release this is, for ever; found again after a lost answer.
-            owned: folders, ending in "/", of which files that are not in `files` are deleted.
+            owned: files, and folders ending in "/", of which what is not in `files` is deleted.
 
         Raises:
             InputError: somebody else changed files of this release meanwhile.
@@ -218,9 +219,7 @@ class Repo:
         self._upload(additions)
         for attempt in range(TRIES):
             stale = [
-                name
-                for name in self.files(parent)
-                if name.startswith(tuple(owned)) and name not in files
+                name for name in self.files(parent) if _owns(owned, name) and name not in files
             ]
             deletions = [CommitOperationDelete(path_in_repo=name) for name in stale]
             try:
@@ -275,7 +274,7 @@ class Repo:
         if head is None:
             raise InputError(f"{self.url} is gone; was it deleted or renamed?")
         change = self.since(parent, head)
-        ours = {path for path in change.paths if path in files or path.startswith(tuple(owned))}
+        ours = {path for path in change.paths if path in files or _owns(owned, path)}
         if ours:
             raise InputError(
                 f"{self.url} has moved: {change}; nothing was released. Look at that change, then "
@@ -319,6 +318,10 @@ class Repo:
 
     def _explained(self, error: Exception) -> Exception:
         return explained(error, self.id, self.url)
+
+
+def _owns(owned: Sequence[str], path: str) -> bool:
+    return any(path == each or (each[-1] == "/" and path.startswith(each)) for each in owned)
 
 
 def _addition(name: str, content: Path | bytes) -> CommitOperationAdd:

@@ -67,8 +67,11 @@ def status_of(error: BaseException) -> int | None:
 def is_passing(error: BaseException) -> bool:
     """Busy, broken or unreachable: another try may do."""
     import httpx2
+    from huggingface_hub.errors import OfflineModeIsEnabled
 
     status = status_of(error)
+    if isinstance(error, OfflineModeIsEnabled):
+        return False
     if status is not None:
         return status in (408, 425, 429) or status >= 500
     return any(isinstance(each, (httpx2.TransportError, ConnectionError)) for each in _chain(error))

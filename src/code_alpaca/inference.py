@@ -34,22 +34,29 @@ def generate(
         temperature: 0 always takes the likeliest token.
 
     Raises:
-        InputError: there is no such model.
+        InputError: there is no such model, or the prompt is longer than it can read.
     """
     import torch
 
     if isinstance(model, str | Path):
-        network, tokenizer = _load(str(model), revision)
+        network, tokenizer = _load(str(model), revision, _written(Path(model)))
     else:
         network, tokenizer = model.model, model.tokenizer
     ids = prompt_ids(tokenizer, instruction, input)
+    window = getattr(network.config, "max_position_embeddings", None)
+    if window and len(ids) >= window:
+        raise InputError(
+            f"that is {len(ids):,} tokens with the prompt around it; this model reads "
+            f"{window:,} at most, its answer included"
+        )
+    room = window - len(ids) if window else max_new_tokens
     inputs = torch.tensor([ids], device=network.device)
     sampling = {"temperature": temperature} if temperature else {}
     with torch.inference_mode():
         written = network.generate(
             inputs,
             attention_mask=torch.ones_like(inputs),
-            max_new_tokens=max_new_tokens,
+            max_new_tokens=min(max_new_tokens, room),
             do_sample=bool(sampling),
             pad_token_id=tokenizer.pad_token_id,
             **sampling,
@@ -60,21 +67,43 @@ def generate(
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, instruction: str, input: str = "") -> list[int]:
-    """The tokens of the prompt, the very ones of training."""
+    """The tokens of the prompt, the very ones of training.
+
+    Raises:
+        InputError: there is an input, which the chat template has no place for.
+    """
     if tokenizer.chat_template is None:
         return tokenizer(format_prompt(instruction, input))["input_ids"]
     messages = [{"role": "user", "content": instruction}]
-    return tokenizer.apply_chat_template(
-        messages, input=input, add_generation_prompt=True, return_dict=False
-    )
+
+    def rendered(input: str) -> list[int]:
+        return tokenizer.apply_chat_template(
+            messages, input=input, add_generation_prompt=True, return_dict=False
+        )
+
+    ids = rendered(input)
+    if input and ids == rendered(""):
+        raise InputError(
+            "the chat template of this model has no place for an input; put it into the instruction"
+        )
+    return ids
+
+
+def _written(folder: Path) -> float:
+    """When the files of a model were written: one that is trained again is loaded again."""
+    return max((path.stat().st_mtime for path in folder.glob("*")), default=0.0)
 
 
 @lru_cache(maxsize=1)
-def _load(name: str, revision: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _load(
+    name: str, revision: str | None, written: float
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import find_adapter_config_file
 
+    if revision and Path(name).is_dir():
+        raise InputError(f"{name} is a folder, which has no revision {revision}; leave it out")
     kind = AutoModelForCausalLM
     try:
         if find_adapter_config_file(name, revision=revision):
@@ -82,6 +111,6 @@ def _load(name: str, revision: str | None) -> tuple[PreTrainedModel, PreTrainedT
             from peft import AutoPeftModelForCausalLM as kind
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
         model = kind.from_pretrained(name, revision=revision, dtype="auto")
-    except (OSError, ValueError) as error:
+    except Exception as error:  # transformers, safetensors and tokenizers each have their own
         raise InputError(f"cannot load the model {name}: {one_line(error)}") from None
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer

@@ -37,7 +37,7 @@ class Contents(NamedTuple):
 
     files: Mapping[str, Path | bytes]  # path in the repository -> path on this disk, or content
     parent: str  # the commit that this goes on top of
-    owned: Sequence[str]  # folders, ending in "/", of which all other files are deleted
+    owned: Sequence[str]  # files, and folders ending in "/", of which all else is deleted
 
 
 def make(

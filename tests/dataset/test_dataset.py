@@ -226,6 +226,16 @@ def test_version_and_licence_stay_until_told_otherwise(run_dir):
     assert (again["version"], again["license"]) == ("2.0.0", "mit")
 
 
+def test_a_kill_between_the_renames_forgets_nothing(run_dir):
+    """What `mv dataset .dataset.old` leaves: the version, licence and split are still known."""
+    build(run_dir, dataset_version="2.3.0", license="cc-by-4.0", validation_fraction=0.3)
+    before = (run_dir / "dataset/manifest.json").read_bytes()
+    (run_dir / "dataset").rename(run_dir / ".dataset.old")
+    assert main(["publish", "--run_dir", str(run_dir)]) == 0
+    assert (run_dir / "dataset/manifest.json").read_bytes() == before
+    assert not list(run_dir.glob(".dataset*"))
+
+
 def test_several_writers_take_turns(run_dir):
     words = [sys.executable, "-m", "code_alpaca.cli", "publish", "--run_dir", str(run_dir)]
     started = [subprocess.Popen(words, stdout=subprocess.DEVNULL) for _ in range(3)]

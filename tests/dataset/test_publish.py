@@ -51,6 +51,15 @@ def test_an_alpaca_file_becomes_a_version_and_loads_back_byte_for_byte(
     assert "license: cc-by-nc-4.0" in card and 'load_dataset("alice/tasks"' in card
     assert "has v1.0.0 already" in command(*words, "--dataset_version", "1.0.0", code=2)
 
+    # What is refused, is refused by a dry run as well, and before the folder or the Hub changes.
+    hub.repository("alice/tasks").private = False
+    before = (tmp_path / "r/dataset/manifest.json").read_bytes()
+    for more in (("--private", "true"), ("--license", "free-for-all", "--dry_run", "true")):
+        said = command(*words, "--dataset_version", "1.1.0", *more, code=2)
+        assert "is there for all to see" in said or '"license" must be one of' in said
+    assert (tmp_path / "r/dataset/manifest.json").read_bytes() == before
+    assert list(hub.repository("alice/tasks").tags) == ["v1.0.0"]
+
     # The release, from the Hub, is a source like any other.
     words = ["publish", "--source", "alice/tasks", "--revision", "v1.0.0", "--run_dir", "again"]
     command(*words, "--dataset_version", "1.0.0")
@@ -101,7 +110,7 @@ def test_generation_ends_in_a_release_and_the_next_one_extends_it(hub, command, 
 def test_a_push_needs_a_repository_and_a_token_before_the_teacher_is_asked(command, tmp_path):
     assert "push_to_hub needs hub_dataset_id" in command(*GENERATE, code=2)
     said = command(*GENERATE, "--hub_dataset_id", "alice/d", user="reader", code=2)
-    assert "may not write" in said
+    assert "may only read" in said
     assert not (tmp_path / "r").exists()
     assert "no name on the Hub" in command(*GENERATE, "--hub_dataset_id", "a/b/c", code=2)
 

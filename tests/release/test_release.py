@@ -13,6 +13,7 @@ import yaml
 from huggingface_hub import ModelCard
 from sessions import rewrite
 
+from code_alpaca import whole
 from code_alpaca.cli import main
 from code_alpaca.formatting import format_prompt
 from code_alpaca.release import card
@@ -87,7 +88,7 @@ def test_every_number_of_the_card_is_in_the_files(trained, tmp_path):
         assert fact in text, fact
 
 
-def whole(folder):
+def complete(folder):
     """A card without gaps, whose links into its folder lead somewhere."""
     text = card_of(folder)
     for gap in ("None", "More Information", "{{", "{%", "undefined", "[]", "nan"):
@@ -103,7 +104,7 @@ def whole(folder):
 
 def test_the_card_of_a_model_from_nothing_is_whole(trained, tmp_path):
     assert release(trained, tmp_path / "r", "--license", "apache-2.0") == 0
-    _, card = whole(tmp_path / "r")
+    _, card = complete(tmp_path / "r")
     assert card.data.eval_results[0].metric_value == 0.0
     assert card.data.base_model is None and card.data.datasets is None
 
@@ -111,7 +112,7 @@ def test_the_card_of_a_model_from_nothing_is_whole(trained, tmp_path):
 def test_the_card_of_a_tuned_model_names_its_origin_to_the_commit(trained, tmp_path):
     more = ("--license", "mit", "--base_license", "apache-2.0")
     assert release(based(trained), tmp_path / "r", *more) == 0
-    text, card = whole(tmp_path / "r")
+    text, card = complete(tmp_path / "r")
     assert card.data.base_model == "org/base" and card.data.datasets == ["org/tasks"]
     assert card.data.get("base_model_relation") == "finetune"
     for fact in (f"https://huggingface.co/datasets/org/tasks/tree/{COMMIT}", "version 1.2.0",
@@ -165,7 +166,7 @@ def test_several_benchmarks_and_the_base_model_beside_them(trained, tmp_path, ca
     assert "was measured with temperature 0.5, the tuned model with 0.0" in capsys.readouterr().err
     rewrite(base / "results.json", config=told["config"])
     assert main(words) == 0
-    text, card = whole(out)
+    text, card = complete(out)
     assert [r.metric_value for r in card.data.eval_results] == [0.6, 0.15]
     assert "12 problems won and 0 lost, p = 0.00049" in text and "+60.0 points" in text
     assert json.loads((out / "results-2.json").read_text())["benchmark"] == "other"
@@ -178,7 +179,7 @@ def test_contamination_and_a_sandbox_that_does_not_hold_are_said(trained, tmp_pa
     sandbox = {"backend": "rlimit", "canary_escaped": ["read_secret", "network"]}
     rewrite(trained[1] / "results.json", uncontaminated=clean, sandbox=sandbox)
     assert release(trained, tmp_path / "r") == 0
-    text, _ = whole(tmp_path / "r")
+    text, _ = complete(tmp_path / "r")
     assert "match of 2 of 20 problems" in text and "On the other 18: pass@1 50.0%" in text
     assert "**which does not hold** (a test program got out by: read_secret, network)" in text
 
@@ -226,6 +227,11 @@ def test_the_card_of_an_adapter_serves_it_with_the_tokenizer_of_its_training(tra
         (["--base_model", "org/base"], "was trained from nothing"),
         (["--weight_diff"], "trained from nothing"),
         (["--space", "me/space"], "give hub_model_id as well"),
+        (["--hub_revision", ".."], "no name for a branch"),
+        (["--hub_revision=-x"], "no name for a branch"),
+        (["--hub_revision", "a//b"], "no name for a branch"),
+        (["--hub_revision", "a/"], "no name for a branch"),
+        (["--hub_revision", "v1.0.0"], "versions are its tags"),
         (["--dataset_card", "nowhere.md"], "is no file"),
         (["--base_results", "nowhere"], "cannot read nowhere"),
     ],
@@ -357,6 +363,13 @@ def test_a_failure_leaves_the_last_release_and_nothing_half_made(trained, tmp_pa
     assert release(trained, out, "--model_version", "0.2.0") != 0
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
     assert not any(tmp_path.glob(".r*"))
+
+
+def test_of_two_releases_into_one_folder_the_second_is_refused(trained, tmp_path, capsys):
+    with whole.alone(tmp_path / "r"):
+        assert release(trained, tmp_path / "r") == 2
+    assert "another process is writing" in capsys.readouterr().err
+    assert release(trained, tmp_path / "r") == 0
 
 
 def test_a_space_needs_gradio(trained, tmp_path, monkeypatch, capsys):

@@ -192,10 +192,15 @@ def test_a_new_version_leaves_nothing_of_the_old_one(hub, session, words, traine
     (trained[0] / "model-00001-of-00001.safetensors").unlink()
     shard.write_bytes(whole)
     rewrite_weights(trained)
-    hub.edit(REPO, {"notes.md": b"n"}, author="alice", kind="models")
+    theirs = {
+        "notes.md": b"n",
+        "config.json.md": b"n",
+        "model-00001-of-00001.safetensors.txt": b"n",
+    }
+    hub.edit(REPO, theirs, author="alice", kind="models")
     assert session.run(*words(version="0.2.0"))[0] == 0
     names = set(tree_of(hub))
-    assert "model.safetensors" in names and "notes.md" in names
+    assert "model.safetensors" in names and set(theirs) <= names
     assert "model-00001-of-00001.safetensors" not in names
     assert "model-00001-of-00001.safetensors" in tree_of(hub, "v0.1.0")
 
@@ -331,12 +336,28 @@ def test_a_space_stands_alone_and_links_what_it_shows(hub, session, words, tmp_p
 
 def test_a_space_of_somebody_s_own_stays(hub, session, words):
     hub.do_create(Request("alice", {"name": "coder-space", "type": "space"}))
-    hub.edit(SPACE, {"app.py": b"mine"}, author="alice", kind="spaces")
+    hub.edit(SPACE, {"README.md": b"new", "index.html": b"mine"}, author="alice", kind="spaces")
     code, _, error = session.run(*words("--space", SPACE))
-    assert code == 2 and "holds an app of no release of ours (app.py)" in error
+    assert code == 2 and "holds an app of no release of ours (index.html)" in error
     assert list(hub.repositories) == [("spaces", SPACE)]  # nor is there half a release
     assert session.run(*words("--space", SPACE, "--replace"))[0] == 0
-    assert tree_of(hub, "v0.1.0", SPACE, "spaces")["app.py"] != b"mine"
+    there = tree_of(hub, "v0.1.0", SPACE, "spaces")
+    assert "app.py" in there and "index.html" not in there
+
+
+def test_what_was_edited_in_a_space_is_kept_or_told(hub, session, words):
+    assert session.run(*words("--space", SPACE))[0] == 0
+    there = tree_of(hub, "main", SPACE, "spaces")
+    card = there["README.md"].replace(b"pinned: false", b"pinned: false\nsuggested_hardware: a10g")
+    edits = {"README.md": card, "settings.json": b"{}", "thanks.md": b"To all."}
+    hub.edit(SPACE, edits, author="bob", kind="spaces")
+    code, shown, error = session.run(*words("--space", SPACE, version="0.2.0"))
+    assert code == 0, error
+    assert "kept: metadata suggested_hardware" in shown
+    assert "edited on the Hub, made anew: settings.json" in shown
+    now = tree_of(hub, "v0.2.0", SPACE, "spaces")
+    assert b"suggested_hardware: a10g" in now["README.md"] and now["thanks.md"] == b"To all."
+    assert json.loads(now["settings.json"])["model"] == REPO
 
 
 @pytest.mark.parametrize("moment", ["before", pytest.param("after", marks=pytest.mark.slow)])

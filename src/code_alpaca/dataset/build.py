@@ -7,7 +7,6 @@ never sees half a dataset. The same rows give the same bytes, the manifest's dat
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +19,7 @@ from code_alpaca.cards import public
 from code_alpaca.dataset import card, pictures
 from code_alpaca.dataset.describe import Description
 from code_alpaca.dataset.load import load
-from code_alpaca.dataset.manifest import CARD, MANIFEST, manifest_of, sha256
+from code_alpaca.dataset.manifest import CARD, MANIFEST, manifest_of, mended, sha256
 from code_alpaca.errors import InputError
 from code_alpaca.ledger import Ledger, now
 from code_alpaca.schema import CONFIGS, DERISK_ROWS, Example, content_id, features, is_unicode
@@ -53,7 +52,7 @@ def build(
     Raises:
         InputError: `run_dir` holds no run, or `dataset/` holds something else.
     """
-    before = manifest_of(run_dir / "dataset") or {}
+    before = mended(run_dir / "dataset") or {}
     with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
         config = json.loads(ledger.meta("config") or "null")
         if config is None:
@@ -141,7 +140,7 @@ def build_from_source(
         license=license,
         validation_fraction=validation_fraction,
         repository=repository,
-        before=manifest_of(run_dir / "dataset") or {},
+        before=mended(run_dir / "dataset") or {},
         draw=draw,
     )
 
@@ -163,14 +162,12 @@ def _imported_rows(rows: Iterable[dict[str, Any]], source: str) -> Iterator[dict
 
 
 def _write(run_dir: Path, **what: Any) -> Path:
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with open(run_dir / ".dataset.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one writer at a time; the kernel lets go after a kill
-        target = run_dir / "dataset"
+    target = run_dir / "dataset"
+    with whole.alone(target, wait=True):
         manifest_of(target)  # or it is not ours to replace
-        with whole.folder(target) as part:
+        with whole.folder(target, replace=True) as part:
             _fill(part, run_dir, **what)
-        return target
+    return target
 
 
 def _fill(

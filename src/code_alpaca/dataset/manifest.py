@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from code_alpaca import whole
 from code_alpaca.config import SEMVER
 from code_alpaca.errors import InputError
 
@@ -35,6 +36,16 @@ def manifest_of(folder: Path) -> dict[str, Any] | None:
             f"{folder / MANIFEST} was changed or damaged; move {folder} away, and make it again"
         )
     return manifest
+
+
+def mended(folder: Path) -> dict[str, Any] | None:
+    """The same of a folder that is to be made anew, the last time maybe not to its end.
+
+    Raises:
+        InputError: the folder is someone else's.
+    """
+    whole.restore(folder)
+    return manifest_of(folder)
 
 
 def is_manifest(value: Any) -> bool:

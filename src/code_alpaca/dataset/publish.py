@@ -11,7 +11,7 @@ from rich.console import Console
 
 from code_alpaca.config import StageConfig, Version, Words
 from code_alpaca.dataset.build import build, build_from_source
-from code_alpaca.dataset.manifest import MANIFEST, manifest_of
+from code_alpaca.dataset.manifest import MANIFEST, mended
 from code_alpaca.dataset.push import look, preview, push
 from code_alpaca.errors import InputError
 
@@ -61,11 +61,18 @@ def run(config: Config) -> None:
             made = _make(config, Path(folder))
             console.print(f"publish   would write {config.run_dir / 'dataset'}: {_told(made)}")
             if config.hub_dataset_id:
-                console.print(f"publish   {preview(made, config.hub_dataset_id)}")
+                console.print(
+                    f"publish   {preview(made, config.hub_dataset_id, private=config.private)}"
+                )
         console.print("publish   nothing was written or sent")
         return
     if config.hub_dataset_id:  # a refusal must not leave the folder at another version
-        look(config.hub_dataset_id, config.dataset_version, config.run_dir)
+        look(
+            config.hub_dataset_id,
+            config.dataset_version,
+            config.run_dir,
+            private=config.private,
+        )
     folder = _make(config)
     console.print(f"publish   {folder}, {_told(folder)}")
     if config.hub_dataset_id:
@@ -93,7 +100,7 @@ def _make(config: Config, into: Path | None = None) -> Path:
             into=into,
         )
     folder = config.run_dir / "dataset"
-    before = manifest_of(folder)
+    before = mended(folder)
     if before and before["config"] is None:  # imported: there is no run to make it from again
         changed = [
             key

@@ -71,6 +71,8 @@ def push(
         say(f"publish   uploading {len(manifest['sha256'])} shards to {repo.url}")
         return Contents(files, released.head, OWNED)
 
+    repo.log_in()
+    repo.check_card((folder / README).read_text(encoding="utf-8"))  # before anything is made there
     sha = versions.make(repo, version, contents, private=private, say=say)
     for name in (README, CHANGELOG):  # the folder is what is on the Hub, byte for byte
         if path := repo.fetch(name, sha):
@@ -81,15 +83,19 @@ def push(
     return sha
 
 
-def look(repo_id: str, number: str | None, run_dir: Path) -> None:
+def look(repo_id: str, number: str | None, run_dir: Path, *, private: bool) -> None:
     """See, by reading alone, that there is a token, and no such version yet.
 
     Raises:
-        InputError: there is none, or there is one.
+        InputError: there is none, or there is one; or all can see what is to be private.
     """
     repo = Repo(repo_id)
     repo.log_in()
-    if number and repo.head():
+    if repo.head() is None:
+        return
+    if private:
+        repo.require_private()
+    if number:
         _refuse_existing(repo, number, run_dir)
 
 
@@ -105,13 +111,20 @@ def prepare(repo_id: str, number: str, run_dir: Path, *, private: bool) -> None:
     _refuse_existing(repo, number, run_dir)
 
 
-def preview(folder: Path, repo_id: str) -> str:
-    """What a push would change, by reading alone."""
+def preview(folder: Path, repo_id: str, *, private: bool) -> str:
+    """What a push would change, by reading alone.
+
+    Raises:
+        InputError: of what `push` would refuse.
+    """
     manifest = _checked(folder)
     repo = Repo(repo_id)
     repo.log_in()
+    repo.check_card((folder / README).read_text(encoding="utf-8"))
     if repo.head() is None:
         return f"{repo.url} does not exist yet; {manifest['counts']['default']:,} rows added"
+    if private:
+        repo.require_private()
     tags = repo.tags()
     version = _version(folder, manifest["version"])
     if version.tag in tags:

@@ -63,7 +63,7 @@ def card_of(config: Config, facts: Facts) -> str:
 
 def write(config: Config, facts: Facts, text: str, say: Say) -> Path:
     """Make the release folder, with `text` as its card."""
-    with whole.folder(config.output_dir) as part:
+    with whole.folder(config.output_dir, replace=True) as part:
         for name, path in files(config).items():
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, part / name)
@@ -92,7 +92,7 @@ def write(config: Config, facts: Facts, text: str, say: Say) -> Path:
 def write_space(config: Config, facts: Facts, sha: str) -> Path:
     """Make the folder of the Space that loads the model at the commit `sha`."""
     training = facts.training
-    with whole.folder(space_folder(config)) as part:
+    with whole.folder(space_folder(config), replace=True) as part:
         space.write_space(
             part,
             model=str(config.hub_model_id),
@@ -104,6 +104,8 @@ def write_space(config: Config, facts: Facts, sha: str) -> Path:
             title=f"Ask {str(config.hub_model_id).partition('/')[2]} for code",
             prompt_style=training["config"].get("prompt_style", "alpaca"),
         )
+        (part / CARD).parent.mkdir()
+        shutil.copyfile(part / README, part / CARD)
         _seal(part, config.model_version)
     return space_folder(config)
 

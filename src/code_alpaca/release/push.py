@@ -15,7 +15,7 @@ from code_alpaca.versions import README, Contents, Say, Version, read_json
 
 OWNED = ("assets/", "adapter/", "weight_diff/")  # of the repository; what else is there stays
 KEY = "release sha256"  # what the description of every release commit starts with
-APP = "app.py"
+NEW = (".gitattributes", README)  # what the Hub puts into a Space that is made there
 WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
 
 
@@ -54,7 +54,10 @@ def push(folder: Path, version: Version, target: Target, say: Say = print) -> st
             raise InputError(f"{repo.url} is gone; was it deleted or renamed?")
         versions.check_order(repo, version, tags, allow_older=target.allow_older)
         last = repo.landed(KEY)
-        owned = [*OWNED, *_released(repo, last), *_strange(repo, head, last, target)]
+        released = _released(repo, last)
+        owned = [*OWNED, *released, *_strange(repo, head, last, target)]
+        if last and (edited := _edited(repo, released, last, head)):
+            say(f"edited on the Hub, made anew: {', '.join(edited)}")
         files: dict[str, Path | bytes] = {
             path.relative_to(folder).as_posix(): path
             for path in sorted(folder.rglob("*"))
@@ -109,13 +112,21 @@ def _released(repo: Repo, last: str | None) -> list[str]:
     return list(manifest.get("sha256", {})) if isinstance(manifest, dict) else []
 
 
+def _edited(repo: Repo, released: list[str], last: str, head: str) -> list[str]:
+    """Files of the last release that somebody changed since, and whose changes will go."""
+    before, now = repo.files(last), repo.files(head)
+    return [name for name in released if name in now and now[name] != before.get(name)]
+
+
 def _strange(repo: Repo, head: str, last: str | None, target: Target) -> list[str]:
     """What is of no release of ours and would be lost, or be loaded instead of ours."""
     if last:
         return []
-    of_space = repo.type == "space"
-    what, ends = ("an app", (APP,)) if of_space else ("weights", WEIGHTS)
-    found = [name for name in repo.files(head) if name.endswith(ends)]
+    names = repo.files(head)
+    if repo.type == "space":
+        what, found = "an app", [name for name in names if name not in NEW]
+    else:
+        what, found = "weights", [name for name in names if name.endswith(WEIGHTS)]
     if found and not target.replace:
         raise InputError(
             f"{repo.url} holds {what} of no release of ours ({', '.join(found[:3])}); give "

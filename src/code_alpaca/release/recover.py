@@ -67,7 +67,7 @@ def run(config: Config) -> None:
             f"{name} has {told}, and this difference is to {wanted}: those of "
             f"{plan['base']['name']}{commit}"
         )
-    with whole.folder(out) as part:
+    with whole.alone(out), whole.folder(out) as part:
         for path in diff.iterdir():
             if path.name not in LEFT_OUT:
                 copy = shutil.copytree if path.is_dir() else shutil.copy

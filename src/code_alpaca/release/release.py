@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from code_alpaca import whole
 from code_alpaca.config import SEMVER
 from code_alpaca.errors import InputError
 from code_alpaca.hub import Repo
@@ -29,6 +30,9 @@ from code_alpaca.release.folder import (
 )
 from code_alpaca.release.push import Target, look, push, version_of
 from code_alpaca.versions import README, Say
+
+# Of git's rules for names (https://git-scm.com/docs/git-check-ref-format), the plain ones.
+BRANCH = r"(?!.*(\.\.|//|\.lock(/|$)))[A-Za-z0-9_][\w./-]*(?<![/.])"
 
 
 def run(config: Config) -> None:
@@ -54,10 +58,11 @@ def run(config: Config) -> None:
         say(f"would write {config.output_dir}: {README}, run.json, results.json, {RECIPE}, {names}")
         say("dry run: nothing was written or sent")
         return
-    folder = write(config, facts, text, say)
-    say(f"{folder}, version {config.model_version}, with its card")
-    if config.hub_model_id:
-        _release(config, facts, folder, say)
+    with whole.alone(config.output_dir):  # until it is on the Hub: what is sent is what was made
+        folder = write(config, facts, text, say)
+        say(f"{folder}, version {config.model_version}, with its card")
+        if config.hub_model_id:
+            _release(config, facts, folder, say)
 
 
 def _require(config: Config, facts: Facts) -> None:
@@ -97,7 +102,7 @@ def _require(config: Config, facts: Facts) -> None:
     if config.space and find_spec("gradio") is None:
         raise InputError(space.NO_GRADIO)
     revision = config.hub_revision
-    if SEMVER.fullmatch(revision.removeprefix("v")) or not re.fullmatch(r"[\w./-]+", revision):
+    if SEMVER.fullmatch(revision.removeprefix("v")) or not re.fullmatch(BRANCH, revision):
         raise InputError(
             f"hub_revision {revision!r} is no name for a branch; versions are its tags"
         )

@@ -119,7 +119,7 @@ def run(config: Config) -> None:
         )
     if config.dry_run:
         return
-    with whole.folder(config.output_dir.resolve()) as folder:
+    with whole.alone(config.output_dir), whole.folder(config.output_dir) as folder:
         _write_configs(folder, model)
         tokenizer.save_pretrained(folder)
         shutil.copyfile(tokenizer_file, folder / "tokenizer.model")  # llama.cpp reads this one
