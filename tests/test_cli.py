@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from code_alpaca.cli import STAGES, main
@@ -22,6 +24,17 @@ def test_help_of_every_command_lists_its_keys(stage, capsys):
     assert not code
     shown = capsys.readouterr().out
     assert "--config" in shown and len(shown.splitlines()) > 5
+    assert " object at 0x" not in shown
+
+
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [("sft", "one of completion, seed"), ("generate", "one of code_aware, rouge_l")],
+)
+def test_help_names_the_words_that_a_key_accepts(stage, words, capsys):
+    with contextlib.suppress(SystemExit):
+        main([stage, "--help"])
+    assert words in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

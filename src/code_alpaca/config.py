@@ -11,7 +11,7 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar, get_args
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args, get_origin
 from urllib.parse import urlsplit
 
 import yaml
@@ -145,8 +145,24 @@ def add_arguments(parser: argparse.ArgumentParser, cls: type[StageConfig]) -> No
             f"--{name}",
             **({"nargs": "?", "const": "true"} if field.annotation is bool else {}),
             metavar="VALUE",
-            help=f"{field.description or ''} {_default(field)}".replace("%", "%%"),
+            help=f"{with_choices(field.description or '', field.annotation)} "
+            f"{_default(field)}".replace("%", "%%"),
         )
+
+
+def with_choices(description: str, annotation: Any) -> str:
+    """The help of a key, with the words that it accepts where the description leaves some out."""
+    words = _choices(annotation)
+    if all(word in description for word in words):
+        return description
+    return f"{description}; one of {', '.join(words)}"
+
+
+def _choices(annotation: Any) -> list[str]:
+    """The words of the literals within a type."""
+    if get_origin(annotation) is Literal:
+        return [str(word) for word in get_args(annotation)]
+    return [word for part in get_args(annotation) for word in _choices(part)]
 
 
 def unknown_key(key: str, valid: Iterable[str], where: str) -> str:

@@ -126,6 +126,16 @@ def test_the_card_of_a_tuned_model_names_its_origin_to_the_commit(trained, tmp_p
     assert recipe["model_name_or_path"] == "org/base" and "output_dir" not in recipe
 
 
+def test_the_card_says_what_the_embedded_teacher_is_and_what_the_data_was_compared_with(trained):
+    facts = read(trained[0], [trained[1]])
+    origin = {"teacher": "offline-teacher", "strategy": "self_instruct", "embedded_teacher": True,
+              "decontaminated": ["mini"]}  # fmt: skip
+    facts.training["datasets"][0]["origin"] = origin
+    text = card.render(facts, card.About(version="0.1.0", license="mit"))
+    assert "a grammar for trying the pipeline, and no language model" in text
+    assert "its rows were compared with them: its card tells what was found" in text
+
+
 def test_what_was_trained_can_be_trained_again_from_the_release(made, trained, tmp_path):
     assert release(trained, tmp_path / "r") == 0
     again = ["--config", str(tmp_path / "r/training_config.yaml"), "--output_dir"]
@@ -359,7 +369,9 @@ def test_a_failure_leaves_the_last_release_and_nothing_half_made(trained, tmp_pa
     out = tmp_path / "r"
     assert release(trained, out) == 0
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    monkeypatch.setattr("shutil.copy2", lambda *_: (_ for _ in ()).throw(OSError(28, "disk full")))
+    monkeypatch.setattr(
+        "shutil.copyfile", lambda *_: (_ for _ in ()).throw(OSError(28, "disk full"))
+    )
     assert release(trained, out, "--model_version", "0.2.0") != 0
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
     assert not any(tmp_path.glob(".r*"))

@@ -98,7 +98,9 @@ def test_what_does_not_fit_is_refused_with_what_would(rows, tmp_path, capsys, mo
     code, _, error = dry_run(capsys, "--accelerate_config", "ddp", *words)
     assert code == 2 and error.count("\n") == 1
     assert "does not fit" in error
-    advised = re.search(r"this would fit, with ([\d.]+) GiB: --accelerate_config (\w+)", error)
+    advised = re.search(
+        r"this would fit, [^:]* with ([\d.]+) GiB each[^:]*: --accelerate_config (\w+)", error
+    )
     assert float(advised[1]) <= 40
     code, _, error = dry_run(capsys, "--accelerate_config", advised[2], *words)
     assert code == 0, error
@@ -227,3 +229,12 @@ def test_each_opens_with_when_hardware_and_command(path: Path):
     opening = path.read_text().split("\n\n")[0]
     for name in ("# When:", "# Hardware:", "# Command:"):
         assert name in opening, path
+
+
+def test_a_recipe_can_be_looked_at_before_there_are_rows(tmp_path, capsys):
+    recipe = ROOT / "recipes/llama-7b/sft/config_full.yaml"
+    code, shown, error = dry_run(capsys, "--accelerate_config", "zero3", "--config", str(recipe),
+                                 "--dataset_name", str(tmp_path / "none"))  # fmt: skip
+    assert code == 0, error
+    assert "rows      not looked at: no dataset at" in shown
+    assert "packed in each not known" in shown and "each GPU needs" in shown

@@ -86,7 +86,9 @@ def lineage(name: str, revision: str) -> dict[str, Any]:
     if not (path / MANIFEST).is_file():
         return {}
     manifest = manifest_of(path) or {}
-    return {key: manifest[key] for key in LINEAGE if manifest.get(key) is not None}
+    origin = {key: manifest[key] for key in LINEAGE if manifest.get(key) is not None}
+    against = (manifest.get("contamination") or {}).get("benchmarks")
+    return {**origin, **({"decontaminated": against} if against else {})}
 
 
 def _find(

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -33,6 +36,8 @@ from code_alpaca.evaluation.samples import Samples
 from code_alpaca.sandbox import interpreters
 from code_alpaca.schema import Example
 from code_alpaca.weights import weights_sha256
+
+EVERY_S = 10.0  # between two lines of progress
 
 
 class Config(StageConfig):
@@ -174,6 +179,9 @@ def _answers(
     config: Config, problems: list[Problem], store: Samples
 ) -> list[dict[str, Any]] | None:
     jobs = [Job(p, sample) for p in problems for sample in range(config.num_samples)]
+    Console(highlight=False, soft_wrap=True).print(
+        f"eval      {len(jobs)} answers of {config.model}, {config.max_new_tokens} tokens at most"
+    )
 
     def complete(missing: list[Job], save: completions.Save) -> None:
         model, settings = str(config.model), config.settings()
@@ -187,9 +195,8 @@ def _answers(
                 model, missing, save, settings, batch_size=size, dtype=config.dtype
             )
 
-    with _progress() as progress:
-        bar = progress.add_task("answers", total=len(jobs))
-        return store.answer(jobs, complete, lambda n: progress.update(bar, completed=n))
+    with _progress("answers", len(jobs)) as done:
+        return store.answer(jobs, complete, done)
 
 
 def _run_hash(config: Config, problems: list[Problem]) -> str:
@@ -199,8 +206,8 @@ def _run_hash(config: Config, problems: list[Problem]) -> str:
     if not config.base_url:
         facts["dtype"] = config.dtype
     # Of the whole benchmark, so that `limit` asks for fewer of the same answers.
-    whole = benchmarks.load(config.benchmark) if config.limit else problems
-    facts["prompts"] = [(p.task_id, p.prompt, p.instruction) for p in whole]
+    every = benchmarks.load(config.benchmark) if config.limit else problems
+    facts["prompts"] = [(p.task_id, p.prompt, p.instruction) for p in every]
     facts["weights"] = weights_sha256(str(config.model)) if config.base_url is None else None
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
@@ -215,12 +222,11 @@ def _grade(
         row["solution"] if "solution" in row else _program(config, problem, row["completion"])
         for problem, row in zip(asked, rows, strict=True)
     ]
-    with _progress() as progress:
-        bar = progress.add_task("grading", total=len(rows))
-        with sandbox.Pool(guard.backend, packages=True) as pool:
-            grades = grading.Grader(pool, timeout=config.timeout).grade(
-                asked, programs, done=lambda count: progress.update(bar, completed=count)
-            )
+    with (
+        _progress("graded", len(rows)) as done,
+        sandbox.Pool(guard.backend, packages=True) as pool,
+    ):
+        grades = grading.Grader(pool, timeout=config.timeout).grade(asked, programs, done=done)
     for row, grade in zip(rows, grades, strict=True):
         row["status"] = grade.status
         if grade.shared:
@@ -346,6 +352,19 @@ def _mark(found: sandbox.Probe, escape: str) -> str:
     return "-" if found.problem else "out" if escape in found.escaped else "held"
 
 
-def _progress() -> Progress:
-    console = Console()
-    return Progress(console=console, disable=not console.is_terminal, transient=True)
+@contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal; elsewhere a line, every ten seconds at most."""
+    console = Console(highlight=False, soft_wrap=True)
+    told = time.monotonic()
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+        bar = progress.add_task(what, total=total)
+
+        def done(count: int) -> None:
+            nonlocal told
+            progress.update(bar, completed=count)
+            if not console.is_terminal and time.monotonic() - told >= EVERY_S:
+                told = time.monotonic()
+                console.print(f"eval      {what}: {count} of {total}")
+
+        yield done

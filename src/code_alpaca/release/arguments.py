@@ -24,7 +24,7 @@ class Config(StageConfig):
     model_version: Version = Field("0.1.0", description="SemVer of this release")
     license: Words = Field("other", description="licence of the weights, by its Hub name")
     base_model: Words | None = Field(
-        None, description="Hub id of the base model, where training read it from a folder"
+        None, description="Hub id of the base model; needed where training read it from a folder"
     )
     base_license: Words | None = Field(None, description="its licence, by its Hub name")
     dataset_card: Path | None = Field(None, description="card of the training data, to go along")

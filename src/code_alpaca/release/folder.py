@@ -66,7 +66,7 @@ def write(config: Config, facts: Facts, text: str, say: Say) -> Path:
     with whole.folder(config.output_dir, replace=True) as part:
         for name, path in files(config).items():
             (part / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, part / name)
+            shutil.copyfile(path, part / name)  # without its mode, which may be for one user
         if config.weight_diff:
             _write_diff(config, facts, part, say)
         for path in (part / "adapter_config.json", part / "adapter" / "adapter_config.json"):

@@ -251,7 +251,10 @@ def _refuse_what_would_be_ignored(
         raise InputError("'completion_only_loss' cannot be false; the loss is on the answer alone")
     for item in dataclasses.fields(model_config):
         if arguments.from_scratch and getattr(model_config, item.name) != item.default:
-            raise InputError(f"{item.name!r} and from_scratch exclude each other; leave one out")
+            raise InputError(
+                f"{item.name!r} and from_scratch exclude each other; leave one out "
+                "(--from_scratch false, where the config file sets it)"
+            )
     if arguments.dataset_mixture:
         for key in ("dataset_name", "dataset_revision", "validation_split"):
             if getattr(arguments, key):

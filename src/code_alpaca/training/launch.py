@@ -15,12 +15,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from code_alpaca import whole
-from code_alpaca.config import write_yaml
+from code_alpaca.config import with_choices, write_yaml
 from code_alpaca.errors import INTERRUPTED, Diverged, InputError, Stopped, machine_trouble
 from code_alpaca.training.arguments import SFTArguments, asks_dry_run
 from code_alpaca.training.layout import Layout, of_file
@@ -147,10 +147,13 @@ def _print_help() -> None:
         metavar="NAME",
         help="launch with this file, or this name in accelerate_configs/ (default: this process)",
     )
+    kinds = get_type_hints(SFTArguments)
     for item in fields(SFTArguments):
+        default = "none" if item.default is MISSING else item.default
+        told = with_choices(item.metadata["help"], kinds[item.name])
         parser.add_argument(
             f"--{item.name}",
-            metavar="VALUE",
-            help=f"{item.metadata['help']} (default: {item.default})",
+            metavar="[VALUE]" if kinds[item.name] is bool else "VALUE",
+            help=f"{told} (default: {default})".replace("%", "%%"),
         )
     parser.print_help()

@@ -47,7 +47,8 @@ class Layout:
         if self.processes == 1 and self.kind == "ddp":
             return "one process"
         offloaded = " with offload" if self.offload_optimizer or self.offload_weights else ""
-        return f"{NAMES[self.kind]}{offloaded} on {self.processes} processes"
+        many = "es" * (self.processes != 1)
+        return f"{NAMES[self.kind]}{offloaded} on {self.processes} process{many}"
 
 
 def of_file(path: Path, processes: int | None = None) -> Layout:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 SHOWN_ROWS = 3
 LOOKED_AT = 1_000  # rows, for merges over the boundary
 ASSUMED_GPU = "A100"  # for hours, where no GPU is here to ask
+IN_CONFIGS = 8  # processes in the files of accelerate_configs/ for one machine
 LEARNED = ("⟦", "⟧")  # around what is learned, in rows that are shown
 # What may be advised, from the fastest to the leanest.
 LAYOUTS: dict[str, dict[str, Any]] = {
@@ -189,8 +190,11 @@ def _batch(job: Job, plan: Plan) -> str:
     more = job.training.gradient_accumulation_steps
     examples = each * job.layout.processes * more * plan.per_sequence
     packed = f", {plan.per_sequence:.1f} rows packed in each" if job.training.packing else ""
+    if packed and not plan.tokens:
+        packed = ", rows packed in each not known and taken for 1"
+    many = "es" * (job.layout.processes != 1)
     return (
-        f"a step learns from {examples:.0f} rows: {job.layout.processes} processes x {each} "
+        f"a step learns from {examples:.0f} rows: {job.layout.processes} process{many} x {each} "
         f"sequences x {more} accumulated{packed}"
     )
 
@@ -305,11 +309,17 @@ def _advice(job: Job, plan: Plan) -> str:
             if not _fits(need, plan.device, plan.host):
                 continue
             words = [] if layout == job.layout else [f"--accelerate_config {name}"]
+            if words and layout.processes != IN_CONFIGS:
+                words.append(f"(there num_processes: {layout.processes})")
             if sequences != plan.batch.sequences:
                 words.append(f"--per_device_train_batch_size {sequences}")
             if not plan.checkpointing:
                 words.append("--activation_checkpointing true (or less)")
-            return f"this would fit, with {_gib(need.device)} GiB: {' '.join(words)}"
+            host = f", each host {_gib(need.host)}" if need.host else ""
+            return (
+                f"this would fit, {layout} with {_gib(need.device)} GiB each{host}: "
+                f"{' '.join(words)}"
+            )
         sequences //= 2
     return ""
 

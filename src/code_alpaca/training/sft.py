@@ -66,10 +66,10 @@ def _fine_tune(job: Job) -> None:
     if not arguments.dry_run:
         require_devices(job.layout)
         preflight.find_build_tools(job.layout)
-    rows = data.read(arguments, training.seed)
+    rows = _rows(job)
     config, out = _config(job), Path(training.output_dir)
     with training.main_process_first(desc="output_dir"):
-        if record.claim(out, config, rows.revision, write=not arguments.dry_run):
+        if rows and record.claim(out, config, rows.revision, write=not arguments.dry_run):
             job.say(f"{out} is trained already with this very configuration")
             return
     start = _start(job, rows)
@@ -78,9 +78,10 @@ def _fine_tune(job: Job) -> None:
     for line in preflight.told(job, plan):
         job.say(line)
     preflight.refuse(job, plan)
-    if arguments.dry_run or tokens is None:
-        for line in preflight.shown(job, start.tokenizer, rows.train, tokens):
-            job.say(line)
+    if arguments.dry_run or rows is None or tokens is None:
+        if rows and tokens:
+            for line in preflight.shown(job, start.tokenizer, rows.train, tokens):
+                job.say(line)
         job.say("dry run: nothing was trained or written")
         return
     training.activation_checkpointing = training.gradient_checkpointing = plan.checkpointing
@@ -120,8 +121,19 @@ def _commit(job: Job) -> str | None:
     return job.model.model_revision if name and not Path(name).exists() else None
 
 
-def _start(job: Job, rows: data.Rows) -> Start:
-    if job.arguments.from_scratch:
+def _rows(job: Job) -> data.Rows | None:
+    """What to learn from; None where a dry run of a model that exists can do without."""
+    try:
+        return data.read(job.arguments, job.training.seed)
+    except InputError as error:
+        if not job.arguments.dry_run or job.arguments.from_scratch:
+            raise
+        job.say(f"rows      not looked at: {error}")
+        return None
+
+
+def _start(job: Job, rows: data.Rows | None) -> Start:
+    if job.arguments.from_scratch and rows:
         model, tokenizer = base.from_nothing(job, rows.train)
         return Start(model, model.config, tokenizer)
     config = base.read_config(job)
@@ -135,11 +147,11 @@ def _start(job: Job, rows: data.Rows) -> Start:
         return Start(name, config, None)
 
 
-def _tokens(job: Job, start: Start, rows: data.Rows) -> Tokens | None:
-    """Rows as tokens, and the accumulation that follows; None without a tokenizer."""
+def _tokens(job: Job, start: Start, rows: data.Rows | None) -> Tokens | None:
+    """Rows as tokens, and the accumulation that follows; None without a tokenizer or rows."""
     arguments, training = job.arguments, job.training
     tokens, per_sequence = None, 1.0
-    if start.tokenizer is not None:
+    if start.tokenizer is not None and rows:
         how: dict[str, Any] = {
             "prompt_style": arguments.prompt_style,
             "max_length": training.max_length,
