@@ -32,13 +32,17 @@ def shape(name):
     return AutoConfig.for_model(values.pop("model_type"), **values)
 
 
-def traced(config, batch, *, checkpointing=False, peft=None, mixed=False, dtype="bfloat16"):
+def traced(
+    config, batch, *, checkpointing=False, peft=None, mixed=False, dtype="bfloat16", on_cpu=False
+):
     import torch
 
     with memory.without_data():
         model = memory.skeleton(config, getattr(torch, dtype), peft)
         sizes = memory.sizes(model, quantized=False, mixed=mixed)
-        return sizes, memory.activations(model, batch, mixed=mixed, checkpointing=checkpointing)
+        return sizes, memory.activations(
+            model, batch, mixed=mixed, checkpointing=checkpointing, on_cpu=on_cpu
+        )
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -170,6 +174,20 @@ def peaks(big, out, launch, *words):
 def test_what_is_foretold_is_what_is_used(big, tmp_path, checkpointing):
     foretold, used = peaks(big, tmp_path / "out", [], "--activation_checkpointing", checkpointing)
     assert foretold == pytest.approx(used, rel=0.15)
+
+
+@pytest.mark.parallel
+def test_also_for_a_small_model_whose_head_is_most_of_it(tmp_path):
+    rows = [{"instruction": f"Write {n}.", "input": "", "output": f"print({n})\n" * 40}
+            for n in range(64)]  # fmt: skip
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    words = [sys.executable, "-m", "code_alpaca.cli", "sft", "--config",
+             str(ROOT / "recipes/smoke/sft/config_cpu.yaml"), "--dataset_name",
+             str(tmp_path / "rows.json"), "--output_dir", str(tmp_path / "out"), "--max_steps", "2",
+             "--save_strategy", "no"]  # fmt: skip
+    subprocess.run(words, cwd=ROOT, capture_output=True, check=True)
+    report = json.loads((tmp_path / "out/run.json").read_text())
+    assert report["preflight_memory_gib"] == pytest.approx(report["peak_memory_gib"], rel=0.15)
 
 
 @pytest.mark.slow

@@ -261,7 +261,9 @@ def _trace(
             mixed=mixed,
             merged=job.model.use_peft and job.arguments.merge_adapter,
         )
-        activated = memory.activations(model, batch, mixed=autocast, checkpointing=checkpointing)
+        activated = memory.activations(
+            model, batch, mixed=autocast, checkpointing=checkpointing, on_cpu=job.layout.on_cpu
+        )
         if job.layout.on_cpu:
             activated += memory.holes(model, batch, mixed=mixed)
     return numbers, activated
