@@ -6,6 +6,8 @@ in `output_dir`, and ends by writing the model, its curve and `run.json`.
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,10 +54,23 @@ def run(argv: Sequence[str], planned: Layout | None = None) -> None:
     job = parse(argv, planned)
     _fine_tune(job)
     if job.training.world_size > 1:
-        # A thread of gloo that frees a tensor while Python ends would abort the process.
-        from accelerate import PartialState
+        _leave(job)
 
-        PartialState().destroy_process_group()
+
+def _leave(job: Job) -> None:
+    """End one process of several.
+
+    A thread of gloo that frees its last tensor while Python is ending aborts the process, and the
+    launcher then takes the whole training for failed. The first process writes the model after its
+    last collective, by when such threads are long done; the others end there and then.
+    """
+    from accelerate import PartialState
+
+    PartialState().destroy_process_group()
+    if job.training.process_index:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)  # without the end of Python: what is to be finished, is the first process's
 
 
 def _fine_tune(job: Job) -> None:
