@@ -71,7 +71,6 @@ def push(
         say(f"publish   uploading {len(manifest['sha256'])} shards to {repo.url}")
         return Contents(files, released.head, OWNED)
 
-    repo.log_in()
     repo.check_card((folder / README).read_text(encoding="utf-8"))  # before anything is made there
     sha = versions.make(repo, version, contents, private=private, say=say)
     for name in (README, CHANGELOG):  # the folder is what is on the Hub, byte for byte

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from code_alpaca.config import read_yaml, unknown_key
 from code_alpaca.errors import InputError
@@ -124,8 +124,9 @@ def parse(argv: Sequence[str], planned: Layout | None = None) -> Job:
     from transformers.utils import is_liger_kernel_available
     from trl import ModelConfig, SFTConfig, TrlParser
 
-    def refuse(message: str) -> None:
-        raise InputError(message)
+    class Parser(TrlParser):
+        def error(self, message: str) -> NoReturn:
+            raise InputError(message)
 
     kinds = (SFTArguments, SFTConfig, ModelConfig)
     valid = [item.name for kind in kinds for item in dataclasses.fields(kind)]
@@ -140,8 +141,7 @@ def parse(argv: Sequence[str], planned: Layout | None = None) -> Job:
     elsewhere = asks_dry_run(words) and not torch.cuda.is_available() and "use_cpu" not in given
     if elsewhere:  # a recipe for GPUs can be looked at anywhere
         words += ["--use_cpu", "true"]
-    parser = TrlParser(kinds, allow_abbrev=False)
-    parser.error = refuse  # type: ignore[method-assign]
+    parser = Parser(kinds, allow_abbrev=False)
     try:
         *parsed, left = parser.parse_args_and_config(words, return_remaining_strings=True)
     except (ValueError, RuntimeError, ImportError, OSError) as error:
