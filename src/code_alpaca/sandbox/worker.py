@@ -33,6 +33,8 @@ from code_alpaca.sandbox.relay import (
     of_signal,
 )
 
+MOST_VERDICT = 1 << 16  # bytes of a line that the parent parses
+
 
 class Worker:
     """A zygote inside one backend; one program, or one solution with its tests, at a time.
@@ -99,10 +101,14 @@ class Worker:
         """
         nonce = secrets.token_hex(16)
         child = self._launch("program", limits, {"nonce": nonce, "source": source})
-        verdicts: list[dict[str, Any]] = []
-        run = Relay(self._control, [child], limits, lambda _, line: verdicts.append(_parsed(line)))
+        last = [b""]  # line of the channel: the program may have sent any number before
+
+        def keep(_: Child, line: bytes) -> None:
+            last[0] = line
+
+        run = Relay(self._control, [child], limits, keep)
         run.go()
-        verdict = verdicts[-1] if verdicts else {}
+        verdict = _parsed(last[0])
         if verdict.get("verdict") == "passed" and verdict.get("nonce") != nonce:
             verdict = {}
         return run.result(child, _known(verdict.get("verdict")))
@@ -228,6 +234,8 @@ class Worker:
 
 def _parsed(line: bytes) -> dict[str, Any]:
     """A line of a child, as far as it is one; untrusted code may have written it."""
+    if len(line) > MOST_VERDICT:
+        return {}
     try:
         told = json.loads(line)
     except (ValueError, RecursionError):
