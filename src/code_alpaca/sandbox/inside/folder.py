@@ -1,0 +1,108 @@
+"""Empty and measure a folder that untrusted code has filled: any depth, any name, any mode.
+
+Paths are never joined, so none gets too long, and nothing recurses. Standard library alone: this
+also runs in the sandbox's own interpreter.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+MOST_OPEN = 64  # levels that `measure` descends
+MOST_ENTRIES = 20_000  # that `measure` counts
+
+
+def empty(path: str) -> None:
+    """Remove all in a folder into which nobody writes any more.
+
+    Subfolders are moved up into the folder itself, one level at a time, so that a chain of any
+    depth takes two descriptors.
+
+    Raises:
+        OSError: something could not be removed.
+    """
+    top = os.open(path, FOLDER)
+    try:
+        pending = [name for name in os.listdir(top) if not _unlink(name, top)]
+        taken = set(pending)
+        numbers = (name for n in itertools.count() if (name := f"{n}") not in taken)
+        while pending:
+            name = pending.pop()
+            os.chmod(name, 0o700, dir_fd=top)
+            inner = os.open(name, FOLDER, dir_fd=top)
+            try:
+                for entry in os.listdir(inner):
+                    if not _unlink(entry, inner):
+                        moved = next(numbers)
+                        os.chmod(entry, 0o700, dir_fd=inner)  # else it may not be moved
+                        os.rename(entry, moved, src_dir_fd=inner, dst_dir_fd=top)
+                        pending.append(moved)
+            finally:
+                os.close(inner)
+            os.rmdir(name, dir_fd=top)
+    finally:
+        os.close(top)
+
+
+def remove(path: str) -> None:
+    """Remove a folder and all in it; it need not exist.
+
+    Raises:
+        OSError: something could not be removed.
+    """
+    try:
+        os.chmod(path, 0o700)
+        empty(path)
+        os.rmdir(path)
+    except FileNotFoundError:
+        return
+
+
+def _unlink(name: str, folder: int) -> bool:
+    """Whether it was a file, or an empty folder, and is gone."""
+    if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+        os.unlink(name, dir_fd=folder)
+        return True
+    try:
+        os.rmdir(name, dir_fd=folder)
+    except OSError:
+        return False
+    return True
+
+
+def exceeds(path: str, size: int) -> bool:
+    """Whether a folder that is being written holds more than `size` bytes.
+
+    Also where that cannot be found out: too many entries, too deep, not to be read.
+    """
+    stack: list[int] = []
+    entries = 0
+    try:
+        stack.append(os.open(path, FOLDER))
+        lists = [iter(os.listdir(stack[-1]))]
+        while lists:
+            name = next(lists[-1], None)
+            if name is None:
+                lists.pop()
+                os.close(stack.pop())
+                continue
+            entries += 1
+            try:
+                found = os.stat(name, dir_fd=stack[-1], follow_symlinks=False)
+                size -= found.st_size
+                if stat.S_ISDIR(found.st_mode):
+                    stack.append(os.open(name, FOLDER, dir_fd=stack[-1]))
+                    lists.append(iter(os.listdir(stack[-1])))
+            except (FileNotFoundError, NotADirectoryError):  # it changed meanwhile
+                continue
+            if size < 0 or entries > MOST_ENTRIES or len(stack) > MOST_OPEN:
+                return True
+        return False
+    except OSError:
+        return True
+    finally:
+        for handle in stack:
+            os.close(handle)
