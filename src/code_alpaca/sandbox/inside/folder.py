@@ -28,7 +28,7 @@ def empty(path: str) -> None:
     try:
         pending = [name for name in os.listdir(top) if not _unlink(name, top)]
         taken = set(pending)
-        numbers = (name for n in itertools.count() if (name := f"{n}") not in taken)
+        fresh = (str(n) for n in itertools.count() if str(n) not in taken)
         while pending:
             name = pending.pop()
             os.chmod(name, 0o700, dir_fd=top)
@@ -36,7 +36,7 @@ def empty(path: str) -> None:
             try:
                 for entry in os.listdir(inner):
                     if not _unlink(entry, inner):
-                        moved = next(numbers)
+                        moved = next(fresh)
                         os.chmod(entry, 0o700, dir_fd=inner)  # else it may not be moved
                         os.rename(entry, moved, src_dir_fd=inner, dst_dir_fd=top)
                         pending.append(moved)
