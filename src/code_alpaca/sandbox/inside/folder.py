@@ -6,13 +6,14 @@ also runs in the sandbox's own interpreter.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import stat
+from collections.abc import Iterator
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-MOST_OPEN = 64  # levels that `measure` descends
-MOST_ENTRIES = 20_000  # that `measure` counts
+MOST_OPEN = 64  # levels that `exceeds` descends
 
 
 def empty(path: str) -> None:
@@ -73,36 +74,41 @@ def _unlink(name: str, folder: int) -> bool:
     return True
 
 
-def exceeds(path: str, size: int) -> bool:
-    """Whether a folder that is being written holds more than `size` bytes.
+def exceeds(path: str, *, size: int, entries: int) -> bool:
+    """Whether a folder that is being written holds more than `size` bytes or `entries` entries.
 
-    Also where that cannot be found out: too many entries, too deep, not to be read.
+    Also where that cannot be found out, because of its modes or its depth.
     """
-    stack: list[int] = []
-    entries = 0
     try:
-        stack.append(os.open(path, FOLDER))
-        lists = [iter(os.listdir(stack[-1]))]
+        for found in _entries(path):
+            size, entries = size - found.st_size, entries - 1
+            if size < 0 or entries < 0:
+                return True
+    except OSError:
+        return True
+    return False
+
+
+def _entries(path: str) -> Iterator[os.stat_result]:
+    handles = [os.open(path, FOLDER)]
+    try:
+        lists = [iter(os.listdir(handles[-1]))]
         while lists:
             name = next(lists[-1], None)
             if name is None:
                 lists.pop()
-                os.close(stack.pop())
+                os.close(handles.pop())
                 continue
-            entries += 1
             try:
-                found = os.stat(name, dir_fd=stack[-1], follow_symlinks=False)
-                size -= found.st_size
+                found = os.stat(name, dir_fd=handles[-1], follow_symlinks=False)
+                yield found
                 if stat.S_ISDIR(found.st_mode):
-                    stack.append(os.open(name, FOLDER, dir_fd=stack[-1]))
-                    lists.append(iter(os.listdir(stack[-1])))
-            except (FileNotFoundError, NotADirectoryError):  # it changed meanwhile
+                    handles.append(os.open(name, FOLDER, dir_fd=handles[-1]))
+                    lists.append(iter(os.listdir(handles[-1])))
+            except FileNotFoundError:  # it was deleted meanwhile
                 continue
-            if size < 0 or entries > MOST_ENTRIES or len(stack) > MOST_OPEN:
-                return True
-        return False
-    except OSError:
-        return True
+            if len(handles) > MOST_OPEN:
+                raise OSError(errno.EMFILE, "nested too deeply")
     finally:
-        for handle in stack:
+        for handle in handles:
             os.close(handle)

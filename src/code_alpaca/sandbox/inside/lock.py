@@ -6,8 +6,8 @@ Called in a fresh child just before it runs code that nobody trusts. What each l
 - Landlock (https://docs.kernel.org/userspace-api/landlock.html) leaves a list of folders to
   read and at most one to write, and no TCP port;
 - seccomp (https://docs.kernel.org/userspace-api/seccomp_filter.html) forbids new processes,
-  sockets, signals and limits for others, tracing, System V memory, the keyring, changes of mode,
-  owner and times (which Landlock does not see), timers, filters of its own, and every system
+  sockets, signals and limits for others, tracing, System V memory, the keyring, changes of owner
+  (and ignores those of mode and times, which Landlock does not see), timers, filters of its own, and every system
   call newer than this list; it asks the zygote about those that `meter.py` counts.
 
 Standard library alone: this runs in an interpreter without installed packages.
@@ -108,13 +108,17 @@ DENIED = {
                               (179, 60), (443, 443)],
     "clock and host": [(164, 170), (227, 112), (305, 266), (159, 171), (170, 161), (171, 162),
                        (135, 92)],
-    "mode and owner": [(90, NONE), (91, 52), (268, 53), (92, NONE), (94, NONE), (93, 55),
-                       (260, 54)],
-    "times and attributes": [(132, NONE), (235, NONE), (280, 88), (261, NONE), (188, 5), (189, 6),
-                             (190, 7), (197, 14), (198, 15), (199, 16), (76, 45)],
+    "owner": [(92, NONE), (94, NONE), (93, 55), (260, 54)],
+    "size and attributes": [(76, 45), (188, 5), (189, 6), (190, 7), (197, 14), (198, 15),
+                            (199, 16)],
     "scheduling": [(144, 119), (142, 118), (314, 274), (141, 140), (251, 30), (256, 238),
                    (279, 239)],
 }  # fmt: skip
+# Do nothing, and report success: Landlock does not confine them, and shutil.copy needs them.
+IGNORED = {
+    "mode": [(90, NONE), (91, 52), (268, 53)],
+    "times": [(132, NONE), (235, NONE), (280, 88), (261, NONE)],
+}
 FORK, VFORK, CLONE, CLONE3 = (57, NONE), (58, NONE), (56, 220), (435, 435)
 EXECVE, EXECVEAT = (59, 221), (322, 281)
 # Allowed on oneself: system call, which argument names the process.
@@ -188,6 +192,10 @@ def seccomp_program(
     for numbers, argument, values in REFUSED_VALUES.values():
         tests = [(0x15, len(values) - place, 0, value) for place, value in enumerate(values)]
         on_equal(numbers[column], [_argument(argument), *tests, allow, refuse])
+    for group in IGNORED.values():
+        for numbers in group:
+            if numbers[column] != NONE:
+                on_equal(numbers[column], [(0x06, 0, 0, ERRNO)])
     for number in denied:
         if number != NONE:
             on_equal(number, [refuse])

@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import struct
+from collections.abc import Callable
 
 ALLOW, ERRNO, NOTIFY = 0x7FFF0000, 0x00050000, 0x7FC00000
 RECEIVE, SEND, CONTINUE = 0xC0502100, 0xC0182101, 1
@@ -25,7 +26,7 @@ NONE = -1
 
 MOST_THREADS = 256  # at a time
 MOST_STARTS = 20_000  # of threads in all
-MOST_CREATED = 20_000
+MOST_ENTRIES = 4_096  # in a folder at a time; each takes a while to delete
 # The least that each costs on a disk; a short write may still take a block.
 FILE_BYTES, ENTRY_BYTES, WRITE_BYTES = 1 << 10, 4 << 10, 2 << 10
 
@@ -108,11 +109,14 @@ class Meter:
     Args:
         listener: file descriptor of the filter's notifications.
         largest: bytes that one file may hold; four times that may be written in all.
+        crowded: whether the folder holds more entries than a number.
     """
 
-    def __init__(self, listener: int, column: int, largest: int) -> None:
+    def __init__(
+        self, listener: int, column: int, largest: int, crowded: Callable[[int], bool]
+    ) -> None:
         self.listener, self.spent = listener, False
-        self._largest, self._left = largest, 4 * largest
+        self._largest, self._left, self._crowded = largest, 4 * largest, crowded
         self._created = self._started = self._ended = 0
         self._redirected = False
         self._charges = {CLONE[column]: self._start, MMAP[column]: self._map}
@@ -148,10 +152,11 @@ class Meter:
 
     def _charge(self, size: int) -> int:
         self._left -= size
-        if self._left < 0 or self._created > MOST_CREATED:
-            self.spent = True
-            return errno.EDQUOT
-        return 0
+        if self._created > MOST_ENTRIES:  # also files that were there, or are there no more
+            self._created = MOST_ENTRIES // 2
+            self.spent = self._crowded(self._created)
+        self.spent = self.spent or self._left < 0
+        return errno.EDQUOT if self.spent else 0
 
     def _write(self, arguments: list[int]) -> int:
         if arguments[0] <= 2 and not self._redirected:

@@ -39,6 +39,8 @@ for name in ("bisect", "collections", "copy", "dataclasses", "datetime", "decima
     __import__(name)
 
 FOLDER_CHECK_MS = 100  # where nothing counts what is written
+UNLIMITED = 1 << 62
+MOST_CLEANERS = 8
 ARENAS, USUAL_STACK = -8, 8 << 20  # M_ARENA_MAX of mallopt; bytes
 
 
@@ -78,6 +80,7 @@ class Zygote:
     def __init__(self, control: socket.socket, config: dict) -> None:
         self.control, self.config = control, config
         self.children: list[Child] = []
+        self.cleaners: dict[int, int] = {}  # pidfd: pid
         self.handlers: dict[int, Callable[[int], None]] = {}
         self.poll = select.poll()
         self._watch(control.fileno(), lambda _: self._order())
@@ -95,7 +98,7 @@ class Zygote:
                 if self.handlers.get(handle) is handler:  # not closed by one before it
                     handler(event)
             for child in polled:
-                if folder.exceeds(child.path, child.limit):
+                if folder.exceeds(child.path, size=child.limit, entries=meter.MOST_ENTRIES):
                     child.too_full = True
                     child.kill()
 
@@ -107,8 +110,9 @@ class Zygote:
         self.handlers[handle] = handler
         self.poll.register(handle, select.POLLIN)
 
-    def _forget(self, child: Child, handle: int) -> None:
-        child.handles.remove(handle)
+    def _forget(self, handle: int, child: Child | None = None) -> None:
+        if child:
+            child.handles.remove(handle)
         del self.handlers[handle]
         self.poll.unregister(handle)
         os.close(handle)
@@ -213,17 +217,22 @@ class Zygote:
         """Take the end at which a child's filter asks, or find that there is none."""
         with socket.socket(fileno=os.dup(child.handles[1])) as asks:
             data, listeners, _, _ = socket.recv_fds(asks, 1, 1)
-        self._forget(child, child.handles[1])
+        self._forget(child.handles[1], child)
         if not listeners:
             child.polled = bool(data and child.path)
             return
         column, _ = lock.machine()
-        child.meter = meter.Meter(listeners[0], column, child.limit)
+        child.meter = meter.Meter(
+            listeners[0],
+            column,
+            child.limit,
+            lambda most: folder.exceeds(child.path, size=UNLIMITED, entries=most),
+        )
         self._watch(listeners[0], lambda event: self._answer(child, event), child)
 
     def _answer(self, child: Child, event: int) -> None:
         if not event & select.POLLIN:  # all that asked have ended
-            self._forget(child, child.meter.listener)
+            self._forget(child.meter.listener, child)
             return
         child.meter.answer()
         if child.meter.spent:
@@ -232,7 +241,7 @@ class Zygote:
 
     def _bury(self, child: Child) -> None:
         for handle in list(child.handles):
-            self._forget(child, handle)
+            self._forget(handle, child)
         self.children.remove(child)
         _, status, used = os.wait4(child.pid, 0)
         self._kill_strays()
@@ -243,14 +252,43 @@ class Zygote:
             "too_full": child.too_full,
         }
         self.control.send(json.dumps(report).encode())
-        # A folder that cannot be removed ends this process: the next program gets a fresh one.
         if child.path:
-            os.chmod(self.config["writable"], 0o700)
-            folder.remove(child.path)
-        if not self.children and self.config["writable"]:
+            self._remove(child)
+        if not self.children and self.config["alone"]:
             os.chmod(self.config["writable"], 0o700)
             folder.empty(self.config["writable"])
         self._hide_folders()
+
+    def _remove(self, child: Child) -> None:
+        """Remove a dead child's folder; on a slow disk that must not keep the next one waiting."""
+        os.chmod(self.config["writable"], 0o700)
+        if self.config["alone"]:  # in memory
+            folder.remove(child.path)
+            return
+        try:
+            os.rmdir(child.path)
+        except OSError:
+            path = os.path.join(self.config["writable"], f"ended-{child.job}")
+            os.rename(child.path, path)
+            while len(self.cleaners) >= MOST_CLEANERS:
+                self._reap(next(iter(self.cleaners)))
+            pid = os.fork()
+            if pid == 0:
+                self._clean(path)
+            pidfd = os.pidfd_open(pid)
+            self.cleaners[pidfd] = pid
+            self._watch(pidfd, lambda _: self._reap(pidfd))
+
+    def _clean(self, path: str) -> None:
+        try:
+            os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+            folder.remove(path)
+        finally:
+            os._exit(0)  # what is left, the parent removes
+
+    def _reap(self, pidfd: int) -> None:
+        self._forget(pidfd)
+        os.waitpid(self.cleaners.pop(pidfd), 0)
 
     def _kill_strays(self) -> None:
         """What a program that may fork has left; this process is alone in its PID namespace."""
@@ -267,6 +305,8 @@ class Zygote:
             child.kill()
         for child in self.children:
             os.waitpid(child.pid, 0)
+        for pid in self.cleaners.values():
+            os.waitpid(pid, 0)
         if self.config["writable"]:
             with contextlib.suppress(OSError):  # bwrap's is a mount, which ends with it
                 folder.remove(self.config["writable"])
