@@ -48,8 +48,10 @@ class Worker:
         self.backend = backend
         self._jobs = 0
         self._process: subprocess.Popen[bytes] | None = None
-        # bwrap keeps the files of programs in a file system of its own, in memory.
-        self._scratch = None if backend == "bwrap" else Scratch()
+        try:  # bwrap keeps the files of programs in a file system of its own, in memory
+            self._scratch = None if backend == "bwrap" else Scratch()
+        except OSError as error:
+            raise InputError(f"no temporary folder for the sandbox {backend}: {error}") from None
         self._folder = self._scratch.path if self._scratch else backends.WORK
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
@@ -57,6 +59,9 @@ class Worker:
             with theirs:
                 self._start(theirs, packages)
             self._wait_until_ready()
+        except OSError as error:
+            self.close()
+            raise InputError(f"the sandbox {backend} does not start: {error}") from None
         except BaseException:
             self.close()
             raise

@@ -6,9 +6,10 @@ Called in a fresh child just before it runs code that nobody trusts. What each l
 - Landlock (https://docs.kernel.org/userspace-api/landlock.html) leaves a list of folders to
   read and at most one to write, and no TCP port;
 - seccomp (https://docs.kernel.org/userspace-api/seccomp_filter.html) forbids new processes,
-  sockets, signals and limits for others, tracing, System V memory, the keyring, changes of owner
-  (and ignores those of mode and times, which Landlock does not see), timers, filters of its own, and every system
-  call newer than this list; it asks the zygote about those that `meter.py` counts.
+  sockets, signals and limits for others, tracing, System V memory, the keyring, changes of
+  owner, timers, filters of its own, and every system call newer than this list; it ignores
+  changes of mode and times, which Landlock does not see, and asks the zygote about the calls
+  that `meter.py` counts.
 
 Standard library alone: this runs in an interpreter without installed packages.
 """

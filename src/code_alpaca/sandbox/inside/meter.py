@@ -27,8 +27,8 @@ NONE = -1
 MOST_THREADS = 256  # at a time
 MOST_STARTS = 20_000  # of threads in all
 MOST_ENTRIES = 4_096  # in a folder at a time; each takes a while to delete
-# The least that each costs on a disk; a short write may still take a block.
-FILE_BYTES, ENTRY_BYTES, WRITE_BYTES = 1 << 10, 4 << 10, 2 << 10
+# The least that each is charged. A write at a place of its own takes a block of the disk.
+FILE_BYTES, ENTRY_BYTES, WRITE_BYTES, PLACED_BYTES = 1 << 10, 4 << 10, 2 << 10, 4 << 10
 
 # System calls by name: their numbers on x86-64 and on arm64.
 CLONE, EXIT = (56, 220), (60, 93)
@@ -120,7 +120,7 @@ class Meter:
         self._created = self._started = self._ended = 0
         self._redirected = False
         self._charges = {CLONE[column]: self._start, MMAP[column]: self._map}
-        self._charges |= {WRITE[column]: self._write, PWRITE[column]: self._write}
+        self._charges |= {WRITE[column]: self._write, PWRITE[column]: self._write_at}
         self._charges |= {numbers[column]: self._write_vector for numbers in VECTORS}
         self._charges |= {numbers[column]: self._open for numbers in (OPEN, OPENAT)}
         self._charges |= {numbers[column]: self._redirect for numbers in (CLOSE, DUP2, DUP3)}
@@ -162,6 +162,9 @@ class Meter:
         if arguments[0] <= 2 and not self._redirected:
             return 0  # standard output, which the parent limits
         return self._charge(max(min(arguments[2], self._largest), WRITE_BYTES))
+
+    def _write_at(self, arguments: list[int]) -> int:
+        return self._charge(max(min(arguments[2], self._largest), PLACED_BYTES))
 
     def _write_vector(self, arguments: list[int]) -> int:
         return 0 if arguments[0] <= 2 and not self._redirected else errno.EINVAL
