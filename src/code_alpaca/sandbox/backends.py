@@ -88,5 +88,7 @@ def _bwrap(shown: list[str]) -> list[str]:
     words += ["--dev", "/dev", "--tmpfs", "/tmp"]
     for path in shown:
         words += ["--ro-bind-try", path, path]
-    words += ["--remount-ro", "/tmp", "--size", str(WORK_BYTES), "--tmpfs", WORK, "--chdir", WORK]
+    words += ["--size", str(WORK_BYTES), "--tmpfs", WORK, "--chdir", WORK]
+    for path in ("/tmp", "/dev", "/"):  # /dev holds /dev/shm
+        words += ["--remount-ro", path]
     return words
