@@ -38,7 +38,7 @@ for name in ("bisect", "collections", "copy", "dataclasses", "datetime", "decima
              "random", "re", "statistics", "string", "struct", "textwrap", "typing"):  # fmt: skip
     __import__(name)
 
-FOLDER_CHECK_MS = 100  # where nothing counts what is written
+FOLDER_CHECK_MS = 20  # where nothing counts what is written
 UNLIMITED = 1 << 62
 MOST_CLEANERS = 8
 ARENAS, USUAL_STACK = -8, 8 << 20  # M_ARENA_MAX of mallopt; bytes
@@ -91,14 +91,16 @@ class Zygote:
 
     def serve(self) -> None:
         while True:
-            polled = [child for child in self.children if child.polled]
-            events = self.poll.poll(FOLDER_CHECK_MS if polled else None)
+            watched = any(child.polled for child in self.children)
+            events = self.poll.poll(FOLDER_CHECK_MS if watched else None)
             known = [(handle, event, self.handlers[handle]) for handle, event in events]
             for handle, event, handler in known:
                 if self.handlers.get(handle) is handler:  # not closed by one before it
                     handler(event)
-            for child in polled:
-                if folder.exceeds(child.path, size=child.limit, entries=meter.MOST_ENTRIES):
+            for child in self.children:
+                if child.polled and folder.exceeds(
+                    child.path, size=child.limit, entries=meter.MOST_ENTRIES
+                ):
                     child.too_full = True
                     child.kill()
 
