@@ -144,8 +144,10 @@ class Zygote:
 
     def _make_folder(self, order: dict) -> str:
         """A folder for one child, with the files that come with its order."""
-        path = os.path.join(self.config["writable"], order["name"])
         os.chmod(self.config["writable"], 0o700)
+        path = os.path.join(self.config["writable"], order["name"])
+        while os.path.lexists(path):  # another child of the same kind is at work
+            path += "+"
         os.mkdir(path, 0o700)
         self._hide_folders()
         for name, text in order["files"].items():
@@ -198,7 +200,8 @@ class Zygote:
         if self.config["seccomp"]:
             column, _ = lock.machine()
             threads, files = order["processes"] == 0, order["folder"] > 0
-            rules = meter.rules(column, channel, threads=threads, files=files)
+            execs = order["kind"] == "exec"
+            rules = meter.rules(column, channel, threads=threads, files=files, execs=execs)
         listener = lock.restrict(
             ruleset=ruleset,
             seccomp=self.config["seccomp"],
