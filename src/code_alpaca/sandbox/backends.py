@@ -81,8 +81,8 @@ def environment() -> dict[str, str]:
 
 
 def _bwrap(shown: list[str]) -> list[str]:
-    words = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
-    words += ["--hostname", "sandbox", "--clearenv"]
+    words = [shutil.which("bwrap") or "bwrap", "--unshare-all", "--die-with-parent"]
+    words += ["--new-session", "--cap-drop", "ALL", "--hostname", "sandbox", "--clearenv"]
     for name, value in environment().items():
         words += ["--setenv", name, value]
     words += ["--dev", "/dev", "--tmpfs", "/tmp"]

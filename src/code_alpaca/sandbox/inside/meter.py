@@ -36,6 +36,7 @@ WRITE, PWRITE = (1, 64), (18, 68)
 VECTORS = ((20, 66), (296, 70), (328, 287))  # writev, pwritev, pwritev2
 MMAP, CLOSE, DUP2, DUP3 = (9, 222), (3, 57), (33, NONE), (292, 24)
 OPEN, OPENAT, MEMFD = (2, NONE), (257, 56), (319, 279)
+EXECS = ((59, 221), (322, 281))
 ENTRIES = (
     (85, NONE),
     (83, NONE),
@@ -61,13 +62,16 @@ REFUSED = {
 Rule = tuple[int, list[tuple[int, int, int, int]]]  # number of a system call, BPF that decides it
 
 
-def rules(column: int, own: list[int], *, threads: bool, files: bool) -> list[Rule]:
+def rules(
+    column: int, own: list[int], *, threads: bool, files: bool, execs: bool = False
+) -> list[Rule]:
     """What the filter does with the system calls that are counted.
 
     Args:
         column: 0 for x86-64, 1 for arm64.
         own: descriptors whose writes are free; they can then not be closed or replaced.
         threads, files: what to count.
+        execs: whether it may become another program.
     """
     allow, notify = (0x06, 0, 0, ALLOW), (0x06, 0, 0, NOTIFY)
     found: list[tuple[tuple[int, int], list[tuple[int, int, int, int]]]] = []
@@ -78,6 +82,7 @@ def rules(column: int, own: list[int], *, threads: bool, files: bool) -> list[Ru
         free = [step for handle in own for step in ((0x15, 0, 1, handle), allow)]
         found += [(numbers, [_argument(0), *free, notify]) for numbers in (WRITE, PWRITE)]
         found += [(numbers, [notify]) for numbers in (*VECTORS, *ENTRIES)]
+        found += [(numbers, [notify]) for numbers in EXECS if execs]
         found += [(numbers, [_error(number)]) for numbers, number in REFUSED.items()]
         shared = [_argument(3), (0x45, 2, 0, MAP_ANONYMOUS), (0x45, 0, 1, MAP_SHARED)]
         found.append((MMAP, [*shared, notify, allow]))
@@ -113,7 +118,7 @@ class Meter:
     ) -> None:
         self.listener, self.spent = listener, False
         self._largest, self._left, self._crowded = largest, 4 * largest, crowded
-        self._created = self._started = self._ended = 0
+        self._created = self._started = self._ended = self._execs = 0
         self._redirected = False
         self._charges = {CLONE[column]: self._start, MMAP[column]: self._map}
         self._charges |= {WRITE[column]: self._write, PWRITE[column]: self._write_at}
@@ -121,6 +126,7 @@ class Meter:
         self._charges |= {numbers[column]: self._open for numbers in (OPEN, OPENAT)}
         self._charges |= {numbers[column]: self._redirect for numbers in (CLOSE, DUP2, DUP3)}
         self._charges |= {numbers[column]: self._enter for numbers in ENTRIES}
+        self._charges |= {numbers[column]: self._exec for numbers in EXECS}
         self._charges.pop(NONE, None)
         self._exit = EXIT[column]
 
@@ -175,6 +181,12 @@ class Meter:
     def _enter(self, _: list[int]) -> int:
         self._created += 1
         return self._charge(ENTRY_BYTES)
+
+    def _exec(self, _: list[int]) -> int:
+        """The first is the one that was ordered; others may close standard output on the way."""
+        self._execs += 1
+        self._redirected = self._redirected or self._execs > 1
+        return 0
 
     def _redirect(self, _: list[int]) -> int:
         self._redirected = True

@@ -44,7 +44,7 @@ KINDS = {
     "solution": apart.solution,
     "tests": apart.tests,
 }
-FOLDER_CHECK_MS = 100  # where nothing counts what is written
+FOLDER_CHECK_MS = 20  # where nothing counts what is written
 UNLIMITED = 1 << 62
 SURVIVORS: list[object] = []
 MOST_CLEANERS = 8
@@ -118,14 +118,16 @@ class Zygote:
 
     def serve(self) -> None:
         while True:
-            polled = [child for child in self.children if child.polled]
-            events = self.poll.poll(FOLDER_CHECK_MS if polled else None)
+            watched = any(child.polled for child in self.children)
+            events = self.poll.poll(FOLDER_CHECK_MS if watched else None)
             known = [(handle, event, self.handlers[handle]) for handle, event in events]
             for handle, event, handler in known:
                 if self.handlers.get(handle) is handler:  # not closed by one before it
                     handler(event)
-            for child in polled:
-                if folder.exceeds(child.path, size=child.limit, entries=meter.MOST_ENTRIES):
+            for child in self.children:
+                if child.polled and folder.exceeds(
+                    child.path, size=child.limit, entries=meter.MOST_ENTRIES
+                ):
                     child.too_full = True
                     child.kill()
 
@@ -169,8 +171,10 @@ class Zygote:
 
     def _make_folder(self, order: dict) -> str:
         """A folder for one child, with the files that come with its order."""
-        path = os.path.join(self.config["writable"], order["name"])
         os.chmod(self.config["writable"], 0o700)
+        path = os.path.join(self.config["writable"], order["name"])
+        while os.path.lexists(path):  # another child of the same kind is at work
+            path += "+"
         os.mkdir(path, 0o700)
         self._hide_folders()
         for name, text in order["files"].items():
@@ -221,7 +225,8 @@ class Zygote:
         if self.config["seccomp"]:
             column, _ = lock.machine()
             threads, files = order["processes"] == 0, order["folder"] > 0
-            rules = meter.rules(column, own, threads=threads, files=files)
+            execs = order["kind"] == "exec"
+            rules = meter.rules(column, own, threads=threads, files=files, execs=execs)
         listener = lock.restrict(
             ruleset=ruleset,
             seccomp=self.config["seccomp"],
