@@ -16,6 +16,7 @@ from __future__ import annotations
 import array
 import contextlib
 import ctypes
+import fcntl
 import gc
 import json
 import os
@@ -47,6 +48,7 @@ KINDS = {
 FOLDER_CHECK_MS = 20  # where nothing counts what is written
 UNLIMITED = 1 << 62
 SURVIVORS: list[object] = []
+OWN, HIGH = [3, 4], 128  # where a child has its channel and its peer; above all in use
 MOST_CLEANERS = 8
 ARENAS, USUAL_STACK = -8, 8 << 20  # M_ARENA_MAX of mallopt; bytes
 
@@ -111,6 +113,7 @@ class Zygote:
         self.handlers: dict[int, Callable[[int], None]] = {}
         self.poll = select.poll()
         self._watch(control.fileno(), lambda _: self._order())
+        self.filters: dict[tuple, list[bytes]] = {}
         self.rulesets: dict[str | None, int] = {}
         if config["landlock"]:
             self.rulesets[None] = lock.landlock_ruleset(config["readable"], None)
@@ -158,9 +161,12 @@ class Zygote:
             return
         path = self._make_folder(order) if order["folder"] else None
         asks, answers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        filters = self._filters(order)
         pid = os.fork()
         if pid == 0:
-            self._child(order, fds, path, answers)
+            # Their descriptors belong to others soon: these must not close them at their end.
+            SURVIVORS.extend([self, asks])
+            self._child(order, fds, path, filters, answers.detach())
         answers.close()
         for fd in fds:
             os.close(fd)
@@ -189,57 +195,76 @@ class Zygote:
         if self.config["writable"] and self.config["alone"] and not self.config["landlock"]:
             os.chmod(self.config["writable"], 0o100)
 
-    def _child(self, order: dict, fds: list[int], path: str | None, answers: socket.socket) -> None:
+    def _filters(self, order: dict) -> list[bytes]:
+        """The seccomp filters of a child, made here once for all children of a kind."""
+        if not self.config["seccomp"]:
+            return []
+        kind, folder, processes = order["kind"], order["folder"] > 0, order["processes"] > 0
+        key = (kind, folder, processes)
+        if key not in self.filters:
+            column, _ = lock.machine()
+            execs = kind == "exec"
+            own = OWN[: {"exec": 0, "program": 1}.get(kind, 2)]
+            rules = meter.rules(column, own, threads=not processes, files=folder, execs=execs)
+            may = {"may_exec": execs, "may_fork": processes}
+            asking = [lock.seccomp_program(**may, rules=rules)] if rules else []
+            silent = lock.seccomp_program(**may, rules=rules, ask=False)
+            self.filters[key] = [*asking, silent]
+        return self.filters[key]
+
+    def _child(
+        self,
+        order: dict,
+        fds: list[int],
+        path: str | None,
+        filters: list[bytes],
+        answers: int,
+    ) -> None:
         try:
-            channel, out, err, *peer = fds
-            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            os.dup2(out, 1)
-            os.dup2(err, 2)
             ruleset = self.rulesets.get(None)
             if ruleset is not None and path:
                 ruleset = lock.landlock_ruleset(self.config["readable"], path)
-            last = 2
-            keep = {channel, *peer, answers.fileno(), *([] if ruleset is None else [ruleset])}
-            for fd in [*sorted(keep), os.sysconf("SC_OPEN_MAX")]:
+            channel, out, err, *peer = fds
+            # First out of the way of the places that they are moved to.
+            high = [fcntl.fcntl(fd, fcntl.F_DUPFD, HIGH) for fd in (out, err, channel, *peer)]
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            kept = [
+                h if h is None else fcntl.fcntl(h, fcntl.F_DUPFD, HIGH) for h in (answers, ruleset)
+            ]
+            for place, fd in enumerate(high, 1):
+                os.dup2(fd, place)
+            last = len(high)
+            for fd in [*sorted(h for h in kept if h is not None), os.sysconf("SC_OPEN_MAX")]:
                 os.closerange(last + 1, fd)
                 last = fd
             if path:
                 os.chdir(path)
                 os.environ.update(HOME=path, TMPDIR=path)
             _fit_stacks(order["memory"])
-            own = [] if order["kind"] == "exec" else [channel, *peer]
-            self._lock_in(order, own, ruleset, answers)
+            self._lock_in(order, filters, kept[1], kept[0])
             signal.signal(signal.SIGINT, signal.default_int_handler)
         except BaseException as error:
             with contextlib.suppress(BaseException):
                 os.write(2, f"{type(error).__name__}: {error}\n".encode())
             os._exit(1)
-        SURVIVORS.append(self)  # its sockets must not close descriptors that others have by then
-        raise _Become(order["kind"], [channel, *peer])
+        raise _Become(order["kind"], OWN[: 1 + len(peer)])
 
     def _lock_in(
-        self, order: dict, own: list[int], ruleset: int | None, answers: socket.socket
+        self, order: dict, filters: list[bytes], ruleset: int | None, answers: int
     ) -> None:
         """Restrict this child, and hand the zygote the end at which its filter asks."""
-        rules = []
-        if self.config["seccomp"]:
-            column, _ = lock.machine()
-            threads, files = order["processes"] == 0, order["folder"] > 0
-            execs = order["kind"] == "exec"
-            rules = meter.rules(column, own, threads=threads, files=files, execs=execs)
         listener = lock.restrict(
             ruleset=ruleset,
-            seccomp=self.config["seccomp"],
-            may_exec=order["kind"] == "exec",
+            filters=filters,
             processes=order["processes"],
             cpu_s=order["cpu_s"],
             memory=order["memory"],
             file_size=order["file_size"],
             open_files=order["open_files"],
-            rules=rules,
         )
-        socket.send_fds(answers, [b"."], [] if listener is None else [listener])
-        for handle in (answers.detach(), listener, ruleset):
+        with socket.socket(fileno=answers) as end:
+            socket.send_fds(end, [b"."], [] if listener is None else [listener])
+        for handle in (listener, ruleset):
             if handle is not None:
                 os.close(handle)
 
