@@ -67,11 +67,11 @@ def run(config: Config) -> None:
 def _manifest(ledger: Ledger, name: str) -> dict[str, Any]:
     """What the manifest of a dataset made of this run would say, as far as the pictures ask."""
     description, accepted = Description(), 0
-    for example in ledger.accepted():
+    config = json.loads(ledger.meta("config") or "{}")
+    for example in ledger.accepted(config.get("num_examples")):  # as the dataset has them
         accepted += 1
         description.add(example.as_row())
     statistics, reasons = description.facts(), ledger.reasons()
-    config = json.loads(ledger.meta("config") or "{}")
     rejected = sum(reasons.values())
     return {
         "name": name,
