@@ -65,6 +65,11 @@ def test_null_and_other_types_of_optional_keys_lose_no_record(key, given, kept):
     assert row.reason == "" and getattr(row, key) == kept
 
 
+def test_other_values_among_the_records_are_malformed_alone():
+    rows = from_json([TASK, None, "text", 5, TASK])
+    assert reasons(rows) == ["", "malformed", "malformed", "malformed", ""]
+
+
 def test_names_of_keys_may_be_capitalised():
     (row,) = from_json([{"Instruction": "Add.", "Input": "1, 2", "Output": "3", "Language": "R"}])
     assert (row.instruction, row.input, row.output, row.language) == ("Add.", "1, 2", "3", "r")

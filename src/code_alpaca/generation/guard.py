@@ -57,16 +57,18 @@ class GuardedCurator(Curator):
         self, check: Callable[[Any], Decision], subject: Any, before: Decision
     ) -> Decision:
         try:
-            return check(subject)
+            decision = check(subject)
         except (InputError, Stopped):
             raise
         except Exception as error:
             if is_disk_full(error):
                 raise
             evidence = f"{check.__name__}: {failure_of(error)}"
+            decision = Decision(before.example, INTERNAL_ERROR, evidence)
+        if decision.reason == INTERNAL_ERROR != before.reason:
             with self._counting:
-                self.failures[evidence] += 1
-            return Decision(before.example, INTERNAL_ERROR, evidence)
+                self.failures[decision.evidence] += 1
+        return decision
 
 
 def guarded_parse(

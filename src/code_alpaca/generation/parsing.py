@@ -30,6 +30,7 @@ BLANK = re.compile(r"[\s,]*")
 # What may follow a record that names only some of its keys: within a list, and without one.
 NEXT_IN_LIST = re.compile(r"\s*(?:[,\]{]|\Z)")
 NEXT_ALONE = re.compile(r"[ \t]*(?:[,\]{`\n]|\Z)")
+OTHER_VALUE = re.compile(r'"|null|true|false|-?\d')  # in a list of records: malformed alone
 # A string, or else a comma with nothing but the end of its object or list behind it.
 TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])', re.DOTALL)
 BOM = "\ufeff"
@@ -133,7 +134,7 @@ def parse_json(answer: Answer) -> list[Candidate]:
     listed = "[" in start[0]  # else one object after the other, and talk may follow
     while True:
         at = _skip(BLANK, text, at)
-        if not text.startswith("{", at):
+        if not text.startswith("{", at) and not (listed and OTHER_VALUE.match(text, at)):
             if text.startswith("]", at) or (candidates and not listed and not answer.cut):
                 return candidates or [dropped(text, "malformed")]
             return [*candidates, dropped(text[at:], rest)]
