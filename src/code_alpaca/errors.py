@@ -23,9 +23,9 @@ DATABASE_SIGNS = {
     "disk I/O error": "cannot be read or written; check the disk and its quota",
     "malformed": "is damaged; the replies in it were paid for, so keep the file and restore a "
     "backup of it, or recover it with `sqlite3 ledger.sqlite .recover`",
-    "no such table": "holds no run; give the run_dir of one",
-    "not a database": "is damaged or no ledger; if replies in it were paid for, keep the file and "
-    "restore a backup of it",
+    "no such table": "is not the ledger of a run; give the run_dir of one",
+    "not a database": "is not the ledger of a run, or is damaged; if replies in it were paid for, "
+    "keep the file and restore a backup of it",
 }
 
 

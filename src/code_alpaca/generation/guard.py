@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,15 @@ class GuardedCurator(Curator):
         self._counting = threading.Lock()  # `verify` runs in threads
 
     def examine(self, example: Example) -> Decision:
-        if fault := fault_of(example):
-            return Decision(storable(example), *fault)
-        return self._guarded(super().examine, example, Decision(example, ""))
+        fault = fault_of(example)
+        if fault is None:
+            return self._guarded(super().examine, example, Decision(example, ""))
+        shown = storable(example)
+        if fault[0] != "not_text":
+            return Decision(shown, *fault)
+        # Filters can read it, and may find more to say.
+        decision = self._guarded(super().examine, example, Decision(example, ""))
+        return replace(decision, example=shown) if decision.reason else Decision(shown, *fault)
 
     def to_run(self, decision: Decision) -> bool:
         try:
