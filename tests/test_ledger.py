@@ -174,6 +174,14 @@ def test_a_row_with_a_flipped_byte_is_rejected_with_the_reason(tmp_path):
         assert ledger.accepted_count() == 37 and ledger.reasons() == {"damaged_row": 3}
 
 
+def test_a_damaged_record_of_the_run_is_named(tmp_path):
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        assert ledger.record("config", {}) == {}
+        ledger.set_meta("config", '{"seed": ')
+        with pytest.raises(InputError, match="config cannot be read"):
+            ledger.record("config")
+
+
 def test_a_ledger_locked_by_another_program_is_not_called_damaged(tmp_path):
     path = filled(tmp_path / "l.sqlite", rows=1)
     other = sqlite3.connect(path, isolation_level=None)

@@ -141,6 +141,24 @@ class Ledger:
         found = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return found[0] if found else None
 
+    def record(self, key: str, default: Any = None) -> Any:
+        """The JSON value of a fact about the run.
+
+        Raises:
+            InputError: it was damaged.
+        """
+        text = self.meta(key)
+        return default if text is None else self._json(text, key)
+
+    def _json(self, text: str, what: str) -> Any:
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            raise InputError(
+                f"{self.path} is damaged: {what} cannot be read; the replies in it were paid for, "
+                "so keep the file and restore a backup of it"
+            ) from None
+
     def set_meta(self, key: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
@@ -201,7 +219,7 @@ class Ledger:
         if held is not None and held[0] == key:
             return key
         if held is not None and self._is_answered(held[0]):
-            if same(json.loads(held[1])) != same(payload):
+            if same(self._json(held[1], f"request {number}")) != same(payload):
                 raise InputError(
                     f"{self.path}: request {number} was answered with another prompt; this run "
                     "was made by another version of code-alpaca or of its seed tasks: use a new "
@@ -242,7 +260,10 @@ class Ledger:
             "WHERE number = ?",
             (number,),
         ).fetchone()
-        return tuple(json.loads(text) for text in found) if found else None
+        if found is None:
+            return None
+        payload, asked, seed_ids = (self._json(text, f"request {number}") for text in found)
+        return payload, asked, seed_ids
 
     def first_unanswered(self) -> int:
         """The lowest number of a request without a reply."""
@@ -454,12 +475,12 @@ class Ledger:
     def asked(self) -> Iterator[tuple[dict[str, Any], list[str]]]:
         """What each decided request asked for, in order, and its accepted rows' languages."""
         query = (
-            "SELECT asked, (SELECT json_group_array(json_extract(row, '$.language')) "
+            "SELECT number, asked, (SELECT json_group_array(json_extract(row, '$.language')) "
             "FROM decisions WHERE request = number AND reason = '') FROM requests "
             "WHERE decided_at IS NOT NULL ORDER BY number"
         )
-        for asked, languages in self._db.execute(query):
-            yield json.loads(asked), json.loads(languages)
+        for number, asked, languages in self._db.execute(query):
+            yield self._json(asked, f"request {number}"), json.loads(languages)
 
     def rejected(self) -> Iterator[Decision]:
         """Rejected candidates in the order in which they were decided."""

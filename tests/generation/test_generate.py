@@ -163,7 +163,7 @@ def test_ctrl_c_is_exit_3_with_everything_kept(tmp_path):
 def test_another_config_is_refused_with_the_difference(whole, capsys):
     assert main(words(whole, "--novelty_threshold", "0.5", "--seed", "7")) == 2
     error = capsys.readouterr().err
-    assert "seed: 0 there, 7 now; novelty_threshold: 0.85 there, 0.5 now" in error
+    assert "seed: 0 there, 7 now" in error and "novelty_threshold: 0.85 there, 0.5 now" in error
     assert error.count("\n") == 1
 
 

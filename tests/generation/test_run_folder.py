@@ -11,6 +11,7 @@ import pytest
 from code_alpaca.cli import main
 from code_alpaca.dataset.build import build
 from code_alpaca.ledger import Ledger
+from code_alpaca.row_checks import MAX_ROW_BYTES
 
 
 def words(run_dir, *more, url="offline", rows=10):
@@ -169,3 +170,25 @@ def test_a_damaged_row_is_replaced_by_a_resumed_run_and_shown(run_dir, capsys):
     assert "1 accepted rows" in capsys.readouterr().out
     counts = json.loads((run_dir / "dataset/manifest.json").read_text())
     assert counts["rejected_by_reason"]["damaged_row"] == 1 and counts["counts"]["default"] == 10
+
+
+def test_a_secret_in_an_older_runs_config_reaches_no_published_file(run_dir, capsys):
+    with Ledger(run_dir / "ledger.sqlite") as ledger:
+        config = {**ledger.record("config"), "teacher_base_url": "http://h/v1?api_key=hunter2"}
+        ledger.set_meta("config", json.dumps(config))
+    build(run_dir, draw=False)
+    assert main(["report", "--run_dir", str(run_dir)]) == 0
+    published = [*run_dir.glob("dataset/**/*"), *run_dir.glob("report*")]
+    assert published and not any(b"hunter2" in p.read_bytes() for p in published if p.is_file())
+    assert "hunter2" not in "".join(capsys.readouterr())
+
+
+def test_a_source_with_a_row_that_is_too_large_is_refused_by_number(tmp_path, capsys):
+    rows = [{"instruction": f"Do {n}.", "input": "", "output": "x"} for n in range(3)]
+    rows[1]["output"] *= MAX_ROW_BYTES
+    source = tmp_path / "rows.json"
+    source.write_text(json.dumps(rows))
+    assert main(["publish", "--source", str(source), "--run_dir", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert "row 2: 1,048,5" in error and "the limit is 1,048,576" in error
+    assert not (tmp_path / "run/dataset").exists()

@@ -62,10 +62,10 @@ def build(
     """
     before = mended(run_dir / "dataset") or {}
     with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
-        config = json.loads(ledger.meta("config") or "null")
+        config = ledger.record("config")
         if config is None:
             raise InputError(f"{run_dir} holds no run; give it another run_dir")
-        changes = json.loads(ledger.meta("config_changes") or "[]")
+        changes = ledger.record("config_changes", [])
         facts = {
             "teacher": _teachers(config, changes),
             "embedded_teacher": str(config.get("teacher_base_url") or "").startswith("offline"),
@@ -76,7 +76,7 @@ def build(
             "seed_tasks_sha256": ledger.meta("seed_tasks_sha256"),
             "candidates": 0,
             "rejected_by_reason": {},
-            "contamination": json.loads(ledger.meta("contamination") or "null"),
+            "contamination": ledger.record("contamination"),
             "usage": ledger.usage() if "teacher_model" in config else None,
             "cost_usd": round(ledger.spent(), 6) if "teacher_model" in config else None,
             "config": {key: _public(value) for key, value in config.items()},

@@ -81,7 +81,7 @@ def _refuse_emptied(path: Path) -> None:
     if path.exists() and path.with_name("config.yaml").exists():
         raise InputError(
             f"{path} is empty beside the config of a run: it was damaged, and the run would be "
-            "paid for again; restore it from a backup, or use a new run_dir"
+            "paid for again; restore it from a backup, or delete it if nothing was paid for yet"
         )
     _refuse_lost(path.parent)
 
@@ -108,7 +108,7 @@ def _resume(
     new: dict[str, Any],
     facts: Mapping[str, str],
 ) -> None:
-    old = json.loads(ledger.meta("config") or "{}")
+    old = ledger.record("config", {})
     # A key that came with a later version had its default then.
     defaults = {name: field.default for name, field in type(config).model_fields.items()}
     defaults = json.loads(json.dumps(defaults, default=str))
@@ -124,7 +124,7 @@ def _resume(
             )
     shaped = {key: list(pair) for key, pair in changed.items() if key in REQUEST_KEYS}
     if shaped:
-        _record_change(ledger, shaped)
+        _record_change(ledger, shaped, new)
     if damaged := ledger.reject_damaged():
         print(
             f"warning   {damaged} accepted rows of {ledger.path} were damaged since they were "
@@ -146,10 +146,12 @@ def _same_run(run_dir: Path, before: dict[str, Any], changed: dict[str, tuple[An
         )
 
 
-def _record_change(ledger: Ledger, shaped: dict[str, list[Any]]) -> None:
+def _record_change(ledger: Ledger, shaped: dict[str, list[Any]], new: dict[str, Any]) -> None:
     first = ledger.first_unanswered()
-    changes = json.loads(ledger.meta("config_changes") or "[]")
+    changes = ledger.record("config_changes", [])
     changes.append({"from_request": first, "at": now(), "changed": shaped})
-    ledger.set_meta("config_changes", json.dumps(changes))
-    values = ", ".join(f"{key} {old!r} -> {new!r}" for key, (old, new) in shaped.items())
+    with ledger.transaction():  # or a kill between the two would record the change twice
+        ledger.set_meta("config_changes", json.dumps(changes))
+        ledger.set_meta("config", json.dumps(new))
+    values = ", ".join(f"{key} {old!r} -> {value!r}" for key, (old, value) in shaped.items())
     print(f"generate  config changed for requests not answered yet, from {first} on: {values}")
