@@ -190,5 +190,5 @@ def test_a_source_with_a_row_that_is_too_large_is_refused_by_number(tmp_path, ca
     source.write_text(json.dumps(rows))
     assert main(["publish", "--source", str(source), "--run_dir", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
-    assert "row 2: 1,048,5" in error and "the limit is 1,048,576" in error
+    assert "row 2: " in error and "1,048,5" in error and error.count("\n") == 1
     assert not (tmp_path / "run/dataset").exists()
