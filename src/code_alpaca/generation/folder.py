@@ -47,9 +47,17 @@ def open_run(run_dir: Path, config: StageConfig, facts: Mapping[str, str]) -> It
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot make run_dir {run_dir}: {error.strerror}") from None
+        raise InputError(
+            f"cannot make run_dir {run_dir}: {error.strerror}; choose another path"
+        ) from None
     path = run_dir / "ledger.sqlite"
-    _refuse_emptied(path)
+    try:
+        _refuse_emptied(path)
+    except OSError as error:
+        raise InputError(
+            f"cannot use {error.filename} ({error.strerror}); make run_dir and what is in it "
+            "readable and writable"
+        ) from None
     with Ledger(path) as ledger:
         resolved = json.loads(config.model_dump_json())
         if ledger.meta("config") is None or ledger.holds_nothing():

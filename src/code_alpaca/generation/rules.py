@@ -104,11 +104,15 @@ def curator_of(rules: Rules, **changes: Any) -> Iterator[tuple[GuardedCurator, s
         verifier=Verifier(sandbox.Pool(_sandbox())) if rules.verify else None,
         novelty=Novelty(rules.novelty, rules.novelty_threshold, nearest=rules.novelty_nearest),
     )
+    started = True
     try:
         yield curator, json.dumps(facts)
+    except InputError:
+        started = False  # refused: there are no rows to warn of
+        raise
     finally:
         curator.close()
-        for line in _warnings(rules, index, curator):
+        for line in _warnings(rules, index, curator) if started else ():
             print(line)
 
 
