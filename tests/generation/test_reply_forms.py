@@ -164,6 +164,7 @@ def numbers(place):
         heads("### Instruction {0}:", "### Input {0}:", "### Output {0}:", between="\n"),
         heads("{0}) INSTRUCTION:", "{0}) INPUT:", "{0}) OUTPUT:"),
         heads("{0}. instruction:", "{0}. input:", "{0}. output:"),
+        heads("{0}. Instructions:", "{0}. Inputs:", "{0}. Output (Python):"),
         heads("Instruction:", "Input:", "Output:", between="\n"),
         heads("**Instruction:**", "**Input:**", "**Output:**", between="\n"),
         heads("# Instruction:", "# Input:", "# Output:", between="\n### Task 5\n"),

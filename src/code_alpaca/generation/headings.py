@@ -24,7 +24,8 @@ from dataclasses import dataclass
 HEADING = re.compile(
     r"^[ \t]{0,8}(?P<hashes>\#{1,6}[ \t]{0,4})?(?P<bold>\*{1,3}|__)?"
     r"(?:(?P<number>\d{1,6})[.)][ \t]{0,4})?(?P<bold_within>\*{1,3}|__)?"
-    r"(?P<kind>instruction|input|output)\b(?:[ \t]\#?(?P<number_after>\d{1,6}))?"
+    r"(?P<kind>instruction|input|output)s?\b(?:[ \t]\#?(?P<number_after>\d{1,6}))?"
+    r"(?:[ \t]\([^()\n]{1,40}\))?"
     r"(?:(?:\*{1,3}|__)?[ \t]{0,4}:(?:\*{1,3}|__)?"
     r"|(?P<bare>(?:\*{1,3}|__)?[ \t]{0,4}$))",
     re.MULTILINE | re.IGNORECASE,
