@@ -60,7 +60,7 @@ def machine_trouble(error: BaseException) -> InputError | None:
 
 
 def database_advice(error: BaseException) -> str:
-    """What an error of SQLite says about its file and what to do, or "" for a bug of ours."""
+    """What an error of SQLite means for its file and what to do; "" where it means a bug."""
     said = one_line(error)
     for sign, advice in DATABASE_SIGNS.items():
         if sign in said:

@@ -1,7 +1,7 @@
 """The curator of a run, for which no single row is fatal.
 
-Rows come from teachers and strangers' files: what makes one of our own checks raise is that row's
-verdict (`internal_error`, with the place in the code as evidence) and never the end of the run.
+Rows come from teachers and strangers' files: an exception that a row causes in a check becomes
+the verdict on that row (`internal_error`, with the place in the code as evidence).
 """
 
 from __future__ import annotations

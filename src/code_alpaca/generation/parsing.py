@@ -189,7 +189,7 @@ def _from_record(record: Any, text: str, ends: bool) -> Candidate:
 
     Args:
         ends: whether something follows that can stand behind a record. Broken JSON can close an
-            object early, inside its "output"; it is told by that and by the keys it lacks.
+            object early, inside its "output"; both this and the missing keys show it.
     """
     try:
         named = {str(key).strip().lower(): value for key, value in record.items()} | record

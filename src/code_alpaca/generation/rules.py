@@ -81,7 +81,7 @@ def curator_of(rules: Rules, **changes: Any) -> Iterator[tuple[GuardedCurator, s
     """The curator that the keys ask for, and what to remember of its benchmarks (JSON).
 
     At the end it prints what the user must know of the rows: that they were not compared with a
-    benchmark, or that a check of ours failed on some.
+    benchmark, or that a check failed on some.
 
     Raises:
         InputError: a benchmark that is not there, or no sandbox that holds.
