@@ -135,9 +135,10 @@ def test_a_truncated_ledger_is_refused_in_one_line(tmp_path, kept):
     path = filled(tmp_path / "l.sqlite")
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * kept)])
-    with pytest.raises(InputError, match=r"is damaged.*keep the file") as refused:
-        Ledger(path)
-    assert str(path) in str(refused.value) and "\n" not in str(refused.value)
+    for write in (True, False):
+        with pytest.raises(InputError, match=r"is damaged.*keep the file") as refused:
+            Ledger(path, write=write)
+        assert str(path) in str(refused.value) and "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

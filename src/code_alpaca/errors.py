@@ -55,7 +55,7 @@ def machine_trouble(error: BaseException) -> InputError | None:
             "give the same command again"
         )
     if type(error).__module__ == "sqlite3" and (advice := database_advice(error)):
-        return InputError(f"the run's ledger.sqlite {advice}; everything committed is kept")
+        return InputError(f"the run's ledger.sqlite {advice}")
     return None
 
 

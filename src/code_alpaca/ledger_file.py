@@ -76,11 +76,13 @@ def open_to_read(path: Path) -> sqlite3.Connection:
 
     Raises:
         InputError: there is none.
+        sqlite3.DatabaseError: it is damaged.
     """
     if not path.exists():
         raise InputError(f"no ledger at {path}; is {path.parent} a run folder?")
     database = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
     database.text_factory = _text
+    _check(database)
     return database
 
 
