@@ -28,6 +28,7 @@ import threading
 from collections.abc import Callable
 
 import folder
+import folders
 import harness
 import lock
 import meter
@@ -40,7 +41,6 @@ for name in ("bisect", "collections", "copy", "dataclasses", "datetime", "decima
 
 FOLDER_CHECK_MS = 20  # where nothing counts what is written
 UNLIMITED = 1 << 62
-MOST_CLEANERS = 8
 ARENAS, USUAL_STACK = -8, 8 << 20  # M_ARENA_MAX of mallopt; bytes
 
 
@@ -52,8 +52,7 @@ def main() -> None:
     libc = ctypes.CDLL(None)
     libc.prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: nobody reads this process's memory
     libc.mallopt(ARENAS, 2)  # else each thread reserves 64 MiB of its limited address space
-    if config["writable"]:
-        os.chdir(config["writable"])
+    os.chdir(config["writable"])
     gc.collect()
     gc.freeze()
     control.send(b'{"ready": true}')
@@ -80,14 +79,10 @@ class Zygote:
     def __init__(self, control: socket.socket, config: dict) -> None:
         self.control, self.config = control, config
         self.children: list[Child] = []
-        self.cleaners: dict[int, int] = {}  # pidfd: pid
         self.handlers: dict[int, Callable[[int], None]] = {}
         self.poll = select.poll()
         self._watch(control.fileno(), lambda _: self._order())
-        self.rulesets: dict[str | None, int] = {}
-        if config["landlock"]:
-            self.rulesets[None] = lock.landlock_ruleset(config["readable"], None)
-        self._hide_folders()
+        self.folders = folders.Folders(config)
 
     def serve(self) -> None:
         while True:
@@ -129,11 +124,12 @@ class Zygote:
                 if child.job == order["kill"]:
                     child.kill()
             return
-        path = self._make_folder(order) if order["folder"] else None
+        path = self.folders.make(order["name"], order["files"]) if order["folder"] else None
+        ruleset = self.folders.ruleset(path)
         asks, answers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()
         if pid == 0:
-            self._child(order, fds, path, answers)
+            self._child(order, fds, path, ruleset, answers)
         answers.close()
         for fd in fds:
             os.close(fd)
@@ -142,36 +138,20 @@ class Zygote:
         self._watch(os.pidfd_open(pid), lambda _: self._bury(child), child)
         self._watch(asks.detach(), lambda _: self._listen(child), child)
 
-    def _make_folder(self, order: dict) -> str:
-        """A folder for one child, with the files that come with its order."""
-        os.chmod(self.config["writable"], 0o700)
-        path = os.path.join(self.config["writable"], order["name"])
-        while os.path.lexists(path):  # another child of the same kind is at work
-            path += "+"
-        os.mkdir(path, 0o700)
-        self._hide_folders()
-        for name, text in order["files"].items():
-            with open(
-                os.path.join(path, name), "w", encoding="utf-8", errors="surrogatepass"
-            ) as file:
-                file.write(text)
-        return path
-
-    def _hide_folders(self) -> None:
-        """Without Landlock, a child reaches another's folder if it finds its name."""
-        if self.config["writable"] and self.config["alone"] and not self.config["landlock"]:
-            os.chmod(self.config["writable"], 0o100)
-
-    def _child(self, order: dict, fds: list[int], path: str | None, answers: socket.socket) -> None:
+    def _child(
+        self,
+        order: dict,
+        fds: list[int],
+        path: str | None,
+        ruleset: int | None,
+        answers: socket.socket,
+    ) -> None:
         code = 1
         try:
             channel, out, err = fds
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(out, 1)
             os.dup2(err, 2)
-            ruleset = self.rulesets.get(None)
-            if ruleset is not None and path:
-                ruleset = lock.landlock_ruleset(self.config["readable"], path)
             last = 2
             keep = {channel, answers.fileno(), *([] if ruleset is None else [ruleset])}
             for fd in [*sorted(keep), os.sysconf("SC_OPEN_MAX")]:
@@ -257,43 +237,11 @@ class Zygote:
             "too_full": child.too_full,
         }
         self.control.send(json.dumps(report).encode())
+        # Where that fails this process ends, and the next program gets a fresh one.
         if child.path:
-            self._remove(child)
-        if not self.children and self.config["alone"]:
-            os.chmod(self.config["writable"], 0o700)
-            folder.empty(self.config["writable"])
-        self._hide_folders()
-
-    def _remove(self, child: Child) -> None:
-        """Remove a dead child's folder; on a slow disk that must not keep the next one waiting."""
-        os.chmod(self.config["writable"], 0o700)
-        if self.config["alone"]:  # in memory
-            folder.remove(child.path)
-            return
-        try:
-            os.rmdir(child.path)
-        except OSError:
-            path = os.path.join(self.config["writable"], f"ended-{child.job}")
-            os.rename(child.path, path)
-            while len(self.cleaners) >= MOST_CLEANERS:
-                self._reap(next(iter(self.cleaners)))
-            pid = os.fork()
-            if pid == 0:
-                self._clean(path)
-            pidfd = os.pidfd_open(pid)
-            self.cleaners[pidfd] = pid
-            self._watch(pidfd, lambda _: self._reap(pidfd))
-
-    def _clean(self, path: str) -> None:
-        try:
-            os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-            folder.remove(path)
-        finally:
-            os._exit(0)  # what is left, the parent removes
-
-    def _reap(self, pidfd: int) -> None:
-        self._forget(pidfd)
-        os.waitpid(self.cleaners.pop(pidfd), 0)
+            self.folders.release(child.path)
+        if not self.children:
+            self.folders.empty()
 
     def _kill_strays(self) -> None:
         """What a program that may fork has left; this process is alone in its PID namespace."""
@@ -310,11 +258,7 @@ class Zygote:
             child.kill()
         for child in self.children:
             os.waitpid(child.pid, 0)
-        for pid in self.cleaners.values():
-            os.waitpid(pid, 0)
-        if self.config["writable"]:
-            with contextlib.suppress(OSError):  # bwrap's is a mount, which ends with it
-                folder.remove(self.config["writable"])
+        self.folders.close()
         os._exit(0)
 
 
