@@ -11,6 +11,7 @@ import ast
 import re
 import textwrap
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from code_alpaca.benchmarks import Problem
 from code_alpaca.code_regions import (
@@ -36,6 +37,11 @@ OTHER_LANGUAGES = {
     "plaintext", "output", "html", "css", "xml", "sql", "c", "cpp", "c++", "java", "javascript",
     "js", "typescript", "ts", "go", "rust", "diff", "markdown", "md", "math", "latex",
 }  # fmt: skip
+CODE_LINE = re.compile(
+    r"^(?:import [\w., ]+$|from [\w.]+ import |(?:async )?def \w+\(|class \w+.*:|@\w+)",
+    re.MULTILINE,
+)
+FUTURE = re.compile(r"^from __future__ import [\w ,]+$", re.MULTILINE)
 FAILURES = (RecursionError, MemoryError, ValueError)
 
 
@@ -55,16 +61,15 @@ def extract_program(problem: Problem, answer: str) -> str:
     candidates = list(_candidates(problem, answer[:LONGEST]))
     try:
         for complete in (True, False):
-            for code in candidates:
-                if (found := _program(problem, code, complete=complete)) is not None:
+            for candidate in candidates:
+                if (found := _program(problem, candidate, complete=complete)) is not None:
                     return found
-        for code in candidates:
-            prefix = parse_prefix(_hoisted(code), compiles=True)
-            if prefix and (found := _program(problem, prefix[1], complete=False)) is not None:
+        for candidate in candidates:
+            if (found := _truncated_program(problem, candidate)) is not None:
                 return found
     except FAILURES:
-        pass  # code that only a patched recursion limit could walk; it is graded as it stands
-    return candidates[-1]
+        pass  # a failure on one answer is that answer's verdict: it is graded as it stands
+    return candidates[-1].code
 
 
 def _other_language(problem: Problem, answer: str) -> str:
@@ -74,7 +79,25 @@ def _other_language(problem: Problem, answer: str) -> str:
     return body if defines.search(body.split("{")[0]) else problem.prompt + body
 
 
-def _candidates(problem: Problem, answer: str) -> Iterator[str]:
+class Candidate(NamedTuple):
+    """A text that may be the program.
+
+    Args:
+        before: what precedes the answer's text: nothing, or the prompt.
+        text: the answer's text.
+        defines: whether the text has to define the entry point itself; else it continues `before`.
+    """
+
+    before: str
+    text: str
+    defines: bool
+
+    @property
+    def code(self) -> str:
+        return self.before + self.text
+
+
+def _candidates(problem: Problem, answer: str) -> Iterator[Candidate]:
     blocks = _blocks(answer)
     name = re.escape(problem.entry_point)
     defines = re.compile(
@@ -83,25 +106,26 @@ def _candidates(problem: Problem, answer: str) -> Iterator[str]:
     whole = [_completed(block, blocks) for block in blocks if defines.search(block)]
     whole += ["\n".join(blocks), answer]
     for text in whole:
-        if defines.search(text):
-            for repaired in _repairs(text):
-                yield f"{problem.prompt}\n    pass\n{repaired}"  # a prompt that ends in a signature
-                yield f"{problem.prompt}\n{repaired}"
-                yield repaired
+        for repaired in _repairs(text, defines):
+            # The first is for a prompt that ends in a signature.
+            for before in (f"{problem.prompt}\n    pass\n", f"{problem.prompt}\n", ""):
+                yield Candidate(before, repaired, defines=True)
     for body in (blocks[0], answer) if blocks else (answer,):
-        for repaired in _repairs(body):
-            yield problem.prompt + repaired
-            yield problem.prompt + _first_line_indented(repaired)
-            yield problem.prompt + textwrap.indent(textwrap.dedent(repaired), "    ")
+        for repaired in _spellings(body):
+            for text in (repaired, _first_line_indented(repaired), _indented(repaired)):
+                yield Candidate(problem.prompt, text, defines=False)
 
 
 def _blocks(answer: str) -> list[str]:
     """The code regions, without those of other languages.
 
-    Indentation marks code only where a function begins: else it is the body of one.
+    Indentation and `>>>` mark code only where a function begins: else they stand in one.
     """
     found = [region for region in regions(answer) if region.kind != "line" or "\n" not in answer]
-    found = [r for r in found if r.kind != "indented" or r.code.startswith(("def ", "import "))]
+    sure = ("fence", "line", "tag")
+    found = [r for r in found if r.kind in sure or CODE_LINE.match(r.code)]
+    nested = [inner for region in found for inner in regions(region.code) if "```" in region.code]
+    found += [region for region in nested if region.kind == "fence"]
     wanted = [region.code for region in found if region.language not in OTHER_LANGUAGES]
     return wanted or [region.code for region in found]
 
@@ -123,8 +147,20 @@ def _completed(block: str, blocks: list[str]) -> str:
     return "\n".join(parts)
 
 
-def _repairs(text: str) -> Iterator[str]:
-    """The text; and, where it does not parse, with ASCII for typographic spaces and quotes."""
+def _repairs(text: str, defines: re.Pattern[str]) -> Iterator[str]:
+    """The text, and the text without the prose before its code, in every spelling."""
+    definition = defines.search(text)
+    if definition is None:
+        return
+    starts = [0, definition.start()]
+    if (first := CODE_LINE.search(text)) is not None and first.start() < definition.start():
+        starts.insert(1, first.start())
+    for start in dict.fromkeys(starts):
+        yield from _spellings(text[start:])
+
+
+def _spellings(text: str) -> Iterator[str]:
+    """The text, and, where that lets it parse, with ASCII for typographic spaces and quotes."""
     yield text
     if text.isascii():
         return
@@ -140,28 +176,46 @@ def _first_line_indented(body: str) -> str:
     return min(indents, key=len, default="    ") + "\n".join(lines).lstrip()
 
 
-def _hoisted(code: str) -> str:
-    """The code with its `from __future__` lines at the top, where alone they are allowed."""
-    found = re.findall(r"^from __future__ import [\w ,]+$", code, re.MULTILINE)
-    if not found:
-        return code
-    rest = re.sub(r"^from __future__ import [\w ,]+$", "", code, flags=re.MULTILINE)
-    return "\n".join([*dict.fromkeys(found), rest])
+def _indented(body: str) -> str:
+    return textwrap.indent(textwrap.dedent(body), "    ")
 
 
-def _program(problem: Problem, code: str, *, complete: bool) -> str | None:
-    code = _hoisted(code)
+def _hoisted(candidate: Candidate) -> Candidate:
+    """The candidate with `from __future__` lines at the top, where alone they are allowed."""
+    lines = dict.fromkeys(FUTURE.findall(candidate.text))
+    if not lines:
+        return candidate
+    before = "\n".join([*lines, candidate.before])
+    return candidate._replace(before=before, text=FUTURE.sub("", candidate.text))
+
+
+def _program(problem: Problem, candidate: Candidate, *, complete: bool) -> str | None:
+    candidate = _hoisted(candidate)
+    code, name = candidate.code, problem.entry_point
     tree = parse_python(code, compiles=True)
     if tree is None:
         return None
-    if not any(problem.entry_point in bound_names(node) for node in tree.body):
-        if (alias := _method_alias(tree, problem.entry_point)) is None:
+    first = candidate.before.count("\n") + 1 if candidate.defines else 1
+    if not any(name in bound_names(n) for n in tree.body if n.lineno >= first):
+        if (alias := _method_alias(tree, name)) is None:
             return None
         code += "\n" + alias
         tree = ast.parse(code)
     if complete and missing_names(tree):
         return None
-    return needed_source(code, tree, problem.entry_point)
+    return needed_source(code, tree, name)
+
+
+def _truncated_program(problem: Problem, candidate: Candidate) -> str | None:
+    """The program in the longest run of first lines that compiles, if it ends in the answer."""
+    candidate = _hoisted(candidate)
+    prefix = parse_prefix(candidate.code, compiles=True)
+    if prefix is None or len(prefix[1]) <= len(candidate.before):
+        return None
+    text = prefix[1][len(candidate.before) :]
+    return (
+        _program(problem, candidate._replace(text=text), complete=False) if text.strip() else None
+    )
 
 
 def _method_alias(tree: ast.Module, name: str) -> str | None:

@@ -108,12 +108,9 @@ class _Program:
         for number, node in enumerate(self._body):
             if isinstance(node, Function | ast.ClassDef):
                 self._functions.setdefault(node.name, []).append(number)
-        self._modules = {
-            name
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Import | ast.ImportFrom)
-            for name in _standard(node)
-        }
+        imports = [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
+        self._imported = {name for node in imports for name in _bound(node)}
+        self._modules = {name for node in imports for name in _standard(node)}
 
     def needed(self) -> list[int]:
         """Numbers of the statements to keep, in order."""
@@ -192,7 +189,7 @@ class _Program:
                 found |= self._changes[inner]
                 todo |= self._called(self._body[inner])
             seen.add(name)
-        return found
+        return found - self._imported  # `math.sqrt(x)` changes nothing
 
     def _sets_a_limit(self, node: ast.stmt) -> bool:
         """Whether a statement changes the standard library: recursion limit, precision, seed."""
@@ -252,6 +249,10 @@ def _free(nodes: Iterable[ast.AST], bound: set[str] | None) -> set[str]:
             loads.add(node.target.id)
         elif isinstance(node, ast.Global):
             outer.update(node.names)
+        elif isinstance(node, ast.alias):
+            stores.add((node.asname or node.name).split(".")[0])
+        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
+            stores.add(node.name)
         if isinstance(node, Function | ast.Lambda):
             body = node.body if isinstance(node.body, list) else [node.body]
             arguments = [n for n in ast.walk(node.args) if isinstance(n, ast.arg)]
@@ -283,5 +284,5 @@ def _changed(node: ast.AST) -> set[str]:
         elif isinstance(inner, ast.Call):
             if isinstance(inner.func, ast.Attribute):
                 found.add(_root(inner.func))
-            found.update(_root(argument) for argument in inner.args)
-    return found & _free([node], None)
+            found.update(n.id for n in inner.args if isinstance(n, ast.Name))
+    return found & _free([node], None) - GIVEN
