@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import html
+import json
 import re
 import textwrap
 import warnings
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 LONGEST = 200_000  # characters that are parsed; the parser takes 100 times as much memory
+LONGEST_FUNCTION = 20_000  # characters that are read of a function in a text that does not parse
 RETRIES = 12  # shorter and shorter prefixes of broken code
 NOT_PARSED = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
 
@@ -43,7 +45,9 @@ TAGS = re.compile(
 INNER_TAG = re.compile(r"</?(?:code|span|pre|br)\b[^>]*>")
 LANGUAGE_CLASS = re.compile(r"(?:language|lang)-?[=\"']*([\w+#]+)")
 DEFINITION = re.compile(r"^(?P<lead>[^\w\n\"']*)(?:async[ \t]+)?def[ \t]+\w+[ \t]*\(", re.MULTILINE)
-DEFINES = re.compile(r"\bdef[ \t]+\w+[ \t]*\(|\blambda\b")
+DEFINES = re.compile(r"def[ \t]+\w+[ \t]*\(|\blambda\b")
+IMPORT = re.compile(r"^[ \t]*(?:import|from) [\w., ]+(?: import [\w, ]+)?$", re.MULTILINE)
+STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"')
 PRINT_STATEMENT = re.compile(r"^([ \t]*)print[ \t]+[^\s(=].*$", re.MULTILINE)
 # What editors and web pages put in the place of ASCII.
 SPACES = dict.fromkeys(map(ord, "\u00a0\u2002\u2003\u2007\u2009\u202f\u3000"), " ")
@@ -140,8 +144,7 @@ def python_trees(text: str) -> list[ast.Module]:
         trees = [tree]
     else:
         sources = [text, *(region.code for region in regions(text))]
-        if "\\n" in text:
-            sources.append(text.replace("\\n", "\n").replace('\\"', '"').replace("\\t", "\t"))
+        sources += _unescaped(text)
         parts = {code: tree for source in sources for tree, code in _parsed_parts(source)}
         trees = list(parts.values())
     for tree in list(trees):
@@ -261,6 +264,9 @@ def _parsed_parts(source: str) -> Iterator[tuple[ast.Module, str]]:
     if (tree := parse_python(source)) is not None:
         yield tree, source
         return
+    imports = "\n".join(match[0].strip() for match in IMPORT.finditer(source))
+    if imports and (tree := parse_python(imports)) is not None:
+        yield tree, imports
     end = -1
     for match in DEFINITION.finditer(source):
         if match.start() < end:
@@ -275,7 +281,7 @@ def _parsed_parts(source: str) -> Iterator[tuple[ast.Module, str]]:
 
 def _block(source: str, match: re.Match[str]) -> str:
     """The lines from a `def` on, without what stands before the `def` on its own line."""
-    lead, block = match["lead"], source[match.start() : match.start() + LONGEST]
+    lead, block = match["lead"], source[match.start() : match.start() + LONGEST_FUNCTION]
     lines = block.split("\n")
     if lead.strip():  # quoted, in a list, or a diff
         lines = [line[len(lead) :] if line[: len(lead)].strip(lead.strip() + " \t") == "" else line
@@ -297,6 +303,16 @@ def _block(source: str, match: re.Match[str]) -> str:
 
 def _has_body(tree: ast.Module) -> bool:
     return any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) for node in tree.body)
+
+
+def _unescaped(text: str) -> Iterator[str]:
+    """JSON strings of several lines that hold a function."""
+    for match in STRING.finditer(text) if "\\n" in text else ():
+        if "\\n" in match[0] and DEFINES.search(match[0]):
+            try:
+                yield json.loads(match[0], strict=False)
+            except ValueError:
+                continue
 
 
 def _quoted_code(tree: ast.Module) -> Iterator[str]:
