@@ -180,6 +180,8 @@ class Contamination:
             others, _, task_id = self._index.wordings[number]
             both = [stem for stem in stems if stem in others]
             bits, total_other = sum(map(wording.weight, both)), sum(map(wording.weight, others))
+            if not bits:
+                continue
             found = (2 * bits / (total + total_other), bits, bits / min(total, total_other))
             limits = [SYNONYMOUS, SAME_NAME] if number in named else [SYNONYMOUS]
             if any(all(map(ge, found, limit)) for limit in limits):

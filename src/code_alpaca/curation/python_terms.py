@@ -14,16 +14,23 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-Term = tuple  # (kind, *children): children are terms
+from code_alpaca.curation.spellings import (
+    NAME,
+    NONE,
+    Term,
+    comparison,
+    loop_body,
+    negation,
+    simplified_block,
+    truth,
+)
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-NAME = "name"
 BLOCK = "block"
 UNORDERED = frozenset(
     {BLOCK, "Add", "Mult", "BitOr", "BitAnd", "BitXor", "And", "Or", "Eq", "NotEq", "Set", "Dict",
      "keywords"}
 )  # fmt: skip
-SWAPPED = {"Gt": "Lt", "GtE": "LtE"}
-NEGATED = {"Eq": "NotEq", "NotEq": "Eq", "In": "NotIn", "NotIn": "In", "Is": "IsNot", "IsNot": "Is"}
 EMPTY = {"list": "List", "dict": "Dict", "tuple": "Tuple"}
 COMPREHENSIONS = {"list": "ListComp", "set": "SetComp"}
 CONSUMERS = frozenset(
@@ -32,8 +39,6 @@ CONSUMERS = frozenset(
 )  # fmt: skip
 SHOWN = frozenset({"print", "pprint", "logging", "logger", "log", "warnings"})
 LEAVES = frozenset({"return", "break", "continue"})
-ZERO_OR_ONE = ("constant:0", "constant:1")
-NONE: Term = ("constant:None",)
 
 
 @dataclass
@@ -147,7 +152,7 @@ class _Expressions:
     def _UnaryOp(self, node: ast.UnaryOp) -> Term:
         operand = self.term(node.operand)
         if isinstance(node.op, ast.Not):
-            return _negation(operand)
+            return negation(operand)
         if isinstance(node.op, ast.USub) and operand[0].startswith("constant:"):
             return (f"constant:-{operand[0][9:]}",)
         return (type(node.op).__name__, operand)
@@ -165,12 +170,12 @@ class _Expressions:
     def _Compare(self, node: ast.Compare) -> Term:
         operands = list(self.terms([node.left, *node.comparators]))
         kinds = [type(op).__name__ for op in node.ops]
-        found = [_comparison(*item) for item in zip(kinds, operands, operands[1:], strict=False)]
+        found = [comparison(*item) for item in zip(kinds, operands, operands[1:], strict=False)]
         return found[0] if len(found) == 1 else ("And", *found)
 
     def _IfExp(self, node: ast.IfExp) -> Term:
         test, body, other = self.terms([node.test, node.body, node.orelse])
-        if (found := _truth(test, body, other)) is not None:
+        if (found := truth(test, body, other)) is not None:
             return found
         return ("if", test[1], other, body) if test[0] == "Not" else ("if", test, body, other)
 
@@ -268,7 +273,7 @@ class _Statements(_Expressions):
         found: list[Term] = []
         for node in nodes:
             found += self.statement(node)
-        return _simplified(found)
+        return simplified_block(found)
 
     def statement(self, node: ast.stmt) -> list[Term]:
         method = getattr(self, f"_on_{type(node).__name__}", None)
@@ -330,7 +335,7 @@ class _Statements(_Expressions):
         if not body and not other:
             return []
         if not body or (test[0] == "Not" and other):
-            test, body, other = _negation(test), other, body
+            test, body, other = negation(test), other, body
         if body[-1][0] in LEAVES or not other:
             if len(body) == 1 and body[0][0] == "if" and len(body[0]) == 3 and not other:
                 return [("if", ("And", test, body[0][1]), body[0][2])]
@@ -341,13 +346,13 @@ class _Statements(_Expressions):
         target, source = self.terms([node.target, node.iter])
         if source[0] == "call" and source[1][0] == "attribute:keys" and len(source) == 2:
             source = source[1][1]
-        loop = ("for", target, source, _block(_loop_body(self.block(node.body))))
+        loop = ("for", target, source, _block(loop_body(self.block(node.body))))
         return [loop, *self.block(node.orelse)]
 
     _on_AsyncFor = _on_For
 
     def _on_While(self, node: ast.While) -> list[Term]:
-        loop = ("while", self.term(node.test), _block(_loop_body(self.block(node.body))))
+        loop = ("while", self.term(node.test), _block(loop_body(self.block(node.body))))
         return [loop, *self.block(node.orelse)]
 
     def _on_Try(self, node: ast.Try) -> list[Term]:
@@ -358,75 +363,6 @@ class _Statements(_Expressions):
         return [*opened, *self.block(node.body)]
 
     _on_AsyncWith = _on_With
-
-
-# -- rules ---------------------------------------------------------------------------------------
-
-
-def _simplified(block: list[Term]) -> list[Term]:
-    """A block with its last two statements in their shortest form."""
-    if len(block) >= 2:
-        first, last = block[-2:]
-        if first[0] == "assign" and last == ("return", first[1]) and first[1][0] == NAME:
-            return _simplified([*block[:-2], ("return", first[2])])
-        if first[0] == "if" and len(first) == 3 and last[0] == "return" and len(first[2]) == 2:
-            inner = first[2][1]
-            if inner[0] == "return" and (found := _truth(first[1], inner[1], last[1])) is not None:
-                return [*block[:-2], ("return", found)]
-    return block
-
-
-def _loop_body(block: list[Term]) -> list[Term]:
-    return block[:-1] if block and block[-1][0] in ("continue", "Continue") else block
-
-
-def _truth(test: Term, body: Term, other: Term) -> Term | None:
-    """`True if test else False` is the test."""
-    if (body, other) == (("constant:True",), ("constant:False",)):
-        return test
-    if (body, other) == (("constant:False",), ("constant:True",)):
-        return _negation(test)
-    return None
-
-
-def _negation(term: Term) -> Term:
-    if term[0] == "Not":
-        return term[1]
-    return (NEGATED[term[0]], *term[1:]) if term[0] in NEGATED else ("Not", term)
-
-
-def _comparison(kind: str, left: Term, right: Term) -> Term:
-    if kind in SWAPPED:
-        kind, left, right = SWAPPED[kind], right, left
-    if right == NONE and kind in ("Is", "IsNot"):
-        kind = "Eq" if kind == "Is" else "NotEq"
-    if kind in ("Eq", "NotEq", "Lt", "LtE"):
-        for one, other, of_left in ((left, right, True), (right, left, False)):
-            if (empty := _is_empty(kind, one, other, of_left)) is not None:
-                term = one[2] if _is_length(one) and other[0] in ZERO_OR_ONE else one
-                return _negation(term) if empty else term
-    return (kind, left, right)
-
-
-def _is_empty(kind: str, one: Term, other: Term, on_the_left: bool) -> bool | None:
-    """Whether a comparison says that `one` is empty (True) or is not (False); None: neither."""
-    if _is_length(one):
-        if other == ("constant:0",):
-            if kind in ("Eq", "NotEq"):
-                return kind == "Eq"
-            return False if kind == "Lt" and not on_the_left else None
-        return True if other == ("constant:1",) and kind == "Lt" and on_the_left else None
-    if kind in ("Eq", "NotEq") and other in (("List",), ("Dict",), ("Tuple",), ("constant:''",)):
-        return kind == "Eq"
-    if kind in ("Eq", "NotEq") and other == ("constant:True",):
-        return kind != "Eq"
-    if kind in ("Eq", "NotEq") and other == ("constant:False",):
-        return kind == "Eq"
-    return None
-
-
-def _is_length(term: Term) -> bool:
-    return len(term) == 3 and term[:2] == ("call", ("global:len",))
 
 
 def _apart(node: ast.Assign) -> bool:

@@ -11,6 +11,7 @@ import ast
 import re
 import textwrap
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from code_alpaca.benchmarks import Problem
@@ -58,7 +59,7 @@ def extract_program(problem: Problem, answer: str) -> str:
     answer = strip_reasoning(normal_newlines(answer)).translate(INVISIBLE)
     if problem.language != "python":
         return _other_language(problem, answer)
-    candidates = list(_candidates(problem, answer[:LONGEST]))
+    candidates = list(dict.fromkeys(_candidates(problem, answer[:LONGEST])))
     try:
         for complete in (True, False):
             for candidate in candidates:
@@ -209,13 +210,17 @@ def _program(problem: Problem, candidate: Candidate, *, complete: bool) -> str |
 def _truncated_program(problem: Problem, candidate: Candidate) -> str | None:
     """The program in the longest run of first lines that compiles, if it ends in the answer."""
     candidate = _hoisted(candidate)
-    prefix = parse_prefix(candidate.code, compiles=True)
-    if prefix is None or len(prefix[1]) <= len(candidate.before):
+    before = "" if candidate.defines else candidate.before
+    prefix = _longest_prefix(before + candidate.text)
+    if len(prefix) <= len(before) or not prefix[len(before) :].strip():
         return None
-    text = prefix[1][len(candidate.before) :]
-    return (
-        _program(problem, candidate._replace(text=text), complete=False) if text.strip() else None
-    )
+    return _program(problem, candidate._replace(text=prefix[len(before) :]), complete=False)
+
+
+@lru_cache(maxsize=16)
+def _longest_prefix(code: str) -> str:
+    found = parse_prefix(code, compiles=True)
+    return found[1] if found else ""
 
 
 def _method_alias(tree: ast.Module, name: str) -> str | None:
