@@ -28,7 +28,7 @@ OPENING = re.compile(
 )
 LATE_OPENING = re.compile(r"^[^`]*[^`\s][ \t]*(?P<mark>```)(?P<info>[\w+#.-]*)[ \t]*$")
 ONE_LINE = re.compile(
-    r"```(?:[ \t]*(?P<info>[a-zA-Z][\w+#-]*)(?=[ \t]))?[ \t]*(?P<code>[^`\n]+)```"
+    r"```(?:[ \t]*(?P<info>[a-zA-Z][\w+#-]*)(?=[ \t]+[\w@#]))?[ \t]*(?P<code>[^`\n]+)```"
 )
 STARTS_CODE = re.compile(r"(?:async |def |class |import |from |@|return |for |while |if |#)")
 HEADER = re.compile(
@@ -201,9 +201,10 @@ def _outside(lines: list[str]) -> Iterator[Region]:
         else:
             code = match["text"] or match["tex"] or ""
             yield Region("tag", "", _dedented(code.split("\n")))
+    text = TAGS.sub("\n", text)
     if (session := SESSION.search(text)) is not None:
         yield Region("session", "python", text[session.start() :])
-    yield from _indented(lines)
+    yield from _indented(text.split("\n"))
 
 
 def _indented(lines: list[str]) -> Iterator[Region]:

@@ -11,6 +11,7 @@ import keyword
 import re
 from collections.abc import Iterator
 from itertools import pairwise
+from math import nan
 
 RUN = 6  # literals
 MIN_RUN_BITS = 22
@@ -117,12 +118,11 @@ def _literal_bits(text: str) -> int:
 
 
 def _regular(run: list[str]) -> bool:
-    """Whether a run continues by a rule: 1, 2, 3, 4; 1, 4, 9, 16; a, b, c, d."""
+    """Whether a run, or four numbers of it in a row, follow a rule: 1, 2, 3, 4; a, b, c, d."""
     if all(len(item) == 1 and item.isalpha() for item in run):
         return True
-    numbers = [float(item) for item in run if re.fullmatch(r"-?\d+(?:\.\d+)?", item)]
-    if len(numbers) < len(run) - 1:
-        return False
+    numbers = [float(i) if re.fullmatch(r"-?\d+(?:\.\d+)?", i) else nan for i in run]
     steps = [round(b - a, 6) for a, b in pairwise(numbers)]
-    growth = {round(b - a, 6) for a, b in pairwise(steps)}
-    return len(set(steps)) <= 2 or len(growth) == 1
+    growth = [round(b - a, 6) for a, b in pairwise(steps)]
+    even = any(a == b == c for a, b, c in zip(steps, steps[1:], steps[2:], strict=False))
+    return even or all(g == growth[0] for g in growth)  # comparisons with NaN are false
