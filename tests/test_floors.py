@@ -13,7 +13,8 @@ import code_alpaca
 
 PACKAGE = Path(code_alpaca.__file__).parent
 FLOORS = {
-    "errors": -1, "cache": -1, "whole": -1, "config": 0, "hub_errors": 0,
+    "errors": -1, "cache": -1, "whole": -1, "code_regions": -1, "reasoning": -1,
+    "config": 0, "hub_errors": 0,
     "schema": 1, "formatting": 1, "ledger": 1, "benchmarks": 1, "hub": 1, "cards": 1, "versions": 1,
     "sandbox": 1, "quiet": 1, "weights": 1,
     "teacher": 2, "curation": 2, "dataset": 2, "inference": 2,
