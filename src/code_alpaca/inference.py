@@ -67,14 +67,27 @@ def generate(
             max_new_tokens=min(max_new_tokens, room),
             **sampling,
         )
-    # Decoded without the prompt: training tokenizes an answer apart from its prompt, and a LLaMA
-    # tokenizer marks the first word of every text with a space, which decoding takes away again.
-    return decode(tokenizer, written[0, len(ids) :].tolist())
+    return decode_answer(tokenizer, written[0, len(ids) :].tolist())
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     """The text of `ids`, without special tokens and with every space as it is."""
     return tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def decode_answer(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """The text of an answer to an instruction, as training tokenizes it: apart from its prompt.
+
+    A LLaMA tokenizer marks the first word of a text with a space, and decoding removes one. The
+    later of them add no mark to a text that begins with a space, and still remove it: an answer
+    that begins with an indented line needs it back.
+    """
+    text = decode(tokenizer, ids)
+    if not text.startswith(" "):
+        return text
+    probe = "  a"
+    known = tokenizer(probe, add_special_tokens=False)["input_ids"]
+    return text if decode(tokenizer, known) == probe else " " + text
 
 
 def decode_continuation(
@@ -95,7 +108,7 @@ def decode_continuation(
 
 @contextmanager
 def plain_generation(network: Any, tokenizer: PreTrainedTokenizerBase) -> Iterator[list[int]]:
-    """Let `network.generate` do what it is asked and nothing else; gives the ids that end an answer.
+    """Let `network.generate` do what it is asked and nothing else; gives the ids that end a text.
 
     `generate` fills in what a call leaves open from the model's generation_config: penalties,
     beams, forced or banned tokens. Only the end and padding tokens of it are used here.

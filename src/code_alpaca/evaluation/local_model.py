@@ -18,7 +18,13 @@ from code_alpaca.evaluation.completions import (
     stops_of,
     until,
 )
-from code_alpaca.inference import decode, decode_continuation, load_model, plain_generation
+from code_alpaca.inference import (
+    decode,
+    decode_answer,
+    decode_continuation,
+    load_model,
+    plain_generation,
+)
 from code_alpaca.model_source import ModelSource, find_model
 from code_alpaca.quiet import quiet
 
@@ -174,7 +180,7 @@ class _Writer:
         if self._settings.prompt_format == "completion":
             text = decode_continuation(self._tokenizer, prompt, ids)
         else:  # an answer of its own, which training tokenizes apart from the prompt
-            text = decode(self._tokenizer, ids)
+            text = decode_answer(self._tokenizer, ids)
         kept = until(text, stops)
         return Answer(kept, "length" if end is None and kept == text else "stop")
 

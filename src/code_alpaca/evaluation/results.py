@@ -104,10 +104,7 @@ def warnings(results: dict[str, Any]) -> list[str]:
     for kind, action in advice.items():
         if answers[kind]:
             prefix = "warning: " if answers[kind] / total >= MANY else ""
-            count = f"{answers[kind]} of {total} answers"
-            lines.append(
-                f"{prefix}{count} are {kind} and count as wrong unless they pass; {action}"
-            )
+            lines.append(f"{prefix}{answers[kind]} of {total} answers are {kind}; {action}")
     clean = results.get("uncontaminated", {})
     if clean.get("is_training_data") is False:
         lines.append(
