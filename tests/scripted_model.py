@@ -47,7 +47,7 @@ class ScriptedModel(PreTrainedModel, GenerationMixin):
     def forward(self, input_ids: Any, attention_mask: Any = None, **_: Any) -> CausalLMOutput:
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        logits = torch.zeros(*input_ids.shape, self.config.vocab_size)
+        logits = torch.zeros(len(input_ids), 1, self.config.vocab_size)
         for row, (ids, mask) in enumerate(zip(input_ids, attention_mask, strict=True)):
             seen = ids[mask.bool()].tolist()
             logits[row, -1, self._next(seen)] = CERTAIN
