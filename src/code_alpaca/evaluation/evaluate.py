@@ -80,8 +80,8 @@ def run(config: Config) -> dict[str, Any]:
         if answered is None:  # another process of `accelerate launch`: the first one grades
             return {}
         rows = answered
-    _grade(config, subject, guard, problems, rows)
-    found = _results(config, subject, guard, problems, rows)
+    references = _grade(config, subject, guard, problems, rows)
+    found = _results(config, subject, guard, problems, rows, references)
     store.write(rows)
     whole.write_json(config.output_dir / "results.json", found)
     whole.write_text(config.output_dir / "results.md", results.as_markdown(found))
@@ -172,8 +172,8 @@ def _grade(
     guard: sandbox.Probe,
     problems: list[Problem],
     rows: list[dict[str, Any]],
-) -> None:
-    """Give every row its `status`."""
+) -> dict[str, str]:
+    """Give every row its `status`; gives the problems whose own reference fails, and why."""
     by_id = {problem.task_id: problem for problem in problems}
     asked = [by_id[row["task_id"]] for row in rows]
     exact = config.samples is not None or subject.prompt_format == "completion"
@@ -184,11 +184,14 @@ def _grade(
         _progress("graded", len(rows)) as done,
         sandbox.Pool(guard.backend, packages=True) as pool,
     ):
-        grades = grading.Grader(pool, timeout=config.timeout).grade(asked, programs, done=done)
+        grader = grading.Grader(pool, timeout=config.timeout)
+        grades = grader.grade(asked, programs, done=done)
+        references = grader.failing_references(asked, grades)
     for row, grade in zip(rows, grades, strict=True):
         row["status"] = grade.status
         if grade.shared:
             row["shared_process"] = True
+    return references
 
 
 def _program(problem: Problem, row: dict[str, Any], *, exact: bool) -> str:
@@ -215,6 +218,7 @@ def _results(
     guard: sandbox.Probe,
     problems: list[Problem],
     rows: list[dict[str, Any]],
+    references: dict[str, str],
 ) -> dict[str, Any]:
     tried = Counter(row["task_id"] for row in rows)
     passed = Counter(row["task_id"] for row in rows if row["status"] == "passed")
@@ -232,6 +236,7 @@ def _results(
         ),
         "statuses": dict(Counter(row["status"] for row in rows).most_common()),
         "answers": results.count_answers(rows),
+        "failing_references": references,
         "sandbox": {
             "backend": guard.backend,
             "canary_escaped": list(guard.escaped),

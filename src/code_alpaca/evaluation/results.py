@@ -59,6 +59,9 @@ def as_markdown(results: dict[str, Any]) -> str:
         f"{results['samples']} answers: {answers['truncated']} truncated, {answers['empty']} "
         f"empty, {answers['missing']} missing.",
     ]
+    if results["failing_references"]:
+        failing = ", ".join(results["failing_references"])
+        lines.append(f"Problems that fail with their own reference solution: {_cell(failing)}.")
     if clean:
         for source in clean["sources"]:
             lines.append(
@@ -105,6 +108,12 @@ def warnings(results: dict[str, Any]) -> list[str]:
         if answers[kind]:
             prefix = "warning: " if answers[kind] / total >= MANY else ""
             lines.append(f"{prefix}{answers[kind]} of {total} answers are {kind}; {action}")
+    if failing := results["failing_references"]:
+        task_id, reason = next(iter(failing.items()))
+        lines.append(
+            f"warning: {len(failing)} of {results['problems']} problems fail with their own "
+            f"reference solution ({task_id}: {reason}); see failing_references in results.json"
+        )
     clean = results.get("uncontaminated", {})
     if clean.get("is_training_data") is False:
         lines.append(
