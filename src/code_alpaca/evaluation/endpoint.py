@@ -18,6 +18,7 @@ from code_alpaca.evaluation.completions import (
     until,
 )
 
+WAIT_S = 0.5  # before another try, times the number of tries so far
 TRIES = 3  # of a reply that is no answer, such as one without choices
 MAX_STOPS = 4  # that OpenAI takes; `until` knows them all
 REFUSED = (400, 403, 413, 422)  # of one prompt: too long, or moderated
@@ -114,7 +115,7 @@ class _Asker:
 
         reason = ""
         for attempt in range(TRIES):
-            await asyncio.sleep(attempt)
+            await asyncio.sleep(WAIT_S * attempt)
             try:
                 text, finish = await self._ask(job)
                 stops = stops_of(job.problem, self._settings.prompt_format)
