@@ -82,7 +82,7 @@ def test_every_number_of_the_card_is_in_the_files(trained, tmp_path):
                  format_prompt("{instruction}"), format_prompt("{instruction}", "{input}"),
                  run["dataset"]["revision"], f"{run['parameters']:,} parameters",
                  f"{run['first_loss']:.3f} first, {run['last_loss']:.3f} last",
-                 "| `learning_rate` | 0.002 |", "nobody looked for its problems",
+                 "| `learning_rate` | 0.002 |", "holds a match of 0 of 20 problems",
                  "![The loss over the steps of training](assets/loss.png)",
                  "Read the code before you run it"):  # fmt: skip
         assert fact in text, fact
