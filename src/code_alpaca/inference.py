@@ -177,6 +177,9 @@ def load_model(source: ModelSource, *, dtype: str) -> Loaded:
 
     own = any(source.folder.glob("tokenizer*"))
     base = source.base or source
+    device = "cpu"
+    if torch.cuda.is_available():
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             source.folder if own else base.folder, padding_side="left"
@@ -188,9 +191,6 @@ def load_model(source: ModelSource, *, dtype: str) -> Loaded:
             if own and len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
                 model.resize_token_embeddings(len(tokenizer))
             model = PeftModel.from_pretrained(model, source.folder)
+        return model.to(device).eval(), tokenizer
     except Exception as error:  # transformers, safetensors and tokenizers each have their own
         raise InputError(f"cannot load model {source.name}: {one_line(error)}") from None
-    device = "cpu"
-    if torch.cuda.is_available():
-        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    return model.to(device).eval(), tokenizer
