@@ -118,7 +118,9 @@ class Grader:
         together = self._together(problem, program)
         if together.status != "passed":
             return Grade(together.status, together.stderr)
-        apart = self._apart(problem, program)
+        apart = self._apart(problem, program, folder_bytes=0)  # which few need, and costs time
+        if apart.status == "failed":
+            apart = self._apart(problem, program)
         if apart.status == "passed":
             return Grade("passed", together.stderr)
         facts = self._facts_of(problem)
@@ -130,8 +132,9 @@ class Grader:
                 return Grade("failed", "passes tests that a right program must fail: forged", True)
         return Grade("passed", together.stderr, shared=True)
 
-    def _apart(self, problem: Problem, program: str) -> Result:
-        limits = replace(self._limits, wall_s=APART_TIME * self._limits.wall_s)
+    def _apart(self, problem: Problem, program: str, folder_bytes: int = FOLDER_BYTES) -> Result:
+        wall_s = APART_TIME * self._limits.wall_s
+        limits = replace(self._limits, wall_s=wall_s, folder_bytes=folder_bytes)
         return self._pool.run(
             lambda worker: worker.test(
                 program,
