@@ -76,24 +76,25 @@ def test_run_json_is_read_and_a_broken_one_is_named(folder):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("runs/nope", "no such folder, and the Hub cannot be reached"),
-        ("nope", "no such folder, and the Hub cannot be reached"),
         ("./nope", "no such folder; give a model folder"),
         ("runs/deep/nope", "no such folder; give a model folder"),
         ("not a name!", "no such folder, and not a Hub id"),
     ],
 )
-def test_without_network_a_missing_model_is_one_line_without_retries(tmp_path, name, said):
+def test_what_is_no_hub_id_is_looked_for_on_this_machine_alone(tmp_path, monkeypatch, name, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=said):
+        find_model(name)
+
+
+def test_without_network_a_missing_model_is_one_line_without_retries(tmp_path):
     """In a process of its own, since huggingface_hub reads its environment once."""
-    code = (
-        "import sys, logging\n"
-        "from code_alpaca.cli import main\n"
-        f"sys.exit(main(['eval', '--model', {name!r}, '--output_dir', {str(tmp_path / 'e')!r}]))"
-    )
+    words = ["eval", "--model", "runs/nope", "--output_dir", str(tmp_path / "eval")]
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=tmp_path,
+        [sys.executable, "-m", "code_alpaca.cli", *words],
+        capture_output=True, text=True, timeout=120, cwd=tmp_path,
         env={"PATH": "", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hf")},
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
-    assert said in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
-    assert "Retrying" not in done.stderr
+    assert "no such folder, and the Hub cannot be reached" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1 and "Retrying" not in done.stderr
