@@ -31,10 +31,10 @@ def test_a_line_separator_inside_a_string_is_not_a_line_end(tmp_path):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{broken", "line 2: not JSON"),
-        ('["a"]', "line 2: expected a JSON object"),
+        ("{broken", "line 2: is not JSON"),
+        ('["a"]', "line 2: is not a JSON object"),
         ('{"instruction": "x", "output": ""}', "line 2: 'output' must be text"),
-        ('{"instruction": "x", "output": 3}', "line 2: 'output' must be text"),
+        ('{"instruction": "x", "output": 3}', "line 2: 'output' is a number, not text"),
         ('{"instruction": "x", "output": "y", "inptu": ""}', "line 2: unknown key 'inptu'"),
         ('{"instruction": "x", "output": "y", "id": "seed_000"}', "share the id 'seed_000'"),
     ],
