@@ -23,7 +23,7 @@ from code_alpaca.records import Unreadable
 ALPACA = ("instruction", "input", "output")
 # What a column_map may name: the Alpaca fields, and what a row says of its origin.
 TARGETS = (*ALPACA, "id", "language", "strategy", "teacher", "prompt_version", "request_id",
-           "tests", "task_type", "seed_ids")  # fmt: skip
+           "tests")  # fmt: skip
 PAIRS = (
     ("problem", "solution"),
     ("prompt", "completion"),

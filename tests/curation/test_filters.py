@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from code_alpaca.curation.filters import DEFAULT, FILTERS, NAMES, DuplicateOutputs
+from code_alpaca.curation.duplicates import DuplicateOutputs
+from code_alpaca.curation.filters import DEFAULT, FILTERS, NAMES
 from code_alpaca.curation.languages import is_prose, language_of
 from code_alpaca.schema import Example
 
@@ -96,7 +97,11 @@ DROP = {
         Example(ASK, "", "# Copyright (C) 2014 Some Company\nx = 1"),
         Example(ASK, "", "/* Licensed under the Apache License, Version 2.0 */\nint x;"),
     ],
-    "unbalanced_fence": [Example(ASK, "", "```python\nprint(1)\n")],
+    "unbalanced_fence": [
+        Example(ASK, "", "```python\ndef add(a, b):\n    return sum([a,\n"),
+        Example(ASK, "", "```js\nfunction add(a, b) {\n  return a +"),
+        Example(ASK, "", "Here it is:\n\n~~~python\n"),
+    ],
 }
 
 
@@ -112,16 +117,55 @@ def test_bad_rows_are_dropped_with_a_reason(name):
         assert FILTERS[name](example)
 
 
+TOTAL = (
+    "def total(values):\n    result = 0\n    for value in values:\n        result += value\n"
+    "    return result\n"
+)
+
+
 def test_an_answer_given_before_is_a_duplicate_whatever_its_white_space_and_comments():
     seen = DuplicateOutputs()
-    code = "def total(values):\n    result = 0\n    for value in values:\n        result += value\n"
-    code += "    return result\n"
-    seen.add(code)
-    seen.add("42")
-    assert code.replace("    ", "\t").replace("= 0", "= 0  # so far") in seen
-    assert code.replace("result", "answer") not in seen
-    assert "42" not in seen, "short answers belong to many tasks"
+    seen.add(Example(ASK, "", TOTAL))
+    seen.add(Example(ASK, "", "42"))
+    assert Example("Sum.", "", TOTAL.replace("    ", "\t").replace("= 0", "= 0  # yet")) in seen
+    assert Example("Sum.", "", f"```python\n{TOTAL}```") in seen
+    assert Example("Sum.", "", TOTAL.replace("result", "answer")) not in seen
+    assert Example("Sum.", "", "42") not in seen, "short answers belong to many tasks"
     assert "duplicate_output" in NAMES
+
+
+def test_the_same_answer_to_other_given_code_is_another_task():
+    broken = TOTAL.replace("+=", "=")
+    seen = DuplicateOutputs()
+    seen.add(Example("Add up all numbers of a list.", "", TOTAL))
+    seen.add(Example("Add up these.", "values = [1, 2, 3]", TOTAL))
+    assert Example("Repair this function.", broken, TOTAL) not in seen
+    assert Example(f"Repair this function:\n{broken}", "", TOTAL) not in seen
+    assert Example("Add up those.", "values = [4, 5, 6, 7]", TOTAL) in seen, "other data"
+    seen.add(Example("Repair this function.", broken, TOTAL))
+    assert Example("Mend this function.", broken, TOTAL) in seen
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("#nav {\n  background: red;\n  padding: 10px 20px;\n  margin: 0 auto; width: 100%;\n}",
+         "#foot {\n  background: red;\n  padding: 10px 20px;\n  margin: 0 auto; width: 100%;\n}"),
+        ("nav {\n  color: #222222;\n  padding: 10px 20px; margin: 0 auto; width: 100%;\n}",
+         "nav {\n  color: #ff0000;\n  padding: 10px 20px; margin: 0 auto; width: 100%;\n}"),
+        (TOTAL.replace("+= value", "+= value // 60"), TOTAL.replace("+= value", "+= value // 12")),
+        (TOTAL.replace("= 0", "= '#'"), TOTAL.replace("= 0", "= '##'")),
+        ("const a = 'http://one.org/with/a/path';\nfetch(a).then((r) => console.log(r.status));",
+         "const a = 'http://two.org/with/a/path';\nfetch(a).then((r) => console.log(r.status));"),
+        ("let n = 10;\nwhile (n-- > 1) { console.log('counting down, now at number', n); }",
+         "let n = 10;\nwhile (n-- > 5) { console.log('counting down, now at number', n); }"),
+    ],
+)  # fmt: skip
+def test_what_is_a_comment_in_another_language_tells_answers_apart(one, other):
+    seen = DuplicateOutputs()
+    seen.add(Example("Do this.", "", one))
+    assert Example("Do this.", "", one) in seen
+    assert Example("Do that.", "", other) not in seen
 
 
 def test_a_huge_text_is_dropped_before_it_is_read():

@@ -90,13 +90,13 @@ def test_rows_that_are_none_are_named_counted_and_dropped_or_refused(tmp_path, c
     assert Counter(row["reason"] for row in rejected) == {"malformed_row": 4, "not_text": 1}
     told = [row["evidence"] for row in rejected if row["evidence"]]
     assert told == [
-        "row 4: is no JSON object",
+        "row 4: is not a JSON object",
         "row 5: 'output' is missing",
-        "row 6: 'instruction' is no text",
+        "row 6: 'instruction' is a number, not text",
         "row 7: 'output' holds half a surrogate pair",
     ]
     assert main(words(source, tmp_path / "strict", "--strict")) == 2
-    assert "row 4: is no JSON object" in capsys.readouterr().err
+    assert "row 4: is not a JSON object" in capsys.readouterr().err
     assert not (tmp_path / "strict/dataset").exists()
 
 
