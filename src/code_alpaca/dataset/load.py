@@ -71,16 +71,17 @@ def load(
     if source.form.note:
         say(f"{name}: {source.form.note}")
     rows = _dataset(source)
-    kept = [i for i, row in enumerate(_checked(name, source, blank)) if row is not None]
-    if not kept:
-        raise InputError(f"dataset {name} holds no row with an instruction and an output")
-    if len(kept) < len(rows):
-        first = next(i for i in range(len(rows)) if i == len(kept) or kept[i] != i)
+    full = [i for i, row in enumerate(_checked(name, source, blank)) if _is_full(row)]
+    if empty := len(rows) - len(full):
+        first = next(i for i in range(len(rows)) if i == len(full) or full[i] != i)
         say(
-            f"{name}: {len(rows) - len(kept)} of {len(rows)} rows have no instruction or no output "
-            f"and are left out (the first is row {first + 1})"
+            f"{name}: {empty} of {len(rows)} rows have no instruction or no output (the first is "
+            f"row {first + 1}); they are {'left out' if blank == 'drop' else 'kept as they are'}"
         )
-        rows = rows.select(kept)
+    if blank == "drop":
+        if not full:
+            raise InputError(f"dataset {name} holds no row with an instruction and an output")
+        rows = rows.select(full) if empty else rows
     return rows, source.revision
 
 
@@ -159,25 +160,25 @@ def listed(records: Sequence[Any] | Dataset, start: int, stop: int) -> list[Any]
     return [dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True)]
 
 
-def _checked(
-    name: str, source: Source, blank: Literal["drop", "keep"]
-) -> Iterator[dict[str, Any] | None]:
-    """Every row as it is read, or None for one to leave out."""
+def _checked(name: str, source: Source, blank: Literal["drop", "keep"]) -> Iterator[dict[str, Any]]:
+    """Every row as it is read; null is refused where blank rows are kept."""
     for number, row in enumerate(_rows(source)):
-        problem = row.problem if isinstance(row, Unreadable) else ""
-        if not problem and blank == "drop":
-            full = all((row[key] or "").strip() for key in ("instruction", "output"))
-            yield row if full else None
-            continue
-        nulls = [key for key in ALPACA if not problem and row[key] is None]
-        if problem or nulls:
-            records = source.records
-            where = records.where(number) if isinstance(records, Records) else f"row {number + 1}"
-            raise InputError(
-                f"{name}, {where}: {problem or f'{nulls[0]!r} is null'}; correct it, or drop such "
-                f"rows with code-alpaca curate --source {name}"
-            )
-        yield row
+        if not isinstance(row, Unreadable):
+            null = next((key for key in ALPACA if row[key] is None), "")
+            if not null or blank == "drop":
+                yield row
+                continue
+            row = Unreadable(f"{source.form.columns.get(null, null)!r} is null")
+        records = source.records
+        where = records.where(number) if isinstance(records, Records) else f"row {number + 1}"
+        raise InputError(
+            f"{name}, {where}: {row.problem}; correct it, or drop such rows with code-alpaca "
+            f"curate --source {name}"
+        )
+
+
+def _is_full(row: dict[str, Any]) -> bool:
+    return all((row[key] or "").strip() for key in ("instruction", "output"))
 
 
 def _rows(source: Source) -> Iterator[dict[str, Any] | Unreadable]:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ from code_alpaca.schema import Example, content_id, load_seed_tasks
 
 CHUNK = 500  # rows decided and committed together
 KEPT_TEXT = ("language", "strategy", "teacher", "prompt_version", "request_id", "tests")
+NAMED, NAMED_ROWS = ("malformed_row", "internal_error"), 3  # printed, the first of them
 KEPT_CHARACTERS = 2_000  # of a field of a row that is no row
 
 
@@ -89,7 +91,7 @@ def run(config: Config) -> None:
     folder = build(config.run_dir, dataset_version=config.dataset_version)
     if not accepted:
         raise InputError(
-            f"{config.source}: no row was accepted; the reasons are above, and the rows in config "
+            f"{config.source}: no row was accepted; the rows and their reasons are in the config "
             f"`rejected` of {folder}"
         )
     console.print(f"curate    {folder}, version {config.dataset_version}")
@@ -207,5 +209,8 @@ def _print_funnel(ledger: Ledger, rows: int, console: Console) -> None:
         column.justify = "right"
     for outcome, count in [("accepted", accepted), *ledger.reasons().items()]:
         table.add_row(outcome, f"{count:,}", f"{count / max(1, rows):.1%}")
+    malformed = (row for row in ledger.rejected() if row.reason in NAMED)
+    for decision in islice(malformed, NAMED_ROWS):
+        console.print(f"curate    {decision.reason}: {decision.evidence}")
     console.print(f"curate    {accepted:,} of {rows:,} rows accepted")
     console.print(table)
