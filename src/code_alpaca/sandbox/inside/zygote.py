@@ -1,11 +1,12 @@
 """The process inside a sandbox from which every program gets a fresh child.
 
-It runs nothing that is not ours. For each order (one datagram with three file descriptors: the
-child's channel, standard output and standard error) it forks; the child locks itself in
-(`lock.restrict`) before it reads the first line of what it is to run. So nothing can leak from
-one program to the next: a program sees a private copy of this process's memory, has no
-descriptor but its own three, may not signal, trace or start processes, and the one folder that
-it may write, if any, is emptied when it ends. A start costs a fork instead of an interpreter.
+It runs nothing that is not ours. For each order (one datagram with file descriptors: the child's
+channel, standard output, standard error and, where two children talk, its peer) it forks; the
+child locks itself in (`lock.restrict`) before it reads the first line of what it is to run. So
+nothing can leak from one program to the next: a program sees a private copy of this process's
+memory, has no descriptor but its own, may not signal, trace or start processes, and the one
+folder that it may write, if any, is emptied when it ends. A start costs a fork instead of an
+interpreter.
 
     python -s -S zygote.py CONTROL_FD '{"readable": [...], "writable": "/sandbox", ...}'
 """
@@ -25,6 +26,7 @@ import signal
 import socket
 import sys
 
+import apart
 import harness
 import lock
 
@@ -35,6 +37,12 @@ for name in ("bisect", "collections", "copy", "dataclasses", "datetime", "decima
     __import__(name)
 
 FOLDER_CHECK_MS = 100
+KINDS = {
+    "program": harness.program,
+    "exec": harness.command,
+    "solution": apart.solution,
+    "tests": apart.tests,
+}
 
 
 def main() -> None:
@@ -102,14 +110,14 @@ class Zygote:
     def _child(self, order: dict, fds: list[int]) -> None:
         code = 1
         try:
-            channel, out, err = fds
+            channel, out, err, *peer = fds
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(out, 1)
             os.dup2(err, 2)
             ruleset = None
             if self.config["landlock"]:
                 ruleset = self.rulesets[self.config["writable"] if order["folder"] else None]
-            keep = sorted({channel, *([] if ruleset is None else [ruleset])})
+            keep = sorted({channel, *peer, *([] if ruleset is None else [ruleset])})
             last = 2
             for fd in [*keep, os.sysconf("SC_OPEN_MAX")]:
                 os.closerange(last + 1, fd)
@@ -127,8 +135,7 @@ class Zygote:
             if ruleset is not None:
                 os.close(ruleset)
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            with open(channel, "r+b", buffering=0) as raw:
-                harness.KINDS[order["kind"]](_Lines(raw))
+            KINDS[order["kind"]](*map(_Lines, [channel, *peer]))
             code = 0
         except BaseException as error:
             with contextlib.suppress(BaseException):
@@ -193,8 +200,8 @@ class Zygote:
 class _Lines:
     """Buffered reading and whole writes over one unbuffered channel."""
 
-    def __init__(self, raw) -> None:
-        self._raw = raw
+    def __init__(self, fd: int) -> None:
+        self._raw = raw = io.FileIO(fd, "r+")
         self._in = io.BufferedReader(raw)
         self.close = raw.close
 
@@ -212,7 +219,7 @@ class _Lines:
 
 def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
     fds = array.array("i")
-    data, ancillary, _, _ = control.recvmsg(1 << 20, socket.CMSG_SPACE(3 * fds.itemsize))
+    data, ancillary, _, _ = control.recvmsg(1 << 20, socket.CMSG_SPACE(4 * fds.itemsize))
     for level, kind, payload in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
