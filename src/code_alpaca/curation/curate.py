@@ -6,7 +6,7 @@ last two depend on what was kept before, so they are asked in the run's order (`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,29 +15,11 @@ from code_alpaca.curation.duplicates import DuplicateOutputs
 from code_alpaca.curation.filters import FILTERS
 from code_alpaca.curation.verify import Verifier
 from code_alpaca.curation.verify import reason as verification_reason
-from code_alpaca.errors import InputError, machine_trouble, one_line
 from code_alpaca.ledger import Decision
 from code_alpaca.schema import Example, SeedTask
 
 if TYPE_CHECKING:
     from code_alpaca.curation.novelty import Novelty  # compiles: only where rows are decided
-
-
-def judged(step: Callable[[Decision], Decision], decision: Decision) -> Decision:
-    """Take one step of judging a row; a failure of the step drops that row, with the error.
-
-    What is wrong with the machine or the config (no sandbox, a full disk) is raised: it would
-    drop every row that follows.
-    """
-    try:
-        return step(decision)
-    except InputError:
-        raise
-    except Exception as error:
-        if machine_trouble(error):
-            raise
-        evidence = f"{type(error).__name__}: {one_line(error)}"
-        return replace(decision, reason="internal_error", evidence=evidence)
 
 
 class Curator:
@@ -81,9 +63,6 @@ class Curator:
 
     def examine(self, example: Example) -> Decision:
         """What can be said of a row by reading it alone."""
-        return judged(lambda decision: self._examine(decision.example), Decision(example, ""))
-
-    def _examine(self, example: Example) -> Decision:
         for check in self._filters:
             if found := check(example):
                 return Decision(example, found)
@@ -102,9 +81,8 @@ class Curator:
 
     def verify(self, decision: Decision) -> Decision:
         """What running says of a row that reading did not drop. Safe in many threads."""
-        return decision if decision.reason else judged(self._verify, decision)
-
-    def _verify(self, decision: Decision) -> Decision:
+        if decision.reason:
+            return decision
         example = decision.example
         verdict = self._verifier.verdict(example) if self._verifier else "skipped"
         found = verification_reason(verdict, tested=bool(example.tests.strip()))
@@ -112,10 +90,9 @@ class Curator:
 
     def settle(self, decision: Decision) -> Decision:
         """The last word on a row that nothing spoke against, in the run's order."""
-        return decision if decision.reason else judged(self._settle, decision)
-
-    def _settle(self, decision: Decision) -> Decision:
         example = decision.example
+        if decision.reason:
+            return decision
         if self._duplicates is not None and example in self._duplicates:
             return replace(decision, reason="duplicate_output")
         (verdict,) = self._novelty.offer([example])

@@ -6,6 +6,7 @@ Rows are decided in file order; the same command goes on where it was.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from code_alpaca.config import Version
-from code_alpaca.curation.curate import Curator, judged
+from code_alpaca.curation.curate import Curator
 from code_alpaca.curation.languages import language_of
 from code_alpaca.dataset.build import build
 from code_alpaca.dataset.load import Source, listed, open_source
@@ -87,13 +88,7 @@ def run(config: Config) -> None:
         curator.keep(ledger.accepted())
         _decide(source, curator, ledger, console)
         _print_funnel(ledger, len(source.records), console)
-        accepted = ledger.accepted_count()
     folder = build(config.run_dir, dataset_version=config.dataset_version)
-    if not accepted:
-        raise InputError(
-            f"{config.source}: no row was accepted; the rows and their reasons are in the config "
-            f"`rejected` of {folder}"
-        )
     console.print(f"curate    {folder}, version {config.dataset_version}")
 
 
@@ -166,13 +161,10 @@ def _read(record: Any, form: RowFormat) -> _Row:
 def _examined(row: _Row, place: int, curator: Curator) -> Decision:
     if row.problem:
         return Decision(row.example, "malformed_row", f"row {place}: {row.problem}")
-    named = judged(_with_language, Decision(row.example, ""))
-    return named if named.reason else curator.examine(named.example)
-
-
-def _with_language(decision: Decision) -> Decision:
-    language = language_of(decision.example)
-    return replace(decision, example=replace(decision.example, language=language))
+    example = row.example
+    with contextlib.suppress(Exception):  # what fails on it here fails in `examine`, which says so
+        example = replace(example, language=language_of(example))
+    return curator.examine(example)
 
 
 def _shown(value: Any) -> str:
