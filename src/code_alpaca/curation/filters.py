@@ -17,6 +17,8 @@ from functools import cache
 
 from code_alpaca.curation.fences import fenced_blocks
 from code_alpaca.curation.languages import (
+    PYTHON,
+    SHOWN_CHARACTERS,
     code_blocks,
     detect,
     is_code,
@@ -192,9 +194,13 @@ def language_sanity(example: Example) -> str | None:
         if not programs:
             other = {block.language for block in code_blocks(text)} - {"", "python"}
             return "wrong_language" if example.language and other else None
-        if any(_readable(program) for program in programs) or talks(text):
+        if any(_readable(program) or talks(program) for program in programs):
             return None
-        return "wrong_language" if detect(text) not in ("", "python") else "syntax_error"
+        if detect(text) not in ("", "python"):
+            return "wrong_language"
+        # Without any sign of Python it is a formula, a result, or something else.
+        signs = any(PYTHON.search(program[:SHOWN_CHARACTERS]) for program in programs)
+        return "syntax_error" if signs else None
     if not language:
         return None
     programs = programs or [block.code for block in code_blocks(text)]

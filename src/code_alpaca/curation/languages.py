@@ -80,6 +80,7 @@ APOSTROPHES = "'\u2019"
 TALK = re.compile(
     rf"([A-Z][a-z{APOSTROPHES}]*[,:]?|`+[^`]+`+)( \S+){{4,}}|[A-Z][\w{APOSTROPHES}, -]*:\s*$"
 )
+COMPLEXITY = re.compile(r"[O\u0398\u03a9\u03b8]\([^()\n]*(\([^()\n]*\)[^()\n]*)*\)(?=[.,;:\s]|$)")
 LIST_MARK = re.compile(r"^\s*(?:\d{1,3}[.)]|[-*\u2022])\s+")
 COMMENT_LINE = re.compile(r"^\s*(#|//|/\*|\*|--|;|%|<)")
 LONG_STRING = re.compile(r'"""[\s\S]*?("""|\Z)|\'\'\'[\s\S]*?(\'\'\'|\Z)')
@@ -168,7 +169,8 @@ def is_code(text: str) -> bool:
     """Whether an answer is code from its first line on, not words about code."""
     first = text.strip().split("\n", 1)[0]
     comment = first.startswith(("#", "//", "/*", "--"))
-    return bool(CODE_SIGN.search(text)) and (comment or not TALK.match(first))
+    talk = TALK.match(first) or COMPLEXITY.match(first)
+    return bool(CODE_SIGN.search(text)) and (comment or not talk)
 
 
 def talks(text: str) -> bool:
@@ -185,12 +187,14 @@ def talks(text: str) -> bool:
 
 
 def _is_sentence(line: str) -> bool:
+    """Whether a line is a sentence, an item of a list in words, or introduces what follows."""
     words = LIST_MARK.sub("", line).split()
-    if len(words) < MIN_SENTENCE_WORDS or not words[0].strip("\"'`(*_")[:1].isupper():
+    if len(words) < 3 or not words[0].strip("\"'`(*_")[:1].isupper():
         return False
-    plain = sum(bool(PLAIN_WORD.fullmatch(word)) for word in words)
-    listed = LIST_MARK.match(line)
-    return plain >= 0.6 * len(words) and (bool(listed) or words[-1][-1] in ".:!?)")
+    plain = sum(bool(PLAIN_WORD.fullmatch(word)) for word in words) / len(words)
+    if LIST_MARK.match(line) or (words[-1].endswith(":") and plain == 1):
+        return plain >= 0.6
+    return len(words) >= MIN_SENTENCE_WORDS and plain >= 0.6 and words[-1][-1] in ".:!?)"
 
 
 @lru_cache(maxsize=64)

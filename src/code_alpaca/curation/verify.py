@@ -21,6 +21,8 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable
+from functools import cache
+from importlib import import_module
 
 from code_alpaca.cache import cache_folder
 from code_alpaca.curation.languages import (
@@ -55,6 +57,10 @@ ASKS_TO_REPAIR = re.compile(
     r"\b(fix|debug|correct|repair|resolv|avoid|prevent)\w*\b", re.IGNORECASE
 )
 FRAME = re.compile(r'^  File "([^"]+)", line (\d+)', re.MULTILINE)
+MISSING_NAME = re.compile(r"^NameError: name '(\w+)' is not defined", re.MULTILINE)
+DEFINING = ("typing", "dataclasses", "enum", "abc", "functools", "contextlib", "collections",
+            "collections.abc", "datetime", "decimal", "fractions", "pathlib", "unittest",
+            "threading", "types")  # fmt: skip
 ASKS_USER = re.compile(r"\bsys\.argv\b|\bargparse\b|\bprocess\.argv\b")
 SQLITE = """\
 import sqlite3
@@ -185,12 +191,45 @@ def _read(result: Result, program: str, language: str, tested: bool) -> str:
         return "no_tests"  # a script may end itself, whatever it wrote before
     if result.status == "timeout":
         return "timeout"
-    alone = FRAGMENT.search(result.stderr) or ASKS_USER.search(program)
+    fragment = FRAGMENT.search(result.stderr) and not _lacks_import(result, program)
+    alone = fragment or ASKS_USER.search(program)
     if MISSING.search(result.stderr) or (alone and not tested):
         return "env_missing"
     if language != "python" and not tested:
         return "env_missing"  # JSX, a browser, another dialect of SQL: no fault that we can tell
     return "failed" if tested and "AssertionError" in result.stderr else "error"
+
+
+def _lacks_import(result: Result, program: str) -> bool:
+    """Whether a definition needs a name of the standard library that is not imported.
+
+    A fragment's values may stand elsewhere, but its annotations, decorators and base classes are
+    its own: without `from typing import List` it is a broken program.
+    """
+    missing = MISSING_NAME.findall(result.stderr)
+    if not missing or missing[-1] not in _standard_names() or not parses(program):
+        return False
+    parts: list[ast.expr | None] = []
+    for node in ast.walk(ast.parse(program)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            parts += [*node.decorator_list, node.returns]
+        elif isinstance(node, ast.ClassDef):
+            parts += [*node.decorator_list, *node.bases, *(each.value for each in node.keywords)]
+        elif isinstance(node, ast.arg | ast.AnnAssign):
+            parts.append(node.annotation)
+    return any(
+        isinstance(name, ast.Name) and name.id == missing[-1]
+        for part in parts
+        if part
+        for name in ast.walk(part)
+    )
+
+
+@cache
+def _standard_names() -> frozenset[str]:
+    """Modules of the standard library, and what those for definitions export."""
+    exported = (vars(import_module(name)) for name in DEFINING)
+    return sys.stdlib_module_names.union(*exported)
 
 
 def _available(language: str, pool: Pool) -> bool:
