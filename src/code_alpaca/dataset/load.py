@@ -197,8 +197,8 @@ def _dataset(source: Source) -> Dataset:
     fields = dict.fromkeys((*ALPACA, *form.columns))
     text = Features({key: Value("string") for key in fields})
 
-    def only_text(record: Any) -> dict[str, str | None]:
-        row = form.row(record)
+    def only_text(record: Mapping[str, Any] | Unreadable) -> dict[str, str | None]:
+        row = form.row({**record} if isinstance(record, Mapping) else record)
         row = {} if isinstance(row, Unreadable) else row
         return {key: row.get(key) if isinstance(row.get(key), str) else None for key in fields}
 
