@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 
 import pytest
@@ -12,6 +13,21 @@ from code_alpaca.curation.languages import is_prose, language_of
 from code_alpaca.schema import Example
 
 ASK = "Write a function that adds two numbers."
+ADD = "def add(a, b):\n    return a + b\n"
+ANSWERS = [  # each holds the same program
+    f"```python\n{ADD}```",
+    f"```py\n{ADD}```",
+    f"~~~~ python title=add.py\n{ADD}~~~~",
+    f"```\n{ADD}```",
+    f"Sure, here is the code: ```python\n{ADD}```\nIt doesn't check its arguments.",
+    "1. Define it:\n" + textwrap.indent(f"```python\n{ADD}```", "    "),
+    f"```python\n{ADD}",  # never closed, and complete
+    f"```bash\npip install numpy\n```\n\n```python\n{ADD}```\n\n```text\n3 = (\n```",
+    ">>> def add(a, b):\n...     return a + b\n...\n>>> add(1, 2)\n3",
+    f"Here's the code:\n\n{ADD}",
+    f"You'd write it like this, which isn't long (it's two lines):\n{ADD}",
+    f'def two():\n    """Two.\n\n    ```python\n    two()\n    ```\n    """\n    return 2\n\n{ADD}',
+]
 KEEP = [
     Example("Plot the path of a file in a graph as text.", "", "print(path)"),
     Example("Read a CSV file into a hash map keyed by id.", "id,name\n1,a", "import csv\n..."),
@@ -40,7 +56,25 @@ KEEP = [
     Example("Add an MIT license header to my file.", "", "# Copyright (c) 2020 The Authors"),
     Example("Connect to a database with a password.", "", "connect(user='me', password='secret1')"),
     Example("Write a page with a footer in HTML.", "", "<footer>&copy; 2020 Shop</footer>"),
-]
+    *(
+        Example(f"Write a Python function that adds, way {number}.", "", output)
+        for number, output in enumerate(ANSWERS)
+    ),
+    Example("What is the complexity of this Python code?", "sorted(x)", "O(n log n), it's fast"),
+    Example("What is the complexity of this Python code?", "for i in x: f(i)", "O(n^2)"),
+    Example("Explain a CSV script in Python in steps.", "",
+            "1. Import it with 'import csv'.\n2. Open the file by 'with open(name) as f'."),
+    Example("Explain bubble sort in Python by an example.", "",
+            "1. Compare neighbours and swap them.\n\nHere's an example:\n\ndef f(a):\n    pass"),
+    Example("Return the longer string in Rust, please.", "",
+            "fn longer<'a>(x: &'a str, y: &'a str) -> &'a str {\n    if x > y { x } else { y }\n}"),
+    Example("Greet somebody in JavaScript, politely.", "",
+            "Don't use {name} alone, as that isn't safe: greet({name}) is."),
+    Example("Write a Java class with a main method.", "",
+            "```java\nclass A {\n  public static void main(String[] a) { }\n}\n```"),
+    Example("Send a mail with smtplib in Python.", "", "send('dan@gmail.com', 'eve22@yahoo.com')"),
+    Example("Extract all e-mail addresses of a text.", "to peter.jansen@gmail.com", "find(p, t)"),
+]  # fmt: skip
 DROP = {
     "empty": [Example("", "", "x"), Example(ASK, "", " \n")],
     "not_text": [Example(ASK, "", "a\x00b"), Example(ASK, "\x1b[31m", "a")],
@@ -51,7 +85,11 @@ DROP = {
     ],
     "instruction_length": [Example("Sort it", "", "x"), Example("word " * 301, "", "x")],
     "output_length": [Example(ASK, "", "x" * 20_001), Example(ASK, "x" * 20_001, "x")],
-    "prompt_leak": [Example(ASK, "", "x = 1\n\n### Instruction:\nNow do this")],
+    "prompt_leak": [
+        Example(ASK, "", "x = 1\n\n### Instruction:\nNow do this"),
+        Example(ASK, "", "<think>\nThey want a sum.\n</think>\n\na + b"),
+        Example(ASK, "", "They want a sum.\n</think>\n\na + b"),
+    ],
     "legacy_2023": [
         Example("Sort this list", "", "x"),
         Example("Upload a file to the server.", "", "x"),
@@ -71,6 +109,11 @@ DROP = {
         Example(ASK, "", "print(“hello”)", language="python"),
         Example(ASK, "", "#include <stdio.h>\nint main() { return 0; }", language="python"),
         Example(ASK, "", "def add(a, b):\n    return a + b", language="java"),
+        Example(ASK, "", "```python\ndef add(a, b):\nreturn a + b\n```\nIt returns the sum."),
+        Example(ASK, "", "def add(a, b):\nreturn a + b\n\nOutput:\nThe sum of the numbers is 3."),
+        Example(ASK, "", 'def add(a, b):\n"""Return the sum of both of the numbers."""\nreturn a'),
+        Example(ASK, "", "```javascript\nlet add = (a, b) => a + b;\n```", language="python"),
+        Example(ASK, "", "```python\ndef add(a, b):\n    return a + b\n```", language="java"),
     ],
     "prose_for_code": [
         Example(ASK, "", "Take the first number and add the second one to it. That is the sum."),
@@ -92,6 +135,8 @@ DROP = {
     "personal_data": [
         Example(ASK, "", "mail('maria.k.svensson@telia.se')"),
         Example("Write to p.dubois1984@orange.fr in PHP.", "", "x"),
+        Example("Send a mail with smtplib in Python.", "", "send('peter.jansen@gmail.com')"),
+        Example("Send a mail with smtplib in Python.", "", "send('dan@siemens.com')"),
     ],
     "licence_header": [
         Example(ASK, "", "# Copyright (C) 2014 Some Company\nx = 1"),

@@ -95,7 +95,9 @@ class Verifier:
         programs = self._programs(example)
         if not programs:
             return "not_python"
-        key = json.dumps([language_of(example), bool(example.tests.strip()), programs])
+        # Of the instruction only a wish for an error changes how the same end is judged.
+        wish = example.instruction if ASKS_TO_RAISE.search(example.instruction) else ""
+        key = json.dumps([language_of(example), bool(example.tests.strip()), programs, wish])
         if (known := self._cache.get(key)) is not None:
             return known
         verdict = self._run(example, programs)
