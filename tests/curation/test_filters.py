@@ -187,6 +187,8 @@ def test_the_same_answer_to_other_given_code_is_another_task():
     assert Example("Repair this function.", broken, TOTAL) not in seen
     assert Example(f"Repair this function:\n{broken}", "", TOTAL) not in seen
     assert Example("Add up those.", "values = [4, 5, 6, 7]", TOTAL) in seen, "other data"
+    stub = 'def total(values):\n    """Return the sum of all numbers in a list."""\n    ...\n'
+    assert Example("Complete this function.", stub, TOTAL) in seen, "a header, and no program"
     seen.add(Example("Repair this function.", broken, TOTAL))
     assert Example("Mend this function.", broken, TOTAL) in seen
 

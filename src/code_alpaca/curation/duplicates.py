@@ -11,6 +11,7 @@ from code_alpaca.schema import Example, SeedTask
 
 MIN_CHARACTERS = 60  # without white space; shorter answers ("42", "True") suit many tasks
 
+DOCSTRING = re.compile(r'"""[\s\S]*?"""|\'\'\'[\s\S]*?\'\'\'')
 STRINGS = r'"""[\s\S]*?"""|\'\'\'[\s\S]*?\'\'\'|"(?:\\.|[^"\n\\])*"|\'(?:\\.|[^\'\n\\])*\'|`[^`]*`'
 SLASHES, STARS, DASHES = r"//[^\n]*", r"/\*[\s\S]*?\*/", r"--[^\n]*"
 HASH, LONE_HASH, ARROWS = r"#[^\n]*", r"(?<![^\s;])#[^\n]*", r"<!--[\s\S]*?-->"
@@ -57,8 +58,8 @@ def _key(task: Example | SeedTask) -> int | None:
     bare = _bare(answer, language)
     if len(bare) < MIN_CHARACTERS:
         return None
-    given = _bare(_given_code(task), language)
-    if 2 * len(given) >= len(bare):  # less is data to work on
+    given = _bare(DOCSTRING.sub("", _given_code(task)), language)
+    if 2 * len(given) >= len(bare):  # less is data to work on, or a header to complete
         bare = f"{bare}\0{given}"
     return int.from_bytes(hashlib.blake2b(bare.encode("utf-8", "replace"), digest_size=8).digest())
 
