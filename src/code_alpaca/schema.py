@@ -130,7 +130,7 @@ def _seed_task(records: Records, index: int, form: RowFormat, source: str) -> Se
     where, record = f"{source}, {records.where(index)}", records[index]
     row = form.row(record)
     if isinstance(row, Unreadable):
-        raise InputError(f"{where}: {row.problem}")
+        raise InputError(f"{where}: {row.problem.removeprefix('is ')}")
     for key in ("instruction", "output"):
         if not (row[key] or "").strip():
             raise InputError(f"{where}: {key!r} must be text that is not empty")
