@@ -43,7 +43,6 @@ SPEAKERS = {
     "assistant": "assistant", "gpt": "assistant", "bot": "assistant", "model": "assistant",
     "chatgpt": "assistant",
 }  # fmt: skip
-MAX_CHARACTERS = 1_000_000  # of one field; a longer one holds up every later stage
 SAMPLE = 1_000  # records looked at to find the columns
 
 
@@ -121,8 +120,8 @@ class RowFormat:
                     row[key] = "" if key == "input" else None
                 elif not isinstance(row[key], str):
                     return Unreadable(f"{name!r} is {_kind(row[key])}, not text")
-            if isinstance(text := row.get(key), str) and (problem := text_problem(text)):
-                return Unreadable(f"{name!r} {problem}")
+            if isinstance(text := row.get(key), str) and not is_unicode(text):
+                return Unreadable(f"{name!r} holds half a surrogate pair")
         return row
 
 
@@ -245,13 +244,6 @@ def _of_instances(instances: Any) -> dict[str, Any] | Unreadable:
 def is_null(value: Any) -> bool:
     """Whether a value stands for nothing: None, or the NaN that tables have for it."""
     return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def text_problem(text: str) -> str:
-    """Why a text can be in no row, or ""."""
-    if len(text) > MAX_CHARACTERS:
-        return f"has {len(text):,} characters; at most {MAX_CHARACTERS:,} are read"
-    return "" if is_unicode(text) else "holds half a surrogate pair"
 
 
 def is_unicode(text: str) -> bool:

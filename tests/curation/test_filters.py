@@ -14,13 +14,17 @@ from code_alpaca.schema import Example
 
 ASK = "Write a function that adds two numbers."
 ADD = "def add(a, b):\n    return a + b\n"
-ANSWERS = [  # each holds the same program
+ANSWERS = [  # each holds a program that is right
     f"```python\n{ADD}```",
     f"```py\n{ADD}```",
     f"~~~~ python title=add.py\n{ADD}~~~~",
     f"```\n{ADD}```",
     f"Sure, here is the code: ```python\n{ADD}```\nIt doesn't check its arguments.",
     "1. Define it:\n" + textwrap.indent(f"```python\n{ADD}```", "    "),
+    "Call it:\n```print(add(1, 2))```",
+    "```python add = lambda a, b: a + b```",
+    "Quoted:\n" + textwrap.indent(f"```python\n{ADD}```", "> "),
+    f"1. ```python\n{textwrap.indent(ADD, '   ')}   ```\n2. Call it.",
     f"```python\n{ADD}",  # never closed, and complete
     f"```bash\npip install numpy\n```\n\n```python\n{ADD}```\n\n```text\n3 = (\n```",
     ">>> def add(a, b):\n...     return a + b\n...\n>>> add(1, 2)\n3",

@@ -8,11 +8,15 @@ from typing import NamedTuple
 
 from code_alpaca.curation.measures import ALIASES, LANGUAGES
 
-# A line that is a fence with its info string; or, as models write it, one behind a colon.
+# A line that is a fence with its info string, in a list or a quotation too; or, as models write
+# it, one behind a colon.
+LEAD = r"(?P<lead>(?:[ \t]|>|(?:[-+]|\d{1,3}[.)])(?=[ \t]))*)"
 OPENING = re.compile(
-    r"^[ \t]*(?P<fence>`{3,}|~{3,})[ \t]*(?P<info>[^`\n]*)$|"
+    rf"^{LEAD}(?P<fence>`{{3,}}|~{{3,}})[ \t]*(?P<info>[^`\n]*)$|"
     r"^.*:[ \t]*(?P<behind>`{3,})(?P<tag>[\w+#.-]*)[ \t]*$"
 )
+ONE_LINE = re.compile(r"^[ \t]*```(?:(?P<tag>[\w+#]+)[ \t]+)?(?P<code>[^`\n]+)```[ \t]*$")
+QUOTE = re.compile(r"^[ \t]*>[ \t]?")
 TAG = re.compile(r"[\w+#.-]+")
 TAGS = {
     **ALIASES, "py": "python", "ipython": "python", "pycon": "python", "jsx": "javascript",
@@ -42,13 +46,18 @@ def fenced_blocks(text: str) -> list[Block]:
     blocks: list[Block] = []
     if "```" not in text and "~~~" not in text:
         return blocks
-    fence, tag, lines = "", "", []
+    fence, tag, quoted, lines = "", "", False, []
     for line in text.replace("\r\n", "\n").split("\n"):
         if not fence:
             if opening := OPENING.match(line):
                 fence = opening["fence"] or opening["behind"]
                 tag, lines = _tag(opening["info"] or opening["tag"] or ""), []
-        elif (bare := line.strip()).startswith(fence) and not bare.strip(fence[0]):
+                quoted = ">" in (opening["lead"] or "")
+            elif single := ONE_LINE.match(line):
+                blocks.append(_on_one_line(single["tag"] or "", single["code"]))
+            continue
+        line = QUOTE.sub("", line) if quoted else line
+        if (bare := line.strip()).startswith(fence) and not bare.strip(fence[0]):
             blocks.append(_block(tag, lines, closed=True))
             fence = ""
         else:
@@ -62,6 +71,12 @@ def _tag(info: str) -> str:
     """The language word of an info string: `python`, `python title=x` and `{.python}` alike."""
     word = TAG.search(info.strip().lstrip("{").lstrip("."))
     return word[0].lower() if word else ""
+
+
+def _on_one_line(first: str, rest: str) -> Block:
+    """The block in ```python print(1)``` or ```print(1)```: its first word may be code."""
+    block = _block(first.lower(), [rest], closed=True)
+    return block if block.language or not first else _block("", [f"{first} {rest}"], closed=True)
 
 
 def _block(tag: str, lines: list[str], *, closed: bool) -> Block:
