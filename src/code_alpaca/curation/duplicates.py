@@ -11,10 +11,11 @@ from code_alpaca.schema import Example, SeedTask
 
 MIN_CHARACTERS = 60  # without white space; shorter answers ("42", "True") suit many tasks
 
-DOCSTRING = re.compile(r'"""[\s\S]*?"""|\'\'\'[\s\S]*?\'\'\'')
-STRINGS = r'"""[\s\S]*?"""|\'\'\'[\s\S]*?\'\'\'|"(?:\\.|[^"\n\\])*"|\'(?:\\.|[^\'\n\\])*\'|`[^`]*`'
-SLASHES, STARS, DASHES = r"//[^\n]*", r"/\*[\s\S]*?\*/", r"--[^\n]*"
-HASH, LONE_HASH, ARROWS = r"#[^\n]*", r"(?<![^\s;])#[^\n]*", r"<!--[\s\S]*?-->"
+# What is never closed ends with the text, so that no text takes quadratic time.
+DOCSTRING = re.compile(r'"""[\s\S]*?(?:"""|\Z)|\'\'\'[\s\S]*?(?:\'\'\'|\Z)')
+STRINGS = DOCSTRING.pattern + r'|"(?:\\.|[^"\n\\])*"|\'(?:\\.|[^\'\n\\])*\'|`[^`]*`'
+SLASHES, STARS, DASHES = r"//[^\n]*", r"/\*[\s\S]*?(?:\*/|\Z)", r"--[^\n]*"
+HASH, LONE_HASH, ARROWS = r"#[^\n]*", r"(?<![^\s;])#[^\n]*", r"<!--[\s\S]*?(?:-->|\Z)"
 # How each language writes comments; of any other nothing is taken out.
 COMMENTS = {
     "python": HASH,

@@ -40,7 +40,8 @@ REFUSAL = re.compile(
 )
 # Strings and comments; an apostrophe within a word, as in prose, opens no string.
 QUOTED = re.compile(
-    r"\"(\\.|[^\"\n\\])*\"|(?<!\w)(?:[bLuU]|u8)?'(\\.|[^'\n\\])*'|`[^`]*`|//[^\n]*|/\*[\s\S]*?\*/"
+    r"\"(\\.|[^\"\n\\])*\"|(?<!\w)(?:[bLuU]|u8)?'(\\.|[^'\n\\])*'|`[^`]*`|//[^\n]*|"
+    r"/\*[\s\S]*?(?:\*/|\Z)"
 )
 BRACKETS = ("()", "[]", "{}")
 ASKS_FOR_CODE = re.compile(
