@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ def build_from_source(
     license: str = "other",
     source_config: str = "default",
     revision: str | None = None,
-    column_map: Mapping[str, str] | None = None,
+    column_map: dict[str, str] | None = None,
     validation_fraction: float = 0.0,
     repository: str | None = None,
     into: Path | None = None,
