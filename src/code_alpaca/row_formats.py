@@ -11,7 +11,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Annotated, Any
 
@@ -87,8 +87,10 @@ class RowFormat:
 
     @property
     def plain(self) -> bool:
-        """Whether records have the Alpaca columns already."""
-        return not self.note
+        """Whether records have the Alpaca columns already, and all of them are read."""
+        return not (self.chat or self.instances) and all(
+            self.columns.get(key) == key for key in ALPACA
+        )
 
     def row(self, record: Any) -> dict[str, Any] | Unreadable:
         """Read one record as a row with the Alpaca fields and whatever else it holds.
@@ -191,7 +193,10 @@ def _mapped(columns: Sequence[str], column_map: Mapping[str, str], source: str) 
             f"column_map says nothing of {' and '.join(lacking)}; {source} has the columns "
             f"{', '.join(columns)}"
         )
-    return _noted({key: name for key, name in names.items() if name in columns})
+    read = {key: name for key, name in names.items() if name in columns}
+    unread = "" if "input" in read or "input" not in columns else "; input is not read"
+    noted = _noted(read)
+    return replace(noted, note=(noted.note + unread).removeprefix("; "))
 
 
 def _noted(names: dict[str, str]) -> RowFormat:

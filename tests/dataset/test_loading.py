@@ -218,6 +218,16 @@ def test_a_column_map_names_the_columns_for_curate_and_publish(tmp_path, capsys)
         assert said in (error := capsys.readouterr().err) and error.count("\n") == 1
 
 
+def test_a_column_that_is_mapped_to_nothing_is_not_read(tmp_path):
+    first, said = read(tmp_path / "a.json", json.dumps(ROWS), column_map={"input": "none"})
+    assert [row["input"] for row in first] == ["", "", ""] and "input is not read" in said[0]
+    (tmp_path / "a.parquet").write_bytes(parquet(ROWS))
+    words = ["--source", str(tmp_path / "a.parquet"), "--run_dir", str(tmp_path / "run")]
+    assert main(["publish", *words]) == 0
+    rows, _ = load(str(tmp_path / "run/dataset"), column_map={"input": "none"})
+    assert [{key: row[key] for key in KEYS} for row in rows] == first
+
+
 HUB_TABLES = {
     "null-input": pa.table({"instruction": ["a", "b"], "input": pa.nulls(2), "output": ["c", "d"]}),
     "some-null": pa.table({"instruction": ["a", None], "input": [None, "x"], "output": ["c", "d"]}),
