@@ -14,6 +14,7 @@ from code_alpaca.dataset.build import build, build_from_source
 from code_alpaca.dataset.manifest import MANIFEST, mended
 from code_alpaca.dataset.push import look, preview, push
 from code_alpaca.errors import InputError
+from code_alpaca.row_formats import ColumnMap
 
 
 class Config(StageConfig):
@@ -26,6 +27,10 @@ class Config(StageConfig):
     )  # fmt: skip
     source_config: str = Field("default", description="the config of a folder or Hub dataset")
     revision: str | None = Field(None, description="tag, branch or commit of a Hub source")
+    column_map: ColumnMap = Field(
+        None, description="columns of the source that hold the Alpaca fields, e.g. "
+        "{instruction: problem, output: solution}"
+    )  # fmt: skip
     dataset_version: Version | None = Field(None, description="SemVer; none: as it was")
     license: Words | None = Field(
         None, description="licence of the data, by its Hub name; none: as it was, never guessed"
@@ -95,6 +100,7 @@ def _make(config: Config, into: Path | None = None) -> Path:
             license=config.license or "other",
             source_config=config.source_config,
             revision=config.revision,
+            column_map=config.column_map,
             validation_fraction=config.validation_fraction or 0.0,
             repository=config.hub_dataset_id,
             into=into,

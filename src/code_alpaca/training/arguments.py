@@ -41,11 +41,18 @@ class SFTArguments:
     dataset_revision: str | None = field(
         default=None, metadata={"help": "tag or commit of a Hub dataset, e.g. v1.0.0"}
     )
+    column_map: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": "columns that hold the Alpaca fields, e.g. {instruction: problem, output: "
+            "solution}"
+        },
+    )
     dataset_mixture: list[dict] = field(
         default_factory=list,
         metadata={
             "help": "in a file, instead of dataset_name: several, each a mapping of name, config, "
-            "revision and weight (0.5: a random half of its rows, 2: every row twice)"
+            "revision, column_map and weight (0.5: a random half of its rows, 2: every row twice)"
         },
     )
     validation_fraction: float = field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from code_alpaca.config import StageConfig, Words
 from code_alpaca.dataset.build import split_of
 from code_alpaca.dataset.load import ALPACA, lineage, load
 from code_alpaca.errors import InputError
+from code_alpaca.row_formats import ColumnMap
 from code_alpaca.training.arguments import SFTArguments
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ class Source(StageConfig):
     name: Words
     config: Words = "default"
     revision: str | None = None
+    column_map: ColumnMap = None
     weight: float = Field(1.0, gt=0)
 
 
@@ -46,12 +49,13 @@ class Rows:
         }
 
 
-def read(arguments: SFTArguments, seed: int) -> Rows:
+def read(arguments: SFTArguments, seed: int, say: Callable[[str], None] = print) -> Rows:
     """The rows that the arguments name.
 
     A row stays on its side of `validation_fraction` whatever else is in the dataset. Of a dataset
     with a weight, every row comes in as often as the weight is whole, and a random part of the
-    rows, by `seed`, once more for what is left of it.
+    rows, by `seed`, once more for what is left of it. `say` gets a line for rows left out and for
+    columns read under other names.
 
     Raises:
         InputError: a dataset cannot be read, or nothing is left to learn from.
@@ -60,7 +64,9 @@ def read(arguments: SFTArguments, seed: int) -> Rows:
 
     train, validation, sources = [], [], []
     for source in _sources(arguments):
-        rows, revision = load(source.name, source.config, source.revision)
+        rows, revision = load(
+            source.name, source.config, source.revision, column_map=source.column_map, say=say
+        )
         fraction = arguments.validation_fraction
         sides = [split_of(f"training {_name(row)}", fraction) for row in rows] if fraction else []
         rows = rows.select_columns(list(ALPACA))
@@ -69,12 +75,14 @@ def read(arguments: SFTArguments, seed: int) -> Rows:
             rows = rows.select([i for i, s in enumerate(sides) if s == "train"])
         elif arguments.validation_split:
             measured, _ = load(
-                source.name, source.config, source.revision, split=arguments.validation_split
-            )
+                source.name, source.config, source.revision, split=arguments.validation_split,
+                column_map=source.column_map, say=say,
+            )  # fmt: skip
             validation.append(measured.select_columns(list(ALPACA)))
         train.append(_weighted(rows, source.weight, seed))
         origin = lineage(source.name, revision)
-        sources.append({**source.model_dump(), "revision": revision, "origin": origin})
+        named = source.model_dump(exclude_none=True)
+        sources.append({**named, "revision": revision, "origin": origin})
     whole = concatenate_datasets(train)
     measured = concatenate_datasets(validation) if validation else None
     if not len(whole):
@@ -86,20 +94,24 @@ def read(arguments: SFTArguments, seed: int) -> Rows:
 
 def _sources(arguments: SFTArguments) -> list[Source]:
     if not arguments.dataset_mixture:
-        return [
-            Source(
-                name=arguments.dataset_name or "",
-                config=arguments.dataset_config,
-                revision=arguments.dataset_revision,
-            )
-        ]
+        named = {
+            "name": arguments.dataset_name or "",
+            "config": arguments.dataset_config,
+            "revision": arguments.dataset_revision,
+            "column_map": arguments.column_map,
+        }
+        return [_source(named, "dataset_name, dataset_config, dataset_revision or column_map")]
+    return [_source(values, "dataset_mixture") for values in arguments.dataset_mixture]
+
+
+def _source(values: Any, keys: str) -> Source:
     try:
-        return [Source(**values) for values in arguments.dataset_mixture]
+        return Source(**values)
     except (ValidationError, TypeError) as error:
         said = " ".join(str(error).split())[:200]
         raise InputError(
-            f"bad dataset_mixture ({said}); each entry has a name, and may have config, revision "
-            "and weight"
+            f"bad {keys} ({said}); a dataset has a name, and may have config, revision, "
+            "column_map and weight"
         ) from None
 
 

@@ -139,7 +139,7 @@ def _commit(job: Job) -> str | None:
 def _rows(job: Job) -> data.Rows | None:
     """What to learn from; None where a dry run of a model that exists can do without."""
     try:
-        return data.read(job.arguments, job.training.seed)
+        return data.read(job.arguments, job.training.seed, job.say)
     except InputError as error:
         if not job.arguments.dry_run or job.arguments.from_scratch:
             raise
