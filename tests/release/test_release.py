@@ -388,7 +388,7 @@ def test_a_space_needs_gradio(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gradio", None)
     words = ("--hub_model_id", "me/model", "--space", "me/space", "--dry_run")
     assert release(trained, tmp_path / "r", *words) == 2
-    assert "pip install 'code-alpaca[demo]'" in capsys.readouterr().err
+    assert "pip install 'gradio" in capsys.readouterr().err
 
 
 def test_the_model_index_says_where_its_numbers_are_from(trained, tmp_path):
