@@ -22,7 +22,8 @@ def may_create(who: Mapping[str, Any], repo_id: str) -> None:
         InputError: naming the namespace and who asked.
     """
     namespace, name = repo_id.split("/")[0], str(who.get("name"))
-    if namespace.lower() != name.lower():
+    # A Hub of somebody's own may not say which organizations there are.
+    if namespace.lower() != name.lower() and who.get("orgs") is not None:
         organizations = {str(org.get("name")).lower(): org for org in who.get("orgs") or []}
         org = organizations.get(namespace.lower())
         if org is None:

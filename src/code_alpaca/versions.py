@@ -30,7 +30,7 @@ class Version(NamedTuple):
     @property
     def seen(self) -> Path:
         """Where it is noted on this disk which repositories were private."""
-        return self.under_way.with_suffix(".seen")
+        return self.under_way.with_name(".hub.seen")
 
 
 def exists(repo: Repo, version: Version, tags: Mapping[str, str]) -> str:
