@@ -152,7 +152,7 @@ def install_command(package: str = "code-alpaca") -> Markdown:
         if label.lower() in REPOSITORY and address.startswith("https://"):
             requirement = f"{package} @ git+{address.removesuffix('/')}@v{version}"
             return Markdown(f"pip install {markdown.shell(requirement)}")
-    return Markdown(f"# with code-alpaca {version} installed from its repository")
+    return Markdown(f"# with {package} {version} installed from its repository")
 
 
 def _flat(value: Any) -> Any:

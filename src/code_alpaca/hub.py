@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from code_alpaca.errors import InputError, Stopped
 from code_alpaca.hub_errors import WRITE_TOKEN, explained, gone, is_passing, status_of, wait
+from code_alpaca.hub_records import Change, Release, Seen
 from code_alpaca.hub_rights import may_create
 
 if TYPE_CHECKING:
@@ -21,40 +22,6 @@ if TYPE_CHECKING:
 
 TRIES = 6
 R = TypeVar("R")
-
-
-class Change(NamedTuple):
-    """What somebody committed since: who and when, and which files differ."""
-
-    sha: str
-    author: str
-    when: str
-    title: str
-    paths: frozenset[str]
-
-    def __str__(self) -> str:
-        files = ", ".join(sorted(self.paths)[:5])
-        return f"{self.author} committed {self.title!r} on {self.when} ({files})"
-
-
-class Release(NamedTuple):
-    """A commit in the history that released a version, whether or not its tag is still there."""
-
-    sha: str
-    title: str  # "Release v1.0.0"
-    key: str  # the description that the commit was made with
-
-    @property
-    def tag(self) -> str:
-        return self.title.removeprefix("Release ").strip()
-
-
-class Seen(NamedTuple):
-    """What one look at a repository shows."""
-
-    head: str | None  # of `main`; None where it holds no commit
-    private: bool
-    renamed: str  # what it is called now, where it was renamed; else ""
 
 
 class Repo:

@@ -68,7 +68,7 @@ def _forbidden(error: Exception, url: str) -> InputError:
     """Return a 403 with the reason that the Hub gave, and what to do about that reason."""
     reason = _said(error)
     advice = next((do for words, do in ADVICE.items() if re.search(words, reason, re.I)), None)
-    advice = advice or f"this token may not write to it: {WRITE_TOKEN}"
+    advice = advice or f"if the token is why, {WRITE_TOKEN}"
     return InputError(
         f"the Hub refuses to write to {url} (403: {reason}); {advice}, then run it again"
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from code_alpaca import releases
+from code_alpaca import release_plan, releases
 from code_alpaca.dataset.contents import (
     CHANGELOG,
     checked,
@@ -19,7 +19,7 @@ from code_alpaca.dataset.difference import Difference, difference, entry
 from code_alpaca.dataset.manifest import CARD, MANIFEST, manifest_of
 from code_alpaca.errors import InputError
 from code_alpaca.hub import Repo
-from code_alpaca.releases import Plan, Terms
+from code_alpaca.release_plan import Plan, Terms
 from code_alpaca.versions import README, Say, Version, text_of
 
 UNDER_WAY = ".publish.json"  # beside the folder: which release was begun and not finished
@@ -92,9 +92,9 @@ def look(
         before = manifest_of(run_dir / "dataset")
         number = before["version"] if before else None
     if number is None:
-        releases.check_access(repo, terms)
+        release_plan.check_access(repo, terms)
     else:
-        releases.check(repo, _version(run_dir / "dataset", number), kind(), terms)
+        release_plan.check(repo, _version(run_dir / "dataset", number), kind(), terms)
 
 
 def prepare(repo_id: str, number: str, run_dir: Path, *, private: bool) -> None:
@@ -129,7 +129,7 @@ def preview(
     key = content_key(folder, manifest)
     version = _version(run_dir / "dataset", manifest["version"], key)
     terms, paths = Terms(private, allow_older, replace), names(folder, manifest)
-    plan = releases.check(repo, version, kind(), terms, names=paths, card=_card(folder))
+    plan = release_plan.check(repo, version, kind(), terms, names=paths, card=_card(folder))
     rows = f"{manifest['counts']['default']:,} rows added"
     if not plan.exists:
         return [f"{repo.url} does not exist yet; {rows}"]

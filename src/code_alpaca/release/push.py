@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
-from code_alpaca import releases
+from code_alpaca import release_plan, releases
 from code_alpaca.dataset.manifest import sha256
 from code_alpaca.hub import Repo
 from code_alpaca.release.folder import ADAPTER, CARD, MANIFEST, RELEASED
 from code_alpaca.release.weight_diff import FOLDER
-from code_alpaca.releases import Kind, Plan, Terms
+from code_alpaca.release_plan import Kind, Plan, Terms
 from code_alpaca.unsafe_files import is_code_or_pickle
 from code_alpaca.versions import README, Say, Version, read_json
 
@@ -69,20 +69,30 @@ def push(folder: Path, version: Version, target: Target, say: Say = print) -> st
 
 
 def look(
-    version: Version, target: Target, names: Collection[str], card: str | None = None
+    version: Version,
+    target: Target,
+    names: Collection[str],
+    card: str | None = None,
+    key: Callable[[], str] | None = None,
 ) -> list[str]:
     """What a push would do, found without changing anything, in sentences.
 
     Args:
         names: paths of the files to be, as far as they are known.
         card: the README.md to be.
+        key: makes the key of the release to be, which takes long; asked for only where a commit
+            of this version has no tag.
 
     Raises:
         InputError: there is no token that may write, the Hub does not take the card, the version
             exists or is lower than the last, or files of other people are in the way.
     """
     repo = target.repo
-    plan = releases.check(repo, version, kind_of(repo), target.terms, names=names, card=card)
+    kind, terms = kind_of(repo), target.terms
+    plan = release_plan.check(repo, version, kind, terms, names=names, card=card)
+    if plan.untagged and key:
+        known = version._replace(key=key())
+        plan = release_plan.check(repo, known, kind, terms, names=names)
     if not plan.exists:
         return [f"{repo.url} does not exist yet and is made"]
     if plan.before is None:

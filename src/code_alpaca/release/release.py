@@ -6,6 +6,7 @@ Whatever stops it, the same command goes on.
 from __future__ import annotations
 
 import re
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from code_alpaca.release.folder import (
     write_space,
 )
 from code_alpaca.release.push import Target, look, push, version_of
-from code_alpaca.releases import Terms
+from code_alpaca.release_plan import Terms
 from code_alpaca.versions import README, Say
 
 # Of git's rules for names (https://git-scm.com/docs/git-check-ref-format), the plain ones.
@@ -114,7 +115,10 @@ def _look(config: Config, facts: Facts, text: str, say: Say) -> None:
         return
     version, target = version_of(config.output_dir, config.model_version), _target(config)
     # The folder is of the release before, or of this one and about to be made again: no key yet.
-    for sentence in look(version._replace(key=None), target, names(config, facts), text):
+    paths = names(config, facts)
+    for sentence in look(
+        version._replace(key=None), target, paths, text, lambda: _key(config, facts, text)
+    ):
         say(sentence)
     head = target.repo.head() if config.weight_diff else None
     if head and any(name.endswith(".safetensors") and "/" not in name
@@ -131,6 +135,15 @@ def _look(config: Config, facts: Facts, text: str, say: Say) -> None:
         place = version_of(space_folder(config), config.model_version)._replace(key=None)
         for sentence in look(place, _space_target(config), SPACE_FILES):
             say(sentence)
+
+
+def _key(config: Config, facts: Facts, text: str) -> str:
+    """The key that the release will have, from a copy of it that is deleted again."""
+    there = next(folder for folder in config.output_dir.parents if folder.exists())
+    with tempfile.TemporaryDirectory(prefix=".code-alpaca-", dir=there) as at:
+        folder = Path(at) / config.output_dir.name
+        write(config.model_copy(update={"output_dir": folder}), facts, text, lambda text: None)
+        return str(version_of(folder, config.model_version).key)
 
 
 def _release(config: Config, facts: Facts, folder: Path, say: Say) -> None:
