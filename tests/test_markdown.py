@@ -62,7 +62,14 @@ def test_each_form_of_a_text_is_one_token(text):
 
 
 def test_text_without_markup_is_left_as_it_is():
-    for text in ("humaneval_plus", "C++", "gpt-4.1-mini", "0.0% to 16.1%", "torch 2.13.0+cpu"):
+    for text in (
+        "humaneval_plus",
+        "C++",
+        "gpt-4.1-mini",
+        "0.0% to 16.1%",
+        "torch 2.13.0+cpu",
+        ", ",
+    ):
         assert inline(text) == text
     assert inline("<b>C#</b> | x") == "&lt;b&gt;C\\#&lt;/b&gt; &#124; x"
     assert code("`a`") == "`` `a` ``"

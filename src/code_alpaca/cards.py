@@ -69,8 +69,8 @@ def merge(ours: str, base: str, theirs: str) -> Merged:
 
     Sections are what stands under one `## ` heading. One that was edited or added by hand is kept,
     one that was deleted stays away, but those that hold numbers (and the text before the first
-    heading) are always made anew. Metadata is kept where people set it, the licence and the name
-    too, unless it is `COMPUTED` or was changed for this release as well.
+    heading) are rendered again by every release. Metadata is kept where people set it, the licence
+    and the name too, unless it is `COMPUTED` or was changed for this release as well.
 
     Args:
         ours: the card as it is rendered now.
@@ -122,7 +122,7 @@ def _keep_metadata(
     kept: list[str],
     lost: list[str],
 ) -> None:
-    """Put metadata that people set, from `before` to `after`, into a card of ours."""
+    """Put metadata that people set, from `before` to `after`, into our card."""
     metadata, top = _split_metadata(sections[TOP])
     ours = dict(metadata)
     for key, value in after.items():

@@ -33,7 +33,8 @@ def finalize(value: object) -> object:
 
 def inline(value: object) -> Markdown:
     """Return text for a line, a heading or a table cell."""
-    text = SPECIAL.sub(r"\\\g<0>", one_line(value))
+    text = re.sub(r"\s+", " ", visible(str(value)))  # with the space at either end, if any
+    text = SPECIAL.sub(r"\\\g<0>", text)
     text = "".join(HTML.get(letter, letter) for letter in text)
     return Markdown(LINK.sub(lambda found: "".join(f"&#{ord(c)};" for c in found[0]), text))
 

@@ -54,7 +54,7 @@ class Plan:
 
     exists: bool
     private: bool  # of the repository, as it is or would be made
-    head: str | None = None  # the commit that the release goes on top of
+    head: str | None = None  # the commit that the release is put on top of
     has_branch: bool = False
     last: Release | None = None  # the newest release commit of the branch, tagged or not
     owned: Collection[str] = ()  # its files

@@ -32,7 +32,7 @@ def make(
 ) -> str:
     """Make a version of a repository, and return its commit.
 
-    Whatever stops it, the same call goes on, and readers see the old version or the new one whole.
+    Whatever stops it, the same call resumes; readers see the old version or all of the new one.
     Once all that belongs to the release is done, the caller deletes `version.under_way`.
 
     Args:

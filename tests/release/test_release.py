@@ -84,6 +84,7 @@ def test_every_number_of_the_card_is_in_the_files(trained, tmp_path):
                  f"{run['first_loss']:.3f} first, {run['last_loss']:.3f} last",
                  "| `learning_rate` | 0.002 |", "nobody looked for its problems",
                  "![The loss over the steps of training](assets/loss.png)",
+                 f"torch {run['versions']['torch']}, transformers",
                  "Read the code before you run it"):  # fmt: skip
         assert fact in text, fact
 

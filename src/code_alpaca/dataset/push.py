@@ -36,7 +36,7 @@ def push(
 ) -> str:
     """Make `folder` the version of its manifest on the Hub, and return the commit.
 
-    Whatever stops it, the same call goes on, and readers see the old version or the new one whole.
+    Whatever stops it, the same call resumes; readers see the old version or all of the new one.
 
     Args:
         private: of a repository that is made now.

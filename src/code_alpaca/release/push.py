@@ -41,7 +41,7 @@ def version_of(folder: Path, number: str) -> Version:
 def push(folder: Path, version: Version, target: Target, say: Say = print) -> str:
     """Make `folder` a version on the Hub, and return the commit.
 
-    Whatever stops it, the same call goes on, and readers see the old version or the new one whole.
+    Whatever stops it, the same call resumes; readers see the old version or all of the new one.
 
     Raises:
         InputError: what `look` refuses; somebody else changed the same files meanwhile.
