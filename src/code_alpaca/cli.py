@@ -80,7 +80,11 @@ def run_stage(stage: str, argv: Sequence[str]) -> None:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        parser.add_argument("--config", metavar="FILE.yaml", help="any of these keys, as YAML")
+        parser.add_argument(
+            "--config",
+            metavar="FILE.yaml",
+            help="any of these keys, as YAML; or the name of a shipped recipe",
+        )
         add_arguments(parser, module.Config)
         parser.print_help()
         return

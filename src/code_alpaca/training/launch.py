@@ -22,6 +22,7 @@ from typing import Any, get_type_hints
 from code_alpaca import whole
 from code_alpaca.config import with_choices, write_yaml
 from code_alpaca.errors import INTERRUPTED, Diverged, InputError, Stopped, machine_trouble
+from code_alpaca.shipped import accelerate_config
 from code_alpaca.training.arguments import SFTArguments, asks_dry_run
 from code_alpaca.training.layout import Layout, of_file
 
@@ -91,20 +92,6 @@ def run_accelerate(flags: Sequence[str], words: Sequence[str]) -> None:
         sys.exit(1)
 
 
-def accelerate_config(name: str) -> Path:
-    """The file of an accelerate config: a path, or a name in `accelerate_configs/`.
-
-    Raises:
-        InputError: there is no such file.
-    """
-    folder = Path("accelerate_configs")
-    for path in (Path(name), folder / f"{name}.yaml"):
-        if path.is_file():
-            return path
-    known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml"))) or "none here"
-    raise InputError(f"no accelerate config {name!r}; a file, or a name in {folder}/: {known}")
-
-
 def _run_here(words: list[str], planned: Layout | None = None) -> None:
     if OUTCOME not in os.environ:
         from code_alpaca.training import sft
@@ -141,11 +128,15 @@ def _print_help() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", metavar="FILE.yaml", help="any of these keys, as YAML")
+    parser.add_argument(
+        "--config",
+        metavar="FILE.yaml",
+        help="any of these keys, as YAML; or the name of a shipped recipe",
+    )
     parser.add_argument(
         "--accelerate_config",
         metavar="NAME",
-        help="launch with this file, or this name in accelerate_configs/ (default: this process)",
+        help="launch with this file or shipped name, such as cpu or zero2 (default: this process)",
     )
     kinds = get_type_hints(SFTArguments)
     for item in fields(SFTArguments):
