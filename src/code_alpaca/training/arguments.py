@@ -105,6 +105,7 @@ class Job:
     model: ModelConfig
     layout: Layout
     checkpointing: bool | None  # of activations; None: nobody said, and the memory decides
+    max_length_given: bool = False  # by the user, and not TRL's default
 
     def say(self, text: str) -> None:
         """Print one line, in the first process alone."""
@@ -185,6 +186,7 @@ def parse(argv: Sequence[str], planned: Layout | None = None) -> Job:
         model_config,
         layout=layout,
         checkpointing=bool(training.gradient_checkpointing) if given & CHECKPOINTING else None,
+        max_length_given="max_length" in given,
     )
 
 

@@ -113,14 +113,14 @@ def adapter(model_config: ModelConfig) -> PeftConfig | None:
     return found
 
 
-def how_to_load(job: Job) -> dict[str, Any]:
+def how_to_load(job: Job, config: PretrainedConfig) -> dict[str, Any]:
     """The keywords with which TRL loads the model."""
     from trl import get_quantization_config
 
     return {
         "revision": job.model.model_revision,
         "dtype": job.model.dtype,
-        "attn_implementation": attention(job),
+        "attn_implementation": attention(job, config),
         "quantization_config": get_quantization_config(job.model),
         **(job.training.model_init_kwargs or {}),
     }
@@ -132,14 +132,20 @@ def precision(job: Job) -> str:
     return "bfloat16" if training.bf16 else "float16" if training.fp16 else "float32"
 
 
-def attention(job: Job) -> str:
-    """What computes attention: what was asked for, or the fastest that works here."""
+def attention(job: Job, config: PretrainedConfig) -> str:
+    """What computes attention: what was asked for, or the fastest that works here for the model."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
     if job.model.attn_implementation:
         return job.model.attn_implementation
-    half = bool(job.training.bf16 or job.training.fp16)
-    if job.layout.on_cpu:
-        return "sdpa"
-    return fastest_attention(half=half, load=not job.arguments.dry_run, **_attention_here())
+    kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    found = "sdpa"
+    if not job.layout.on_cpu and getattr(kind, "_supports_flash_attn", True):
+        half = bool(job.training.bf16 or job.training.fp16)
+        found = fastest_attention(half=half, load=not job.arguments.dry_run, **_attention_here())
+    if found == "sdpa" and not getattr(kind, "_supports_sdpa", True):
+        return "eager"  # Gemma 2 and gpt-oss: what they add to the scores, sdpa cannot
+    return found
 
 
 def fastest_attention(

@@ -13,6 +13,7 @@ from code_alpaca import whole
 from code_alpaca.dataset.pictures import BLUE, DOTS, MUTED, ORANGE, STYLE, WIDTH
 from code_alpaca.training import record
 from code_alpaca.training.memory import GIB
+from code_alpaca.training.preflight import Estimate
 from code_alpaca.training.telemetry import peak_memory, read_metrics
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ def report(job: Job, plan: Plan, trainer: SFTTrainer, seconds: float) -> dict[st
     import torch
 
     assert plan.tokens is not None
+    # Under ZeRO-3 a process holds a part of each, and DeepSpeed notes the size of the whole.
+    weights = [(getattr(p, "ds_numel", p.numel()), p.requires_grad)
+               for p in trainer.model.parameters()]  # fmt: skip
+    expected = plan.estimate.need.device if isinstance(plan.estimate, Estimate) else None
     counts, state = plan.tokens.counts, trainer.state
     peak = torch.tensor(peak_memory(job.layout.on_cpu) / GIB, device=trainer.accelerator.device)
     peaks = trainer.accelerator.gather(peak.reshape(1))
@@ -42,9 +47,8 @@ def report(job: Job, plan: Plan, trainer: SFTTrainer, seconds: float) -> dict[st
     pace = learned_from / seconds
     to_first = trainer.seconds_to_first_step  # None: there was no step left to take
     return {
-        # Under ZeRO-3 a process holds a part of each, and DeepSpeed notes the size of the whole.
-        "parameters": sum(getattr(p, "ds_numel", p.numel()) for p in trainer.model.parameters()),
-        "trainable_parameters": plan.model.trainable,
+        "parameters": sum(size for size, _ in weights),
+        "trainable_parameters": sum(size for size, learned in weights if learned),
         "rows": counts.rows,
         "tokens": counts.tokens,
         "counts": dataclasses.asdict(counts),
@@ -60,7 +64,7 @@ def report(job: Job, plan: Plan, trainer: SFTTrainer, seconds: float) -> dict[st
         "tokens_per_second": round(pace, 1),
         "mfu": plan.speed.mfu(pace),
         "peak_memory_gib": round(float(peaks.max()), 3),
-        "preflight_memory_gib": round(plan.need.device / GIB, 3),
+        "preflight_memory_gib": expected and round(expected / GIB, 3),  # None: not estimated
         "layout": str(job.layout),
         "processes": job.layout.processes,
         "hardware": hardware(job),

@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any
 from code_alpaca.errors import InputError, one_line
 from code_alpaca.formatting import chat_template
 from code_alpaca.quiet import quiet
-from code_alpaca.training import base, checkpoints, data, outcome, preflight, record
+from code_alpaca.training import (
+    base,
+    checkpoints,
+    data,
+    model_limits,
+    outcome,
+    preflight,
+    record,
+)
 from code_alpaca.training.arguments import Job, parse
 from code_alpaca.training.layout import Layout, require_devices
 from code_alpaca.training.scoring import learned_alone
@@ -89,6 +97,9 @@ def _fine_tune(job: Job) -> None:
             return
     start = _start(job, rows)
     tokens = _tokens(job, start, rows)
+    model_limits.check_positions(job, start.config, tokens.counts.longest if tokens else None)
+    if start.tokenizer is not None:
+        model_limits.check_vocabulary(job, start.config, start.tokenizer, tokens)
     plan = preflight.plan(job, start.config, tokens)
     for line in preflight.told(job, plan):
         job.say(line)
@@ -201,7 +212,7 @@ def _trainer(job: Job, start: Start, tokens: Tokens) -> SFTTrainer:
     if training.ddp_find_unused_parameters is None:
         training.ddp_find_unused_parameters = False  # every weight is used; looking costs time
     if isinstance(start.model, str):
-        training.model_init_kwargs = base.how_to_load(job)
+        training.model_init_kwargs = base.how_to_load(job, start.config)
     limit, training.save_total_limit = training.save_total_limit, None
     kind = learned_alone(SFTTrainer) if job.layout.on_cpu else SFTTrainer
     try:
