@@ -13,7 +13,7 @@ import code_alpaca
 
 PACKAGE = Path(code_alpaca.__file__).parent
 FLOORS = {
-    "errors": -1, "cache": -1, "whole": -1, "config": 0, "hub_errors": 0,
+    "errors": -1, "cache": -1, "whole": -1, "shipped": -1, "config": 0, "hub_errors": 0,
     "schema": 1, "formatting": 1, "ledger": 1, "benchmarks": 1, "hub": 1, "cards": 1, "versions": 1,
     "sandbox": 1, "quiet": 1, "weights": 1, "model_source": 1, "reasoning": -1,
     "teacher": 2, "curation": 2, "dataset": 2, "inference": 2,
@@ -23,7 +23,7 @@ FLOORS = {
 }  # fmt: skip
 # Rooms of the first floor that rest on another one; everything else goes down.
 SAME_FLOOR = {("whole", "errors"), ("ledger", "schema"), ("versions", "hub"), ("versions", "cards"),
-              ("model_source", "weights")}  # fmt: skip
+              ("model_source", "weights"), ("shipped", "errors")}  # fmt: skip
 LAZY_ONLY = {"torch", "transformers", "trl", "accelerate", "datasets", "deepspeed", "evaluate"}
 PLUGINS = {"pass_at_k.py"}  # loaded by `evaluate`, never by us
 SOURCES = sorted(PACKAGE.rglob("*.py"))

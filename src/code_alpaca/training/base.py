@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from code_alpaca.errors import InputError, one_line
 from code_alpaca.formatting import format_prompt
+from code_alpaca.model_source import find_commit
 from code_alpaca.training.arguments import Job
 from code_alpaca.training.scratch import make_base
 
@@ -86,17 +87,22 @@ def read_config(job: Job) -> PretrainedConfig:
 
 def pin(job: Job) -> None:
     """Let `model_revision` be the commit that it means now: what is trained, recorded and released
-    is that one, whatever is committed meanwhile. A folder has none."""
-    from huggingface_hub import hf_hub_download
+    is that one, whatever is committed meanwhile. A folder has none.
 
+    Raises:
+        InputError: there is no such model; a dry run goes on without, for it may need no more than
+            the shape of the model.
+    """
     name = job.model.model_name_or_path
-    if job.arguments.dry_run or not name or Path(name).exists():
+    if not name:
         return
     try:
-        path = hf_hub_download(name, "config.json", revision=job.model.model_revision)
-    except Exception:  # whatever is wrong, reading the config says it in one line
+        commit = find_commit(name, job.model.model_revision)
+    except InputError:
+        if not job.arguments.dry_run:
+            raise
         return
-    job.model.model_revision = Path(path).parent.name  # of the cache: snapshots/COMMIT/config.json
+    job.model.model_revision = commit or job.model.model_revision
 
 
 def adapter(model_config: ModelConfig) -> PeftConfig | None:
