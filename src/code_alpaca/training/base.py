@@ -216,7 +216,7 @@ def require_quantization(job: Job) -> None:
     if job.layout.on_cpu:
         raise InputError("load_in_4bit and load_in_8bit need a GPU; leave them out on a CPU")
     if not find_spec("bitsandbytes"):
-        raise InputError("load_in_4bit needs bitsandbytes; pip install 'code-alpaca[qlora]'")
+        raise InputError("load_in_4bit needs bitsandbytes; pip install bitsandbytes")
 
 
 def merge(job: Job, adapted: Path, out: Path) -> None:
