@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 import subprocess
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,30 @@ PACKAGES = ("code-alpaca", "torch", "transformers", "trl", "accelerate", "deepsp
             "bitsandbytes", "flash-attn", "liger-kernel")  # fmt: skip
 
 
-def report(job: Job, plan: Plan, trainer: SFTTrainer, seconds: float) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """The time of a training that may have been resumed.
+
+    What an earlier start did after its last checkpoint is lost, and not counted.
+    """
+
+    seconds_before: float | None  # in earlier starts; None: their checkpoints did not record it
+    epochs_before: float
+    seconds: float  # in this start
+
+    @property
+    def total(self) -> float:
+        """Seconds over all starts, as far as they are known."""
+        return self.seconds + (self.seconds_before or 0.0)
+
+    def pace(self, tokens: int, epochs: float) -> float:
+        """Return the tokens of a second, of `tokens` in each of `epochs` epochs."""
+        if self.seconds_before is None:
+            return tokens * (epochs - self.epochs_before) / self.seconds
+        return tokens * epochs / self.total
+
+
+def report(job: Job, plan: Plan, trainer: SFTTrainer, spent: Spent) -> dict[str, Any]:
     """The numbers of a training that is over; every process has to ask for them."""
     import torch
 
@@ -43,8 +67,7 @@ def report(job: Job, plan: Plan, trainer: SFTTrainer, seconds: float) -> dict[st
     real, slots = trainer.accelerator.gather(counted).sum(0).tolist()
     losses = [[log["step"], log["loss"]] for log in state.log_history if "loss" in log]
     measured = [[log["step"], log["eval_loss"]] for log in state.log_history if "eval_loss" in log]
-    learned_from = counts.tokens * (state.epoch or 0)
-    pace = learned_from / seconds
+    pace = spent.pace(counts.tokens, state.epoch or 0)
     to_first = trainer.seconds_to_first_step  # None: there was no step left to take
     return {
         "parameters": sum(size for size, _ in weights),
@@ -59,7 +82,7 @@ def report(job: Job, plan: Plan, trainer: SFTTrainer, seconds: float) -> dict[st
         "last_loss": losses[-1][1] if losses else None,
         "loss_curve": losses,
         "eval_loss_curve": measured,
-        "seconds": round(seconds, 1),
+        "seconds": round(spent.total, 1),
         "seconds_to_first_step": to_first and round(to_first, 1),
         "tokens_per_second": round(pace, 1),
         "mfu": plan.speed.mfu(pace),

@@ -90,6 +90,8 @@ def _fine_tune(job: Job) -> None:
         require_devices(job.layout)
         preflight.find_build_tools(job.layout)
     rows = _rows(job)
+    for line in rows.left_out if rows else ():
+        job.say(f"warning: {line}")
     config, out = _config(job), Path(training.output_dir)
     with training.main_process_first(desc="output_dir"):
         if rows and record.claim(out, config, rows.revision, write=not arguments.dry_run):
@@ -115,8 +117,8 @@ def _fine_tune(job: Job) -> None:
     watch = telemetry(plan.speed, len(start.tokenizer), on_cpu=job.layout.on_cpu)
     trainer.callback_handler.callbacks.insert(0, watch)  # trackers report what it adds to a log
     with checkpoints.disk_errors(out):
-        seconds = _train(job, trainer)
-        report = outcome.report(job, plan, trainer, seconds)
+        spent = _train(job, trainer)
+        report = outcome.report(job, plan, trainer, spent)
         _save(job, trainer)
     origin = {
         "base_model": job.model.model_name_or_path or "from scratch",
@@ -235,8 +237,8 @@ def _trainer(job: Job, start: Start, tokens: Tokens) -> SFTTrainer:
     return trainer
 
 
-def _train(job: Job, trainer: SFTTrainer) -> float:
-    """Train to the end, from the last whole checkpoint on, and return the seconds it took."""
+def _train(job: Job, trainer: SFTTrainer) -> outcome.Spent:
+    """Train to the end, from the last whole checkpoint on, and return the time it took."""
     out = Path(job.training.output_dir)
     checkpoint = checkpoints.last_checkpoint(out)
     if checkpoint:
@@ -244,9 +246,11 @@ def _train(job: Job, trainer: SFTTrainer) -> float:
     with job.training.main_process_first(desc="torn checkpoints"):
         for name in checkpoints.delete_torn(out):
             job.say(f"{name} was not written to its end; it is deleted")
+    before = checkpoints.seconds_until(checkpoint)  # the checkpoint may be deleted by the end
+    epochs = checkpoints.epochs_until(checkpoint)
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return time.monotonic() - started
+    return outcome.Spent(before, epochs, time.monotonic() - started)
 
 
 def _save(job: Job, trainer: SFTTrainer) -> None:
