@@ -312,6 +312,17 @@ def test_recipes_by_name_or_path(monkeypatch, tmp_path):
         recipe("../recipes/../smoke")
 
 
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [("--config=nothing", "cannot read config nothing: no such file"),
+     ("--config", "--config needs a file, or the name of a shipped recipe")],
+)  # fmt: skip
+def test_a_config_that_is_not_there(word, said, capsys):
+    assert main(["sft", word]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
 @pytest.mark.parametrize("config", ["ddp", "zero2", "fsdp2"])
 def test_an_accelerate_config_for_gpus_is_refused_before_anything_is_launched(
     config, rows, tmp_path, capsys

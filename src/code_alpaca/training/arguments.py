@@ -228,8 +228,10 @@ def _with_config_path(argv: Sequence[str]) -> list[str]:
     words = []
     for word in argv:
         words += word.split("=", 1) if word.startswith("--config=") else [word]
-    if "--config" in words[:-1]:
+    if "--config" in words:
         at = words.index("--config") + 1
+        if at == len(words):
+            raise InputError("--config needs a file, or the name of a shipped recipe")
         words[at] = str(recipe(words[at]))
     return words
 
