@@ -90,8 +90,8 @@ def pin(job: Job) -> None:
     is that one, whatever is committed meanwhile. A folder has none.
 
     Raises:
-        InputError: there is no such model; a dry run goes on without, for it may need no more than
-            the shape of the model.
+        InputError: there is no such model. A dry run continues without it, since the shape of the
+            model, which may be shipped here, can be all that it needs.
     """
     name = job.model.model_name_or_path
     if not name:

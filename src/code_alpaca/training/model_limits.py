@@ -17,11 +17,8 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 
-def check_positions(job: Job, config: PretrainedConfig, longest: int | None) -> None:
+def check_positions(job: Job, config: PretrainedConfig, tokens: Tokens | None) -> None:
     """Refuse sequences longer than the model's positions.
-
-    Args:
-        longest: tokens of the longest row after truncation; None where it is not known.
 
     Raises:
         InputError: with the key that makes them fit.
@@ -35,7 +32,8 @@ def check_positions(job: Job, config: PretrainedConfig, longest: int | None) -> 
             f"max_length {max_length} is above the {positions} positions of "
             f"{job.model.model_name_or_path}; {advice}"
         )
-    if longest and longest > positions:
+    longest = max(_longest(tokens.train), _longest(tokens.validation)) if tokens else 0
+    if longest > positions:
         raise InputError(
             f"the longest row has {longest} tokens, and {job.model.model_name_or_path} has "
             f"{positions} positions; {advice}"
@@ -70,7 +68,17 @@ def check_vocabulary(
         )
 
 
+def _longest(dataset: Dataset | None) -> int:
+    """Tokens of the longest row, after truncation."""
+    import pyarrow.compute as pc
+
+    if dataset is None or not len(dataset):
+        return 0
+    return int(pc.max(pc.list_value_length(dataset.data.table["input_ids"])).as_py() or 0)
+
+
 def _highest(dataset: Dataset | None) -> int:
+    """The highest token id of a dataset."""
     import pyarrow.compute as pc
 
     if dataset is None or not len(dataset):

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from code_alpaca import whole
 from code_alpaca.dataset.pictures import BLUE, DOTS, MUTED, ORANGE, STYLE, WIDTH
 from code_alpaca.training import record
+from code_alpaca.training.estimate import Estimate
 from code_alpaca.training.memory import GIB
-from code_alpaca.training.preflight import Estimate
 from code_alpaca.training.telemetry import peak_memory, read_metrics
 
 if TYPE_CHECKING:

@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from code_alpaca.errors import InputError, one_line
+from code_alpaca.errors import InputError
 from code_alpaca.formatting import PromptStyle, format_prompt
 from code_alpaca.training import base, memory
 from code_alpaca.training.arguments import Job
+from code_alpaca.training.estimate import Estimate, Unknown, estimate_memory
 from code_alpaca.training.layout import Layout
-from code_alpaca.training.memory import GIB, Batch, Memory, Model
+from code_alpaca.training.memory import GIB, Batch, Memory
 from code_alpaca.training.steps import examples_per_sequence, steps_of
 from code_alpaca.training.telemetry import Speed
 from code_alpaca.training.tokens import IGNORED, Tokens
@@ -40,21 +41,6 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "zero3": {"kind": "zero3"},
     "zero3_offload": {"kind": "zero3", "offload_optimizer": True, "offload_weights": True},
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """The numbers of a model, and the memory that training it needs."""
-
-    model: Model
-    need: Memory
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """Why there is no estimate."""
-
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +79,7 @@ def plan(job: Job, config: PretrainedConfig, tokens: Tokens | None) -> Plan:
     device, host = _there(job)
     # Where nobody said: computing twice costs time, so only where training fits no other way.
     for checkpointing in [False, True] if job.checkpointing is None else [job.checkpointing]:
-        estimate = _estimate(job, config, batch, checkpointing)
+        estimate = estimate_memory(job, config, batch, checkpointing)
         if isinstance(estimate, Estimate) and _fits(estimate.need, device, host):
             break
     if isinstance(estimate, Unknown) and job.checkpointing is None:
@@ -119,7 +105,7 @@ def refuse(job: Job, plan: Plan) -> None:
     """
     if isinstance(plan.estimate, Estimate) and not plan.fits:
         advice = _advice(job, plan, plan.estimate)
-        advice = advice or "no config of ours would let it fit; take a smaller model"
+        advice = advice or "no accelerate config would let it fit; take a smaller model"
         needs = _needs(job.layout, plan.estimate.need, plan.device, plan.host)
         raise InputError(f"this does not fit: {needs}; {advice}")
 
@@ -247,6 +233,8 @@ def _time(job: Job, plan: Plan, tokens: Tokens) -> str:
     from trl.trainer.utils import get_peak_flops
 
     speed, share = plan.speed, job.arguments.assumed_mfu
+    if not speed.flops_per_token:
+        return f"{text}; hours are not known for this architecture"
     peak, name = speed.peak, speed.device
     if peak is None:
         peak, name = get_peak_flops(ASSUMED_GPU, "bfloat16"), ASSUMED_GPU
@@ -274,50 +262,6 @@ def _marked(tokenizer: PreTrainedTokenizerBase, row: dict[str, list[int]]) -> st
         pieces[-1][1].append(token)
     texts = ((learned, tokenizer.decode(ids)) for learned, ids in pieces)
     return "".join(f"{LEARNED[0]}{text}{LEARNED[1]}" if on else text for on, text in texts)
-
-
-def _estimate(
-    job: Job, config: PretrainedConfig, batch: Batch, checkpointing: bool
-) -> Estimate | Unknown:
-    """The memory of a training, or why it is not known.
-
-    The estimate runs the model's own code without data, which not every architecture allows; that
-    must not keep anyone from training it.
-    """
-    try:
-        model, activated = _trace(job, config, batch, checkpointing)
-    except Exception as error:
-        return Unknown(f"{type(error).__name__}: {one_line(error)}")
-    return Estimate(
-        model, memory.needed(model, job.layout, activated, optim=str(job.training.optim.value))
-    )
-
-
-def _trace(
-    job: Job, config: PretrainedConfig, batch: Batch, checkpointing: bool
-) -> tuple[Model, float]:
-    """The numbers of the model, and the bytes of its activations."""
-    import torch
-
-    mixed = bool(job.training.bf16 or job.training.fp16)
-    dtype = getattr(torch, job.model.dtype or "float32", torch.float32)
-    if job.layout.deepspeed:  # casts the weights themselves, and needs no autocast
-        dtype = torch.bfloat16 if mixed else torch.float32
-    autocast = mixed and not job.layout.deepspeed
-    with memory.without_data(job.training):
-        model = memory.skeleton(config, dtype, base.adapter(job.model))
-        numbers = memory.sizes(
-            model,
-            quantized=bool(job.model.load_in_4bit),
-            mixed=mixed,
-            merged=job.model.use_peft and job.arguments.merge_adapter,
-        )
-        activated = memory.activations(
-            model, batch, mixed=autocast, checkpointing=checkpointing, on_cpu=job.layout.on_cpu
-        )
-        if job.layout.on_cpu:
-            activated += memory.holes(model, batch, mixed=mixed)
-    return numbers, activated
 
 
 def _there(job: Job) -> tuple[float | None, float | None]:

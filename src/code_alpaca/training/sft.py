@@ -99,7 +99,7 @@ def _fine_tune(job: Job) -> None:
             return
     start = _start(job, rows)
     tokens = _tokens(job, start, rows)
-    model_limits.check_positions(job, start.config, tokens.counts.longest if tokens else None)
+    model_limits.check_positions(job, start.config, tokens)
     if start.tokenizer is not None:
         model_limits.check_vocabulary(job, start.config, start.tokenizer, tokens)
     plan = preflight.plan(job, start.config, tokens)
