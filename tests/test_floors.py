@@ -13,7 +13,7 @@ import code_alpaca
 
 PACKAGE = Path(code_alpaca.__file__).parent
 FLOORS = {
-    "errors": -1, "cache": -1, "whole": -1, "code_regions": -1, "reasoning": -1,
+    "errors": -1, "cache": -1, "whole": -1, "code_regions": -1, "reasoning": -1, "shipped": -1,
     "config": 0, "hub_errors": 0, "records": 0, "row_formats": 0,
     "schema": 1, "formatting": 1, "ledger": 1, "benchmarks": 1, "hub": 1, "cards": 1, "versions": 1,
     "sandbox": 1, "quiet": 1, "weights": 1, "model_source": 1,
@@ -25,7 +25,7 @@ FLOORS = {
 # Rooms of the first floor that rest on another one; everything else goes down.
 SAME_FLOOR = {
     ("whole", "errors"), ("ledger", "schema"), ("versions", "hub"), ("versions", "cards"),
-    ("row_formats", "records"), ("model_source", "weights"),
+    ("row_formats", "records"), ("model_source", "weights"), ("shipped", "errors"),
 }  # fmt: skip
 LAZY_ONLY = {"torch", "transformers", "trl", "accelerate", "datasets", "deepspeed", "evaluate"}
 PLUGINS = {"pass_at_k.py"}  # loaded by `evaluate`, never by us
