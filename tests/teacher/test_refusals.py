@@ -198,6 +198,15 @@ def test_a_schema_that_is_refused_in_any_words_steps_down(httpserver, tmp_path, 
     assert script.bodies[-1]["response_format"] == {"type": "json_object"}
 
 
+@pytest.mark.parametrize("key", ["flagged_input", "input"])
+def test_words_of_our_own_prompt_are_no_reason_to_step_down(httpserver, tmp_path, key):
+    """A prompt about a JSON schema that is refused, in an error that repeats it."""
+    refusal = respond(400, {"error": {"message": "nope", key: "a response_format with a schema"}})
+    script = Script(httpserver, lambda b, _: refusal if number_of(b) == 3 else None)
+    assert apis.read(ask(tmp_path, script.url)[3]).refusal == "nope"
+    assert all(body["response_format"]["type"] == "json_schema" for body in script.bodies)
+
+
 def test_an_error_of_the_server_is_no_reason_to_step_down(httpserver, tmp_path):
     script = Script(
         httpserver,

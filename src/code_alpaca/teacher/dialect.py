@@ -16,6 +16,7 @@ FORM_WORDS = re.compile(
     r"response_format|json_object|json_schema|structured|text\.format|grammar|guided|m(ax|in)items"
 )
 VAGUE_WORDS = re.compile("schema")  # enough in a refusal, and not in an error of the server
+ECHOES = {"input", "flagged_input", "failed_generation", "ctx"}  # keys that repeat our request
 STREAM_WORDS = re.compile(r"\bstream.{0,20}\b(mode|only)|only.{0,40}\bstream|\bnon-stream")
 
 
@@ -34,9 +35,10 @@ class Dialect:
 
     def learn(self, trouble: Trouble, sent: dict[str, Any]) -> bool:
         """Step down after a refusal of `sent`; True: it is worth asking again in other words."""
-        if trouble.status not in REFUSED_STATUS or trouble.meaning is Meaning.REPLY:
+        unclear = trouble.meaning in (Meaning.DOUBTFUL, Meaning.FAULT)
+        if trouble.status not in REFUSED_STATUS or not unclear:
             return False
-        said = json.dumps(trouble.details).lower()
+        said = json.dumps(_without_echoes(trouble.details)).lower()
         if "max_completion_tokens" in sent and "max_completion_tokens" in said:
             self._limit_key = "max_tokens"
             self._ledger.set_meta("teacher_limit_key", self._limit_key)
@@ -54,3 +56,10 @@ class Dialect:
             self._ledger.set_meta("teacher_stream", "true")
             return True
         return False
+
+
+def _without_echoes(details: Any) -> Any:
+    """An error without the parts of our own request, whose words say nothing about the server."""
+    if isinstance(details, dict):
+        return {k: _without_echoes(v) for k, v in details.items() if k not in ECHOES}
+    return [_without_echoes(item) for item in details] if isinstance(details, list) else details

@@ -38,7 +38,7 @@ PROMPT_WORDS = re.compile(
     r"|(prompt|inputs?|messages?|request)\b.{0,60}\b(too (long|large)|exceed|longer than)"
     r"|(entity|payload|body)\b.{0,20}\btoo large|reduce the length|`inputs` (tokens|must)"
     r"|moderation|flagged|content (policy|filter|management)|management policy|usage polic"
-    r"|inappropriate|prohibited|safety (system|filter|polic|setting|reason)",
+    r"|inappropriate|prohibited[ _]content|safety (system|filter|polic|setting|reason)",
     re.IGNORECASE | re.DOTALL,
 )
 # The server rejected what its own model wrote: the next try may be fine.
