@@ -15,7 +15,7 @@ PACKAGE = Path(code_alpaca.__file__).parent
 FLOORS = {
     "errors": -1, "cache": -1, "whole": -1, "config": 0, "hub_errors": 0,
     "schema": 1, "formatting": 1, "ledger": 1, "benchmarks": 1, "hub": 1, "cards": 1, "versions": 1,
-    "sandbox": 1, "quiet": 1, "weights": 1,
+    "sandbox": 1, "quiet": 1, "weights": 1, "reasoning": -1,
     "teacher": 2, "curation": 2, "dataset": 2, "inference": 2,
     "generation": 3, "training": 3, "evaluation": 3, "report": 3,
     "release": 4,
