@@ -36,6 +36,16 @@ ANSWERS = {
         ("  return 3 * n;\n}", "failed"),
         ("  process.exit(0);\n}", "exited"),
         ("  while (true) {}\n}", "timeout"),
+        (
+            "  const fs = require('fs'); fs.writeFileSync('a', 'x'); fs.copyFileSync('a', 'b');\n"
+            "  const s = fs.createWriteStream('c'); for (let i = 0; i < 99; i++) s.write('y');\n"
+            "  s.end(() => assert.equal(fs.readFileSync('c').length, 99)); return 4;\n}",
+            "passed",
+        ),
+        (
+            "  for (let i = 0; ; i++) require('fs').writeFileSync('' + i, Buffer.alloc(1 << 20));\n}",
+            "output_limit",
+        ),
         ("  return require('fs').readFileSync('/etc/passwd');\n}", "failed"),
         ("  require('child_process').execSync('true'); return 4;\n}", "failed"),
         ("  let x = []; while (true) x.push(new Array(1e6).fill(1));\n}", "failed"),

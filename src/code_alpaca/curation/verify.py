@@ -27,7 +27,7 @@ from code_alpaca.schema import Example
 
 LIMITS = Limits(wall_s=10.0, memory_mb=512, folder_bytes=16 << 20)
 NOT_RUN = ("no_tests", "not_python", "env_missing", "skipped")
-VERSION = 1  # of the verdicts; cached ones of another version are not read
+VERSION = 2  # of the verdicts; cached ones of another version are not read
 MISSING = re.compile(
     r"^(ModuleNotFoundError|ImportError|FileNotFoundError|socket\.gaierror|ConnectionError|"
     r"PermissionError|OSError|_tkinter\.TclError|urllib\.error\.URLError)\b|"
