@@ -71,10 +71,10 @@ class Blame:
     def is_this_request(self, number: int, trouble: Trouble, answered_before: int | None) -> bool:
         """Whether it is request `number` that brings no reply, after all its tries.
 
-        Others were answered during its last tries, or an earlier start ended at it as well.
+        Others were answered since it first failed, or an earlier start ended at it as well.
 
         Args:
-            answered_before: the teacher's answers before its last tries; None where it had few.
+            answered_before: the teacher's answers when it first failed; None: not known.
         """
         if self._closing.is_set() or not trouble.reached or trouble.meaning is Meaning.BUSY:
             return False

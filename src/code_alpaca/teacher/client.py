@@ -25,10 +25,11 @@ import openai
 
 from code_alpaca.errors import Refused, Stopped
 from code_alpaca.ledger import Ledger
+from code_alpaca.redact import redact
 from code_alpaca.teacher import apis
 from code_alpaca.teacher.blame import Blame
 from code_alpaca.teacher.budget import Budget
-from code_alpaca.teacher.connection import Tally, new_client, object_of, shown_url
+from code_alpaca.teacher.connection import Tally, new_client, object_of
 from code_alpaca.teacher.dialect import Dialect
 from code_alpaca.teacher.limits import Pace, Window, learned
 from code_alpaca.teacher.refusals import Meaning, NoReply, Trouble, refusal, trouble_of
@@ -126,7 +127,7 @@ class Teacher:
         self, number: int, payload: dict[str, Any], asked: dict[str, Any], seed_ids: Sequence[str]
     ) -> tuple[str, dict[str, Any]]:
         tries = turned_away = replies = 0
-        answered_midway: int | None = None
+        answered_before: int | None = None  # by the teacher, when this request first failed
         while True:
             sent = self._dialect.weaken(payload)
             key = self._ledger.request(
@@ -150,11 +151,11 @@ class Teacher:
             busy = trouble.meaning is Meaning.BUSY
             turned_away += busy
             tries += not busy
-            if tries == TRIES // 2 and not busy:
-                answered_midway = self.tally.answered
+            if answered_before is None and not busy:
+                answered_before = self.tally.answered
             most = TRIES if self.tally.answered else FIRST_TRIES
             if self._closing.is_set() or tries >= most or turned_away >= TURNED_AWAY:
-                if self._blame.is_this_request(number, trouble, answered_midway):
+                if self._blame.is_this_request(number, trouble, answered_before):
                     return key, self._pass_over(key, trouble.message, apis.UNANSWERED)
                 raise Refused(self._unreachable(trouble.message))
             self.tally.retried += 1
@@ -310,7 +311,9 @@ class Teacher:
             server.quiet_until = max(server.quiet_until, now + rest)
 
     def _unreachable(self, why: str) -> str:
-        where = " and ".join(shown_url(server.url) for server in self._servers)
+        where = " and ".join(
+            redact(server.url or "https://api.openai.com/v1") for server in self._servers
+        )
         return (
             f"the teacher at {where} does not answer ({why}); everything so far is kept: "
             "check teacher_base_url and that the server runs, then rerun the same command"

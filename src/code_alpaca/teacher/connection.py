@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import httpx2
 import openai
@@ -156,9 +156,3 @@ def object_of(response: httpx2.Response) -> dict[str, Any]:
     if (error := apis.error_of(reply)) is not None:
         raise NoReply(error, apis.usage(reply) if isinstance(reply, dict) else None)
     return reply
-
-
-def shown_url(url: str | None) -> str:
-    """A server's URL without what may be secret in it."""
-    parts = urlsplit(url or "https://api.openai.com/v1")
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
