@@ -191,6 +191,8 @@ def _grade(
         row["status"] = grade.status
         if grade.shared:
             row["shared_process"] = True
+        if grade.refused:
+            row |= {"refused": grade.refused, "detail": grade.detail}
     return references
 
 
@@ -240,8 +242,8 @@ def _results(
         "sandbox": {
             "backend": guard.backend,
             "canary_escaped": list(guard.escaped),
-            "samples_tested_in_one_process": sum("shared_process" in row for row in rows),
         },
+        "judges": results.count_judges(rows),
         "model": _model(config, subject),
         "prompt_format": subject.prompt_format,
         "sampling": _sampling(subject),

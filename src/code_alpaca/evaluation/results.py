@@ -38,6 +38,17 @@ def count_answers(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def count_judges(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Which verdicts rest on one process alone, and which passes there were refused (`grading`)."""
+    shared = [row for row in rows if row.get("shared_process")]
+    return {
+        "samples_judged_in_one_process": len(shared),
+        "problems_judged_in_one_process": sorted({row["task_id"] for row in shared}),
+        "refused_by_values": sum(row.get("refused") == "values" for row in rows),
+        "refused_as_forged": sum(row.get("refused") == "forged" for row in rows),
+    }
+
+
 def as_markdown(results: dict[str, Any]) -> str:
     """The scores as a table, and how the answers ended."""
     rows = [("all", results)]
@@ -59,6 +70,8 @@ def as_markdown(results: dict[str, Any]) -> str:
         f"{results['samples']} answers: {answers['truncated']} truncated, {answers['empty']} "
         f"empty, {answers['missing']} missing.",
     ]
+    if shared := results["judges"]["problems_judged_in_one_process"]:
+        lines.append(f"Problems judged in the program's own process: {_cell(', '.join(shared))}.")
     if results["failing_references"]:
         failing = ", ".join(results["failing_references"])
         lines.append(f"Problems that fail with their own reference solution: {_cell(failing)}.")
@@ -108,6 +121,17 @@ def warnings(results: dict[str, Any]) -> list[str]:
         if answers[kind]:
             prefix = "warning: " if answers[kind] / total >= MANY else ""
             lines.append(f"{prefix}{answers[kind]} of {total} answers are {kind}; {action}")
+    judges = results["judges"]
+    if shared := judges["problems_judged_in_one_process"]:
+        lines.append(
+            f"{judges['samples_judged_in_one_process']} samples of {len(shared)} problems were "
+            "judged in their own process, which a program can cheat; see judges in results.json"
+        )
+    if refused := judges["refused_by_values"] + judges["refused_as_forged"]:
+        lines.append(
+            f"warning: {refused} samples pass in their own process and were refused "
+            "(`refused` in samples.jsonl says why)"
+        )
     if failing := results["failing_references"]:
         task_id, reason = next(iter(failing.items()))
         lines.append(
