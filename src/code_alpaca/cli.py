@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from code_alpaca import __version__
 from code_alpaca.config import add_arguments, parse
 from code_alpaca.errors import INTERRUPTED, Diverged, InputError, Stopped, machine_trouble
+from code_alpaca.redact import redact
 
 # command: (module with `Config` and `run`, or with `main` where another parser is in charge; help)
 STAGES = {
@@ -96,7 +97,7 @@ def _print_help() -> None:
 
 
 def _fail(stage: str, message: str, code: int) -> int:
-    print(f"code-alpaca {stage}: {' '.join(message.split())}", file=sys.stderr)
+    print(f"code-alpaca {stage}: {redact(' '.join(message.split()))}", file=sys.stderr)
     return code
 
 

@@ -272,7 +272,9 @@ def attack(backend: str) -> dict[str, str]:
             by_itself = worker.run_program(program, LIMITS)
             as_solution = judge(worker, program + "\n" + WRONG)
             printed = by_itself.stdout + by_itself.stderr + as_solution.stdout
-            harm = victim.harm(printed.replace(source, ""))
+            # A traceback quotes the program's own lines.
+            shown = [line for line in printed.splitlines() if line.strip() not in source]
+            harm = victim.harm("\n".join(shown))
             if as_solution.status == "passed":
                 harm = harm or "fooled"
             if time.monotonic() - began > 2 * LIMITS.wall_s + 3:

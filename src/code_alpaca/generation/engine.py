@@ -181,11 +181,12 @@ class Engine:
         return ahead == 0 or rows + ahead * rate < self.limits.num_examples
 
     def _build(self, number: int) -> Request:
+        wish = self._quotas.wish(number)  # once for every request, in order
+        if (sent := self.ledger.answered(number)) is not None:
+            return self.plan.answered(*sent)
         seen = bisect.bisect_right(self._numbers, number - self.limits.lookahead)
         return self.plan.request(
-            number,
-            Accepted(self.ledger, self._numbers, self._positions, seen),
-            self._quotas.wish(number),
+            number, Accepted(self.ledger, self._numbers, self._positions, seen), wish
         )
 
     async def _answer(

@@ -25,6 +25,7 @@ from code_alpaca.generation.plan import Plan, weights
 from code_alpaca.generation.quotas import Quotas
 from code_alpaca.generation.rules import Rules, curator_of
 from code_alpaca.generation.screen import Screen
+from code_alpaca.generation.seed_check import check_seeds
 from code_alpaca.generation.strategies.oss_instruct import load_snippets
 from code_alpaca.ledger import Ledger
 from code_alpaca.schema import load_seed_tasks
@@ -163,6 +164,8 @@ def run(config: Config) -> None:
         open_run(config.run_dir, config, plan.facts()) as ledger,
     ):
         ledger.set_meta("contamination", facts)
+        if config.verify:
+            check_seeds(plan.seed_tasks, curator, refuse=ledger.holds_nothing())
         new_version = ledger.meta("dataset_version") != config.dataset_version
         ledger.set_meta("dataset_version", config.dataset_version)
         budget = Budget(ledger, price, config.max_cost_usd) if price else None
@@ -189,14 +192,9 @@ def run(config: Config) -> None:
                 # A full collection over all the libraries' objects takes 0.1 s, the teacher idle.
                 gc.collect()
                 gc.freeze()
-                with _teacher_urls(config) as urls:
+                with _teacher_urls(config) as urls, _rejected_rows_shown(config, engine):
                     asyncio.run(lane.drive(engine, urls))
             screen.finish(engine.totals)
-            more = engine.totals.accepted - config.num_examples
-            if more >= config.tasks_per_request:
-                screen.say(
-                    f"generate  {more} more rows were accepted earlier, and stay in the ledger"
-                )
     folder = build(
         config.run_dir,
         dataset_version=config.dataset_version if new_version else None,
@@ -204,6 +202,20 @@ def run(config: Config) -> None:
     )
     if release_as:
         push(folder, release_as, private=config.private)
+
+
+@contextlib.contextmanager
+def _rejected_rows_shown(config: Config, engine: Engine) -> Iterator[None]:
+    """Write the rejected rows of a run that stops without an accepted one, to be looked at."""
+    try:
+        yield
+    except Stopped:
+        if engine.totals.rejected and not engine.totals.accepted:
+            try:
+                build(config.run_dir, draw=False)
+            except InputError as error:
+                engine.screen.say(f"generate  {error}")
+        raise
 
 
 def _checkpoint(
@@ -324,7 +336,7 @@ def _check_limits(config: Config, plan: Plan, price: Price | None) -> None:
     if config.max_concurrency > config.lookahead:
         print(
             f"generate  note: lookahead {config.lookahead} holds max_concurrency "
-            f"{config.max_concurrency} at {config.lookahead}; a larger lookahead is another run"
+            f"{config.max_concurrency} at {config.lookahead}; a larger one needs a new run_dir"
         )
 
 

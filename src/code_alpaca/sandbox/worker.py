@@ -116,22 +116,29 @@ class Worker:
 
     # -- what can be run -------------------------------------------------------------------
 
-    def run_program(self, source: str, limits: Limits) -> Result:
+    def run_program(self, source: str, limits: Limits, *, module: str = "__main__") -> Result:
         """Run Python source text as a main program; passed if it came to its end.
 
-        Its own process can forge that end: for verdicts on code that may want to, use `test`.
+        Its own process reports that end, and can forge it (see `harness.program`): for a verdict
+        that cannot be forged, use `test`.
+
+        Args:
+            module: the name that the source sees as its own (`__name__`).
         """
-        nonce = secrets.token_hex(16)
-        child = self._launch("program", limits, {"nonce": nonce, "source": source})
+        file = "program" if module == "__main__" else module
+        child = self._launch("program", limits, {"source": source, "module": module, "file": file})
+        word = secrets.token_hex(16)
         last = [b""]  # line of the channel: the program may have sent any number before
 
-        def keep(_: Child, line: bytes) -> None:
+        def reply(_: Child, line: bytes) -> None:
+            if line.startswith(b'{"ended"') and not child.outbox:
+                child.outbox += json.dumps({"word": word}).encode() + b"\n"
             last[0] = line
 
-        run = Relay(self._control, [child], limits, keep)
+        run = Relay(self._control, [child], limits, reply)
         run.go()
         verdict = _parsed(last[0])
-        if verdict.get("verdict") == "passed" and verdict.get("nonce") != nonce:
+        if verdict.get("word") != word or (child.ended or {}).get("status"):
             verdict = {}
         return run.result(child, _known(verdict.get("verdict")))
 
@@ -153,7 +160,7 @@ class Worker:
         if limits.folder_bytes:
             path = os.path.join(self._folder, name)
             order["env"] = backends.environment() | {"HOME": path, "TMPDIR": path}
-        child = self._launch("exec", limits, order, files or {}, name)
+        child = self._launch("exec", limits, order, files or {}, name=name)
         run = Relay(self._control, [child], limits, lambda child, line: None)
         run.go()
         code = (child.ended or {}).get("status", 1)
@@ -169,7 +176,7 @@ class Worker:
         prompt: str = "",
         check: bool = True,
     ) -> Result:
-        """Judge a solution: it runs in one child, the tests in another, plain values between.
+        """Judge a solution by its values: it runs in one child and the tests in another.
 
         Args:
             source: the whole solution.
@@ -177,35 +184,36 @@ class Worker:
             test: Python source of the tests; `check` says whether it defines `check`. Functions
                 of the solution that it names and does not define are called there.
             prompt: source whose helpers the tests may use.
+
+        Returns:
+            the status; `unplain` where a value could not cross between the two.
         """
-        tested = self._launch("solution", limits, {"source": source})
-        order = {"prompt": prompt, "test": test, "entry_point": entry_point, "check": check}
-        tests = self._launch("tests", limits, order)
+        ends = socket.socketpair()
+        try:
+            tested = self._launch("solution", limits, {"source": source}, peer=ends[0])
+            order = {"prompt": prompt, "test": test, "entry_point": entry_point, "check": check}
+            tests = self._launch("tests", limits, order, peer=ends[1])
+        finally:
+            for end in ends:
+                end.close()
         verdict: dict[str, Any] = {}
 
-        def relay(child: Child, line: bytes) -> None:
-            if child is tested:
-                tests.outbox += line
-            elif line.startswith(b'{"verdict"'):
+        def judge(child: Child, line: bytes) -> None:
+            if child is tests:
                 verdict.update(_parsed(line))
                 kill(self._control, tested)
-            else:
-                tested.outbox += line
-
-        gone = []
 
         def at_end(child: Child) -> None:
-            if child is tested and not verdict:
-                gone.append(child)
-                tests.outbox += b'{"verdict": "exited"}\n'
+            if child is tests:  # the solution would wait for calls for ever
+                kill(self._control, tested)
 
-        run = Relay(self._control, [tested, tests], limits, relay, at_end)
+        run = Relay(self._control, [tested, tests], limits, judge, at_end)
         run.go()
         said = verdict.get("verdict")
         status = said if said == "unplain" else _known(said)
         if status == "passed" and tests.ended and tests.ended["status"] != 0:
             status = "failed"
-        if status == "exited" and gone:  # by itself, or by a limit?
+        if status == "exited":  # by itself, or by a limit?
             status = of_signal(tested) or status
         result = run.result(tested, status or of_signal(tests) or "failed")
         detail = str(verdict.get("detail", ""))
@@ -222,6 +230,7 @@ class Worker:
         limits: Limits,
         first: dict[str, Any],
         files: dict[str, str] | None = None,
+        peer: socket.socket | None = None,
         name: str = "",
     ) -> Child:
         self._jobs += 1
@@ -242,6 +251,7 @@ class Worker:
         err, err_theirs = os.pipe()
         try:
             fds = [theirs.fileno(), out_theirs, err_theirs]
+            fds += [] if peer is None else [peer.fileno()]
             socket.send_fds(self._control, [json.dumps(order).encode()], fds)
         except OSError as error:
             mine.close()

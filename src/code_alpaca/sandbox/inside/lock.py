@@ -147,14 +147,20 @@ REFUSED_VALUES = {
 Rule = tuple[int, list[tuple[int, int, int, int]]]  # number of a system call, BPF that decides it
 
 
+PID = 0x7FFFFFFE  # stands for the process's own number in a filter that is made before it
+
+
 def seccomp_program(
-    *, may_exec: bool, may_fork: bool, pid: int, rules: list[Rule], ask: bool = True
+    *, may_exec: bool, may_fork: bool, rules: list[Rule], ask: bool = True
 ) -> bytes:
-    """The filter as BPF instructions (struct sock_filter each) for this machine.
+    """Make the filter as BPF instructions (struct sock_filter each) for this machine.
 
     Args:
         rules: those that come first; `ask` is False where nobody can be asked, so that what
             they would ask about is allowed.
+
+    Returns:
+        a filter with PID where the number of the process belongs (see `for_process`).
 
     Raises:
         OSError: a processor whose system calls are not listed.
@@ -185,9 +191,9 @@ def seccomp_program(
         on_equal(CLONE[column], thread)
         on_equal(CLONE3[column], [(0x06, 0, 0, ERRNO | ENOSYS)])  # libc goes back to clone
     for numbers, argument in ON_ONESELF.values():
-        on_equal(numbers[column], [_argument(argument), (0x15, 0, 1, pid), allow, refuse])
+        on_equal(numbers[column], [_argument(argument), (0x15, 0, 1, PID), allow, refuse])
     for numbers, argument in ON_ONESELF_OR_0.values():
-        body = [_argument(argument), (0x15, 1, 0, pid), (0x15, 0, 1, 0), allow, refuse]
+        body = [_argument(argument), (0x15, 1, 0, PID), (0x15, 0, 1, 0), allow, refuse]
         on_equal(numbers[column], body)
     for name, (numbers, argument, values) in REFUSED_VALUES.items():
         tests = [(0x15, len(values) - place, 0, value) for place, value in enumerate(values)]
@@ -203,6 +209,10 @@ def seccomp_program(
             on_equal(number, [refuse])
     code.append(allow)
     return b"".join(struct.pack("HBBI", *one) for one in code)
+
+
+def for_process(program: bytes, pid: int) -> bytes:
+    return program.replace(struct.pack("I", PID), struct.pack("I", pid))
 
 
 def _argument(place: int) -> tuple[int, int, int, int]:
@@ -227,20 +237,24 @@ def machine() -> tuple[int, int]:
 def restrict(
     *,
     ruleset: int | None,
-    seccomp: bool,
-    may_exec: bool,
+    filters: list[bytes],
     processes: int,
     cpu_s: float,
     memory: int,
     file_size: int,
     open_files: int,
-    rules: list[Rule],
 ) -> int | None:
     """Lock this process in for good. `memory` and `file_size` are bytes.
 
-    Returns the file descriptor at which the filter asks about what `rules` count; None where
-    there is nothing to ask, or no way to. `processes` above 0 lets it start others, that number
-    at a time: a limit that the kernel does not hold for root (RLIMIT_NPROC).
+    Args:
+        filters: seccomp programs, of which the first that can be installed is; all but the last
+            ask questions. None: no seccomp.
+        processes: above 0 lets it start others, that number at a time: a limit that the kernel
+            does not hold for root (RLIMIT_NPROC).
+
+    Returns:
+        the file descriptor at which the filter asks; None where there is nothing to ask, or no
+        way to.
 
     Raises:
         OSError: a layer that was asked for could not be put in place; do not go on.
@@ -262,18 +276,17 @@ def restrict(
     _prctl(38, 1)  # PR_SET_NO_NEW_PRIVS
     if ruleset is not None:
         _checked(libc.syscall(RESTRICT_SELF, ruleset, 0))
-    if not seccomp:
+    if not filters:
         return None
     drop_capabilities()
-    filtered = {"may_exec": may_exec, "may_fork": processes > 0, "pid": os.getpid()}
-    if rules:
-        program = seccomp_program(**filtered, rules=rules)
+    *asking, silent = (for_process(program, os.getpid()) for program in filters)
+    for program in asking:
         for flags in (LISTEN | WAIT_KILLABLE, LISTEN):
             listener = _install(program, flags)
             if listener >= 0:
                 return listener
     # A kernel without such questions, or a container that already asks them.
-    _checked(_install(seccomp_program(**filtered, rules=rules, ask=False), 0))
+    _checked(_install(silent, 0))
     return None
 
 

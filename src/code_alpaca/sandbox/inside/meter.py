@@ -63,13 +63,13 @@ Rule = tuple[int, list[tuple[int, int, int, int]]]  # number of a system call, B
 
 
 def rules(
-    column: int, channel: int | None, *, threads: bool, files: bool, execs: bool = False
+    column: int, own: list[int], *, threads: bool, files: bool, execs: bool = False
 ) -> list[Rule]:
     """What the filter does with the system calls that are counted.
 
     Args:
         column: 0 for x86-64, 1 for arm64.
-        channel: a descriptor whose writes are free; it can then not be closed or replaced.
+        own: descriptors whose writes are free; they can then not be closed or replaced.
         threads, files: what to count.
         execs: whether it may become another program.
     """
@@ -79,12 +79,8 @@ def rules(
         is_thread = [_argument(0), (0x45, 0, 1, CLONE_THREAD), notify, _error(errno.EPERM)]
         found += [(CLONE, is_thread), (EXIT, [notify])]
     if files:
-        # Never equal where there is no channel: descriptors are small.
-        own = 0xFFFFFFFF if channel is None else channel
-        found += [
-            (numbers, [_argument(0), (0x15, 0, 1, own), allow, notify])
-            for numbers in (WRITE, PWRITE)
-        ]
+        free = [step for handle in own for step in ((0x15, 0, 1, handle), allow)]
+        found += [(numbers, [_argument(0), *free, notify]) for numbers in (WRITE, PWRITE)]
         found += [(numbers, [notify]) for numbers in (*VECTORS, *ENTRIES)]
         found += [(numbers, [notify]) for numbers in EXECS if execs]
         found += [(numbers, [_error(number)]) for numbers, number in REFUSED.items()]
@@ -95,7 +91,7 @@ def rules(
             found.append((numbers, creates))
         for numbers, handle in ((CLOSE, 0), (DUP2, 1), (DUP3, 1)):
             standard = [(0x25, 0, 1, 2), allow, notify]  # above 2: free
-            refused = [(0x15, 0, 1, own), _error(errno.EBADF)]
+            refused = [s for own_fd in own for s in ((0x15, 0, 1, own_fd), _error(errno.EBADF))]
             found.append((numbers, [_argument(handle), *refused, *standard]))
     return [(numbers[column], body) for numbers, body in found if numbers[column] != NONE]
 

@@ -1,12 +1,12 @@
 """The process inside a sandbox from which every program gets a fresh child.
 
-It runs nothing that is not ours. For each order (one datagram with three file descriptors: the
-child's channel, standard output and standard error) it forks; the child locks itself in
-(`lock.restrict`) before it reads the first line of what it is to run. So nothing can leak from
-one program to the next: a program sees a private copy of this process's memory, has no
-descriptor but its own three, may not signal, trace or start processes, and the one folder that
-it may write, if any, is its own and removed when it ends. What it writes and starts is counted
-here (`meter`). A start costs a fork instead of an interpreter.
+It runs nothing that is not ours. For each order (one datagram with file descriptors: the child's
+channel, standard output, standard error and, where two children talk, its peer) it forks; the
+child locks itself in (`lock.restrict`) before it reads the first line of what it is to run. So
+nothing can leak from one program to the next: a program sees a private copy of this process's
+memory, has no descriptor but its own, may not signal, trace or start processes, and the one
+folder that it may write, if any, is its own and removed when it ends. What it writes and starts
+is counted here (`meter`). A start costs a fork instead of an interpreter.
 
     python -s -S zygote.py CONTROL_FD '{"readable": [...], "writable": "/sandbox", ...}'
 """
@@ -16,8 +16,8 @@ from __future__ import annotations
 import array
 import contextlib
 import ctypes
+import fcntl
 import gc
-import io
 import json
 import os
 import select
@@ -27,6 +27,7 @@ import sys
 import threading
 from collections.abc import Callable
 
+import apart
 import folder
 import folders
 import harness
@@ -39,8 +40,16 @@ for name in ("bisect", "collections", "copy", "dataclasses", "datetime", "decima
              "random", "re", "statistics", "string", "struct", "textwrap", "typing"):  # fmt: skip
     __import__(name)
 
+KINDS = {
+    "program": harness.program,
+    "exec": harness.command,
+    "solution": apart.solution,
+    "tests": apart.tests,
+}
 FOLDER_CHECK_MS = 20  # where nothing counts what is written
 UNLIMITED = 1 << 62
+SURVIVORS: list[object] = []
+OWN, HIGH = [3, 4], 128  # where a child has its channel and its peer; above all in use
 ARENAS, USUAL_STACK = -8, 8 << 20  # M_ARENA_MAX of mallopt; bytes
 
 
@@ -56,7 +65,27 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     control.send(b'{"ready": true}')
-    Zygote(control, config).serve()
+    try:
+        Zygote(control, config).serve()
+    except _Become as child:
+        kind, fds = child.kind, child.fds
+    # Here in a child alone: no frame of the zygote is left under the program's own.
+    code = 1
+    try:
+        KINDS[kind](*fds)
+        code = 0
+    except BaseException as error:
+        with contextlib.suppress(BaseException):
+            os.write(2, f"{type(error).__name__}: {error}\n".encode())
+    finally:
+        os._exit(code)
+
+
+class _Become(BaseException):
+    """Unwinds the stack of a child up to `main`, which then runs what was ordered."""
+
+    def __init__(self, kind: str, fds: list[int]) -> None:
+        self.kind, self.fds = kind, fds
 
 
 class Child:
@@ -82,6 +111,7 @@ class Zygote:
         self.handlers: dict[int, Callable[[int], None]] = {}
         self.poll = select.poll()
         self._watch(control.fileno(), lambda _: self._order())
+        self.filters: dict[tuple, list[bytes]] = {}
         self.folders = folders.Folders(config)
 
     def serve(self) -> None:
@@ -127,9 +157,12 @@ class Zygote:
         path = self.folders.make(order["name"], order["files"]) if order["folder"] else None
         ruleset = self.folders.ruleset(path)
         asks, answers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        filters = self._filters(order)
         pid = os.fork()
         if pid == 0:
-            self._child(order, fds, path, ruleset, answers)
+            # Their descriptors belong to others soon: these must not close them at their end.
+            SURVIVORS.extend([self, asks])
+            self._child(order, fds, path, filters, ruleset, answers.detach())
         answers.close()
         for fd in fds:
             os.close(fd)
@@ -138,63 +171,74 @@ class Zygote:
         self._watch(os.pidfd_open(pid), lambda _: self._bury(child), child)
         self._watch(asks.detach(), lambda _: self._listen(child), child)
 
+    def _filters(self, order: dict) -> list[bytes]:
+        """The seccomp filters of a child, made here once for all children of a kind."""
+        if not self.config["seccomp"]:
+            return []
+        kind, folder, processes = order["kind"], order["folder"] > 0, order["processes"] > 0
+        key = (kind, folder, processes)
+        if key not in self.filters:
+            column, _ = lock.machine()
+            execs = kind == "exec"
+            own = OWN[: {"exec": 0, "program": 1}.get(kind, 2)]
+            rules = meter.rules(column, own, threads=not processes, files=folder, execs=execs)
+            may = {"may_exec": execs, "may_fork": processes}
+            asking = [lock.seccomp_program(**may, rules=rules)] if rules else []
+            silent = lock.seccomp_program(**may, rules=rules, ask=False)
+            self.filters[key] = [*asking, silent]
+        return self.filters[key]
+
     def _child(
         self,
         order: dict,
         fds: list[int],
         path: str | None,
+        filters: list[bytes],
         ruleset: int | None,
-        answers: socket.socket,
+        answers: int,
     ) -> None:
-        code = 1
         try:
-            channel, out, err = fds
+            channel, out, err, *peer = fds
+            # First out of the way of the places that they are moved to.
+            high = [fcntl.fcntl(fd, fcntl.F_DUPFD, HIGH) for fd in (out, err, channel, *peer)]
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            os.dup2(out, 1)
-            os.dup2(err, 2)
-            last = 2
-            keep = {channel, answers.fileno(), *([] if ruleset is None else [ruleset])}
-            for fd in [*sorted(keep), os.sysconf("SC_OPEN_MAX")]:
+            kept = [
+                h if h is None else fcntl.fcntl(h, fcntl.F_DUPFD, HIGH) for h in (answers, ruleset)
+            ]
+            for place, fd in enumerate(high, 1):
+                os.dup2(fd, place)
+            last = len(high)
+            for fd in [*sorted(h for h in kept if h is not None), os.sysconf("SC_OPEN_MAX")]:
                 os.closerange(last + 1, fd)
                 last = fd
             if path:
                 os.chdir(path)
                 os.environ.update(HOME=path, TMPDIR=path)
             _fit_stacks(order["memory"])
-            self._lock_in(order, None if order["kind"] == "exec" else channel, ruleset, answers)
+            self._lock_in(order, filters, kept[1], kept[0])
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            raw = open(channel, "r+b", buffering=0)  # noqa: SIM115 - the filter keeps it open
-            harness.KINDS[order["kind"]](_Lines(raw))
-            code = 0
         except BaseException as error:
             with contextlib.suppress(BaseException):
                 os.write(2, f"{type(error).__name__}: {error}\n".encode())
-        finally:
-            os._exit(code)
+            os._exit(1)
+        raise _Become(order["kind"], OWN[: 1 + len(peer)])
 
     def _lock_in(
-        self, order: dict, channel: int | None, ruleset: int | None, answers: socket.socket
+        self, order: dict, filters: list[bytes], ruleset: int | None, answers: int
     ) -> None:
         """Restrict this child, and hand the zygote the end at which its filter asks."""
-        rules = []
-        if self.config["seccomp"]:
-            column, _ = lock.machine()
-            threads, files = order["processes"] == 0, order["folder"] > 0
-            execs = order["kind"] == "exec"
-            rules = meter.rules(column, channel, threads=threads, files=files, execs=execs)
         listener = lock.restrict(
             ruleset=ruleset,
-            seccomp=self.config["seccomp"],
-            may_exec=order["kind"] == "exec",
+            filters=filters,
             processes=order["processes"],
             cpu_s=order["cpu_s"],
             memory=order["memory"],
             file_size=order["file_size"],
             open_files=order["open_files"],
-            rules=rules,
         )
-        socket.send_fds(answers, [b"."], [] if listener is None else [listener])
-        for handle in (answers.detach(), listener, ruleset):
+        with socket.socket(fileno=answers) as end:
+            socket.send_fds(end, [b"."], [] if listener is None else [listener])
+        for handle in (listener, ruleset):
             if handle is not None:
                 os.close(handle)
 
@@ -284,29 +328,9 @@ def _fit_stacks(memory: int) -> None:
         module.stack_size = stack_size
 
 
-class _Lines:
-    """Buffered reading and whole writes over one unbuffered channel."""
-
-    def __init__(self, raw) -> None:
-        self._raw = raw
-        self._in = io.BufferedReader(raw)
-        self.close = raw.close
-
-    def readline(self) -> bytes:
-        return self._in.readline()
-
-    def write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[self._raw.write(view) :]
-
-    def flush(self) -> None:
-        pass
-
-
 def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
     fds = array.array("i")
-    data, ancillary, _, _ = control.recvmsg(1 << 20, socket.CMSG_SPACE(3 * fds.itemsize))
+    data, ancillary, _, _ = control.recvmsg(1 << 20, socket.CMSG_SPACE(4 * fds.itemsize))
     for level, kind, payload in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
