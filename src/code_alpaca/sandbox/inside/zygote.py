@@ -162,7 +162,7 @@ class Zygote:
         if pid == 0:
             # Their descriptors belong to others soon: these must not close them at their end.
             SURVIVORS.extend([self, asks])
-            self._child(order, fds, path, filters, ruleset, answers.detach())
+            self._child(order, fds, path, ruleset, filters, answers.detach())
         answers.close()
         for fd in fds:
             os.close(fd)
@@ -193,8 +193,8 @@ class Zygote:
         order: dict,
         fds: list[int],
         path: str | None,
-        filters: list[bytes],
         ruleset: int | None,
+        filters: list[bytes],
         answers: int,
     ) -> None:
         try:
