@@ -130,8 +130,8 @@ def test_a_solution_and_its_tests_do_not_meet_in_a_folder(backend, landlock, mon
         need(backend == "bwrap", "only bwrap holds in a kernel without Landlock")
         monkeypatch.setattr(backends.lock, "landlock_version", lambda: 0)
     solution = (
-        "import os\nopen('mine', 'w').write('x')\n"
-        "def f(n):\n    return [os.listdir(), os.getcwd()]\n"
+        "from os import getcwd, listdir\nopen('mine', 'w').write('x')\n"
+        "def f(n):\n    return [listdir(), getcwd()]\n"
     )
     test = """
 import os
