@@ -245,8 +245,11 @@ def stale(
         for name in foreign
         if name in harmful or name in (names or ()) or (first and kind.strange(name))
     ]
-    if README in in_the_way and not cards.has_text(_text(repo, README, head)):
-        in_the_way.remove(README)  # metadata alone, which a release keeps
+    if README in in_the_way and cards.has_text(_text(repo, README, head)):
+        kept = {*MERGED} - {README}
+    else:
+        kept = {*MERGED}  # a README of metadata alone, which a release keeps as well
+    in_the_way = [name for name in in_the_way if name not in kept]
     if in_the_way and not terms.replace:
         raise InputError(
             f"{repo.url} holds files that no release of code-alpaca made ({listed(in_the_way)}), "

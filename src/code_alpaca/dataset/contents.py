@@ -56,7 +56,9 @@ def require_no_others(folder: Path, manifest: dict[str, Any]) -> None:
             f"{folder} holds links ({listed(links)}), which could lead to private files; replace "
             "them by the files themselves, or make the folder again"
         )
-    known = {*names(folder, manifest), *(f"assets/{name}" for name in PICTURES)}
+    card = folder / CARD
+    shown = _pictures(text_of(card)) if card.is_file() else set()
+    known = {*names(folder, manifest), *(f"assets/{name}" for name in PICTURES), *shown}
     others = [name for name in _files(folder) if name not in known]
     if others:
         raise InputError(
@@ -111,10 +113,18 @@ def content_key(folder: Path, manifest: dict[str, Any]) -> str:
 def _owned(repo: Repo, sha: str) -> set[str]:
     """The files of a release: the shards of its manifest, and the pictures on its card."""
     card = repo.fetch(CARD.as_posix(), sha)
-    shown = set(re.findall(r"\]\((assets/[\w.-]+)\)", text_of(card))) if card else set()
-    drawn = shown & {f"assets/{name}" for name in PICTURES}
+    drawn = _pictures(text_of(card)) if card else set()
     shards = released_manifest(repo, sha).get("sha256", {})
     return {*shards, *drawn, MANIFEST, README, CHANGELOG, CARD.as_posix()}
+
+
+def _pictures(card: str) -> set[str]:
+    """The pictures that a card shows, outside of the rows that it quotes."""
+    return set(re.findall(r"(?m)^!\[[^\]\n]*\]\((assets/[\w.-]+\.png)\)$", _without_code(card)))
+
+
+def _without_code(card: str) -> str:
+    return re.sub(r"(?ms)^(`{3,})[^`\n]*\n.*?^\1`*$", "", card)
 
 
 def _files(folder: Path) -> list[str]:
