@@ -26,7 +26,11 @@ class Scratch:
             self.path = tempfile.mkdtemp(prefix=PREFIX)
             with contextlib.suppress(FileNotFoundError):  # removed as stale before it was locked
                 self.lock = os.open(self.path, folder.FOLDER)
-                if _lock(self.lock) and os.path.isdir(self.path):
+                with contextlib.suppress(OSError):  # without locks it is never seen as stale
+                    if not _lock(self.lock):
+                        os.close(self.lock)
+                        continue
+                if os.path.isdir(self.path):
                     return
                 os.close(self.lock)
 
@@ -58,8 +62,13 @@ def remove_stale() -> None:
 
 
 def _lock(handle: int) -> bool:
+    """Whether nobody else holds the lock.
+
+    Raises:
+        OSError: this file system has no locks.
+    """
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
     return True

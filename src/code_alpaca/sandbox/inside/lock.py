@@ -57,9 +57,9 @@ def landlock_ruleset(readable: list[str], writable: str | None) -> int:
     size = 8 if version < 4 else 16 if version < 6 else 24
     ruleset = _checked(libc.syscall(CREATE_RULESET, attributes, size, 0))
     for path in readable:
-        _allow(ruleset, path, READ)
+        _allow(ruleset, path, READ & handled)
     for path in DEVICES:
-        _allow(ruleset, path, READ_FILE | WRITE_FILE)
+        _allow(ruleset, path, (READ_FILE | WRITE_FILE) & handled)
     if writable:
         _allow(ruleset, writable, handled)
     return ruleset
@@ -71,7 +71,6 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
     except FileNotFoundError:
         return
     try:
-        rights &= FS_RIGHTS.get(landlock_version(), (1 << 16) - 1)
         if not os.path.isdir(path):
             rights &= OF_A_FILE
         rule = struct.pack("=Qi", rights, handle)

@@ -29,6 +29,7 @@ from collections.abc import Callable
 
 import apart
 import folder
+import folders
 import harness
 import lock
 import meter
@@ -49,7 +50,6 @@ FOLDER_CHECK_MS = 20  # where nothing counts what is written
 UNLIMITED = 1 << 62
 SURVIVORS: list[object] = []
 OWN, HIGH = [3, 4], 128  # where a child has its channel and its peer; above all in use
-MOST_CLEANERS = 8
 ARENAS, USUAL_STACK = -8, 8 << 20  # M_ARENA_MAX of mallopt; bytes
 
 
@@ -61,8 +61,7 @@ def main() -> None:
     libc = ctypes.CDLL(None)
     libc.prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: nobody reads this process's memory
     libc.mallopt(ARENAS, 2)  # else each thread reserves 64 MiB of its limited address space
-    if config["writable"]:
-        os.chdir(config["writable"])
+    os.chdir(config["writable"])
     gc.collect()
     gc.freeze()
     control.send(b'{"ready": true}')
@@ -109,15 +108,11 @@ class Zygote:
     def __init__(self, control: socket.socket, config: dict) -> None:
         self.control, self.config = control, config
         self.children: list[Child] = []
-        self.cleaners: dict[int, int] = {}  # pidfd: pid
         self.handlers: dict[int, Callable[[int], None]] = {}
         self.poll = select.poll()
         self._watch(control.fileno(), lambda _: self._order())
         self.filters: dict[tuple, list[bytes]] = {}
-        self.rulesets: dict[str | None, int] = {}
-        if config["landlock"]:
-            self.rulesets[None] = lock.landlock_ruleset(config["readable"], None)
-        self._hide_folders()
+        self.folders = folders.Folders(config)
 
     def serve(self) -> None:
         while True:
@@ -159,14 +154,15 @@ class Zygote:
                 if child.job == order["kill"]:
                     child.kill()
             return
-        path = self._make_folder(order) if order["folder"] else None
+        path = self.folders.make(order["name"], order["files"]) if order["folder"] else None
+        ruleset = self.folders.ruleset(path)
         asks, answers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         filters = self._filters(order)
         pid = os.fork()
         if pid == 0:
             # Their descriptors belong to others soon: these must not close them at their end.
             SURVIVORS.extend([self, asks])
-            self._child(order, fds, path, filters, answers.detach())
+            self._child(order, fds, path, ruleset, filters, answers.detach())
         answers.close()
         for fd in fds:
             os.close(fd)
@@ -174,26 +170,6 @@ class Zygote:
         self.children.append(child)
         self._watch(os.pidfd_open(pid), lambda _: self._bury(child), child)
         self._watch(asks.detach(), lambda _: self._listen(child), child)
-
-    def _make_folder(self, order: dict) -> str:
-        """A folder for one child, with the files that come with its order."""
-        os.chmod(self.config["writable"], 0o700)
-        path = os.path.join(self.config["writable"], order["name"])
-        while os.path.lexists(path):  # another child of the same kind is at work
-            path += "+"
-        os.mkdir(path, 0o700)
-        self._hide_folders()
-        for name, text in order["files"].items():
-            with open(
-                os.path.join(path, name), "w", encoding="utf-8", errors="surrogatepass"
-            ) as file:
-                file.write(text)
-        return path
-
-    def _hide_folders(self) -> None:
-        """Without Landlock, a child reaches another's folder if it finds its name."""
-        if self.config["writable"] and self.config["alone"] and not self.config["landlock"]:
-            os.chmod(self.config["writable"], 0o100)
 
     def _filters(self, order: dict) -> list[bytes]:
         """The seccomp filters of a child, made here once for all children of a kind."""
@@ -217,13 +193,11 @@ class Zygote:
         order: dict,
         fds: list[int],
         path: str | None,
+        ruleset: int | None,
         filters: list[bytes],
         answers: int,
     ) -> None:
         try:
-            ruleset = self.rulesets.get(None)
-            if ruleset is not None and path:
-                ruleset = lock.landlock_ruleset(self.config["readable"], path)
             channel, out, err, *peer = fds
             # First out of the way of the places that they are moved to.
             high = [fcntl.fcntl(fd, fcntl.F_DUPFD, HIGH) for fd in (out, err, channel, *peer)]
@@ -307,43 +281,11 @@ class Zygote:
             "too_full": child.too_full,
         }
         self.control.send(json.dumps(report).encode())
+        # Where that fails this process ends, and the next program gets a fresh one.
         if child.path:
-            self._remove(child)
-        if not self.children and self.config["alone"]:
-            os.chmod(self.config["writable"], 0o700)
-            folder.empty(self.config["writable"])
-        self._hide_folders()
-
-    def _remove(self, child: Child) -> None:
-        """Remove a dead child's folder; on a slow disk that must not keep the next one waiting."""
-        os.chmod(self.config["writable"], 0o700)
-        if self.config["alone"]:  # in memory
-            folder.remove(child.path)
-            return
-        try:
-            os.rmdir(child.path)
-        except OSError:
-            path = os.path.join(self.config["writable"], f"ended-{child.job}")
-            os.rename(child.path, path)
-            while len(self.cleaners) >= MOST_CLEANERS:
-                self._reap(next(iter(self.cleaners)))
-            pid = os.fork()
-            if pid == 0:
-                self._clean(path)
-            pidfd = os.pidfd_open(pid)
-            self.cleaners[pidfd] = pid
-            self._watch(pidfd, lambda _: self._reap(pidfd))
-
-    def _clean(self, path: str) -> None:
-        try:
-            os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-            folder.remove(path)
-        finally:
-            os._exit(0)  # what is left, the parent removes
-
-    def _reap(self, pidfd: int) -> None:
-        self._forget(pidfd)
-        os.waitpid(self.cleaners.pop(pidfd), 0)
+            self.folders.release(child.path)
+        if not self.children:
+            self.folders.empty()
 
     def _kill_strays(self) -> None:
         """What a program that may fork has left; this process is alone in its PID namespace."""
@@ -360,11 +302,7 @@ class Zygote:
             child.kill()
         for child in self.children:
             os.waitpid(child.pid, 0)
-        for pid in self.cleaners.values():
-            os.waitpid(pid, 0)
-        if self.config["writable"]:
-            with contextlib.suppress(OSError):  # bwrap's is a mount, which ends with it
-                folder.remove(self.config["writable"])
+        self.folders.close()
         os._exit(0)
 
 
