@@ -43,4 +43,4 @@ def ended_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             if loop.remove_signal_handler(number) or received:
-                signal.signal(number, handler)
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -12,13 +12,14 @@ import asyncio
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import openai
 
 from code_alpaca.errors import Stopped
 from code_alpaca.ledger import Ledger
 from code_alpaca.teacher import apis
+from code_alpaca.teacher.batch_lines import ENDPOINT, line_of, parse, trouble_in
 from code_alpaca.teacher.blame import Blame
 from code_alpaca.teacher.budget import Budget
 from code_alpaca.teacher.connection import Tally, new_client
@@ -27,13 +28,10 @@ from code_alpaca.teacher.refusals import (
     FATAL_CODES,
     Meaning,
     Trouble,
-    code_of,
-    meaning_of,
     message_of,
     refusal,
 )
 
-ENDPOINT: Final = "/v1/chat/completions"
 RUN = "code_alpaca_run"  # metadata key that names the run
 GATHER_S = 0.3  # without a further request, what is there is submitted
 MOST_REQUESTS = 50_000  # the API's limit of one batch
@@ -201,7 +199,7 @@ class BatchTeacher:
         chosen: dict[str, Waiting] = {}
         size = 0
         for key, waiting in self._gathered.items():
-            size += len(_line(key, waiting.payload))
+            size += len(line_of(key, waiting.payload))
             if len(chosen) == MOST_REQUESTS or (chosen and size > MOST_BYTES):
                 break
             if self._budget:
@@ -217,7 +215,7 @@ class BatchTeacher:
         return chosen
 
     async def _submit(self, chosen: dict[str, Waiting]) -> str:
-        lines = "".join(_line(key, waiting.payload) for key, waiting in chosen.items())
+        lines = "".join(line_of(key, waiting.payload) for key, waiting in chosen.items())
         try:
             file = await self._client.files.create(
                 file=("requests.jsonl", lines.encode()), purpose="batch"
@@ -275,7 +273,7 @@ class BatchTeacher:
             if file_id is None:
                 continue
             for line in (await self._client.files.content(file_id)).text.split("\n"):
-                key, result = _parse(line)
+                key, result = parse(line)
                 if key in left:
                     left.discard(key)
                     stopped = self._take(key, result) or stopped
@@ -324,7 +322,7 @@ class BatchTeacher:
             self.tally.answered += 1
             self._answer(key, body)
             return None
-        trouble = _trouble(status, failed or result.get("error") or body)
+        trouble = trouble_in(status, failed or result.get("error") or body)
         if self._budget:
             why = trouble.code or trouble.outcome
             told = apis.usage(body) if failed and isinstance(body, dict) else None
@@ -376,28 +374,6 @@ class AskAgain(Exception):
     def __init__(self, why: str, counts: int) -> None:
         super().__init__(why)
         self.counts = counts
-
-
-def _line(key: str, payload: dict[str, Any]) -> str:
-    body = {"custom_id": key, "method": "POST", "url": ENDPOINT, "body": payload}
-    return json.dumps(body) + "\n"
-
-
-def _parse(line: str) -> tuple[str, dict[str, Any]]:
-    try:
-        result = json.loads(line)
-        key = result["custom_id"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return "", {}
-    return (key, result) if isinstance(key, str) and isinstance(result, dict) else ("", {})
-
-
-def _trouble(status: int | None, details: Any) -> Trouble:
-    """What a line means that holds no answer; without a status, the line alone is to blame."""
-    code, told = code_of(details), message_of(details or "no answer")
-    meaning = meaning_of(status or 0, code, told) if status != 200 else Meaning.FAULT
-    free = status is None or (status != 200 and status < 500)
-    return Trouble(meaning, told, status or 0, code, free, details=details)
 
 
 def _failed(error: openai.OpenAIError) -> str:
