@@ -11,7 +11,7 @@ import keyword
 import re
 from collections.abc import Iterator
 from itertools import pairwise
-from math import nan
+from math import isclose, nan
 
 RUN = 6  # literals
 MIN_RUN_BITS = 22
@@ -23,6 +23,7 @@ TOKEN = re.compile(
 WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 CONSTANTS = frozenset({"true", "false", "none", "null", "nil"})
 IGNORED = CONSTANTS | frozenset(keyword.kwlist)
+PRIMES = " 2 3 5 7 11 13 17 19 23 29 31 37 41 43 47 53 59 61 67 71 73 79 83 89 97 "
 # Words that come as a list, which many programs hold.
 LISTED = frozenset(
     {
@@ -118,11 +119,25 @@ def _literal_bits(text: str) -> int:
 
 
 def _regular(run: list[str]) -> bool:
-    """Whether a run, or four numbers of it in a row, follow a rule: 1, 2, 3, 4; a, b, c, d."""
+    """Whether a run is letters, or has four or more numbers in a row that follow a known rule."""
     if all(len(item) == 1 and item.isalpha() for item in run):
         return True
     numbers = [float(i) if re.fullmatch(r"-?\d+(?:\.\d+)?", i) else nan for i in run]
-    steps = [round(b - a, 6) for a, b in pairwise(numbers)]
-    growth = [round(b - a, 6) for a, b in pairwise(steps)]
-    even = any(a == b == c for a, b, c in zip(steps, steps[1:], steps[2:], strict=False))
-    return even or all(g == growth[0] for g in growth)  # comparisons with NaN are false
+    return any(_is_series(numbers[start : start + 4]) for start in range(len(run) - 3)) or any(
+        _is_quadratic(numbers[start : start + 5]) for start in range(len(run) - 4)
+    )
+
+
+def _is_series(numbers: list[float]) -> bool:
+    """Equal steps, equal ratios, Fibonacci's rule or primes; a NaN is in no series."""
+    a, b, c, d = numbers
+    steps = isclose(b - a, c - b) and isclose(c - b, d - c)
+    ratios = b * b == a * c and c * c == b * d
+    return steps or ratios or (a + b == c and b + c == d) or f" {a:g} {b:g} {c:g} {d:g} " in PRIMES
+
+
+def _is_quadratic(numbers: list[float]) -> bool:
+    """Equal second differences: 1, 4, 9, 16, 25."""
+    steps = [b - a for a, b in pairwise(numbers)]
+    growth = [b - a for a, b in pairwise(steps)]
+    return all(isclose(found, growth[0], abs_tol=1e-9) for found in growth)  # false for a NaN

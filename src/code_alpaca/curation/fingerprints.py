@@ -1,8 +1,8 @@
 """Fingerprints of Python functions: equal for equal code under other names, in another order.
 
-The statements of a block count as a bag, and a name counts by its uses. Names are colored as in
-the Weisfeiler-Lehman test: first by their role (which parameter, a local), then twice by the
-statements that they appear in. The fingerprint is a hash of the colored terms.
+The statements of a block count as a bag, and a name counts by its uses: it is colored twice by the
+statements that it appears in, as in the Weisfeiler-Lehman test, and by its place among the
+parameters. The fingerprint is a hash of the colored terms.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from code_alpaca.curation.python_terms import (
 
 ROUNDS = 2
 MASK = (1 << 62) - 1
+HOLDERS = ast.ExceptHandler | ast.match_case  # of statements
 
 
 class Fingerprint(NamedTuple):
@@ -56,6 +57,13 @@ class Fingerprint(NamedTuple):
     typed: int
 
 
+class _Definition(NamedTuple):
+    name: str
+    node: Function | ast.Lambda
+    receiver: str  # `self` of a method
+    outer: frozenset[str]  # names of the functions around it
+
+
 @dataclass
 class _Part:
     key: int
@@ -69,20 +77,20 @@ class _Part:
 def fingerprints(trees: Iterable[ast.Module]) -> list[Fingerprint]:
     """Return the fingerprints of all functions of a text, whichever code region holds them."""
     modules: dict[str, str] = {}
-    found: list[tuple[str, ast.AST, str]] = []
+    found: list[_Definition] = []
     for tree in trees:
         modules.update(imported(tree))
         found += _functions(tree)
-    names = frozenset(name for name, _, _ in found)
+    names = frozenset(definition.name for definition in found)
     parts: dict[str, _Part] = {}
     order: list[tuple[str, _Part]] = []
-    for name, node, receiver in found:
+    for definition in found:
         try:
-            part = _part(name, node, receiver, modules, names)
+            part = _part(definition, modules, names)
         except RecursionError:
             continue
-        parts[name] = part
-        order.append((name, part))
+        parts[definition.name] = part
+        order.append((definition.name, part))
     return [_fingerprint(name, part, parts) for name, part in order if not _special(name)]
 
 
@@ -114,22 +122,22 @@ def _fingerprint(name: str, part: _Part, parts: dict[str, _Part]) -> Fingerprint
     )
 
 
-def _functions(tree: ast.Module) -> Iterator[tuple[str, ast.AST, str]]:
-    """Every function of a tree with its name and the name of its receiver."""
-    stack: list[tuple[ast.AST, bool]] = [(tree, False)]
+def _functions(tree: ast.Module) -> Iterator[_Definition]:
+    """Every function of a tree, outer ones first."""
+    stack: list[tuple[ast.AST, bool, frozenset[str]]] = [(tree, False, frozenset())]
     while stack:
-        node, in_class = stack.pop()
+        node, in_class, outer = stack.pop()
         if isinstance(node, Function):
-            yield node.name, node, _receiver(node, in_class)
+            receiver = _receiver(node, in_class)
+            yield _Definition(node.name, node, receiver, outer)
+            outer |= {*parameters(node, receiver), *local_names(node)}
         elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda):
-            targets = [target for target in node.targets if isinstance(target, ast.Name)]
-            yield from ((target.id, node.value, "") for target in targets)
+            for target in node.targets:
+                if isinstance(target, ast.Name):
+                    yield _Definition(target.id, node.value, "", outer)
         inside = isinstance(node, ast.ClassDef)
         children = [n for n in ast.iter_child_nodes(node) if isinstance(n, ast.stmt | HOLDERS)]
-        stack += [(child, inside) for child in reversed(children)]
-
-
-HOLDERS = ast.ExceptHandler | ast.match_case
+        stack += [(child, inside, outer) for child in reversed(children)]
 
 
 def _receiver(function: Function, in_class: bool) -> str:
@@ -140,25 +148,25 @@ def _receiver(function: Function, in_class: bool) -> str:
     return "" if static else arguments[0].arg
 
 
-def _part(
-    name: str, node: ast.AST, receiver: str, modules: dict[str, str], names: frozenset[str]
-) -> _Part:
-    assert isinstance(node, Function | ast.Lambda)
+def _part(definition: _Definition, modules: dict[str, str], names: frozenset[str]) -> _Part:
+    name, node, receiver, outer = definition
     given = parameters(node, receiver)
-    own = {n: n for n in [*given, *sorted(local_names(node) - names)]}
+    own = {n: n for n in [*given, *sorted((local_names(node) | outer) - names)]}
     scope = Scope(own, modules, names - set(given), receiver)
     term = function_term(node, scope)
-    colors: dict[object, int] = {n: _code(f"parameter {i}") for i, n in enumerate(given)}
+    roles = {n: _code(f"parameter {place}") for place, n in enumerate(given)}
+    colors: dict[object, int] = {}
     counted: Counter[int] = Counter()
-    nodes = _size(term)
     for number in range(ROUNDS):
         uses: dict[object, list[int]] = {}
         _Hash(colors, counted if number == 0 else None, uses).of(term)
-        colors = {n: _mixed([colors.get(n, 0), *sorted(u)]) for n, u in uses.items()}
+        before = colors or roles
+        colors = {n: _mixed([before.get(n, 0), *sorted(found)]) for n, found in uses.items()}
     spelled = {n: _code(n) for n in own}
     plain = _mixed([_code(name), *map(_code, given), _Hash(spelled, None, None).of(term)])
     typed = _mixed([plain, _code(_annotations(node, receiver))])
-    return _Part(_Hash(colors, None, None).of(term), nodes, counted, plain, typed, scope.used)
+    key = _Hash(colors, None, None).of(term)
+    return _Part(key, _size(term), counted, plain, typed, scope.used)
 
 
 def _annotations(node: Function | ast.Lambda, receiver: str) -> str:

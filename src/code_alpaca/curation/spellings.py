@@ -39,6 +39,8 @@ def truth(test: Term, body: Term, other: Term) -> Term | None:
 def negation(term: Term) -> Term:
     if term[0] == "Not":
         return term[1]
+    if term[0] in ("Lt", "LtE"):
+        return ("LtE" if term[0] == "Lt" else "Lt", term[2], term[1])
     return (NEGATED[term[0]], *term[1:]) if term[0] in NEGATED else ("Not", term)
 
 
