@@ -1,4 +1,4 @@
-"""Reasoning that a server leaves in the answer's text is removed; text that mentions tags is not."""
+"""Reasoning that a server leaves in an answer is removed; tags that it mentions are not."""
 
 import json
 

@@ -31,6 +31,16 @@ def test_a_url_with_a_secret_is_refused_and_the_secret_is_not_printed(tmp_path, 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("url", [WITH_SECRET[0], WITH_SECRET[2], "not a URL"])
+def test_the_base_url_of_the_environment_is_held_to_the_same(tmp_path, capsys, monkeypatch, url):
+    monkeypatch.setenv("OPENAI_BASE_URL", url)
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
+    assert main(["generate", "--run_dir", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert "OPENAI_BASE_URL is" in error and SECRET not in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_secret_in_any_key_and_in_a_yaml_list_is_refused(tmp_path, capsys):
     config = tmp_path / "config.yaml"
     config.write_text(f"source: x\nrun_dir: y\ndecontaminate: ['https://h/f?token={SECRET}']\n")

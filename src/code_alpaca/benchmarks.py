@@ -79,11 +79,12 @@ class Problem:
     stops: tuple[str, ...] = ()  # where an answer ends, in languages other than Python
 
 
-def load(name: str) -> list[Problem]:
+def load(name: str, *, every_split: bool = False) -> list[Problem]:
     """The problems of a benchmark by name (see NAMES), or of a .jsonl[.gz] file.
 
     A name may carry a revision of the Hub (`humaneval@main`), which replaces the pinned one. A
-    file is in HumanEval's form or in MBPP's; of MBPP's whole file the test split is taken.
+    file is in HumanEval's form or in MBPP's; of MBPP's whole file the test split is taken, or
+    all of it with `every_split`: MBPP+ and the sanitized MBPP take problems from every split.
 
     Raises:
         InputError: there is no such benchmark, the Hub has no answer, or a line is of another
@@ -93,11 +94,11 @@ def load(name: str) -> list[Problem]:
         text = resources.files("code_alpaca").joinpath(BUILT_IN[name]).read_text("utf-8")
         records = _lines(text, f"benchmark {name}")
     elif name.partition("@")[0] in ON_THE_HUB:
-        records = _from_hub(name)
+        records = _from_hub(name, "all" if every_split else "test")
     else:
         records = _lines(_read(Path(name)), f"benchmark {name}")
     problems = [_problem(record, where) for where, record in records]
-    if any(isinstance(record.get("task_id"), int) for _, record in records):
+    if not every_split and any(isinstance(r.get("task_id"), int) for _, r in records):
         split = [p for p in problems if int(p.task_id.split("/")[-1]) in MBPP_TEST_SPLIT]
         problems = split or problems
     if not problems:
@@ -116,7 +117,7 @@ def source(name: str) -> dict[str, str]:
     return {"name": short, "dataset": dataset, "config": config, "revision": revision or pinned}
 
 
-def _from_hub(name: str) -> list[tuple[str, dict[str, Any]]]:
+def _from_hub(name: str, split: str) -> list[tuple[str, dict[str, Any]]]:
     from datasets import load_dataset
 
     short, _, revision = name.partition("@")
@@ -125,7 +126,7 @@ def _from_hub(name: str) -> list[tuple[str, dict[str, Any]]]:
     unreachable = _why_unreachable(dataset, revision)
     try:
         with _cache_alone() if unreachable else nullcontext():
-            rows = load_dataset(dataset, config, revision=revision, split="test")
+            rows = load_dataset(dataset, config, revision=revision, split=split)
             pinned_here = re.fullmatch(r"[0-9a-f]{40}", revision)
             if unreachable and pinned_here and revision not in rows.cache_files[0]["filename"]:
                 raise LookupError(f"{unreachable}; the cache holds another revision")

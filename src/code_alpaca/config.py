@@ -18,7 +18,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
-from code_alpaca import whole
+from code_alpaca import shipped, whole
 from code_alpaca.errors import InputError
 from code_alpaca.redact import redact, secret_in
 
@@ -100,6 +100,8 @@ C = TypeVar("C", bound=StageConfig)
 def parse(cls: type[C], argv: Sequence[str]) -> C:
     """The config in `--config FILE.yaml`, with every `--key value` of `argv` on top of it.
 
+    `--config` also takes the name of a shipped recipe.
+
     Raises:
         InputError: the file cannot be read, or a key is unknown or out of range.
     """
@@ -113,6 +115,7 @@ def parse(cls: type[C], argv: Sequence[str]) -> C:
         raise InputError(f"stray word {word!r} on the command line; options read --key value")
     given = vars(known)
     path = given.pop("config")
+    path = shipped.recipe(path) if path else None
     values = read_yaml(path) if path else {}
     for key in values:
         if key not in cls.model_fields:

@@ -8,6 +8,7 @@ that reads a local folder.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,35 @@ def find_model(name: str, revision: str | None = None) -> ModelSource:
     return ModelSource(source.name, source.folder, source.commit, found)
 
 
+def find_commit(name: str, revision: str | None = None) -> str | None:
+    """Resolve the commit that a revision of a Hub model means now; nothing is downloaded.
+
+    Where the Hub cannot be reached, this is the cached commit, and this process reads the cache
+    alone from then on: each file that a library asks for would cost half a minute of retries.
+
+    Args:
+        name: a model folder or a Hub id.
+        revision: branch, tag or commit of a Hub id.
+
+    Returns:
+        None for a local folder, which has no commit.
+
+    Raises:
+        InputError: there is no such model, or the Hub cannot be reached and the cache lacks it.
+    """
+    from huggingface_hub import HfApi
+
+    if Path(name).exists():
+        return None
+    _refuse_path(name)
+    try:
+        return str(HfApi().model_info(name, revision=revision, timeout=TIMEOUT_S).sha)
+    except Exception as error:
+        reason = _why_unreachable(name, revision, error)
+    _stay_offline()
+    return _cached(name, revision, reason).name  # .../snapshots/COMMIT
+
+
 def run_json(folder: Path) -> dict[str, Any]:
     """Read the run.json that sft wrote beside the weights; empty for any other model.
 
@@ -103,16 +133,35 @@ def _find(name: str, revision: str | None) -> ModelSource:
                 "give a folder that sft or save_pretrained wrote, or a Hub id"
             )
         return ModelSource(name, folder)
+    _refuse_path(name)
+    return _from_hub(name, revision)
+
+
+def _refuse_path(name: str) -> None:
+    """Refuse a name that can only be a path, where no folder exists."""
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise InputError(
             f"cannot load model {name}: no such folder; give a model folder or a Hub id"
         )
-    return _from_hub(name, revision)
 
 
 def _from_hub(name: str, revision: str | None) -> ModelSource:
-    import httpx2
     from huggingface_hub import HfApi, snapshot_download
+
+    try:
+        info = HfApi().model_info(name, revision=revision, timeout=TIMEOUT_S)
+        files = [sibling.rfilename for sibling in info.siblings or ()]
+        folder = snapshot_download(name, revision=info.sha, allow_patterns=_wanted(files))
+        return ModelSource(name, Path(folder), info.sha)
+    except Exception as error:
+        reason = _why_unreachable(name, revision, error)
+    cached = _cached(name, revision, reason)
+    return ModelSource(name, cached, cached.name)  # .../snapshots/COMMIT
+
+
+def _why_unreachable(name: str, revision: str | None, error: Exception) -> str:
+    """Say why the Hub cannot be reached; where it answered and refuses, raise that in one line."""
+    import httpx2
     from huggingface_hub.errors import (
         HfHubHTTPError,
         HFValidationError,
@@ -120,31 +169,41 @@ def _from_hub(name: str, revision: str | None) -> ModelSource:
         OfflineModeIsEnabled,
     )
 
-    try:
-        info = HfApi().model_info(name, revision=revision, timeout=TIMEOUT_S)
-        files = [sibling.rfilename for sibling in info.siblings or ()]
-        folder = snapshot_download(name, revision=info.sha, allow_patterns=_wanted(files))
-        return ModelSource(name, Path(folder), info.sha)
-    except HFValidationError:
+    if isinstance(error, HFValidationError):
         raise InputError(
             f"cannot load model {name}: no such folder, and not a Hub id (ORG/NAME)"
         ) from None
-    except (OfflineModeIsEnabled, LocalEntryNotFoundError, httpx2.HTTPError) as error:
-        if isinstance(error, HfHubHTTPError) and not _is_unavailable(error):
-            at = f" at revision {revision}" if revision else ""
-            raise InputError(
-                f"cannot load model {name}: no such folder, and the Hub refuses it{at} "
-                f"({one_line(error)}); check the name, or your access with `hf auth whoami`"
-            ) from None
-        reason = one_line(error) or type(error).__name__
+    if not isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError | httpx2.HTTPError):
+        raise error
+    if isinstance(error, HfHubHTTPError) and not _is_unavailable(error):
+        at = f" at revision {revision}" if revision else ""
+        raise InputError(
+            f"cannot load model {name}: no such folder, and the Hub refuses it{at} "
+            f"({one_line(error)}); check the name, or your access with `hf auth whoami`"
+        ) from None
+    return one_line(error) or type(error).__name__
+
+
+def _cached(name: str, revision: str | None, reason: str) -> Path:
+    """The snapshot of a revision in the Hub cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
     try:
-        cached = Path(snapshot_download(name, revision=revision, local_files_only=True))
+        return Path(snapshot_download(name, revision=revision, local_files_only=True))
     except LocalEntryNotFoundError:
         raise InputError(
             f"cannot load model {name}: no such folder, and the Hub cannot be reached ({reason}); "
             "check the path, or the network"
         ) from None
-    return ModelSource(name, cached, cached.name)  # .../snapshots/COMMIT
+
+
+def _stay_offline() -> None:
+    """Let this process and its children read the Hub cache alone, without asking the Hub again."""
+    from huggingface_hub import constants
+
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    constants.HF_HUB_OFFLINE = True
 
 
 def _is_unavailable(error: Any) -> bool:

@@ -185,7 +185,7 @@ def test_replies_that_lie_about_themselves_are_survived(tmp_path, httpserver):
         {"choices": [{"message": {"content": '{"tasks": [{"instruction": ' + "9" * 5000}}]},
         {"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": "many"}},
         {"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": 10**30}},
-        {"choices": [], "usage": [1]},
+        {"choices": [{"message": {"content": None}}], "usage": [1]},
         {"choices": [{"message": {"content": {"a": 1}}}]},
     ]
     for reply in replies:

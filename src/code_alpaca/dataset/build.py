@@ -21,7 +21,7 @@ from code_alpaca import __version__, whole
 from code_alpaca.cards import public
 from code_alpaca.dataset import card, pictures
 from code_alpaca.dataset.describe import Description
-from code_alpaca.dataset.load import load
+from code_alpaca.dataset.load import ALPACA, load
 from code_alpaca.dataset.manifest import CARD, MANIFEST, manifest_of, mended, sha256
 from code_alpaca.errors import InputError
 from code_alpaca.ledger import Decision, Ledger, now
@@ -154,6 +154,7 @@ def build_from_source(
     license: str = "other",
     source_config: str = "default",
     revision: str | None = None,
+    column_map: dict[str, str] | None = None,
     validation_fraction: float = 0.0,
     repository: str | None = None,
     into: Path | None = None,
@@ -163,6 +164,7 @@ def build_from_source(
 
     Args:
         source: an Alpaca JSON or JSONL file, a dataset folder, or a dataset on the Hub.
+        column_map: as `load` takes it.
 
     Raises:
         InputError: it has rows without `instruction`, `input` and `output`, or `run_dir` holds a
@@ -170,8 +172,15 @@ def build_from_source(
     """
     if (run_dir / "ledger.sqlite").exists():
         raise InputError(f"{run_dir} holds a run of generate; import into another run_dir")
-    rows, source_revision = load(source, source_config, revision)
-    kept = [name for name in rows.column_names if name in features()]
+    rows, source_revision = load(
+        source, source_config, revision, column_map=column_map, blank="keep"
+    )
+    known = features()
+    kept = [
+        name
+        for name in rows.column_names
+        if name in ALPACA or (name in known and rows.features[name] == known[name])
+    ]
     facts = {
         "teacher": "unknown",
         "embedded_teacher": False,

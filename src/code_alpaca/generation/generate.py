@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +29,7 @@ from code_alpaca.generation.screen import Screen
 from code_alpaca.generation.seed_check import check_seeds
 from code_alpaca.generation.strategies.oss_instruct import load_snippets
 from code_alpaca.ledger import Ledger
+from code_alpaca.redact import secret_in
 from code_alpaca.schema import load_seed_tasks
 from code_alpaca.teacher import offline
 from code_alpaca.teacher.apis import Sampling
@@ -146,6 +148,7 @@ def run(config: Config) -> None:
         InputError: bad input, a run folder of another config, no key, a cap without a price.
         Stopped: the budget is used, the teacher refused or does not answer, nothing new comes.
     """
+    _check_environment(config)
     plan = _plan(config)
     price = _price(config)
     _check_limits(config, plan, price)
@@ -293,6 +296,21 @@ def _plan(config: Config) -> Plan:
         quotas=config.quotas,
         defects=config.seed_compat_defects,
     )
+
+
+def _check_environment(config: Config) -> None:
+    """Refuse a base URL of the environment that the config would refuse."""
+    url = os.environ.get("OPENAI_BASE_URL")
+    if config.teacher_base_url is not None or not url:
+        return
+    if found := secret_in(url):
+        raise InputError(
+            f"OPENAI_BASE_URL is a URL with credentials ({found}); put the key in OPENAI_API_KEY"
+        )
+    try:
+        base_urls(url)
+    except ValueError as error:
+        raise InputError(f"OPENAI_BASE_URL is {error}") from None
 
 
 def _price(config: Config) -> Price | None:
