@@ -187,6 +187,19 @@ def test_answers_of_another_model_are_not_reused(random_model, tmp_path, change,
     assert " there, " in said and (tmp_path / "eval/samples.jsonl").read_text() == held
 
 
+def test_answers_of_an_earlier_version_are_set_aside(random_model, tmp_path):
+    """They were decoded by other rules, and are kept under another name."""
+    words = ["eval", "--model", str(random_model), "--limit", "1", "--max_new_tokens", "2",
+             "--output_dir", str(tmp_path)]  # fmt: skip
+    assert main(words) == 0
+    (tmp_path / "answers.json").unlink()
+    row = json.loads((tmp_path / "samples.jsonl").read_text())
+    (tmp_path / "samples.jsonl").write_text(json.dumps({**row, "run": "before"}) + "\n")
+    assert main(words) == 0
+    assert json.loads((tmp_path / "samples.jsonl").read_text()) == row
+    assert json.loads((tmp_path / "old-samples.jsonl").read_text())["run"] == "before"
+
+
 def test_results_record_the_model_the_sampling_and_how_answers_ended(random_model, tmp_path):
     words = ["eval", "--model", str(random_model), "--limit", "3", "--max_new_tokens", "2",
              "--output_dir", str(tmp_path)]  # fmt: skip

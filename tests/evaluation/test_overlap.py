@@ -81,6 +81,12 @@ def test_other_data_is_labelled_as_other(evaluate, data, tmp_path, capsys):
     assert "(not its training data)" in (tmp_path / "eval/results.md").read_text()
 
 
+@pytest.mark.parametrize("record", ['{"datasets": [1]}', '{"datasets": 3}', "[]", '{"config": 1}'])
+def test_a_run_json_of_another_form_ends_no_run(evaluate, data, model, record):
+    (model / "run.json").write_text(record)
+    assert "uncontaminated" not in evaluate()
+
+
 def test_it_can_be_skipped(evaluate, data):
     results = evaluate("--training_data", "skip")
     assert "uncontaminated" not in results and "skip" in results["training_data_not_checked"]

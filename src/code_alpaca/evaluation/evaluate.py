@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console
 from rich.progress import Progress
@@ -22,7 +22,7 @@ from rich.table import Table
 
 from code_alpaca import __version__, benchmarks, sandbox, whole
 from code_alpaca.benchmarks import Problem
-from code_alpaca.errors import one_line
+from code_alpaca.errors import InputError, one_line
 from code_alpaca.evaluation import grading, identity, results, samples
 from code_alpaca.evaluation.compare import compare
 from code_alpaca.evaluation.completions import Job, PromptFormat, Save, Settings
@@ -99,8 +99,7 @@ def _subject(config: Config) -> Subject:
     if config.base_url is None:
         source = find_model(config.model, config.revision)
         files, training = source.fingerprint(), run_json(source.folder)
-    style = training.get("config", {}).get("prompt_style", "alpaca")
-    usual = "chat" if config.base_url else style
+    usual = "chat" if config.base_url else _trained_format(training)
     settings = Settings(
         config.prompt_format or usual,
         config.temperature,
@@ -109,6 +108,18 @@ def _subject(config: Config) -> Subject:
         config.top_p,
     )
     return Subject(settings, source, files, training)
+
+
+def _trained_format(training: dict[str, Any]) -> PromptFormat:
+    """The prompt that a model was trained on, by its run.json; alpaca where there is none."""
+    recorded = training.get("config")
+    style = recorded.get("prompt_style") if isinstance(recorded, dict) else None
+    if style is not None and style not in get_args(PromptFormat):
+        raise InputError(
+            f"run.json of the model names prompt_style {style!r}; set prompt_format to one of "
+            f"{', '.join(get_args(PromptFormat))}"
+        )
+    return style or "alpaca"
 
 
 def _identity(

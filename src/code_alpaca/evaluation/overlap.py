@@ -57,6 +57,8 @@ def uncontaminated(
             sources = [_recorded(source) for source in training["datasets"]]
         except InputError as error:
             return {"training_data_not_checked": str(error)}
+        except (TypeError, AttributeError):  # a file that sft did not write
+            return {"training_data_not_checked": "run.json names its datasets in another form"}
     index = Contamination([benchmark])
     matched = {hit for source in sources for hit in _matches(index, source["data"])}
     known = {problem.task_id for problem in problems}
