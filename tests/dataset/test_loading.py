@@ -192,6 +192,12 @@ def test_null_input_is_empty_and_rows_without_an_answer_are_left_out_and_counted
     assert len(kept) == 2 and "are kept as they are" in said[0]
 
 
+def test_reasoning_in_answers_is_counted(tmp_path):
+    rows = [{"instruction": "Add.", "output": "<think>\nOf course.\n</think>\n\na + b"}, *ROWS]
+    found, said = read(tmp_path / "rows.json", json.dumps(rows))
+    assert len(found) == 4 and "1 of 4 outputs hold a model's reasoning (<think>)" in said[0]
+
+
 def test_a_column_map_names_the_columns_for_curate_and_publish(tmp_path, capsys):
     source = tmp_path / "rows.jsonl"
     record = {"task": "Add two numbers in Python.", "input": {"n": 1}, "code": "print(1 + 2)",
