@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import decimal
 
 import pytest
 from hypothesis import given, settings
@@ -77,10 +78,118 @@ def test_the_function_is_found_and_its_examples_are_left(answer):
 
 @pytest.mark.parametrize(
     "answer",
+    [
+        f"````markdown\n```python\n{WHOLE}```\n````",
+        f"~~~py\n{WHOLE}~~~",
+        f"Here: ```python\n{WHOLE}```",
+        "```python def area(r): return math.pi * r * r```",
+        "> ```python\n> def area(r):\n>     return math.pi * r * r\n> ```",
+        f"[PYTHON]\n{WHOLE}[/PYTHON]",
+        "<pre><code>def area(r):\n    return 4 * math.pi if r &gt; 1 else 0\n</code></pre>",
+        "The code:\n\n    def area(r):\n        return math.pi * r * r\n\nThat's it.",
+        f"Sure! It's easy:\n\n{WHOLE}\nIt's O(1).",
+        f"import the module first.\n\n{WHOLE}",
+        "python\n" + WHOLE,
+        "\ufeff" + WHOLE,
+        WHOLE.replace("    ", "\u00a0\u00a0\u00a0\u00a0"),
+        "def area(r):\n    return math.pi * r * r if \u201ca\u201d == 'a' else 0\n",
+        WHOLE.replace("    ", "\t"),
+        "# def area(r): multiplies\n    return math.pi * r * r\n",
+        "s = math.pi\n    for _ in range(2):\n        s *= r\n    return s\n",
+        "```python\n>>> def area(r):\n...     return math.pi * r * r\n>>> area(1)\n3.1\n```",
+        f"```python\nfrom __future__ import annotations\n{WHOLE}```",
+        "```python\nclass Solution:\n    def area(self, r):\n"
+        "        return half(2) * math.pi * r * r\n```",
+        "```python\nclass Solution:\n    @staticmethod\n    def area(r):\n"
+        "        return math.pi * r * r\n```",
+        f"```python\n{WHOLE}```\nA wrong one:\n```python\ndef area(r):\n    return r\n```",
+        "```python\ndef area(r):\n    return math.pi * square(r)\n```\nwith\n"
+        "```python\ndef square(r):\n    return r * r\n```\nnot\n"
+        "```python\ndef area(r):\n    return square(r)\n```",
+        f"```bash\narea = 1\n```\n```python\n{WHOLE}```",
+        f"<thinking>\n```python\ndef area(r):\n    return 0\n```\n</thinking>\n{WHOLE}",
+        f"```python\ndef area(r): return 0\n```\n</think>\n\n{WHOLE}",
+        WHOLE + "\n\ndef other():\n    \"\"\"never clo",
+        WHOLE + "\n\nprint(\"the area is",
+    ],
+    ids=range(28),
+)  # fmt: skip
+def test_every_wrapping_is_taken_off(answer):
+    assert value(answer) == pytest.approx(12.566370614)
+
+
+@pytest.mark.parametrize(
+    "examples",
+    [
+        "rs = list(map(float, input().split()))\nfor r in rs:\n    print(area(r))",
+        "def main():\n    r = float(input())\n    print(area(r))\n\nmain()",
+        "import unittest\nclass T(unittest.TestCase):\n    def test(self):\n"
+        "        self.assertEqual(area(1), 0)\n\nunittest.main()",
+        "import argparse\nparser = argparse.ArgumentParser()\nparser.add_argument('r')\n"
+        "arguments = parser.parse_args()\nprint(area(arguments.r))",
+        "import time\nstart = time.time()\nfound = area('x')\nprint(time.time() - start)",
+        "try:\n    area('x')\nexcept ValueError as error:\n    print(error)",
+        "while True:\n    line = input()\n    if not line:\n        break\n    print(area(line))",
+        "import plots_that_are_not_there as plt\nplt.plot([area(1)])\nplt.show()",
+        "import sys\nif len(sys.argv) > 1:\n    print(area(sys.argv[1]))\nsys.exit(1)",
+    ],
+    ids=range(9),
+)
+def test_examples_are_left_out(examples):
+    assert value(f"```python\n{WHOLE}\n{examples}\n```") == pytest.approx(12.566370614)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import sys\nsys.setrecursionlimit(20_000)\ndef area(r):\n    return LIMITS[0] - 19_993\n",
+        "from decimal import Decimal, getcontext\ngetcontext().prec = 50\ndef area(r):\n"
+        "    return 7 if len(str(Decimal(1) / 3)) == 52 else 0\n",
+        "SEEN = set()\ndef fill():\n    for n in range(8):\n        SEEN.add(n)\nfill()\n"
+        "def area(r):\n    return max(SEEN)\n",
+        "TABLE = []\ndef fill(table):\n    table.append(7)\nfill(TABLE)\n"
+        "def area(r):\n    return TABLE[0]\n",
+        "COUNT = 0\ndef step():\n    global COUNT\n    COUNT += 7\nstep()\n"
+        "def area(r):\n    return COUNT\n",
+        "def seven():\n    return 7\ndef area(r):\n    return eval('seven()')\n",
+        "class Rule:\n    known = []\n    def __init_subclass__(cls):\n"
+        "        Rule.known.append(cls)\n"
+        "class Seven(Rule):\n    value = 7\ndef area(r):\n    return Rule.known[0].value\n",
+        "RULES = {}\ndef rule(f):\n    RULES[f.__name__] = f\n    return f\n@rule\ndef seven():\n"
+        "    return 7\ndef area(r):\n    return RULES['seven']()\n",
+        "import functools\ndef area(r):\n    return 7\narea = functools.lru_cache(None)(area)\n",
+        "def area(r):\n    return area.value\narea.value = 7\n",
+        "with open(__file__ if False else '/dev/null') as file:\n    LINES = file.readlines()\n"
+        "def area(r):\n    return 7 + len(LINES)\n",
+    ],
+    ids=range(11),
+)  # fmt: skip
+def test_what_changes_the_function_is_kept(program, monkeypatch):
+    limits: list[int] = []
+    monkeypatch.setattr("sys.setrecursionlimit", limits.append)
+    monkeypatch.setattr("builtins.LIMITS", limits, raising=False)
+    with decimal.localcontext():
+        assert value(f"```python\n{program}```") == 7
+
+
+def test_the_program_keeps_its_own_text():
+    program = "def area(r):  # in square meters\n    return 0x10 + r ;\n"
+    assert program.strip() in extract_program(PROBLEM, f"```python\n{program}```")
+
+
+def test_a_long_sum_is_a_program_like_any_other():
+    terms = 327
+    answer = f"```python\ndef area(r):\n    return {' + '.join(['r'] * terms)}\n```"
+    assert value(answer) == 2 * terms
+
+
+@pytest.mark.parametrize(
+    "answer",
     ["", "I cannot do that.", "```python\n```", "\x00", "\ud800", "def area(r", "(" * 100_000,
      "[" * 5000, "```" * 1000, "lambda: " * 5000, "<think>for ever", "-" * 100_000 + "1",
-     "x = " + "1+" * 30_000 + "1"],
-    ids=range(13),
+     "x = " + "1+" * 30_000 + "1", "def area(r):\n    return " + "+".join(["r"] * 5_000),
+     "if r:\n" * 500, ">>> " * 5_000, "<code>" * 2_000],
+    ids=range(17),
 )  # fmt: skip
 def test_what_is_no_program_comes_back_as_text(answer):
     assert isinstance(extract_program(PROBLEM, answer), str)

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from code_alpaca.config import StageConfig, Version, Words
 from code_alpaca.dataset.build import build, build_from_source
+from code_alpaca.dataset.contents import require_no_others
 from code_alpaca.dataset.manifest import MANIFEST, mended
 from code_alpaca.dataset.push import look, preview, push
 from code_alpaca.errors import InputError
@@ -60,15 +61,15 @@ def run(config: Config) -> None:
         Stopped: the Hub does not answer.
     """
     console = Console(highlight=False, soft_wrap=True)
+    terms = {key: getattr(config, key) for key in ("private", "allow_older", "replace")}
     if config.dry_run:
         # In the temporary folder stands the dataset as it would be.
         with tempfile.TemporaryDirectory(prefix="code-alpaca-") as folder:
             made = _make(config, Path(folder))
             console.print(f"publish   would write {config.run_dir / 'dataset'}: {_told(made)}")
             if config.hub_dataset_id:
-                console.print(
-                    f"publish   {preview(made, config.hub_dataset_id, private=config.private)}"
-                )
+                for sentence in preview(made, config.hub_dataset_id, config.run_dir, **terms):
+                    console.print(f"publish   {sentence}", markup=False)
         console.print("publish   nothing was written or sent")
         return
     if config.hub_dataset_id:  # a refusal must not leave the folder at another version
@@ -76,7 +77,7 @@ def run(config: Config) -> None:
             config.hub_dataset_id,
             config.dataset_version,
             config.run_dir,
-            private=config.private,
+            **terms,
         )
     folder = _make(config)
     console.print(f"publish   {folder}, {_told(folder)}")
@@ -84,14 +85,15 @@ def run(config: Config) -> None:
         push(
             folder,
             config.hub_dataset_id,
-            private=config.private,
-            allow_older=config.allow_older,
-            replace=config.replace,
-            say=console.print,
+            say=lambda text: console.print(text, markup=False),
+            **terms,
         )
 
 
 def _make(config: Config, into: Path | None = None) -> Path:
+    folder = config.run_dir / "dataset"
+    if found := mended(folder):
+        require_no_others(folder, found)  # which would be lost
     if config.source is not None:
         return build_from_source(
             config.source,
@@ -105,7 +107,6 @@ def _make(config: Config, into: Path | None = None) -> Path:
             repository=config.hub_dataset_id,
             into=into,
         )
-    folder = config.run_dir / "dataset"
     before = mended(folder)
     if before and before["config"] is None:  # imported: there is no run to make it from again
         changed = [

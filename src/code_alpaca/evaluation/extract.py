@@ -1,177 +1,232 @@
-"""The program in a model's answer: out of fences and prose, and no more than is needed.
+"""Extract the program from a model's answer: without markup and prose, and without its examples.
 
 A chat model wraps its code in Markdown, repeats the prompt, shows an example call or reads
-input at the end. What is kept is what the function asked for can reach: itself, and the
-definitions, imports and assignments that it uses, directly or through each other.
+input at the end. `extract_program` finds the code (`code_alpaca.code_regions` reads the markup)
+and keeps the entry point with all that it needs: see `code_alpaca.evaluation.needed`.
 """
 
 from __future__ import annotations
 
 import ast
-import builtins
 import re
 import textwrap
-import warnings
 from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
 
 from code_alpaca.benchmarks import Problem
+from code_alpaca.code_regions import (
+    INVISIBLE,
+    LONGEST,
+    QUOTES,
+    SPACES,
+    normal_newlines,
+    parse_prefix,
+    parse_python,
+    regions,
+)
+from code_alpaca.evaluation.needed import (
+    bound_names,
+    missing_names,
+    needed_source,
+    statement_source,
+)
+from code_alpaca.reasoning import strip_reasoning
 
-THINKING = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
-FENCED = re.compile(r"```[^\n`]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
-LONGEST = 200_000  # characters; no answer to these problems is longer, and parsing takes memory
-CUTS = 200  # lines that are taken from the end of a broken text to find one that parses
+OTHER_LANGUAGES = {
+    "bash", "sh", "shell", "console", "zsh", "powershell", "json", "yaml", "toml", "text", "txt",
+    "plaintext", "output", "html", "css", "xml", "sql", "c", "cpp", "c++", "java", "javascript",
+    "js", "typescript", "ts", "go", "rust", "diff", "markdown", "md", "math", "latex",
+}  # fmt: skip
+CODE_LINE = re.compile(
+    r"^(?:import [\w., ]+$|from [\w.]+ import |(?:async )?def \w+\(|class \w+.*:|@\w+)",
+    re.MULTILINE,
+)
+FUTURE = re.compile(r"^from __future__ import [\w ,]+$", re.MULTILINE)
+FAILURES = (RecursionError, MemoryError, ValueError)
 
 
 def extract_program(problem: Problem, answer: str) -> str:
-    """The program in an answer to `problem`; what is no program comes back as it is.
+    """Return the program in an answer to `problem`; an answer without one comes back as text.
 
-    Tried in this order, the first that compiles, defines the entry point and uses no name that
-    it does not define (or, if none is, the first but for that): each fenced block that defines
-    it, all blocks together, the whole answer, the answer as the rest of the prompt (as it is,
-    then indented); then each of these without its last lines, as where an answer was cut. The
-    prompt's imports and helpers stand before all of them.
+    The candidates are, in this order: each code region that defines the entry point, completed
+    by what the other regions define; all regions together; the answer as it stands; the answer
+    as the continuation of the prompt. The first that compiles, defines the entry point and uses
+    no undefined name is taken; else the first that compiles and defines it; else the first of
+    which a prefix does, as where an answer was truncated. The prompt's imports and helpers
+    precede every candidate.
     """
-    answer = THINKING.sub("", answer.replace("\r\n", "\n"))
-    blocks = [textwrap.dedent(block) for block in FENCED.findall(answer)]
+    answer = strip_reasoning(normal_newlines(answer)).translate(INVISIBLE)
     if problem.language != "python":
-        body = blocks[0] if blocks else answer
-        whole = re.search(rf"\b{re.escape(problem.entry_point)}\s*(\(|=)", body.split("{")[0])
-        return body if whole else problem.prompt + body
-    readings = list(_readings(problem, blocks, answer[:LONGEST]))
-    for cut, whole in ((False, True), (False, False), (True, False)):
-        for text in readings:
-            tree = _parse(text, cut)
-            if tree and _defines(tree, problem.entry_point) and not (whole and _lacks(tree)):
-                return _reachable(tree, problem.entry_point)
-    return readings[-1]
+        return _other_language(problem, answer)
+    candidates = list(dict.fromkeys(_candidates(problem, answer[:LONGEST])))
+    try:
+        for complete in (True, False):
+            for candidate in candidates:
+                if (found := _program(problem, candidate, complete=complete)) is not None:
+                    return found
+        for candidate in candidates:
+            if (found := _truncated_program(problem, candidate)) is not None:
+                return found
+    except FAILURES:
+        pass  # a failure on one answer is that answer's verdict: it is graded as it stands
+    return candidates[-1].code
 
 
-def _readings(problem: Problem, blocks: list[str], answer: str) -> Iterator[str]:
+def _other_language(problem: Problem, answer: str) -> str:
+    blocks = [region.code for region in regions(answer) if region.kind in ("fence", "tag")]
+    defines = re.compile(rf"\b{re.escape(problem.entry_point)}\s*(\(|=)")
+    body = next((block for block in blocks if defines.search(block)), (*blocks, answer)[0])
+    return body if defines.search(body.split("{")[0]) else problem.prompt + body
+
+
+class Candidate(NamedTuple):
+    """A text that may be the program.
+
+    Args:
+        before: what precedes the answer's text: nothing, or the prompt.
+        text: the answer's text.
+        defines: whether the text has to define the entry point itself; else it continues `before`.
+    """
+
+    before: str
+    text: str
+    defines: bool
+
+    @property
+    def code(self) -> str:
+        return self.before + self.text
+
+
+def _candidates(problem: Problem, answer: str) -> Iterator[Candidate]:
+    blocks = _blocks(answer)
     name = re.escape(problem.entry_point)
-    defines = re.compile(rf"^[ \t]*(?:(?:async )?def {name}\b|{name}\s*=)", re.MULTILINE)
-    for text in (*blocks, "\n".join(blocks), answer):
-        if defines.search(text):
-            yield f"{problem.prompt}\n    pass\n{text}"  # a prompt that ends in a signature
-            yield f"{problem.prompt}\n{text}"
-            yield text
-    body = blocks[0] if blocks else answer
-    yield problem.prompt + body
-    yield problem.prompt + textwrap.indent(textwrap.dedent(body), "    ")
-
-
-def _parse(text: str, cut: bool) -> ast.Module | None:
-    """The syntax tree, of the longest run of first lines that has one if `cut`."""
-    lines = text.split("\n")
-    for end in range(len(lines), max(0, len(lines) - CUTS) if cut else len(lines) - 1, -1):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # a "\d" of somebody else's
-                tree = ast.parse("\n".join(lines[:end]))
-                compile(tree, "answer", "exec")  # also sees a return outside of a function
-                return tree
-        except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
-            continue
-    return None
-
-
-def _lacks(tree: ast.Module) -> bool:
-    """Whether it uses names that nothing in it gives a value: a helper of another block, say."""
-    used, given = set(), set(dir(builtins)) | {"__name__", "__file__"}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name):
-            (used if isinstance(node.ctx, ast.Load) else given).add(node.id)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            given.add(node.name)
-        elif isinstance(node, ast.arg):
-            given.add(node.arg)
-        elif isinstance(node, ast.alias):
-            if node.name == "*":
-                return False
-            given.add((node.asname or node.name).split(".")[0])
-        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
-            given.add(node.name)
-        elif isinstance(node, ast.MatchMapping) and node.rest:
-            given.add(node.rest)
-    return bool(used - given)
-
-
-def _defines(tree: ast.Module, name: str) -> bool:
-    return any(name in _bound(node) for node in tree.body)
-
-
-def _reachable(tree: ast.Module, entry_point: str) -> str:
-    """Source of what the entry point needs; of two definitions of a name, both, in order."""
-    wanted, seen = [entry_point], set()
-    while wanted:
-        name = wanted.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        for node in tree.body:
-            if name in _bound(node):
-                wanted += _used(node)
-    kept = [node for node in tree.body if _needed(node, seen)]
-    return ast.unparse(ast.Module(kept, [])) + "\n"
-
-
-def _needed(node: ast.stmt, names: set[str]) -> bool:
-    if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
-        return True
-    return bool(_bound(node) & names)
-
-
-def _bound(node: ast.stmt) -> set[str]:
-    """The names that a top-level statement gives a value; a main block and calls give none."""
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return {node.name}
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        return {(alias.asname or alias.name).split(".")[0] for alias in node.names}
-    if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        return {n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)}
-    if isinstance(node, ast.Try):
-        return {name for inner in [*node.body, *node.handlers] for name in _inner(inner)}
-    if isinstance(node, ast.If) and "__name__" not in ast.dump(node.test):
-        return {name for inner in [*node.body, *node.orelse] for name in _bound(inner)}
-    if _is_example(node):
-        return set()
-    return _changed(node)
-
-
-def _inner(node: ast.AST) -> set[str]:
-    if isinstance(node, ast.ExceptHandler):
-        return {name for inner in node.body for name in _bound(inner)}
-    return _bound(node) if isinstance(node, ast.stmt) else set()
-
-
-def _is_example(node: ast.stmt) -> bool:
-    """Whether a loop or a call shows, reads or checks something: use, not a part."""
-    names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-    return bool(names & {"print", "input", "exit", "quit"}) or any(
-        isinstance(n, ast.Assert | ast.Raise) for n in ast.walk(node)
+    defines = re.compile(
+        rf"^[ \t]*(?:(?:async[ \t]+)?def[ \t]+{name}\b|{name}\s*[=:])", re.MULTILINE
     )
+    whole = [_completed(block, blocks) for block in blocks if defines.search(block)]
+    whole += ["\n".join(blocks), answer]
+    for text in whole:
+        for repaired in _repairs(text, defines):
+            # The first is for a prompt that ends in a signature.
+            for before in (f"{problem.prompt}\n    pass\n", f"{problem.prompt}\n", ""):
+                yield Candidate(before, repaired, defines=True)
+    for body in (blocks[0], answer) if blocks else (answer,):
+        for repaired in _spellings(body):
+            for text in (repaired, _first_line_indented(repaired), _indented(repaired)):
+                yield Candidate(problem.prompt, text, defines=False)
 
 
-def _changed(node: ast.stmt) -> set[str]:
-    """What a loop, a with or a method call at top level fills: a table, a recursion limit."""
-    found = set()
-    for inner in ast.walk(node):
-        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
-            found.add(inner.id)
-        stored = isinstance(inner, ast.Subscript | ast.Attribute) and isinstance(
-            inner.ctx, ast.Store
-        )
-        called = isinstance(inner, ast.Expr) and isinstance(inner.value, ast.Call)
-        if stored or called:
-            root = inner.value.func if called else inner
-            attributes = []
-            while isinstance(root, ast.Attribute | ast.Subscript):
-                attributes.append(getattr(root, "attr", ""))
-                root = root.value
-            if isinstance(root, ast.Name) and attributes and "exit" not in attributes:
-                found.add(root.id)
-    return found
+def _blocks(answer: str) -> list[str]:
+    """The code regions, without those of other languages.
+
+    Indentation and `>>>` mark code only where a function begins: else they stand in one.
+    """
+    found = [region for region in regions(answer) if region.kind != "line" or "\n" not in answer]
+    sure = ("fence", "line", "tag")
+    found = [r for r in found if r.kind in sure or CODE_LINE.match(r.code)]
+    nested = [inner for region in found for inner in regions(region.code) if "```" in region.code]
+    found += [region for region in nested if region.kind == "fence"]
+    wanted = [region.code for region in found if region.language not in OTHER_LANGUAGES]
+    return wanted or [region.code for region in found]
 
 
-def _used(node: ast.stmt) -> set[str]:
-    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+def _completed(block: str, blocks: list[str]) -> str:
+    """The block after the definitions that it lacks and that other blocks have."""
+    tree = parse_python(block)
+    if tree is None or len(blocks) == 1:
+        return block
+    parts = [block]
+    missing = missing_names(tree)
+    for other in blocks:
+        others = parse_python(other) if other is not block else None
+        for node in others.body if others else ():
+            if bound_names(node) & missing:
+                source = statement_source(other, node)
+                parts.insert(len(parts) - 1, source)
+                missing |= missing_names(ast.Module([node], []))
+    return "\n".join(parts)
+
+
+def _repairs(text: str, defines: re.Pattern[str]) -> Iterator[str]:
+    """The text, and the text without the prose before its code, in every spelling."""
+    definition = defines.search(text)
+    if definition is None:
+        return
+    starts = [0, definition.start()]
+    if (first := CODE_LINE.search(text)) is not None and first.start() < definition.start():
+        starts.insert(1, first.start())
+    for start in dict.fromkeys(starts):
+        yield from _spellings(text[start:])
+
+
+def _spellings(text: str) -> Iterator[str]:
+    """The text, and, where that lets it parse, with ASCII for typographic spaces and quotes."""
+    yield text
+    if text.isascii():
+        return
+    for repaired in (text.translate(SPACES), text.translate({**SPACES, **QUOTES})):
+        if repaired != text and parse_python(textwrap.dedent(repaired)) is not None:
+            yield repaired
+
+
+def _first_line_indented(body: str) -> str:
+    """A function body whose first line lost its indentation and whose other lines kept it."""
+    lines = body.strip("\n").split("\n")
+    indents = [line[: len(line) - len(line.lstrip())] for line in lines[1:] if line.strip()]
+    return min(indents, key=len, default="    ") + "\n".join(lines).lstrip()
+
+
+def _indented(body: str) -> str:
+    return textwrap.indent(textwrap.dedent(body), "    ")
+
+
+def _hoisted(candidate: Candidate) -> Candidate:
+    """The candidate with `from __future__` lines at the top, where alone they are allowed."""
+    lines = dict.fromkeys(FUTURE.findall(candidate.text))
+    if not lines:
+        return candidate
+    before = "\n".join([*lines, candidate.before])
+    return candidate._replace(before=before, text=FUTURE.sub("", candidate.text))
+
+
+def _program(problem: Problem, candidate: Candidate, *, complete: bool) -> str | None:
+    candidate = _hoisted(candidate)
+    code, name = candidate.code, problem.entry_point
+    tree = parse_python(code, compiles=True)
+    if tree is None:
+        return None
+    first = candidate.before.count("\n") + 1 if candidate.defines else 1
+    if not any(name in bound_names(n) for n in tree.body if n.lineno >= first):
+        if (alias := _method_alias(tree, name)) is None:
+            return None
+        code += "\n" + alias
+        tree = ast.parse(code)
+    if complete and missing_names(tree):
+        return None
+    return needed_source(code, tree, name)
+
+
+def _truncated_program(problem: Problem, candidate: Candidate) -> str | None:
+    """The program in the longest run of first lines that compiles, if it ends in the answer."""
+    candidate = _hoisted(candidate)
+    before = "" if candidate.defines else candidate.before
+    prefix = _longest_prefix(before + candidate.text)
+    if len(prefix) <= len(before) or not prefix[len(before) :].strip():
+        return None
+    return _program(problem, candidate._replace(text=prefix[len(before) :]), complete=False)
+
+
+@lru_cache(maxsize=16)
+def _longest_prefix(code: str) -> str:
+    found = parse_prefix(code, compiles=True)
+    return found[1] if found else ""
+
+
+def _method_alias(tree: ast.Module, name: str) -> str | None:
+    """An assignment that gives a method the entry point's name, as of LeetCode's `Solution`."""
+    for node in tree.body:
+        for item in node.body if isinstance(node, ast.ClassDef) else ():
+            if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef) and item.name == name:
+                return f"{name} = {node.name}().{name}\n"
+    return None

@@ -30,8 +30,9 @@ class Limits:
     """What one program may use.
 
     `wall_s` also holds CPU time (rounded up to a second). `folder_bytes` above 0 gives it an
-    empty folder to write in, as its working directory; `processes` lets a command have so
-    many others at a time, which only the backend bwrap can hold, and not for root.
+    empty folder to write in, as its working directory, home and place of temporary files: one
+    file may hold that size, and four times as much may be written in all. `processes` lets a
+    command have that number of others at a time, which only bwrap can hold, and not for root.
     """
 
     wall_s: float = 10.0

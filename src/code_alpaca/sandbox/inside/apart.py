@@ -31,23 +31,23 @@ DETAIL = 2_000  # characters
 # -- the solution's side -----------------------------------------------------------------------
 
 
-def solution(channel, peer) -> None:
+def solution(fd: int, peer_fd: int) -> None:
     """Run a solution's source text, then answer calls of its functions."""
-    source = json.loads(channel.readline())["source"]
-    channel.close()
+    source = json.loads(harness.Channel(fd).readline())["source"]
+    peer = harness.Channel(peer_fd)
     module = harness.make_module("solution", source, "solution.py")
     harness.add_headroom()
     status = harness.outcome(lambda: harness.run_in(module, source, "solution.py"))
     if status != harness.PASSED:
         harness.flush()
-        harness.send(peer, {"verdict": status})
+        peer.send({"verdict": status})
         return
     names = vars(module)
     public = [name for name in names if name[:1] != "_"]
     classes = [name for name in public if isinstance(names[name], type)]
     ready = [name for name in public if callable(names[name]) and name not in classes]
     others = [name for name in public if not callable(names[name])]
-    harness.send(peer, {"ready": ready, "classes": classes, "others": others})
+    peer.send({"ready": ready, "classes": classes, "others": others})
     while line := peer.readline():
         peer.write(_answer(names, json.loads(line)).encode() + b"\n")
 
@@ -91,8 +91,9 @@ def _text(error: BaseException) -> str:
 # -- the tests' side ---------------------------------------------------------------------------
 
 
-def tests(channel, peer) -> None:
-    """Run a problem's tests against the solution at the other end of `peer`."""
+def tests(fd: int, peer_fd: int) -> None:
+    """Run a problem's tests against the solution at the other end of `peer_fd`."""
+    channel, peer = harness.Channel(fd), harness.Channel(peer_fd)
     order = json.loads(channel.readline())
     module = harness.make_module("tests", order["test"], "tests.py")
     names = vars(module)
@@ -126,7 +127,7 @@ def tests(channel, peer) -> None:
         status, detail = harness.FAILED, _traceback(error)[-DETAIL:]
     if far.ended is not None:  # whatever the tests made of it
         status, detail = far.ended
-    harness.send(channel, {"verdict": status, "detail": detail})
+    channel.send({"verdict": status, "detail": detail})
 
 
 def _run_prompt(prompt: str, names: dict) -> None:
@@ -163,7 +164,7 @@ class _Ended(BaseException):
 class _Solution:
     """The solution as the tests see it: functions that are called over the channel."""
 
-    def __init__(self, peer, names: dict) -> None:
+    def __init__(self, peer: harness.Channel, names: dict) -> None:
         self._peer, self._names, self._lock = peer, names, threading.RLock()
         self.ended: tuple[str, str] | None = None  # no `except` in a test hides that it happened
 
@@ -194,7 +195,7 @@ class _Solution:
         except (wire.Unplain, RecursionError) as error:
             self.end(UNPLAIN, f"an argument: {error}")
         with self._lock:  # tests may call from several threads
-            harness.send(self._peer, {"call": name, "in": message})
+            self._peer.send({"call": name, "in": message})
             line = self._peer.readline()
         if not line:
             self.end(harness.EXITED)

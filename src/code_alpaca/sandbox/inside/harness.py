@@ -5,6 +5,7 @@ A child talks to the parent in lines over its own channel. Standard library alon
 
 from __future__ import annotations
 
+import io
 import json
 import linecache
 import os
@@ -15,29 +16,30 @@ import types
 PASSED, FAILED, EXITED, OUT_OF_MEMORY = "passed", "failed", "exited", "out_of_memory"
 
 
-def program(channel) -> None:
+def program(fd: int) -> None:
     """Run source text as a module, and report how it ended.
 
     It is judged by its own process, which it can write to as it likes: a program that knows this
-    file can forge the report. What no other program can do by chance or by a generic trick (a
-    walk up the stack, a search of all objects, a write to every descriptor, an early exit) is to
-    echo the word that the parent sends only once the report is announced.
+    file can forge the report. Generic tricks cannot: no frame or object holds the channel while
+    the program runs, and the report has to echo a word that the parent sends only once the end
+    is announced, so an early exit or a write to every descriptor says nothing.
     """
-    order = json.loads(channel.readline())
-    source, name, file = order["source"], order["module"], f"{order['file']}.py"
+    order = json.loads(Channel(fd).readline())
+    file = f"{order['file']}.py"
     sys.argv = [file]
-    module = make_module(name, source, file)
+    module = make_module(order["module"], order["source"], file)
     add_headroom()
-    status = outcome(lambda: run_in(module, source, file))
+    status = outcome(lambda: run_in(module, order["source"], file))
     flush()
-    send(channel, {"ended": status})
-    send(channel, {"verdict": status, "word": json.loads(channel.readline())["word"]})
+    channel = Channel(fd)
+    channel.send({"ended": status})
+    channel.send({"verdict": status, "word": json.loads(channel.readline())["word"]})
 
 
-def command(channel) -> None:
+def command(fd: int) -> None:
     """Become another program: an interpreter of another language, say."""
-    order = json.loads(channel.readline())
-    channel.close()
+    order = json.loads(Channel(fd).readline())
+    os.close(fd)
     try:
         os.execve(order["argv"][0], order["argv"], order["env"])
     except OSError as error:
@@ -46,8 +48,27 @@ def command(channel) -> None:
         os._exit(127)
 
 
+class Channel:
+    """JSON lines over a socket: buffered reading, complete writes."""
+
+    def __init__(self, fd: int) -> None:
+        self._raw = io.FileIO(fd, "r+", closefd=False)
+        self._in = io.BufferedReader(self._raw)
+
+    def readline(self) -> bytes:
+        return self._in.readline()
+
+    def send(self, message: dict) -> None:
+        self.write(json.dumps(message).encode() + b"\n")
+
+    def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[self._raw.write(view) :]
+
+
 def make_module(name: str, source: str, file: str) -> types.ModuleType:
-    """An empty module that pickle, dataclasses, doctest and inspect find by its name."""
+    """Make an empty module that pickle, dataclasses, doctest and inspect find by its name."""
     module = types.ModuleType(name)
     module.__file__ = file
     sys.modules[name] = module
@@ -93,10 +114,6 @@ def _of_exit(error: SystemExit) -> str:
     if place is not None and place.tb_frame.f_globals.get("__name__") == "unittest.main":
         return FAILED if error.code else PASSED
     return EXITED
-
-
-def send(channel, message: dict) -> None:
-    channel.write(json.dumps(message).encode() + b"\n")
 
 
 def flush() -> None:

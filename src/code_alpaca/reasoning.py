@@ -1,0 +1,166 @@
+"""Remove a model's reasoning ("thinking") from its answer.
+
+Servers without a reasoning parser leave it in the text, between tags; where the chat template
+already opened the tag, only the closing one is left. A draft in there is not an answer.
+Tags that an answer merely mentions (in JSON strings, code fences, quotes, comments, prose) stay.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from bisect import bisect_left, bisect_right
+
+_NAMES = r"think|thinking|thoughts?|reasoning|seed:think"
+_OPEN = (
+    rf"<(?P<angle>{_NAMES})\s*>"  # DeepSeek-R1, Qwen3, GLM, Seed-OSS, ...
+    r"|\[(?P<square>THINK)\]"  # Magistral
+    r"|◁(?P<kimi>think)▷"
+    r"|<\|begin_of_(?P<pipe>thought)\|>"  # OpenThinker, Sky-T1
+)
+_CLOSE = (
+    rf"</(?P<angle_end>{_NAMES})\s*>|\[/(?P<square_end>THINK)\]|◁/(?P<kimi_end>think)▷"
+    r"|<\|end_of_(?P<pipe_end>thought)\|>"
+)
+_TAG = re.compile(f"{_OPEN}|{_CLOSE}", re.IGNORECASE)
+_FENCE = re.compile(r"^[ \t]{0,3}(?:```+|~~~+)(.*)$", re.MULTILINE)
+_COMMENT = re.compile(r"\s*(?:#|//|--|;|\*|/\*|<!--)")
+_QUOTE = re.compile(r'(?<!\\)"|`')
+_QUOTES = ("'", '"', "`")
+_BLANK = re.compile(r"\s*")
+_SOLUTION = re.compile(r"<\|(?:begin|end)_of_solution\|>")
+# The channels of gpt-oss (https://github.com/openai/harmony), with and without special tokens.
+_HARMONY = re.compile(r"\s*(?:(?:<\|start\|>assistant)?<\|channel\|>|analysis(?=[A-Z\s]))")
+_FINAL = re.compile(r"<\|channel\|>final[^<]*<\|message\|>|assistantfinal")
+_END = re.compile(r"<\|(?:end|return|call)\|>")
+
+
+def strip_reasoning(text: str) -> str:
+    """Return `text` without the reasoning that precedes or interrupts the answer.
+
+    A reasoning block that is never closed runs to the end of the text: an answer that was
+    truncated while the model was still thinking is empty. Text without reasoning is returned
+    unchanged; after a removed block, indentation is preserved.
+    """
+    if _is_json(text):
+        return text
+    if _HARMONY.match(text) and (found := _final_channel(text)) is not None:
+        return found
+    return _without_blocks(text)
+
+
+def _is_json(text: str) -> bool:
+    if text.lstrip()[:1] not in ("{", "["):
+        return False
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _final_channel(text: str) -> str | None:
+    finals = list(_FINAL.finditer(text))
+    if not finals:
+        return "" if "<|channel|>analysis" in text else None
+    return _END.split(text[finals[-1].end() :], maxsplit=1)[0]
+
+
+def _without_blocks(text: str) -> str:
+    tags = list(_TAG.finditer(text))
+    if not tags:
+        return text
+    layout = _Layout(text)
+    kept: list[str] = []
+    start = 0  # of the answer's text that is not yet in `kept`
+    opened: str | None = None  # the block that we are in
+    depth = last_close = 0
+    for place, tag in enumerate(tags):
+        name, closes = _name(tag)
+        previous = tags[place - 1] if place else None
+        if opened is None:
+            if closes and layout.is_markup(tag, start, previous) and not layout.in_code(tag, start):
+                kept, start = [], tag.end()  # the prompt had opened it
+            elif not closes and _begins_reasoning(text, tag, start, kept, layout):
+                if not layout.is_blank(start, tag.start()):
+                    kept.append(text[start : tag.start()])
+                opened, depth, last_close = name, 1, 0
+        elif name == opened:
+            if not closes:
+                depth += layout.is_first_in_line(tag.start(), 0)
+                continue
+            last_close = tag.end()
+            depth -= layout.is_markup(tag, 0, None)
+            if depth == 0:
+                opened, start = None, tag.end()
+    if opened is not None:  # tags that do not balance: the last one counts
+        start = last_close or len(text)
+    if not kept and start == 0:
+        return text
+    answer = "".join(kept) + text[start:].lstrip("\r\n")
+    return _SOLUTION.sub("", answer)
+
+
+def _name(tag: re.Match[str]) -> tuple[str, bool]:
+    """The kind and name of a tag, and whether it closes."""
+    group = tag.lastgroup or ""
+    return group.removesuffix("_end") + tag[group].lower(), group.endswith("_end")
+
+
+def _begins_reasoning(
+    text: str, tag: re.Match[str], start: int, kept: list[str], layout: _Layout
+) -> bool:
+    """At the beginning of the answer, or of a line outside code."""
+    if not kept and layout.is_blank(start, tag.start()):
+        return True
+    return text[tag.start() - 1] in "\r\n" and not layout.in_code(tag, start)
+
+
+class _Layout:
+    """Where lines, code fences and quotes are, found once: a text may hold very many tags."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._lines = [0, *(found.end() for found in re.finditer("\n", text))]
+        self._quotes = [found.start() for found in _QUOTE.finditer(text)]
+        fences = list(_FENCE.finditer(text))
+        self._fences = [found.start() for found in fences]
+        self._bare = [not found[1].strip() for found in fences]
+
+    def in_code(self, tag: re.Match[str], start: int) -> bool:
+        """Inside a fence opened since `start`; a draft whose fence is never closed is not code."""
+        after = bisect_left(self._fences, tag.start())
+        opened = (after - bisect_left(self._fences, start)) % 2 == 1
+        return opened and after < len(self._fences) and self._bare[after]
+
+    def is_blank(self, start: int, end: int) -> bool:
+        found = _BLANK.match(self._text, start, end)
+        return found is not None and found.end() == end
+
+    def is_first_in_line(self, index: int, start: int) -> bool:
+        return self.is_blank(self._line(index, start), index)
+
+    def is_markup(self, tag: re.Match[str], start: int, previous: re.Match[str] | None) -> bool:
+        """Whether a closing tag is markup, and not mentioned by a string, comment or sentence.
+
+        Args:
+            start: where the answer begins; what is before it on the line does not count.
+            previous: the tag before; one that opens on the same line belongs to this one.
+        """
+        index, text = tag.start(), self._text
+        line = self._line(index, start)
+        if self.is_first_in_line(index, start):
+            return True
+        before, after = text[index - 1], text[tag.end() : tag.end() + 2]
+        if before in _QUOTES or after[:1] in (*_QUOTES, "\\"):
+            return False
+        if before == " " and after[:1] == " " and after[1:].islower():
+            return False
+        quotes = bisect_left(self._quotes, index) - bisect_left(self._quotes, line)
+        if quotes % 2 or _COMMENT.match(text, line):
+            return False
+        return previous is None or previous.start() < line or _name(previous)[1]
+
+    def _line(self, index: int, start: int) -> int:
+        """Where the line of `index` begins, or `start` within it."""
+        return max(start, self._lines[bisect_right(self._lines, index) - 1])
