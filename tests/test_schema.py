@@ -43,6 +43,7 @@ def test_a_line_separator_inside_a_string_is_not_a_line_end(tmp_path):
             '{"instruction": "x", "output": "y", "output": "z"}',
             "line 2: has the key 'output' twice",
         ),
+        ('{"instruction": "x", "output": "<think>y</think>z"}', "line 2: 'output' holds a model's"),
         ('{"instruction": "x", "input": 5, "output": "y"}', "line 2: 'input' is a number, not"),
     ],
 )

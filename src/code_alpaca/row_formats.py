@@ -43,6 +43,9 @@ SPEAKERS = {
     "assistant": "assistant", "gpt": "assistant", "bot": "assistant", "model": "assistant",
     "chatgpt": "assistant",
 }  # fmt: skip
+REASONING = re.compile(
+    r"\A\s*<(think|thinking|reasoning)>|^[ \t]*</(think|thinking|reasoning)>", re.MULTILINE
+)
 SAMPLE = 1_000  # records looked at to find the columns
 
 
@@ -249,6 +252,11 @@ def _of_instances(instances: Any) -> dict[str, Any] | Unreadable:
 def is_null(value: Any) -> bool:
     """Whether a value stands for nothing: None, or the NaN that tables have for it."""
     return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def holds_reasoning(text: str) -> bool:
+    """Whether an answer still has the thinking of the model that wrote it."""
+    return bool(REASONING.search(text))
 
 
 def is_unicode(text: str) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from code_alpaca.errors import InputError
 from code_alpaca.records import Records, Unreadable, read_records
-from code_alpaca.row_formats import RowFormat, is_null, recognize
+from code_alpaca.row_formats import RowFormat, holds_reasoning, is_null, recognize
 from code_alpaca.row_formats import is_unicode as is_unicode
 
 if TYPE_CHECKING:
@@ -134,6 +134,8 @@ def _seed_task(records: Records, index: int, form: RowFormat, source: str) -> Se
     for key in ("instruction", "output"):
         if not (row[key] or "").strip():
             raise InputError(f"{where}: {key!r} must be text that is not empty")
+    if holds_reasoning(row["output"]):
+        raise InputError(f"{where}: 'output' holds a model's reasoning (<think>); remove it")
     allowed = [item.name for item in fields(SeedTask)]
     if form.plain:
         for key in record:

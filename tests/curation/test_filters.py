@@ -194,7 +194,7 @@ def test_the_same_answer_to_other_given_code_is_another_task():
     stub = 'def total(values):\n    """Return the sum of all numbers in a list."""\n    ...\n'
     assert Example("Complete this function.", stub, TOTAL) in seen, "a header, and no program"
     seen.add(Example("Repair this function.", broken, TOTAL))
-    assert Example("Mend this function.", broken, TOTAL) in seen
+    assert Example("Correct this function.", broken, TOTAL) in seen
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def test_a_bad_row_is_refused_by_its_place(tmp_path, line):
     with pytest.raises(InputError) as refusal:
         read(tmp_path / "rows.jsonl", f"{GOOD}\n\n{line}\n{GOOD}\n", blank="keep")
     assert "line 3: " in str(refusal.value) and problem in str(refusal.value)
-    if problem != "is not JSON":  # where a list goes on then, nobody knows
+    if problem != "is not JSON":  # then the next row of a list cannot be found
         with pytest.raises(InputError) as refusal:
             read(tmp_path / "rows.json", f"[{GOOD}, {line}, {GOOD}]", blank="keep")
         assert "row 2: " in str(refusal.value) and problem in str(refusal.value)
@@ -190,6 +190,12 @@ def test_null_input_is_empty_and_rows_without_an_answer_are_left_out_and_counted
         read(tmp_path / "rows.json", json.dumps(rows), blank="keep")
     kept, said = read(tmp_path / "rows.json", json.dumps(rows[2:]), blank="keep")
     assert len(kept) == 2 and "are kept as they are" in said[0]
+
+
+def test_reasoning_in_answers_is_counted(tmp_path):
+    rows = [{"instruction": "Add.", "output": "<think>\nOf course.\n</think>\n\na + b"}, *ROWS]
+    found, said = read(tmp_path / "rows.json", json.dumps(rows))
+    assert len(found) == 4 and "1 of 4 outputs hold a model's reasoning (<think>)" in said[0]
 
 
 def test_a_column_map_names_the_columns_for_curate_and_publish(tmp_path, capsys):
@@ -272,9 +278,9 @@ def test_columns_of_a_hub_dataset_are_text_or_refused(hub, tmp_path):
         env=hub.environment(tmp_path / "home"),
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
-    told = [json.loads(line) for line in ended.stdout.splitlines()]
-    rows = {name: found for name, found, _ in told}
-    said = {name: " ".join(said) for name, _, said in told}
+    results = [json.loads(line) for line in ended.stdout.splitlines()]
+    rows = {name: found for name, found, _ in results}
+    said = {name: " ".join(said) for name, _, said in results}
     assert rows["null-input"] == [["a", "", "c"], ["b", "", "d"]], said["null-input"]
     assert rows["some-null"] == [["a", "", "c"]]
     assert "1 of 2 rows have no instruction" in said["some-null"]

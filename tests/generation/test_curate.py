@@ -91,8 +91,8 @@ def test_rows_that_are_none_are_named_counted_and_dropped_or_refused(tmp_path, c
     assert main(words(source, tmp_path / "run", "--verify", "false")) == 0
     rejected = rows_of(tmp_path / "run", "rejected")
     assert Counter(row["reason"] for row in rejected) == {"malformed_row": 4, "not_text": 1}
-    told = [row["evidence"] for row in rejected if row["evidence"]]
-    assert told == [
+    found = [row["evidence"] for row in rejected if row["evidence"]]
+    assert found == [
         "row 4: is not a JSON object",
         "row 5: 'output' is missing",
         "row 6: 'instruction' is a number, not text",

@@ -28,6 +28,7 @@ from code_alpaca.curation.languages import (
     programs_in,
     talks,
 )
+from code_alpaca.row_formats import holds_reasoning
 from code_alpaca.schema import Example, is_unicode
 
 MIN_INSTRUCTION_WORDS, MAX_INSTRUCTION_WORDS = 4, 300  # 2023 dropped up to 3, and above 150
@@ -98,9 +99,6 @@ LICENCE = re.compile(
 PYTHON_ALONE = re.compile(r"^\s*(def \w+\([^)]*\)\s*(->.*)?:$|from [\w.]+ import \w)", re.MULTILINE)
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f]")
 PROMPT_MARK = re.compile(r"^### (Instruction|Input|Response):", re.MULTILINE)
-REASONING = re.compile(
-    r"\A\s*<(think|thinking|reasoning)>|^\s*</(think|thinking|reasoning)>", re.MULTILINE
-)
 
 
 def empty(example: Example) -> str | None:
@@ -132,7 +130,7 @@ def prompt_leak(example: Example) -> str | None:
     """A prompt's own headings, or the reasoning before an answer: a student would write them."""
     if any(PROMPT_MARK.search(text) for text in _texts(example)):
         return "prompt_leak"
-    return "reasoning_leak" if REASONING.search(example.output) else None
+    return "reasoning_leak" if holds_reasoning(example.output) else None
 
 
 def unbalanced_fence(example: Example) -> str | None:

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from code_alpaca.dataset.manifest import MANIFEST, changed_files, manifest_of, sha256
 from code_alpaca.errors import InputError, one_line
 from code_alpaca.records import Records, Unreadable, read_records
-from code_alpaca.row_formats import ALPACA, TARGETS, RowFormat, recognize, recognize_columns
+from code_alpaca.row_formats import (
+    ALPACA,
+    TARGETS,
+    RowFormat,
+    holds_reasoning,
+    recognize,
+    recognize_columns,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -71,7 +78,17 @@ def load(
     if source.form.note:
         say(f"{name}: {source.form.note}")
     rows = _dataset(source)
-    full = [i for i, row in enumerate(_checked(name, source, blank)) if _is_full(row)]
+    full: list[int] = []
+    thinking = 0
+    for number, row in enumerate(_checked(name, source, blank)):
+        if _is_full(row):
+            full.append(number)
+            thinking += holds_reasoning(row["output"])
+    if thinking:
+        say(
+            f"{name}: {thinking} of {len(rows)} outputs hold a model's reasoning (<think>); they "
+            "are kept, and code-alpaca curate rejects them"
+        )
     if empty := len(rows) - len(full):
         first = next(i for i in range(len(rows)) if i == len(full) or full[i] != i)
         say(
