@@ -24,8 +24,8 @@ def counting(httpserver, **counts):
 
     def answer(body, number):
         reply = reply_to(body)
-        told = {key: make(reply["usage"], number) for key, make in counts.items()}
-        reply["usage"].update(told)
+        counted = {key: make(reply["usage"], number) for key, make in counts.items()}
+        reply["usage"].update(counted)
         return Response(json.dumps(reply))
 
     return Script(httpserver, answer)

@@ -92,7 +92,7 @@ class Budget:
         self.reserved = 0.0
         self._excess = Excess.restore(ledger)
         self.unproven = cap is not None and not ledger.usage()["replies"]
-        ledger.charge_replies(lambda payload, told: price.of(*told) or price.worst(payload))
+        ledger.charge_replies(lambda payload, counts: price.of(*counts) or price.worst(payload))
         self.spent = ledger.spent()  # what an earlier start left open counts at its worst
 
     def give_up_lost(self, keep: set[str] | None = None) -> None:
@@ -127,8 +127,8 @@ class Budget:
         """A reply came: it costs what its `usage` says, and the worst case where that is silent."""
         self.unproven = False
         if attempt := self._open.get(key):
-            told = usage(reply)
-            cost = attempt.worst if told is None else self._cost(attempt, told)
+            counts = usage(reply)
+            cost = attempt.worst if counts is None else self._cost(attempt, counts)
             self._close(key, cost, "answered")
 
     def give_up(
@@ -157,13 +157,13 @@ class Budget:
             "same command to resume"
         )
 
-    def _cost(self, attempt: Attempt, told: tuple[int, int]) -> float:
-        if self._excess.learn(told, attempt):
+    def _cost(self, attempt: Attempt, counts: tuple[int, int]) -> float:
+        if self._excess.learn(counts, attempt):
             self._excess.save(self._ledger)
             for open_attempt in self._open.values():
                 open_attempt.expect(self.price, self._excess)
             self.reserved = sum(open_attempt.worst for open_attempt in self._open.values())
-        return self.price.of(*told)
+        return self.price.of(*counts)
 
     def _close(self, key: str, cost: float, outcome: str) -> None:
         attempt = self._open.pop(key)
@@ -220,16 +220,16 @@ class Excess:
     def save(self, ledger: Ledger) -> None:
         ledger.set_meta(self.KEY, json.dumps([self.prompt, self.answer]))
 
-    def learn(self, told: tuple[int, int], attempt: Attempt) -> bool:
+    def learn(self, counts: tuple[int, int], attempt: Attempt) -> bool:
         """Take a reply's counts into account; True where they exceed all before."""
         before = self.prompt, self.answer
         if attempt.prompt and attempt.answer:
-            self.prompt = max(self.prompt, told[0] / attempt.prompt)
-            self.answer = max(self.answer, told[1] / attempt.answer)
+            self.prompt = max(self.prompt, counts[0] / attempt.prompt)
+            self.answer = max(self.answer, counts[1] / attempt.answer)
         return before != (self.prompt, self.answer)
 
     def most(self, prompt: int, answer: int) -> tuple[int, int]:
-        """The most tokens, where its own limits allow so many."""
+        """The most tokens, where its own limits allow these."""
         return math.ceil(prompt * self.prompt), math.ceil(answer * self.answer)
 
     def __str__(self) -> str:

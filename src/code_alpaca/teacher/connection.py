@@ -61,8 +61,8 @@ class BoundedClient(openai.DefaultAioHttpClient):
         except httpx2.HTTPError:
             raise
         except Exception as error:  # aiohttp's own: a bad status line, huge headers, ...
-            told = getattr(error, "message", None) or str(error) or type(error).__name__
-            raise httpx2.RemoteProtocolError(f"malformed HTTP: {told}") from error
+            message = getattr(error, "message", None) or str(error) or type(error).__name__
+            raise httpx2.RemoteProtocolError(f"malformed HTTP: {message}") from error
         if self._secret:
             body = body.replace(self._secret, MASK)
         headers = [

@@ -109,9 +109,9 @@ def trouble_of(error: Exception) -> Trouble:
     if isinstance(error, openai.APIStatusError):
         return _of_status(error)
     if isinstance(error, NoReply):
-        code, told = code_of(error.error), message_of(error.error)
+        code, message = code_of(error.error), message_of(error.error)
         status = int(code) if code and re.fullmatch("[45][0-9][0-9]", code) else 500
-        meaning = meaning_of(status, code, told)
+        meaning = meaning_of(status, code, message)
         if meaning not in (Meaning.PROMPT, Meaning.BUSY) and code not in FATAL_CODES:
             meaning = Meaning.FAULT  # an upstream of the server failed, and the next may not
         free = status < 500 and error.usage is None
@@ -128,11 +128,11 @@ def trouble_of(error: Exception) -> Trouble:
 
 def _of_status(error: openai.APIStatusError) -> Trouble:
     status, details = error.status_code, error.body or str(error)
-    code, told = code_of(details), message_of(details)
-    meaning = meaning_of(status, code, told)
+    code, message = code_of(details), message_of(details)
+    meaning = meaning_of(status, code, message)
     return Trouble(
         meaning,
-        told,
+        message,
         status,
         code,
         free=status < 500 and meaning is not Meaning.REPLY,
@@ -190,7 +190,7 @@ def _shown(text: str) -> str:
     return " ".join(text.split())[:SHOWN_CHARACTERS]
 
 
-def refusal(status: int, told: str) -> str:
+def refusal(status: int, message: str) -> str:
     """The line for a refusal that waiting cannot change: what it was, and what to do."""
     advice = {
         401: "check OPENAI_API_KEY",
@@ -199,9 +199,9 @@ def refusal(status: int, told: str) -> str:
         404: "check teacher_model, teacher_api and teacher_base_url",
         429: "top up the account",
     }.get(status, "check teacher_base_url" if status < 400 else "change the request's settings")
-    if KEY_WORDS.search(told):
+    if KEY_WORDS.search(message):
         advice = "check OPENAI_API_KEY and the account"
     return (
-        f"the teacher refused (HTTP {status}: {told}); {advice}, then rerun the same command: "
+        f"the teacher refused (HTTP {status}: {message}); {advice}, then rerun the same command: "
         "everything so far is kept"
     )
