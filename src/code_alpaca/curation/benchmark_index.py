@@ -1,4 +1,4 @@
-"""What is searched for in a row: everything that gives a problem of a benchmark away.
+"""What a row is searched for: the text, code and tests of benchmark problems.
 
 The index holds plain values, and is cached by the content of the problems.
 """
@@ -68,7 +68,7 @@ def _rules() -> list[object]:
 
 
 def build_index(problems: Sequence[Problem]) -> Index:
-    """Return everything that gives one of the problems away."""
+    """Return the signs of these problems."""
     index = Index()
     for problem in problems:
         _add_wording(index, problem)
@@ -119,7 +119,10 @@ def _add_code(index: Index, problem: Problem) -> None:
     for found in fingerprints.fingerprints(trees):
         entry = found.name == problem.entry_point
         least = MIN_NODES if entry else MIN_HELPER_NODES
-        for key, nodes in ((found.whole, found.nodes), (found.alone, found.nodes_alone)):
+        for key, nodes in (
+            (found.with_helpers, found.nodes),
+            (found.without_helpers, found.nodes_without_helpers),
+        ):
             if nodes >= least:
                 _add(index.functions, str(key), problem.task_id)
         if entry and found.nodes < least:

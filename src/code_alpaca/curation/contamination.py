@@ -1,4 +1,4 @@
-"""Does a row give a benchmark problem away? Six signs, each with its evidence.
+"""Find rows that leak a benchmark problem. There are six signs, each with its evidence.
 
 - `statement`: the text of the problem stands in the row, whatever its case and spacing.
 - `solution`: a function of the row is a reference solution under other names, in another order of
@@ -51,7 +51,7 @@ COMMON_PART, RARE_PARTS = 30, 4  # functions that may have a part, and how many 
 
 
 class Hit(NamedTuple):
-    """One problem that a row gives away, how it was found, and what shows it."""
+    """One problem that a row leaks, how it was found, and the evidence."""
 
     task_id: str
     method: str
@@ -112,7 +112,7 @@ class Contamination:
         self._parts = {key: found for key, found in parts.items() if len(found) <= COMMON_PART}
 
     def hits(self, example: Example) -> list[Hit]:
-        """Return every problem that the row gives away, once a method, sorted."""
+        """Return every problem that the row leaks, once a method, sorted."""
         text = f"{example.instruction}\n{example.input}\n{example.output}"
         names, functions = _code_of(example)
         found: dict[tuple[str, str], Hit] = {}
@@ -138,9 +138,9 @@ class Contamination:
         for function in functions:
             same: list[str] = []
             if function.nodes >= MIN_NODES:
-                same += self._index.functions.get(str(function.whole), [])
-            if function.nodes_alone >= MIN_NODES:
-                same += self._index.functions.get(str(function.alone), [])
+                same += self._index.functions.get(str(function.with_helpers), [])
+            if function.nodes_without_helpers >= MIN_NODES:
+                same += self._index.functions.get(str(function.without_helpers), [])
             if function.nodes < MIN_NODES:
                 for key in same_names_only(function):
                     same += self._index.verbatim.get(key, [])

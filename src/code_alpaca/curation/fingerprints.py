@@ -38,20 +38,20 @@ class Fingerprint(NamedTuple):
 
     Args:
         name: the function's name.
-        whole: the key with its helpers.
-        alone: the key without them.
+        with_helpers: the key of the function and its helpers.
+        without_helpers: the key of the function alone.
         nodes: the size with helpers, annotations not counted.
-        nodes_alone: the size without them.
+        nodes_without_helpers: the size of the function alone.
         parts: the hashes of its expressions and statements, names left out, with their counts.
         verbatim: the key with its own names.
         typed: the key with its own names and annotations.
     """
 
     name: str
-    whole: int
-    alone: int
+    with_helpers: int
+    without_helpers: int
     nodes: int
-    nodes_alone: int
+    nodes_without_helpers: int
     parts: Counter[int]
     verbatim: int
     typed: int

@@ -104,9 +104,9 @@ def _candidates(problem: Problem, answer: str) -> Iterator[Candidate]:
     defines = re.compile(
         rf"^[ \t]*(?:(?:async[ \t]+)?def[ \t]+{name}\b|{name}\s*[=:])", re.MULTILINE
     )
-    whole = [_completed(block, blocks) for block in blocks if defines.search(block)]
-    whole += ["\n".join(blocks), answer]
-    for text in whole:
+    texts = [_completed(block, blocks) for block in blocks if defines.search(block)]
+    texts += ["\n".join(blocks), answer]
+    for text in texts:
         for repaired in _repairs(text, defines):
             # The first is for a prompt that ends in a signature.
             for before in (f"{problem.prompt}\n    pass\n", f"{problem.prompt}\n", ""):
