@@ -163,7 +163,7 @@ def test_contaminated_rows_are_dropped_or_marked_with_the_evidence(tmp_path):
     assert main(words(source, tmp_path / "mark", *more, "--contaminated", "mark")) == 0
     assert rows_of(tmp_path / "mark")[3]["contamination"] == ["Own/1"]
     card = (tmp_path / "mark/dataset/README.md").read_text()
-    assert "the 1 problems of bench.jsonl" in card and "kept, with the problems" in card
+    assert "the 1 problems of `bench.jsonl`" in card and "kept, with the problems" in card
 
 
 def test_a_dataset_folder_keeps_what_its_rows_say_of_themselves(tmp_path):
