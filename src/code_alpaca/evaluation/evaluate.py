@@ -312,15 +312,15 @@ def _mark(found: sandbox.Probe, escape: str) -> str:
 def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal; elsewhere a line, every ten seconds at most."""
     console = Console(highlight=False, soft_wrap=True)
-    told = time.monotonic()
+    printed_at = time.monotonic()
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
         bar = progress.add_task(what, total=total)
 
         def done(count: int) -> None:
-            nonlocal told
+            nonlocal printed_at
             progress.update(bar, completed=count)
-            if not console.is_terminal and time.monotonic() - told >= EVERY_S:
-                told = time.monotonic()
+            if not console.is_terminal and time.monotonic() - printed_at >= EVERY_S:
+                printed_at = time.monotonic()
                 console.print(f"eval      {what}: {count} of {total}")
 
         yield done
