@@ -210,6 +210,7 @@ def test_results_record_the_model_the_sampling_and_how_answers_ended(random_mode
     assert results["model"]["files"]["weights"] == results["model"]["sha256"]
     assert "generation_config.json" in results["model"]["files"]
     assert results["sampling"]["do_sample"] is False
+    assert results["model"]["dtype"] in ("float32", "bfloat16")
     assert "3 truncated" in (tmp_path / "results.md").read_text()
     rows = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
     assert [row["finish_reason"] for row in rows] == ["length"] * 3

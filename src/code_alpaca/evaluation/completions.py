@@ -12,7 +12,7 @@ from code_alpaca.reasoning import strip_reasoning
 
 PromptFormat = Literal["alpaca", "alpaca_nl", "completion", "chat"]
 COMPLETE = "Complete the following Python function. Reply with the whole function."
-# Where an answer has ended and a model goes on: the next thing at the left margin after a
+# Where an answer has ended and a model continues: the next thing at the left margin after a
 # function's body, or the next turn of an Alpaca prompt.
 AFTER_A_FUNCTION = ("\ndef ", "\nclass ", "\nif __name__", "\nprint(", "\nassert ", "\n@", "\n```")
 AFTER_AN_ANSWER = ("\n### Instruction:", "\n### Input:", "\n### Response:")
@@ -64,7 +64,7 @@ class Answer:
 
 
 Save = Callable[[Job, Answer], None]
-# The words of servers and of ours for an answer that does not end where its writer meant it to.
+# The finish reasons of servers for an answer that came to its own end.
 COMPLETE_REASONS = (None, "stop", "eos", "eos_token", "end_turn", "stop_sequence", "tool_calls")
 NO_ANSWER = ("error", "refused")
 

@@ -61,7 +61,7 @@ class Config(StageConfig):
         "model's run.json at its revision; skip: none",
     )
     seed: int = Field(0, ge=0, lt=2**32, description="seed of sampling")
-    limit: PositiveInt | None = Field(None, description="only the first so many problems")
+    limit: PositiveInt | None = Field(None, description="measure only the first N problems")
     output_dir: Path = Field(Path("runs/eval"), description="where results.json goes")
 
     @field_validator("k", mode="before")

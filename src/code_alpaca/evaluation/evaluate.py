@@ -29,7 +29,7 @@ from code_alpaca.evaluation.completions import Job, PromptFormat, Save, Settings
 from code_alpaca.evaluation.config import Config
 from code_alpaca.evaluation.endpoint import complete_remotely
 from code_alpaca.evaluation.extract import extract_program
-from code_alpaca.evaluation.local_model import complete_locally
+from code_alpaca.evaluation.local_model import complete_locally, resolve_dtype
 from code_alpaca.evaluation.overlap import uncontaminated
 from code_alpaca.evaluation.samples import Samples
 from code_alpaca.model_source import Fingerprint, ModelSource, find_model, run_json
@@ -45,6 +45,7 @@ class Subject:
     settings: Settings | None = None
     source: ModelSource | None = None
     files: Fingerprint = field(default_factory=dict)  # of the model
+    dtype: str | None = None  # of its weights while it is measured
     training: dict[str, Any] = field(default_factory=dict)  # run.json of the model
 
     @property
@@ -95,10 +96,11 @@ def _subject(config: Config) -> Subject:
     """Find the model, before anything else takes time."""
     if config.model is None:
         return Subject()
-    source, files, training = None, {}, {}
+    source, files, dtype, training = None, {}, None, {}
     if config.base_url is None:
         source = find_model(config.model, config.revision)
         files, training = source.fingerprint(), run_json(source.folder)
+        dtype = resolve_dtype(config.dtype)
     usual = "chat" if config.base_url else _trained_format(training)
     settings = Settings(
         config.prompt_format or usual,
@@ -107,7 +109,7 @@ def _subject(config: Config) -> Subject:
         config.seed,
         config.top_p,
     )
-    return Subject(settings, source, files, training)
+    return Subject(settings, source, files, dtype, training)
 
 
 def _trained_format(training: dict[str, Any]) -> PromptFormat:
@@ -133,7 +135,7 @@ def _identity(
         return identity.of_endpoint(
             subject.settings, str(config.model), str(config.base_url), every
         )
-    return identity.of_model(subject.settings, subject.files, config.dtype, every)
+    return identity.of_model(subject.settings, subject.files, str(subject.dtype), every)
 
 
 def _compare(config: Config) -> dict[str, Any]:
@@ -165,7 +167,7 @@ def _answers(
         size = config.batch_size
         if subject.source:
             complete_locally(
-                subject.source, missing, save, settings, batch_size=size, dtype=config.dtype
+                subject.source, missing, save, settings, batch_size=size, dtype=str(subject.dtype)
             )
         else:
             complete_remotely(
@@ -270,6 +272,7 @@ def _model(config: Config, subject: Subject) -> dict[str, Any]:
         "revision": subject.files.get("commit"),
         "sha256": subject.files.get("weights"),
         "files": subject.files,
+        "dtype": subject.dtype,
         "base_url": config.base_url,
         "dataset": subject.training.get("dataset"),
     }
@@ -314,15 +317,15 @@ def _mark(found: sandbox.Probe, escape: str) -> str:
 def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal; elsewhere a line, every ten seconds at most."""
     console = Console(highlight=False, soft_wrap=True)
-    told = time.monotonic()
+    printed_at = time.monotonic()
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
         bar = progress.add_task(what, total=total)
 
         def done(count: int) -> None:
-            nonlocal told
+            nonlocal printed_at
             progress.update(bar, completed=count)
-            if not console.is_terminal and time.monotonic() - told >= EVERY_S:
-                told = time.monotonic()
+            if not console.is_terminal and time.monotonic() - printed_at >= EVERY_S:
+                printed_at = time.monotonic()
                 console.print(f"eval      {what}: {count} of {total}")
 
         yield done

@@ -55,14 +55,9 @@ def complete_locally(
         InputError: the model cannot be loaded, or fails at every prompt.
         Stopped: the GPU failed; what was answered is saved.
     """
-    import torch
-
     quiet()
-    if dtype == "auto":
-        bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-        dtype = "bfloat16" if bf16 else "float32"
     source = model if isinstance(model, ModelSource) else find_model(model)
-    network, tokenizer = load_model(source, dtype=dtype)
+    network, tokenizer = load_model(source, dtype=resolve_dtype(dtype))
     writer = _Writer(network, tokenizer, settings)
     failed: list[tuple[Job, Answer]] = []  # kept back until one prompt was answered
     answered = False
@@ -81,6 +76,16 @@ def complete_locally(
             f"model {source.name} fails at every prompt ({failed[0][1].error}); check that its "
             "config, weights and tokenizer belong together"
         )
+
+
+def resolve_dtype(dtype: str) -> str:
+    """The data type of the weights: for auto bfloat16 where the GPU has it, else float32."""
+    import torch
+
+    if dtype != "auto":
+        return dtype
+    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return "bfloat16" if bf16 else "float32"
 
 
 class _Writer:
