@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -99,6 +100,19 @@ def test_prompts_are_those_of_training_token_by_token(model_folder, style):
         assert prompt == format_prompt(*task, style=style)
         ids, _, _ = model.question(*task, 0, 1)
         assert ids.tolist() == [model.tokenizer(format_prompt(*task, style=style)).input_ids]
+
+
+def test_the_models_own_generation_config_changes_no_answer(model_folder, model, tmp_path):
+    copy = shutil.copytree(model_folder, tmp_path / "model")
+    path = copy / "generation_config.json"
+    found = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**found, "repetition_penalty": 50.0, "num_beams": 2}))
+    answers = []
+    for asked in (model, app.Model(settings_of(copy, prompt_style="alpaca"))):
+        answer = app.Answer(asked, *asked.question(TASK, "", 0, 30))
+        wait_until(lambda answer=answer: answer.done)
+        answers.append(answer.text())
+    assert answers[0] == answers[1]
 
 
 def test_the_answer_is_what_generate_gives(model):

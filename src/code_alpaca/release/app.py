@@ -96,7 +96,7 @@ class Model:
             Exception: whatever transformers says of a model that it cannot load.
         """
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = settings.dtype
@@ -111,6 +111,12 @@ class Model:
         ends = self.model.generation_config.eos_token_id or []
         ends = {*([ends] if isinstance(ends, int) else ends), self.tokenizer.eos_token_id}
         self.ends = sorted(ends - {None})
+        # Penalties, beams and banned tokens of the model's own would apply to every answer.
+        self.model.generation_config = GenerationConfig(
+            eos_token_id=self.ends or None,
+            pad_token_id=self.tokenizer.pad_token_id or (self.ends or [0])[0],
+            bos_token_id=self.tokenizer.bos_token_id,
+        )
         length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         self.window = min(length or 10**9, self.tokenizer.model_max_length)
         # A stopped answer may still be at its last token when the next one is let in.
@@ -223,8 +229,9 @@ class Answer:
         import torch
         from transformers import StoppingCriteriaList
 
-        tokenizer, ends = self._model.tokenizer, self._model.ends
-        sampling = {"temperature": self._temperature} if self._temperature else {}
+        sampling: dict[str, Any] = {}
+        if self._temperature:
+            sampling = {"temperature": self._temperature, "top_k": 0, "top_p": 1.0}
         try:
             with self._model.turns, torch.inference_mode():
                 if self._stopped.is_set():
@@ -236,9 +243,6 @@ class Answer:
                     max_new_tokens=self.limit,
                     max_time=self._model.settings.max_seconds,
                     do_sample=bool(sampling),
-                    num_beams=1,
-                    eos_token_id=ends or None,
-                    pad_token_id=tokenizer.pad_token_id or (ends or [0])[0],
                     streamer=self,
                     stopping_criteria=StoppingCriteriaList([self]),
                     **sampling,
