@@ -67,7 +67,7 @@ SELF_INSTRUCT = {
     [
         ("seeds.jsonl", f"\n{LINE}\n{LINE}\n".encode("utf-8-sig"), ["seed_001", "seed_002"]),
         ("seeds.json", json.dumps([RECORD, RECORD]).encode("utf-16"), ["seed_000", "seed_001"]),
-        ("seeds.jsonl.gz", gzip.compress(LINE.encode()), ["seed_000"]),
+        ("seeds.jsonl.gz", gzip.compress(LINE.encode(), mtime=0), ["seed_000"]),
         ("seeds.csv", b"instruction,output\r\nAdd two numbers.,a + b\r\n", ["seed_000"]),
         ("seed_tasks.jsonl", json.dumps(SELF_INSTRUCT).encode(), ["seed_task_0"]),
         ("seeds.jsonl", b'{"problem": "Add two numbers.", "solution": "a + b"}', ["seed_000"]),

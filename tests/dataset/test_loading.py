@@ -71,7 +71,7 @@ FILES = {
     "excel.csv": CSV.encode("utf-16"),
     "rows.tsv": "\n".join(["\t".join(KEYS), *(quoted(row, "\t") for row in ROWS)]),
     "rows.parquet": parquet(ROWS),
-    "rows.jsonl.gz": gzip.compress(LINES.encode()),
+    "rows.jsonl.gz": gzip.compress(LINES.encode(), mtime=0),
     "rows.csv.bz2": bz2.compress(CSV.encode()),
     "rows.json.xz": lzma.compress(json.dumps(ROWS).encode()),
 }  # fmt: skip
@@ -116,7 +116,7 @@ def test_known_shapes_are_recognized_and_logged(tmp_path, record, note):
         ("a.csv", "instruction,output,output\na,b,c\n", "two columns named 'output'"),
         ("a.zip", b"PK\x03\x04rest", "is a zip archive; unpack it"),
         ("a.parquet", b"PAR1 and nothing more", "cannot read Parquet file"),
-        ("a.jsonl.gz", gzip.compress(LINES.encode())[:40], "cannot read"),
+        ("a.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)[:40], "cannot read"),
         ("a.jsonl", "version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
         ("a.jsonl", '{"task": "x", "code": "y"}', "--column_map '{instruction: COLUMN"),
         ("a.jsonl", '{"prompt": "x", "completion": "y", "response": "z"}', "it is not clear which"),
