@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 # One process, two cores: without this, small tensors lose more to threads than they gain.
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: quickstart test parallel-test slow-test style bench clean
+.PHONY: quickstart test parallel-test wheel-test slow-test style bench clean
 
 quickstart: $(READY)
 	@$(VENV)/bin/code-alpaca quickstart
@@ -15,6 +15,9 @@ test: $(READY)
 
 parallel-test: $(READY)
 	$(VENV)/bin/python -m pytest -m parallel
+
+wheel-test: $(READY)
+	$(VENV)/bin/python -m pytest -m wheel
 
 slow-test: $(READY)
 	$(VENV)/bin/python -m pytest -m "slow"

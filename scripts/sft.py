@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["code-alpaca[gpu]"]
+# dependencies = ["code-alpaca[gpu] @ git+https://github.com/OWNER/code-alpaca@v0.1.0"]
 #
 # [tool.hf-jobs]
 # flavor = "a100-large"
@@ -14,8 +14,11 @@
 The same as `code-alpaca sft`; `--help` lists every key. On one GPU of Hugging Face Jobs, where
 `hf jobs uv run` reads the header above:
 
-    hf jobs uv run scripts/sft.py --config recipes/qwen2.5-coder-7b/sft/config_lora.yaml \\
+    hf jobs uv run scripts/sft.py --config qwen2.5-coder-7b/sft/config_lora \\
         --dataset_name sahil2801/CodeAlpaca-20k --output_dir /data/model
+
+Put the owner of the repository that you cloned in the place of OWNER first: the package is on no
+index. The recipe is found by its shipped name, since the job has no clone.
 """
 
 import sys

@@ -2,7 +2,8 @@
 
 It speaks the routes that `huggingface_hub` 2.4 and `datasets` 5.2 use with Xet off, as the Hub
 answers them: `parent_commit` that is not the head is a 412, a second tag of one name a 409, a
-private or missing repository a 404, a token without write access a 403.
+private or missing repository a 404, a token without write access a 403, a request to a renamed
+repository a 307 to its new name.
 """
 
 from __future__ import annotations
@@ -86,15 +87,19 @@ class HubDouble:
     """Runs until closed. `fault(route, nth)` may answer how the `nth` request of all, to a route
     of that name, goes wrong:
 
-    a status ("500", "429", "403"), "drop" (the connection ends before anything is done), "lost"
-    (it ends after all was done), "before" and "after" (it hangs, with `held` set, until
+    a status ("500", "429", "403: reason"), "drop" (the connection ends before anything is done),
+    "lost" (it ends after all was done), "before" and "after" (it hangs, with `held` set, until
     `go_on` is, so that a test can kill the client at that very moment).
     """
 
     def __init__(self) -> None:
         self.repositories: dict[tuple[str, str], Repository] = {}
         self.blobs: dict[str, bytes] = {}
-        self.users = {"hf_alice": "alice", "hf_bob": "bob", "hf_reader": "reader"}
+        self.users = {
+            "hf_alice": "alice", "hf_bob": "bob", "hf_reader": "reader", "hf_guest": "guest",
+        }  # fmt: skip
+        self.orgs: dict[str, list[dict[str, str]]] = {}  # of a user: name and roleInOrg
+        self.renamed: dict[tuple[str, str], str] = {}
         self.fault: Callable[[str, int], str | None] = lambda route, nth: None
         self.log: list[str] = []
         self.held, self.go_on = threading.Event(), threading.Event()
@@ -123,6 +128,8 @@ class HubDouble:
     def forget(self) -> None:
         """Be as new for the next test, under the same address."""
         self.repositories.clear()
+        self.renamed.clear()
+        self.orgs.clear()
         self.blobs.clear()
         self.log.clear()
         self.fault = lambda route, nth: None
@@ -160,6 +167,15 @@ class HubDouble:
                 tree[path] = self._keep(content)
         return self._append(repository, "main", tree, "Edit by hand", "", author)
 
+    def delete(self, name: str, kind: str = "datasets") -> None:
+        """Somebody deletes a repository."""
+        del self.repositories[kind, name]
+
+    def rename(self, name: str, new: str, kind: str = "datasets") -> None:
+        """Somebody renames a repository; requests to the old name are redirected."""
+        self.repositories[kind, new] = self.repositories.pop((kind, name))
+        self.renamed[kind, name] = new
+
     # -- the state -------------------------------------------------------------------------
 
     def _keep(self, content: bytes) -> str:
@@ -191,9 +207,15 @@ class HubDouble:
             raise Refusal(404 if user else 401, "Repository not found", "RepoNotFound")
         if write and user is None:
             raise Refusal(401, "Invalid credentials in Authorization header")
-        if write and user == "reader":
+        if write and not self._may_write(user, owner):
             raise Refusal(403, "You don't have the rights to push to this repository")
         return repository
+
+    def _may_write(self, user: str | None, namespace: str) -> bool:
+        """Users are members of each other's namespaces, but for the reader and the guest."""
+        if user == "guest":
+            return namespace in (user, *(org["name"] for org in self.orgs.get(user, [])))
+        return user != "reader"
 
     # -- the routes, by name ---------------------------------------------------------------
 
@@ -202,7 +224,7 @@ class HubDouble:
             raise Refusal(401, "Invalid credentials in Authorization header")
         role = "read" if call.user == "reader" else "write"
         token = {"role": role, "displayName": "test"}
-        return {"type": "user", "name": call.user, "orgs": [],
+        return {"type": "user", "name": call.user, "orgs": self.orgs.get(call.user, []),
                 "auth": {"type": "access_token", "accessToken": token}}  # fmt: skip
 
     def do_validate_yaml(self, call: Call) -> Any:
@@ -226,7 +248,8 @@ class HubDouble:
         body = call.json()
         if call.user is None:
             raise Refusal(401, "Invalid credentials in Authorization header")
-        if call.user == "reader":
+        namespace = body.get("organization") or call.user
+        if not self._may_write(call.user, namespace):
             raise Refusal(403, "You don't have the rights to create a repository here")
         kind = body.get("type", "model") + "s"
         name = f"{body.get('organization') or call.user}/{body['name']}"
@@ -462,8 +485,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.close()
             return
-        if fault and fault.isdigit():
-            self._answer(int(fault), {"error": "a fault on demand"}, {"Retry-After": "0"})
+        if fault and fault[:3].isdigit():
+            reason = fault[3:].removeprefix(": ") or "a fault on demand"
+            headers = {"Retry-After": "0", "X-Error-Message": reason}
+            self._answer(int(fault[:3]), {"error": reason}, headers)
+            return
+        values = found.groupdict()
+        moved = hub.renamed.get((values.get("kind") or "models", values.get("repo") or ""))
+        if moved:
+            self._answer(307, {}, {"Location": self.path.replace(values["repo"], moved, 1)})
             return
         call = Call(self._user(), found.groupdict(), parse_qs(address.query), body)
         with hub._lock:

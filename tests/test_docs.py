@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from code_alpaca import __version__
 from code_alpaca.cli import STAGES
 from code_alpaca.config import parse, read_yaml
 
@@ -58,6 +59,46 @@ def test_paths_and_commands_are_real(path, monkeypatch):
         assert (ROOT / named).exists(), f"{path.name} names {named}"
     for words in commands(text):
         parse_as_the_stage_does(words)
+
+
+def settings(words: list[str]) -> dict[str, str]:
+    """The keys of a command, with those of its recipe."""
+    keys = dict(zip([word.lstrip("-") for word in words[::2]], words[1::2], strict=False))
+    recipe = read_yaml(ROOT / keys.pop("config")) if "config" in keys else {}
+    return {key: str(value) for key, value in {**recipe, **keys}.items()}
+
+
+def test_no_two_commands_write_different_things_into_one_folder():
+    """Whoever tries one after the other would be refused: the folder holds another run."""
+    made: dict[tuple[str, str], set[str]] = {}
+    for path in DOCUMENTS:
+        text = path.read_text(encoding="utf-8")
+        launched = re.findall(
+            r"accelerate launch --config_file accelerate_configs/([\w-]+)\.yaml (?:.* )?"
+            r"scripts/sft\.py (--config .*)", text
+        )  # fmt: skip
+        found = [["sft", "--accelerate_config", name, *rest.split()] for name, rest in launched]
+        for stage, *words in [*commands(text), *found]:
+            if stage not in ("sft", "eval", "release") or {"--dry_run", "--compare"} & set(words):
+                continue
+            keys = settings(words)
+            folder = keys.pop("output_dir", None)
+            if folder and keys:
+                made.setdefault((stage, folder), set()).add(str(sorted(keys.items())))
+    assert len(made) > 10
+    assert [where for where, different in made.items() if len(different) > 1] == []
+
+
+def test_the_package_is_named_by_its_repository_at_a_tag():
+    """Its name alone may belong to anybody on the package index."""
+    scripts = sorted((ROOT / "scripts").glob("*.py"))
+    for path in [*DOCUMENTS, *scripts]:
+        text = path.read_text(encoding="utf-8")
+        for named in re.findall(
+            r"(?:pip install|dependencies = |')[^\n]*?code-alpaca\[\w+\].*", text
+        ):
+            assert f"@v{__version__}" in named and "git+https://" in named, f"{path.name}: {named}"
+        assert not re.search(r"pip install '?code-alpaca'?\s*$", text, re.M), path.name
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.relative_to(ROOT)))

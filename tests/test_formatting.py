@@ -1,8 +1,12 @@
 """The prompts are an interface: these are their bytes."""
 
-import pytest
+import copy
 
-from code_alpaca.formatting import format_prompt
+import pytest
+import tokenizers_in_use
+
+from code_alpaca.formatting import chat_template, format_prompt
+from code_alpaca.inference import decode_answer, prompt_ids
 
 
 def test_without_input():
@@ -34,7 +38,6 @@ def test_newline_style_adds_only_the_newline():
 def test_the_chat_template_renders_the_very_prompt_of_training(style, begin):
     from tokenizers import processors
 
-    from code_alpaca.formatting import chat_template
     from code_alpaca.training.scratch import make_base
 
     _, tokenizer = make_base(["abc"], vocab_size=300, hidden_size=32, layers=1, heads=2,
@@ -52,3 +55,33 @@ def test_the_chat_template_renders_the_very_prompt_of_training(style, begin):
             assert ids == tokenizer(prompt)["input_ids"]
     with pytest.raises(Exception, match="knows no system message"):
         tokenizer.apply_chat_template([{"role": "system", "content": "x"}, *messages])
+
+
+@pytest.fixture(scope="module", params=tokenizers_in_use.KINDS)
+def tokenizer(request):
+    return tokenizers_in_use.make(request.param, [format_prompt("Add 1.", "x"), "return x + 1"])
+
+
+@pytest.mark.parametrize("style", ["alpaca", "alpaca_nl"])
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_chat_server_reads_the_tokens_of_training(tokenizer, style, ends):
+    """Whatever the tokenizer puts around a prompt, and wherever it marks the first word."""
+    from tokenizers import processors
+
+    tokenizer = copy.deepcopy(tokenizer)
+    if ends:
+        special = [(token, tokenizer.convert_tokens_to_ids(token))
+                   for token in (tokenizer.bos_token, tokenizer.eos_token)]  # fmt: skip
+        begin, end = special[0][0], special[1][0]
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{begin} $A {end}", special_tokens=list(dict.fromkeys(special))
+        )
+    tokenizer.chat_template = chat_template(tokenizer, style)
+    for task, given in (("Add 1.", ""), (" two\n\n  lines ", "x = 1\n"), ("<s> tag", "<s>")):
+        trained = tokenizer(format_prompt(task, given, style=style))["input_ids"]
+        assert prompt_ids(tokenizer, task, given) == trained
+
+
+@pytest.mark.parametrize("text", ["", "x", "def f():\n    return 1", "    return 1", "  a", "\n a"])
+def test_an_answer_is_decoded_to_what_training_tokenized(tokenizer, text):
+    assert decode_answer(tokenizer, tokenizer(text, add_special_tokens=False)["input_ids"]) == text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
@@ -32,11 +33,18 @@ def test_a_line_separator_inside_a_string_is_not_a_line_end(tmp_path):
     ("line", "said"),
     [
         ("{broken", "line 2: not JSON"),
-        ('["a"]', "line 2: expected a JSON object"),
+        ('["a"]', "line 2: not a JSON object"),
         ('{"instruction": "x", "output": ""}', "line 2: 'output' must be text"),
-        ('{"instruction": "x", "output": 3}', "line 2: 'output' must be text"),
+        ('{"instruction": "x", "output": 3}', "line 2: 'output' is a number, not text"),
         ('{"instruction": "x", "output": "y", "inptu": ""}', "line 2: unknown key 'inptu'"),
         ('{"instruction": "x", "output": "y", "id": "seed_000"}', "share the id 'seed_000'"),
+        ('{"instruction": "x", "output": "y", "tests": ["z"]}', "line 2: 'tests' must be text"),
+        (
+            '{"instruction": "x", "output": "y", "output": "z"}',
+            "line 2: has the key 'output' twice",
+        ),
+        ('{"instruction": "x", "output": "<think>y</think>z"}', "line 2: 'output' holds a model's"),
+        ('{"instruction": "x", "input": 5, "output": "y"}', "line 2: 'input' is a number, not"),
     ],
 )
 def test_a_broken_seed_line_is_named_by_its_number(tmp_path, line, said):
@@ -44,6 +52,35 @@ def test_a_broken_seed_line_is_named_by_its_number(tmp_path, line, said):
     path.write_text(f"{GOOD}\n{line}\n")
     with pytest.raises(InputError, match=said.replace("(", r"\(")):
         load_seed_tasks(path)
+
+
+RECORD = {"instruction": "Add two numbers.", "input": None, "output": "a + b", "tests": None}
+LINE = json.dumps(RECORD)
+SELF_INSTRUCT = {
+    "id": "seed_task_0", "name": "add", "instruction": "Add two numbers.",
+    "instances": [{"input": "", "output": "a + b"}], "is_classification": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "ids"),
+    [
+        ("seeds.jsonl", f"\n{LINE}\n{LINE}\n".encode("utf-8-sig"), ["seed_001", "seed_002"]),
+        ("seeds.json", json.dumps([RECORD, RECORD]).encode("utf-16"), ["seed_000", "seed_001"]),
+        ("seeds.jsonl.gz", gzip.compress(LINE.encode()), ["seed_000"]),
+        ("seeds.csv", b"instruction,output\r\nAdd two numbers.,a + b\r\n", ["seed_000"]),
+        ("seed_tasks.jsonl", json.dumps(SELF_INSTRUCT).encode(), ["seed_task_0"]),
+        ("seeds.jsonl", b'{"problem": "Add two numbers.", "solution": "a + b"}', ["seed_000"]),
+    ],
+)
+def test_seed_tasks_of_other_forms_are_read(tmp_path, name, content, ids):
+    path = tmp_path / name
+    path.write_bytes(content)
+    tasks = load_seed_tasks(path)
+    assert [task.id for task in tasks] == ids
+    for task in tasks:
+        assert (task.instruction, task.input, task.output) == ("Add two numbers.", "", "a + b")
+        assert task.tests == ""
 
 
 def test_empty_and_missing_seed_files(tmp_path):

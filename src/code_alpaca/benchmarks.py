@@ -13,14 +13,17 @@ from __future__ import annotations
 import ast
 import gzip
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from code_alpaca.errors import InputError
+from code_alpaca.errors import InputError, one_line
 
+TIMEOUT_S = 10.0  # of the one request that asks whether the Hub is there
 BUILT_IN = {"mini": "data/mini_benchmark.jsonl"}
 # name: dataset on the Hub, config, and the commit that it is read at.
 ON_THE_HUB = {
@@ -120,15 +123,49 @@ def _from_hub(name: str, split: str) -> list[tuple[str, dict[str, Any]]]:
     short, _, revision = name.partition("@")
     dataset, config, pinned = ON_THE_HUB[short]
     revision = revision or pinned
+    unreachable = _why_unreachable(dataset, revision)
     try:
-        rows = load_dataset(dataset, config, revision=revision, split=split)
+        with _cache_alone() if unreachable else nullcontext():
+            rows = load_dataset(dataset, config, revision=revision, split=split)
+            pinned_here = re.fullmatch(r"[0-9a-f]{40}", revision)
+            if unreachable and pinned_here and revision not in rows.cache_files[0]["filename"]:
+                raise LookupError(f"{unreachable}; the cache holds another revision")
     except Exception as error:  # datasets raises whatever its layers raise
-        told = (str(error).splitlines() or [type(error).__name__])[0]
+        told = unreachable or (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"cannot load benchmark {short} from {dataset}@{revision[:7]} ({told}); check the "
             "network, or give the path of a file in its form"
         ) from None
     return [(f"benchmark {name}, row {n}", dict(row)) for n, row in enumerate(rows, 1)]
+
+
+def _why_unreachable(dataset: str, revision: str) -> str:
+    """Ask the Hub once for a dataset; "" where it answers, whatever it says."""
+    import httpx2
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        HfApi().dataset_info(dataset, revision=revision, timeout=TIMEOUT_S)
+    except HfHubHTTPError:
+        return ""
+    except (httpx2.HTTPError, OfflineModeIsEnabled) as error:
+        return f"the Hub cannot be reached: {one_line(error)}"
+    return ""
+
+
+@contextmanager
+def _cache_alone() -> Iterator[None]:
+    """Let `datasets` read its cache without asking the Hub, which it retries for half a minute."""
+    import datasets
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
 
 
 def _lines(text: str, where: str) -> list[tuple[str, dict[str, Any]]]:

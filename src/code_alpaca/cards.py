@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 from collections.abc import Callable
 from pathlib import PurePath
@@ -10,8 +11,17 @@ from typing import Any, NamedTuple
 import jinja2
 import yaml
 
+from code_alpaca import markdown
+from code_alpaca.markdown import Markdown
+
 TOP = "(before the first heading)"
-ANEW = "<!-- made anew by every release -->"  # stands in sections that hold numbers
+ANEW = Markdown("<!-- made anew by every release -->")  # stands in sections that hold numbers
+# Metadata that follows from the content of a release, and is of no use when it says other things.
+COMPUTED = {"configs", "dataset_info", "size_categories", "model-index", "base_model",
+            "base_model_relation", "datasets", "models", "library_name", "pipeline_tag", "sdk",
+            "sdk_version", "python_version", "app_file"}  # fmt: skip
+REPOSITORY = ("repository", "source", "source code")  # labels of addresses in a package's metadata
+NO_LICENSE = "other"  # what is written where nobody named one
 
 
 class Merged(NamedTuple):
@@ -27,6 +37,10 @@ def render(
 ) -> str:
     """The README.md of a repository: YAML metadata for the Hub, then the card.
 
+    Values are printed as plain text, whatever Markdown or HTML they hold; the template gives those
+    of another form to the filters `code`, `codes`, `cell`, `block`, `shell`,
+    `python` and `url`.
+
     Args:
         template: the name of a Jinja template; `{{ ANEW }}` in it marks a section that holds
             numbers.
@@ -41,9 +55,13 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
         autoescape=False,
+        finalize=markdown.finalize,
     )
+    filters = ("code", "codes", "cell", "block", "shell", "python", "url")
+    environment.filters |= {name: getattr(markdown, name) for name in filters}
+    environment.filters["trusted"] = Markdown  # for constants of the template itself
     body = environment.get_template(template).render(**values, ANEW=ANEW)
-    return f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n\n{body}"
+    return f"---\n{yaml.safe_dump(_flat(metadata), sort_keys=False)}---\n\n{body}"
 
 
 def merge(ours: str, base: str, theirs: str) -> Merged:
@@ -51,7 +69,8 @@ def merge(ours: str, base: str, theirs: str) -> Merged:
 
     Sections are what stands under one `## ` heading. One that was edited or added by hand is kept,
     one that was deleted stays away, but those that hold numbers (and the text before the first
-    heading) are always made anew. Metadata that we do not write is kept.
+    heading) are rendered again by every release. Metadata is kept where people set it, the licence
+    and the name too, unless it is `COMPUTED` or was changed for this release as well.
 
     Args:
         ours: the card as it is rendered now.
@@ -72,16 +91,77 @@ def merge(ours: str, base: str, theirs: str) -> Merged:
         if title in result and ANEW not in result[title]:
             kept.append(f"{title} (deleted)")
             del result[title]
-    metadata, top = _split_metadata(result[TOP])
     (before, text), (after, edited_text) = _split_metadata(old[TOP]), _split_metadata(edited[TOP])
     if TOP in lost and edited_text == text:
         lost.remove(TOP)
-    for key in after:
-        if after[key] != before.get(key):
-            (lost if key in metadata else kept).append(f"metadata {key}")
-            metadata.setdefault(key, after[key])
-    result[TOP] = f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n{top}"
+    _keep_metadata(result, before, after, kept, lost)
     return Merged("".join(result.values()), kept, lost)
+
+
+def adopt(ours: str, theirs: str) -> Merged:
+    """Our first card with the metadata of one that people made before there was a release."""
+    kept: list[str] = []
+    lost = ["text"] if has_text(theirs) else []
+    result = _sections(ours)
+    metadata = _split_metadata(result[TOP])[0]
+    before = {key: value for key, value in metadata.items() if key != "license"}
+    after = _split_metadata(_sections(theirs)[TOP])[0]
+    _keep_metadata(result, {**before, "license": NO_LICENSE}, after, kept, lost)
+    return Merged("".join(result.values()), kept, lost)
+
+
+def has_text(card: str) -> bool:
+    """Tell whether a README.md holds anything but metadata."""
+    return bool(_split_metadata(card)[1].strip())
+
+
+def _keep_metadata(
+    sections: dict[str, str],
+    before: dict[str, Any],
+    after: dict[str, Any],
+    kept: list[str],
+    lost: list[str],
+) -> None:
+    """Put metadata that people set, from `before` to `after`, into our card."""
+    metadata, top = _split_metadata(sections[TOP])
+    ours = dict(metadata)
+    for key, value in after.items():
+        if value in (before.get(key), ours.get(key)):
+            continue
+        if key in ours and (key in COMPUTED or ours[key] != before.get(key)):
+            lost.append(f"metadata {key}")
+        else:
+            kept.append(f"metadata {key}")
+            metadata[key] = value
+    sections[TOP] = f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n{top}"
+    if metadata.get("license") != ours.get("license") and "Licence" in sections:
+        # The section says the licence as well, and must not say another one than the metadata.
+        names = [str(markdown.code(each.get("license"))) for each in (ours, metadata)]
+        sections["Licence"] = sections["Licence"].replace(*names, 1)
+
+
+def install_command(package: str = "code-alpaca") -> Markdown:
+    """Return the line of a shell that installs this version of the tool.
+
+    By the repository that its metadata names, at the tag of the version: the name alone may belong
+    to anybody on the package index. A comment, where the metadata names no repository.
+    """
+    version = importlib.metadata.version(package)
+    for line in importlib.metadata.metadata(package).get_all("Project-URL") or []:
+        label, _, address = (part.strip() for part in line.partition(","))
+        if label.lower() in REPOSITORY and address.startswith("https://"):
+            requirement = f"{package} @ git+{address.removesuffix('/')}@v{version}"
+            return Markdown(f"pip install {markdown.shell(requirement)}")
+    return Markdown(f"# with {package} {version} installed from its repository")
+
+
+def _flat(value: Any) -> Any:
+    """Metadata with each text on one line, so that none of it ends the metadata."""
+    if isinstance(value, dict):
+        return {_flat(key): _flat(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_flat(item) for item in value]
+    return markdown.one_line(value) if isinstance(value, str) else value
 
 
 def _sections(text: str) -> dict[str, str]:

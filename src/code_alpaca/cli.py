@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
 from code_alpaca import __version__
 from code_alpaca.config import add_arguments, parse
 from code_alpaca.errors import INTERRUPTED, Diverged, InputError, Stopped, machine_trouble
+from code_alpaca.redact import redact
 
 # command: (module with `Config` and `run`, or with `main` where another parser is in charge; help)
 STAGES = {
@@ -31,10 +33,13 @@ STAGES = {
     "teacher": ("code_alpaca.teacher.offline.server", "serve the embedded teacher on loopback"),
 }
 EXIT_FAILED, EXIT_INPUT, EXIT_STOPPED = 1, 2, 3
+# What a user may have set about how long an idle OpenMP thread spins before it sleeps.
+SPINNING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (see ARCHITECTURE: 0, 2, 3; 1 is a defect)."""
+    _let_idle_threads_sleep()
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] == "--version":
         print(f"code-alpaca {__version__}")
@@ -80,11 +85,26 @@ def run_stage(stage: str, argv: Sequence[str]) -> None:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        parser.add_argument("--config", metavar="FILE.yaml", help="any of these keys, as YAML")
+        parser.add_argument(
+            "--config",
+            metavar="FILE.yaml",
+            help="any of these keys, as YAML; or the name of a shipped recipe",
+        )
         add_arguments(parser, module.Config)
         parser.print_help()
         return
     module.run(parse(module.Config, argv))
+
+
+def _let_idle_threads_sleep() -> None:
+    """Have OpenMP threads sleep while they wait for others, unless the user chose otherwise.
+
+    By default they spin on their cores. Where anything else runs on these, a thread with work
+    waits for the others' spinning to end at every operation, and training takes several times as
+    long. OpenMP reads this once, when torch is loaded; processes started from here inherit it.
+    """
+    if not any(name in os.environ for name in SPINNING):
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
 def _print_help() -> None:
@@ -96,7 +116,7 @@ def _print_help() -> None:
 
 
 def _fail(stage: str, message: str, code: int) -> int:
-    print(f"code-alpaca {stage}: {' '.join(message.split())}", file=sys.stderr)
+    print(f"code-alpaca {stage}: {redact(' '.join(message.split()))}", file=sys.stderr)
     return code
 
 

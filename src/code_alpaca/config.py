@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args, get_origin
 from urllib.parse import urlsplit
@@ -18,8 +18,9 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
-from code_alpaca import whole
+from code_alpaca import shipped, whole
 from code_alpaca.errors import InputError
+from code_alpaca.redact import redact, secret_in
 
 # https://semver.org, without build metadata: a Hub tag cannot hold a plus sign.
 SEMVER = re.compile(
@@ -37,10 +38,29 @@ class StageConfig(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_nul(cls, value: Any) -> Any:
-        if isinstance(value, str) and "\0" in value:
-            raise ValueError("holds a NUL character")
+    def _no_nul_and_no_secret(cls, value: Any) -> Any:
+        for text in _texts(value):
+            if "\0" in text:
+                raise ValueError("holds a NUL character")
+            if found := secret_in(text):
+                raise ValueError(
+                    f"a URL with credentials: {found} would be recorded and published; put the "
+                    "key in OPENAI_API_KEY (or HF_TOKEN for the Hub) and leave it out of the URL"
+                )
         return value
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a config value, keys of mappings included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _texts(key)
+            yield from _texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
 
 
 def _semver(text: str) -> str:
@@ -50,7 +70,7 @@ def _semver(text: str) -> str:
 
 
 def base_urls(urls: str) -> str:
-    """URLs with commas between, checked; none with a password, which manifests would publish."""
+    """URLs with commas between, checked; credentials in them are refused by `StageConfig`."""
     for url in urls.split(","):
         try:
             parts = urlsplit(url.strip())
@@ -60,8 +80,6 @@ def base_urls(urls: str) -> str:
             raise ValueError(
                 "not a URL like http://127.0.0.1:8000/v1 (or several, with commas between)"
             ) from None
-        if "@" in parts.netloc:
-            raise ValueError("a URL with credentials; put the key in OPENAI_API_KEY instead")
     return urls
 
 
@@ -82,6 +100,8 @@ C = TypeVar("C", bound=StageConfig)
 def parse(cls: type[C], argv: Sequence[str]) -> C:
     """The config in `--config FILE.yaml`, with every `--key value` of `argv` on top of it.
 
+    `--config` also takes the name of a shipped recipe.
+
     Raises:
         InputError: the file cannot be read, or a key is unknown or out of range.
     """
@@ -95,6 +115,7 @@ def parse(cls: type[C], argv: Sequence[str]) -> C:
         raise InputError(f"stray word {word!r} on the command line; options read --key value")
     given = vars(known)
     path = given.pop("config")
+    path = shipped.recipe(path) if path else None
     values = read_yaml(path) if path else {}
     for key in values:
         if key not in cls.model_fields:
@@ -122,7 +143,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"cannot read config {path}: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2025-02-30
         raise InputError(
-            f"config {path} is not valid YAML: {' '.join(str(error).split())}"
+            f"config {path} is not valid YAML: {redact(' '.join(str(error).split()))}"
         ) from None
     if values is None:
         return {}
@@ -212,4 +233,4 @@ def _explain(error: ValidationError, overrides: dict[str, Any], path: Path | Non
     if first["type"] == "missing":
         return f"missing key {key!r} ({where}); give it as --{key} VALUE or in the config file"
     message = first["msg"].removeprefix("Value error, ")
-    return f"bad value for {key!r} ({where}): {message}, got {first.get('input')!r}"
+    return f"bad value for {key!r} ({where}): {message}, got {redact(first.get('input'))!r}"

@@ -14,6 +14,19 @@ BAD_PATH = {
     errno.ENAMETOOLONG,
     errno.EROFS,
 }
+# What SQLite says, and what that means to the user.
+DATABASE_SIGNS = {
+    "readonly": "is read-only; make the file and its folder writable, then rerun the same command",
+    "read-only": "is read-only; make the file and its folder writable, then rerun the same command",
+    "unable to open": "cannot be opened; make the file and its folder readable and writable",
+    "locked": "is locked by another program (a database browser, a backup); close that first",
+    "disk I/O error": "cannot be read or written; check the disk and its quota",
+    "malformed": "is damaged; the replies in it were paid for, so keep the file and restore a "
+    "backup of it, or recover it with `sqlite3 ledger.sqlite .recover`",
+    "no such table": "is not the ledger of a run; give the run_dir of one",
+    "not a database": "is not the ledger of a run, or is damaged; if replies in it were paid for, "
+    "keep the file and restore a backup of it",
+}
 
 
 class InputError(Exception):
@@ -36,12 +49,23 @@ def machine_trouble(error: BaseException) -> InputError | None:
     """What a path that cannot be used, or a full disk, comes to; None for any other error."""
     if isinstance(error, OSError) and error.errno in BAD_PATH:
         return InputError(f"cannot use {error.filename}: {error.strerror}; choose another path")
-    if _disk_full(error):
+    if is_disk_full(error):
         return InputError(
             f"the disk is full ({error}); everything committed is kept: free some space and "
             "give the same command again"
         )
+    if type(error).__module__ == "sqlite3" and (advice := database_advice(error)):
+        return InputError(f"the run's ledger.sqlite {advice}")
     return None
+
+
+def database_advice(error: BaseException) -> str:
+    """What an error of SQLite means for its file and what to do; "" where it means a bug."""
+    said = one_line(error)
+    for sign, advice in DATABASE_SIGNS.items():
+        if sign in said:
+            return f"{advice} (SQLite: {said})"
+    return ""
 
 
 def one_line(error: BaseException) -> str:
@@ -49,7 +73,8 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def _disk_full(error: BaseException) -> bool:
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error means that the disk or the quota is full."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     # SQLite and safetensors have exceptions of their own, with the fact in their words.

@@ -38,14 +38,13 @@ def format_prompt(instruction: str, input: str = "", style: PromptStyle = "alpac
 def chat_template(tokenizer: PreTrainedTokenizerBase, style: PromptStyle = "alpaca") -> str:
     """A Jinja template that renders one message of a user to the prompt of training.
 
-    Chat servers tokenize what it renders without special tokens, so it begins with those that
-    the tokenizer puts in front of a prompt. The form has no turns: a system message or a second
-    message is an error, not text that the model never learned to read. An `input` given to
+    Chat servers tokenize what it renders without special tokens, so it writes those that the
+    tokenizer adds to a prompt. The form has no turns: a system message or a second message is an
+    error, not text that the model never learned to read. An `input` given to
     `apply_chat_template` takes the form with an input.
     """
-    known = tokenizer("a")["input_ids"], tokenizer("a", add_special_tokens=False)["input_ids"]
-    begin = tokenizer.decode(known[0][: len(known[0]) - len(known[1])])
-    end = "\n" if style == "alpaca_nl" else ""
+    begin, after = _special_text(tokenizer)
+    end = ("\n" if style == "alpaca_nl" else "") + after
     task, given = "messages[0]['content']", "input"
     with_input = _as_jinja(begin + PROMPT_WITH_INPUT + end, instruction=task, input=given)
     without = _as_jinja(begin + PROMPT_WITHOUT_INPUT + end, instruction=task)
@@ -57,6 +56,29 @@ def chat_template(tokenizer: PreTrainedTokenizerBase, style: PromptStyle = "alpa
         "{%- if input is defined and input -%}{{ " + with_input + " }}"
         "{%- else -%}{{ " + without + " }}{%- endif -%}"
     )
+
+
+def _special_text(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """The text of the special tokens before and after a prompt, which tokenizes to its very ids.
+
+    A LLaMA tokenizer that marks the first word of a text (`prepend_scheme: first`) does so after
+    a begin token of its own making, and not after one that the text spells: there a space has to
+    stand for the mark, or "Below" becomes "Bel", "ow".
+    """
+    plain = tokenizer(PROMPT_WITHOUT_INPUT, add_special_tokens=False)["input_ids"]
+    ids = tokenizer(PROMPT_WITHOUT_INPUT)["input_ids"]
+    count = next(
+        (at for at in range(len(ids)) if ids[at : at + len(plain)] == plain), len(ids) - len(plain)
+    )
+    begin, end = (
+        "".join(tokenizer.convert_ids_to_tokens(part))
+        for part in (ids[:count], ids[count + len(plain) :])
+    )
+    for space in ("", " "):
+        text = begin + space + PROMPT_WITHOUT_INPUT + end
+        if tokenizer(text, add_special_tokens=False)["input_ids"] == ids:
+            return begin + space, end
+    return begin, end
 
 
 def _as_jinja(prompt: str, **fields: str) -> str:

@@ -10,30 +10,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from code_alpaca.errors import InputError, Stopped
-from code_alpaca.hub_errors import WRITE_TOKEN, explained, is_passing, status_of, wait
+from code_alpaca.hub_errors import WRITE_TOKEN, explained, gone, is_passing, status_of, wait
+from code_alpaca.hub_records import Change, Release, Seen
+from code_alpaca.hub_rights import may_create
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd
 
 TRIES = 6
-P, R = ParamSpec("P"), TypeVar("R")
-
-
-class Change(NamedTuple):
-    """What somebody committed since: who and when, and which files differ."""
-
-    sha: str
-    author: str
-    when: str
-    title: str
-    paths: frozenset[str]
-
-    def __str__(self) -> str:
-        files = ", ".join(sorted(self.paths)[:5])
-        return f"{self.author} committed {self.title!r} on {self.when} ({files})"
+R = TypeVar("R")
 
 
 class Repo:
@@ -66,8 +54,8 @@ class Repo:
         folder = "" if self.type == "model" else f"{self.type}s/"
         return f"{self._api.endpoint}/{folder}{self.id}"
 
-    def log_in(self) -> str:
-        """The name behind the token."""
+    def log_in(self) -> dict[str, Any]:
+        """Return the Hub's `whoami` of the token, which may write somewhere."""
         from huggingface_hub import get_token
 
         if not get_token():
@@ -80,10 +68,40 @@ class Repo:
             raise InputError(
                 f"the token of {who['name']} may only read; {WRITE_TOKEN}, then run it again"
             )
-        return who["name"]
+        return who
+
+    def look(self) -> Seen | None:
+        """Return what the repository is now; None where there is none that the token may see."""
+        from huggingface_hub.errors import RepositoryNotFoundError
+
+        try:
+            found = self._ask(
+                self._api.repo_info, self.id, repo_type=self.type, pass_on=RepositoryNotFoundError
+            )
+        except RepositoryNotFoundError:
+            return None
+        name = getattr(found, "id", None) or self.id  # the Hub answers for the new name of one
+        renamed = name if name.lower() != self.id.lower() else ""
+        return Seen(found.sha, bool(found.private), renamed)
+
+    def require_write(self, who: Mapping[str, Any], *, exists: bool) -> None:
+        """Refuse, without changing anything, a repository that the token may not write to.
+
+        Args:
+            who: what `log_in` returned.
+            exists: the repository is there; else it is the namespace that is checked.
+        """
+        if not exists:
+            may_create(who, self.id)
+            return
+        # The question that every upload begins with, which the Hub answers for writers alone.
+        self._ask(
+            self._api.preupload_lfs_files, self.id, [_addition("README.md", b"# ")],
+            repo_type=self.type, free_memory=False,
+        )  # fmt: skip
 
     def create(self, *, private: bool, space_sdk: str | None = None) -> None:
-        """Make the repository and its branch where there is none; what exists stays as it is.
+        """Make the repository where there is none; what exists stays as it is.
 
         Args:
             private: False leaves it to the default of the owner, which may be private.
@@ -95,17 +113,19 @@ class Repo:
             self._api.create_repo, self.id, repo_type=self.type, private=private or None,
             space_sdk=space_sdk, exist_ok=True,
         )  # fmt: skip
-        if private:
-            self.require_private()
-        if self.branch != "main":
-            self._ask(
-                self._api.create_branch, self.id, branch=self.branch, repo_type=self.type,
-                exist_ok=True,
-            )  # fmt: skip
+        if private and (seen := self.look()):
+            self.require_private(seen)
 
-    def require_private(self) -> None:
+    def create_branch(self) -> None:
+        """Make the branch of a repository that exists, from its `main`."""
+        self._ask(
+            self._api.create_branch, self.id, branch=self.branch, repo_type=self.type,
+            exist_ok=True,
+        )  # fmt: skip
+
+    def require_private(self, seen: Seen) -> None:
         """Refuse a repository that everybody can see."""
-        if not self._ask(self._api.repo_info, self.id, repo_type=self.type).private:
+        if not seen.private:
             raise InputError(
                 f"{self.url} is there for all to see, and `private` is for repositories that are "
                 "made now; change it on its page (Settings), or give another name"
@@ -122,17 +142,38 @@ class Repo:
         repository or revision."""
         from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
+        missing = (RepositoryNotFoundError, RevisionNotFoundError)
         try:
             return self._ask(
-                self._api.repo_info, self.id, repo_type=self.type, revision=revision or self.branch
-            ).sha
-        except (RepositoryNotFoundError, RevisionNotFoundError):
+                self._api.repo_info, self.id, repo_type=self.type,
+                revision=revision or self.branch, pass_on=missing,
+            ).sha  # fmt: skip
+        except missing:
             return None
 
     def tags(self) -> dict[str, str]:
         """Tag names and the commits they stand for."""
-        refs = self._ask(self._api.list_repo_refs, self.id, repo_type=self.type)
-        return {tag.name: tag.target_commit for tag in refs.tags}
+        return self.refs()[1]
+
+    def refs(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Branches and tags by their names, with the commits that they stand for."""
+        found = self._ask(self._api.list_repo_refs, self.id, repo_type=self.type)
+        branches, tags = (
+            {ref.name: ref.target_commit for ref in refs} for refs in (found.branches, found.tags)
+        )
+        return branches, tags
+
+    def releases(self, prefix: str, revision: str) -> list[Release]:
+        """Return the release commits in the history of a revision, newest first.
+
+        Args:
+            prefix: what the description of every release commit of this kind starts with.
+        """
+        return [
+            Release(commit.commit_id, commit.title, commit.message.strip())
+            for commit in self._commits(revision)
+            if commit.message.startswith(prefix)
+        ]
 
     def files(self, revision: str) -> dict[str, str]:
         """Paths and hashes of the files at a commit."""
@@ -158,9 +199,10 @@ class Repo:
         try:
             return Path(
                 self._ask(
-                    self._api.hf_hub_download, self.id, path, repo_type=self.type, revision=revision
+                    self._api.hf_hub_download, self.id, path, repo_type=self.type,
+                    revision=revision, pass_on=RemoteEntryNotFoundError,
                 )
-            )
+            )  # fmt: skip
         except RemoteEntryNotFoundError:
             return None
 
@@ -196,21 +238,23 @@ class Repo:
         key: str,
         title: str,
         parent: str,
-        owned: Sequence[str],
+        stale: Callable[[str], Sequence[str]],
         say: Callable[[str], None] = print,
     ) -> str:
         """Put `files` on the branch as one commit on top of `parent`, and return that commit.
 
         Where the branch has moved on meanwhile, the commit goes on top only if the other change
-        touched none of our files.
+        touched no file of this release.
 
         Args:
             files: path in the repository -> path on this disk, or content.
-            key: says which release this is, for ever; found again after a lost answer.
-            owned: files, and folders ending in "/", of which what is not in `files` is deleted.
+            key: says which release this is; found again after a lost answer.
+            stale: gives the files to delete on top of a commit; raises InputError where the
+                release may not go on top of that commit.
 
         Raises:
             InputError: somebody else changed files of this release meanwhile.
+            Stopped: the Hub does not answer, or the repository is gone.
         """
         from huggingface_hub import CommitOperationDelete
         from huggingface_hub.errors import HfHubHTTPError
@@ -218,10 +262,10 @@ class Repo:
         additions = [_addition(name, content) for name, content in files.items()]
         self._upload(additions)
         for attempt in range(TRIES):
-            stale = [
-                name for name in self.files(parent) if _owns(owned, name) and name not in files
-            ]
-            deletions = [CommitOperationDelete(path_in_repo=name) for name in stale]
+            seen = self.look()
+            if seen is None or seen.renamed:  # the Hub would put the commit into the renamed one
+                raise self._gone()
+            deletions = [CommitOperationDelete(path_in_repo=name) for name in stale(parent)]
             try:
                 return self._api.create_commit(
                     self.id, [*additions, *deletions], repo_type=self.type, commit_message=title,
@@ -232,7 +276,7 @@ class Repo:
                 if sha := self.landed(key):
                     return sha
                 if isinstance(error, HfHubHTTPError) and error.response.status_code == 412:
-                    parent = self._rebased(parent, files, owned, say)
+                    parent = self._rebased(parent, {*files, *stale(parent)}, say)
                 elif attempt == TRIES - 1 or not is_passing(error):
                     raise self._explained(error) from error
                 else:
@@ -262,25 +306,18 @@ class Repo:
                     raise self._explained(error) from error
                 wait(attempt, error)
 
-    def _rebased(
-        self,
-        parent: str,
-        files: Mapping[str, Path | bytes],
-        owned: Sequence[str],
-        say: Callable[[str], None],
-    ) -> str:
-        """The new head to release on, if the change touched nothing of ours."""
+    def _rebased(self, parent: str, touched: set[str], say: Callable[[str], None]) -> str:
+        """The new head to release on, if the change since `parent` touched none of our files."""
         head = self.head()
         if head is None:
-            raise InputError(f"{self.url} is gone; was it deleted or renamed?")
+            raise self._gone()
         change = self.since(parent, head)
-        ours = {path for path in change.paths if path in files or _owns(owned, path)}
-        if ours:
+        if change.paths & touched:
             raise InputError(
                 f"{self.url} has moved: {change}; nothing was released. Look at that change, then "
                 "run it again"
             )
-        say(f"{change} meanwhile, which touches nothing of ours; going on top of it")
+        say(f"{change} meanwhile, no file of this release; releasing on top of it")
         return head
 
     def _upload(self, additions: list[CommitOperationAdd]) -> None:
@@ -294,23 +331,25 @@ class Repo:
             self._api.list_repo_commits, self.id, repo_type=self.type, revision=revision
         )
 
-    def _ask(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the Hub, again where that may help; not for calls that must not happen twice."""
-        from huggingface_hub.errors import (
-            RemoteEntryNotFoundError,
-            RepositoryNotFoundError,
-            RevisionNotFoundError,
-        )
+    def _ask(
+        self,
+        function: Callable[..., R],
+        *args: Any,
+        pass_on: type[Exception] | tuple[type[Exception], ...] = (),
+        **kwargs: Any,
+    ) -> R:
+        """Call the Hub, again where that may help; not for calls that must not happen twice.
 
-        missing = (RepositoryNotFoundError, RevisionNotFoundError, RemoteEntryNotFoundError)
+        Args:
+            pass_on: errors that say that something is not there, for the caller to handle.
+        """
         for attempt in range(TRIES):
             try:
                 return function(*args, **kwargs)
-            except missing as error:
-                if status_of(error) == 401:  # how the Hub hides what a bad token may not see
-                    raise self._explained(error) from error
-                raise
             except Exception as error:
+                # A 401 is how the Hub hides what a bad token may not see.
+                if isinstance(error, pass_on) and status_of(error) != 401:
+                    raise
                 if attempt == TRIES - 1 or not is_passing(error):
                     raise self._explained(error) from error
                 wait(attempt, error)
@@ -319,9 +358,8 @@ class Repo:
     def _explained(self, error: Exception) -> Exception:
         return explained(error, self.id, self.url)
 
-
-def _owns(owned: Sequence[str], path: str) -> bool:
-    return any(path == each or (each[-1] == "/" and path.startswith(each)) for each in owned)
+    def _gone(self) -> Stopped:
+        return gone(self.url)
 
 
 def _addition(name: str, content: Path | bytes) -> CommitOperationAdd:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 from collections.abc import Iterable
 
 from code_alpaca.errors import InputError, Stopped, one_line
 
+REASON_CHARACTERS = 400  # of what the Hub said, in one line
 LONGEST_WAIT_S = 60.0  # between two tries, whatever the server asks for
 WRITE_TOKEN = "make one with write access (https://huggingface.co/settings/tokens)"
 
@@ -20,7 +22,12 @@ def explained(error: Exception, name: str, url: str) -> Exception:
         name: of the repository that was asked.
         url: its address.
     """
-    from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
+    from huggingface_hub.errors import (
+        HFValidationError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     status, said = status_of(error), _said(error)
     if isinstance(error, OfflineModeIsEnabled):
@@ -30,7 +37,9 @@ def explained(error: Exception, name: str, url: str) -> Exception:
     if status == 401:
         return InputError(f"the Hub does not accept the token ({said}); run `hf auth login` again")
     if status == 403:
-        return InputError(f"this token may not write to {url}; {WRITE_TOKEN}, then run it again")
+        return _forbidden(error, url)
+    if isinstance(error, RepositoryNotFoundError | RevisionNotFoundError):
+        return gone(url)
     if is_passing(error):
         return Stopped(
             f"{url} does not answer ({said}); everything here is kept, and the same command goes on"
@@ -40,12 +49,42 @@ def explained(error: Exception, name: str, url: str) -> Exception:
     return error
 
 
+def gone(url: str) -> Stopped:
+    """Return the error of a repository, or revision, that vanished during a release."""
+    return Stopped(
+        f"{url} is gone: it was deleted or renamed, or this token no longer sees it; everything "
+        "here is kept: restore it, or give another name, and run the command again"
+    )
+
+
+# What the Hub's reason for a 403 mentions -> what to do about it.
+ADVICE = {
+    r"storage|quota|billing|payment|upgrade": "free storage there or raise its owner's plan",
+    r"pull request|create_pr|PRs?": "ask an owner, or give a branch that takes direct commits",
+}
+
+
+def _forbidden(error: Exception, url: str) -> InputError:
+    """Return a 403 with the reason that the Hub gave, and what to do about that reason."""
+    reason = _said(error)
+    advice = next((do for words, do in ADVICE.items() if re.search(words, reason, re.I)), None)
+    advice = advice or f"if the token is why, {WRITE_TOKEN}"
+    return InputError(
+        f"the Hub refuses to write to {url} (403: {reason}); {advice}, then run it again"
+    )
+
+
 def _said(error: Exception) -> str:
     """In one line what the Hub said; of a card it answers in JSON."""
     try:
         return "; ".join(each["message"] for each in json.loads(str(error))["errors"])
     except (ValueError, LookupError, TypeError):
-        return one_line(error)
+        pass
+    for each in _chain(error):
+        if message := getattr(each, "server_message", None):
+            lines = dict.fromkeys(message.splitlines())  # the header and the body say the same
+            return " ".join(" ".join(lines).split())[:REASON_CHARACTERS]
+    return one_line(error)
 
 
 def _chain(error: BaseException | None) -> Iterable[BaseException]:

@@ -8,8 +8,8 @@ committed in one transaction; and a reply is found again by the hash of all that
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
+import itertools
 import json
 import sqlite3
 import uuid
@@ -19,8 +19,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from code_alpaca import ledger_file
 from code_alpaca.errors import InputError
-from code_alpaca.schema import Example
+from code_alpaca.schema import Example, content_id
 
 FORMAT = 4
 SCHEMA = """
@@ -67,6 +68,8 @@ CREATE TABLE IF NOT EXISTS decisions (
 );
 CREATE INDEX IF NOT EXISTS decisions_by_reason ON decisions (reason);
 """
+KEPT_CHARACTERS = 2_000  # of a damaged row
+DAMAGED = "damaged_row"  # the reason of an accepted row whose text is not what it was
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,30 +89,45 @@ class Ledger:
     """One run's store. One process at a time may write; reading is free.
 
     Raises:
-        InputError: another process holds the run, or the file is of a newer version.
+        InputError: another process holds the run, the file is of a newer version, cannot be
+            opened or written, or is damaged.
     """
 
     def __init__(self, path: Path, *, write: bool = True) -> None:
         self.path = path
-        self._lock = _lock(path) if write else None
+        self._lock = ledger_file.lock(path) if write else None
         try:
-            self._db = _open(path) if write else _open_to_read(path)
-            found = int(self.meta("format") or FORMAT)
+            if write:
+                self._db = ledger_file.open_to_write(path, SCHEMA)
+            else:
+                self._db = ledger_file.open_to_read(path)
+            self._check_format(write)
         except sqlite3.DatabaseError as error:
-            if "full" in str(error):
+            self._release()
+            if (explained := ledger_file.explain(path, error)) is None:
                 raise
-            raise InputError(f"{path} is not the ledger of a run ({error})") from None
-        if found != FORMAT:
-            newer = found > FORMAT
-            told = "a newer code-alpaca; upgrade" if newer else "an older one; use a new run_dir"
-            raise InputError(f"{path} was written by {told}")
-        if write and self.meta("format") is None:
-            self.set_meta("format", str(FORMAT))
+            raise explained from None
+        except BaseException:
+            self._release()
+            raise
+
+    def _check_format(self, write: bool) -> None:
+        found = self.meta("format")
+        if found in (None, str(FORMAT)):
+            if write:  # also where it is known: a read-only file is better found now than later
+                self.set_meta("format", str(FORMAT))
+            return
+        newer = found.isdecimal() and int(found) > FORMAT
+        advice = "a newer code-alpaca; upgrade" if newer else "an older one; use a new run_dir"
+        raise InputError(f"{self.path} was written by {advice}")
+
+    def _release(self) -> None:
+        if self._lock:
+            self._lock.close()
 
     def close(self) -> None:
         self._db.close()
-        if self._lock:
-            self._lock.close()
+        self._release()
 
     def __enter__(self) -> Ledger:
         return self
@@ -123,22 +141,42 @@ class Ledger:
         found = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return found[0] if found else None
 
+    def record(self, key: str, default: Any = None) -> Any:
+        """The JSON value of a fact about the run.
+
+        Raises:
+            InputError: it was damaged.
+        """
+        text = self.meta(key)
+        return default if text is None else self._json(text, key)
+
+    def _json(self, text: str, what: str) -> Any:
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            raise InputError(
+                f"{self.path} is damaged: {what} cannot be read; the replies in it were paid for, "
+                "so keep the file and restore a backup of it"
+            ) from None
+
     def set_meta(self, key: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
-    def cost_nothing(self) -> bool:
-        """Whether nothing came of it yet: no reply, no decision, and nothing that may be billed."""
-        held = self._count(
-            "SELECT (SELECT count(*) FROM replies) + (SELECT count(*) FROM batches) "
-            "+ (SELECT count(*) FROM decisions)"
+    def holds_nothing(self) -> bool:
+        """Whether no reply and no decision came of it yet, and none can come of an open batch."""
+        return not self._count(
+            "SELECT (SELECT count(*) FROM replies) + (SELECT count(*) FROM decisions) "
+            "+ (SELECT count(*) FROM batches WHERE collected_at IS NULL)"
         )
-        return not held and not self.spent()
 
     def forget(self) -> None:
-        """Empty everything but the format and the name of the run: for one that cost nothing."""
+        """Empty a run that holds nothing, so that another config may start it.
+
+        What its attempts may have cost stays: a cap counts over all starts.
+        """
         with self.transaction():
-            for table in ("requests", "attempts", "decisions"):
-                self._db.execute(f"DELETE FROM {table}")
+            self._db.execute("DELETE FROM requests")
+            self._db.execute("DELETE FROM attempts WHERE cost = 0")
             self._db.execute("DELETE FROM meta WHERE key NOT IN ('format', 'run_id')")
 
     # -- requests and replies --------------------------------------------------------------
@@ -159,12 +197,12 @@ class Ledger:
         the same thing twice asks for two replies.
 
         Args:
-            seed_ids, asked: what its prompt shows and asks for; they are told again in reports.
-            same: the part of a payload that must not change. Where only the rest differs from
-                what the ledger holds, an answered request keeps its key, an open one is replaced.
+            seed_ids, asked: what its prompt shows and asks for, for reports.
+            same: the part of the payload of an answered request that must not change. An
+                unanswered one is replaced by whatever is asked now.
 
         Raises:
-            InputError: the ledger holds another request under this number.
+            InputError: the ledger holds the answer to another request under this number.
         """
         text = json.dumps(payload, sort_keys=True)
         question_hash = _sha256(json.dumps(same(payload), sort_keys=True))
@@ -180,19 +218,19 @@ class Ledger:
         ).fetchone()
         if held is not None and held[0] == key:
             return key
-        if held is not None:
-            if same(json.loads(held[1])) != same(payload):
+        if held is not None and self._is_answered(held[0]):
+            if same(self._json(held[1], f"request {number}")) != same(payload):
                 raise InputError(
-                    f"{self.path}: request {number} was recorded with another prompt; this run "
+                    f"{self.path}: request {number} was answered with another prompt; this run "
                     "was made by another version of code-alpaca or of its seed tasks: use a new "
                     "run_dir"
                 )
-            if self.reply(held[0]) is not None:
-                return held[0]
+            return held[0]
         self._db.execute(
             "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, NULL) "
             "ON CONFLICT (number) DO UPDATE SET key = excluded.key, payload = excluded.payload, "
-            "sent_at = excluded.sent_at",
+            "question_hash = excluded.question_hash, seed_ids = excluded.seed_ids, "
+            "asked = excluded.asked, sent_at = excluded.sent_at",
             (
                 number,
                 key,
@@ -208,7 +246,38 @@ class Ledger:
     def reply(self, key: str) -> dict[str, Any] | None:
         """The stored reply to a request, or None if it was never answered."""
         found = self._db.execute("SELECT body FROM replies WHERE key = ?", (key,)).fetchone()
-        return json.loads(found[0]) if found else None
+        if found is None:
+            return None
+        try:
+            return json.loads(found[0])
+        except (ValueError, RecursionError):  # damaged, or nested too deep for this stack
+            return {"unreadable": found[0]}
+
+    def answered(self, number: int) -> tuple[dict[str, Any], dict[str, Any], list[str]] | None:
+        """Payload, `asked` and `seed_ids` of request `number` as sent, None if unanswered."""
+        found = self._db.execute(
+            "SELECT payload, asked, seed_ids FROM requests JOIN replies USING (key) "
+            "WHERE number = ?",
+            (number,),
+        ).fetchone()
+        if found is None:
+            return None
+        payload, asked, seed_ids = (self._json(text, f"request {number}") for text in found)
+        return payload, asked, seed_ids
+
+    def first_unanswered(self) -> int:
+        """The lowest number of a request without a reply."""
+        number = self.next_undecided()
+        while self.answered(number) is not None:
+            number += 1
+        return number
+
+    def _is_answered(self, key: str) -> bool:
+        return bool(
+            self._db.execute(
+                "SELECT EXISTS (SELECT 1 FROM replies WHERE key = ?)", (key,)
+            ).fetchone()[0]
+        )
 
     def save_reply(
         self, key: str, body: dict[str, Any], usage: tuple[int, int] | None = None
@@ -218,10 +287,14 @@ class Ledger:
         Args:
             usage: prompt and completion tokens as the teacher counted them.
         """
-        asked, told = usage or (0, 0)
+        asked, answered = usage or (0, 0)
+        try:
+            text = json.dumps(body)
+        except RecursionError:
+            text = json.dumps({"unreadable": "nested too deep to be stored"})
         self._db.execute(
             "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?)",
-            (key, json.dumps(body), asked, told, now()),
+            (key, text, asked, answered, now()),
         )
 
     # -- money -----------------------------------------------------------------------------
@@ -323,7 +396,7 @@ class Ledger:
                         position,
                         item.reason,
                         json.dumps(item.example.as_row()),
-                        item.evidence,
+                        item.evidence.encode("utf-8", "replace").decode(),
                     )
                     for position, item in enumerate(decisions)
                 ],
@@ -338,36 +411,76 @@ class Ledger:
         return count
 
     def accepted(self, limit: int | None = None) -> Iterator[Example]:
-        """Accepted rows in the order in which they were decided, so many at most."""
-        query = "SELECT row FROM decisions WHERE reason = '' ORDER BY request, position LIMIT ?"
-        for (row,) in self._db.execute(query, (-1 if limit is None else limit,)):
-            yield Example(**json.loads(row))
+        """The first `limit` accepted rows in the order in which they were decided, or all."""
+        intact = (example for _, _, example in self.accepted_places())
+        yield from itertools.islice(intact, limit)
 
     def accepted_places(self) -> Iterator[tuple[int, int, Example]]:
-        """Request number, place in its reply, and row of everything accepted, in order."""
+        """Request number, place in its reply, and row of everything accepted, in order.
+
+        Damaged rows are left out.
+        """
+        for number, position, decision in self._checked():
+            if not decision.reason:
+                yield number, position, decision.example
+
+    def checked(self) -> Iterator[Decision]:
+        """Everything accepted, in order; a row that was damaged since has the reason DAMAGED.
+
+        That is a row whose text no longer has the hash that is its id.
+        """
+        for _, _, decision in self._checked():
+            yield decision
+
+    def reject_damaged(self) -> int:
+        """Reject the accepted rows that were damaged, for good; how many there are."""
+        damaged = [each for each in self._checked() if each[2].reason]
+        with self.transaction():
+            for number, position, decision in damaged:
+                self._db.execute(
+                    "UPDATE decisions SET reason = ?, row = ?, evidence = ? "
+                    "WHERE request = ? AND position = ?",
+                    (
+                        decision.reason,
+                        json.dumps(decision.example.as_row()),
+                        decision.evidence,
+                        number,
+                        position,
+                    ),
+                )
+        return len(damaged)
+
+    def _checked(self) -> Iterator[tuple[int, int, Decision]]:
+        # The plus keeps SQLite from sorting everything: rows come in the order of the key.
         query = (
-            "SELECT request, position, row FROM decisions WHERE reason = '' "
+            "SELECT request, position, row FROM decisions WHERE +reason = '' "
             "ORDER BY request, position"
         )
-        for number, position, row in self._db.execute(query):
-            yield number, position, Example(**json.loads(row))
+        for number, position, text in self._db.execute(query):
+            example = _example(text)
+            if example is not None and _is_intact(example):
+                yield number, position, Decision(example, "")
+                continue
+            where = f"request {number}, row {position} of its reply"
+            evidence = f"{where}: the ledger was damaged after this row was accepted"
+            yield number, position, Decision(_remains(text), DAMAGED, evidence)
 
     def row(self, number: int, position: int) -> Example:
         """One candidate by its request and its place in the reply."""
-        (row,) = self._db.execute(
+        (text,) = self._db.execute(
             "SELECT row FROM decisions WHERE request = ? AND position = ?", (number, position)
         ).fetchone()
-        return Example(**json.loads(row))
+        return _example(text) or _remains(text)
 
     def asked(self) -> Iterator[tuple[dict[str, Any], list[str]]]:
         """What each decided request asked for, in order, and its accepted rows' languages."""
         query = (
-            "SELECT asked, (SELECT json_group_array(json_extract(row, '$.language')) "
+            "SELECT number, asked, (SELECT json_group_array(json_extract(row, '$.language')) "
             "FROM decisions WHERE request = number AND reason = '') FROM requests "
             "WHERE decided_at IS NOT NULL ORDER BY number"
         )
-        for asked, languages in self._db.execute(query):
-            yield json.loads(asked), json.loads(languages)
+        for number, asked, languages in self._db.execute(query):
+            yield self._json(asked, f"request {number}"), json.loads(languages)
 
     def rejected(self) -> Iterator[Decision]:
         """Rejected candidates in the order in which they were decided."""
@@ -375,8 +488,8 @@ class Ledger:
             "SELECT reason, row, evidence FROM decisions WHERE reason != '' "
             "ORDER BY request, position"
         )
-        for reason, row, evidence in self._db.execute(query):
-            yield Decision(Example(**json.loads(row)), reason, evidence)
+        for reason, text, evidence in self._db.execute(query):
+            yield Decision(_example(text) or _remains(text), reason, evidence)
 
     # -- sums ------------------------------------------------------------------------------
 
@@ -452,18 +565,23 @@ class Ledger:
         self._db.execute("COMMIT")
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, isolation_level=None)
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = NORMAL")  # outlives any kill; see durable()
-    database.executescript(f"BEGIN;{SCHEMA}COMMIT;")
-    return database
+def _example(text: str) -> Example | None:
+    """A stored row; None where it cannot be read any more."""
+    try:
+        return Example(**json.loads(text))
+    except (ValueError, TypeError, RecursionError):
+        return None
 
 
-def _open_to_read(path: Path) -> sqlite3.Connection:
-    if not path.exists():
-        raise InputError(f"no ledger at {path}; is {path.parent} a run folder?")
-    return sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+def _is_intact(example: Example) -> bool:
+    """Whether the text still has the hash that is its id; ids of another form are not hashes."""
+    found = content_id(example.instruction, example.input, example.output)
+    return example.id == found or len(str(example.id)) != len(found)
+
+
+def _remains(text: str) -> Example:
+    """What is left of a damaged row, as a row that can be shown."""
+    return Example("", "", text[:KEPT_CHARACTERS], id=content_id("", "", text))
 
 
 def now() -> str:
@@ -473,16 +591,3 @@ def now() -> str:
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _lock(path: Path):
-    """Hold the run for this process; the kernel lets go however the process ends."""
-    handle = open(path.with_name(".lock"), "w")  # noqa: SIM115 - held until close()
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        handle.close()
-        raise InputError(
-            f"{path.parent} is in use by another process; wait for it or use another run_dir"
-        ) from None
-    return handle

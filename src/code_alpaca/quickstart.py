@@ -158,8 +158,8 @@ def _table(run_dir: Path, seconds: list[float], total: float) -> Table:
     reference = _json(run_dir / "eval-reference" / "results.json")
     manifest = _json(run_dir / "dataset" / "manifest.json")
     with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
-        usage, reasons = ledger.usage(), ledger.reasons()
-        candidates = ledger.accepted_count() + sum(reasons.values())
+        usage = ledger.usage()
+    candidates, reasons = manifest["candidates"], manifest["rejected_by_reason"]
     rejected = ", ".join(f"{reason} {count}" for reason, count in reasons.items()) or "none"
     counts = manifest["counts"]
     table = Table(title=f"quickstart: {total:.0f} s", title_justify="left", show_lines=True)

@@ -17,6 +17,7 @@ from code_alpaca.config import StageConfig
 from code_alpaca.dataset import page, pictures
 from code_alpaca.dataset.describe import Description
 from code_alpaca.ledger import Ledger
+from code_alpaca.redact import redact
 from code_alpaca.schema import DERISK_ROWS, fulfilled
 
 
@@ -67,11 +68,11 @@ def run(config: Config) -> None:
 def _manifest(ledger: Ledger, name: str) -> dict[str, Any]:
     """What the manifest of a dataset made of this run would say, as far as the pictures ask."""
     description, accepted = Description(), 0
-    for example in ledger.accepted():
+    config = redact(ledger.record("config", {}))
+    for example in ledger.accepted(config.get("num_examples")):  # as the dataset has them
         accepted += 1
         description.add(example.as_row())
     statistics, reasons = description.facts(), ledger.reasons()
-    config = json.loads(ledger.meta("config") or "{}")
     rejected = sum(reasons.values())
     return {
         "name": name,
@@ -148,7 +149,7 @@ def _write_neighbours(run_dir: Path, most: int) -> Path:
 
     with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
         rows = list(ledger.accepted())
-        measure = json.loads(ledger.meta("config") or "{}").get("novelty", "rouge_l")
+        measure = ledger.record("config", {}).get("novelty", "rouge_l")
     path = run_dir / "neighbours.jsonl"
     with whole.writing(path) as file:
         for found in neighbours(rows, measure, most):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from importlib import resources
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from code_alpaca.errors import InputError
+from code_alpaca.records import Records, Unreadable, read_records
+from code_alpaca.row_formats import RowFormat, holds_reasoning, is_null, recognize
+from code_alpaca.row_formats import is_unicode as is_unicode
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -77,15 +81,6 @@ def fulfilled(dimension: str, label: str, languages: Sequence[str]) -> int:
     return sum(not said or said.casefold() == label.casefold() for said in languages)
 
 
-def is_unicode(text: str) -> bool:
-    """False for lone surrogates, which JSON escapes can hold and UTF-8 cannot."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def features(config: str = "default") -> Features:
     """The explicit `datasets.Features` of one dataset config; `rejected` adds two."""
     from datasets import Features, List, Value
@@ -98,29 +93,29 @@ def features(config: str = "default") -> Features:
 
 
 def load_seed_tasks(path: Path | None = None) -> list[SeedTask]:
-    """The seed tasks of a JSONL file, or our own when `path` is None.
+    """The seed tasks of a file, or our own when `path` is None.
 
-    Each line needs `instruction` and `output`; `input`, `language`, `task_type`, `tests` and `id`
-    may be left out. Every other key is refused.
+    A JSONL file, or any other that `records` reads. Each task needs `instruction` and `output`;
+    `input`, `language`, `task_type`, `tests` and `id` may be left out or null. Every other key is
+    refused, unless the file is of another known shape (`row_formats`), which is logged.
 
     Raises:
-        InputError: the file is missing or empty, or a line is broken (named by its number).
+        InputError: the file is missing or empty, or a task is broken (named by its line).
     """
     if path is None:
         source = "the built-in seed tasks"
         text = resources.files("code_alpaca").joinpath("data/seed_tasks.jsonl").read_text("utf-8")
+        lines = text.split("\n")  # not splitlines(): U+2028 may stand inside a JSON string
+        records = Records(json.loads(line) for line in lines if line.strip())
     else:
         source = str(path)
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read seed tasks {path}: {error}") from None
-    lines = text.split("\n")  # not splitlines(): U+2028 may stand inside a JSON string
-    tasks = [
-        _seed_task(line, number, source) for number, line in enumerate(lines, 1) if line.strip()
-    ]
-    if not tasks:
+        records = read_records(path, "seed tasks")
+    if not records:
         raise InputError(f"{source} holds no task; write one JSON object a line, see the README")
+    form = recognize(records, None, source)
+    if form.note:
+        print(f"seeds     {source}: {form.note}", file=sys.stderr)
+    tasks = [_seed_task(records, index, form, source) for index in range(len(records))]
     seen: dict[str, int] = {}
     for number, task in enumerate(tasks, 1):
         if task.id in seen:
@@ -131,27 +126,25 @@ def load_seed_tasks(path: Path | None = None) -> list[SeedTask]:
     return tasks
 
 
-def _seed_task(line: str, number: int, source: str) -> SeedTask:
-    where = f"{source}, line {number}"
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
-    except (ValueError, RecursionError):
-        raise InputError(f"{where}: a number too long or brackets too deep to be read") from None
-    if not isinstance(record, dict):
-        raise InputError(f"{where}: expected a JSON object, found {type(record).__name__}")
+def _seed_task(records: Records, index: int, form: RowFormat, source: str) -> SeedTask:
+    where, record = f"{source}, {records.where(index)}", records[index]
+    row = form.row(record)
+    if isinstance(row, Unreadable):
+        raise InputError(f"{where}: {row.problem.removeprefix('is ')}")
     for key in ("instruction", "output"):
-        if not isinstance(record.get(key), str) or not record[key].strip():
+        if not (row[key] or "").strip():
             raise InputError(f"{where}: {key!r} must be text that is not empty")
-    allowed = {item.name for item in fields(SeedTask)}
-    for key, value in record.items():
-        if key not in allowed:
-            raise InputError(
-                f"{where}: unknown key {key!r}; a task has {', '.join(sorted(allowed))}"
-            )
+    if holds_reasoning(row["output"]):
+        raise InputError(f"{where}: 'output' holds a model's reasoning (<think>); remove it")
+    allowed = [item.name for item in fields(SeedTask)]
+    if form.plain:
+        for key in record:
+            if key not in allowed:
+                raise InputError(
+                    f"{where}: unknown key {key!r}; a task has {', '.join(sorted(allowed))}"
+                )
+    given = {key: row[key] for key in allowed if not is_null(row.get(key))}
+    for key, value in given.items():
         if not isinstance(value, str):
             raise InputError(f"{where}: {key!r} must be text, found {type(value).__name__}")
-        if not is_unicode(value):
-            raise InputError(f"{where}: {key!r} holds half a surrogate pair, which no file can")
-    return SeedTask(**{"id": f"seed_{number - 1:03}", "input": "", **record})
+    return SeedTask(**{"id": f"seed_{records.number(index) - 1:03}", "input": "", **given})

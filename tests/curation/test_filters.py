@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 
 import pytest
 
-from code_alpaca.curation.filters import DEFAULT, FILTERS, NAMES, DuplicateOutputs
+from code_alpaca.curation.duplicates import DuplicateOutputs
+from code_alpaca.curation.filters import DEFAULT, FILTERS, NAMES
 from code_alpaca.curation.languages import is_prose, language_of
 from code_alpaca.schema import Example
 
 ASK = "Write a function that adds two numbers."
+ADD = "def add(a, b):\n    return a + b\n"
+ANSWERS = [  # each holds a program that is right
+    f"```python\n{ADD}```",
+    f"```py\n{ADD}```",
+    f"~~~~ python title=add.py\n{ADD}~~~~",
+    f"```\n{ADD}```",
+    f"Sure, here is the code: ```python\n{ADD}```\nIt doesn't check its arguments.",
+    "1. Define it:\n" + textwrap.indent(f"```python\n{ADD}```", "    "),
+    "Call it:\n```print(add(1, 2))```",
+    "```python add = lambda a, b: a + b```",
+    "Quoted:\n" + textwrap.indent(f"```python\n{ADD}```", "> "),
+    f"1. ```python\n{textwrap.indent(ADD, '   ')}   ```\n2. Call it.",
+    f"```python\n{ADD}",  # never closed, and complete
+    f"```bash\npip install numpy\n```\n\n```python\n{ADD}```\n\n```text\n3 = (\n```",
+    ">>> def add(a, b):\n...     return a + b\n...\n>>> add(1, 2)\n3",
+    f"Here's the code:\n\n{ADD}",
+    f"You'd write it like this, which isn't long (it's two lines):\n{ADD}",
+    f'def two():\n    """Two.\n\n    ```python\n    two()\n    ```\n    """\n    return 2\n\n{ADD}',
+]
 KEEP = [
     Example("Plot the path of a file in a graph as text.", "", "print(path)"),
     Example("Read a CSV file into a hash map keyed by id.", "id,name\n1,a", "import csv\n..."),
@@ -39,7 +60,25 @@ KEEP = [
     Example("Add an MIT license header to my file.", "", "# Copyright (c) 2020 The Authors"),
     Example("Connect to a database with a password.", "", "connect(user='me', password='secret1')"),
     Example("Write a page with a footer in HTML.", "", "<footer>&copy; 2020 Shop</footer>"),
-]
+    *(
+        Example(f"Write a Python function that adds, way {number}.", "", output)
+        for number, output in enumerate(ANSWERS)
+    ),
+    Example("What is the complexity of this Python code?", "sorted(x)", "O(n log n), it's fast"),
+    Example("What is the complexity of this Python code?", "for i in x: f(i)", "O(n^2)"),
+    Example("Explain a CSV script in Python in steps.", "",
+            "1. Import it with 'import csv'.\n2. Open the file by 'with open(name) as f'."),
+    Example("Explain bubble sort in Python by an example.", "",
+            "1. Compare neighbours and swap them.\n\nHere's an example:\n\ndef f(a):\n    pass"),
+    Example("Return the longer string in Rust, please.", "",
+            "fn longer<'a>(x: &'a str, y: &'a str) -> &'a str {\n    if x > y { x } else { y }\n}"),
+    Example("Greet somebody in JavaScript, politely.", "",
+            "Don't use {name} alone, as that isn't safe: greet({name}) is."),
+    Example("Write a Java class with a main method.", "",
+            "```java\nclass A {\n  public static void main(String[] a) { }\n}\n```"),
+    Example("Send a mail with smtplib in Python.", "", "send('dan@gmail.com', 'eve22@yahoo.com')"),
+    Example("Extract all e-mail addresses of a text.", "to peter.jansen@gmail.com", "find(p, t)"),
+]  # fmt: skip
 DROP = {
     "empty": [Example("", "", "x"), Example(ASK, "", " \n")],
     "not_text": [Example(ASK, "", "a\x00b"), Example(ASK, "\x1b[31m", "a")],
@@ -50,7 +89,11 @@ DROP = {
     ],
     "instruction_length": [Example("Sort it", "", "x"), Example("word " * 301, "", "x")],
     "output_length": [Example(ASK, "", "x" * 20_001), Example(ASK, "x" * 20_001, "x")],
-    "prompt_leak": [Example(ASK, "", "x = 1\n\n### Instruction:\nNow do this")],
+    "prompt_leak": [
+        Example(ASK, "", "x = 1\n\n### Instruction:\nNow do this"),
+        Example(ASK, "", "<think>\nThey want a sum.\n</think>\n\na + b"),
+        Example(ASK, "", "They want a sum.\n</think>\n\na + b"),
+    ],
     "legacy_2023": [
         Example("Sort this list", "", "x"),
         Example("Upload a file to the server.", "", "x"),
@@ -70,6 +113,11 @@ DROP = {
         Example(ASK, "", "print(“hello”)", language="python"),
         Example(ASK, "", "#include <stdio.h>\nint main() { return 0; }", language="python"),
         Example(ASK, "", "def add(a, b):\n    return a + b", language="java"),
+        Example(ASK, "", "```python\ndef add(a, b):\nreturn a + b\n```\nIt returns the sum."),
+        Example(ASK, "", "def add(a, b):\nreturn a + b\n\nOutput:\nThe sum of the numbers is 3."),
+        Example(ASK, "", 'def add(a, b):\n"""Return the sum of both of the numbers."""\nreturn a'),
+        Example(ASK, "", "```javascript\nlet add = (a, b) => a + b;\n```", language="python"),
+        Example(ASK, "", "```python\ndef add(a, b):\n    return a + b\n```", language="java"),
     ],
     "prose_for_code": [
         Example(ASK, "", "Take the first number and add the second one to it. That is the sum."),
@@ -91,12 +139,18 @@ DROP = {
     "personal_data": [
         Example(ASK, "", "mail('maria.k.svensson@telia.se')"),
         Example("Write to p.dubois1984@orange.fr in PHP.", "", "x"),
+        Example("Send a mail with smtplib in Python.", "", "send('peter.jansen@gmail.com')"),
+        Example("Send a mail with smtplib in Python.", "", "send('dan@siemens.com')"),
     ],
     "licence_header": [
         Example(ASK, "", "# Copyright (C) 2014 Some Company\nx = 1"),
         Example(ASK, "", "/* Licensed under the Apache License, Version 2.0 */\nint x;"),
     ],
-    "unbalanced_fence": [Example(ASK, "", "```python\nprint(1)\n")],
+    "unbalanced_fence": [
+        Example(ASK, "", "```python\ndef add(a, b):\n    return sum([a,\n"),
+        Example(ASK, "", "```js\nfunction add(a, b) {\n  return a +"),
+        Example(ASK, "", "Here it is:\n\n~~~python\n"),
+    ],
 }
 
 
@@ -112,16 +166,57 @@ def test_bad_rows_are_dropped_with_a_reason(name):
         assert FILTERS[name](example)
 
 
+TOTAL = (
+    "def total(values):\n    result = 0\n    for value in values:\n        result += value\n"
+    "    return result\n"
+)
+
+
 def test_an_answer_given_before_is_a_duplicate_whatever_its_white_space_and_comments():
     seen = DuplicateOutputs()
-    code = "def total(values):\n    result = 0\n    for value in values:\n        result += value\n"
-    code += "    return result\n"
-    seen.add(code)
-    seen.add("42")
-    assert code.replace("    ", "\t").replace("= 0", "= 0  # so far") in seen
-    assert code.replace("result", "answer") not in seen
-    assert "42" not in seen, "short answers belong to many tasks"
+    seen.add(Example(ASK, "", TOTAL))
+    seen.add(Example(ASK, "", "42"))
+    assert Example("Sum.", "", TOTAL.replace("    ", "\t").replace("= 0", "= 0  # yet")) in seen
+    assert Example("Sum.", "", f"```python\n{TOTAL}```") in seen
+    assert Example("Sum.", "", TOTAL.replace("result", "answer")) not in seen
+    assert Example("Sum.", "", "42") not in seen, "short answers belong to many tasks"
     assert "duplicate_output" in NAMES
+
+
+def test_the_same_answer_to_other_given_code_is_another_task():
+    broken = TOTAL.replace("+=", "=")
+    seen = DuplicateOutputs()
+    seen.add(Example("Add up all numbers of a list.", "", TOTAL))
+    seen.add(Example("Add up these.", "values = [1, 2, 3]", TOTAL))
+    assert Example("Repair this function.", broken, TOTAL) not in seen
+    assert Example(f"Repair this function:\n{broken}", "", TOTAL) not in seen
+    assert Example("Add up those.", "values = [4, 5, 6, 7]", TOTAL) in seen, "other data"
+    stub = 'def total(values):\n    """Return the sum of all numbers in a list."""\n    ...\n'
+    assert Example("Complete this function.", stub, TOTAL) in seen, "a header, and no program"
+    seen.add(Example("Repair this function.", broken, TOTAL))
+    assert Example("Correct this function.", broken, TOTAL) in seen
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("#nav {\n  background: red;\n  padding: 10px 20px;\n  margin: 0 auto; width: 100%;\n}",
+         "#foot {\n  background: red;\n  padding: 10px 20px;\n  margin: 0 auto; width: 100%;\n}"),
+        ("nav {\n  color: #222222;\n  padding: 10px 20px; margin: 0 auto; width: 100%;\n}",
+         "nav {\n  color: #ff0000;\n  padding: 10px 20px; margin: 0 auto; width: 100%;\n}"),
+        (TOTAL.replace("+= value", "+= value // 60"), TOTAL.replace("+= value", "+= value // 12")),
+        (TOTAL.replace("= 0", "= '#'"), TOTAL.replace("= 0", "= '##'")),
+        ("const a = 'http://one.org/with/a/path';\nfetch(a).then((r) => console.log(r.status));",
+         "const a = 'http://two.org/with/a/path';\nfetch(a).then((r) => console.log(r.status));"),
+        ("let n = 10;\nwhile (n-- > 1) { console.log('counting down, now at number', n); }",
+         "let n = 10;\nwhile (n-- > 5) { console.log('counting down, now at number', n); }"),
+    ],
+)  # fmt: skip
+def test_what_is_a_comment_in_another_language_tells_answers_apart(one, other):
+    seen = DuplicateOutputs()
+    seen.add(Example("Do this.", "", one))
+    assert Example("Do this.", "", one) in seen
+    assert Example("Do that.", "", other) not in seen
 
 
 def test_a_huge_text_is_dropped_before_it_is_read():

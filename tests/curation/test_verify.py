@@ -14,6 +14,37 @@ from code_alpaca.curation.verify import Verifier, reason
 from code_alpaca.schema import Example
 
 ADD = "def add(a, b):\n    return a + b\n"
+UNITTEST = """\
+import unittest
+
+class TestSum(unittest.TestCase):
+    def test_sum(self):
+        self.assertEqual(1 + 2, {sum})
+
+if __name__ == "__main__":
+    unittest.main()
+"""
+OWN_CLASS = """\
+import doctest, inspect, pickle, tempfile, warnings
+from dataclasses import dataclass
+from typing import ClassVar
+
+@dataclass
+class Point:
+    \'\'\'
+    >>> Point().x
+    1
+    \'\'\'
+    count: ClassVar[int] = 0
+    x: int = 1
+
+assert pickle.loads(pickle.dumps(Point(2))) == Point(2)
+assert doctest.testmod().attempted == 1
+assert inspect.getsource(Point).startswith("@dataclass")
+with tempfile.TemporaryFile() as file:
+    file.write(b"x")
+warnings.warn("old")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +83,45 @@ def row(output: str, tests: str = "", input: str = "", language: str = "python")
          "no_tests"),
         (row("SELECT name FROM users;", language="sql"), "env_missing"),
         (row("fn main() {}", language="rust"), "not_python"),
+        (row(f"Here it is:\n```python\n{ADD}```\nThat's all.", "assert add(1, 2) == 3"), "passed"),
+        (row(f"```python\n{ADD}```\n```python\nadd(1)\n```", "assert add(1, 2) == 3"), "passed"),
+        (row(f"```python\n{ADD}```\n\nUse it:\n```python\nprint(add(1, 2))\n```"), "no_tests"),
+        (row("```python\nprint(sum(values))\n```", input="```\nvalues = [1, 2]\n```"), "no_tests"),
+        (row("```python\nprint(1 / 0)\n```"), "error"),
+        (row("1. Loop over it.\n2. Add to the sum, as in s += x."), "not_python"),
+        (row("def total(xs: List[int]):\n    return sum(xs)"), "error"),
+        (row("class Case(unittest.TestCase):\n    pass"), "error"),
+        (row("@app.route('/')\ndef home():\n    return 'hi'"), "env_missing"),
+        (row("import sys, logging\nlogging.warning('w')\nsys.exit(1)"), "no_tests"),
+        (row(UNITTEST.format(sum=3)), "no_tests"),
+        (row(UNITTEST.format(sum=4)), "error"),
+        (row(OWN_CLASS), "no_tests"),
     ],
 )  # fmt: skip
 def test_verdicts(verifier, example, verdict):
     assert verifier.verdict(example) == verdict
     assert verifier.verdict(example) == verdict, "from the cache"
+
+
+RAISES = "x = -1\nif x < 0:\n    raise ValueError('negative')\n"
+
+
+@pytest.mark.parametrize(
+    ("instruction", "output", "verdict"),
+    [
+        ("Raise a ValueError in Python if x is negative.", RAISES, "no_tests"),
+        ("Modify the code to throw an exception where x is negative.", RAISES, "no_tests"),
+        ("Write Python code that causes a KeyError.", "{}['key']", "no_tests"),
+        ("Write an assertion that raises an error if x is negative.", "x = -1\nassert x > 0",
+         "no_tests"),
+        ("Raise a ValueError in Python if x is negative.", "x = 1 / 0", "error"),
+        ("Fix the code that raises a KeyError.", "{}['key']", "error"),
+        ("Print the square root of x in Python.", RAISES, "error"),
+    ],
+)  # fmt: skip
+def test_a_script_may_raise_what_its_task_asks_for(verifier, instruction, output, verdict):
+    example = Example(instruction, "", output, language="python")
+    assert verifier.verdict(example) == verdict
 
 
 def test_javascript_runs_too(verifier):

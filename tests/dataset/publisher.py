@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from code_alpaca import hub
-from code_alpaca.dataset.push import preupload, push
+from code_alpaca.dataset.push import preupload, preview, push
 from code_alpaca.errors import InputError, Stopped
 
 for line in sys.stdin:
@@ -21,6 +21,8 @@ for line in sys.stdin:
     try:
         if options.pop("ahead", False):
             preupload(Path(folder), repo, set())
+        elif options.pop("dry", False):
+            ended["said"] = preview(Path(folder), repo, Path(folder).parent, **options)
         else:
             ended["sha"] = push(Path(folder), repo, say=said.append, **options)
     except (InputError, Stopped) as error:

@@ -1,10 +1,28 @@
-"""What the tests of releases ask of a Hub double."""
+"""What the tests of releases share: a process that pushes, and questions to a Hub double."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+from hub_client import Client
+
+HERE = Path(__file__).parent
 REPO = "alice/tasks"
+
+
+class Publisher(Client):
+    """Pushes folders on demand."""
+
+    def __init__(self, hub, home, user="alice"):
+        super().__init__(HERE / "publisher.py", hub, home, user)
+
+    def begin(self, folder, repo=REPO, **options):
+        super().begin(str(folder), repo, options)
+
+    def push(self, folder, repo=REPO, **options):
+        self.begin(folder, repo, **options)
+        return self.end()
 
 
 def whole_versions(hub, repo=REPO):

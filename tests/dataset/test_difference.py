@@ -65,3 +65,14 @@ def test_the_changelog_keeps_older_entries_and_what_people_wrote():
     text = entry(manifest, "1.0.0", None, old)
     assert text.startswith("# Our changes\n\nHello.\n\n## 1.1.0 (2026-01-02)\n\n- First version")
     assert text.endswith("## 1.0.0 (2025-01-01)\n\n- first\n") and "half" not in text
+
+
+def test_names_from_data_stay_on_their_line_of_the_changelog():
+    manifest = {
+        "version": "1.0.0", "created_at": "2026-01-02T03:04:05", "strategy": "imported",
+        "source": "a\n## 9.9.9 (now)\n[b](https://evil.example)", "source_revision": "<b>c",
+        "counts": {"default": 7, "verified": 3},
+    }  # fmt: skip
+    text = entry(manifest, None, None, None)
+    assert text.count("\n## ") == 1
+    assert "- Rows of `a ## 9.9.9 (now) [b](https://evil.example)` (&lt;b&gt;c).\n" in text

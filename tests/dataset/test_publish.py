@@ -100,6 +100,8 @@ def test_generation_ends_in_a_release_and_the_next_one_extends_it(hub, command, 
     # Refused before anything is asked or paid.
     said = command(*words, "--num_examples", "20", "--dataset_version", "0.1.0", code=2)
     assert "has v0.1.0 already" in said
+    said = command(*words, "--num_examples", "20", "--dataset_version", "0.0.9", code=2)
+    assert "0.0.9 is lower" in said
     said = command(*words, "--num_examples", "20", "--dataset_version", "0.2.0")
     assert "since v0.1.0: 10 rows added, 0 removed, 0 changed" in said
     assert whole_versions(hub, "alice/made") == ["0.1.0", "0.2.0"]

@@ -46,7 +46,9 @@ def test_a_clear_difference_and_none(tmp_path, capsys):
     assert len(found["won"]) == 10 and found["lost"] == []
     assert "10 problems won, 0 lost, p = 0.00195" in capsys.readouterr().out
     assert main(["eval", "--compare", str(ours), "--output_dir", str(ours)]) == 0
-    assert json.loads((ours / "comparison.json").read_text())["p_value"] == 1.0
+    same = json.loads((ours / "comparison.json").read_text())
+    assert same["p_value"] == 1.0
+    assert same["interval"][0] < same["difference"] == 0 < same["interval"][1]
 
 
 def test_other_problems_and_no_results_are_refused(tmp_path, capsys):

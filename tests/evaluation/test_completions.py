@@ -11,7 +11,7 @@ import torch
 
 from code_alpaca import benchmarks
 from code_alpaca.cli import main
-from code_alpaca.evaluation import completions
+from code_alpaca.evaluation import completions, local_model
 from code_alpaca.evaluation.completions import Job, Settings, until
 from code_alpaca.training.scratch import make_base
 
@@ -30,9 +30,9 @@ def model(tmp_path_factory):
 
 def answers(model, batch_size, settings, samples=1):
     found = {}
-    completions.complete_locally(
+    local_model.complete_locally(
         str(model), [Job(problem, n) for problem in PROBLEMS for n in range(samples)],
-        lambda job, text: found.__setitem__((job.problem.task_id, job.sample), text),
+        lambda job, answer: found.__setitem__((job.problem.task_id, job.sample), answer.text),
         settings, batch_size=batch_size, dtype="auto",
     )  # fmt: skip
     return found
@@ -51,7 +51,7 @@ def test_an_answer_does_not_depend_on_its_batch(model, temperature):
 
 def test_the_sampler_draws_from_the_softmax():
     logits = torch.tensor([[1.0, 0.0, -1.0, 3.0]])
-    sampler = completions._Sampler([Job(PROBLEMS[0], 0)], Settings("chat", 2.0, 1, 0), "cpu")
+    sampler = local_model.Sampler([Job(PROBLEMS[0], 0)], Settings("chat", 2.0, 1, 0), "cpu")
     draws = torch.tensor([sampler(None, logits).argmax() for _ in range(4000)])
     seen = torch.bincount(draws, minlength=4) / 4000
     assert torch.allclose(seen, torch.softmax(logits[0] / 2, 0), atol=0.03)

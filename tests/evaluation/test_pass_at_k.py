@@ -44,3 +44,50 @@ def test_it_is_not_fooled():
     exits = "import sys\ndef add(a, b): sys.exit(0)"
     scores, _ = PassAtK().compute(predictions=[[liar, exits]], references=TESTS[:1])
     assert scores["pass@1"] == 0.0
+
+
+IN_ONE_PROCESS = {
+    "a class": ("class P:\n    def __init__(s, x): s.x = x", "p = P(3)\nassert p.x == 3"),
+    "a lambda": ("add = lambda a, b: a + b", "assert add(1, 2) == 3"),
+    "a lambda as argument": ("def use(f, x): return f(x)", "assert use(lambda v: v + 1, 2) == 3"),
+    "a returned function": ("def adder(n): return lambda x: x + n", "assert adder(2)(3) == 5"),
+    "a constant": ("LIMITS = {'a': 1}", "assert LIMITS['a'] == 1"),
+    "a private name": ("def _f(x): return x", "assert _f(1) == 1"),
+    "an import": ("import math\ndef f(x): return math.floor(x)", "assert math.floor(f(2.5)) == 2"),
+    "an exception": ("class E(Exception): pass\ndef f(): raise E('x')",
+                     "try:\n    f()\nexcept E as e:\n    assert str(e) == 'x'"),
+    "not a main program": ("if __name__ == '__main__':\n    input()\ndef f(): return 1",
+                           "assert f() == 1"),
+}  # fmt: skip
+CHEATS = {
+    "equals all": ("class E(int):\n    __eq__ = lambda s, o: True\n    __hash__ = None\n"
+                   "def f(x): return E(0)", "assert f(2) == 4"),
+    "an equal class": ("class P:\n    def __init__(s, x): pass\n"
+                       "    def __getattr__(s, n): return P(0)\n"
+                       "    def __eq__(s, o): return True", "p = P(3)\nassert p.x == 3"),
+    "exits": ("import sys\ndef f(x): sys.exit(0)", "assert f(2) == 4"),
+    "exits at once": ("import os\ndef f(x): os._exit(0)", "assert f(2) == 4"),
+}  # fmt: skip
+
+
+def test_tests_may_use_whatever_a_candidate_defines_and_cheats_fail():
+    pairs = [*IN_ONE_PROCESS.values(), *CHEATS.values()]
+    scores, statuses = PassAtK().compute(
+        predictions=[[candidate] for candidate, _ in pairs],
+        references=[test for _, test in pairs],
+        k=[1],
+        num_workers=2,
+        timeout=10.0,
+    )
+    passed = [name for name, (status,) in zip([*IN_ONE_PROCESS, *CHEATS], statuses.values(),
+                                              strict=True) if status == "passed"]  # fmt: skip
+    assert passed == list(IN_ONE_PROCESS)
+    assert scores["pass@1"] == len(IN_ONE_PROCESS) / len(pairs)
+
+
+def test_the_default_k_beyond_the_candidates_are_left_out():
+    scores, _ = PassAtK().compute(predictions=CANDIDATES, references=TESTS)
+    assert set(scores) == {"pass@1", "pass@1_interval"}
+    with pytest.warns(UserWarning, match="left out"):
+        scores, _ = PassAtK().compute(predictions=CANDIDATES, references=TESTS, k=[2, 7])
+    assert set(scores) == {"pass@2", "pass@2_interval"}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
@@ -15,6 +17,7 @@ from datasets import Dataset, load_dataset
 from rouge_score import rouge_scorer
 
 from code_alpaca.cli import main
+from code_alpaca.errors import InputError
 from code_alpaca.ledger import Ledger
 
 ADD = "def add(a, b):\n    return a + b"
@@ -88,16 +91,42 @@ def test_rows_that_are_none_are_named_counted_and_dropped_or_refused(tmp_path, c
     assert main(words(source, tmp_path / "run", "--verify", "false")) == 0
     rejected = rows_of(tmp_path / "run", "rejected")
     assert Counter(row["reason"] for row in rejected) == {"malformed_row": 4, "not_text": 1}
-    told = [row["evidence"] for row in rejected if row["evidence"]]
-    assert told == [
-        "row 4: is no JSON object",
+    found = [row["evidence"] for row in rejected if row["evidence"]]
+    assert found == [
+        "row 4: is not a JSON object",
         "row 5: 'output' is missing",
-        "row 6: 'instruction' is no text",
+        "row 6: 'instruction' is a number, not text",
         "row 7: 'output' holds half a surrogate pair",
     ]
     assert main(words(source, tmp_path / "strict", "--strict")) == 2
-    assert "row 4: is no JSON object" in capsys.readouterr().err
+    assert "row 4: is not a JSON object" in capsys.readouterr().err
     assert not (tmp_path / "strict/dataset").exists()
+
+
+def test_what_a_row_says_of_its_origin_ends_no_run(tmp_path):
+    odd = [{"seed_ids": [1, "b"]}, {"seed_ids": [None]}, {"seed_ids": {"a": 1}}, {"language": 3}]
+    rows = [{**GOOD[0], **each} for each in odd]
+    rows.append({**GOOD[0], "tests": "\ud800"})
+    source = write(tmp_path / "rows.jsonl", rows)
+    more = ["--verify", "false", "--novelty_threshold", "1"]
+    assert main(words(source, tmp_path / "run", *more)) == 0
+    kept = rows_of(tmp_path / "run")
+    assert [row["seed_ids"] for row in kept] == [["1", "b"], [], [], []]
+    (row,) = rows_of(tmp_path / "run", "rejected")
+    assert row["evidence"] == "row 5: 'tests' holds half a surrogate pair"
+
+
+def test_code_in_fences_is_judged_and_the_row_stays_as_it_is(tmp_path):
+    fenced = {"instruction": "Add two numbers in Python, fenced.", "input": "",
+              "output": f"Here it is:\n\n```python\n{ADD}\n```\n\nThat's all."}  # fmt: skip
+    broken = {**fenced, "instruction": "Divide a number by zero.",
+              "output": "```python\nprint(1 / 0)\n```"}  # fmt: skip
+    source = write(tmp_path / "rows.jsonl", [fenced, broken])
+    assert main(words(source, tmp_path / "run")) == 0
+    (kept,) = rows_of(tmp_path / "run")
+    assert kept["output"] == fenced["output"]
+    assert (kept["language"], kept["verification"]) == ("python", "no_tests")
+    assert reasons(tmp_path / "run") == {broken["output"]: "run_error"}
 
 
 def test_the_kept_set_of_rouge_l_is_that_of_a_direct_loop(tmp_path):
@@ -148,22 +177,37 @@ def test_a_dataset_folder_keeps_what_its_rows_say_of_themselves(tmp_path):
     assert one == two
 
 
+def decided(run_dir):
+    """How many chunks of rows are in the ledger of a run."""
+    try:
+        with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
+            return ledger.next_undecided()
+    except (InputError, sqlite3.Error):  # not there yet, or being made
+        return 0
+
+
+def wait(process, seconds):
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=seconds)
+
+
 def test_a_kill_changes_nothing(tmp_path):
     source = write(tmp_path / "rows.jsonl", many(4_000))
     more = ["--novelty_threshold", "0.99", "--verify", "false", "--filters", "none"]
     assert main(words(source, tmp_path / "whole", *more)) == 0
-    command = [sys.executable, "-m", "code_alpaca.cli", *words(source, tmp_path / "killed", *more)]
+    killed = tmp_path / "killed"
+    command = [sys.executable, "-m", "code_alpaca.cli", *words(source, killed, *more)]
     rng, kills = random.Random(1), 0
-    for _ in range(30):
+    for chunks in (0, 1, 3, 5, 7):  # decided before the kill, of eight
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
-        try:
-            process.wait(timeout=rng.uniform(1.2, 2.2) + 0.2 * kills)
-            break
-        except subprocess.TimeoutExpired:
+        while process.poll() is None and decided(killed) < chunks:
+            wait(process, 0.02)
+        wait(process, rng.uniform(0, 0.3))
+        if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
             kills += 1
-    assert process.returncode == 0 and kills
+        process.wait()
+    assert kills >= 3 and main(words(source, killed, *more)) == 0
     for config in ("default", "rejected"):
         one, two = rows_of(tmp_path / "whole", config), rows_of(tmp_path / "killed", config)
         for row in (*one, *two):

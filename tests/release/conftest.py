@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 from hub_double import HubDouble
-from sessions import TINY
+from sessions import REPO, TINY, Session
 
 from code_alpaca.cli import main
 
@@ -35,7 +35,7 @@ def trained(made, tmp_path):
     return tmp_path / "model", tmp_path / "eval"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def double():
     with HubDouble() as double:
         yield double
@@ -43,6 +43,45 @@ def double():
 
 @pytest.fixture
 def hub(double):
-    """A Hub that is empty; the processes of a module may keep its address."""
+    """A Hub that is empty; the processes of all tests may keep its address."""
     double.forget()
     return double
+
+
+@pytest.fixture
+def start(hub, tmp_path):
+    """Starts a process of its own, for tests that kill it or that are somebody else."""
+    started = []
+
+    def more(user="alice"):
+        started.append(Session(hub, tmp_path / f"home-{user}", user))
+        return started[-1]
+
+    yield more
+    for session in started:
+        session.kill()
+
+
+@pytest.fixture(scope="session")
+def shared(double, tmp_path_factory):
+    session = Session(double, tmp_path_factory.mktemp("home"))
+    yield session
+    session.kill()
+
+
+@pytest.fixture
+def session(hub, shared):
+    """The process that most tests share: starting one takes longer than they do."""
+    return shared
+
+
+@pytest.fixture
+def words(trained, tmp_path):
+    """The command that releases the tiny model, with more keys."""
+
+    def command(*more, version="0.1.0"):
+        return ["release", "--model_dir", str(trained[0]), "--results", str(trained[1]),
+                "--output_dir", str(tmp_path / "release"), "--hub_model_id", REPO,
+                "--model_version", version, "--license", "apache-2.0", *more]  # fmt: skip
+
+    return command

@@ -12,6 +12,8 @@ ROOT = HERE.parents[1]
 TINY = ["--config", str(ROOT / "recipes/smoke/sft/config_cpu.yaml"), "--scratch_hidden_size", "32",
         "--scratch_layers", "1", "--scratch_heads", "2", "--scratch_vocab_size", "400"]  # fmt: skip
 
+REPO, SPACE = "alice/coder", "alice/coder-space"
+
 
 class Session(Client):
     """Runs commands of ours on demand."""
@@ -30,3 +32,9 @@ class Session(Client):
 def rewrite(path: Path, **changes: object) -> None:
     """Change keys of a JSON file."""
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def tree_of(hub, revision="main", repo=REPO, kind="models"):
+    repository = hub.repository(repo, kind)
+    commit = repository.branches.get(revision) or repository.tags[revision]
+    return {p: hub.blobs[oid] for p, oid in repository.commits[commit].tree.items()}

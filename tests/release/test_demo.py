@@ -412,7 +412,7 @@ def test_a_model_that_is_broken(model_folder, tmp_path, capsys, broken):
 def test_without_gradio(model_folder, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert main(["demo", "--model", str(model_folder)]) == 2
-    assert "pip install 'code-alpaca[demo]'" in capsys.readouterr().err
+    assert "pip install 'gradio" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from hub_client import Request
 from huggingface_hub import SpaceCard
-from sessions import Session, rewrite
+from sessions import REPO, SPACE, rewrite, tree_of
 
-REPO, SPACE = "alice/coder", "alice/coder-space"
 # Steps that write, and the moments of each; those of which the quick run has enough are slow.
 STEPS = [
     ("commit", "before"),
@@ -23,51 +22,6 @@ STEPS = [
         for step in (("create", "after"), ("lfs-put", "after"), ("tag", "after"))
     ),
 ]
-
-
-@pytest.fixture
-def start(hub, tmp_path):
-    """Starts a process of its own, for tests that kill it or that are somebody else."""
-    started = []
-
-    def more(user="alice"):
-        started.append(Session(hub, tmp_path / f"home-{user}", user))
-        return started[-1]
-
-    yield more
-    for session in started:
-        session.kill()
-
-
-@pytest.fixture(scope="module")
-def shared(double, tmp_path_factory):
-    session = Session(double, tmp_path_factory.mktemp("home"))
-    yield session
-    session.kill()
-
-
-@pytest.fixture
-def session(hub, shared):
-    """The process that most tests share: starting one takes longer than they do."""
-    return shared
-
-
-@pytest.fixture
-def words(trained, tmp_path):
-    """The command that releases the tiny model, with more keys."""
-
-    def command(*more, version="0.1.0"):
-        return ["release", "--model_dir", str(trained[0]), "--results", str(trained[1]),
-                "--output_dir", str(tmp_path / "release"), "--hub_model_id", REPO,
-                "--model_version", version, "--license", "apache-2.0", *more]  # fmt: skip
-
-    return command
-
-
-def tree_of(hub, revision="main", repo=REPO, kind="models"):
-    repository = hub.repository(repo, kind)
-    commit = repository.branches.get(revision) or repository.tags[revision]
-    return {p: hub.blobs[oid] for p, oid in repository.commits[commit].tree.items()}
 
 
 def whole_versions(hub, repo=REPO, kind="models"):
@@ -209,7 +163,7 @@ def test_weights_of_no_release_are_left_alone(hub, session, words):
     hub.do_create(Request("alice", {"name": "coder", "type": "model"}))
     hub.edit(REPO, {"pytorch_model.bin": b"theirs"}, author="bob", kind="models")
     code, _, error = session.run(*words())
-    assert code == 2 and "holds weights of no release of ours (pytorch_model.bin)" in error
+    assert code == 2 and "that no release of code-alpaca made (pytorch_model.bin)" in error
     assert hub.repository(REPO, "models").tags == {}
     assert session.run(*words("--replace"))[0] == 0
     assert "pytorch_model.bin" not in tree_of(hub)
@@ -221,7 +175,7 @@ def test_prose_edited_on_the_hub_is_kept_and_numbers_are_made_anew(hub, session,
     edited = card.replace("It writes short programs", "It writes haiku").replace("0.0%", "99.9%")
     hub.edit(REPO, {"README.md": edited.encode()}, author="bob", kind="models")
     code, shown, _ = session.run(*words(version="0.2.0"))
-    assert code == 0 and "kept: Intended use and limits" in shown and "made anew: Results" in shown
+    assert code == 0 and "kept: Intended use and limits" in shown and "replaced: Results" in shown
     card = tree_of(hub)["README.md"].decode()
     assert "It writes haiku" in card and "99.9%" not in card
 
@@ -338,7 +292,7 @@ def test_a_space_of_somebody_s_own_stays(hub, session, words):
     hub.do_create(Request("alice", {"name": "coder-space", "type": "space"}))
     hub.edit(SPACE, {"README.md": b"new", "index.html": b"mine"}, author="alice", kind="spaces")
     code, _, error = session.run(*words("--space", SPACE))
-    assert code == 2 and "holds an app of no release of ours (index.html)" in error
+    assert code == 2 and "that no release of code-alpaca made (index.html)" in error
     assert list(hub.repositories) == [("spaces", SPACE)]  # nor is there half a release
     assert session.run(*words("--space", SPACE, "--replace"))[0] == 0
     there = tree_of(hub, "v0.1.0", SPACE, "spaces")
@@ -354,7 +308,7 @@ def test_what_was_edited_in_a_space_is_kept_or_told(hub, session, words):
     code, shown, error = session.run(*words("--space", SPACE, version="0.2.0"))
     assert code == 0, error
     assert "kept: metadata suggested_hardware" in shown
-    assert "edited on the Hub, made anew: settings.json" in shown
+    assert "edited on the Hub, replaced: settings.json" in shown
     now = tree_of(hub, "v0.2.0", SPACE, "spaces")
     assert b"suggested_hardware: a10g" in now["README.md"] and now["thanks.md"] == b"To all."
     assert json.loads(now["settings.json"])["model"] == REPO

@@ -143,6 +143,72 @@ HARMS = {
     "execute another program": "import os; os.execv('/bin/sh', ['sh', '-c', 'echo SECRET'])",
 }  # fmt: skip
 
+SMALL = Limits(wall_s=5, memory_mb=256, folder_bytes=4 << 20)
+MOST_WRITTEN = 4 * SMALL.folder_bytes  # bytes: of all files of a program together
+MOST_ENTRIES, MOST_THREADS = 4_096, 256
+MANY = "for n in range(1, 70_000):\n  {}\n  if n % 512 == 0: print(n, flush=True)\n"
+# Each prints what it has taken so far: bytes, files or threads; and how much of it is allowed.
+FILLS = {
+    "many files": ("n = 0\nwhile True:\n  open(f'{n}', 'wb').write(bytes(1 << 20)); n += 1\n"
+                   "  print(n << 20, flush=True)", MOST_WRITTEN),
+    "deleted but open files": (
+        "import os\nx = []\nwhile True:\n  f = open('a', 'wb', buffering=0); os.unlink('a')\n"
+        "  f.write(bytes(1 << 20)); x.append(f); print(len(x) << 20, flush=True)", MOST_WRITTEN),
+    "files in memory": (
+        "import os\nx = []\nwhile True:\n  f = os.memfd_create('x'); os.write(f, bytes(1 << 20))\n"
+        "  x.append(f); print(len(x) << 20, flush=True)", MOST_WRITTEN),
+    "mapped files": (
+        "import mmap\nn = 0\nwhile True:\n  f = open(f'{n}', 'w+b'); f.truncate(1 << 20); n += 1\n"
+        "  m = mmap.mmap(f.fileno(), 1 << 20); m.write(bytes(1 << 20)); m.close(); f.close()\n"
+        "  print(n << 20, flush=True)", MOST_WRITTEN),
+    "files on standard error": (
+        "import os\nn = 0\nwhile True:\n  f = open(f'{n}', 'wb'); os.dup2(f.fileno(), 2); n += 1\n"
+        "  f.close(); os.write(2, bytes(1 << 20)); print(n << 20, flush=True)", MOST_WRITTEN),
+    "files on the channel": (
+        "import os\nn = 0\nwhile True:\n  f = open('a', 'wb', buffering=0); n += 1\n"
+        "  for fd in range(3, 20):\n    try: os.dup2(f.fileno(), fd); os.write(fd, bytes(1 << 16))\n"
+        "    except OSError: pass\n  print(n << 16, flush=True)", MOST_WRITTEN),
+    "calls that name no size": (
+        "import os\nn = 0\nsource = open('a', 'w+b'); source.write(bytes(1 << 20)); source.flush()\n"
+        "while True:\n  f = open(f'{n}', 'wb')\n"
+        "  for copy in (lambda: os.sendfile(f.fileno(), source.fileno(), 0, 1 << 20),\n"
+        "      lambda: os.copy_file_range(source.fileno(), f.fileno(), 1 << 20, 0),\n"
+        "      lambda: os.writev(f.fileno(), [bytes(1 << 20)]),\n"
+        "      lambda: os.posix_fallocate(f.fileno(), 0, 1 << 20)):\n"
+        "    try: copy(); n += 1\n    except OSError: pass\n"
+        "  print(n << 20, flush=True)", MOST_WRITTEN),
+    "in a folder that only it can list": (
+        "import os\nos.umask(0o477); os.mkdir('d'); os.umask(0o077); n = 0\nwhile True:\n"
+        "  open(f'd/{n}', 'wb').write(bytes(1 << 20)); n += 1; print(n << 20, flush=True)",
+        MOST_WRITTEN),
+    "empty files": (MANY.format("open(f'{n}', 'w').close()"), MOST_ENTRIES),
+    "empty folders": ("import os\n" + MANY.format("os.mkdir(str(n))"), MOST_ENTRIES),
+    "links": ("import os\nopen('a', 'w')\n" + MANY.format("os.link('a', str(n))"), MOST_ENTRIES),
+    "threads": (
+        "import threading, time\nthreading.stack_size(32768)\n" + MANY.format(
+            "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()")
+        .replace("512", "64"), MOST_THREADS),
+}  # fmt: skip
+# May end as they like, but the next program must not notice.
+LITTER = {
+    "nested folders": "import os\nfor _ in range(1500): os.mkdir('a'); os.chdir('a')",
+    "nested folders that nobody lists": "import os\nos.umask(0o477)\n"
+    "for _ in range(1500): os.mkdir('a'); os.chdir('a')",
+    "entries without a mode": "import os\nos.umask(0o777)\nos.mkdir('d'); open('f', 'w')",
+    "odd names": "import os\nfor name in (b'\\xff', b'\\n', b'-rf', b'\\xe2\\x80\\xae', b'x' * 255):\n"
+    "  os.mkdir(name); open(name + b'/' + name, 'w').close()",
+    "links to everywhere": "import os\nfor n, to in enumerate(('/', '..', '/etc/passwd', '0')):\n"
+    "  os.symlink(to, str(n))",
+    "timers": "import ctypes\nlibc, timer = ctypes.CDLL(None), ctypes.c_void_p()\n"
+    "if libc.timer_create(0, None, ctypes.byref(timer)) == 0: print('SECRET')",
+    "files in shared places": "import os\nfor place in ('/dev/shm', '/dev', '/tmp', '/var/tmp', '/',\n"
+    "    '/sandbox', '..', '/run/user/0'):\n"
+    "  try: open(place + '/left', 'w').write('SECRET'); print('SECRET')\n  except OSError: pass",
+    "a filter of its own": "import ctypes\nlibc = ctypes.CDLL(None)\n"
+    "if libc.prctl(22, 1, 0, 0, 0) == 0 or libc.syscall(317, 0, 0, 0) == 0: print('SECRET')",
+}
+CLEAN = "import os, tempfile\nassert os.listdir() == []\ntempfile.mkdtemp()"
+
 
 class Victim:
     """A folder with things to harm, a listener, a secret in the environment and a token file."""
@@ -206,17 +272,35 @@ def attack(backend: str) -> dict[str, str]:
             by_itself = worker.run_program(program, LIMITS)
             as_solution = judge(worker, program + "\n" + WRONG)
             printed = by_itself.stdout + by_itself.stderr + as_solution.stdout
-            harm = victim.harm(printed.replace(source, ""))
+            # A traceback quotes the program's own lines.
+            shown = [line for line in printed.splitlines() if line.strip() not in source]
+            harm = victim.harm("\n".join(shown))
             if as_solution.status == "passed":
                 harm = harm or "fooled"
             if time.monotonic() - began > 2 * LIMITS.wall_s + 3:
                 harm = harm or "held up"
             found[f"harm: {name}"] = harm
+        found |= fill(worker)
         time.sleep(2.5)  # a daemon would have had its turn
         found["harm: later"] = victim.harm("")
         right = judge(worker, RIGHT).status
         found["a right answer, after all of them"] = "" if right == "passed" else right
     victim.close()
+    return found
+
+
+def fill(worker: Worker) -> dict[str, str]:
+    """What each attack on the scratch folder, and on what comes after it, got."""
+    found: dict[str, str] = {}
+    for name, (source, most) in FILLS.items():
+        result = worker.run_program(source, SMALL)
+        taken = [int(line) for line in result.stdout.split() if line.isdigit()]
+        found[f"fill: {name}"] = "took too much" if max(taken, default=0) > most else ""
+    for name, source in LITTER.items():
+        printed = worker.run_program(source, SMALL).stdout
+        after = worker.run_program(CLEAN, SMALL)
+        harm = "" if after.status == "passed" else f"the next program: {after.stderr}"
+        found[f"litter: {name}"] = "it was possible" if "SECRET" in printed else harm
     return found
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from attacks import FALSE_PASSES, HARMS, attack
-from unprivileged import SANDBOX, as_nobody
+from forgeries import forge
+from unprivileged import GRADING, SANDBOX, as_nobody
 
 from code_alpaca.sandbox import backends
 
@@ -32,3 +33,18 @@ def test_nothing_gets_through_as_nobody(backend):
         done = run(["attacks.py", backend])
     assert done.returncode == 0, done.stderr[-2000:]
     assert {name: harm for name, harm in json.loads(done.stdout).items() if harm} == {}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_forgery_is_graded_as_passed(backend):
+    got = forge(backend)
+    assert {name: grade for name, grade in got.items() if grade} == {}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_forgery_is_graded_as_passed_as_nobody(backend):
+    here = Path(__file__)
+    with as_nobody(GRADING, [here.with_name("attacks.py"), here.with_name("forgeries.py")]) as run:
+        done = run(["forgeries.py", backend])
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert {name: grade for name, grade in json.loads(done.stdout).items() if grade} == {}

@@ -36,6 +36,17 @@ ANSWERS = {
         ("  return 3 * n;\n}", "failed"),
         ("  process.exit(0);\n}", "exited"),
         ("  while (true) {}\n}", "timeout"),
+        (
+            "  const fs = require('fs'); fs.writeFileSync('a', 'x'); fs.copyFileSync('a', 'b');\n"
+            "  const s = fs.createWriteStream('c'); for (let i = 0; i < 99; i++) s.write('y');\n"
+            "  s.end(() => assert.equal(fs.readFileSync('c').length, 99)); return 4;\n}",
+            "passed",
+        ),
+        (
+            "  const fs = require('fs');\n"
+            "  for (let i = 0; ; i++) fs.writeFileSync('' + i, Buffer.alloc(1 << 20));\n}",
+            "output_limit",
+        ),
         ("  return require('fs').readFileSync('/etc/passwd');\n}", "failed"),
         ("  require('child_process').execSync('true'); return 4;\n}", "failed"),
         ("  let x = []; while (true) x.push(new Array(1e6).fill(1));\n}", "failed"),
@@ -56,7 +67,7 @@ ANSWERS = {
 def test_javascript_is_judged(tmp_path, pool):
     need_program("node", "nodejs")
     problem = load(tmp_path, JS)
-    grader = Grader(pool, timeout=2)
+    grader = Grader(pool, timeout=4)
     for answer, status in [*ANSWERS["Own_0_twice"], ANSWERS["Own_0_twice"][0]]:
         (grade,) = grader.grade([problem], [extract_program(problem, answer)])
         assert grade.status == status, (answer, grade)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from needs import need
@@ -43,6 +44,31 @@ def test_without_bubblewrap_landlock_is_next(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert sandbox.choose().backend == "landlock"
     assert "apt install bubblewrap" in sandbox.probe("bwrap").problem
+
+
+def test_a_bubblewrap_installed_later_is_noticed(monkeypatch, tmp_path):
+    need(not backends.available("bwrap"), "bwrap is not installed (apt install bubblewrap)")
+    need(not backends.available("landlock"), "this kernel has no Landlock")
+    real, found = shutil.which("bwrap"), tmp_path / "bin" / "bwrap"
+    found.parent.mkdir()
+    monkeypatch.setenv("PATH", str(found.parent))
+    assert sandbox.choose().backend == "landlock"
+    found.write_text("#!/bin/sh\nexit 1\n")
+    found.chmod(0o755)
+    assert sandbox.choose().backend == "landlock", "one that does not work"
+    found.unlink()
+    found.symlink_to(real)
+    assert sandbox.choose().backend == "bwrap"
+    found.unlink()
+    assert sandbox.choose().backend == "landlock"
+
+
+def test_a_failure_that_may_pass_is_not_remembered(monkeypatch, tmp_path):
+    with monkeypatch.context() as broken:
+        broken.setattr(backends, "ZYGOTE", tmp_path / "nonexistent.py")
+        with pytest.raises(InputError, match="no sandbox holds"):
+            sandbox.choose()
+    assert sandbox.choose().safe
 
 
 def test_none_is_refused_with_what_to_install(monkeypatch, tmp_path, capsys):

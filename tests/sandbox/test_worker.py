@@ -61,6 +61,40 @@ def test_a_gigabyte_of_output_costs_no_memory(worker):
     assert psutil.Process().memory_info().rss - before < 50 << 20
 
 
+EVERY_CHANNEL = """
+import os
+def send(text):
+    for fd in range(3, 20):
+        view = memoryview(text)
+        try:
+            while view:
+                view = view[os.write(fd, view):]
+        except OSError:
+            pass
+"""
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        "send(b'\\n' * 4_000_000)",
+        "while True: send(b'\\n' * 65536)",
+        "send(b'[' + b'1,' * 30_000_000 + b'1]\\n')",
+        "while True: send(b'x' * 65536)",
+    ],
+)
+def test_a_flooded_channel_ends_at_its_limit_and_costs_little_memory(worker, flood):
+    before = psutil.Process().memory_info().rss
+    result = worker.run_program(EVERY_CHANNEL + flood, Limits(wall_s=20))
+    assert result.status == "output_limit", result
+    assert psutil.Process().memory_info().rss - before < 100 << 20
+
+
+def test_lines_before_the_verdict_do_not_change_it(worker):
+    program = EVERY_CHANNEL + 'send(b\'{"verdict": "failed"}\\n\' * 1000)'
+    assert worker.run_program(program, Limits()).status == "passed"
+
+
 def test_a_folder_of_its_own_is_empty_again_for_the_next(worker):
     write = "import os; assert not os.listdir(); os.makedirs('a/b'); open('a/b/x', 'w').write('y')"
     limits = Limits(folder_bytes=1 << 20)
@@ -113,13 +147,12 @@ def test_nothing_is_left_behind(backend, tmp_path, monkeypatch):
     def state() -> tuple:
         me = psutil.Process()
         mounts = Path("/proc/self/mounts").read_text()
-        mine = [name for name in os.listdir(tmp_path) if name.startswith("sandbox-")]
         return (
             len(me.children(recursive=True)),
             me.num_fds(),
             threading.active_count(),
             mounts,
-            mine,
+            os.listdir(tmp_path),
         )
 
     before = state()

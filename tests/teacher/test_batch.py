@@ -77,6 +77,18 @@ def test_a_line_refused_by_policy_is_a_rejection(tmp_path):
         assert ledger.reasons()["refusal"] >= 1
 
 
+def test_a_request_that_no_batch_answers_is_passed_over_at_the_second_start(tmp_path):
+    lost: list[str] = []
+
+    def fault(batch, line, key):
+        lost[:] = lost or [key]
+        return "missing" if key in lost else ""
+
+    with BatchDouble(fault) as double:
+        assert main(words(tmp_path, double.url)) == 3
+        assert main(words(tmp_path, double.url)) == 0
+
+
 def test_a_line_that_never_comes_is_exit_3(tmp_path, capsys):
     with BatchDouble(lambda batch, line, key: "missing" if line == 0 else "") as double:
         assert main(words(tmp_path, double.url)) == 3

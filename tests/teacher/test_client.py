@@ -4,65 +4,18 @@ from __future__ import annotations
 
 import json
 import random
-import threading
 import time
 import urllib.request
 from collections import Counter
 
 import pytest
+from chat_double import Script, good, ledger_of, refuse, words
 from werkzeug import Response
 
 from code_alpaca.cli import main
-from code_alpaca.ledger import Ledger
 from code_alpaca.teacher import apis, offline
 from code_alpaca.teacher.budget import find_price
 from code_alpaca.teacher.limits import Pace, Window, learned, retry_after
-from code_alpaca.teacher.offline.server import Config, chat_reply, tokens
-
-
-def words(run_dir, url, *more, rows=12):
-    return [
-        "generate", "--run_dir", str(run_dir), "--teacher_base_url", url, "--verify", "false",
-        "--num_examples", str(rows), "--lookahead", "8", "--max_concurrency", "4", *more,
-    ]  # fmt: skip
-
-
-def good(body: dict) -> Response:
-    """What the embedded teacher would say."""
-    prompt = body["messages"][0]["content"]
-    text, cut = chat_reply(body, prompt, Config())
-    usage = {"prompt_tokens": tokens(prompt), "completion_tokens": tokens(text)}
-    choice = {"message": {"content": text}, "finish_reason": "length" if cut else "stop"}
-    return Response(json.dumps({"choices": [choice], "usage": usage}), mimetype="application/json")
-
-
-def refuse(status: int, message: str, code: str | None = None, **headers: str) -> Response:
-    body = {"error": {"message": message, "code": code, "type": "x", "param": None}}
-    return Response(json.dumps(body), status, headers, mimetype="application/json")
-
-
-class Script:
-    """A chat server that answers as a function says, and remembers what it was asked."""
-
-    def __init__(self, httpserver, answer) -> None:
-        self.bodies: list[dict] = []
-        self.times: list[float] = []
-        self.lock = threading.Lock()
-        self.url = httpserver.url_for("/v1")
-
-        def handle(request):
-            body = request.get_json()
-            with self.lock:
-                self.bodies.append(body)
-                self.times.append(time.monotonic())
-                number = len(self.bodies) - 1
-            return answer(body, number) or good(body)
-
-        httpserver.expect_request("/v1/chat/completions").respond_with_handler(handle)
-
-
-def ledger_of(run_dir):
-    return Ledger(run_dir / "ledger.sqlite", write=False)
 
 
 def stats(url: str) -> dict[str, int]:

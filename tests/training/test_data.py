@@ -64,6 +64,23 @@ def test_one_dataset_keeps_its_own_revision(two):
     assert rows.named["name"] == two[0] and rows.validation is None
 
 
+def test_columns_of_other_names_are_mapped_and_rows_without_an_answer_are_left_out(tmp_path):
+    path = tmp_path / "rows.json"
+    rows = [{"task": f"a {n}", "code": "x" if n else None, "note": n} for n in range(5)]
+    path.write_text(json.dumps(rows))
+    said = []
+    for given in ("{instruction: task, output: code}", {"instruction": "task", "output": "code"}):
+        arguments = SFTArguments(dataset_name=str(path), column_map=given)
+        read = data.read(arguments, 0, said.append)
+        assert read.train["instruction"][:] == ["a 1", "a 2", "a 3", "a 4"]
+        assert read.train["input"][:] == [""] * 4
+    assert "1 of 5 rows have no instruction or no output (the first is row 1)" in said[1]
+    with pytest.raises(InputError, match="it is not clear which hold the task and the answer"):
+        data.read(SFTArguments(dataset_name=str(path)), 0)
+    with pytest.raises(InputError, match=r"bad dataset_name, .* column_map"):
+        data.read(SFTArguments(dataset_name=str(path), column_map="{task: instruction}"), 0)
+
+
 @pytest.mark.parametrize(
     ("mixture", "said"),
     [

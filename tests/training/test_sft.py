@@ -14,13 +14,15 @@ from pathlib import Path
 
 import pytest
 
+from code_alpaca import __version__
 from code_alpaca.cli import main
 from code_alpaca.errors import InputError
+from code_alpaca.shipped import accelerate_config, recipe
 from code_alpaca.training import arguments
-from code_alpaca.training.launch import accelerate_config
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes/smoke/sft/config_cpu.yaml"
+CPU = "accelerate_configs/cpu.yaml"
 TINY = ["--config", str(RECIPE), "--scratch_hidden_size", "32", "--scratch_layers", "1",
         "--scratch_heads", "2", "--scratch_vocab_size", "400", "--logging_steps", "5"]  # fmt: skip
 
@@ -117,6 +119,9 @@ def test_it_goes_on_from_the_last_whole_checkpoint(trained, rows, tmp_path, caps
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 9
     assert (out / "checkpoint-4/trainer_state.json").exists()
     assert (out / "checkpoint-8/trainer_state.json").exists()  # looks whole, and nobody said so
+    mark = out / "checkpoint-4/whole"
+    assert 0 < json.loads(mark.read_text())["seconds"] < 1000
+    mark.write_text('{"seconds": 1000}')  # as if a slower machine had come this far
     assert main(words) == 0
     shown = capsys.readouterr().out
     assert f"going on from {out}/checkpoint-4" in shown
@@ -127,6 +132,22 @@ def test_it_goes_on_from_the_last_whole_checkpoint(trained, rows, tmp_path, caps
     resumed = json.loads((out / "run.json").read_text())
     straight = json.loads((trained[0] / "run.json").read_text())
     assert resumed["last_loss"] == pytest.approx(straight["last_loss"], abs=1e-4)
+    assert resumed["seconds"] > 1000  # of both starts, as the tokens are
+    learned = resumed["tokens"] * resumed["epochs"]
+    assert resumed["tokens_per_second"] == pytest.approx(learned / resumed["seconds"], abs=0.1)
+
+
+def test_a_checkpoint_without_its_seconds_counts_the_tokens_of_the_last_start(
+    rows, tmp_path, capsys
+):
+    """As checkpoints of version 0.1.0 are: the mark of a complete one is an empty file."""
+    out = tmp_path / "model"
+    words = ["sft", *TINY, "--dataset_name", str(rows), "--output_dir", str(out)]
+    assert main(words) == 0
+    (out / "run.json").unlink()  # as if killed between the last checkpoint and the end
+    (out / "checkpoint-8/whole").write_text("")
+    assert main(words) == 0
+    assert json.loads((out / "run.json").read_text())["tokens_per_second"] == 0
 
 
 def test_dry_run_trains_and_writes_nothing(rows, tmp_path, capsys):
@@ -259,7 +280,9 @@ def test_the_script_is_one_that_hugging_face_jobs_run():
         r"(?m)^# /// script$\s((^#.*$\s)+)^# ///$", (ROOT / "scripts/sft.py").read_text()
     )
     values = tomllib.loads(re.sub(r"(?m)^# ?", "", header[1]))
-    assert values["dependencies"] == ["code-alpaca[gpu]"]
+    # The repository at the tag of this version: the name alone is anybody's on the package index.
+    repository = "git+https://github.com/OWNER/code-alpaca"
+    assert values["dependencies"] == [f"code-alpaca[gpu] @ {repository}@v{__version__}"]
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     assert "gpu" in setup["options.extras_require"]
@@ -269,5 +292,79 @@ def test_the_script_is_one_that_hugging_face_jobs_run():
 def test_accelerate_configs_by_name_or_path(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     assert accelerate_config("cpu") == Path("accelerate_configs/cpu.yaml")
+    monkeypatch.chdir(tmp_path)  # outside the clone
+    for name in ("cpu", "cpu.yaml", "accelerate_configs/cpu.yaml", str(ROOT / CPU)):
+        assert accelerate_config(name).read_bytes() == (ROOT / CPU).read_bytes()
     with pytest.raises(InputError, match=r"no accelerate config 'gpu'.*cpu"):
         accelerate_config("gpu")
+
+
+def test_recipes_by_name_or_path(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in ("smoke/sft/config_cpu", "recipes/smoke/sft/config_cpu.yaml", str(RECIPE)):
+        assert recipe(name).read_bytes() == RECIPE.read_bytes()
+    Path("smoke/sft").mkdir(parents=True)
+    Path("smoke/sft/config_cpu").write_text("mine: true")  # a file here comes first
+    assert recipe("smoke/sft/config_cpu").read_text() == "mine: true"
+    with pytest.raises(InputError, match="did you mean 'smoke/sft/config_cpu'"):
+        recipe("smoke/sft/config_gpu")
+    with pytest.raises(InputError, match="cannot read config"):
+        recipe("../recipes/../smoke")
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [("--config=nothing", "cannot read config nothing: no such file"),
+     ("--config", "--config needs a file, or the name of a shipped recipe")],
+)  # fmt: skip
+def test_a_config_that_is_not_there(word, said, capsys):
+    assert main(["sft", word]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("config", ["ddp", "zero2", "fsdp2"])
+def test_an_accelerate_config_for_gpus_is_refused_before_anything_is_launched(
+    config, rows, tmp_path, capsys
+):
+    words = ["sft", "--accelerate_config", config, *TINY, "--dataset_name", str(rows)]
+    assert main([*words, "--output_dir", str(tmp_path)]) == 2
+    captured = capsys.readouterr()
+    assert "8 processes are to run here, which has 0 GPUs; take --accelerate_config cpu" in (
+        captured.err
+    )
+    assert captured.err.count("\n") == 1 and captured.out == ""
+
+
+def test_without_network_nothing_is_asked_for_twice(rows, tmp_path):
+    """In a process of its own, since huggingface_hub reads its environment once."""
+    words = ["sft", "--model_name_or_path", "runs/nope", "--output_dir", str(tmp_path / "out"),
+             "--dataset_name", str(rows), "--use_cpu", "true", "--bf16", "false"]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "code_alpaca.cli", *words], capture_output=True, text=True,
+        cwd=tmp_path, check=False,
+        env={"PATH": "", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hf")},
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "cannot load model runs/nope: no such folder, and the Hub cannot be" in done.stderr
+    assert "Retrying" not in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_idle_threads_sleep(tmp_path):
+    """Asked of OpenMP itself, which prints how it is set when torch loads it."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("OMP", "GOMP"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "code_alpaca.cli", "sft", *TINY, "--no_such_key", "1"],
+        env={**kept, "OMP_DISPLAY_ENV": "TRUE"}, capture_output=True, text=True, cwd=tmp_path,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"])
+def test_idle_threads_do_what_the_user_chose(name, monkeypatch, capsys):
+    for variable in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv(name, "1000")
+    assert main(["--version"]) == 0
+    assert os.environ.get("OMP_WAIT_POLICY") == ("1000" if name == "OMP_WAIT_POLICY" else None)

@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from code_alpaca.curation.contamination import Contamination
-from code_alpaca.curation.filters import FILTERS, DuplicateOutputs
+from code_alpaca.curation.duplicates import DuplicateOutputs
+from code_alpaca.curation.filters import FILTERS
 from code_alpaca.curation.verify import Verifier
 from code_alpaca.curation.verify import reason as verification_reason
 from code_alpaca.ledger import Decision
@@ -92,18 +93,18 @@ class Curator:
         example = decision.example
         if decision.reason:
             return decision
-        if self._duplicates is not None and example.output in self._duplicates:
+        if self._duplicates is not None and example in self._duplicates:
             return replace(decision, reason="duplicate_output")
         (verdict,) = self._novelty.offer([example])
         example = replace(example, nearest_id=verdict.nearest_id, nearest_score=verdict.score)
         if not verdict.fresh:
             return replace(decision, example=example, reason="too_similar")
         if self._duplicates is not None:
-            self._duplicates.add(example.output)
+            self._duplicates.add(example)
         return replace(decision, example=example)
 
     def _noted(self, tasks: Iterable[SeedTask | Example]) -> Iterator[SeedTask | Example]:
         for task in tasks:
             if self._duplicates is not None:
-                self._duplicates.add(task.output)
+                self._duplicates.add(task)
             yield task

@@ -8,27 +8,43 @@ To add one: write the function, name it in `FILTERS`, and give it rows to keep a
 from __future__ import annotations
 
 import ast
-import hashlib
 import re
 import string
 import textwrap
+import warnings
 from collections.abc import Callable
 from functools import cache
 
-from code_alpaca.curation.languages import detect, is_code, is_prose, language_of, parses
+from code_alpaca.curation.fences import fenced_blocks
+from code_alpaca.curation.languages import (
+    PYTHON,
+    SHOWN_CHARACTERS,
+    code_blocks,
+    detect,
+    is_code,
+    is_prose,
+    language_of,
+    parses,
+    programs_in,
+    talks,
+)
+from code_alpaca.row_formats import holds_reasoning
 from code_alpaca.schema import Example, is_unicode
 
 MIN_INSTRUCTION_WORDS, MAX_INSTRUCTION_WORDS = 4, 300  # 2023 dropped up to 3, and above 150
 MAX_OUTPUT_CHARACTERS = 20_000
-MIN_DUPLICATE_CHARACTERS = 60  # without white space
 
 REFUSAL = re.compile(
     r"^\W*(i'?m sorry|sorry,|i (can'?t|cannot|am unable to|'m unable to) (help|assist|do|comply|"
     r"fulfil)|as an ai\b|as a (large )?language model)",
     re.IGNORECASE,
 )
-QUOTED = re.compile(r"\"(\\.|[^\"\n\\])*\"|'(\\.|[^'\n\\])*'|`[^`]*`|//[^\n]*|/\*[\s\S]*?\*/")
-COMMENT = re.compile(r"(#|//)[^\n]*")
+# Strings and comments; an apostrophe within a word, as in prose, opens no string.
+QUOTED = re.compile(
+    r"\"(\\.|[^\"\n\\])*\"|(?<!\w)(?:[bLuU]|u8)?'(\\.|[^'\n\\])*'|`[^`]*`|//[^\n]*|"
+    r"/\*[\s\S]*?(?:\*/|\Z)"
+)
+BRACKETS = ("()", "[]", "{}")
 ASKS_FOR_CODE = re.compile(
     r"^\W*(please )?(write|create|implement|develop|generate|build|construct|code|produce|compose)"
     r"\b.{0,60}\b(function|program|code|script|class|method|query|snippet|regex|selector|loop)\b",
@@ -60,6 +76,20 @@ EXAMPLE_NAME = re.compile(
     r"e?mail|username|first|last)([._+-]?(doe|smith|name|user|mail|email))?\d*)$",
     re.IGNORECASE,
 )
+MAIL_PROVIDER = re.compile(
+    r"(gmail|googlemail|yahoo|ymail|hotmail|outlook|live|msn|icloud|aol|protonmail|proton|gmx|mail|"
+    r"zoho|yandex|qq|163)\.[a-z.]{2,6}$",
+    re.IGNORECASE,
+)
+SHORT_NAME = re.compile(r"[A-Za-z]{1,12}\d{0,3}$")
+ADDRESS_WORK = (
+    r"\b(?:valid\w*|invalid|regex\w*|regular expressions?|extract\w*|pars\w+|match\w*|mask\w*|"
+    r"check\w*|detect\w*|find\w*|domains?|count\w*|sort\w*|duplicates?|format|pattern)\b"
+)
+ABOUT_ADDRESSES = re.compile(
+    rf"{ADDRESS_WORK}.{{0,80}}\be-?mails?\b|\be-?mails?\b.{{0,80}}{ADDRESS_WORK}",
+    re.IGNORECASE | re.DOTALL,
+)
 LICENCE = re.compile(
     r"SPDX-License-Identifier|Licensed under the |Permission is hereby granted, free of charge|"
     r"GNU (Lesser |Affero )?General Public License|Redistribution and use in source and binary|"
@@ -69,7 +99,6 @@ LICENCE = re.compile(
 PYTHON_ALONE = re.compile(r"^\s*(def \w+\([^)]*\)\s*(->.*)?:$|from [\w.]+ import \w)", re.MULTILINE)
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f]")
 PROMPT_MARK = re.compile(r"^### (Instruction|Input|Response):", re.MULTILINE)
-FENCE = re.compile(r"^[ \t]*```", re.MULTILINE)
 
 
 def empty(example: Example) -> str | None:
@@ -98,14 +127,24 @@ def refusal(example: Example) -> str | None:
 
 
 def prompt_leak(example: Example) -> str | None:
-    """A prompt's own headings in a field would teach the student to write prompts."""
-    found = any(PROMPT_MARK.search(text) for text in _texts(example))
-    return "prompt_leak" if found else None
+    """A prompt's own headings, or the reasoning before an answer: a student would write them."""
+    if any(PROMPT_MARK.search(text) for text in _texts(example)):
+        return "prompt_leak"
+    return "reasoning_leak" if holds_reasoning(example.output) else None
 
 
 def unbalanced_fence(example: Example) -> str | None:
-    """An odd number of ``` lines: the answer was cut inside a code block."""
-    return "unbalanced_fence" if len(FENCE.findall(example.output)) % 2 else None
+    """A code block that is never closed, and whose code is not complete: the answer was cut."""
+    blocks = fenced_blocks(example.output)
+    if not blocks or blocks[-1].closed or parses(example.output):
+        return None
+    language, _, code, _ = blocks[-1]
+    if (language or detect(code)) == "python":
+        complete = parses(code)
+    else:
+        bare = QUOTED.sub("", code)
+        complete = all(bare.count(left) == bare.count(right) for left, right in BRACKETS)
+    return None if complete and code.strip() else "unbalanced_fence"
 
 
 def not_text(example: Example) -> str | None:
@@ -116,35 +155,61 @@ def not_text(example: Example) -> str | None:
 
 def cut_off(example: Example) -> str | None:
     """An answer that ends inside a string or a bracket."""
-    text = example.output.rstrip()
-    if language_of(example) == "python":
-        try:
+    language = language_of(example)
+    for program in programs_in(example.output, language)[:1]:
+        text = program.rstrip()
+        if not is_code(text):
+            continue
+        if language == "python":
+            return "cut_off" if _ends_open(text) and not talks(text) else None
+        bare = QUOTED.sub("", text)
+        return "cut_off" if bare.count("{") > bare.count("}") else None
+    return None
+
+
+def _ends_open(text: str) -> bool:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             ast.parse(text)
-        except SyntaxError as error:
-            open_end = ("was never closed", "unterminated", "unexpected EOF")
-            if is_code(text) and any(said in str(error.msg) for said in open_end):
-                return "cut_off"
-        except (ValueError, RecursionError, MemoryError):
-            pass
-        return None
-    bare = QUOTED.sub("", text)
-    return "cut_off" if bare.count("{") > bare.count("}") and is_code(text) else None
+    except SyntaxError as error:
+        open_end = ("was never closed", "unterminated", "unexpected EOF")
+        return any(said in str(error.msg) for said in open_end)
+    except (ValueError, RecursionError, MemoryError):
+        pass
+    return False
 
 
 def language_sanity(example: Example) -> str | None:
     """Python that no Python reads, or Python where the row says another language.
 
     Python is asked of its parser. Between other languages a few lines rarely tell: on real rows
-    their signs dropped good Swift, Java and PHP, and no bad row.
+    their signs dropped good Swift, Java and PHP, and no bad row. Code in fences is judged by
+    itself; where code stands among sentences without a fence, nobody knows where it begins.
     """
     language, text = language_of(example), example.output
-    if not is_code(text):
-        return None
+    programs = [program for program in programs_in(text, language) if is_code(program)]
     if language == "python":
-        if any(map(parses, (text, textwrap.dedent(text), text.rstrip() + " pass"))):
-            return None  # the last: a header whose body is left to the reader
-        return "wrong_language" if detect(text) not in ("", "python") else "syntax_error"
-    return "wrong_language" if language and PYTHON_ALONE.search(text) and parses(text) else None
+        if not programs:
+            other = {block.language for block in code_blocks(text)} - {"", "python"}
+            return "wrong_language" if example.language and other else None
+        if any(_readable(program) or talks(program) for program in programs):
+            return None
+        if detect(text) not in ("", "python"):
+            return "wrong_language"
+        # Without any sign of Python it is a formula, a result, or something else.
+        signs = any(PYTHON.search(program[:SHOWN_CHARACTERS]) for program in programs)
+        return "syntax_error" if signs else None
+    if not language:
+        return None
+    programs = programs or [block.code for block in code_blocks(text)]
+    alone = any(PYTHON_ALONE.search(program) and parses(program) for program in programs)
+    return "wrong_language" if alone else None
+
+
+def _readable(program: str) -> bool:
+    """Whether it is Python, or a header whose body is left to the reader."""
+    return any(map(parses, (program, textwrap.dedent(program), program.rstrip() + " pass")))
 
 
 def prose_for_code(example: Example) -> str | None:
@@ -158,7 +223,8 @@ def prose_for_code(example: Example) -> str | None:
 def impossible(example: Example) -> str | None:
     """The model itself is to draw, play, open or fetch something, and code is not the answer."""
     asked = IMPOSSIBLE.match(example.instruction)
-    return "impossible" if asked and not is_code(example.output) else None
+    coded = is_code(example.output) or code_blocks(example.output)
+    return "impossible" if asked and not coded else None
 
 
 def secrets(example: Example) -> str | None:
@@ -172,11 +238,21 @@ def secrets(example: Example) -> str | None:
 
 
 def personal_data(example: Example) -> str | None:
-    """E-mail addresses, but for those that examples are made of."""
+    """E-mail addresses of people, not those that examples are made of.
+
+    An address names somebody by first and last name, or by a name at an employer. A first name
+    at a public mail provider (dan@gmail.com) names nobody; nor does any address at one where the
+    task is about addresses as such, and needs some to work on.
+    """
+    about = ABOUT_ADDRESSES.search(example.instruction)
     for text in _texts(example):
         for found in EMAIL.finditer(text):
-            if not (EXAMPLE_DOMAIN.search(found["domain"]) or EXAMPLE_NAME.match(found["name"])):
-                return "personal_data"
+            name, domain = found["name"], found["domain"]
+            if EXAMPLE_DOMAIN.search(domain) or EXAMPLE_NAME.match(name):
+                continue
+            if MAIL_PROVIDER.match(domain) and (about or SHORT_NAME.match(name)):
+                continue
+            return "personal_data"
     return None
 
 
@@ -238,32 +314,6 @@ FILTERS: dict[str, Callable[[Example], str | None]] = {
 }
 DEFAULT = (*(name for name in FILTERS if name != legacy_2023.__name__), "duplicate_output")
 NAMES = (*FILTERS, "duplicate_output")
-
-
-class DuplicateOutputs:
-    """Answers that were given before, but for white space and comments: the one filter with a past.
-
-    Short answers ("42", "True") are the same for many tasks, and never duplicates.
-    """
-
-    def __init__(self) -> None:
-        self._seen: set[int] = set()
-
-    def add(self, output: str) -> None:
-        if (key := self._key(output)) is not None:
-            self._seen.add(key)
-
-    def __contains__(self, output: str) -> bool:
-        return self._key(output) in self._seen
-
-    @staticmethod
-    def _key(output: str) -> int | None:
-        bare = "".join(COMMENT.sub("", output).split())
-        if len(bare) < MIN_DUPLICATE_CHARACTERS:
-            return None
-        return int.from_bytes(
-            hashlib.blake2b(bare.encode("utf-8", "replace"), digest_size=8).digest()
-        )
 
 
 @cache

@@ -9,9 +9,11 @@ from __future__ import annotations
 import ast
 import re
 import warnings
+from functools import lru_cache
 
+from code_alpaca.curation.fences import TEXT_TAGS, Block, fenced_blocks
 from code_alpaca.curation.measures import ALIASES, CODE_TOKEN, LANGUAGES
-from code_alpaca.schema import Example
+from code_alpaca.schema import Example, SeedTask
 
 M = re.MULTILINE
 # In the order in which they are tried: the first with a sign is the answer.
@@ -73,10 +75,22 @@ SENTENCE = re.compile(r"(?<![A-Za-z'])[A-Za-z][a-z']+(?:[ ,;:-]+[A-Za-z'()]+){5,
 SENTENCE_END = re.compile(r"[a-z)][.!?](\s|$)")
 SHOWN_CHARACTERS = 4_000  # enough to tell; some signs take quadratic time on endless words
 PARSED_CHARACTERS = 200_000  # beyond that ast.parse takes seconds and gigabytes
-TALK = re.compile(r"([A-Z][a-z']*[,:]?|`+[^`]+`+)( \S+){4,}")  # how an answer in words begins
+APOSTROPHES = "'\u2019"
+# How an answer in words begins: a few words, or a line that introduces what follows.
+TALK = re.compile(
+    rf"([A-Z][a-z{APOSTROPHES}]*[,:]?|`+[^`]+`+)( \S+){{4,}}|[A-Z][\w{APOSTROPHES}, -]*:\s*$"
+)
+COMPLEXITY = re.compile(r"[O\u0398\u03a9\u03b8]\([^()\n]*(\([^()\n]*\)[^()\n]*)*\)(?=[.,;:\s]|$)")
+LIST_MARK = re.compile(r"^\s*(?:\d{1,3}[.)]|[-*\u2022])\s+")
+COMMENT_LINE = re.compile(r"^\s*(#|//|/\*|\*|--|;|%|<)")
+LONG_STRING = re.compile(r'"""[\s\S]*?("""|\Z)|\'\'\'[\s\S]*?(\'\'\'|\Z)')
+OUTPUT_HEADING = re.compile(r"^\W*(?:(?:sample|expected|example) )?output\b[^\n]{0,20}$", re.I)
+PLAIN_WORD = re.compile(rf"[\"(]*[A-Za-z][a-z{APOSTROPHES}-]*[\")]*[,.;:!?]*")
+MIN_SENTENCE_WORDS = 6
+SESSION = re.compile(r"^[ \t]*(?:>>>|\.\.\.)(?: (.*))?$", M)
 
 
-def language_of(example: Example) -> str:
+def language_of(example: Example | SeedTask) -> str:
     """What a row says of itself, else what its instruction names, else what its answer shows."""
     if example.language:
         return example.language.strip().lower()
@@ -90,15 +104,19 @@ def language_of(example: Example) -> str:
         (name,) = named
         # "c" may be a letter, HTML or SQL what a program in another language works on, and Python
         # what was to be translated.
-        other = name in {"c", "html", "sql"} or (name == "python" and not parses(example.output))
+        parsed = any(map(parses, programs_in(example.output, "python")))
+        other = name in {"c", "html", "sql"} or (name == "python" and not parsed)
         return shown if shown and other else name
     return shown
 
 
 def detect(text: str) -> str:
-    """The language of a piece of code by the signs near its beginning, or ""."""
+    """The language of an answer by its fences, or by the signs near its beginning, or ""."""
     if is_prose(text):
         return ""
+    if blocks := code_blocks(text):
+        main = max(blocks, key=lambda block: len(block.code))
+        return main.language or detect(main.code)
     head = text[:SHOWN_CHARACTERS]
     if PYTHON.search(head) and parses(text):
         return "python"
@@ -108,13 +126,78 @@ def detect(text: str) -> str:
     return "python" if BROKEN_PYTHON.search(head) else ""
 
 
+def code_blocks(text: str) -> list[Block]:
+    """The fenced blocks of an answer that may hold code.
+
+    A fence inside a program (in a docstring, say) is a part of it.
+    """
+    blocks = fenced_blocks(text)
+    if not blocks or parses(text):
+        return []
+    return [block for block in blocks if block.tag not in TEXT_TAGS and block.code.strip()]
+
+
+def programs_in(text: str, language: str) -> list[str]:
+    """The programs of a language that an answer holds: what it is judged by, the best first.
+
+    Without fences that is the answer itself, or what was typed in an interactive session.
+    With fences it is all blocks of the language one after the other, then the longest of them;
+    a block counts where its fence names the language, or names none and it looks like it.
+    """
+    blocks = code_blocks(text)
+    if blocks or (fenced_blocks(text) and not parses(text)):
+        codes = [
+            block.code
+            for block in blocks
+            if not language or (block.language or detect(block.code)) == language
+        ]
+    else:
+        codes = [text]
+    if language == "python":
+        codes = [_typed(code) for code in codes]
+    return list(dict.fromkeys(["\n\n".join(codes), max(codes, key=len)])) if codes else []
+
+
+def _typed(code: str) -> str:
+    """What was typed in a `>>>` session; any other code as it is."""
+    if ">>>" not in code or parses(code):
+        return code
+    return "\n".join(line or "" for line in SESSION.findall(code)) or code
+
+
 def is_code(text: str) -> bool:
     """Whether an answer is code from its first line on, not words about code."""
     first = text.strip().split("\n", 1)[0]
     comment = first.startswith(("#", "//", "/*", "--"))
-    return bool(CODE_SIGN.search(text)) and (comment or not TALK.match(first))
+    talk = TALK.match(first) or COMPLEXITY.match(first)
+    return bool(CODE_SIGN.search(text)) and (comment or not talk)
 
 
+def talks(text: str) -> bool:
+    """Whether a text that is no Python program has sentences in it: code within words.
+
+    Not those in comments and docstrings, nor output shown under a heading that says so.
+    """
+    shown = False
+    for line in LONG_STRING.sub("", text).split("\n"):
+        shown = shown or bool(OUTPUT_HEADING.match(line))
+        if not shown and not COMMENT_LINE.match(line) and _is_sentence(line):
+            return True
+    return False
+
+
+def _is_sentence(line: str) -> bool:
+    """Whether a line is a sentence, an item of a list in words, or introduces what follows."""
+    words = LIST_MARK.sub("", line).split()
+    if len(words) < 3 or not words[0].strip("\"'`(*_")[:1].isupper():
+        return False
+    plain = sum(bool(PLAIN_WORD.fullmatch(word)) for word in words) / len(words)
+    if LIST_MARK.match(line) or (words[-1].endswith(":") and plain == 1):
+        return plain >= 0.6
+    return len(words) >= MIN_SENTENCE_WORDS and plain >= 0.6 and words[-1][-1] in ".:!?)"
+
+
+@lru_cache(maxsize=64)
 def parses(text: str) -> bool:
     """Whether it is the text of a Python program, of a size that an answer may have."""
     if len(text) > PARSED_CHARACTERS:
@@ -130,4 +213,9 @@ def parses(text: str) -> bool:
 
 def is_prose(text: str) -> bool:
     """Sentences and nothing that looks like code; a few words, or a number, are not prose."""
-    return bool(SENTENCE.search(text) and SENTENCE_END.search(text) and not CODE_SIGN.search(text))
+    return bool(
+        SENTENCE.search(text)
+        and SENTENCE_END.search(text)
+        and not CODE_SIGN.search(text)
+        and not any(block.code.strip() for block in fenced_blocks(text))
+    )

@@ -5,12 +5,14 @@ assertion; `error`, it broke; `timeout`; `env_missing`, it wants what a sandbox 
 a file, a name from elsewhere, a user who types); `not_python`, no code of a language that runs
 here. Passing tests of the teacher's own is evidence, not proof.
 
-A program that breaks alone is run once more behind the row's input, where that is code: many
-tasks put the data there.
+Of an answer in Markdown the code in its fences is run: all of it, then the longest block. A
+program that breaks alone is run once more behind the row's input, where that is code: many tasks
+put the data there.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import re
@@ -18,16 +20,25 @@ import shutil
 import sqlite3
 import sys
 import threading
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
 
 from code_alpaca.cache import cache_folder
-from code_alpaca.curation.languages import is_code, language_of, parses
+from code_alpaca.curation.languages import (
+    is_code,
+    language_of,
+    parses,
+    programs_in,
+    talks,
+)
 from code_alpaca.errors import InputError
 from code_alpaca.sandbox import Limits, Pool, Result, interpreters
 from code_alpaca.schema import Example
 
 LIMITS = Limits(wall_s=10.0, memory_mb=512, folder_bytes=16 << 20)
 NOT_RUN = ("no_tests", "not_python", "env_missing", "skipped")
-VERSION = 1  # of the verdicts; cached ones of another version are not read
+VERSION = 2  # of the verdicts; cached ones of another version are not read
 MISSING = re.compile(
     r"^(ModuleNotFoundError|ImportError|FileNotFoundError|socket\.gaierror|ConnectionError|"
     r"PermissionError|OSError|_tkinter\.TclError|urllib\.error\.URLError)\b|"
@@ -36,6 +47,20 @@ MISSING = re.compile(
 )
 # Without tests: a fragment's names stand elsewhere, and a script waits for words from its user.
 FRAGMENT = re.compile(r"^(NameError|EOFError|SyntaxError: '(return|yield|await)')", re.MULTILINE)
+# A task that wants a script to end in an error, and the place where it did.
+ASKS_TO_RAISE = re.compile(
+    r"\b(rais|throw|trigger|caus|simulat|demonstrat|produc|generat)\w*\b.{0,80}"
+    r"\b(exceptions?|errors?|\w+(Error|Exception))\b",
+    re.IGNORECASE | re.DOTALL,
+)
+ASKS_TO_REPAIR = re.compile(
+    r"\b(fix|debug|correct|repair|resolv|avoid|prevent)\w*\b", re.IGNORECASE
+)
+FRAME = re.compile(r'^  File "([^"]+)", line (\d+)', re.MULTILINE)
+MISSING_NAME = re.compile(r"^NameError: name '(\w+)' is not defined", re.MULTILINE)
+DEFINING = ("typing", "dataclasses", "enum", "abc", "functools", "contextlib", "collections",
+            "collections.abc", "datetime", "decimal", "fractions", "pathlib", "unittest",
+            "threading", "types")  # fmt: skip
 ASKS_USER = re.compile(r"\bsys\.argv\b|\bargparse\b|\bprocess\.argv\b")
 SQLITE = """\
 import sqlite3
@@ -70,7 +95,9 @@ class Verifier:
         programs = self._programs(example)
         if not programs:
             return "not_python"
-        key = json.dumps([language_of(example), bool(example.tests.strip()), programs])
+        # Of the instruction only a wish for an error changes how the same end is judged.
+        wish = example.instruction if ASKS_TO_RAISE.search(example.instruction) else ""
+        key = json.dumps([language_of(example), bool(example.tests.strip()), programs, wish])
         if (known := self._cache.get(key)) is not None:
             return known
         verdict = self._run(example, programs)
@@ -81,18 +108,18 @@ class Verifier:
     def _programs(self, example: Example) -> list[str]:
         """What to run, in turn, until one comes to its end."""
         language, text = language_of(example), example.output
+        programs = programs_in(text, language)
         if language == "python":
             if example.tests.strip():
-                return [f"{text}\n\n{example.tests}\n"]
-            if not is_code(text) or (not parses(text) and parses(text.rstrip() + " pass")):
-                return []  # words, or a header whose body is left to the reader
-            before = example.input.strip()
-            return [text, f"{before}\n\n{text}"] if before and parses(before) else [text]
-        if language == "javascript" and self._runs_javascript and is_code(text):
-            before = example.input.strip()
-            return [text, f"{before}\n\n{text}"] if before and is_code(before) else [text]
-        if language == "sql" and is_code(text + ";"):
-            return [SQLITE.format(scripts=[example.input, text])]
+                return [f"{program}\n\n{example.tests}\n" for program in programs or [text]]
+            programs = list(filter(_is_program, programs))
+            return _behind_input(programs, example, parses)
+        if language == "javascript" and self._runs_javascript:
+            return _behind_input(list(filter(is_code, programs)), example, is_code)
+        if language == "sql":
+            scripts = [script for script in programs if is_code(script + ";")]
+            before = next(iter(programs_in(example.input, "sql")), example.input)
+            return [SQLITE.format(scripts=[before, script]) for script in scripts[:1]]
         return []
 
     def _run(self, example: Example, programs: list[str]) -> str:
@@ -103,10 +130,50 @@ class Verifier:
                 result = interpreters.run(self.pool, language, program, LIMITS.wall_s)
             else:
                 result = self.pool.run_program(program, LIMITS)
-            verdicts.append(_read(result, program, language, tested))
+            verdict = _read(result, program, language, tested)
+            if verdict == "error" and not tested and _raised_as_asked(result, program, example):
+                verdict = "no_tests"
+            verdicts.append(verdict)
             if verdicts[-1] in ("passed", "no_tests", "timeout"):
                 return verdicts[-1]
         return "env_missing" if "env_missing" in verdicts else verdicts[0]
+
+
+def _is_program(text: str) -> bool:
+    """Whether there is a program to run, not words or a header whose body is left out."""
+    return is_code(text) and (parses(text) or not (talks(text) or parses(text.rstrip() + " pass")))
+
+
+def _behind_input(programs: list[str], example: Example, fits: Callable[[str], bool]) -> list[str]:
+    """Each program alone, then behind the input where that is code."""
+    given = programs_in(example.input, language_of(example))
+    before = given[0].strip() if given else ""
+    if not before or not fits(before):
+        return programs
+    return [text for program in programs for text in (program, f"{before}\n\n{program}")]
+
+
+def _raised_as_asked(result: Result, program: str, example: Example) -> bool:
+    """Whether a script ended in the very error that its task wants it to raise.
+
+    That is one from a `raise` or an `assert` of its own, or one that the task names; not where
+    the task is to get rid of it.
+    """
+    if not ASKS_TO_RAISE.search(example.instruction):
+        return False
+    last_line = result.stderr.rstrip().rpartition("\n")[2]
+    name = re.split(r"[:\s]", last_line, maxsplit=1)[0].rpartition(".")[2]
+    named = bool(name) and re.search(rf"\b{re.escape(name)}\b", example.instruction)
+    if named and not ASKS_TO_REPAIR.search(example.instruction):
+        return True
+    frames = FRAME.findall(result.stderr)
+    if not frames or frames[-1][0] != "program.py" or not parses(program):
+        return False
+    line = int(frames[-1][1])
+    return any(
+        isinstance(node, ast.Raise | ast.Assert) and node.lineno <= line <= (node.end_lineno or 0)
+        for node in ast.walk(ast.parse(program))
+    )
 
 
 def reason(verdict: str, *, tested: bool) -> str | None:
@@ -122,16 +189,49 @@ def reason(verdict: str, *, tested: bool) -> str | None:
 def _read(result: Result, program: str, language: str, tested: bool) -> str:
     if result.status == "passed":
         return "passed" if tested else "no_tests"
-    if result.status == "exited" and not tested and not result.stderr.strip():
-        return "no_tests"  # a script may end itself
+    if result.status == "exited" and not tested and not ASKS_USER.search(program):
+        return "no_tests"  # a script may end itself, whatever it wrote before
     if result.status == "timeout":
         return "timeout"
-    alone = FRAGMENT.search(result.stderr) or ASKS_USER.search(program)
+    fragment = FRAGMENT.search(result.stderr) and not _lacks_import(result, program)
+    alone = fragment or ASKS_USER.search(program)
     if MISSING.search(result.stderr) or (alone and not tested):
         return "env_missing"
     if language != "python" and not tested:
         return "env_missing"  # JSX, a browser, another dialect of SQL: no fault that we can tell
     return "failed" if tested and "AssertionError" in result.stderr else "error"
+
+
+def _lacks_import(result: Result, program: str) -> bool:
+    """Whether a definition needs a name of the standard library that is not imported.
+
+    A fragment's values may stand elsewhere, but its annotations, decorators and base classes are
+    its own: without `from typing import List` it is a broken program.
+    """
+    missing = MISSING_NAME.findall(result.stderr)
+    if not missing or missing[-1] not in _standard_names() or not parses(program):
+        return False
+    parts: list[ast.expr | None] = []
+    for node in ast.walk(ast.parse(program)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            parts += [*node.decorator_list, node.returns]
+        elif isinstance(node, ast.ClassDef):
+            parts += [*node.decorator_list, *node.bases, *(each.value for each in node.keywords)]
+        elif isinstance(node, ast.arg | ast.AnnAssign):
+            parts.append(node.annotation)
+    return any(
+        isinstance(name, ast.Name) and name.id == missing[-1]
+        for part in parts
+        if part
+        for name in ast.walk(part)
+    )
+
+
+@cache
+def _standard_names() -> frozenset[str]:
+    """Modules of the standard library, and what those for definitions export."""
+    exported = (vars(import_module(name)) for name in DEFINING)
+    return sys.stdlib_module_names.union(*exported)
 
 
 def _available(language: str, pool: Pool) -> bool:

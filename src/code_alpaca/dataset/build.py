@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,10 +21,12 @@ from code_alpaca import __version__, whole
 from code_alpaca.cards import public
 from code_alpaca.dataset import card, pictures
 from code_alpaca.dataset.describe import Description
-from code_alpaca.dataset.load import load
+from code_alpaca.dataset.load import ALPACA, load
 from code_alpaca.dataset.manifest import CARD, MANIFEST, manifest_of, mended, sha256
 from code_alpaca.errors import InputError
-from code_alpaca.ledger import Ledger, now
+from code_alpaca.ledger import Decision, Ledger, now
+from code_alpaca.redact import redact
+from code_alpaca.row_checks import fault_of, storable
 from code_alpaca.schema import CONFIGS, DERISK_ROWS, Example, content_id, features, is_unicode
 
 ROWS_PER_GROUP = 1_000  # rows held in memory at once
@@ -42,6 +47,9 @@ def build(
 ) -> Path:
     """Write `<run_dir>/dataset` from the run's ledger and return its path.
 
+    A row that cannot be stored, or that was damaged in the ledger, is among the rejected ones.
+    Where no row was accepted, the rejected ones are written alone, before that is refused.
+
     Args:
         dataset_version, license, validation_fraction, repository: None keeps what the folder has,
             and starts with the config's version, the licence "other", no validation split and no
@@ -50,33 +58,36 @@ def build(
         draw: make the pictures of the card.
 
     Raises:
-        InputError: `run_dir` holds no run, or `dataset/` holds something else.
+        InputError: `run_dir` holds no run or no accepted row, or `dataset/` holds something else.
     """
     before = mended(run_dir / "dataset") or {}
     with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
-        config = json.loads(ledger.meta("config") or "null")
+        config = ledger.record("config")
         if config is None:
             raise InputError(f"{run_dir} holds no run; give it another run_dir")
-        reasons = ledger.reasons()
+        changes = ledger.record("config_changes", [])
         facts = {
-            "teacher": config.get("teacher_model", "unknown"),
+            "teacher": _teachers(config, changes),
             "embedded_teacher": str(config.get("teacher_base_url") or "").startswith("offline"),
             "strategy": config.get("strategy", "imported"),
-            "source": public(config.get("source")),
+            "source": _public(config.get("source")),
             "source_revision": ledger.meta("source_revision"),
             "prompt_version": ledger.meta("prompt_version"),
             "seed_tasks_sha256": ledger.meta("seed_tasks_sha256"),
-            "candidates": ledger.accepted_count() + sum(reasons.values()),
-            "rejected_by_reason": reasons,
-            "contamination": json.loads(ledger.meta("contamination") or "null"),
+            "candidates": 0,
+            "rejected_by_reason": {},
+            "contamination": ledger.record("contamination"),
             "usage": ledger.usage() if "teacher_model" in config else None,
             "cost_usd": round(ledger.spent(), 6) if "teacher_model" in config else None,
-            "config": {key: public(value) for key, value in config.items()},
+            "config": {key: _public(value) for key, value in config.items()},
         }
+        if changes:
+            facts["config_changes"] = redact(changes)
+        rows = _Sorted(ledger, config.get("num_examples"))
         return _write(
             into or run_dir,
-            accepted=lambda: (row.as_row() for row in ledger.accepted(config.get("num_examples"))),
-            rejected=lambda: (decision.as_row() for decision in ledger.rejected()),
+            accepted=rows.accepted,
+            rejected=rows.rejected,
             facts=facts | {"pace": ledger.pace()},
             dataset_version=dataset_version or before.get("version") or config["dataset_version"],
             license=license or before.get("license") or "other",
@@ -91,6 +102,50 @@ def build(
         )
 
 
+def _teachers(config: dict[str, Any], changes: list[dict[str, Any]]) -> str:
+    """The model that answered; all of them in order, where the key was changed on the way."""
+    key = "teacher_model"
+    before = [each["changed"][key][0] for each in changes if key in each["changed"]]
+    return ", ".join(dict.fromkeys([*before, config.get(key, "unknown")]))
+
+
+def _public(value: Any) -> Any:
+    """A value of the config without secrets or places on somebody's disk, as it is published."""
+    return redact(public(value))
+
+
+class _Sorted:
+    """The rows of a ledger: those that a dataset can hold, and all that are rejected."""
+
+    def __init__(self, ledger: Ledger, limit: int | None) -> None:
+        self._ledger, self._limit = ledger, limit
+        self._found: list[Decision] = []  # accepted once, and not usable any more
+
+    def accepted(self) -> Iterator[dict[str, Any]]:
+        return itertools.islice(self._usable(), self._limit)
+
+    def rejected(self) -> Iterator[dict[str, Any]]:
+        """Call it after all of `accepted`."""
+        for decision in itertools.chain(self._ledger.rejected(), self._found):
+            yield replace(decision, example=storable(decision.example)).as_row()
+        if self._found:
+            print(
+                f"warning   {len(self._found)} accepted rows are unusable and were rejected, the "
+                f"first: {self._found[0].reason}, {self._found[0].evidence}"
+            )
+
+    def _usable(self) -> Iterator[dict[str, Any]]:
+        self._found = []
+        for decision in self._ledger.checked():
+            fault = None if decision.reason else fault_of(decision.example)
+            if decision.reason:
+                self._found.append(decision)
+            elif fault:
+                self._found.append(Decision(decision.example, *fault))
+            else:
+                yield decision.example.as_row()
+
+
 def build_from_source(
     source: str,
     run_dir: Path,
@@ -99,6 +154,7 @@ def build_from_source(
     license: str = "other",
     source_config: str = "default",
     revision: str | None = None,
+    column_map: dict[str, str] | None = None,
     validation_fraction: float = 0.0,
     repository: str | None = None,
     into: Path | None = None,
@@ -108,6 +164,7 @@ def build_from_source(
 
     Args:
         source: an Alpaca JSON or JSONL file, a dataset folder, or a dataset on the Hub.
+        column_map: as `load` takes it.
 
     Raises:
         InputError: it has rows without `instruction`, `input` and `output`, or `run_dir` holds a
@@ -115,15 +172,22 @@ def build_from_source(
     """
     if (run_dir / "ledger.sqlite").exists():
         raise InputError(f"{run_dir} holds a run of generate; import into another run_dir")
-    rows, source_revision = load(source, source_config, revision)
-    kept = [name for name in rows.column_names if name in features()]
+    rows, source_revision = load(
+        source, source_config, revision, column_map=column_map, blank="keep"
+    )
+    known = features()
+    kept = [
+        name
+        for name in rows.column_names
+        if name in ALPACA or (name in known and rows.features[name] == known[name])
+    ]
     facts = {
         "teacher": "unknown",
         "embedded_teacher": False,
         "strategy": "imported",
-        "source": public(source),
+        "source": _public(source),
         "source_revision": source_revision,
-        "candidates": len(rows),
+        "candidates": 0,
         "rejected_by_reason": {},
         "contamination": None,
         "usage": None,
@@ -153,6 +217,8 @@ def _imported_rows(rows: Iterable[dict[str, Any]], source: str) -> Iterator[dict
         known = {name: value for name, value in row.items() if value is not None}
         known |= dict(zip(("instruction", "input", "output"), texts, strict=True))
         example = Example(**known)
+        if fault := fault_of(example):
+            raise InputError(f"{source}, row {number}: {fault[1]}; correct or delete that row")
         yield {
             **example.as_row(),
             "id": example.id or content_id(*texts),
@@ -166,7 +232,12 @@ def _write(run_dir: Path, **what: Any) -> Path:
     with whole.alone(target, wait=True):
         manifest_of(target)  # or it is not ours to replace
         with whole.folder(target, replace=True) as part:
-            _fill(part, run_dir, **what)
+            rows = _fill(part, run_dir, **what)
+    if not rows:
+        raise InputError(
+            f"{run_dir}: no row was accepted; the rejected ones and their reasons are in "
+            f"{target / 'data/rejected'}"
+        )
     return target
 
 
@@ -183,8 +254,12 @@ def _fill(
     repository: str | None,
     before: dict[str, Any],
     draw: bool,
-) -> None:
+) -> int:
+    """Write the files of a dataset, and return how many rows were accepted."""
     description = Description()
+    first: dict[str, Any] | None = None
+    rows = 0
+    reasons: Counter[str] = Counter()
     with contextlib.ExitStack() as stack:
         shards = {
             (name, split): stack.enter_context(_Shards(part / "data" / name, name, split))
@@ -192,6 +267,7 @@ def _fill(
             for split in SPLITS
         }
         for number, row in enumerate(accepted()):
+            first, rows = first or row, rows + 1
             description.add(row)
             split = split_of(row["id"], validation_fraction)
             shards["default", split].add(row)
@@ -200,10 +276,11 @@ def _fill(
             if row["verification"] == "passed":
                 shards["verified", split].add(row)
         for row in rejected():
+            reasons[row["reason"]] += 1
             shards["rejected", "train"].add(row)
     if shards["default", "validation"].count and not shards["default", "train"].count:
         raise InputError(f"validation_fraction {validation_fraction} leaves no row to train on")
-    if not shards["default", "train"].count:
+    if first is None and (not reasons or (before or {}).get("counts", {}).get("default")):
         raise InputError(f"{run_dir} holds no accepted row yet; generate some first")
     # `datasets` cannot load a split without rows, so an empty one is not there.
     made = {key: each for key, each in shards.items() if each.count}
@@ -228,6 +305,8 @@ def _fill(
         },
         "bytes": sum(path.stat().st_size for each in made.values() for path in each.paths),
         **facts,
+        "candidates": rows + reasons.total(),
+        "rejected_by_reason": dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
         "statistics": description.facts(),
         "tools": {"code-alpaca": __version__, "pyarrow": version("pyarrow")},
     }
@@ -235,13 +314,14 @@ def _fill(
     manifest = json.loads(json.dumps(manifest))
     same = {key: value for key, value in before.items() if key != "created_at"} == manifest
     manifest["created_at"] = before["created_at"] if same else now()
-    drawn = pictures.draw(manifest, part / "assets") if draw else []
+    drawn = pictures.draw(manifest, part / "assets") if draw and first else []
     (part / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    text = card.render(manifest, next(accepted()), drawn)
+    text = card.render(manifest, first, drawn)
     (part / "README.md").write_text(text, encoding="utf-8")
     # The card as we made it: what people write into README.md on the Hub is told by it.
     (part / CARD).parent.mkdir(exist_ok=True)
     (part / CARD).write_text(text, encoding="utf-8")
+    return rows
 
 
 def split_of(row_id: str, fraction: float) -> str:

@@ -12,6 +12,7 @@ import yaml
 from code_alpaca import cards
 from code_alpaca.schema import CONFIGS
 
+SHOWN = 4_000  # characters of each field of the example
 SIZES = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")]
 
 
@@ -31,8 +32,7 @@ def render(
         _metadata(manifest),
         **{key: value for key, value in manifest.items() if key != "config"},
         run=manifest["config"],
-        example=example,
-        fence=_fence(example),
+        example=_shown(example),
         pictures=pictures,
     )
 
@@ -69,13 +69,15 @@ def _content(manifest: dict[str, Any], name: str) -> str:
     return f"sha256 {' '.join(shards)}"
 
 
-def _fence(example: dict[str, Any] | None) -> str:
-    """A fence longer than any run of backticks in the example."""
-    text = "" if example is None else example["input"] + example["output"]
-    fence = "```"
-    while fence in text:
-        fence += "`"
-    return fence
+def _shown(example: dict[str, Any] | None) -> str | None:
+    """One row as the card shows it, long fields cut."""
+    if example is None:
+        return None
+    texts = [example[name] for name in ("instruction", "input", "output") if example[name]]
+    return "\n\n".join(
+        text if len(text) <= SHOWN else f"{text[:SHOWN]} ... ({len(text):,} characters)"
+        for text in texts
+    )
 
 
 def _read(name: str) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from code_alpaca.markdown import code, inline
+
 TASK = ("instruction", "input")
 UNTOLD = ("created_at",)  # differs between runs that are the same otherwise
 ROWS_AT_ONCE = 10_000
@@ -76,9 +78,12 @@ def entry(
         lines.append(f"- Since {since}: {found}.")
     lines.append(f"- {counts['verified']:,} of {counts['default']:,} rows passed their tests.")
     if manifest["strategy"] == "imported":
-        lines.append(f"- Rows of `{manifest['source']}` ({manifest['source_revision']}).")
+        lines.append(
+            f"- Rows of {code(manifest['source'])} ({inline(manifest['source_revision'])})."
+        )
     else:
-        lines.append(f"- Teacher `{manifest['teacher']}`, prompts `{manifest['prompt_version']}`.")
+        teacher, prompts = code(manifest["teacher"]), code(manifest["prompt_version"])
+        lines.append(f"- Teacher {teacher}, prompts {prompts}.")
     head, *entries = (changelog or HEADING).split("\n## ")
     # An entry of this very version is of a release that never got its tag.
     entries = [e.strip() for e in entries if not e.startswith(f"{manifest['version']} ")]

@@ -11,9 +11,11 @@ from rich.console import Console
 
 from code_alpaca.config import StageConfig, Version, Words
 from code_alpaca.dataset.build import build, build_from_source
+from code_alpaca.dataset.contents import require_no_others
 from code_alpaca.dataset.manifest import MANIFEST, mended
 from code_alpaca.dataset.push import look, preview, push
 from code_alpaca.errors import InputError
+from code_alpaca.row_formats import ColumnMap
 
 
 class Config(StageConfig):
@@ -26,6 +28,10 @@ class Config(StageConfig):
     )  # fmt: skip
     source_config: str = Field("default", description="the config of a folder or Hub dataset")
     revision: str | None = Field(None, description="tag, branch or commit of a Hub source")
+    column_map: ColumnMap = Field(
+        None, description="columns of the source that hold the Alpaca fields, e.g. "
+        "{instruction: problem, output: solution}"
+    )  # fmt: skip
     dataset_version: Version | None = Field(None, description="SemVer; none: as it was")
     license: Words | None = Field(
         None, description="licence of the data, by its Hub name; none: as it was, never guessed"
@@ -55,15 +61,15 @@ def run(config: Config) -> None:
         Stopped: the Hub does not answer.
     """
     console = Console(highlight=False, soft_wrap=True)
+    terms = {key: getattr(config, key) for key in ("private", "allow_older", "replace")}
     if config.dry_run:
         # In the temporary folder stands the dataset as it would be.
         with tempfile.TemporaryDirectory(prefix="code-alpaca-") as folder:
             made = _make(config, Path(folder))
             console.print(f"publish   would write {config.run_dir / 'dataset'}: {_told(made)}")
             if config.hub_dataset_id:
-                console.print(
-                    f"publish   {preview(made, config.hub_dataset_id, private=config.private)}"
-                )
+                for sentence in preview(made, config.hub_dataset_id, config.run_dir, **terms):
+                    console.print(f"publish   {sentence}", markup=False)
         console.print("publish   nothing was written or sent")
         return
     if config.hub_dataset_id:  # a refusal must not leave the folder at another version
@@ -71,7 +77,7 @@ def run(config: Config) -> None:
             config.hub_dataset_id,
             config.dataset_version,
             config.run_dir,
-            private=config.private,
+            **terms,
         )
     folder = _make(config)
     console.print(f"publish   {folder}, {_told(folder)}")
@@ -79,14 +85,15 @@ def run(config: Config) -> None:
         push(
             folder,
             config.hub_dataset_id,
-            private=config.private,
-            allow_older=config.allow_older,
-            replace=config.replace,
-            say=console.print,
+            say=lambda text: console.print(text, markup=False),
+            **terms,
         )
 
 
 def _make(config: Config, into: Path | None = None) -> Path:
+    folder = config.run_dir / "dataset"
+    if found := mended(folder):
+        require_no_others(folder, found)  # which would be lost
     if config.source is not None:
         return build_from_source(
             config.source,
@@ -95,11 +102,11 @@ def _make(config: Config, into: Path | None = None) -> Path:
             license=config.license or "other",
             source_config=config.source_config,
             revision=config.revision,
+            column_map=config.column_map,
             validation_fraction=config.validation_fraction or 0.0,
             repository=config.hub_dataset_id,
             into=into,
         )
-    folder = config.run_dir / "dataset"
     before = mended(folder)
     if before and before["config"] is None:  # imported: there is no run to make it from again
         changed = [

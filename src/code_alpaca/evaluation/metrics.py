@@ -11,6 +11,7 @@ import random
 from collections.abc import Sequence
 
 RESAMPLES = 2_000
+FEW = 30  # problems; below this a bootstrap knows too little of how they differ
 Z = 1.959964  # 97.5th percentile of the normal distribution
 
 
@@ -30,20 +31,43 @@ def pass_at_k(samples: int, passed: int, k: int) -> float:
 
 
 def interval(scores: Sequence[float], seed: int = 0) -> tuple[float, float]:
-    """A 95% interval for the mean of per-problem scores.
+    """A 95% interval for the mean of per-problem scores, never of zero width.
 
     Scores that are all 0 or 1 (one sample each) get Wilson's interval (Wilson 1927), which
-    holds for a few problems and at the ends; others a percentile bootstrap over problems.
+    holds for a few problems and at the ends; others a percentile bootstrap over problems. Wilson's
+    is also taken for fewer than FEW problems and for scores that are all the same, of which a
+    bootstrap would make a point: it is the wider one, since scores within [0, 1] vary most where
+    all of them are 0 or 1.
     """
     n = len(scores)
     mean = sum(scores) / n
-    if all(score in (0.0, 1.0) for score in scores):
+    if n < FEW or len(set(scores)) == 1 or all(score in (0.0, 1.0) for score in scores):
         centre = (mean + Z * Z / (2 * n)) / (1 + Z * Z / n)
         half = Z * math.sqrt(mean * (1 - mean) / n + Z * Z / (4 * n * n)) / (1 + Z * Z / n)
         # The ends are exact where the mean is at one; rounding must not leave it outside.
         return min(mean, max(0.0, centre - half)), max(mean, min(1.0, centre + half))
     rng = random.Random(seed)
     means = sorted(sum(rng.choices(scores, k=n)) / n for _ in range(RESAMPLES))
+    return means[int(0.025 * RESAMPLES)], means[int(0.975 * RESAMPLES) - 1]
+
+
+def paired_interval(differences: Sequence[float], seed: int = 0) -> tuple[float, float]:
+    """A 95% interval for the mean of per-problem differences within [-1, 1], never of zero width.
+
+    A percentile bootstrap over problems; for fewer than FEW, or where all differences are the
+    same, the adjusted Wald interval for matched pairs (Agresti and Min 2005,
+    https://doi.org/10.1002/sim.1781): half a problem more won, lost and in both kinds of tie.
+    """
+    n = len(differences)
+    mean = sum(differences) / n
+    if n < FEW or len(set(differences)) == 1:
+        won = sum(max(each, 0.0) for each in differences) + 0.5
+        lost = sum(max(-each, 0.0) for each in differences) + 0.5
+        centre = (won - lost) / (n + 2)
+        half = Z * math.sqrt(max(0.0, won + lost - (won - lost) ** 2 / (n + 2))) / (n + 2)
+        return min(mean, max(-1.0, centre - half)), max(mean, min(1.0, centre + half))
+    rng = random.Random(seed)
+    means = sorted(sum(rng.choices(differences, k=n)) / n for _ in range(RESAMPLES))
     return means[int(0.025 * RESAMPLES)], means[int(0.975 * RESAMPLES) - 1]
 
 

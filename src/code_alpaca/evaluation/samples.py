@@ -18,10 +18,13 @@ from typing import Any
 from code_alpaca import whole
 from code_alpaca.benchmarks import Problem
 from code_alpaca.errors import InputError
-from code_alpaca.evaluation.completions import Job
+from code_alpaca.evaluation.completions import NO_ANSWER, Answer, Job, Save
+from code_alpaca.evaluation.identity import Identity
 
 NAME = "samples.jsonl"
 Key = tuple[str, int]  # task_id, sample
+ANSWER_KEYS = ("task_id", "sample", "completion", "finish_reason", "error", "run")
+OLD = "old-"  # before the name of answers that an earlier version of code-alpaca decoded
 LOOK_S = 0.5  # between two looks at what the other processes have answered
 
 
@@ -29,37 +32,50 @@ class Samples:
     """The answers in one output folder.
 
     Args:
-        run_hash: of the configuration that is wanted; "" where answers come from a file.
+        identity: of the answers that are wanted; None where they come from a file.
 
     Raises:
         InputError: the folder holds answers of another configuration, which may have been paid
             for and are not overwritten.
     """
 
-    def __init__(self, folder: Path, run_hash: str) -> None:
-        self.path, self.run_hash = folder / NAME, run_hash
+    def __init__(self, folder: Path, identity: Identity | None) -> None:
+        self.path, self.run_hash = folder / NAME, identity.run_hash if identity else ""
         self.rank = int(os.environ.get("RANK", "0"))
         self.ranks = int(os.environ.get("WORLD_SIZE", "1"))
         held = {row["run"] for path in self._files() for row in _lines(path) if "run" in row}
-        if held - {run_hash}:
+        if held and identity and identity.is_after(folder) and self.ranks == 1:
+            for path in self._files():
+                path.rename(path.with_name(f"{OLD}{path.name}"))
+            held = set()
+        if held - {self.run_hash}:
+            different = identity.differences(folder) if identity else "samples are given now"
             raise InputError(
-                f"{self.path} holds answers of a model under another configuration, model or "
-                "benchmark; use another output_dir, or move it away"
+                f"{self.path} holds other answers ({different}); use another output_dir, or move "
+                "it away"
             )
+        if identity and not self.rank:
+            identity.write(folder)
 
     def found(self) -> dict[Key, dict[str, Any]]:
-        """The answers so far; a line that a kill cut short is not one."""
-        return {
-            (row["task_id"], row["sample"]): row
-            for path in self._files()
-            for row in _lines(path)
-            if self.run_hash and row.get("run") == self.run_hash and _is_sample(row)
-        }
+        """The answers so far; a line that a kill cut short is not one.
+
+        Of two lines for one sample the later one counts, unless it alone is without an answer.
+        """
+        found: dict[Key, dict[str, Any]] = {}
+        for path in self._files():
+            for row in _lines(path):
+                if not (self.run_hash and row.get("run") == self.run_hash and _is_sample(row)):
+                    continue
+                key = row["task_id"], row["sample"]
+                if key not in found or _has_answer(row) or not _has_answer(found[key]):
+                    found[key] = {name: row[name] for name in ANSWER_KEYS if name in row}
+        return found
 
     def answer(
         self,
         jobs: Sequence[Job],
-        complete: Callable[[list[Job], Callable[[Job, str], None]], None],
+        complete: Callable[[list[Job], Save], None],
         done: Callable[[int], None],
     ) -> list[dict[str, Any]] | None:
         """All answers in the order of `jobs`; None in every process but the first.
@@ -70,7 +86,12 @@ class Samples:
         """
         mine = [job for at, job in enumerate(jobs) if at % self.ranks == self.rank]
         found = self.found()
-        missing = [job for job in mine if _key(job) not in found]
+        # A prompt that once had no answer is tried again, but not while others wait for it.
+        missing = [
+            job
+            for job in mine
+            if _key(job) not in found or (self.ranks == 1 and not _has_answer(found[_key(job)]))
+        ]
         done(len(found))
         if missing:
             path = self.path
@@ -80,9 +101,9 @@ class Samples:
             with path.open("a", encoding="utf-8") as file:
                 file.write("\n" if path.stat().st_size else "")
 
-                def save(job: Job, text: str) -> None:
+                def save(job: Job, answer: Answer) -> None:
                     row = {"task_id": job.problem.task_id, "sample": job.sample}
-                    file.write(line({**row, "completion": text, "run": self.run_hash}))
+                    file.write(line({**row, **answer.as_row(), "run": self.run_hash}))
                     file.flush()
                     found[_key(job)] = row
                     done(len(found))
@@ -96,7 +117,8 @@ class Samples:
         return [found[_key(job)] for job in jobs]
 
     def write(self, rows: Sequence[dict[str, Any]]) -> None:
-        """The graded rows, then answers that were not asked for this time (beyond `limit`, say)."""
+        """The graded rows, then answers that were not asked for this time (beyond `limit`, say),
+        without a status: this run did not grade them."""
         graded = {(row["task_id"], row["sample"]) for row in rows}
         rest = [row for key, row in self.found().items() if key not in graded]
         whole.write_text(self.path, "".join(map(line, [*rows, *rest])))
@@ -111,7 +133,7 @@ class Samples:
 
 
 def of_file(path: Path, problems: Sequence[Problem], benchmark: str) -> list[dict[str, Any]]:
-    """The answers in a samples file, checked against the benchmark.
+    """The answers in a samples file, checked against the benchmark; `finish_reason` is kept.
 
     Raises:
         InputError: it cannot be read, or a line is broken or of no problem (by its number).
@@ -138,7 +160,10 @@ def of_file(path: Path, problems: Sequence[Problem], benchmark: str) -> list[dic
             raise InputError(f"{where}: no task {task_id!r} in benchmark {benchmark}")
         if not isinstance(text, str):
             raise InputError(f"{where}: {key!r} must be text")
-        rows.append({"task_id": task_id, "sample": seen[task_id], key: text})
+        row = {"task_id": task_id, "sample": seen[task_id], key: text}
+        if isinstance(record.get("finish_reason"), str):
+            row["finish_reason"] = record["finish_reason"]
+        rows.append(row)
         seen[task_id] += 1
     if not rows:
         raise InputError(f"samples {path} holds no sample")
@@ -162,11 +187,15 @@ def _key(job: Job) -> Key:
 
 
 def _is_sample(row: dict[str, Any]) -> bool:
-    return "task_id" in row and "sample" in row and "completion" in row
+    return isinstance(row.get("completion"), str) and "task_id" in row and "sample" in row
+
+
+def _has_answer(row: dict[str, Any]) -> bool:
+    return row.get("finish_reason") not in NO_ANSWER
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    for words in path.read_text(encoding="utf-8").split("\n"):
+    for words in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             row = json.loads(words)
         except json.JSONDecodeError:

@@ -22,16 +22,23 @@ from code_alpaca.generation.parsing import Candidate
 from code_alpaca.generation.plan import Plan, Request
 from code_alpaca.generation.quotas import Quotas
 from code_alpaca.generation.screen import Screen, Totals
+from code_alpaca.generation.signals import ended_by_signals
 from code_alpaca.ledger import Decision, Ledger, now
 from code_alpaca.schema import Example, content_id
 from code_alpaca.teacher import apis
 
 PULSE_S = 0.2  # between two looks at whether the screen wants news
-LANDING_S = 10.0  # how long an ending run waits for the replies still in flight
+# How long an ending run waits for the replies still in flight: less than the 30 s that Slurm and
+# Kubernetes leave between SIGTERM and SIGKILL.
+LANDING_S = 25.0
+SILENT_S = 0.5  # of this wait pass before it is announced
 
 
 class Asks(Protocol):
     """What the engine wants of a teacher; see `teacher.client.Teacher`."""
+
+    @property
+    def in_flight(self) -> int: ...
 
     async def start(self) -> None: ...
 
@@ -103,11 +110,16 @@ class Engine:
         return self.totals.accepted >= self.limits.num_examples
 
     async def run(self, teacher: Asks) -> None:
-        """Go on until enough is accepted.
+        """Send and decide until enough is accepted.
 
         Raises:
-            Stopped: the teacher gave up, the budget is used, or nothing new comes any more.
+            Stopped: the teacher gave up, the budget is used, nothing new comes any more, or the
+                process was asked to end.
         """
+        with ended_by_signals():
+            await self._run(teacher)
+
+    async def _run(self, teacher: Asks) -> None:
         threads = ThreadPoolExecutor(self.curator.runners)  # wait for the sandboxes
         pulse = asyncio.create_task(self._pulse())
         self._refused = asyncio.get_running_loop().create_future()
@@ -181,11 +193,12 @@ class Engine:
         return ahead == 0 or rows + ahead * rate < self.limits.num_examples
 
     def _build(self, number: int) -> Request:
+        wish = self._quotas.wish(number)  # once for every request, in order
+        if (sent := self.ledger.answered(number)) is not None:
+            return self.plan.answered(*sent)
         seen = bisect.bisect_right(self._numbers, number - self.limits.lookahead)
         return self.plan.request(
-            number,
-            Accepted(self.ledger, self._numbers, self._positions, seen),
-            self._quotas.wish(number),
+            number, Accepted(self.ledger, self._numbers, self._positions, seen), wish
         )
 
     async def _answer(
@@ -247,12 +260,18 @@ class Engine:
         self._decided += 1
         self._barren = 0 if fresh else self._barren + 1
         if self._barren >= self.limits.patience:
-            told = ", ".join(f"{n} {reason}" for reason, n in self.totals.rejected.most_common())
-            raise Stopped(
-                f"{self._barren} replies in a row brought no new row (rejected so far: {told}); "
-                f"the {self.totals.accepted} accepted rows are kept: look at the replies in "
-                f"{self.ledger.path}, then change the teacher or raise patience and go on"
-            )
+            raise Stopped(self._why_barren(settled))
+
+    def _why_barren(self, last: list[Decision]) -> str:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in self.totals.rejected.most_common())
+        refusals = [item.example.output for item in last if item.reason == "refusal"]
+        said = f"; the last one: {refusals[-1][:200]!r}" if refusals else ""
+        return (
+            f"{self._barren} replies in a row brought no new row (rejected so far: {reasons}"
+            f"{said}); the {self.totals.accepted} accepted rows are kept: look at the replies in "
+            f"{self.ledger.path}, then change the teacher or raise patience and rerun the same "
+            "command"
+        )
 
     async def _checkpoint(self) -> None:
         """Write the dataset folder now and then, while requests are under way."""
@@ -264,9 +283,17 @@ class Engine:
         """Requests in flight are paid for: give their replies a moment to reach the ledger."""
         teacher.stop_sending()
         tasks = list(self._examined.values())
-        if tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait(tasks, timeout=LANDING_S)
+        with contextlib.suppress(asyncio.CancelledError):
+            if tasks:
+                await asyncio.wait(tasks, timeout=SILENT_S)
+            pending = [task for task in tasks if not task.done()]
+            if pending and teacher.in_flight:
+                self.screen.say(
+                    f"generate  waiting up to {LANDING_S:.0f} s for {teacher.in_flight} replies in "
+                    "flight (they may be billed); interrupt once more to leave them"
+                )
+            if pending:
+                await asyncio.wait(pending, timeout=LANDING_S)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

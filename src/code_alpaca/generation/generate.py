@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -25,8 +26,10 @@ from code_alpaca.generation.plan import Plan, weights
 from code_alpaca.generation.quotas import Quotas
 from code_alpaca.generation.rules import Rules, curator_of
 from code_alpaca.generation.screen import Screen
+from code_alpaca.generation.seed_check import check_seeds
 from code_alpaca.generation.strategies.oss_instruct import load_snippets
 from code_alpaca.ledger import Ledger
+from code_alpaca.redact import secret_in
 from code_alpaca.schema import load_seed_tasks
 from code_alpaca.teacher import offline
 from code_alpaca.teacher.apis import Sampling
@@ -145,6 +148,7 @@ def run(config: Config) -> None:
         InputError: bad input, a run folder of another config, no key, a cap without a price.
         Stopped: the budget is used, the teacher refused or does not answer, nothing new comes.
     """
+    _check_environment(config)
     plan = _plan(config)
     price = _price(config)
     _check_limits(config, plan, price)
@@ -163,6 +167,8 @@ def run(config: Config) -> None:
         open_run(config.run_dir, config, plan.facts()) as ledger,
     ):
         ledger.set_meta("contamination", facts)
+        if config.verify:
+            check_seeds(plan.seed_tasks, curator, refuse=ledger.holds_nothing())
         new_version = ledger.meta("dataset_version") != config.dataset_version
         ledger.set_meta("dataset_version", config.dataset_version)
         budget = Budget(ledger, price, config.max_cost_usd) if price else None
@@ -189,14 +195,9 @@ def run(config: Config) -> None:
                 # A full collection over all the libraries' objects takes 0.1 s, the teacher idle.
                 gc.collect()
                 gc.freeze()
-                with _teacher_urls(config) as urls:
+                with _teacher_urls(config) as urls, _rejected_rows_shown(config, engine):
                     asyncio.run(lane.drive(engine, urls))
             screen.finish(engine.totals)
-            more = engine.totals.accepted - config.num_examples
-            if more >= config.tasks_per_request:
-                screen.say(
-                    f"generate  {more} more rows were accepted earlier, and stay in the ledger"
-                )
     folder = build(
         config.run_dir,
         dataset_version=config.dataset_version if new_version else None,
@@ -204,6 +205,20 @@ def run(config: Config) -> None:
     )
     if release_as:
         push(folder, release_as, private=config.private)
+
+
+@contextlib.contextmanager
+def _rejected_rows_shown(config: Config, engine: Engine) -> Iterator[None]:
+    """Write the rejected rows of a run that stops without an accepted one, to be looked at."""
+    try:
+        yield
+    except Stopped:
+        if engine.totals.rejected and not engine.totals.accepted:
+            try:
+                build(config.run_dir, draw=False)
+            except InputError as error:
+                engine.screen.say(f"generate  {error}")
+        raise
 
 
 def _checkpoint(
@@ -283,6 +298,21 @@ def _plan(config: Config) -> Plan:
     )
 
 
+def _check_environment(config: Config) -> None:
+    """Refuse a base URL of the environment that the config would refuse."""
+    url = os.environ.get("OPENAI_BASE_URL")
+    if config.teacher_base_url is not None or not url:
+        return
+    if found := secret_in(url):
+        raise InputError(
+            f"OPENAI_BASE_URL is a URL with credentials ({found}); put the key in OPENAI_API_KEY"
+        )
+    try:
+        base_urls(url)
+    except ValueError as error:
+        raise InputError(f"OPENAI_BASE_URL is {error}") from None
+
+
 def _price(config: Config) -> Price | None:
     given = (config.price_per_mtok_input, config.price_per_mtok_output)
     if given.count(None) == 1:
@@ -324,7 +354,7 @@ def _check_limits(config: Config, plan: Plan, price: Price | None) -> None:
     if config.max_concurrency > config.lookahead:
         print(
             f"generate  note: lookahead {config.lookahead} holds max_concurrency "
-            f"{config.max_concurrency} at {config.lookahead}; a larger lookahead is another run"
+            f"{config.max_concurrency} at {config.lookahead}; a larger one needs a new run_dir"
         )
 
 

@@ -11,35 +11,67 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from code_alpaca.schema import is_unicode
+from code_alpaca.curation.languages import language_of
+from code_alpaca.generation.headings import split_records
+from code_alpaca.reasoning import strip_reasoning
+from code_alpaca.schema import Example, is_unicode
 from code_alpaca.teacher.apis import Answer
 
 # Blanks at the start of a line alone: an answer may be a hundred thousand line breaks.
+KEY = r'"(?:instruction|input|output|language|tests)"\s*:'
 TASKS = re.compile(
-    r'"tasks"\s*:\s*\[|^[ \t]*\[\s*(?=\{)|^(?=[ \t]*\{\s*"instruction")', re.MULTILINE
+    rf'"tasks"\s*:\s*\[|"\w{{1,40}}"\s*:\s*\[\s*(?=\{{\s*{KEY})|'
+    rf"^[ \t]*\[\s*(?=\{{)|^(?=[ \t]*\{{\s*{KEY})",
+    re.MULTILINE | re.IGNORECASE,
 )
 BLANK = re.compile(r"[\s,]*")
+# What may follow a record that names only some of its keys: within a list, and without one.
+NEXT_IN_LIST = re.compile(r"\s*(?:[,\]{]|\Z)")
+NEXT_ALONE = re.compile(r"[ \t]*(?:[,\]{`\n]|\Z)")
+OTHER_VALUE = re.compile(r'"|null|true|false|-?\d')  # in a list of records: malformed alone
 # A string, or else a comma with nothing but the end of its object or list behind it.
 TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])', re.DOTALL)
-HEADING = re.compile(r"^[ \t]*(\d+)\.[ \t]+(Instruction|Input|Output):", re.MULTILINE)
-SEPARATOR = re.compile(r"#{2,}")
 BOM = "\ufeff"
 NO_INPUT = ("", "<noinput>")
 KEPT_CHARACTERS = 2_000
+LONGEST_LANGUAGE = 40  # characters; what is longer names no language
 
 
 class Task(BaseModel):
-    """One task as a teacher writes it: the schema that it is held to, and what is read back."""
+    """One task as a teacher writes it: the schema that it is held to, and what is read back.
+
+    Only `instruction` and `output` are needed. Servers that take no JSON schema leave the others
+    out, or write null or another type; that loses nothing but the key itself.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
     instruction: str
-    input: str | None
+    input: str = ""
     output: str
-    language: str | None
-    tests: str | None
+    language: str | None = None  # None: it is inferred
+    tests: str = ""
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _data_as_text(cls, value: Any) -> str:
+        if isinstance(value, str):
+            return value
+        return "" if value is None else json.dumps(value, ensure_ascii=False)
+
+    @field_validator("language", mode="before")
+    @classmethod
+    def _language_name(cls, value: Any) -> str | None:
+        return value if isinstance(value, str) and len(value) <= LONGEST_LANGUAGE else None
+
+    @field_validator("tests", mode="before")
+    @classmethod
+    def _lines_of_tests(cls, value: Any) -> str:
+        if isinstance(value, list) and all(isinstance(line, str) for line in value):
+            return "\n".join(value)
+        return value if isinstance(value, str) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +111,18 @@ def schema(count: int) -> dict[str, Any]:
 def parse_json(answer: Answer) -> list[Candidate]:
     """The candidates in an answer that was asked for as JSON, in order; at least one.
 
+    Every complete record is kept, also beyond the number that was asked for: it was paid for, and
+    the same rules decide it. Reasoning before the answer is not part of it.
+
     Reasons: `no_reply` (no text in it), `refusal`, `truncated` (cut at the token limit),
-    `malformed` (not the JSON that was asked for). Never raises.
+    `malformed` (not the JSON that was asked for), `not_text` (half a surrogate pair).
+    Never raises.
     """
     if (early := unusable(answer)) is not None:
         return [early]
-    text, rest = answer.text, "truncated" if answer.cut else "malformed"
+    text, rest = strip_reasoning(answer.text), "truncated" if answer.cut else "malformed"
+    if answer.text.strip() and not text.strip():
+        return [dropped(answer.text, "truncated" if answer.cut else "no_reply")]
     start = TASKS.search(text)
     if start is None:
         if rest == "malformed" and text.strip() and "{" not in text:
@@ -96,82 +134,48 @@ def parse_json(answer: Answer) -> list[Candidate]:
     listed = "[" in start[0]  # else one object after the other, and talk may follow
     while True:
         at = _skip(BLANK, text, at)
-        if not text.startswith("{", at):
+        if not text.startswith("{", at) and not (listed and OTHER_VALUE.match(text, at)):
             if text.startswith("]", at) or (candidates and not listed and not answer.cut):
                 return candidates or [dropped(text, "malformed")]
             return [*candidates, dropped(text[at:], rest)]
         try:
-            record, at = decoder.raw_decode(text, at)
+            record, end = decoder.raw_decode(text, at)
         except (ValueError, RecursionError):  # also an integer of thousands of digits
             if repaired:
                 return [*candidates, dropped(text[at:], rest)]
             text, at, repaired = TRAILING_COMMA.sub(r"\1", text[at:]), 0, True
             continue
-        candidates.append(_from_record(record))
+        ends = (NEXT_IN_LIST if listed else NEXT_ALONE).match(text, end) is not None
+        candidates.append(_from_record(record, text[at:end], ends))
+        at = end
 
 
 def parse_numbered(answer: Answer, prefix: str = "") -> list[Candidate]:
     """The candidates in numbered text (`1. Instruction:`, `1. Input:`, `1. Output:`).
 
-    A record is three headings of one number in this order; its answer ends at the next
-    record's first heading, whose number must be higher. So a `###` line, "20." or a heading of
-    another kind inside an answer stays in it, and skipped numbers do no harm.
+    How records are found, whatever their numbers, is written in `headings`. Every complete record
+    is kept, also beyond the number that was asked for, and the language of each is inferred. The
+    last record of a reply that was cut is dropped: nobody knows what its answer lacks.
 
     Args:
         prefix: the end of the prompt that the answer continues.
     """
     if (early := unusable(answer)) is not None:
         return [early]
-    text = prefix + answer.text.removeprefix(BOM).replace("\r\n", "\n")
-    headings = [
-        (match.start(), match.end(), int(match[1]), match[2]) for match in HEADING.finditer(text)
-    ]
-    starts: list[int] = []  # places in `headings` where a record begins
-    last = -1
-    for place, (_, _, number, kind) in enumerate(headings):
-        if kind == "Instruction" and number > last:
-            starts.append(place)
-            last = number
-    if not starts:
+    text = strip_reasoning(answer.text.removeprefix(BOM).replace("\r\n", "\n"))
+    blocks = split_records(text, prefix)
+    if not blocks:
         return [dropped(answer.text, "truncated" if answer.cut else "malformed")]
     candidates = []
-    for start, following in zip(starts, [*starts[1:], None], strict=True):
-        end = len(text) if following is None else headings[following][0]
-        within = headings[start:following]
-        cut = answer.cut and following is None
-        candidates.append(_from_block(text, within, end, cut))
+    for block in blocks:
+        if answer.cut and block is blocks[-1]:
+            candidates.append(dropped(block.text, "truncated"))
+        elif block.fields is None:
+            candidates.append(dropped(block.text, "malformed"))
+        else:
+            instruction, given, output = block.fields
+            candidates.append(_clean(Task(instruction=instruction, input=given, output=output)))
     return candidates
-
-
-def _from_block(
-    text: str, headings: list[tuple[int, int, int, str]], end: int, cut: bool
-) -> Candidate:
-    number = headings[0][2]
-    places = [headings[0]]
-    for kind in ("Input", "Output"):
-        later = [h for h in headings if h[2] == number and h[3] == kind and h[0] > places[-1][0]]
-        if not later:
-            body = text[headings[0][0] : end]
-            return dropped(body, "truncated" if cut else "malformed")
-        places.append(later[0])
-    if cut:
-        return dropped(text[headings[0][0] : end], "truncated")
-    ends = [places[1][0], places[2][0], end]
-    instruction, given, output = (
-        text[place[1] : stop] for place, stop in zip(places, ends, strict=True)
-    )
-    output = output.rstrip()
-    before, _, last = output.rpartition("\n")
-    output = (before if SEPARATOR.fullmatch(last) else output).rstrip().lstrip("\n")
-    return _clean(
-        Task(
-            instruction=instruction,
-            input=given.strip(),
-            output=output.lstrip(" "),
-            language="",
-            tests="",
-        )
-    )
 
 
 def unusable(answer: Answer) -> Candidate | None:
@@ -180,23 +184,36 @@ def unusable(answer: Answer) -> Candidate | None:
     return dropped(answer.refusal, "refusal") if answer.refusal else None
 
 
-def _from_record(record: Any) -> Candidate:
-    """All keys must be there: broken JSON can close an object early, inside its "output"."""
+def _from_record(record: Any, text: str, ends: bool) -> Candidate:
+    """The candidate of one JSON object.
+
+    Args:
+        ends: whether something follows that can stand behind a record. Broken JSON can close an
+            object early, inside its "output"; both this and the missing keys show it.
+    """
     try:
-        return _clean(Task.model_validate(record))
-    except ValidationError:
-        return dropped(json.dumps(record), "malformed")
+        named = {str(key).strip().lower(): value for key, value in record.items()} | record
+        task = Task.model_validate(named)
+        if not (ends or set(Task.model_fields) <= named.keys()):
+            return dropped(text, "malformed")
+        return _clean(task)
+    except (ValidationError, ValueError, RecursionError, AttributeError):
+        return dropped(text, "malformed")
 
 
 def _clean(task: Task) -> Candidate:
-    given = task.input or ""
     values = {
         "instruction": task.instruction.strip(),
-        "input": "" if given.strip().lower() in NO_INPUT else given,
+        "input": "" if task.input.strip().lower() in NO_INPUT else task.input,
         "output": task.output,
-        "language": (task.language or "").strip().lower(),
-        "tests": task.tests or "",
+        "tests": task.tests,
     }
+    if task.language is None:
+        values["language"] = language_of(
+            Example(values["instruction"], values["input"], values["output"])
+        )
+    else:
+        values["language"] = task.language.strip().lower()
     if all(is_unicode(value) for value in values.values()):
         return Candidate(**values)
     return Candidate(**{key: _printable(value) for key, value in values.items()}, reason="not_text")

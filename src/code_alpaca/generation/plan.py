@@ -13,6 +13,7 @@ from typing import Any
 
 from code_alpaca.errors import InputError
 from code_alpaca.generation import parsing
+from code_alpaca.generation.guard import guarded_parse
 from code_alpaca.generation.parsing import Candidate
 from code_alpaca.generation.strategies import STRATEGIES, seed_compat, self_instruct
 from code_alpaca.generation.strategies.view import View, version
@@ -121,6 +122,25 @@ class Plan:
             parse=self._reader(name, numbered, asked.prefix),
         )
 
+    def answered(
+        self, payload: dict[str, Any], asked: dict[str, Any], seed_ids: list[str]
+    ) -> Request:
+        """A request that was answered, from what the ledger holds of it.
+
+        The keys that shape requests may have changed since it was sent.
+        """
+        name = asked["strategy"]
+        numbered = "prompt" in payload or name == "seed_compat"
+        prompt = payload.get("prompt") or payload.get("input")
+        prompt = prompt or payload["messages"][-1]["content"]
+        return Request(
+            payload=payload,
+            seed_ids=seed_ids,
+            asked=asked,
+            prompt_version=self._version(name),
+            parse=self._reader(name, numbered, prompt.rstrip().rpartition("\n")[2]),
+        )
+
     def _version(self, name: str) -> str:
         if name == "self_instruct" and self.api == "completions":
             return version(self_instruct.NUMBERED)
@@ -130,10 +150,12 @@ class Plan:
         self, name: str, numbered: bool, prefix: str
     ) -> Callable[[Answer], list[Candidate]]:
         if not numbered:
-            return parsing.parse_json
-        if self.defects and name == "seed_compat":
-            return partial(seed_compat.parse_2023, first=int(prefix.split(".")[0]))
-        return partial(parsing.parse_numbered, prefix=prefix)
+            parse = parsing.parse_json
+        elif self.defects and name == "seed_compat":
+            parse = partial(seed_compat.parse_2023, first=int(prefix.split(".")[0]))
+        else:
+            parse = partial(parsing.parse_numbered, prefix=prefix)
+        return guarded_parse(parse)
 
 
 def weights(text: str) -> dict[str, float]:

@@ -13,11 +13,11 @@ from pydantic import Field, field_validator, model_validator
 from code_alpaca import sandbox
 from code_alpaca.config import StageConfig
 from code_alpaca.curation.contamination import Contamination
-from code_alpaca.curation.curate import Curator
 from code_alpaca.curation.filters import DEFAULT, NAMES
 from code_alpaca.curation.measures import THRESHOLDS
 from code_alpaca.curation.verify import Verifier
 from code_alpaca.errors import InputError
+from code_alpaca.generation.guard import INTERNAL_ERROR, GuardedCurator
 
 
 class Rules(StageConfig):
@@ -77,8 +77,11 @@ class Rules(StageConfig):
 
 
 @contextmanager
-def curator_of(rules: Rules, **changes: Any) -> Iterator[tuple[Curator, str]]:
+def curator_of(rules: Rules, **changes: Any) -> Iterator[tuple[GuardedCurator, str]]:
     """The curator that the keys ask for, and what to remember of its benchmarks (JSON).
+
+    At the end it prints what the user must know of the rows: that they were not compared with a
+    benchmark, or that a check failed on some.
 
     Raises:
         InputError: a benchmark that is not there, or no sandbox that holds.
@@ -94,17 +97,39 @@ def curator_of(rules: Rules, **changes: Any) -> Iterator[tuple[Curator, str]]:
         "missing": index.missing,
         "policy": rules.contaminated,
     }
-    curator = Curator(
+    curator = GuardedCurator(
         filters=rules.filters,
         contamination=index,
         mark=rules.contaminated == "mark",
         verifier=Verifier(sandbox.Pool(_sandbox())) if rules.verify else None,
         novelty=Novelty(rules.novelty, rules.novelty_threshold, nearest=rules.novelty_nearest),
     )
+    started = True
     try:
         yield curator, json.dumps(facts)
+    except InputError:
+        started = False  # refused: there are no rows to warn of
+        raise
     finally:
         curator.close()
+        for line in _warnings(rules, index, curator) if started else ():
+            print(line)
+
+
+def _warnings(rules: Rules, index: Contamination, curator: GuardedCurator) -> Iterator[str]:
+    if index.missing:
+        yield (
+            f"warning   decontamination skipped for {', '.join(index.missing)}, which could not be "
+            "fetched: no row was compared with it"
+        )
+    if not rules.decontaminate:
+        yield "note      decontaminate: none: no row was compared with any benchmark"
+    if curator.failures:
+        (evidence, _), *_ = curator.failures.most_common(1)
+        yield (
+            f"warning   {curator.failures.total()} rows were rejected as {INTERNAL_ERROR}, because "
+            f"code-alpaca failed on them ({evidence}); please report it with such a row"
+        )
 
 
 def _sandbox() -> sandbox.Backend:

@@ -39,12 +39,17 @@ class Totals:
         self._checkpoint = self.accepted
 
     @property
+    def kept(self) -> int:
+        """Accepted rows that the dataset holds; a last reply may bring more than are wanted."""
+        return min(self.accepted, self.target)
+
+    @property
     def candidates(self) -> int:
-        return self.accepted + self.rejected.total()
+        return self.kept + self.rejected.total()
 
     @property
     def acceptance(self) -> float:
-        return self.accepted / self.candidates if self.candidates else 0.0
+        return self.kept / self.candidates if self.candidates else 0.0
 
     @property
     def replies_per_second(self) -> float:
@@ -122,23 +127,32 @@ class Screen:
         """The last lines: what there is, what it took, and why the rest was dropped."""
         self._live.stop()
         self._console.print(
-            f"generate  {min(totals.accepted, totals.target)} rows accepted, {self._facts(totals)}"
+            f"generate  {totals.kept:,} rows accepted of {totals.candidates:,} candidates, "
+            f"{self._facts(totals)}"
         )
         table = Table("outcome", "candidates", "share")
         for column in table.columns[1:]:
             column.justify = "right"
-        for outcome, n in [("accepted", totals.accepted), *_by_count(totals.rejected)]:
+        for outcome, n in [("accepted", totals.kept), *_by_count(totals.rejected)]:
             table.add_row(outcome, f"{n:,}", f"{n / max(1, totals.candidates):.1%}")
         self._console.print(table)
+        if surplus := totals.accepted - totals.kept:
+            self._console.print(
+                f"generate  {surplus:,} more accepted rows stay in the ledger, for a larger "
+                "num_examples"
+            )
         if self._tracker:
             self._tracker.log(self._metrics(totals))
 
     def _panel(self, totals: Totals) -> Table:
         in_flight, busy = self._wire()
         grid = Table.grid(padding=(0, 2))
-        done = min(totals.accepted, totals.target)
-        bar = ProgressBar(total=totals.target, completed=done, width=40)
-        grid.add_row("accepted", bar, f"{done:,}/{totals.target:,} ({totals.acceptance:.0%})")
+        bar = ProgressBar(total=totals.target, completed=totals.kept, width=40)
+        grid.add_row(
+            "accepted",
+            bar,
+            f"{totals.kept:,}/{totals.target:,} rows, {totals.acceptance:.0%} of candidates",
+        )
         reasons = ", ".join(f"{reason} {n}" for reason, n in _by_count(totals.rejected)[:5])
         grid.add_row("rejected", reasons or "none", "")
         grid.add_row(
@@ -151,10 +165,10 @@ class Screen:
 
     def _line(self, totals: Totals) -> str:
         in_flight, busy = self._wire()
-        done = min(totals.accepted, totals.target)
         return (
-            f"generate  {done}/{totals.target} accepted ({totals.acceptance:.0%}), "
-            f"{self._facts(totals)}, {totals.replies_per_second:.1f}/s, {in_flight} in flight"
+            f"generate  {totals.kept}/{totals.target} rows, {totals.acceptance:.0%} of candidates "
+            f"accepted, {self._facts(totals)}, {totals.replies_per_second:.1f}/s, "
+            f"{in_flight} in flight"
             + (f", {busy} times busy" if busy else "")
             + f", {_left(totals)}"
         )
@@ -175,7 +189,7 @@ class Screen:
     def _metrics(self, totals: Totals) -> dict[str, Any]:
         in_flight, busy = self._wire()
         metrics = {
-            "accepted": totals.accepted,
+            "accepted": totals.kept,
             "acceptance": totals.acceptance,
             "replies": totals.replies,
             "tokens": totals.tokens,

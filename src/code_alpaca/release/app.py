@@ -330,7 +330,7 @@ def build(model: Model) -> gr.Blocks:
     """The page, not served yet."""
     settings, most = model.settings, model.settings.max_new_tokens
     with gr.Blocks(title=settings.title, analytics_enabled=False) as page:
-        gr.Markdown(f"# {settings.title}\n\n{_links(settings)}", elem_id="head")
+        gr.Markdown(f"# {_plain(settings.title)}\n\n{_links(settings)}", elem_id="head")
         gr.Markdown(settings.safety_note, elem_id="note")
         with gr.Row():
             with gr.Column(min_width=300):
@@ -459,10 +459,17 @@ def _links(settings: Settings) -> str:
     linked = [("Model", settings.model, settings.model_url)]
     linked += [("dataset", each["name"], each["url"]) for each in settings.datasets]
     told = [
-        f"{what} [{name}]({url})" if url else f"{what} `{'/'.join(Path(name).parts[-2:])}`"
+        f"{what} [{_plain(name)}]({url})"
+        if url
+        else f"{what} `{_plain('/'.join(Path(name).parts[-2:]))}`"
         for what, name, url in linked
     ]
     return ", ".join(told) + "."
+
+
+def _plain(text: str) -> str:
+    """A name without what would be Markdown or HTML on the page."""
+    return " ".join(re.sub(r"[`*<>\[\]()|#&\\]", " ", text).split())
 
 
 if __name__ == "__main__":

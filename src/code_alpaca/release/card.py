@@ -11,6 +11,7 @@ from typing import Any
 from code_alpaca import cards
 from code_alpaca.evaluation.evaluate import Config as Evaluation
 from code_alpaca.formatting import PROMPT_WITH_INPUT, PROMPT_WITHOUT_INPUT
+from code_alpaca.markdown import Markdown, shell
 from code_alpaca.release.facts import Facts
 from code_alpaca.release.space import HUB, SAFETY_NOTE
 
@@ -48,6 +49,7 @@ def render(facts: Facts, about: About) -> str:
     """The README.md of a model release."""
     training = facts.training
     style = training["config"].get("prompt_style", "alpaca")
+    install = cards.install_command()
     end = "\n" if style == "alpaca_nl" else ""
     return cards.render(
         "model_card.md.jinja",
@@ -64,6 +66,8 @@ def render(facts: Facts, about: About) -> str:
         here=about.hub_id or "path/to/this/folder",
         revision=f"v{about.version}" if about.hub_id else None,
         safety_note=SAFETY_NOTE,
+        install=install,
+        as_comment=Markdown(f"# {install.removeprefix('# ')}"),
         style=style,
         prompt_without_input=PROMPT_WITHOUT_INPUT + end,
         prompt_with_input=PROMPT_WITH_INPUT + end,
@@ -102,15 +106,15 @@ def _hyperparameters(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _eval_keys(result: dict[str, Any]) -> str:
+def _eval_keys(result: dict[str, Any]) -> Markdown:
     """The words of `code-alpaca eval` that measure alike: every key that is not by default."""
     words = []
     for key, field in Evaluation.model_fields.items():
         value = result["config"].get(key, field.default)
         if key in MEASURING and value not in (None, field.default):
-            told = ",".join(map(str, value)) if isinstance(value, list) else value
-            words.append(f"--{key} {told}")
-    return " ".join(words)
+            text = ",".join(map(str, value)) if isinstance(value, list) else value
+            words.append(f"--{key} {shell(text)}")
+    return Markdown(" ".join(words))
 
 
 def scores(result: dict[str, Any]) -> list[dict[str, Any]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib.util
-import json
 import re
 import socket
 import threading
@@ -21,6 +20,7 @@ from pydantic import Field
 from code_alpaca.config import StageConfig, Words
 from code_alpaca.errors import InputError
 from code_alpaca.formatting import PromptStyle
+from code_alpaca.model_source import find_model, run_json
 from code_alpaca.release import space
 
 LIMITS = ("max_new_tokens", "max_characters", "max_seconds", "concurrency", "queue_size")
@@ -63,12 +63,16 @@ def run(config: Config) -> None:
         raise InputError(space.NO_GRADIO)
     port = free_port(config.host, config.port)
     settings = settings_of(config)
+    source = find_model(config.model, config.model_revision)
     from code_alpaca.quiet import quiet
     from code_alpaca.release import app
 
     quiet()
     try:
-        model = app.Model(app.Settings(**settings))
+        model = app.Model(
+            app.Settings(**settings | {"model": str(source.folder), "revision": None})
+        )
+        model.settings = app.Settings(**settings)  # the page names the model as it was asked for
     except Exception as error:  # transformers, tokenizers and safetensors each have their own
         told = " ".join(str(error).split())[:300]
         raise InputError(
@@ -118,19 +122,7 @@ def settings_of(config: Config) -> dict[str, Any]:
 
 def _run_json(config: Config) -> dict[str, Any]:
     """What sft wrote beside the weights; nothing for a model that is not of ours."""
-    from huggingface_hub import hf_hub_download
-
-    path = Path(config.model) / "run.json"
-    try:
-        if space.is_hub_id(config.model):
-            revision = config.model_revision
-            path = Path(hf_hub_download(config.model, "run.json", revision=revision))
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:  # not there, also on the Hub; whether the model is, loading it will tell
-        return {}
-    except ValueError as error:
-        raise InputError(f"cannot read {path} ({error}); expected what sft writes") from None
-    return found if isinstance(found, dict) else {}
+    return run_json(find_model(config.model, config.model_revision).folder)
 
 
 def free_port(host: str, port: int) -> int:

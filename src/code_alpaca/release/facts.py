@@ -26,12 +26,34 @@ TRIED = (("Add 1 to x.", ""), ("Sort these:\n  numbers", "[3, 1]\n"))  # for the
 
 
 @dataclass(frozen=True, slots=True)
+class Compared:
+    """Whether the problems of a benchmark were looked for in the data that the model learned."""
+
+    trained_on: bool  # else in other data, about which the card must say so
+    missing: list[str]  # datasets of the training that were left out
+
+    @classmethod
+    def of(cls, result: dict[str, Any], training: dict[str, Any]) -> Compared:
+        """Hold what an evaluation compared with against what the training recorded.
+
+        Datasets are the same by their revisions: the commit on the Hub, or the hash of a file.
+        """
+        clean = result["uncontaminated"]
+        whole = {"config": "default", "revision": clean.get("revision")}
+        found = {_identity(source) for source in clean.get("sources") or [whole]}
+        learned = {_identity(source): str(source.get("name")) for source in training["datasets"]}
+        missing = [name for identity, name in learned.items() if identity not in found]
+        return cls(bool(found) and found <= learned.keys(), public(missing))
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """All that a card tells: every number in it comes from here."""
 
     training: dict[str, Any]  # the run.json of sft, without the folders of this machine
     results: dict[str, dict[str, Any]]  # the results.json of each benchmark, likewise
     comparisons: dict[str, dict[str, Any]]  # against the base model, by benchmark
+    compared: dict[str, Compared]  # with the training data, by benchmark
     base_model: str | None  # its Hub id, or its folder; None where training began from nothing
     started_from: str  # the base model where it was for training
     adapter: str  # "" for whole weights, "alone" for an adapter, "beside" for both
@@ -81,6 +103,11 @@ def read(
         training=public(training),
         results=public(found),
         comparisons=comparisons,
+        compared={
+            name: Compared.of(result, training)
+            for name, result in found.items()
+            if isinstance(result.get("uncontaminated"), dict)
+        },
         base_model=_base(training, base_model),
         started_from=str(training["base_model"]),
         adapter="alone" if alone else "beside" if (model_dir / "adapter").is_dir() else "",
@@ -88,8 +115,14 @@ def read(
     )
 
 
+def _identity(source: dict[str, Any]) -> tuple[str, str]:
+    return str(source.get("config") or "default"), str(source.get("revision"))
+
+
 def _training(model_dir: Path) -> dict[str, Any]:
     training = _json(model_dir / "run.json", ("base_model", "dataset", "datasets", "config"), "sft")
+    if not all(isinstance(source, dict) for source in training["datasets"]):
+        raise InputError(f"{model_dir / 'run.json'} does not name its datasets; train again")
     config = training["config"]
     if not isinstance(config, dict) or config.get("prompt_style") not in get_args(PromptStyle):
         raise InputError(f"{model_dir / 'run.json'} names no prompt_style; train again")

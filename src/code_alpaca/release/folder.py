@@ -33,6 +33,7 @@ RELEASED = (
 )  # fmt: skip
 ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
 CURVE = "assets/loss.png"
+SPACE_FILES = ("app.py", "settings.json", "requirements.txt", README, CARD, MANIFEST)
 RECIPE = "training_config.yaml"
 # Of the keys of a training: what is for whoever trains again to say.
 NOT_IN_RECIPE = {*card.DERIVED, "output_dir", "dry_run", "gpu_memory_gib", "assumed_mfu"}
@@ -116,17 +117,40 @@ def space_folder(config: Config) -> Path:
 
 
 def files(config: Config) -> dict[Path, Path]:
-    """What goes along as it is: path in the release -> path on this disk."""
+    """What goes along as it is: path in the release -> path on this disk.
+
+    Raises:
+        InputError: one of them is a link, which could lead to a private file, or no file at all.
+    """
     found = [*RELEASED, *(() if config.weight_diff else WEIGHTS)]
     files = {Path(path.name): path for pattern in found for path in config.model_dir.glob(pattern)}
-    if not config.weight_diff:
-        adapter = config.model_dir / "adapter"
-        files |= {Path("adapter", name): adapter / name for name in ADAPTER if adapter.is_dir()}
-    if (config.model_dir / "loss.png").exists():
-        files[Path(CURVE)] = config.model_dir / "loss.png"
+    adapter = config.model_dir / "adapter"
+    if not config.weight_diff and (adapter.is_dir() or adapter.is_symlink()):
+        files |= {Path("adapter", name): adapter / name for name in ADAPTER}
+    curve = config.model_dir / "loss.png"
+    if curve.exists() or curve.is_symlink():
+        files[Path(CURVE)] = curve
+    weights = [path for pattern in WEIGHTS for path in config.model_dir.glob(pattern)]
+    for path in (*files.values(), *weights, config.model_dir / "run.json"):
+        for each in (path, path.parent):
+            if each.is_symlink() and each != config.model_dir:
+                raise InputError(
+                    f"{each} is a link to {each.readlink()}, and a release follows none; put the "
+                    "file itself there"
+                )
+        if not path.is_file():
+            raise InputError(f"{path} is no regular file; move it away, or train again")
     if config.dataset_card:
         files[Path("DATASET_CARD.md")] = config.dataset_card
     return files
+
+
+def names(config: Config, facts: Facts) -> list[str]:
+    """The paths of a release to be; of a difference of weights, not those of its shards."""
+    results = [card.results_name(number) for number in range(1, len(facts.results) + 1)]
+    more = ["comparison.json"] if facts.comparisons else []
+    made = [README, CARD, MANIFEST, RECIPE, "run.json", *results, *more]
+    return [*made, *(path.as_posix() for path in files(config))]
 
 
 def require_ours(folder: Path) -> None:

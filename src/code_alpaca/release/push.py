@@ -2,134 +2,128 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
-from code_alpaca import versions
+from code_alpaca import release_plan, releases
 from code_alpaca.dataset.manifest import sha256
-from code_alpaca.errors import InputError
 from code_alpaca.hub import Repo
-from code_alpaca.release.folder import CARD, MANIFEST
-from code_alpaca.versions import README, Contents, Say, Version, read_json
+from code_alpaca.release.folder import ADAPTER, CARD, MANIFEST, RELEASED
+from code_alpaca.release.weight_diff import FOLDER
+from code_alpaca.release_plan import Kind, Plan, Terms
+from code_alpaca.unsafe_files import is_code_or_pickle
+from code_alpaca.versions import README, Say, Version, read_json
 
-OWNED = ("assets/", "adapter/", "weight_diff/")  # of the repository; what else is there stays
 KEY = "release sha256"  # what the description of every release commit starts with
-NEW = (".gitattributes", README)  # what the Hub puts into a Space that is made there
-WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
+WEIGHTS = (".safetensors", ".gguf", ".h5", ".msgpack", ".onnx")
+# What is read with the model, or instead of it, whoever put it there.
+LOADED = ("*.safetensors", "*.index.json", "*.model", "vocab.txt", "chat_template.json",
+          *RELEASED, *ADAPTER)  # fmt: skip
+FOLDERS = (f"{FOLDER}/", "adapter/", "additional_chat_templates/")
 
 
 class Target(NamedTuple):
     """Where a folder is released, and under which terms."""
 
     repo: Repo
-    private: bool = False  # of a repository that is made now
-    allow_older: bool = False  # accept a version lower than the last one
-    replace: bool = False  # accept weights (or the app of a Space) of no release, and lose them
-    space_sdk: str | None = None
+    terms: Terms
 
 
 def version_of(folder: Path, number: str) -> Version:
     """The version that a release folder is, or, before there is one, is to be."""
     path = folder / MANIFEST
-    key = f"{KEY} {sha256(path)}" if path.exists() else KEY
+    key = f"{KEY} {sha256(path)}" if path.exists() else None
     return Version(number, key, folder.parent / f".{folder.name}.begun", "model_version")
 
 
 def push(folder: Path, version: Version, target: Target, say: Say = print) -> str:
     """Make `folder` a version on the Hub, and return the commit.
 
-    Whatever stops it, the same call goes on, and readers see the old version or the new one whole.
+    Whatever stops it, the same call resumes; readers see the old version or all of the new one.
 
     Raises:
-        InputError: the version exists, or something of the target's terms is not accepted; no
-            token that may write; somebody else changed the same files.
-        Stopped: the Hub does not answer.
+        InputError: what `look` refuses; somebody else changed the same files meanwhile.
+        Stopped: the Hub does not answer, or the repository is gone.
     """
     repo = target.repo
+    ours = {
+        path.relative_to(folder).as_posix(): path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
-    def contents(tags: Mapping[str, str]) -> Contents:
-        head = repo.head()
-        if head is None:
-            raise InputError(f"{repo.url} is gone; was it deleted or renamed?")
-        versions.check_order(repo, version, tags, allow_older=target.allow_older)
-        last = repo.landed(KEY)
-        released = _released(repo, last)
-        owned = [*OWNED, *released, *_strange(repo, head, last, target)]
-        if last and (edited := _edited(repo, released, last, head)):
-            say(f"edited on the Hub, made anew: {', '.join(edited)}")
-        files: dict[str, Path | bytes] = {
-            path.relative_to(folder).as_posix(): path
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
-        }
-        ours = (folder / README).read_text(encoding="utf-8")
-        files[README] = versions.keep_edits(repo, ours, CARD, head, last, say).encode()
-        size = sum(path.stat().st_size for path in files.values() if isinstance(path, Path))
-        say(f"uploading {len(files)} files, {size / 1e6:,.1f} MB, to {repo.url}")
-        return Contents(files, head, owned)
+    def contents(plan: Plan) -> Mapping[str, Path | bytes]:
+        card = ours[README].read_text(encoding="utf-8")
+        if plan.last or README not in kind_of(repo).made_by_hub:
+            card = releases.keep_edits(repo, card, CARD, plan, say)
+        size = sum(path.stat().st_size for path in ours.values())
+        say(f"uploading {len(ours)} files, {size / 1e6:,.1f} MB, to {repo.url}")
+        return {**ours, README: card.encode()}
 
-    return versions.make(
-        repo, version, contents, private=target.private, space_sdk=target.space_sdk, say=say
+    card = None if repo.type == "space" else ours[README].read_text(encoding="utf-8")
+    return releases.make(
+        repo, version, kind_of(repo), target.terms, contents, names=ours, card=card, say=say
     )
 
 
-def look(version: Version, target: Target, card: str | None = None) -> str:
-    """What a push would do, by reading alone, in words.
+def look(
+    version: Version,
+    target: Target,
+    names: Collection[str],
+    card: str | None = None,
+    key: Callable[[], str] | None = None,
+) -> list[str]:
+    """What a push would do, found without changing anything, in sentences.
 
     Args:
+        names: paths of the files to be, as far as they are known.
         card: the README.md to be.
+        key: makes the key of the release to be, which takes long; asked for only where a commit
+            of this version has no tag.
 
     Raises:
-        InputError: there is no token that may write, the Hub does not take the card, or something
-            that `push` would refuse.
+        InputError: there is no token that may write, the Hub does not take the card, the version
+            exists or is lower than the last, or files of other people are in the way.
     """
     repo = target.repo
-    repo.log_in()
-    if card:
-        repo.check_card(card)
-    head = repo.head("main")
-    if head is None:
-        return f"{repo.url} does not exist yet and is made"
-    if target.private:
-        repo.require_private()
-    tags = repo.tags()
-    mark = read_json(version.under_way) or {}
-    begun = (mark.get("repo"), mark.get("tag")) == (repo.id, version.tag)
-    if version.tag in tags and not begun:
-        raise InputError(versions.exists(repo, version, tags))
-    versions.check_order(repo, version, tags, allow_older=target.allow_older or begun)
-    _strange(repo, head, repo.landed(KEY) if repo.head() else None, target)
-    return (
-        f"{repo.url} is at v{versions.latest(tags)}" if tags else f"{repo.url} has no version yet"
-    )
+    kind, terms = kind_of(repo), target.terms
+    plan = release_plan.check(repo, version, kind, terms, names=names, card=card)
+    if plan.untagged and key:
+        known = version._replace(key=key())
+        plan = release_plan.check(repo, known, kind, terms, names=names)
+    if not plan.exists:
+        return [f"{repo.url} does not exist yet and is made"]
+    if plan.before is None:
+        return [f"{repo.url} has no version yet", *plan.changes(names)]
+    return [f"{repo.url} is at {plan.before.tag}", *plan.changes(names)]
 
 
-def _released(repo: Repo, last: str | None) -> list[str]:
-    """The files of the last release, which go where this one does not have them."""
-    path = repo.fetch(MANIFEST, last) if last else None
-    manifest = read_json(path) if path else None
-    return list(manifest.get("sha256", {})) if isinstance(manifest, dict) else []
-
-
-def _edited(repo: Repo, released: list[str], last: str, head: str) -> list[str]:
-    """Files of the last release that somebody changed since, and whose changes will go."""
-    before, now = repo.files(last), repo.files(head)
-    return [name for name in released if name in now and now[name] != before.get(name)]
-
-
-def _strange(repo: Repo, head: str, last: str | None, target: Target) -> list[str]:
-    """What is of no release of ours and would be lost, or be loaded instead of ours."""
-    if last:
-        return []
-    names = repo.files(head)
+def kind_of(repo: Repo) -> Kind:
+    """What tells the files of a release of a model, or of a Space, from those of other people."""
     if repo.type == "space":
-        what, found = "an app", [name for name in names if name not in NEW]
-    else:
-        what, found = "weights", [name for name in names if name.endswith(WEIGHTS)]
-    if found and not target.replace:
-        raise InputError(
-            f"{repo.url} holds {what} of no release of ours ({', '.join(found[:3])}); give "
-            "another name, or --replace true to delete what is there"
-        )
-    return found
+        made_by_hub = (".gitattributes", README)
+        return Kind(KEY, _owned, _harmful_in_space, strange=lambda name: False,
+                    made_by_hub=made_by_hub)  # fmt: skip
+    return Kind(KEY, _owned, _harmful_in_model, strange=lambda name: False)
+
+
+def _harmful_in_model(name: str, first: bool) -> bool:
+    """Code and pickles, what would be loaded with the model, and at first any weights."""
+    if is_code_or_pickle(name) or name.startswith(FOLDERS) or (first and name.endswith(WEIGHTS)):
+        return True
+    return "/" not in name and any(fnmatch(name, each) for each in LOADED)
+
+
+def _harmful_in_space(name: str, first: bool) -> bool:
+    """Whatever belongs to another app, and later code that app.py could import."""
+    return first or is_code_or_pickle(name)
+
+
+def _owned(repo: Repo, sha: str) -> set[str]:
+    """The files that the manifest of a release lists."""
+    path = repo.fetch(MANIFEST, sha)
+    manifest = read_json(path) if path else None
+    hashes = manifest.get("sha256") if isinstance(manifest, dict) else None
+    return {*(hashes if isinstance(hashes, dict) else ()), README, MANIFEST}

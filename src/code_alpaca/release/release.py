@@ -6,6 +6,7 @@ Whatever stops it, the same command goes on.
 from __future__ import annotations
 
 import re
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,16 +20,17 @@ from code_alpaca.release import space
 from code_alpaca.release.arguments import Config
 from code_alpaca.release.facts import Facts, read
 from code_alpaca.release.folder import (
-    RECIPE,
+    SPACE_FILES,
     base_folder,
     card_of,
-    files,
+    names,
     require_ours,
     space_folder,
     write,
     write_space,
 )
 from code_alpaca.release.push import Target, look, push, version_of
+from code_alpaca.release_plan import Terms
 from code_alpaca.versions import README, Say
 
 # Of git's rules for names (https://git-scm.com/docs/git-check-ref-format), the plain ones.
@@ -54,8 +56,7 @@ def run(config: Config) -> None:
     text = card_of(config, facts)
     _look(config, facts, text, say)
     if config.dry_run:
-        names = ", ".join(sorted(str(name) for name in files(config)))
-        say(f"would write {config.output_dir}: {README}, run.json, results.json, {RECIPE}, {names}")
+        say(f"would write {config.output_dir}: {', '.join(sorted(names(config, facts)))}")
         say("dry run: nothing was written or sent")
         return
     with whole.alone(config.output_dir):  # until it is on the Hub: what is sent is what was made
@@ -113,7 +114,12 @@ def _look(config: Config, facts: Facts, text: str, say: Say) -> None:
     if not config.hub_model_id:
         return
     version, target = version_of(config.output_dir, config.model_version), _target(config)
-    say(look(version, target, text))
+    # The folder is of the release before, or of this one and about to be made again: no key yet.
+    paths = names(config, facts)
+    for sentence in look(
+        version._replace(key=None), target, paths, text, lambda: _key(config, facts, text)
+    ):
+        say(sentence)
     head = target.repo.head() if config.weight_diff else None
     if head and any(name.endswith(".safetensors") and "/" not in name
                     for name in target.repo.files(head)):  # fmt: skip
@@ -126,7 +132,18 @@ def _look(config: Config, facts: Facts, text: str, say: Say) -> None:
             f"the Hub has no model {facts.base_model} that you may see; --base_model names another"
         )
     if config.space:
-        say(look(version_of(space_folder(config), config.model_version), _space_target(config)))
+        place = version_of(space_folder(config), config.model_version)._replace(key=None)
+        for sentence in look(place, _space_target(config), SPACE_FILES):
+            say(sentence)
+
+
+def _key(config: Config, facts: Facts, text: str) -> str:
+    """The key that the release will have, from a copy of it that is deleted again."""
+    there = next(folder for folder in config.output_dir.parents if folder.exists())
+    with tempfile.TemporaryDirectory(prefix=".code-alpaca-", dir=there) as at:
+        folder = Path(at) / config.output_dir.name
+        write(config.model_copy(update={"output_dir": folder}), facts, text, lambda text: None)
+        return str(version_of(folder, config.model_version).key)
 
 
 def _release(config: Config, facts: Facts, folder: Path, say: Say) -> None:
@@ -152,17 +169,12 @@ def _release(config: Config, facts: Facts, folder: Path, say: Say) -> None:
 def _target(config: Config) -> Target:
     return Target(
         Repo(str(config.hub_model_id), "model", config.hub_revision),
-        private=config.private,
-        allow_older=config.allow_older,
-        replace=config.replace,
+        Terms(config.private, config.allow_older, config.replace),
     )
 
 
 def _space_target(config: Config) -> Target:
     return Target(
         Repo(str(config.space), "space"),
-        private=config.private,
-        allow_older=config.allow_older,
-        replace=config.replace,
-        space_sdk="gradio",
+        Terms(config.private, config.allow_older, config.replace, space_sdk="gradio"),
     )

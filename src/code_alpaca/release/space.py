@@ -17,9 +17,10 @@ from typing import Any
 from code_alpaca.errors import InputError
 from code_alpaca.evaluation.completions import AFTER_AN_ANSWER
 from code_alpaca.formatting import PromptStyle, format_prompt
+from code_alpaca.markdown import code, inline, url
 
 HUB = "https://huggingface.co"
-NO_GRADIO = "gradio is not installed: pip install 'code-alpaca[demo]'"
+NO_GRADIO = "gradio is not installed: pip install 'gradio>=6.31'"
 REQUIRED = ("gradio", "torch", "transformers")
 SAFETY_NOTE = (
     "**Read the code before you run it.** A model wrote it: it can be wrong, insecure or harmful, "
@@ -137,11 +138,17 @@ def write_space(
         short_description="An instruction in, code out",
     )
     links = ", ".join(
-        f"[{each['name']}]({each['url']})" if each["url"] else f"`{each['name']}`"
+        f"[{code(each['name'])}]({url(each['url'])})" if each["url"] else code(each["name"])
         for each in facts["datasets"]
     )
     trained = f"It was trained on {links}. " if links else ""
-    words = {**facts, "model_url": facts["model_url"] or model, "trained": trained}
+    words = {
+        "title": inline(title),
+        "model": code(model),
+        "model_url": url(facts["model_url"] or model),
+        "safety_note": safety_note,
+        "trained": trained,
+    }
     folder.mkdir(parents=True, exist_ok=True)
     with resources.as_file(resources.files("code_alpaca") / "release" / "app.py") as source:
         shutil.copyfile(source, folder / "app.py")

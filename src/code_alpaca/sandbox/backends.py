@@ -81,12 +81,14 @@ def environment() -> dict[str, str]:
 
 
 def _bwrap(shown: list[str]) -> list[str]:
-    words = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
-    words += ["--hostname", "sandbox", "--clearenv"]
+    words = [shutil.which("bwrap") or "bwrap", "--unshare-all", "--die-with-parent"]
+    words += ["--new-session", "--cap-drop", "ALL", "--hostname", "sandbox", "--clearenv"]
     for name, value in environment().items():
         words += ["--setenv", name, value]
     words += ["--dev", "/dev", "--tmpfs", "/tmp"]
     for path in shown:
         words += ["--ro-bind-try", path, path]
-    words += ["--remount-ro", "/tmp", "--size", str(WORK_BYTES), "--tmpfs", WORK, "--chdir", WORK]
+    words += ["--size", str(WORK_BYTES), "--tmpfs", WORK, "--chdir", WORK]
+    for path in ("/tmp", "/dev", "/"):  # /dev holds /dev/shm
+        words += ["--remount-ro", path]
     return words

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from code_alpaca.errors import InputError
 from code_alpaca.sandbox.backends import Backend
-from code_alpaca.sandbox.relay import Gone, Limits, Result
+from code_alpaca.sandbox.relay import Limits, Result
 from code_alpaca.sandbox.worker import Worker
 
-USUAL = Limits()
+USUAL = Limits(folder_bytes=16 << 20)
 Item = TypeVar("Item")
 
 
@@ -50,17 +51,29 @@ class Pool:
             self._idle.put(None)
 
     def run(self, job: Callable[[Worker], Result]) -> Result:
-        """Do one job on a free worker, and once more on a fresh one if the first dies under it."""
+        """Do one job on a free worker, and once more on a fresh one if the first fails under it.
+
+        Whatever goes wrong in a worker is the verdict on its program, not the end of the run.
+
+        Raises:
+            InputError: no sandbox starts here.
+            ValueError: the job asks for what a worker does not do.
+        """
         worker = self._idle.get()
+        error: Exception | None = None
         try:
             for _ in range(2):
                 worker = worker or Worker(self.backend, packages=self._packages)
                 try:
                     return job(worker)
-                except Gone:
+                except (InputError, ValueError):
+                    raise
+                except Exception as failure:
+                    error = failure
                     worker.close()
                     worker = None
-            return Result("failed", "", "the sandbox ended under this program, twice", 0.0)
+            name = type(error).__name__
+            return Result("failed", "", f"the sandbox failed twice: {name}: {error}", 0.0)
         except BaseException:
             if worker is not None:  # it may still be busy with the job
                 worker.close()

@@ -11,9 +11,9 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import socket
 import sys
-import tempfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,12 +23,19 @@ from code_alpaca.cache import cache_folder
 from code_alpaca.errors import InputError
 from code_alpaca.sandbox import backends
 from code_alpaca.sandbox.backends import SAFE, Backend
+from code_alpaca.sandbox.inside import lock
 from code_alpaca.sandbox.relay import Gone, Limits
+from code_alpaca.sandbox.scratch import Scratch
 from code_alpaca.sandbox.worker import Worker
 
 ESCAPES = ("write", "read", "network", "environment", "processes", "signals", "memory")
 MEMORY_MB = 256
 CONSENT = "HF_ALLOW_CODE_EVAL"
+USER_NAMESPACES = (
+    "user/max_user_namespaces",
+    "kernel/unprivileged_userns_clone",
+    "kernel/apparmor_restrict_unprivileged_userns",
+)
 
 CANARY = """
 import ctypes, json, os, socket
@@ -94,7 +101,7 @@ def probe(backend: Backend) -> Probe:
         return Probe(backend, problem=lacks)
     secret = secrets.token_hex(16)
     with (
-        tempfile.TemporaryDirectory(prefix="probe-") as outside,
+        Scratch() as outside,
         socket.create_server(("127.0.0.1", 0)) as listener,
         _in_environment("CODE_ALPACA_CANARY", secret),
     ):
@@ -122,16 +129,21 @@ def probe(backend: Backend) -> Probe:
 
 
 def probe_all(*, cached: bool = True) -> list[Probe]:
-    """The probes of all backends, strongest first; asked once after each boot."""
-    path = _cache_path()
+    """The probes of all backends, strongest first; remembered until something they rest on changes.
+
+    A backend that could not be tried, though nothing is known to be missing, is tried again.
+    """
+    lacking = {backend: backends.available(backend) for backend in (*SAFE, "rlimit")}
+    path = _cache_path(lacking)
     if cached and path is not None:
         with suppress(OSError, ValueError, TypeError, KeyError):
             return [
                 Probe(row["backend"], tuple(row["escaped"]), row["problem"])
                 for row in json.loads(path.read_text(encoding="utf-8"))
             ]
-    probes = [probe(backend) for backend in (*SAFE, "rlimit")]
-    if path is not None:
+    probes = [probe(backend) for backend in lacking]
+    certain = all(found.problem == (lacking[found.backend] or "") for found in probes)
+    if path is not None and certain:
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             whole.write_text(path, json.dumps([asdict(found) for found in probes]))
@@ -168,16 +180,37 @@ def _why(found: Probe) -> str:
     return found.problem or f"the canary got through: {', '.join(found.escaped)}"
 
 
-def _cache_path() -> Path | None:
-    """Where the verdicts of this boot, user, interpreter and code are kept."""
+def _cache_path(lacking: dict[Backend, str | None]) -> Path | None:
+    """Where the verdicts are kept for this boot, user, interpreter, code and sandbox programs."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text()
     except OSError:
         return None
     sources = sorted(backends.INSIDE.parent.rglob("*.py"))
     facts = [boot, os.getuid(), os.path.realpath(sys.executable), os.environ.get("PATH")]
+    facts += [lacking, lock.landlock_version(), _bubblewrap(), *_switches()]
     text = json.dumps(facts).encode() + b"".join(path.read_bytes() for path in sources)
     return cache_folder() / f"sandbox-{hashlib.sha256(text).hexdigest()[:16]}.json"
+
+
+def _bubblewrap() -> list[object]:
+    """The program that bwrap is now, so that another version is tried again."""
+    found = shutil.which("bwrap")
+    if found is None:
+        return []
+    facts = os.stat(found)
+    return [os.path.realpath(found), facts.st_size, facts.st_mtime_ns, facts.st_mode]
+
+
+def _switches() -> list[str]:
+    """The settings of the kernel that decide whether users may have namespaces of their own."""
+    values = []
+    for name in USER_NAMESPACES:
+        try:
+            values.append(Path("/proc/sys", name).read_text())
+        except OSError:
+            values.append("")
+    return values
 
 
 class _in_environment:

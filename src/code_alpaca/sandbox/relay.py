@@ -19,6 +19,8 @@ from typing import Any
 
 START_S = 20.0
 MOST_RELAYED = 64 << 20  # bytes that one program may send over its channel
+MOST_LINE = 32 << 20  # bytes of one line of it
+MOST_LINES = 1_000_000
 KEPT_OUTPUT = 4_000  # characters of each stream that a result carries
 CHUNK = 1 << 16
 
@@ -28,8 +30,9 @@ class Limits:
     """What one program may use.
 
     `wall_s` also holds CPU time (rounded up to a second). `folder_bytes` above 0 gives it an
-    empty folder to write in, as its working directory; `processes` lets a command have so
-    many others at a time, which only the backend bwrap can hold, and not for root.
+    empty folder to write in, as its working directory, home and place of temporary files: one
+    file may hold that size, and four times as much may be written in all. `processes` lets a
+    command have that number of others at a time, which only bwrap can hold, and not for root.
     """
 
     wall_s: float = 10.0
@@ -83,6 +86,7 @@ class Child:
     inbox: bytearray = field(default_factory=bytearray)
     outbox: bytearray = field(default_factory=bytearray)
     received: int = 0
+    lines: int = 0
     open: bool = True
     ended: dict[str, Any] | None = None
 
@@ -142,7 +146,7 @@ class Relay:
                         handle(what)
             for child in self._children:  # what was still in the pipes
                 for stream in (child.out, child.err):
-                    self._stream(stream)
+                    self._drain(stream)
         finally:
             self._duration = time.monotonic() - self._began
             self._select.close()
@@ -174,31 +178,46 @@ class Relay:
         told = json.loads(data)
         for child in self._children:
             if child.job == told["job"]:
-                self._channel(child)  # its last lines come before its end
+                while child.open and self._channel(child):  # its last lines come before its end
+                    pass
                 child.ended = told
 
-    def _channel(self, child: Child) -> None:
-        while child.open:
-            try:
-                data = child.channel.recv(CHUNK)
-            except BlockingIOError:
-                return
-            except OSError:
-                data = b""
-            if not data:
-                child.open = False
-                self._select.unregister(child.channel)
-                self._at_end(child)
-                return
-            child.received += len(data)
-            if child.received > MOST_RELAYED:
-                return self._stop("output_limit")
-            child.inbox += data
-            if b"\n" in data:
-                *lines, rest = child.inbox.split(b"\n")
-                child.inbox = rest
-                for line in lines:
-                    self._on_line(child, bytes(line) + b"\n")
+    def _channel(self, child: Child) -> bool:
+        """Read one chunk, so that the caller can look at the clock; whether there was one."""
+        try:
+            data = child.channel.recv(CHUNK) if child.open else b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        if not data:
+            self._close(child)
+            return False
+        child.received += len(data)
+        child.lines += data.count(b"\n")
+        child.inbox += data
+        if (
+            child.received > MOST_RELAYED
+            or child.lines > MOST_LINES
+            or len(child.inbox) > MOST_LINE
+        ):
+            self._close(child)
+            self._stop("output_limit")
+            return False
+        if b"\n" in data:
+            *lines, rest = child.inbox.split(b"\n")
+            child.inbox = rest
+            for line in lines:
+                self._on_line(child, bytes(line) + b"\n")
+        return True
+
+    def _close(self, child: Child) -> None:
+        """Read nothing more from a child's channel: it ended, or went past a limit."""
+        if child.open:
+            child.open = False
+            child.inbox.clear()
+            self._select.unregister(child.channel)
+            self._at_end(child)
 
     def _write(self, child: Child) -> None:
         while child.outbox and child.open:
@@ -215,20 +234,25 @@ class Relay:
             if self._select.get_key(child.channel).events != events:
                 self._select.modify(child.channel, events, (self._channel, child))
 
-    def _stream(self, stream: Stream) -> None:
-        while True:
-            try:
-                data = os.read(stream.fd, CHUNK)
-            except (BlockingIOError, OSError):
-                return
-            if not data:
-                with contextlib.suppress(KeyError, ValueError, RuntimeError):
-                    self._select.unregister(stream.fd)
-                return
-            stream.size += len(data)
-            stream.kept = (stream.kept + data)[-4 * KEPT_OUTPUT :]
-            if stream.size > self._limits.output_bytes:
-                return self._stop("output_limit")
+    def _stream(self, stream: Stream) -> bool:
+        """Read one chunk; whether there was one and more is wanted."""
+        try:
+            data = os.read(stream.fd, CHUNK)
+        except OSError:
+            return False
+        stream.size += len(data)
+        stream.kept = (stream.kept + data)[-4 * KEPT_OUTPUT :]
+        too_much = stream.size > self._limits.output_bytes
+        if too_much or not data:
+            with contextlib.suppress(KeyError, ValueError, RuntimeError):
+                self._select.unregister(stream.fd)
+        if too_much:
+            self._stop("output_limit")
+        return bool(data) and not too_much
+
+    def _drain(self, stream: Stream) -> None:
+        while self._stream(stream):
+            pass
 
 
 def kill(control: socket.socket, child: Child) -> None:

@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +19,7 @@ from typing import Any
 from code_alpaca.errors import InputError
 from code_alpaca.sandbox import backends
 from code_alpaca.sandbox.backends import Backend
+from code_alpaca.sandbox.inside import lock
 from code_alpaca.sandbox.relay import (
     KEPT_OUTPUT,
     START_S,
@@ -32,6 +32,9 @@ from code_alpaca.sandbox.relay import (
     kill,
     of_signal,
 )
+from code_alpaca.sandbox.scratch import Scratch
+
+MOST_VERDICT = 1 << 16  # bytes of a line that the parent parses
 
 
 class Worker:
@@ -44,32 +47,48 @@ class Worker:
     def __init__(self, backend: Backend, *, packages: bool = False) -> None:
         self.backend = backend
         self._jobs = 0
-        self._work = tempfile.mkdtemp(prefix="sandbox-")
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control = ours
-        os.set_inheritable(theirs.fileno(), True)
+        self._process: subprocess.Popen[bytes] | None = None
+        try:  # bwrap keeps the files of programs in a file system of its own, in memory
+            self._scratch = None if backend == "bwrap" else Scratch()
+        except OSError as error:
+            raise InputError(f"no temporary folder for the sandbox {backend}: {error}") from None
+        self._folder = self._scratch.path if self._scratch else backends.WORK
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        try:
+            with theirs:
+                self._start(theirs, packages)
+            self._wait_until_ready()
+        except OSError as error:
+            self.close()
+            raise InputError(f"the sandbox {backend} does not start: {error}") from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, theirs: socket.socket, packages: bool) -> None:
+        folder_lock = [self._scratch.lock] if self._scratch else []
         self._process = subprocess.Popen(
-            backends.command(backend, theirs.fileno(), self._work, packages),
-            pass_fds=(theirs.fileno(),),
+            backends.command(self.backend, theirs.fileno(), self._folder, packages),
+            pass_fds=[theirs.fileno(), *folder_lock],
             stdin=subprocess.DEVNULL,
             stdout=self._said,
             stderr=self._said,
             env=backends.environment(),
-            start_new_session=True,
+            start_new_session=True,  # a signal that ends us leaves it, and it cleans up
         )
-        theirs.close()
-        ours.settimeout(START_S)
+
+    def _wait_until_ready(self) -> None:
+        self._control.settimeout(START_S)
         try:
-            ready = ours.recv(1000)
+            ready = self._control.recv(1000)
         except OSError:
             ready = b""
         if not ready:
             self._said.seek(0)
             words = self._said.read(2000).decode("utf-8", "replace").strip().splitlines()
-            self.close()
             raise InputError(
-                f"the sandbox {backend} does not start: {words[-1] if words else 'no word'}"
+                f"the sandbox {self.backend} does not start: {words[-1] if words else 'no word'}"
             )
 
     def __enter__(self) -> Worker:
@@ -80,30 +99,46 @@ class Worker:
 
     def close(self) -> None:
         """End the zygote and all in it; remove its folder."""
-        self._control.close()
+        self._control.close()  # at which the zygote ends by itself
         try:
-            self._process.wait(2)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-        self._said.close()
-        shutil.rmtree(self._work, ignore_errors=True)
+            if self._process:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(2)
+        finally:
+            if self._process and self._process.returncode is None:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait()
+            self._said.close()
+            if self._scratch:
+                self._scratch.close()
+                self._scratch = None
 
     # -- what can be run -------------------------------------------------------------------
 
-    def run_program(self, source: str, limits: Limits) -> Result:
+    def run_program(self, source: str, limits: Limits, *, module: str = "__main__") -> Result:
         """Run Python source text as a main program; passed if it came to its end.
 
-        Its own process can forge that end: for verdicts on code that may want to, use `test`.
+        Its own process reports that end, and can forge it (see `harness.program`): for a verdict
+        that cannot be forged, use `test`.
+
+        Args:
+            module: the name that the source sees as its own (`__name__`).
         """
-        nonce = secrets.token_hex(16)
-        child = self._launch("program", limits, {"nonce": nonce, "source": source})
-        verdicts: list[dict[str, Any]] = []
-        run = Relay(self._control, [child], limits, lambda _, line: verdicts.append(_parsed(line)))
+        file = "program" if module == "__main__" else module
+        child = self._launch("program", limits, {"source": source, "module": module, "file": file})
+        word = secrets.token_hex(16)
+        last = [b""]  # line of the channel: the program may have sent any number before
+
+        def reply(_: Child, line: bytes) -> None:
+            if line.startswith(b'{"ended"') and not child.outbox:
+                child.outbox += json.dumps({"word": word}).encode() + b"\n"
+            last[0] = line
+
+        run = Relay(self._control, [child], limits, reply)
         run.go()
-        verdict = verdicts[-1] if verdicts else {}
-        if verdict.get("verdict") == "passed" and verdict.get("nonce") != nonce:
+        verdict = _parsed(last[0])
+        if verdict.get("word") != word or (child.ended or {}).get("status"):
             verdict = {}
         return run.result(child, _known(verdict.get("verdict")))
 
@@ -120,8 +155,12 @@ class Worker:
             raise ValueError("programs that start others are held by bwrap alone, and not as root")
         if files and not limits.folder_bytes:
             raise ValueError("files need a folder: set folder_bytes")
+        name = self._folder_name("exec")
         order = {"argv": list(argv), "env": backends.environment()}
-        child = self._launch("exec", limits, order, files or {})
+        if limits.folder_bytes:
+            path = os.path.join(self._folder, name)
+            order["env"] = backends.environment() | {"HOME": path, "TMPDIR": path}
+        child = self._launch("exec", limits, order, files or {}, name=name)
         run = Relay(self._control, [child], limits, lambda child, line: None)
         run.go()
         code = (child.ended or {}).get("status", 1)
@@ -137,7 +176,7 @@ class Worker:
         prompt: str = "",
         check: bool = True,
     ) -> Result:
-        """Judge a solution: it runs in one child, the tests in another, plain values between.
+        """Judge a solution by its values: it runs in one child and the tests in another.
 
         Args:
             source: the whole solution.
@@ -145,35 +184,36 @@ class Worker:
             test: Python source of the tests; `check` says whether it defines `check`. Functions
                 of the solution that it names and does not define are called there.
             prompt: source whose helpers the tests may use.
+
+        Returns:
+            the status; `unplain` where a value could not cross between the two.
         """
-        tested = self._launch("solution", limits, {"source": source})
-        order = {"prompt": prompt, "test": test, "entry_point": entry_point, "check": check}
-        tests = self._launch("tests", limits, order)
+        ends = socket.socketpair()
+        try:
+            tested = self._launch("solution", limits, {"source": source}, peer=ends[0])
+            order = {"prompt": prompt, "test": test, "entry_point": entry_point, "check": check}
+            tests = self._launch("tests", limits, order, peer=ends[1])
+        finally:
+            for end in ends:
+                end.close()
         verdict: dict[str, Any] = {}
 
-        def relay(child: Child, line: bytes) -> None:
-            if child is tested:
-                tests.outbox += line
-            elif line.startswith(b'{"verdict"'):
+        def judge(child: Child, line: bytes) -> None:
+            if child is tests:
                 verdict.update(_parsed(line))
                 kill(self._control, tested)
-            else:
-                tested.outbox += line
-
-        gone = []
 
         def at_end(child: Child) -> None:
-            if child is tested and not verdict:
-                gone.append(child)
-                tests.outbox += b'{"verdict": "exited"}\n'
+            if child is tests:  # the solution would wait for calls for ever
+                kill(self._control, tested)
 
-        run = Relay(self._control, [tested, tests], limits, relay, at_end)
+        run = Relay(self._control, [tested, tests], limits, judge, at_end)
         run.go()
         said = verdict.get("verdict")
         status = said if said == "unplain" else _known(said)
         if status == "passed" and tests.ended and tests.ended["status"] != 0:
             status = "failed"
-        if status == "exited" and gone:  # by itself, or by a limit?
+        if status == "exited":  # by itself, or by a limit?
             status = of_signal(tested) or status
         result = run.result(tested, status or of_signal(tests) or "failed")
         detail = str(verdict.get("detail", ""))
@@ -190,11 +230,14 @@ class Worker:
         limits: Limits,
         first: dict[str, Any],
         files: dict[str, str] | None = None,
+        peer: socket.socket | None = None,
+        name: str = "",
     ) -> Child:
         self._jobs += 1
         order = {
             "job": self._jobs,
             "kind": kind,
+            "name": name or self._folder_name(kind),
             "files": files or {},
             "processes": limits.processes,
             "cpu_s": limits.wall_s,
@@ -208,6 +251,7 @@ class Worker:
         err, err_theirs = os.pipe()
         try:
             fds = [theirs.fileno(), out_theirs, err_theirs]
+            fds += [] if peer is None else [peer.fileno()]
             socket.send_fds(self._control, [json.dumps(order).encode()], fds)
         except OSError as error:
             mine.close()
@@ -225,9 +269,15 @@ class Worker:
         child.outbox += json.dumps(first).encode() + b"\n"
         return child
 
+    def _folder_name(self, kind: str) -> str:
+        """Of a child's folder: not to be guessed where only that keeps other children out."""
+        return kind if lock.landlock_version() else f"{kind}-{secrets.token_hex(16)}"
+
 
 def _parsed(line: bytes) -> dict[str, Any]:
     """A line of a child, as far as it is one; untrusted code may have written it."""
+    if len(line) > MOST_VERDICT:
+        return {}
     try:
         told = json.loads(line)
     except (ValueError, RecursionError):

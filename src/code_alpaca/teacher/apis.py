@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, TypeGuard
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from code_alpaca.reasoning import strip_reasoning
 
 Api = Literal["chat", "responses", "completions"]
 PATHS: dict[str, str] = {
@@ -18,14 +20,36 @@ PATHS: dict[str, str] = {
 # How a server is held to JSON, best first; one that refuses a form is asked with the next.
 FORMS = ("json_schema", "json_object", "text")
 LIMIT_KEYS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-MOST_TOKENS = 2**40  # a count beyond it is a fault, and no count
+MOST_TOKENS = 2**24  # more than any context window: a count beyond it is a fault, and no count
 # What may differ between two bodies that ask the same question.
 NEGOTIABLE = ("response_format", "text", "max_tokens", "max_completion_tokens")
+STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
+# How servers say that the model came to an end by itself. Any other reason (`length`,
+# `max_tokens`, `model_length`, `content_filter`, `error`, `abort`, ...), or none, means that the
+# answer may be cut.
+ENDS = {
+    "stop",
+    "eos",
+    "eos_token",
+    "stop_sequence",
+    "end_turn",
+    "complete",
+    "completed",
+    "tool_calls",
+    "function_call",
+}
+UNANSWERED = "unanswered"  # code of our own: a request that was given up after several tries
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A reply, whatever its form. `cut`: it ended at the token limit. `readable`: it has a text."""
+    """A reply, whatever its form.
+
+    Attributes:
+        cut: the server did not report that the model came to an end by itself, so the text may
+            be truncated: at the token limit, by a content filter, by an error.
+        readable: it has a text.
+    """
 
     text: str = ""
     refusal: str = ""
@@ -75,14 +99,19 @@ def body(api: Api, prompt: str, sampling: Sampling, schema: dict[str, Any] | Non
     return made
 
 
-def weaken(payload: dict[str, Any], form: str, limit_key: str) -> dict[str, Any]:
+def weaken(
+    payload: dict[str, Any], form: str, limit_key: str, *, stream: bool = False
+) -> dict[str, Any]:
     """The same question to a server that knows only `form` and this name of the token limit.
 
     Args:
         form: one of FORMS.
         limit_key: `max_completion_tokens`, or `max_tokens` for older chat servers.
+        stream: for a server that answers in no other way.
     """
     made = dict(payload)
+    if stream and "stream" not in made:
+        made.update(STREAMED)
     if "max_completion_tokens" in made and limit_key != "max_completion_tokens":
         made[limit_key] = made.pop("max_completion_tokens")
     if form != "json_schema":
@@ -109,49 +138,94 @@ def answer_limit(payload: dict[str, Any]) -> int:
 
 def question(payload: dict[str, Any]) -> dict[str, Any]:
     """What a body asks, without the parts that are negotiated."""
-    return {key: value for key, value in payload.items() if key not in NEGOTIABLE}
+    streamed = STREAMED if payload.get("stream") is True else {}
+    return {k: v for k, v in payload.items() if k not in NEGOTIABLE and k not in streamed}
 
 
 def read(reply: Any) -> Answer:
-    """The answer in a reply of any of the three forms. Never raises."""
+    """The answer in a reply of any of the three forms, without reasoning. Never raises."""
     if not isinstance(reply, dict):
         return Answer(readable=False)
-    if isinstance(reply.get("error"), dict):  # one that a content policy turned away
-        return Answer(refusal=str(reply["error"].get("message") or "refused"))
+    error = reply.get("error")
     try:
-        if "output" in reply:
-            return _read_response(reply)
-        choice = reply["choices"][0]
-        cut = choice.get("finish_reason") == "length"
-        if "message" not in choice:
-            return _answer(choice["text"], "", cut)
-        message = choice["message"]
-        return _answer(message.get("content"), message.get("refusal"), cut)
+        answer = _read_response(reply) if "output" in reply else _read_choice(reply["choices"][0])
     except (KeyError, IndexError, TypeError, AttributeError):
-        return Answer(readable=False)
+        answer = Answer(readable=False)
+    if not error:
+        return answer
+    if answer.text:  # an error that came when part of the answer was written
+        return replace(answer, cut=True)
+    # One that a content policy or a limit of the context turned away.
+    if isinstance(error, dict) and error.get("code") != UNANSWERED:
+        return Answer(refusal=str(error.get("message") or "refused"))
+    return Answer(readable=False)
+
+
+def error_of(reply: Any) -> Any:
+    """What is wrong with a body that was sent as a success and holds no answer; else None.
+
+    A reply without text is an answer all the same: the model may have had nothing to say.
+    """
+    if not isinstance(reply, dict):
+        return {"message": f"not a JSON object: {str(reply)[:100]}"}
+    if read(reply).text:
+        return None
+    if reply.get("error"):
+        return reply["error"]
+    if isinstance(reply.get("output"), list):
+        return None
+    choices = reply.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        return {"message": f"no choices in it: {str(reply)[:100]}"}
+    if choices[0].get("error"):
+        return choices[0]["error"]
+    if choices[0].get("finish_reason") == "error":
+        return {"message": "finish_reason error"}
+    return None
 
 
 def usage(reply: dict[str, Any]) -> tuple[int, int] | None:
-    """Prompt and completion tokens as the server counted them; None where it did not say.
+    """Prompt and completion tokens that are billed; None where the server did not say.
 
+    Some servers count reasoning only in the total: what is beyond the prompt is completion.
     A count that is absent, or zero beside a text, says nothing: money must not hang on it.
     """
-    told = reply.get("usage")
-    if not isinstance(told, dict):
+    counts = reply.get("usage")
+    if not isinstance(counts, dict):
         return None
     for asked, answered in (
         ("prompt_tokens", "completion_tokens"),
         ("input_tokens", "output_tokens"),
     ):
-        prompt, answer = told.get(asked), told.get(answered)
-        if _is_count(prompt) and _is_count(answer):
-            silent = 0 in (prompt, answer) and bool(read(reply).text)
-            return None if silent else (prompt, answer)
+        prompt, completion = _count(counts.get(asked)), _count(counts.get(answered))
+        if prompt is None or completion is None:
+            continue
+        if 0 in (prompt, completion) and read(reply).text:
+            return None
+        details = counts.get(f"{answered}_details")
+        reasoning = _count(details.get("reasoning_tokens")) if isinstance(details, dict) else None
+        if reasoning and reasoning > completion:  # it cannot be a part of it
+            completion += reasoning
+        return prompt, max(completion, (_count(counts.get("total_tokens")) or 0) - prompt)
     return None
 
 
-def _is_count(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and 0 <= value < MOST_TOKENS
+def _count(value: Any) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    valid = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST_TOKENS
+    return value if valid else None
+
+
+def _read_choice(choice: dict[str, Any]) -> Answer:
+    cut = str(choice.get("finish_reason")).lower() not in ENDS
+    if "message" not in choice:
+        return _answer(choice["text"], "", cut)
+    message = choice["message"]
+    content = message.get("content")
+    if not content and message.get("tool_calls"):  # some models answer a schema by a call
+        content = "".join(call["function"]["arguments"] for call in message["tool_calls"])
+    return _answer(content, message.get("refusal"), cut)
 
 
 def _read_response(reply: dict[str, Any]) -> Answer:
@@ -163,11 +237,16 @@ def _read_response(reply: dict[str, Any]) -> Answer:
     ]
     text = "".join(part["text"] for part in parts if part.get("type") == "output_text")
     refusal = "".join(part["refusal"] for part in parts if part.get("type") == "refusal")
-    why = (reply.get("incomplete_details") or {}).get("reason")
-    return _answer(text, refusal, why == "max_output_tokens")
+    return _answer(text, refusal, reply.get("status") != "completed")
 
 
 def _answer(text: Any, refusal: Any, cut: bool) -> Answer:
+    if isinstance(text, list):  # typed parts; those of another type are reasoning
+        text = "".join(
+            part if isinstance(part, str) else part["text"]
+            for part in text
+            if isinstance(part, str) or part.get("type") in ("text", "output_text")
+        )
     if text is not None and not isinstance(text, str):
         return Answer(readable=False)
-    return Answer(text=text or "", refusal=str(refusal or ""), cut=cut)
+    return Answer(text=strip_reasoning(text or ""), refusal=str(refusal or ""), cut=cut)

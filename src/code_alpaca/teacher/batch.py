@@ -12,29 +12,31 @@ import asyncio
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import openai
 
 from code_alpaca.errors import Stopped
 from code_alpaca.ledger import Ledger
 from code_alpaca.teacher import apis
+from code_alpaca.teacher.batch_lines import ENDPOINT, line_of, parse, trouble_in
+from code_alpaca.teacher.blame import Blame
 from code_alpaca.teacher.budget import Budget
-from code_alpaca.teacher.connection import (
+from code_alpaca.teacher.connection import Tally, new_client
+from code_alpaca.teacher.dialect import Dialect
+from code_alpaca.teacher.refusals import (
     FATAL_CODES,
-    FATAL_STATUS,
-    PROMPT_CODES,
-    Tally,
-    new_client,
+    Meaning,
+    Trouble,
+    message_of,
     refusal,
 )
-from code_alpaca.teacher.dialect import Dialect
 
-ENDPOINT: Final = "/v1/chat/completions"
 RUN = "code_alpaca_run"  # metadata key that names the run
 GATHER_S = 0.3  # without a further request, what is there is submitted
 MOST_REQUESTS = 50_000  # the API's limit of one batch
 MOST_BYTES = 150 << 20  # of 200 MB
+MOST_REPLY_BYTES = 2 << 30  # of a batch's output file, which is one body
 HICCUPS = 30  # looks at a batch in a row that may fail: it goes on without us
 TRIES = 3  # batches that a request may fail to be answered in
 ENDED = {"completed", "failed", "expired", "cancelled"}
@@ -68,7 +70,7 @@ class BatchTeacher:
         say: Callable[[str], None],
     ) -> None:
         self.tally = Tally()
-        self._client = new_client(base_url, timeout_s, 4)
+        self._client = new_client(base_url, timeout_s, 4, MOST_REPLY_BYTES)
         self._ledger, self._budget = ledger, budget
         self._dialect = Dialect(ledger)
         self._poll_s, self._say = poll_s, say
@@ -76,7 +78,8 @@ class BatchTeacher:
         self._submitted: dict[str, Waiting] = {}
         self._changed = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
-        self._closing = False
+        self._closing = asyncio.Event()
+        self._blame = Blame(ledger, self.tally, self._closing)
 
     @property
     def in_flight(self) -> int:
@@ -127,15 +130,19 @@ class BatchTeacher:
                 return key, await waiting.future
             except AskAgain as again:
                 tries = waiting.tries + again.counts
-                if tries >= TRIES:
-                    raise Stopped(
-                        f"request {number} was not answered in {TRIES} batches ({again}); "
-                        "everything so far is kept: give the same command again"
-                    ) from None
+                if tries < TRIES:
+                    continue
+                trouble = Trouble(Meaning.FAULT, str(again))
+                if self._blame.is_this_request(number, trouble, None):
+                    return key, self._pass_over(key, str(again), apis.UNANSWERED)
+                raise Stopped(
+                    f"request {number} was not answered in {TRIES} batches ({again}); "
+                    "everything so far is kept: give the same command again"
+                ) from None
 
     def stop_sending(self) -> None:
         """Submit nothing more; what was submitted is collected by the next start."""
-        self._closing = True
+        self._closing.set()
         for waiting in [*self._gathered.values(), *self._submitted.values()]:
             if not waiting.future.done():
                 waiting.future.cancel()
@@ -157,7 +164,7 @@ class BatchTeacher:
     async def _work(self) -> None:
         """Batch after batch, as long as anything is asked for; errors go to those who wait."""
         try:
-            while self._gathered and not self._closing:
+            while self._gathered and not self._closing.is_set():
                 await self._gather()
                 chosen = self._choose()
                 batch_id = await self._submit(chosen)
@@ -192,7 +199,7 @@ class BatchTeacher:
         chosen: dict[str, Waiting] = {}
         size = 0
         for key, waiting in self._gathered.items():
-            size += len(_line(key, waiting.payload))
+            size += len(line_of(key, waiting.payload))
             if len(chosen) == MOST_REQUESTS or (chosen and size > MOST_BYTES):
                 break
             if self._budget:
@@ -208,7 +215,7 @@ class BatchTeacher:
         return chosen
 
     async def _submit(self, chosen: dict[str, Waiting]) -> str:
-        lines = "".join(_line(key, waiting.payload) for key, waiting in chosen.items())
+        lines = "".join(line_of(key, waiting.payload) for key, waiting in chosen.items())
         try:
             file = await self._client.files.create(
                 file=("requests.jsonl", lines.encode()), purpose="batch"
@@ -266,7 +273,7 @@ class BatchTeacher:
             if file_id is None:
                 continue
             for line in (await self._client.files.content(file_id)).text.split("\n"):
-                key, result = _parse(line)
+                key, result = parse(line)
                 if key in left:
                     left.discard(key)
                     stopped = self._take(key, result) or stopped
@@ -306,7 +313,8 @@ class BatchTeacher:
         response = response if isinstance(response, dict) else {}
         status, body = response.get("status_code"), response.get("body")
         status = status if isinstance(status, int) else None
-        if status == 200 and isinstance(body, dict):
+        failed = apis.error_of(body) if status == 200 else None
+        if status == 200 and isinstance(body, dict) and failed is None:
             with self._ledger.durable():
                 self._ledger.save_reply(key, body, usage=apis.usage(body))
                 if self._budget:
@@ -314,28 +322,35 @@ class BatchTeacher:
             self.tally.answered += 1
             self._answer(key, body)
             return None
-        error = result.get("error") or (body.get("error") if isinstance(body, dict) else body) or {}
-        error = error if isinstance(error, dict) else {"message": str(error)}
-        error["code"] = error["code"] if isinstance(error.get("code"), str) else None
-        code, told = error.get("code"), str(error.get("message") or error)[:200]
-        self._give_up([key], free=status is None or status < 500, why=str(code or status))
+        trouble = trouble_in(status, failed or result.get("error") or body)
+        if self._budget:
+            why = trouble.code or trouble.outcome
+            told = apis.usage(body) if failed and isinstance(body, dict) else None
+            self._budget.give_up(key, why, free=trouble.free, usage=told)
         waiting = self._submitted.get(key)
-        if code in PROMPT_CODES:
-            reply = {"error": {"message": told, "code": code}}
-            with self._ledger.durable():
-                self._ledger.save_reply(key, reply)
-            self._answer(key, reply)
-        elif waiting and self._dialect.learn(status or 0, error, waiting.payload):
-            self._again(key, told, 0)
-        elif status in FATAL_STATUS or code in FATAL_CODES:
-            stopped = Stopped(refusal(status or 0, told))
+        doubtful = trouble.meaning is Meaning.DOUBTFUL
+        if trouble.meaning is Meaning.PROMPT:
+            self._answer(key, self._pass_over(key, trouble.message, trouble.code))
+        elif waiting and self._dialect.learn(trouble, waiting.payload):
+            self._again(key, trouble.message, 0)
+        elif doubtful and self.tally.answered:  # the teacher answers others
+            self._answer(key, self._pass_over(key, trouble.message, trouble.code))
+        elif trouble.meaning is Meaning.FATAL or doubtful:
+            stopped = Stopped(refusal(trouble.status, trouble.message))
             if waiting and not waiting.future.done():
                 waiting.future.set_exception(stopped)
             self._submitted.pop(key, None)
             return stopped
         else:
-            self._again(key, told, 1)
+            self._again(key, trouble.message, 1)
         return None
+
+    def _pass_over(self, key: str, message: str, code: str | None) -> dict[str, Any]:
+        """Record an error as the reply to a request: it brings no row, and is not asked again."""
+        reply = {"error": {"message": message, "code": code}}
+        with self._ledger.durable():
+            self._ledger.save_reply(key, reply)
+        return reply
 
     def _answer(self, key: str, reply: dict[str, Any]) -> None:
         waiting = self._submitted.pop(key, None)
@@ -361,24 +376,10 @@ class AskAgain(Exception):
         self.counts = counts
 
 
-def _line(key: str, payload: dict[str, Any]) -> str:
-    body = {"custom_id": key, "method": "POST", "url": ENDPOINT, "body": payload}
-    return json.dumps(body) + "\n"
-
-
-def _parse(line: str) -> tuple[str, dict[str, Any]]:
-    try:
-        result = json.loads(line)
-        key = result["custom_id"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return "", {}
-    return (key, result) if isinstance(key, str) and isinstance(result, dict) else ("", {})
-
-
 def _failed(error: openai.OpenAIError) -> str:
     passing = isinstance(error, openai.RateLimitError | openai.InternalServerError)
     if isinstance(error, openai.APIStatusError) and (not passing or error.code in FATAL_CODES):
-        return refusal(error.status_code, str(error.message)[:200])
+        return refusal(error.status_code, message_of(error.body or str(error)))
     return (
         f"the Batch API does not answer ({str(error)[:200]}); everything so far is kept, and what "
         "was submitted is collected when you give the same command again"

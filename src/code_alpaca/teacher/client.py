@@ -3,7 +3,9 @@
 A 429 or 503 makes every new request to that server wait for its Retry-After and narrows the
 window; other transient faults are tried again alone, with exponential back-off and full jitter
 (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
-What waiting cannot mend (a refused key, an unknown model, an empty account) stops the run.
+A prompt that is refused, or never answered while others are, costs its own request; what neither
+waiting nor another prompt changes (a refused key, an unknown model, an empty account) stops the
+run.
 """
 
 from __future__ import annotations
@@ -23,25 +25,18 @@ import openai
 
 from code_alpaca.errors import Refused, Stopped
 from code_alpaca.ledger import Ledger
+from code_alpaca.redact import redact
 from code_alpaca.teacher import apis
+from code_alpaca.teacher.blame import Blame
 from code_alpaca.teacher.budget import Budget
-from code_alpaca.teacher.connection import (
-    BUSY_STATUS,
-    FATAL_CODES,
-    FATAL_STATUS,
-    PROMPT_CODES,
-    NoReply,
-    Tally,
-    new_client,
-    object_of,
-    refusal,
-    short,
-)
+from code_alpaca.teacher.connection import Tally, new_client, object_of
 from code_alpaca.teacher.dialect import Dialect
-from code_alpaca.teacher.limits import Pace, Window, learned, retry_after
+from code_alpaca.teacher.limits import Pace, Window, learned
+from code_alpaca.teacher.refusals import Meaning, NoReply, Trouble, refusal, trouble_of
 
 TRIES = 8
 FIRST_TRIES = 3  # before the teacher has ever answered: a wrong URL should not take minutes
+REPLY_TRIES = 3  # where the server rejects what its own model wrote: each may be billed
 TURNED_AWAY = 50  # 429s and 503s that one request sits out; they are no failure of its own
 LONGEST_WAIT_S = 60.0  # between two tries of one request
 LONGEST_REST_S = 600.0  # of a server that asks to be let alone; then it is asked again
@@ -106,7 +101,8 @@ class Teacher:
         self._gate = asyncio.Lock()  # one request at a time waits for its turn: no herd
         self._freed = asyncio.Event()
         self._sent_at, self._timeout_s = 0.0, timeout_s
-        self._closing = False
+        self._closing = asyncio.Event()
+        self._blame = Blame(ledger, self.tally, self._closing)
         self._dialect = Dialect(ledger)
         self._mean_answer = 0.0  # tokens
 
@@ -124,7 +120,14 @@ class Teacher:
             Refused: the teacher refused for good, or does not answer.
             Stopped: the budget is used up, or the run is ending.
         """
-        tries = turned_away = 0
+        with self._blame.asking():
+            return await self._ask(number, payload, asked, seed_ids)
+
+    async def _ask(
+        self, number: int, payload: dict[str, Any], asked: dict[str, Any], seed_ids: Sequence[str]
+    ) -> tuple[str, dict[str, Any]]:
+        tries = turned_away = replies = 0
+        answered_before: int | None = None  # by the teacher, when this request first failed
         while True:
             sent = self._dialect.weaken(payload)
             key = self._ledger.request(
@@ -134,39 +137,49 @@ class Teacher:
                 return key, reply
             try:
                 return key, await self._try(key, sent)
-            except openai.APIStatusError as error:
-                if self._dialect.learn(error.status_code, error.body or str(error), sent):
-                    continue
-                if error.code in PROMPT_CODES:
-                    reply = {"error": {"message": short(error), "code": error.code}}
-                    with self._ledger.durable():
-                        self._ledger.save_reply(key, reply)
-                    return key, reply
-                if error.status_code in FATAL_STATUS or error.code in FATAL_CODES:
-                    raise Refused(refusal(error.status_code, short(error))) from None
-                busy, why = error.status_code in BUSY_STATUS, short(error)
-                asked_s = retry_after(error.response.headers) if busy else None
-            except (openai.APIConnectionError, json.JSONDecodeError, NoReply) as error:
-                busy, why, asked_s = False, short(error), None
+            except Failed as failed:
+                trouble = failed.trouble
+            if self._dialect.learn(trouble, sent):
+                continue
+            if trouble.meaning is Meaning.FATAL:
+                raise Refused(refusal(trouble.status, trouble.message))
+            if await self._blame.is_this_prompt(number, trouble):
+                return key, self._pass_over(key, trouble.message, trouble.code)
+            replies += trouble.meaning is Meaning.REPLY
+            if replies >= REPLY_TRIES:
+                return key, self._pass_over(key, trouble.message, apis.UNANSWERED)
+            busy = trouble.meaning is Meaning.BUSY
             turned_away += busy
             tries += not busy
+            if answered_before is None and not busy:
+                answered_before = self.tally.answered
             most = TRIES if self.tally.answered else FIRST_TRIES
-            if self._closing or tries >= most or turned_away >= TURNED_AWAY:
-                raise Refused(self._unreachable(why)) from None
+            if self._closing.is_set() or tries >= most or turned_away >= TURNED_AWAY:
+                if self._blame.is_this_request(number, trouble, answered_before):
+                    return key, self._pass_over(key, trouble.message, apis.UNANSWERED)
+                raise Refused(self._unreachable(trouble.message))
             self.tally.retried += 1
             self.tally.turned_away += busy
-            if (asked_s or 0.0) < SHORTEST_WAIT_S:
+            if (trouble.asked_s or 0.0) < SHORTEST_WAIT_S:
                 longest = min(LONGEST_WAIT_S, 0.5 * 2 ** (tries + turned_away))
-                await asyncio.sleep(random.uniform(0, longest))
+                with contextlib.suppress(TimeoutError):  # or until the run ends
+                    await asyncio.wait_for(self._closing.wait(), random.uniform(0, longest))
 
     def stop_sending(self) -> None:
         """Let requests in flight finish, and send or try again no other."""
-        self._closing = True
+        self._closing.set()
         self._freed.set()
 
     async def close(self) -> None:
         for server in self._servers:
             await server.client.close()
+
+    def _pass_over(self, key: str, message: str, code: str | None) -> dict[str, Any]:
+        """Record an error as the reply to a request: it brings no row, and is not asked again."""
+        reply = {"error": {"message": message, "code": code}}
+        with self._ledger.durable():
+            self._ledger.save_reply(key, reply)
+        return reply
 
     # -- one attempt -----------------------------------------------------------------------
 
@@ -185,25 +198,22 @@ class Teacher:
         try:
             response = await self._post(server, payload)
             reply = object_of(response)
-            told = apis.usage(reply)
-            used = sum(told) if told else estimate
-            self._learn(response.headers, told)
+            usage = apis.usage(reply)
+            used = sum(usage) if usage else estimate
+            self._learn(response.headers, usage)
             with self._ledger.durable():
-                self._ledger.save_reply(key, reply, usage=told)
+                self._ledger.save_reply(key, reply, usage=usage)
                 if self._budget:
                     self._budget.settle(key, reply)
-        except openai.APIStatusError as error:
-            self._give_up(key, f"HTTP {error.status_code}", free=error.status_code < 500)
-            self._failed(server, error, sent_at)
-            raise
-        except openai.APIConnectionError as error:
-            # What never reached the server was not billed.
-            unsent = isinstance(error.__cause__, httpx2.ConnectError)
-            self._give_up(key, "no answer", free=unsent)
-            self._failed(server, error, sent_at)
-            raise
+        except (openai.APIError, json.JSONDecodeError, NoReply) as error:
+            trouble = trouble_of(error)
+            if self._budget:
+                self._budget.give_up(key, trouble.outcome, free=trouble.free, usage=trouble.usage)
+            self._failed(server, trouble, sent_at)
+            raise Failed(trouble) from None
         except BaseException:
-            self._give_up(key, "broken off", free=False)
+            if self._budget:
+                self._budget.give_up(key, "broken off", free=False)
             raise
         finally:
             if self._tokens:
@@ -213,6 +223,7 @@ class Teacher:
             self._freed.set()
         server.failures = 0
         server.window.grow()
+        self._blame.answered()
         self.tally.answered += 1
         self.tally.last_answered = time.monotonic()
         return reply
@@ -233,7 +244,7 @@ class Teacher:
             Stopped: the run is ending, or the budget has no room and nothing in flight frees any.
         """
         while True:
-            if self._closing:
+            if self._closing.is_set():
                 raise Stopped("the run is ending; this request was not sent")
             self._freed.clear()
             now = time.monotonic()
@@ -252,8 +263,11 @@ class Teacher:
                     await self._freed.wait()
 
     def _fits(self, payload: dict[str, Any]) -> bool:
-        if self._budget is None or self._budget.fits(payload):
+        if self._budget is None:
             return True
+        if self._budget.fits(payload):
+            # Before the first reply nobody knows whether the server keeps to the limit.
+            return self.in_flight == 0 or not self._budget.unproven
         if self.in_flight == 0:
             raise Stopped(self._budget.used_up(payload))
         return False
@@ -270,40 +284,45 @@ class Teacher:
         """Tokens that the request will probably use: four bytes to one, and the usual answer."""
         return len(json.dumps(payload)) / 4 + (self._mean_answer or apis.answer_limit(payload))
 
-    def _learn(self, headers: Any, told: tuple[int, int] | None) -> None:
-        if told:
-            before = self._mean_answer or told[1]
-            self._mean_answer = before + (told[1] - before) / 20
+    def _learn(self, headers: Any, usage: tuple[int, int] | None) -> None:
+        if usage:
+            before = self._mean_answer or usage[1]
+            self._mean_answer = before + (usage[1] - before) / 20
         if self._requests is None and (limit := learned(headers, "requests")):
             self._requests = Pace(limit)
-        if self._tokens is None and (limit := learned(headers, "tokens")):
+        # An allowance below what it has just given is none.
+        if self._tokens is None and (limit := learned(headers, "tokens", sum(usage or ()))):
             self._tokens = Pace(limit)
 
-    def _give_up(self, key: str, outcome: str, *, free: bool) -> None:
-        if self._budget:
-            self._budget.give_up(key, outcome, free=free)
-
-    def _failed(self, server: Server, error: openai.APIError, sent_at: float) -> None:
+    def _failed(self, server: Server, trouble: Trouble, sent_at: float) -> None:
         """Let a busy server alone for as long as it asks, a broken one while others are there."""
         now = time.monotonic()
-        if isinstance(error, openai.APIStatusError):
-            if error.status_code < 500 and error.status_code not in BUSY_STATUS:
-                return
-            if error.status_code in BUSY_STATUS:
-                server.window.shrink(sent_at)
-                asked = retry_after(error.response.headers)
-                if asked is not None:
-                    until = now + min(LONGEST_REST_S, asked)
-                    server.quiet_until = max(server.quiet_until, until)
-                return
+        if trouble.meaning is Meaning.BUSY:
+            server.window.shrink(sent_at)
+            if trouble.asked_s is not None:
+                until = now + min(LONGEST_REST_S, trouble.asked_s)
+                server.quiet_until = max(server.quiet_until, until)
+            return
+        if trouble.meaning is not Meaning.FAULT:
+            return
         server.failures += 1
         if len(self._servers) > 1:
             rest = random.uniform(0, min(LONGEST_WAIT_S, 0.5 * 2**server.failures))
             server.quiet_until = max(server.quiet_until, now + rest)
 
     def _unreachable(self, why: str) -> str:
-        where = " and ".join(server.url or "https://api.openai.com/v1" for server in self._servers)
+        where = " and ".join(
+            redact(server.url or "https://api.openai.com/v1") for server in self._servers
+        )
         return (
             f"the teacher at {where} does not answer ({why}); everything so far is kept: "
-            "check teacher_base_url and that the server runs, then give the same command again"
+            "check teacher_base_url and that the server runs, then rerun the same command"
         )
+
+
+class Failed(Exception):
+    """One attempt that brought no reply."""
+
+    def __init__(self, trouble: Trouble) -> None:
+        super().__init__(trouble.message)
+        self.trouble = trouble

@@ -76,13 +76,16 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def learned(headers: Mapping[str, str], what: str) -> float | None:
+def learned(headers: Mapping[str, str], what: str, least: float = 0.0) -> float | None:
     """The allowance per minute that a server tells in `x-ratelimit-limit-requests` or `-tokens`.
 
     None where it tells none, or one under which nothing could ever be sent.
+
+    Args:
+        least: what one request has used; an allowance below that is a mistake.
     """
     try:
         told = float(headers.get(f"x-ratelimit-limit-{what}", ""))
     except ValueError:
         return None
-    return told if math.isfinite(told) and told >= LEAST[what] else None
+    return told if math.isfinite(told) and told >= max(least, LEAST[what]) else None

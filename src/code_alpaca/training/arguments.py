@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 
 from code_alpaca.config import read_yaml, unknown_key
 from code_alpaca.errors import InputError
+from code_alpaca.shipped import recipe
 from code_alpaca.training.layout import Layout, of_this_process
 
 if TYPE_CHECKING:
@@ -41,11 +42,18 @@ class SFTArguments:
     dataset_revision: str | None = field(
         default=None, metadata={"help": "tag or commit of a Hub dataset, e.g. v1.0.0"}
     )
+    column_map: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": "columns that hold the Alpaca fields, e.g. {instruction: problem, output: "
+            "solution}"
+        },
+    )
     dataset_mixture: list[dict] = field(
         default_factory=list,
         metadata={
             "help": "in a file, instead of dataset_name: several, each a mapping of name, config, "
-            "revision and weight (0.5: a random half of its rows, 2: every row twice)"
+            "revision, column_map and weight (0.5: a random half of its rows, 2: every row twice)"
         },
     )
     validation_fraction: float = field(
@@ -104,6 +112,7 @@ class Job:
     model: ModelConfig
     layout: Layout
     checkpointing: bool | None  # of activations; None: nobody said, and the memory decides
+    max_length_given: bool = False  # by the user, and not TRL's default
 
     def say(self, text: str) -> None:
         """Print one line, in the first process alone."""
@@ -130,7 +139,7 @@ def parse(argv: Sequence[str], planned: Layout | None = None) -> Job:
 
     kinds = (SFTArguments, SFTConfig, ModelConfig)
     valid = [item.name for kind in kinds for item in dataclasses.fields(kind)]
-    words = list(argv)
+    words = _with_config_path(argv)
     # The file's keys first: TRL would complain of some value before it names an unknown key.
     if "--config" in words[:-1]:
         path = Path(words[words.index("--config") + 1])
@@ -184,6 +193,7 @@ def parse(argv: Sequence[str], planned: Layout | None = None) -> Job:
         model_config,
         layout=layout,
         checkpointing=bool(training.gradient_checkpointing) if given & CHECKPOINTING else None,
+        max_length_given="max_length" in given,
     )
 
 
@@ -218,6 +228,19 @@ def _refuse_missing_trackers(training: SFTConfig) -> None:
                 f"report_to: {tracker} is not installed; pip install {tracker.replace('_', '-')}, "
                 "or leave it out"
             )
+
+
+def _with_config_path(argv: Sequence[str]) -> list[str]:
+    """The words with the path of the config file, where `--config` names a shipped recipe."""
+    words = []
+    for word in argv:
+        words += word.split("=", 1) if word.startswith("--config=") else [word]
+    if "--config" in words:
+        at = words.index("--config") + 1
+        if at == len(words):
+            raise InputError("--config needs a file, or the name of a shipped recipe")
+        words[at] = str(recipe(words[at]))
+    return words
 
 
 def _given(words: Sequence[str], valid: Sequence[str]) -> set[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from code_alpaca.errors import InputError, one_line
 from code_alpaca.formatting import format_prompt
+from code_alpaca.model_source import find_commit
 from code_alpaca.training.arguments import Job
 from code_alpaca.training.scratch import make_base
 
@@ -86,17 +87,22 @@ def read_config(job: Job) -> PretrainedConfig:
 
 def pin(job: Job) -> None:
     """Let `model_revision` be the commit that it means now: what is trained, recorded and released
-    is that one, whatever is committed meanwhile. A folder has none."""
-    from huggingface_hub import hf_hub_download
+    is that one, whatever is committed meanwhile. A folder has none.
 
+    Raises:
+        InputError: there is no such model. A dry run continues without it, since the shape of the
+            model, which may be shipped here, can be all that it needs.
+    """
     name = job.model.model_name_or_path
-    if job.arguments.dry_run or not name or Path(name).exists():
+    if not name:
         return
     try:
-        path = hf_hub_download(name, "config.json", revision=job.model.model_revision)
-    except Exception:  # whatever is wrong, reading the config says it in one line
+        commit = find_commit(name, job.model.model_revision)
+    except InputError:
+        if not job.arguments.dry_run:
+            raise
         return
-    job.model.model_revision = Path(path).parent.name  # of the cache: snapshots/COMMIT/config.json
+    job.model.model_revision = commit or job.model.model_revision
 
 
 def adapter(model_config: ModelConfig) -> PeftConfig | None:
@@ -113,14 +119,14 @@ def adapter(model_config: ModelConfig) -> PeftConfig | None:
     return found
 
 
-def how_to_load(job: Job) -> dict[str, Any]:
+def how_to_load(job: Job, config: PretrainedConfig) -> dict[str, Any]:
     """The keywords with which TRL loads the model."""
     from trl import get_quantization_config
 
     return {
         "revision": job.model.model_revision,
         "dtype": job.model.dtype,
-        "attn_implementation": attention(job),
+        "attn_implementation": attention(job, config),
         "quantization_config": get_quantization_config(job.model),
         **(job.training.model_init_kwargs or {}),
     }
@@ -132,14 +138,20 @@ def precision(job: Job) -> str:
     return "bfloat16" if training.bf16 else "float16" if training.fp16 else "float32"
 
 
-def attention(job: Job) -> str:
-    """What computes attention: what was asked for, or the fastest that works here."""
+def attention(job: Job, config: PretrainedConfig) -> str:
+    """What computes attention: what was asked for, or the fastest that works here for the model."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
     if job.model.attn_implementation:
         return job.model.attn_implementation
-    half = bool(job.training.bf16 or job.training.fp16)
-    if job.layout.on_cpu:
-        return "sdpa"
-    return fastest_attention(half=half, load=not job.arguments.dry_run, **_attention_here())
+    kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    found = "sdpa"
+    if not job.layout.on_cpu and getattr(kind, "_supports_flash_attn", True):
+        half = bool(job.training.bf16 or job.training.fp16)
+        found = fastest_attention(half=half, load=not job.arguments.dry_run, **_attention_here())
+    if found == "sdpa" and not getattr(kind, "_supports_sdpa", True):
+        return "eager"  # Gemma 2 and gpt-oss: what they add to the scores, sdpa cannot
+    return found
 
 
 def fastest_attention(
@@ -204,7 +216,7 @@ def require_quantization(job: Job) -> None:
     if job.layout.on_cpu:
         raise InputError("load_in_4bit and load_in_8bit need a GPU; leave them out on a CPU")
     if not find_spec("bitsandbytes"):
-        raise InputError("load_in_4bit needs bitsandbytes; pip install 'code-alpaca[qlora]'")
+        raise InputError("load_in_4bit needs bitsandbytes; pip install bitsandbytes")
 
 
 def merge(job: Job, adapted: Path, out: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,18 @@ from code_alpaca.config import StageConfig, Words
 from code_alpaca.dataset.build import split_of
 from code_alpaca.dataset.load import ALPACA, lineage, load
 from code_alpaca.errors import InputError
+from code_alpaca.row_formats import ColumnMap
 from code_alpaca.training.arguments import SFTArguments
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+
+# A row of more bytes is no example to learn from, and takes minutes to tokenize: 1 MB is some
+# 250,000 tokens, more than a training step has room for.
+LARGEST_ROW = 1_000_000
+ROWS_AT_ONCE = 10_000
+NAMED_ROWS = 5  # in the line about those that are left out
 
 
 class Source(StageConfig):
@@ -24,6 +33,7 @@ class Source(StageConfig):
     name: Words
     config: Words = "default"
     revision: str | None = None
+    column_map: ColumnMap = None
     weight: float = Field(1.0, gt=0)
 
 
@@ -35,6 +45,7 @@ class Rows:
     validation: Dataset | None
     sources: list[dict[str, Any]]  # name, config, revision, weight and origin of each
     revision: str  # names the content of all of them
+    left_out: tuple[str, ...] = ()  # a line for each dataset with rows that are too large
 
     @property
     def named(self) -> dict[str, str]:
@@ -46,21 +57,25 @@ class Rows:
         }
 
 
-def read(arguments: SFTArguments, seed: int) -> Rows:
+def read(arguments: SFTArguments, seed: int, say: Callable[[str], None] = print) -> Rows:
     """The rows that the arguments name.
 
     A row stays on its side of `validation_fraction` whatever else is in the dataset. Of a dataset
     with a weight, every row comes in as often as the weight is whole, and a random part of the
-    rows, by `seed`, once more for what is left of it.
+    rows, by `seed`, once more for what is left of it. `say` gets a line for rows left out and for
+    columns read under other names.
 
     Raises:
         InputError: a dataset cannot be read, or nothing is left to learn from.
     """
     from datasets import concatenate_datasets
 
-    train, validation, sources = [], [], []
+    train, validation, sources, left_out = [], [], [], []
     for source in _sources(arguments):
-        rows, revision = load(source.name, source.config, source.revision)
+        rows, revision = load(
+            source.name, source.config, source.revision, column_map=source.column_map, say=say
+        )
+        rows = _bounded(rows, source.name, left_out)
         fraction = arguments.validation_fraction
         sides = [split_of(f"training {_name(row)}", fraction) for row in rows] if fraction else []
         rows = rows.select_columns(list(ALPACA))
@@ -69,37 +84,76 @@ def read(arguments: SFTArguments, seed: int) -> Rows:
             rows = rows.select([i for i, s in enumerate(sides) if s == "train"])
         elif arguments.validation_split:
             measured, _ = load(
-                source.name, source.config, source.revision, split=arguments.validation_split
-            )
+                source.name, source.config, source.revision, split=arguments.validation_split,
+                column_map=source.column_map, say=say,
+            )  # fmt: skip
+            measured = _bounded(measured, f"{source.name}, validation", left_out)
             validation.append(measured.select_columns(list(ALPACA)))
         train.append(_weighted(rows, source.weight, seed))
         origin = lineage(source.name, revision)
-        sources.append({**source.model_dump(), "revision": revision, "origin": origin})
+        named = source.model_dump(exclude_none=True)
+        sources.append({**named, "revision": revision, "origin": origin})
     whole = concatenate_datasets(train)
     measured = concatenate_datasets(validation) if validation else None
     if not len(whole):
-        raise InputError("no row is left to train on; make validation_fraction smaller")
+        reason = "; ".join(left_out) or "make validation_fraction smaller"
+        raise InputError(f"no row is left to train on; {reason}")
     if measured is not None and not len(measured):
         raise InputError("no row is kept apart; make validation_fraction greater, or leave it out")
-    return Rows(whole, measured, sources, _revision(sources))
+    return Rows(whole, measured, sources, _revision(sources), tuple(left_out))
+
+
+def _bounded(rows: Dataset, name: str, left_out: list[str]) -> Dataset:
+    """The rows that are not too large; a line about the others goes to `left_out`."""
+    import numpy as np
+
+    text = rows.select_columns(list(ALPACA)).with_format("arrow")
+    sizes = np.concatenate([_row_bytes(table) for table in text.iter(ROWS_AT_ONCE)])
+    too_large = np.flatnonzero(sizes > LARGEST_ROW)
+    if not len(too_large):
+        return rows
+    numbers = ", ".join(f"row {at + 1} ({sizes[at]:,} bytes)" for at in too_large[:NAMED_ROWS])
+    more = f" and {len(too_large) - NAMED_ROWS} more" if len(too_large) > NAMED_ROWS else ""
+    left_out.append(
+        f"{name}: {numbers}{more} left out, for a row may have {LARGEST_ROW:,} bytes; shorten "
+        "such rows, or remove them"
+    )
+    return rows.select(np.flatnonzero(sizes <= LARGEST_ROW))
+
+
+def _row_bytes(table: Any) -> Any:
+    """The bytes of each row's text."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    sizes = np.zeros(table.num_rows, dtype=np.int64)
+    for column in table.columns:
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            sizes += pc.fill_null(pc.binary_length(column), 0).to_numpy()
+    return sizes
 
 
 def _sources(arguments: SFTArguments) -> list[Source]:
     if not arguments.dataset_mixture:
-        return [
-            Source(
-                name=arguments.dataset_name or "",
-                config=arguments.dataset_config,
-                revision=arguments.dataset_revision,
-            )
-        ]
+        named = {
+            "name": arguments.dataset_name or "",
+            "config": arguments.dataset_config,
+            "revision": arguments.dataset_revision,
+            "column_map": arguments.column_map,
+        }
+        return [_source(named, "dataset_name, dataset_config, dataset_revision or column_map")]
+    return [_source(values, "dataset_mixture") for values in arguments.dataset_mixture]
+
+
+def _source(values: Any, keys: str) -> Source:
     try:
-        return [Source(**values) for values in arguments.dataset_mixture]
+        return Source(**values)
     except (ValidationError, TypeError) as error:
         said = " ".join(str(error).split())[:200]
         raise InputError(
-            f"bad dataset_mixture ({said}); each entry has a name, and may have config, revision "
-            "and weight"
+            f"bad {keys} ({said}); a dataset has a name, and may have config, revision, "
+            "column_map and weight"
         ) from None
 
 

@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from code_alpaca import whole
-from code_alpaca.config import with_choices, write_yaml
+from code_alpaca.config import read_yaml, with_choices, write_yaml
 from code_alpaca.errors import INTERRUPTED, Diverged, InputError, Stopped, machine_trouble
+from code_alpaca.shipped import accelerate_config
 from code_alpaca.training.arguments import SFTArguments, asks_dry_run
-from code_alpaca.training.layout import Layout, of_file
+from code_alpaca.training.layout import Layout, of_file, require_devices
 
 OUTCOME = "CODE_ALPACA_OUTCOME"  # names the file in which a launched child says why it ended
+FOR_GPUS = ("MULTI_GPU", "DEEPSPEED", "FSDP")  # distributed_type of an accelerate config
 STOPS = {1: Diverged, 2: InputError, 3: Stopped}
 
 
@@ -46,9 +48,21 @@ def main(argv: Sequence[str]) -> None:
         if asks_dry_run(rest):  # which looks at a layout for which this machine may be too small
             _run_here(rest, of_file(path))
         else:
+            _require_gpus(path)
             run_accelerate(["--config_file", str(path)], rest)
     else:
         _run_here(words)
+
+
+def _require_gpus(path: Path) -> None:
+    """Refuse an accelerate config for more GPUs than there are, before each of its processes does.
+
+    Raises:
+        InputError: with what this machine can do instead.
+    """
+    values = read_yaml(path)
+    if str(values.get("distributed_type")).upper() in FOR_GPUS and not values.get("use_cpu"):
+        require_devices(of_file(path))
 
 
 def launch(settings: dict[str, Any]) -> None:
@@ -91,20 +105,6 @@ def run_accelerate(flags: Sequence[str], words: Sequence[str]) -> None:
         sys.exit(1)
 
 
-def accelerate_config(name: str) -> Path:
-    """The file of an accelerate config: a path, or a name in `accelerate_configs/`.
-
-    Raises:
-        InputError: there is no such file.
-    """
-    folder = Path("accelerate_configs")
-    for path in (Path(name), folder / f"{name}.yaml"):
-        if path.is_file():
-            return path
-    known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml"))) or "none here"
-    raise InputError(f"no accelerate config {name!r}; a file, or a name in {folder}/: {known}")
-
-
 def _run_here(words: list[str], planned: Layout | None = None) -> None:
     if OUTCOME not in os.environ:
         from code_alpaca.training import sft
@@ -141,11 +141,15 @@ def _print_help() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", metavar="FILE.yaml", help="any of these keys, as YAML")
+    parser.add_argument(
+        "--config",
+        metavar="FILE.yaml",
+        help="any of these keys, as YAML; or the name of a shipped recipe",
+    )
     parser.add_argument(
         "--accelerate_config",
         metavar="NAME",
-        help="launch with this file, or this name in accelerate_configs/ (default: this process)",
+        help="launch with this file or shipped name, such as cpu or zero2 (default: this process)",
     )
     kinds = get_type_hints(SFTArguments)
     for item in fields(SFTArguments):

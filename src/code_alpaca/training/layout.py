@@ -120,10 +120,10 @@ def require_devices(layout: Layout) -> None:
     if layout.on_cpu or there >= layout.on_each_machine:
         return
     gpus = f"{there} GPU{'s' * (there != 1)}"
-    advice = (
-        f"give --num_processes {there}, or" if there else "take accelerate_configs/cpu.yaml, or"
-    )
+    advice = "take --accelerate_config cpu"
+    if there:
+        advice = f"set num_processes: {there} in a copy of the accelerate config"
     raise InputError(
-        f"{layout.on_each_machine} processes are to run here, which has {gpus}; {advice} a machine "
-        "with more"
+        f"{layout.on_each_machine} processes are to run here, which has {gpus}; {advice}, plan it "
+        "with --dry_run, or take a machine with more GPUs"
     )

@@ -9,6 +9,7 @@ much it would allocate, and what is alive at once is counted.
 from __future__ import annotations
 
 import contextlib
+import logging
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -99,12 +100,14 @@ def skeleton(
     """The model without any weights; to be called and used under `without_data()`."""
     import torch
     from peft import get_peft_model
+    from torch._subclasses.fake_tensor import unset_fake_temporarily
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:  # not by from_config, which would cut the weights up where DeepSpeed is at work
-        with torch.device("meta"):
+        # A constant such as Gemma's embedding scale cannot be made on this device in fake mode.
+        with unset_fake_temporarily(), torch.device("meta"):
             model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
             if peft is not None:
                 model = get_peft_model(model, peft)
@@ -127,6 +130,9 @@ def _to_cpu(model: PreTrainedModel) -> None:
             module.register_parameter(name, moved[id(weight)])
         for name, buffer in list(module.named_buffers(recurse=False)):
             module.register_buffer(name, torch.zeros(buffer.shape, dtype=buffer.dtype))
+        for name, value in list(vars(module).items()):  # tensors that are no buffers
+            if isinstance(value, torch.Tensor):
+                setattr(module, name, torch.zeros(value.shape, dtype=value.dtype))
 
 
 @contextlib.contextmanager
@@ -138,10 +144,15 @@ def without_data(training: SFTConfig | None = None) -> Iterator[None]:
     plugin = getattr(training, "deepspeed_plugin", None)
     if plugin:
         deepspeed.unset_hf_deepspeed_config()
+    # Of an operation that fails without data it logs pages; the exception says it, too.
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    before = log.disabled
+    log.disabled = True
     try:
         with FakeTensorMode():
             yield
     finally:
+        log.disabled = before
         if plugin:
             plugin.set_deepspeed_weakref()
 
@@ -240,7 +251,10 @@ def _alive(known: list[torch.Tensor]) -> Any:
         def __torch_dispatch__(
             self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
-            result = operation(*args, **(kwargs or {}))
+            if operation is torch.ops.aten._grouped_mm.default:
+                result = _grouped_product(*args, **(kwargs or {}))
+            else:
+                result = operation(*args, **(kwargs or {}))
             for tensor in tree_leaves(result):
                 if isinstance(tensor, torch.Tensor):
                     self.count(tensor.untyped_storage())
@@ -259,6 +273,24 @@ def _alive(known: list[torch.Tensor]) -> Any:
             self.seen.discard(name)
 
     return Alive()
+
+
+def _grouped_product(
+    left: torch.Tensor, right: torch.Tensor, offs: torch.Tensor | None = None, *_: Any, **__: Any
+) -> torch.Tensor:
+    """An empty tensor of the shape that a mixture of experts multiplies to.
+
+    Without data PyTorch accepts this operation in bfloat16 alone, and with data in every type.
+
+    Args:
+        left: tokens x in, or experts x tokens x in.
+        right: in x out, or experts x in x out.
+        offs: where the tokens of each expert end, if one of the two has no axis for experts.
+    """
+    shape = [left.shape[-2], right.shape[-1]]
+    if left.dim() == right.dim():  # two axes each: a product for each expert
+        shape = [offs.shape[0] if offs is not None else left.shape[0], *shape]
+    return left.new_empty(shape)
 
 
 def needed(model: Model, layout: Layout, activated: float, *, optim: str) -> Memory:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 import subprocess
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from code_alpaca import whole
 from code_alpaca.dataset.pictures import BLUE, DOTS, MUTED, ORANGE, STYLE, WIDTH
 from code_alpaca.training import record
+from code_alpaca.training.estimate import Estimate
 from code_alpaca.training.memory import GIB
 from code_alpaca.training.telemetry import peak_memory, read_metrics
 
@@ -26,11 +28,38 @@ PACKAGES = ("code-alpaca", "torch", "transformers", "trl", "accelerate", "deepsp
             "bitsandbytes", "flash-attn", "liger-kernel")  # fmt: skip
 
 
-def report(job: Job, plan: Plan, trainer: SFTTrainer, seconds: float) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """The time of a training that may have been resumed.
+
+    What an earlier start did after its last checkpoint is lost, and not counted.
+    """
+
+    seconds_before: float | None  # in earlier starts; None: their checkpoints did not record it
+    epochs_before: float
+    seconds: float  # in this start
+
+    @property
+    def total(self) -> float:
+        """Seconds over all starts, as far as they are known."""
+        return self.seconds + (self.seconds_before or 0.0)
+
+    def pace(self, tokens: int, epochs: float) -> float:
+        """Return the tokens of a second, of `tokens` in each of `epochs` epochs."""
+        if self.seconds_before is None:
+            return tokens * (epochs - self.epochs_before) / self.seconds
+        return tokens * epochs / self.total
+
+
+def report(job: Job, plan: Plan, trainer: SFTTrainer, spent: Spent) -> dict[str, Any]:
     """The numbers of a training that is over; every process has to ask for them."""
     import torch
 
     assert plan.tokens is not None
+    # Under ZeRO-3 a process holds a part of each, and DeepSpeed notes the size of the whole.
+    weights = [(getattr(p, "ds_numel", p.numel()), p.requires_grad)
+               for p in trainer.model.parameters()]  # fmt: skip
+    expected = plan.estimate.need.device if isinstance(plan.estimate, Estimate) else None
     counts, state = plan.tokens.counts, trainer.state
     peak = torch.tensor(peak_memory(job.layout.on_cpu) / GIB, device=trainer.accelerator.device)
     peaks = trainer.accelerator.gather(peak.reshape(1))
@@ -38,13 +67,11 @@ def report(job: Job, plan: Plan, trainer: SFTTrainer, seconds: float) -> dict[st
     real, slots = trainer.accelerator.gather(counted).sum(0).tolist()
     losses = [[log["step"], log["loss"]] for log in state.log_history if "loss" in log]
     measured = [[log["step"], log["eval_loss"]] for log in state.log_history if "eval_loss" in log]
-    learned_from = counts.tokens * (state.epoch or 0)
-    pace = learned_from / seconds
+    pace = spent.pace(counts.tokens, state.epoch or 0)
     to_first = trainer.seconds_to_first_step  # None: there was no step left to take
     return {
-        # Under ZeRO-3 a process holds a part of each, and DeepSpeed notes the size of the whole.
-        "parameters": sum(getattr(p, "ds_numel", p.numel()) for p in trainer.model.parameters()),
-        "trainable_parameters": plan.model.trainable,
+        "parameters": sum(size for size, _ in weights),
+        "trainable_parameters": sum(size for size, learned in weights if learned),
         "rows": counts.rows,
         "tokens": counts.tokens,
         "counts": dataclasses.asdict(counts),
@@ -55,12 +82,12 @@ def report(job: Job, plan: Plan, trainer: SFTTrainer, seconds: float) -> dict[st
         "last_loss": losses[-1][1] if losses else None,
         "loss_curve": losses,
         "eval_loss_curve": measured,
-        "seconds": round(seconds, 1),
+        "seconds": round(spent.total, 1),
         "seconds_to_first_step": to_first and round(to_first, 1),
         "tokens_per_second": round(pace, 1),
         "mfu": plan.speed.mfu(pace),
         "peak_memory_gib": round(float(peaks.max()), 3),
-        "preflight_memory_gib": round(plan.need.device / GIB, 3),
+        "preflight_memory_gib": expected and round(expected / GIB, 3),  # None: not estimated
         "layout": str(job.layout),
         "processes": job.layout.processes,
         "hardware": hardware(job),

@@ -18,8 +18,9 @@ from code_alpaca.errors import InputError
 from code_alpaca.formatting import PromptStyle, format_prompt
 from code_alpaca.training import base, memory
 from code_alpaca.training.arguments import Job
+from code_alpaca.training.estimate import Estimate, Unknown, estimate_memory
 from code_alpaca.training.layout import Layout
-from code_alpaca.training.memory import GIB, Batch, Memory, Model
+from code_alpaca.training.memory import GIB, Batch, Memory
 from code_alpaca.training.steps import examples_per_sequence, steps_of
 from code_alpaca.training.telemetry import Speed
 from code_alpaca.training.tokens import IGNORED, Tokens
@@ -47,9 +48,8 @@ class Plan:
     """What a training will need, against what there is."""
 
     config: PretrainedConfig
-    model: Model
+    estimate: Estimate | Unknown
     batch: Batch
-    need: Memory
     checkpointing: bool
     device: float | None  # bytes of each GPU, or of the host for a process; None: not known
     host: float | None
@@ -59,7 +59,9 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        return _fits(self.need, self.device, self.host)
+        """Whether it fits as far as is known: without an estimate, training is tried."""
+        found = self.estimate
+        return isinstance(found, Unknown) or _fits(found.need, self.device, self.host)
 
 
 def plan(job: Job, config: PretrainedConfig, tokens: Tokens | None) -> Plan:
@@ -75,22 +77,21 @@ def plan(job: Job, config: PretrainedConfig, tokens: Tokens | None) -> Plan:
     most = math.ceil(tokens.counts.rows / per_sequence) if tokens else math.inf
     batch = Batch(int(min(training.per_device_train_batch_size, most)), longest, joined=packed)
     device, host = _there(job)
-    optim = str(training.optim.value)
     # Where nobody said: computing twice costs time, so only where training fits no other way.
     for checkpointing in [False, True] if job.checkpointing is None else [job.checkpointing]:
-        model, activated = _trace(job, config, batch, checkpointing)
-        need = memory.needed(model, layout, activated, optim=optim)
-        if _fits(need, device, host):
+        estimate = estimate_memory(job, config, batch, checkpointing)
+        if isinstance(estimate, Estimate) and _fits(estimate.need, device, host):
             break
+    if isinstance(estimate, Unknown) and job.checkpointing is None:
+        checkpointing = not layout.on_cpu  # as TRL does it: a GPU has less memory to spare
     return Plan(
         config,
-        model,
+        estimate,
         batch,
-        need,
         checkpointing,
         device,
         host,
-        speed=Speed(config, longest, layout.processes, adapter=model.trainable < model.parameters),
+        speed=Speed(config, longest, layout.processes, adapter=bool(job.model.use_peft)),
         tokens=tokens,
         per_sequence=per_sequence,
     )
@@ -102,9 +103,11 @@ def refuse(job: Job, plan: Plan) -> None:
     Raises:
         InputError: with what would fit.
     """
-    if not plan.fits:
-        advice = _advice(job, plan) or "no config of ours would let it fit; take a smaller model"
-        raise InputError(f"this does not fit: {_needs(job.layout, plan)}; {advice}")
+    if isinstance(plan.estimate, Estimate) and not plan.fits:
+        advice = _advice(job, plan, plan.estimate)
+        advice = advice or "no accelerate config would let it fit; take a smaller model"
+        needs = _needs(job.layout, plan.estimate.need, plan.device, plan.host)
+        raise InputError(f"this does not fit: {needs}; {advice}")
 
 
 def find_build_tools(layout: Layout) -> None:
@@ -136,16 +139,36 @@ def told(job: Job, plan: Plan) -> Iterator[str]:
             f"learned), {counts.cut} cut at {job.training.max_length}, {counts.dropped} without an "
             f"answer left{f'; {len(measured)} kept apart' if measured else ''}"
         )
-    model, need = plan.model, plan.need
-    learned = "all of them learned"
-    if model.trainable < model.parameters:
-        learned = f"{model.trainable:,} of them learned"
     checkpointed = ", activations checkpointed" if plan.checkpointing else ""
     liger = ", Liger kernels" if job.training.use_liger_kernel else ""
     yield (
-        f"model     {plan.config.model_type}, {model.parameters:,} parameters, {learned}; "
-        f"{base.precision(job)}, {base.attention(job)}{liger}{checkpointed}"
+        f"model     {plan.config.model_type}, {_size(plan.estimate)}{base.precision(job)}, "
+        f"{base.attention(job, plan.config)}{liger}{checkpointed}"
     )
+    yield f"memory    {job.layout}: {_memory(job, plan)}"
+    yield f"batch     {_batch(job, plan)}"
+    if plan.tokens:
+        yield f"time      {_time(job, plan, plan.tokens)}"
+
+
+def _size(estimate: Estimate | Unknown) -> str:
+    """The numbers of parameters, where they are known."""
+    if isinstance(estimate, Unknown):
+        return ""
+    model, learned = estimate.model, "all of them learned"
+    if model.trainable < model.parameters:
+        learned = f"{model.trainable:,} of them learned"
+    return f"{model.parameters:,} parameters, {learned}; "
+
+
+def _memory(job: Job, plan: Plan) -> str:
+    """What is needed, against what there is, and its parts."""
+    if isinstance(plan.estimate, Unknown):
+        return (
+            f"warning: not estimated for this model ({plan.estimate.reason}); training is tried "
+            "without the check"
+        )
+    need = plan.estimate.need
     parts = {
         "weights": need.weights,
         "gradients": need.gradients,
@@ -156,10 +179,7 @@ def told(job: Job, plan: Plan) -> Iterator[str]:
         "or, to merge the adapter at the end,": need.merge if need.merging_is_worst else 0.0,
     }
     split = ", ".join(f"{name} {_gib(size)}" for name, size in parts.items() if size)
-    yield f"memory    {job.layout}: {_needs(job.layout, plan)} ({split})"
-    yield f"batch     {_batch(job, plan)}"
-    if plan.tokens:
-        yield f"time      {_time(job, plan, plan.tokens)}"
+    return f"{_needs(job.layout, need, plan.device, plan.host)} ({split})"
 
 
 def shown(
@@ -213,6 +233,8 @@ def _time(job: Job, plan: Plan, tokens: Tokens) -> str:
     from trl.trainer.utils import get_peak_flops
 
     speed, share = plan.speed, job.arguments.assumed_mfu
+    if not speed.flops_per_token:
+        return f"{text}; hours are not known for this architecture"
     peak, name = speed.peak, speed.device
     if peak is None:
         peak, name = get_peak_flops(ASSUMED_GPU, "bfloat16"), ASSUMED_GPU
@@ -242,33 +264,6 @@ def _marked(tokenizer: PreTrainedTokenizerBase, row: dict[str, list[int]]) -> st
     return "".join(f"{LEARNED[0]}{text}{LEARNED[1]}" if on else text for on, text in texts)
 
 
-def _trace(
-    job: Job, config: PretrainedConfig, batch: Batch, checkpointing: bool
-) -> tuple[Model, float]:
-    """The numbers of the model, and the bytes of its activations."""
-    import torch
-
-    mixed = bool(job.training.bf16 or job.training.fp16)
-    dtype = getattr(torch, job.model.dtype or "float32", torch.float32)
-    if job.layout.deepspeed:  # casts the weights themselves, and needs no autocast
-        dtype = torch.bfloat16 if mixed else torch.float32
-    autocast = mixed and not job.layout.deepspeed
-    with memory.without_data(job.training):
-        model = memory.skeleton(config, dtype, base.adapter(job.model))
-        numbers = memory.sizes(
-            model,
-            quantized=bool(job.model.load_in_4bit),
-            mixed=mixed,
-            merged=job.model.use_peft and job.arguments.merge_adapter,
-        )
-        activated = memory.activations(
-            model, batch, mixed=autocast, checkpointing=checkpointing, on_cpu=job.layout.on_cpu
-        )
-        if job.layout.on_cpu:
-            activated += memory.holes(model, batch, mixed=mixed)
-    return numbers, activated
-
-
 def _there(job: Job) -> tuple[float | None, float | None]:
     """Bytes of each device and of the host, as far as they are known."""
     import psutil
@@ -288,26 +283,26 @@ def _fits(need: Memory, device: float | None, host: float | None) -> bool:
     return (device is None or need.device <= device) and (host is None or need.host <= host)
 
 
-def _needs(layout: Layout, plan: Plan) -> str:
+def _needs(layout: Layout, need: Memory, device: float | None, host: float | None) -> str:
     where = "process" if layout.on_cpu else "GPU"
-    text = f"each {where} needs {_gib(plan.need.device)} GiB"
-    text += "" if plan.device is None else f" of {_gib(plan.device)}"
-    if plan.need.host:
-        text += f", each host {_gib(plan.need.host)}"
-        text += "" if plan.host is None else f" of {_gib(plan.host)}"
+    text = f"each {where} needs {_gib(need.device)} GiB"
+    text += "" if device is None else f" of {_gib(device)}"
+    if need.host:
+        text += f", each host {_gib(need.host)}"
+        text += "" if host is None else f" of {_gib(host)}"
     return text
 
 
-def _advice(job: Job, plan: Plan) -> str:
+def _advice(job: Job, plan: Plan, estimate: Estimate) -> str:
     """The config nearest to the wanted one that would fit; "" where none does."""
     optim, sequences = str(job.training.optim.value), plan.batch.sequences
     while sequences:
-        activated = plan.need.activations * sequences / plan.batch.sequences
+        activated = estimate.need.activations * sequences / plan.batch.sequences
         for name, change in LAYOUTS.items():
             if job.layout.on_cpu and name != "ddp":
                 continue
             layout = replace(job.layout, **change)
-            need = memory.needed(plan.model, layout, activated, optim=optim)
+            need = memory.needed(estimate.model, layout, activated, optim=optim)
             if not _fits(need, plan.device, plan.host):
                 continue
             words = [] if layout == job.layout else [f"--accelerate_config {name}"]

@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any
 from code_alpaca.errors import InputError, one_line
 from code_alpaca.formatting import chat_template
 from code_alpaca.quiet import quiet
-from code_alpaca.training import base, checkpoints, data, outcome, preflight, record
+from code_alpaca.training import (
+    base,
+    checkpoints,
+    data,
+    model_limits,
+    outcome,
+    preflight,
+    record,
+)
 from code_alpaca.training.arguments import Job, parse
 from code_alpaca.training.layout import Layout, require_devices
 from code_alpaca.training.scoring import learned_alone
@@ -82,6 +90,8 @@ def _fine_tune(job: Job) -> None:
         require_devices(job.layout)
         preflight.find_build_tools(job.layout)
     rows = _rows(job)
+    for line in rows.left_out if rows else ():
+        job.say(f"warning: {line}")
     config, out = _config(job), Path(training.output_dir)
     with training.main_process_first(desc="output_dir"):
         if rows and record.claim(out, config, rows.revision, write=not arguments.dry_run):
@@ -89,6 +99,9 @@ def _fine_tune(job: Job) -> None:
             return
     start = _start(job, rows)
     tokens = _tokens(job, start, rows)
+    model_limits.check_positions(job, start.config, tokens)
+    if start.tokenizer is not None:
+        model_limits.check_vocabulary(job, start.config, start.tokenizer, tokens)
     plan = preflight.plan(job, start.config, tokens)
     for line in preflight.told(job, plan):
         job.say(line)
@@ -104,8 +117,8 @@ def _fine_tune(job: Job) -> None:
     watch = telemetry(plan.speed, len(start.tokenizer), on_cpu=job.layout.on_cpu)
     trainer.callback_handler.callbacks.insert(0, watch)  # trackers report what it adds to a log
     with checkpoints.disk_errors(out):
-        seconds = _train(job, trainer)
-        report = outcome.report(job, plan, trainer, seconds)
+        spent = _train(job, trainer)
+        report = outcome.report(job, plan, trainer, spent)
         _save(job, trainer)
     origin = {
         "base_model": job.model.model_name_or_path or "from scratch",
@@ -139,7 +152,7 @@ def _commit(job: Job) -> str | None:
 def _rows(job: Job) -> data.Rows | None:
     """What to learn from; None where a dry run of a model that exists can do without."""
     try:
-        return data.read(job.arguments, job.training.seed)
+        return data.read(job.arguments, job.training.seed, job.say)
     except InputError as error:
         if not job.arguments.dry_run or job.arguments.from_scratch:
             raise
@@ -201,7 +214,7 @@ def _trainer(job: Job, start: Start, tokens: Tokens) -> SFTTrainer:
     if training.ddp_find_unused_parameters is None:
         training.ddp_find_unused_parameters = False  # every weight is used; looking costs time
     if isinstance(start.model, str):
-        training.model_init_kwargs = base.how_to_load(job)
+        training.model_init_kwargs = base.how_to_load(job, start.config)
     limit, training.save_total_limit = training.save_total_limit, None
     kind = learned_alone(SFTTrainer) if job.layout.on_cpu else SFTTrainer
     try:
@@ -224,8 +237,8 @@ def _trainer(job: Job, start: Start, tokens: Tokens) -> SFTTrainer:
     return trainer
 
 
-def _train(job: Job, trainer: SFTTrainer) -> float:
-    """Train to the end, from the last whole checkpoint on, and return the seconds it took."""
+def _train(job: Job, trainer: SFTTrainer) -> outcome.Spent:
+    """Train to the end, from the last whole checkpoint on, and return the time it took."""
     out = Path(job.training.output_dir)
     checkpoint = checkpoints.last_checkpoint(out)
     if checkpoint:
@@ -233,9 +246,11 @@ def _train(job: Job, trainer: SFTTrainer) -> float:
     with job.training.main_process_first(desc="torn checkpoints"):
         for name in checkpoints.delete_torn(out):
             job.say(f"{name} was not written to its end; it is deleted")
+    before = checkpoints.seconds_until(checkpoint)  # the checkpoint may be deleted by the end
+    epochs = checkpoints.epochs_until(checkpoint)
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return time.monotonic() - started
+    return outcome.Spent(before, epochs, time.monotonic() - started)
 
 
 def _save(job: Job, trainer: SFTTrainer) -> None:

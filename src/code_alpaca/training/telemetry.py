@@ -38,7 +38,7 @@ class Speed:
         self.processes = processes
         try:
             self.flops_per_token = float(compute_flops_per_token(config, tokens))
-        except AttributeError:  # of an architecture that TRL cannot count
+        except Exception:  # of an architecture that TRL cannot count
             self.flops_per_token = 0.0
         if adapter:
             self.flops_per_token *= 2 / 3  # frozen weights have no gradients of their own

@@ -12,6 +12,7 @@ import re
 
 from code_alpaca.generation.parsing import Candidate, dropped, unusable
 from code_alpaca.generation.strategies.view import Asked, View, render
+from code_alpaca.reasoning import strip_reasoning
 from code_alpaca.schema import SeedTask
 from code_alpaca.teacher.apis import Answer
 
@@ -42,7 +43,7 @@ def parse_2023(answer: Answer, first: int = SEEDS + 1) -> list[Candidate]:
     """
     if (early := unusable(answer)) is not None:
         return [early]
-    blocks = re.split("###", f"{first}. Instruction:" + answer.text)
+    blocks = re.split("###", f"{first}. Instruction:" + strip_reasoning(answer.text))
     candidates = []
     for place, block in enumerate(blocks):
         if place == len(blocks) - 1 and answer.cut:

@@ -1,204 +1,101 @@
-"""What a locked-in child does: run a program, answer calls as a solution, or test one.
+"""What a locked-in child does: run a program, run a command, or be one end of `apart`.
 
-A child talks to the parent over its own channel, in lines. The tests' child is the only one
-that can say "passed"; the solution's child has no line to the verdict, only answers to calls,
-which reach the tests as plain values (`wire`).
-
-    parent -> solution   {"source"}                   solution -> tests    {"ready", "classes"}
-    tests  -> solution   {"call", "args", "kwargs"}   solution -> tests    {"value"} | {"raise"}
-    parent -> tests      {"prompt", "test", ...}      tests    -> parent   {"verdict", "detail"}
+A child talks to the parent in lines over its own channel. Standard library alone.
 """
 
 from __future__ import annotations
 
-import ast
-import builtins
+import io
 import json
+import linecache
 import os
 import sys
 import traceback
-from typing import BinaryIO
+import types
 
-import wire
-
-PASSED, FAILED, UNPLAIN, EXITED, OUT_OF_MEMORY = (
-    "passed",
-    "failed",
-    "unplain",
-    "exited",
-    "out_of_memory",
-)
-DETAIL = 2_000  # characters
+PASSED, FAILED, EXITED, OUT_OF_MEMORY = "passed", "failed", "exited", "out_of_memory"
 
 
-def program(channel: BinaryIO) -> None:
-    """Run source text as a main program; the secret goes back only at its end."""
-    order = json.loads(channel.readline())
-    nonce, source = order["nonce"], order["source"]
-    sys.argv = ["program.py"]
-    status = _outcome(lambda: _run(source, {"__name__": "__main__"}))
-    _flush()
-    _send(channel, {"verdict": status, "nonce": nonce if status == PASSED else ""})
+def program(fd: int) -> None:
+    """Run source text as a module, and report how it ended.
+
+    It is judged by its own process, which it can write to as it likes: a program that knows this
+    file can forge the report. Generic tricks cannot: no frame or object holds the channel while
+    the program runs, and the report has to echo a word that the parent sends only once the end
+    is announced, so an early exit or a write to every descriptor says nothing.
+    """
+    order = json.loads(Channel(fd).readline())
+    file = f"{order['file']}.py"
+    sys.argv = [file]
+    module = make_module(order["module"], order["source"], file)
+    add_headroom()
+    status = outcome(lambda: run_in(module, order["source"], file))
+    flush()
+    channel = Channel(fd)
+    channel.send({"ended": status})
+    channel.send({"verdict": status, "word": json.loads(channel.readline())["word"]})
 
 
-def solution(channel: BinaryIO) -> None:
-    """Run a solution's source text, then answer calls of its functions."""
-    source = json.loads(channel.readline())["source"]
-    names: dict = {"__name__": "solution"}
-    status = _outcome(lambda: _run(source, names))
-    if status != PASSED:
-        _flush()
-        _send(channel, {"verdict": status})
-        return
-    given = [name for name, value in names.items() if callable(value) and name[:1] != "_"]
-    classes = [name for name in given if isinstance(names[name], type)]
-    functions = [name for name in given if name not in classes]
-    _send(channel, {"ready": functions, "classes": classes})
-    while line := channel.readline():
-        channel.write(_answer(names, json.loads(line)).encode() + b"\n")
-        channel.flush()
-
-
-def _answer(names: dict, order: dict) -> str:
+def command(fd: int) -> None:
+    """Become another program: an interpreter of another language, say."""
+    order = json.loads(Channel(fd).readline())
+    os.close(fd)
     try:
-        args, kwargs = wire.decode(order["args"]), wire.decode(order["kwargs"])
-        try:
-            value = names[order["call"]](*args, **kwargs)
-            told = {"value": wire.encode(value)}
-        except SystemExit:
-            return json.dumps({"verdict": EXITED})
-        except MemoryError:
-            return json.dumps({"verdict": OUT_OF_MEMORY})
-        except wire.Unplain as error:
-            return json.dumps({"unplain": str(error)})
-        except RecursionError as error:
-            told = {"raise": ["RecursionError", str(error)[:DETAIL]]}
-        except BaseException as error:
-            told = {"raise": [_builtin_name(error), str(error)[:DETAIL]]}
-        after = wire.encode(args)  # the tests may look at what the call did to its arguments
-        if after != order["args"]:
-            told["args"] = after
-        return json.dumps(told)
-    except (wire.Unplain, RecursionError):
-        return json.dumps({"unplain": "nested too deeply"})
+        os.execve(order["argv"][0], order["argv"], order["env"])
+    except OSError as error:
+        sys.stderr.write(f"cannot run {order['argv'][0]}: {error.strerror}\n")
+        flush()
+        os._exit(127)
 
 
-def tests(channel: BinaryIO) -> None:
-    """Run a problem's tests against a solution on the far side of the channel."""
-    order = json.loads(channel.readline())
-    names: dict = {"__name__": "tests"}
-    detail = ""
+class Channel:
+    """JSON lines over a socket: buffered reading, complete writes."""
 
-    def run() -> None:
-        if order["prompt"]:
-            # Helpers that stand in the prompt are the benchmark's own: never the solution's.
-            try:
-                setup = compile(order["prompt"], "prompt.py", "exec")
-            except (SyntaxError, ValueError):
-                setup = None
-            if setup:
-                exec(setup, names)
-        told = json.loads(channel.readline())
-        if "ready" not in told:
-            raise _Ended(told.get("verdict"))
-        entry, ready = order["entry_point"], told["ready"]
-        candidate = _Far(channel, entry)
-        if entry:
-            names[entry] = candidate
-        code = ast.parse(order["test"], "tests.py")
-        for name in _wanted(code) - set(names) - set(dir(builtins)):
-            if name in ready:
-                names[name] = _Far(channel, name)
-            elif name in told["classes"]:
-                raise wire.Unplain(f"the tests use the solution's own class {name}")
-        exec(compile(code, "tests.py", "exec"), names)
-        if order["check"]:
-            names["check"](candidate)
+    def __init__(self, fd: int) -> None:
+        self._raw = io.FileIO(fd, "r+", closefd=False)
+        self._in = io.BufferedReader(self._raw)
 
-    try:
-        run()
-        status = PASSED
-    except wire.Unplain as error:
-        status, detail = UNPLAIN, str(error)
-    except MemoryError:
-        status = OUT_OF_MEMORY
-    except BaseException:
-        status, detail = FAILED, traceback.format_exc()[-DETAIL:]
-    if _Ended.last is not None:  # whatever the tests made of it
-        status = _Ended.last
-    _send(channel, {"verdict": status, "detail": detail})
+    def readline(self) -> bytes:
+        return self._in.readline()
+
+    def send(self, message: dict) -> None:
+        self.write(json.dumps(message).encode() + b"\n")
+
+    def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[self._raw.write(view) :]
 
 
-class _Ended(BaseException):
-    """The solution cannot answer any more; no `except` of a test hides that it happened."""
-
-    last: str | None = None
-
-    def __init__(self, verdict: object) -> None:
-        _Ended.last = verdict if verdict in (EXITED, OUT_OF_MEMORY, FAILED) else FAILED
-        super().__init__(_Ended.last)
-
-
-class _Far:
-    """A function of the solution, called over the channel."""
-
-    def __init__(self, channel: BinaryIO, name: str) -> None:
-        self._channel, self.__name__ = channel, name
-
-    def __call__(self, *args: object, **kwargs: object) -> object:
-        order = {"call": self.__name__, "args": wire.encode(args), "kwargs": wire.encode(kwargs)}
-        _send(self._channel, order)
-        line = self._channel.readline()
-        try:
-            told = json.loads(line)
-            if "args" in told:
-                for mine, theirs in zip(args, wire.decode(told["args"]), strict=False):
-                    _become(mine, theirs)
-            if "value" in told:
-                return wire.loads_form(told["value"])
-            error = _error(told)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            error = _Ended(FAILED)  # the end of the channel, or a line that is not ours
-        raise error
+def make_module(name: str, source: str, file: str) -> types.ModuleType:
+    """Make an empty module that pickle, dataclasses, doctest and inspect find by its name."""
+    module = types.ModuleType(name)
+    module.__file__ = file
+    sys.modules[name] = module
+    linecache.cache[file] = (len(source), None, source.splitlines(True), file)
+    return module
 
 
-def _error(told: dict) -> BaseException:
-    if "raise" in told:
-        name, text = told["raise"]
-        return _builtin_error(name)(str(text))
-    if "unplain" in told:
-        return wire.Unplain(str(told["unplain"]))
-    return _Ended(told.get("verdict"))
+def run_in(module: types.ModuleType, source: str, file: str) -> None:
+    # Without dont_inherit the code would be compiled under this file's `annotations` import.
+    exec(compile(source, file, "exec", dont_inherit=True), vars(module))
 
 
-def _become(mine: object, theirs: object) -> None:
-    """Let an argument change in place, as a call in the same process would have changed it."""
-    if type(mine) is not type(theirs) or mine == theirs:
-        return
-    if isinstance(mine, list) and isinstance(theirs, list):
-        mine[:] = theirs
-    elif (isinstance(mine, dict) and isinstance(theirs, dict)) or (
-        isinstance(mine, set) and isinstance(theirs, set)
-    ):
-        mine.clear()
-        mine.update(theirs)
+def add_headroom() -> None:
+    """Leave as many frames as a script of its own would have above its first."""
+    depth, frame = 8, sys._getframe()
+    while frame is not None:
+        depth, frame = depth + 1, frame.f_back
+    sys.setrecursionlimit(sys.getrecursionlimit() + depth)
 
 
-def _wanted(code: ast.Module) -> set[str]:
-    return {
-        node.id
-        for node in ast.walk(code)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
-    }
-
-
-def _outcome(run) -> str:
+def outcome(run) -> str:
     """How running ended; a traceback goes to standard error."""
     try:
         run()
         return PASSED
-    except SystemExit:
-        return EXITED
+    except SystemExit as error:
+        return _of_exit(error)
     except MemoryError:
         return OUT_OF_MEMORY
     except BaseException as error:
@@ -209,51 +106,19 @@ def _outcome(run) -> str:
         return FAILED
 
 
-def _run(source: str, names: dict) -> None:
-    exec(compile(source, "program.py", "exec"), names)
+def _of_exit(error: SystemExit) -> str:
+    """`unittest.main()` leaves by an exit whose code is its verdict; any other exit is early."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    if place is not None and place.tb_frame.f_globals.get("__name__") == "unittest.main":
+        return FAILED if error.code else PASSED
+    return EXITED
 
 
-def _builtin_name(error: BaseException) -> str:
-    """The nearest built-in class of an exception: tests may expect a ValueError."""
-    for kind in type(error).__mro__:
-        if kind.__module__ == "builtins" and kind is not object:
-            return kind.__name__
-    return "Exception"
-
-
-def _builtin_error(name: object) -> type[Exception]:
-    found = getattr(builtins, name, None) if isinstance(name, str) else None
-    if not (isinstance(found, type) and issubclass(found, Exception)):
-        return Exception
-    # StopIteration would end a loop of the tests over map(candidate, ...) as if it were done;
-    # the others are not made from a text alone.
-    odd = StopIteration | StopAsyncIteration | UnicodeError | BaseExceptionGroup
-    return RuntimeError if issubclass(found, odd) else found
-
-
-def _send(channel: BinaryIO, told: dict) -> None:
-    channel.write(json.dumps(told).encode() + b"\n")
-    channel.flush()
-
-
-def _flush() -> None:
+def flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except BaseException:  # the program may have put anything in their place
             continue
-
-
-def exec_(channel: BinaryIO) -> None:
-    """Become another program: an interpreter of another language, say."""
-    order = json.loads(channel.readline())
-    channel.close()
-    try:
-        os.execve(order["argv"][0], order["argv"], order["env"])
-    except OSError as error:
-        sys.stderr.write(f"cannot run {order['argv'][0]}: {error.strerror}\n")
-        _flush()
-        os._exit(127)
-
-
-KINDS = {"program": program, "solution": solution, "tests": tests, "exec": exec_}

@@ -2,12 +2,14 @@
 
 Called in a fresh child just before it runs code that nobody trusts. What each layer does:
 
-- rlimits hold CPU time, address space, file size, open files and core dumps;
+- rlimits hold CPU time, address space, file size, open files, queued signals and core dumps;
 - Landlock (https://docs.kernel.org/userspace-api/landlock.html) leaves a list of folders to
   read and at most one to write, and no TCP port;
 - seccomp (https://docs.kernel.org/userspace-api/seccomp_filter.html) forbids new processes,
-  sockets, signals and limits for others, tracing, System V memory, the keyring, changes of mode,
-  owner and times (which Landlock does not see), and every system call newer than this list.
+  sockets, signals and limits for others, tracing, System V memory, the keyring, changes of
+  owner, timers, filters of its own, and every system call newer than this list; it ignores
+  changes of mode and times, which Landlock does not see, and asks the zygote about the calls
+  that `meter.py` counts.
 
 Standard library alone: this runs in an interpreter without installed packages.
 """
@@ -55,9 +57,9 @@ def landlock_ruleset(readable: list[str], writable: str | None) -> int:
     size = 8 if version < 4 else 16 if version < 6 else 24
     ruleset = _checked(libc.syscall(CREATE_RULESET, attributes, size, 0))
     for path in readable:
-        _allow(ruleset, path, READ)
+        _allow(ruleset, path, READ & handled)
     for path in DEVICES:
-        _allow(ruleset, path, READ_FILE | WRITE_FILE)
+        _allow(ruleset, path, (READ_FILE | WRITE_FILE) & handled)
     if writable:
         _allow(ruleset, writable, handled)
     return ruleset
@@ -69,7 +71,6 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
     except FileNotFoundError:
         return
     try:
-        rights &= FS_RIGHTS.get(landlock_version(), (1 << 16) - 1)
         if not os.path.isdir(path):
             rights &= OF_A_FILE
         rule = struct.pack("=Qi", rights, handle)
@@ -82,8 +83,9 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
 
 X86_64, AARCH64 = 0xC000003E, 0xC00000B7
 LAST_KNOWN = 450  # newer system calls answer ENOSYS: nobody has looked at what they could do
-EPERM, ENOSYS = 1, 38
-ALLOW, ERRNO, KILL = 0x7FFF0000, 0x00050000, 0x80000000
+EPERM, ENOTTY, ENOSYS = 1, 25, 38
+ALLOW, ERRNO, KILL, NOTIFY = 0x7FFF0000, 0x00050000, 0x80000000, 0x7FC00000
+MOST_SIGNALS = 64  # queued for one user; each timer takes one
 CLONE_THREAD = 0x10000
 NONE = -1
 
@@ -92,7 +94,9 @@ DENIED = {
     "kill others": [(200, 130), (129, 138), (297, 240), (434, 434), (424, 424), (438, 438)],
     "trace": [(101, 117), (310, 270), (311, 271), (440, 440), (448, 448), (312, 272)],
     "sockets": [(41, 198), (42, 203), (49, 200), (50, 201), (43, 202), (288, 242)],
-    "io_uring": [(425, 425), (426, 426), (427, 427)],
+    "asynchronous writes": [(425, 425), (426, 426), (427, 427), (206, 0), (209, 2)],
+    "timers": [(222, 107)],
+    "filters": [(317, 277)],
     "shared memory and queues": [(29, 194), (30, 196), (68, 186), (69, 189), (64, 190), (240, 180)],
     "keyring": [(250, 219), (248, 217), (249, 218)],
     "kernel": [(321, 280), (298, 241), (323, 282), (175, 105), (313, 273), (176, 106), (246, 104),
@@ -104,13 +108,17 @@ DENIED = {
                               (179, 60), (443, 443)],
     "clock and host": [(164, 170), (227, 112), (305, 266), (159, 171), (170, 161), (171, 162),
                        (135, 92)],
-    "mode and owner": [(90, NONE), (91, 52), (268, 53), (92, NONE), (94, NONE), (93, 55),
-                       (260, 54)],
-    "times and attributes": [(132, NONE), (235, NONE), (280, 88), (261, NONE), (188, 5), (189, 6),
-                             (190, 7), (197, 14), (198, 15), (199, 16), (76, 45)],
+    "owner": [(92, NONE), (94, NONE), (93, 55), (260, 54)],
+    "size and attributes": [(76, 45), (188, 5), (189, 6), (190, 7), (197, 14), (198, 15),
+                            (199, 16)],
     "scheduling": [(144, 119), (142, 118), (314, 274), (141, 140), (251, 30), (256, 238),
                    (279, 239)],
 }  # fmt: skip
+# Do nothing, and report success: Landlock does not confine them, and shutil.copy needs them.
+IGNORED = {
+    "mode": [(90, NONE), (91, 52), (268, 53)],
+    "times": [(132, NONE), (235, NONE), (280, 88), (261, NONE)],
+}
 FORK, VFORK, CLONE, CLONE3 = (57, NONE), (58, NONE), (56, 220), (435, 435)
 EXECVE, EXECVEAT = (59, 221), (322, 281)
 # Allowed on oneself: system call, which argument names the process.
@@ -118,19 +126,46 @@ ON_ONESELF = {"kill": ((62, 129), 0), "tgkill": ((234, 131), 0)}
 ON_ONESELF_OR_0 = {"prlimit64": ((302, 261), 0), "sched_setaffinity": ((203, 122), 0)}
 # Refused for some values of an argument: system call, which argument, the values.
 REFUSED_VALUES = {
-    "prctl": ((157, 167), 0, (1,)),  # outliving the parent
+    "prctl": ((157, 167), 0, (1, 22)),  # outliving the parent, filters of its own
     "fcntl": ((72, 25), 1, (8, 10, 15)),  # signals to others: F_SETOWN, F_SETSIG, F_SETOWN_EX
-    "ioctl": ((16, 29), 1, (0x8901, 0x8902, 0x5412, 0x541C)),  # the same, and typing for others
+    "ioctl": (
+        (16, 29),
+        1,
+        (
+            0x8901,
+            0x8902,
+            0x5412,
+            0x541C,  # the same, and typing for others
+            0x40305828,
+            0x4030582A,
+            0x40305839,
+        ),
+    ),  # space of a file, without a write
 }
 
 
-def seccomp_program(*, may_exec: bool, may_fork: bool, pid: int) -> bytes:
-    """The filter as BPF instructions (struct sock_filter each) for this machine.
+Rule = tuple[int, list[tuple[int, int, int, int]]]  # number of a system call, BPF that decides it
+
+
+PID = 0x7FFFFFFE  # stands for the process's own number in a filter that is made before it
+
+
+def seccomp_program(
+    *, may_exec: bool, may_fork: bool, rules: list[Rule], ask: bool = True
+) -> bytes:
+    """Make the filter as BPF instructions (struct sock_filter each) for this machine.
+
+    Args:
+        rules: those that come first; `ask` is False where nobody can be asked, so that what
+            they would ask about is allowed.
+
+    Returns:
+        a filter with PID where the number of the process belongs (see `for_process`).
 
     Raises:
         OSError: a processor whose system calls are not listed.
     """
-    column, arch = _machine()
+    column, arch = machine()
     code: list[tuple[int, int, int, int]] = []
 
     def load(offset: int) -> None:
@@ -146,6 +181,8 @@ def seccomp_program(*, may_exec: bool, may_fork: bool, pid: int) -> bytes:
     load(0)
     code += [(0x25, 0, 1, LAST_KNOWN), (0x06, 0, 0, ERRNO | ENOSYS)]  # BPF_JGT; also all of x32
     denied = [numbers[column] for group in DENIED.values() for numbers in group]
+    for number, body in rules:
+        on_equal(number, [step if ask or step[3] != NOTIFY else allow for step in body])
     if not may_exec:
         denied += [EXECVE[column], EXECVEAT[column]]
     if not may_fork:
@@ -154,13 +191,19 @@ def seccomp_program(*, may_exec: bool, may_fork: bool, pid: int) -> bytes:
         on_equal(CLONE[column], thread)
         on_equal(CLONE3[column], [(0x06, 0, 0, ERRNO | ENOSYS)])  # libc goes back to clone
     for numbers, argument in ON_ONESELF.values():
-        on_equal(numbers[column], [_argument(argument), (0x15, 0, 1, pid), allow, refuse])
+        on_equal(numbers[column], [_argument(argument), (0x15, 0, 1, PID), allow, refuse])
     for numbers, argument in ON_ONESELF_OR_0.values():
-        body = [_argument(argument), (0x15, 1, 0, pid), (0x15, 0, 1, 0), allow, refuse]
+        body = [_argument(argument), (0x15, 1, 0, PID), (0x15, 0, 1, 0), allow, refuse]
         on_equal(numbers[column], body)
-    for numbers, argument, values in REFUSED_VALUES.values():
+    for name, (numbers, argument, values) in REFUSED_VALUES.items():
         tests = [(0x15, len(values) - place, 0, value) for place, value in enumerate(values)]
+        if name == "ioctl":  # requests with a size: file systems' own, which terminals do without
+            tests = [(0x45, 0, 1, 0xFFFF0000), (0x06, 0, 0, ERRNO | ENOTTY), *tests]
         on_equal(numbers[column], [_argument(argument), *tests, allow, refuse])
+    for group in IGNORED.values():
+        for numbers in group:
+            if numbers[column] != NONE:
+                on_equal(numbers[column], [(0x06, 0, 0, ERRNO)])
     for number in denied:
         if number != NONE:
             on_equal(number, [refuse])
@@ -168,11 +211,20 @@ def seccomp_program(*, may_exec: bool, may_fork: bool, pid: int) -> bytes:
     return b"".join(struct.pack("HBBI", *one) for one in code)
 
 
+def for_process(program: bytes, pid: int) -> bytes:
+    return program.replace(struct.pack("I", PID), struct.pack("I", pid))
+
+
 def _argument(place: int) -> tuple[int, int, int, int]:
     return (0x20, 0, 0, 16 + 8 * place)  # the low half of a 64-bit argument, little-endian
 
 
-def _machine() -> tuple[int, int]:
+def machine() -> tuple[int, int]:
+    """The column of this machine in the tables, and its name in a filter.
+
+    Raises:
+        OSError: a processor whose system calls are not listed.
+    """
     found = {"x86_64": (0, X86_64), "aarch64": (1, AARCH64)}.get(platform.machine())
     if found is None:
         raise OSError(ENOSYS, f"no seccomp filter for {platform.machine()}")
@@ -185,18 +237,24 @@ def _machine() -> tuple[int, int]:
 def restrict(
     *,
     ruleset: int | None,
-    seccomp: bool,
-    may_exec: bool,
+    filters: list[bytes],
     processes: int,
     cpu_s: float,
     memory: int,
     file_size: int,
     open_files: int,
-) -> None:
+) -> int | None:
     """Lock this process in for good. `memory` and `file_size` are bytes.
 
-    `processes` above 0 lets it start others, so many at a time: a limit that the kernel does not
-    hold for root (RLIMIT_NPROC).
+    Args:
+        filters: seccomp programs, of which the first that can be installed is; all but the last
+            ask questions. None: no seccomp.
+        processes: above 0 lets it start others, that number at a time: a limit that the kernel
+            does not hold for root (RLIMIT_NPROC).
+
+    Returns:
+        the file descriptor at which the filter asks; None where there is nothing to ask, or no
+        way to.
 
     Raises:
         OSError: a layer that was asked for could not be put in place; do not go on.
@@ -205,6 +263,7 @@ def restrict(
         resource.RLIMIT_CPU: int(cpu_s) + 1,
         resource.RLIMIT_FSIZE: file_size,
         resource.RLIMIT_NOFILE: open_files,
+        resource.RLIMIT_SIGPENDING: MOST_SIGNALS,
         resource.RLIMIT_CORE: 0,
     }
     if memory:
@@ -217,12 +276,28 @@ def restrict(
     _prctl(38, 1)  # PR_SET_NO_NEW_PRIVS
     if ruleset is not None:
         _checked(libc.syscall(RESTRICT_SELF, ruleset, 0))
-    if seccomp:
-        drop_capabilities()
-        program = seccomp_program(may_exec=may_exec, may_fork=processes > 0, pid=os.getpid())
-        buffer = ctypes.create_string_buffer(program, len(program))
-        header = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(buffer))
-        _checked(libc.prctl(22, 2, ctypes.c_char_p(header), 0, 0))  # PR_SET_SECCOMP, FILTER
+    if not filters:
+        return None
+    drop_capabilities()
+    *asking, silent = (for_process(program, os.getpid()) for program in filters)
+    for program in asking:
+        for flags in (LISTEN | WAIT_KILLABLE, LISTEN):
+            listener = _install(program, flags)
+            if listener >= 0:
+                return listener
+    # A kernel without such questions, or a container that already asks them.
+    _checked(_install(silent, 0))
+    return None
+
+
+LISTEN, WAIT_KILLABLE = 1 << 3, 1 << 5  # SECCOMP_FILTER_FLAG_*; the second since Linux 5.19
+
+
+def _install(program: bytes, flags: int) -> int:
+    buffer = ctypes.create_string_buffer(program, len(program))
+    header = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(buffer))
+    number = 317 if platform.machine() == "x86_64" else 277
+    return libc.syscall(number, 1, flags, ctypes.c_char_p(header))
 
 
 def drop_capabilities() -> None:

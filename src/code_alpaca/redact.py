@@ -1,0 +1,87 @@
+"""Find and mask secrets in URLs: user info, and query parameters that may hold a key.
+
+A URL of the config reaches config.yaml, the ledger and the published manifest, so a secret in one
+is refused there (`secret_in`); text that is only printed or published is masked (`redact`).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import unquote
+
+# Query parameters that say how to answer and not who asks. Every other one may hold a key: there
+# are too many names for keys (api_key, sig, X-Amz-Signature, subscription-key, ...) to list those.
+PLAIN_PARAMETERS = {
+    "api-version", "api_version", "version", "model", "deployment", "region", "project", "alt",
+    "download", "raw", "ref", "revision", "split", "config", "page", "lang", "v",
+}  # fmt: skip
+SCHEME = r"[a-zA-Z][a-zA-Z0-9+.-]*://"
+# Up to a blank or quote, or the comma before the next URL.
+URL = re.compile(rf"{SCHEME}(?:(?!,{SCHEME})[^\s'\"<>`])+")
+USER_INFO = re.compile(r"^(?P<scheme>[^:/?#]+://)(?P<user>[^/?#]*)@")
+PARAMETER = re.compile(r"(?P<name>[^?&;#=]+)(?:=(?P<value>[^&;#]*))?")
+LONGEST_PLAIN_WORD = 15  # a longer word alone, without "=", is taken for a key
+# Keys of well-known services, which some gateways take within the path.
+KNOWN_KEY = re.compile(r"(?<![A-Za-z0-9])(sk|hf|gsk|xai|pk|AIza)[-_A-Za-z][A-Za-z0-9_-]{15,}")
+MASK = "***"
+
+
+def secret_in(text: str) -> str:
+    """Return what may hold a secret in the URLs of a text, by its name, or "" if nothing does."""
+    for url in URL.findall(text):
+        if USER_INFO.match(url):
+            return "user info (NAME:PASSWORD@)"
+        for name in _secret_parameters(url):
+            return f"the query parameter {name!r}"
+        if KNOWN_KEY.search(url):
+            return "what looks like a key"
+    return ""
+
+
+def redact(value: Any) -> Any:
+    """Return a text, or every text in lists and dicts, with the secrets in its URLs masked."""
+    if isinstance(value, dict):
+        return {redact(key): redact(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    return URL.sub(lambda found: _masked(found[0]), value)
+
+
+def _masked(url: str) -> str:
+    url = USER_INFO.sub(rf"\g<scheme>{MASK}@", url)
+    base, mark, query = _split(url)
+    if mark:
+        query = PARAMETER.sub(_masked_parameter, query)
+    return KNOWN_KEY.sub(MASK, f"{base}{mark}{query}")
+
+
+def _masked_parameter(found: re.Match[str]) -> str:
+    if not _may_be_secret(found):
+        return found[0]
+    return f"{found['name']}={MASK}" if found["value"] else MASK
+
+
+def _secret_parameters(url: str) -> list[str]:
+    """Names of the parameters that may hold a key; a key that stands alone is masked."""
+    return [
+        found["name"] if found["value"] else MASK
+        for found in PARAMETER.finditer(_split(url)[2])
+        if _may_be_secret(found)
+    ]
+
+
+def _split(url: str) -> tuple[str, str, str]:
+    """A URL up to its query or fragment, the mark between, and the rest: both can hold a key."""
+    found = re.search(r"[?#;]", url)
+    if not found:
+        return url, "", ""
+    return url[: found.start()], found[0], url[found.end() :]
+
+
+def _may_be_secret(found: re.Match[str]) -> bool:
+    if found["value"]:
+        return unquote(found["name"]).strip().lower() not in PLAIN_PARAMETERS
+    return len(found["name"]) > LONGEST_PLAIN_WORD

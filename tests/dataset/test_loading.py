@@ -1,0 +1,294 @@
+"""Datasets of other people: any encoding and known shape is read right, or refused in one line."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import math
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from code_alpaca.cli import main
+from code_alpaca.dataset.load import load
+from code_alpaca.errors import InputError
+
+ROWS = [
+    {"instruction": "Écris une fonction.", "input": "", "output": "def f(x):\r\n\treturn 2*x"},
+    {"instruction": "Print a \u2028 in a text.", "input": "x, y", "output": 'print("\u2028")'},
+    {"instruction": "Quote \"it\", 'so' and \\.", "input": "a\nb", "output": "日本語 \U0001f999"},
+]
+KEYS = ("instruction", "input", "output")
+LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
+GOOD = json.dumps({"instruction": "Add two numbers, please.", "input": "", "output": "a + b"})
+CHAT = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Add two numbers."},
+    {"role": "assistant", "content": "a + b"},
+]
+SHARED = [{"from": "human", "value": "Add two numbers."}, {"from": "gpt", "value": "a + b"}]
+
+
+def quoted(row, between=","):
+    return between.join('"' + row[key].replace('"', '""') + '"' for key in KEYS)
+
+
+def parquet(rows):
+    sink = io.BytesIO()
+    pq.write_table(rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows), sink)
+    return sink.getvalue()
+
+
+def read(path, content, **keys):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    said = []
+    rows, _ = load(str(path), say=said.append, **keys)
+    return [{key: row[key] for key in KEYS} for row in rows], said
+
+
+CSV = "instruction,input,output\r\n" + "\r\n".join(map(quoted, ROWS)) + "\r\n"
+FILES = {
+    "rows.jsonl": LINES,
+    "bom.jsonl": b"\xef\xbb\xbf" + LINES.replace("\n", "\r\n").encode(),
+    "commas.jsonl": LINES.replace("}\n", "},\n\n"),
+    "pretty.json": "\n".join(json.dumps(row, indent=1) for row in ROWS),
+    "list.json": json.dumps(ROWS, indent=2),
+    "trailing.json": "[\n" + LINES.replace("}\n", "},\n") + "]\n",
+    "utf16.json": json.dumps(ROWS, ensure_ascii=False).encode("utf-16"),
+    "utf16le.json": json.dumps(ROWS, ensure_ascii=False).encode("utf-16-le"),
+    "wrapped.json": json.dumps({"version": 1, "data": ROWS}),
+    "viewer.json": json.dumps({"rows": [{"row_idx": 0, "row": row} for row in ROWS]}),
+    "columns.json": json.dumps({key: [row[key] for row in ROWS] for key in KEYS}),
+    "pandas.json": json.dumps({key: {n: row[key] for n, row in enumerate(ROWS)} for key in KEYS}),
+    "split.json": json.dumps({"columns": KEYS, "data": [[*row.values()] for row in ROWS]}),
+    "rows.csv": CSV,
+    "excel.csv": CSV.encode("utf-16"),
+    "rows.tsv": "\n".join(["\t".join(KEYS), *(quoted(row, "\t") for row in ROWS)]),
+    "rows.parquet": parquet(ROWS),
+    "rows.jsonl.gz": gzip.compress(LINES.encode()),
+    "rows.csv.bz2": bz2.compress(CSV.encode()),
+    "rows.json.xz": lzma.compress(json.dumps(ROWS).encode()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_encoding_and_container_gives_the_same_rows(tmp_path, name):
+    assert read(tmp_path / name, FILES[name]) == (ROWS, [])
+
+
+@pytest.mark.parametrize(
+    ("record", "note"),
+    [
+        ({"Instruction": "Add two numbers.", "Output": "a + b"}, "Instruction is instruction"),
+        ({"problem": "Add two numbers.", "solution": "a + b", "lang": "python"}, "problem is"),
+        ({"prompt": "Add two numbers.", "completion": "a + b"}, "prompt is instruction"),
+        ({"question": "Add two numbers.", "answer": "a + b", "context": ""}, "context is input"),
+        ({"messages": CHAT}, "the user's turn is the instruction"),
+        ({"messages": CHAT[1:]}, "the user's turn is the instruction"),
+        ({"id": "0", "conversations": SHARED}, "the user's turn is the instruction"),
+        ({"id": "seed_task_0", "instruction": "Add two numbers.", "is_classification": False,
+          "instances": [{"input": "", "output": "a + b"}]}, "instances"),
+    ],
+)  # fmt: skip
+def test_known_shapes_are_recognized_and_logged(tmp_path, record, note):
+    rows, said = read(tmp_path / "rows.jsonl", json.dumps(record))
+    assert rows == [{"instruction": "Add two numbers.", "input": "", "output": "a + b"}]
+    assert len(said) == 1 and note in said[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.json", "[\"É\"]".encode("latin-1"), "byte 0xc9 is not UTF-8; convert"),
+        ("a.json", f"[{GOOD}, {GOOD[:-9]}", "ends inside row 2; is the file complete"),
+        ("a.json", f"[{GOOD}] {GOOD}", "text follows the end of the list"),
+        ("a.json", "[{'instruction': 'a', 'output': 'b'}]", "neither a JSON list nor JSONL"),
+        ("a.json", "instruction,output\na,b\n", "CSV and TSV need .csv"),
+        ("a.json", json.dumps({"train": ROWS, "test": ROWS}), "several lists of rows (train"),
+        ("a.json", '{"instruction": ["a", "b"], "output": ["c"]}', "columns of different lengths"),
+        ("a.csv", "instruction,output\n\"a,b\n", "not CSV"),
+        ("a.csv", "instruction,output,output\na,b,c\n", "two columns named 'output'"),
+        ("a.zip", b"PK\x03\x04rest", "is a zip archive; unpack it"),
+        ("a.parquet", b"PAR1 and nothing more", "cannot read Parquet file"),
+        ("a.jsonl.gz", gzip.compress(LINES.encode())[:40], "cannot read"),
+        ("a.jsonl", "version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+        ("a.jsonl", '{"task": "x", "code": "y"}', "--column_map '{instruction: COLUMN"),
+        ("a.jsonl", '{"prompt": "x", "completion": "y", "response": "z"}', "it is not clear which"),
+        ("a.jsonl", json.dumps({"messages": [*CHAT, *CHAT[1:]]}), "only one question (user)"),
+        ("a.jsonl", '{"instruction": "a", "instances": []}', "has 0 instances"),
+    ],
+)  # fmt: skip
+def test_what_is_read_by_nobody_is_refused_in_one_line(tmp_path, name, content, said):
+    with pytest.raises(InputError) as refusal:
+        read(tmp_path / name, content)
+    assert said in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+BAD_ROWS = {
+    '{"instruction": "a", "output": "b"': "is not JSON",
+    '{"instruction": "a", "output": ' + "[" * 5_000 + "]" * 5_000 + "}": "nested too deeply",
+    '{"instruction": "a", "output": ' + "9" * 5_000 + "}": "a number too long",
+    '{"instruction": "old", "instruction": "new", "output": "b"}': "'instruction' twice",
+    '{"instruction": "a", "output": "\\ud800"}': "'output' holds half a surrogate pair",
+    '{"instruction": "a", "output": ["b"]}': "'output' is a list, not text",
+    '{"instruction": "a", "input": {"n": 1}, "output": "b"}': "'input' is an object, not text",
+    '{"instruction": "a", "input": 5, "output": "b"}': "'input' is a number, not text",
+    '{"instruction": "a", "output": NaN}': "'output' is null",
+    '{"instruction": null, "output": "b"}': "'instruction' is null",
+    '{"instruction": "a"}': "'output' is missing",
+    '["a", "b"]': "is not a JSON object",
+}
+
+
+@pytest.mark.parametrize("line", BAD_ROWS, ids=lambda line: BAD_ROWS[line])
+def test_a_bad_row_is_refused_by_its_place(tmp_path, line):
+    problem = BAD_ROWS[line]
+    with pytest.raises(InputError) as refusal:
+        read(tmp_path / "rows.jsonl", f"{GOOD}\n\n{line}\n{GOOD}\n", blank="keep")
+    assert "line 3: " in str(refusal.value) and problem in str(refusal.value)
+    if problem != "is not JSON":  # then the next row of a list cannot be found
+        with pytest.raises(InputError) as refusal:
+            read(tmp_path / "rows.json", f"[{GOOD}, {line}, {GOOD}]", blank="keep")
+        assert "row 2: " in str(refusal.value) and problem in str(refusal.value)
+
+
+def test_a_bad_row_costs_curate_itself_alone(tmp_path, capsys):
+    source, run = tmp_path / "rows.jsonl", tmp_path / "run"
+    source.write_text("".join(f"{GOOD}\n{line}\n" for line in BAD_ROWS) + GOOD)
+    words = ["--source", str(source), "--run_dir", str(run), "--verify", "false"]
+    assert main(["curate", *words, "--filters", "none", "--novelty_threshold", "1"]) == 0
+    assert "curate    malformed_row: row 2: is not JSON" in capsys.readouterr().out
+    rejected, _ = load(str(run / "dataset"), "rejected", blank="keep")
+    found = list(zip(rejected["reason"], rejected["evidence"], strict=True))
+    for place, (problem, (reason, evidence)) in enumerate(
+        zip(BAD_ROWS.values(), found, strict=True), 1
+    ):
+        assert reason == "malformed_row"
+        assert evidence.startswith(f"row {2 * place}: ") and problem in evidence
+    capsys.readouterr()
+    assert main(["publish", "--source", str(source), "--run_dir", str(tmp_path / "other")]) == 2
+    assert "line 2: is not JSON" in (error := capsys.readouterr().err) and error.count("\n") == 1
+
+
+def test_null_input_is_empty_and_rows_without_an_answer_are_left_out_and_counted(tmp_path):
+    rows = [
+        {"instruction": "Add.", "input": None, "output": "a + b"},
+        {"instruction": "Add.", "input": "", "output": None},
+        {"instruction": " ", "input": "", "output": "x"},
+        {"instruction": "Add.", "input": math.nan, "output": "b + a"},
+    ]
+    read_rows, said = read(tmp_path / "rows.json", json.dumps(rows))
+    assert [(row["input"], row["output"]) for row in read_rows] == [("", "a + b"), ("", "b + a")]
+    assert "2 of 4 rows have no instruction or no output (the first is row 2)" in said[0]
+    with pytest.raises(InputError, match="row 2: 'output' is null"):
+        read(tmp_path / "rows.json", json.dumps(rows), blank="keep")
+    kept, said = read(tmp_path / "rows.json", json.dumps(rows[2:]), blank="keep")
+    assert len(kept) == 2 and "are kept as they are" in said[0]
+
+
+def test_reasoning_in_answers_is_counted(tmp_path):
+    rows = [{"instruction": "Add.", "output": "<think>\nOf course.\n</think>\n\na + b"}, *ROWS]
+    found, said = read(tmp_path / "rows.json", json.dumps(rows))
+    assert len(found) == 4 and "1 of 4 outputs hold a model's reasoning (<think>)" in said[0]
+
+
+def test_a_column_map_names_the_columns_for_curate_and_publish(tmp_path, capsys):
+    source = tmp_path / "rows.jsonl"
+    record = {"task": "Add two numbers in Python.", "input": {"n": 1}, "code": "print(1 + 2)",
+              "lang": "Python"}  # fmt: skip
+    source.write_text(json.dumps(record) + "\n")
+    mapped = "{instruction: task, output: code, input: none, language: lang}"
+    words = ["--source", str(source), "--column_map", mapped]
+    assert main(["publish", *words, "--run_dir", str(tmp_path / "one")]) == 0
+    assert main(["curate", *words, "--run_dir", str(tmp_path / "two"), "--verify", "false"]) == 0
+    for folder in ("one", "two"):
+        rows, _ = load(str(tmp_path / folder / "dataset"))
+        assert [rows[0][key] for key in (*KEYS, "language")] == [
+            record["task"], "", record["code"], "python" if folder == "two" else "Python",
+        ]  # fmt: skip
+    for bad, said in (
+        ("instruction=nothing,output=code", "has no column 'nothing' for instruction; it has task"),
+        ("{instruction: task}", "column_map says nothing of output"),
+        ("{prompt: task}", "no field 'prompt'"),
+        ("task", "not a map of columns like"),
+    ):
+        capsys.readouterr()
+        run = ["--source", str(source), "--run_dir", str(tmp_path / "bad")]
+        assert main(["curate", *run, "--column_map", bad]) == 2
+        assert said in (error := capsys.readouterr().err) and error.count("\n") == 1
+
+
+def test_a_column_that_is_mapped_to_nothing_is_not_read(tmp_path):
+    first, said = read(tmp_path / "a.json", json.dumps(ROWS), column_map={"input": "none"})
+    assert [row["input"] for row in first] == ["", "", ""] and "input is not read" in said[0]
+    (tmp_path / "a.parquet").write_bytes(parquet(ROWS))
+    words = ["--source", str(tmp_path / "a.parquet"), "--run_dir", str(tmp_path / "run")]
+    assert main(["publish", *words]) == 0
+    rows, _ = load(str(tmp_path / "run/dataset"), column_map={"input": "none"})
+    assert [{key: row[key] for key in KEYS} for row in rows] == first
+
+
+HUB_TABLES = {
+    "null-input": pa.table({"instruction": ["a", "b"], "input": pa.nulls(2), "output": ["c", "d"]}),
+    "some-null": pa.table({"instruction": ["a", None], "input": [None, "x"], "output": ["c", "d"]}),
+    "nan-input": pa.table({"instruction": ["a"], "input": [math.nan], "output": ["c"]}),
+    "no-input": pa.table({"instruction": ["a"], "output": ["c"], "id": [7]}),
+    "struct": pa.table({"instruction": ["a"], "input": [{"n": 1}], "output": ["c"]}),
+    "numbers": pa.table({"instruction": ["a"], "input": [""], "output": [3]}),
+    "lists": pa.table({"instruction": ["a"], "input": [""], "output": [["c"]]}),
+    "pairs": pa.table({"problem": ["a"], "solution": ["c"]}),
+    "chat": pa.table({"messages": [CHAT]}),
+}
+LOADER = """
+import json, os, sys
+from huggingface_hub import HfApi
+from code_alpaca.dataset.build import build_from_source
+from code_alpaca.dataset.load import load
+from code_alpaca.errors import InputError
+from pathlib import Path
+for name in sorted(os.listdir("tables")):
+    repo = f"alice/{name}"
+    HfApi().create_repo(repo, repo_type="dataset")
+    HfApi().upload_file(path_or_fileobj=f"tables/{name}", path_in_repo="data/train-0.parquet",
+                        repo_id=repo, repo_type="dataset")
+    said = []
+    try:
+        rows, _ = load(repo, say=said.append)
+        found = [[row[key] for key in ("instruction", "input", "output")] for row in rows]
+        build_from_source(repo, Path(name), dataset_version="1.0.0", draw=False)
+    except InputError as error:
+        said.append(str(error))
+        found = found if "is null" in str(error) else None
+    print(json.dumps([name, found, said]))
+"""
+
+
+def test_columns_of_a_hub_dataset_are_text_or_refused(hub, tmp_path):
+    (tmp_path / "tables").mkdir()
+    for name, table in HUB_TABLES.items():
+        (tmp_path / "tables" / name).write_bytes(parquet(table))
+    ended = subprocess.run(
+        [sys.executable, "-c", LOADER], capture_output=True, text=True, cwd=tmp_path,
+        env=hub.environment(tmp_path / "home"),
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    results = [json.loads(line) for line in ended.stdout.splitlines()]
+    rows = {name: found for name, found, _ in results}
+    said = {name: " ".join(said) for name, _, said in results}
+    assert rows["null-input"] == [["a", "", "c"], ["b", "", "d"]], said["null-input"]
+    assert rows["some-null"] == [["a", "", "c"]]
+    assert "1 of 2 rows have no instruction" in said["some-null"]
+    assert "row 2: 'instruction' is null" in said["some-null"], "publish imports every row or none"
+    for name in ("nan-input", "no-input", "pairs"):
+        assert rows[name] == [["a", "", "c"]], said[name]
+    assert rows["chat"] == [["Add two numbers.", "", "a + b"]]
+    assert rows["struct"] is rows["numbers"] is rows["lists"] is None
+    assert "row 1: 'input' is an object, not text" in said["struct"]
+    assert "row 1: 'output' is a number, not text" in said["numbers"]
+    assert "row 1: 'output' is a list, not text" in said["lists"]

@@ -1,0 +1,119 @@
+"""A negative control of tests is failed by every program that passes the tests honestly."""
+
+from __future__ import annotations
+
+import pytest
+
+from code_alpaca.evaluation.controls import MAX_CONTROLS, controls
+
+
+def passes(program: str, test: str) -> bool:
+    names: dict = {}
+    exec(program, names)
+    try:
+        exec(test, names)
+        names["check"](names["f"])
+    except Exception:
+        return False
+    return True
+
+
+RIGHT = "def f(x): return x\n"
+TESTS = {
+    "an int": "assert candidate(2) == 2",
+    "its left side": "assert 2 == candidate(2)",
+    "a chain": "assert candidate(2) == f(2) == 2",
+    "a bool": "assert candidate(True) == True",
+    "None": "assert candidate(None) == None",
+    "text": "assert candidate('a') == 'a' and candidate('b') == 'b'",
+    "bytes": "assert candidate(b'a') == b'a'",
+    "a float": "assert candidate(1e300) == 1e300",
+    "a negative": "assert candidate(-1) == -1",
+    "nested": "assert candidate([1, {'k': (2, [])}]) == [1, {'k': (2, [])}]",
+    "empty": "assert candidate([]) == []\n    assert candidate({}) == {}",
+    "a call": "assert candidate([1]) == list([1])",
+    "truth": "assert candidate(1)\n    assert not candidate(0)",
+    "membership": "assert candidate(1) in (1, 2)",
+    "identity": "assert candidate(None) is None",
+    "a loop": "for n in range(3):\n        assert candidate(n) == n",
+    "an error": "try:\n        candidate()\n    except TypeError as error:\n"
+    "        assert str(error) != ''",
+    "a variable": "want = [1, 2]\n    assert candidate([1, 2]) == want",
+    "a table": "for x, want in [(1, 1), (2, 2)]:\n        assert candidate(x) == want",
+    "a zip": "for got, want in zip(map(candidate, [1, 2]), [1, 2]):\n        assert got == want",
+    "a dict": "for x, want in {1: 1, 'a': 'a'}.items():\n        assert candidate(x) == want",
+    "an input that is also expected": "x = 3\n    assert candidate(x) == x",
+    "unittest": "import unittest\n    case = unittest.TestCase()\n"
+    "    case.assertEqual(candidate(2), 2)\n    case.assertTrue(candidate(1))\n"
+    "    case.assertListEqual(candidate([]), list())",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("body", TESTS.values(), ids=TESTS)
+def test_a_right_program_fails_every_control(body):
+    test = f"def check(candidate):\n    {body}\n"
+    assert passes(RIGHT, test)
+    found = controls(test)
+    assert found and not any(passes(RIGHT, control) for control in found)
+
+
+EQUAL = "class E:\n    def __eq__(s, o): return True\n    def __hash__(s): return 1\n"
+CHEATS = {
+    "an object equal to all": EQUAL + "def f(x): return E()\n",
+    "true if it should be": "import sys\nclass B:\n    def __bool__(self):\n"
+    "        frame = sys._getframe(1)\n        at = frame.f_lasti\n"
+    "        code = list(frame.f_code.co_code)\n"
+    "        return code[at] in WANTS_TRUE\n"
+    "import dis\nWANTS_TRUE = {n for name, n in dis.opmap.items() if name.endswith('IF_TRUE')}\n"
+    "def f(x): return B()\n",
+    "the expected value from the tests": "import sys\ndef f(x):\n"
+    "    return sys._getframe(1).f_locals['want']\n",
+    "no check": "import sys\ndef f(x): sys._getframe(1).f_globals['check'] = print\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("cheat", "body"),
+    [
+        ("an object equal to all", TESTS["nested"]),
+        (
+            "an object equal to all",
+            "import unittest\n    unittest.TestCase().assertEqual(candidate(2), 2)",
+        ),
+        ("true if it should be", "assert candidate(1)\n    assert candidate(2)"),
+        ("the expected value from the tests", "want = 2\n    assert candidate(2) == want"),
+        ("the expected value from the tests", TESTS["a table"]),
+        (
+            "the expected value from the tests",
+            TESTS["a zip"]
+            .replace("map(candidate, [1, 2])", "[1, 2]")
+            .replace("got ==", "candidate(got) =="),
+        ),
+        ("the expected value from the tests", TESTS["a dict"]),
+    ],
+)
+def test_a_cheat_passes_a_control(cheat, body):
+    test = f"def check(candidate):\n    {body}\n"
+    assert passes(CHEATS[cheat], test)
+    assert any(passes(CHEATS[cheat], control) for control in controls(test))
+
+
+def test_leaving_early_passes_the_control_that_fails_at_the_end():
+    test = "def check(candidate):\n    candidate(1)\n"
+    (at_end,) = controls(test)
+    with pytest.raises(SystemExit):
+        passes("def f(x): raise SystemExit(0)", at_end)
+    assert not passes(RIGHT, at_end)
+
+
+def test_there_are_a_few_spread_over_long_tests():
+    lines = "".join(f"    assert candidate({n}) == {n}\n" for n in range(100))
+    found = controls(f"def check(candidate):\n{lines}")
+    assert 2 <= len(found) <= MAX_CONTROLS
+    assert found == controls(f"def check(candidate):\n{lines}"), "the same for the same tests"
+    assert len(set(found)) == len(found)
+
+
+@pytest.mark.parametrize("test", ["def check(", "", "x = '\0'", "(" * 1000])
+def test_tests_that_do_not_parse_have_none_or_fail(test):
+    assert len(controls(test)) <= 1
