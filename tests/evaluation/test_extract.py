@@ -100,6 +100,8 @@ def test_the_function_is_found_and_its_examples_are_left(answer):
         f"```python\nfrom __future__ import annotations\n{WHOLE}```",
         "```python\nclass Solution:\n    def area(self, r):\n"
         "        return half(2) * math.pi * r * r\n```",
+        "```python\nclass Solution:\n    def area(self, r):\n        return math.pi * r * r\n\n"
+        "shown = Solution().area('x')\n```",
         "```python\nclass Solution:\n    @staticmethod\n    def area(r):\n"
         "        return math.pi * r * r\n```",
         f"```python\n{WHOLE}```\nA wrong one:\n```python\ndef area(r):\n    return r\n```",
@@ -112,7 +114,7 @@ def test_the_function_is_found_and_its_examples_are_left(answer):
         WHOLE + "\n\ndef other():\n    \"\"\"never clo",
         WHOLE + "\n\nprint(\"the area is",
     ],
-    ids=range(28),
+    ids=range(29),
 )  # fmt: skip
 def test_every_wrapping_is_taken_off(answer):
     assert value(answer) == pytest.approx(12.566370614)
@@ -127,13 +129,14 @@ def test_every_wrapping_is_taken_off(answer):
         "        self.assertEqual(area(1), 0)\n\nunittest.main()",
         "import argparse\nparser = argparse.ArgumentParser()\nparser.add_argument('r')\n"
         "arguments = parser.parse_args()\nprint(area(arguments.r))",
+        "class Shape:\n    def area(self, r):\n        return area(r)\n\nShape().area('x')",
         "import time\nstart = time.time()\nfound = area('x')\nprint(time.time() - start)",
         "try:\n    area('x')\nexcept ValueError as error:\n    print(error)",
         "while True:\n    line = input()\n    if not line:\n        break\n    print(area(line))",
         "import plots_that_are_not_there as plt\nplt.plot([area(1)])\nplt.show()",
         "import sys\nif len(sys.argv) > 1:\n    print(area(sys.argv[1]))\nsys.exit(1)",
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_examples_are_left_out(examples):
     assert value(f"```python\n{WHOLE}\n{examples}\n```") == pytest.approx(12.566370614)

@@ -198,7 +198,7 @@ class _Program:
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
             if not isinstance(target, ast.Attribute):
                 return False
-        return target is not None and _root(target) in self._modules
+        return target is not None and _root(target, through_calls=True) in self._modules
 
 
 def _standard(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
@@ -209,11 +209,12 @@ def _standard(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
             yield (alias.asname or alias.name).split(".")[0]
 
 
-def _root(node: ast.AST) -> str:
+def _root(node: ast.AST, *, through_calls: bool = False) -> str:
+    """The name that an attribute or item belongs to; "" where it belongs to a call's result."""
     while not isinstance(node, ast.Name):
         if isinstance(node, ast.Attribute | ast.Subscript | ast.Starred | ast.Await):
             node = node.value
-        elif isinstance(node, ast.Call):
+        elif isinstance(node, ast.Call) and through_calls:
             node = node.func
         else:
             return ""
