@@ -41,6 +41,7 @@ def test_no_forgery_is_graded_as_passed(backend):
     assert {name: grade for name, grade in got.items() if grade} == {}
 
 
+@pytest.mark.parallel
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_no_forgery_is_graded_as_passed_as_nobody(backend):
     here = Path(__file__)

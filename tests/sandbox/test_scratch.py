@@ -123,11 +123,13 @@ def test_ordinary_programs_run_in_the_default_limits(pool, name):
     assert result.status == "passed", result.stderr
 
 
-@pytest.mark.parametrize("landlock", [True, False], ids=["landlock", "no landlock"])
-@pytest.mark.parametrize("backend", BACKENDS)
+# Of the backends, only bwrap holds in a kernel without Landlock.
+KERNELS = [(name, True) for name in BACKENDS] + [("bwrap", False)] * ("bwrap" in BACKENDS)
+
+
+@pytest.mark.parametrize(("backend", "landlock"), KERNELS)
 def test_a_solution_and_its_tests_do_not_meet_in_a_folder(backend, landlock, monkeypatch):
     if not landlock:
-        need(backend == "bwrap", "only bwrap holds in a kernel without Landlock")
         monkeypatch.setattr(backends.lock, "landlock_version", lambda: 0)
     solution = (
         "from os import getcwd, listdir\nopen('mine', 'w').write('x')\n"
