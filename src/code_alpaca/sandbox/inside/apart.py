@@ -132,6 +132,7 @@ def tests(fd: int, peer_fd: int) -> None:
 
 def _run_prompt(prompt: str, names: dict) -> None:
     """Give the tests the helpers that stand in the prompt: the benchmark's, not the solution's."""
+    prompt = prompt.removeprefix("\ufeff")
     for source in (prompt, prompt + "\n    pass\n"):  # a prompt may end in a bare signature
         try:
             code = compile(source, "prompt.py", "exec", dont_inherit=True)
