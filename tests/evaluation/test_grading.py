@@ -276,3 +276,32 @@ def test_the_program_is_the_main_module(pool, name):
     assert grade(pool, asked, program).status == "passed"
     if name in ("doctest", "unittest"):
         assert grade(pool, asked, program.replace("x + 1", "x")).status == "failed"
+
+
+OF_UNITTEST = """
+import unittest
+class Tests(unittest.TestCase):
+    def test(self):
+        with self.subTest("one"):
+            self.assertEqual(call(1), 2)
+found = unittest.TestResult()
+call = candidate
+Tests("test").run(found)
+assert found.testsRun == 1 and found.wasSuccessful()
+"""
+
+
+@pytest.mark.parametrize("error", ["unittest.SkipTest", "unittest.case._ShouldStop"])
+def test_an_exception_that_unittest_takes_for_no_failure_is_one(pool, error):
+    asked = problem(OF_UNITTEST, "    return x + 1\n")
+    for name in ("unittest", "_hidden"):
+        program = f"import unittest as {name}\ndef f(x): raise {error}\n"
+        program = program.replace("raise unittest", f"raise {name}")
+        assert grade(pool, asked, program).status == "failed"
+    right = grade(pool, asked, "import unittest\ndef f(x): return x + 1\n")
+    assert (right.status, right.shared) == ("passed", False)
+
+
+def test_a_program_that_prints_megabytes_passes(pool):
+    program = "def f(x):\n    print('y' * 3_000_000)\n    return x\n"
+    assert grade(pool, problem("assert candidate(3) == 3"), program).status == "passed"

@@ -24,6 +24,7 @@ from code_alpaca.sandbox import Limits, Pool, Result, interpreters
 
 MEMORY_MB = 1024
 FOLDER_BYTES = 16 << 20  # for temporary files, and the caches that libraries write on import
+OUTPUT_BYTES = 16 << 20  # of each stream: a right program may print a lot
 APART_TIME = 3  # times the limit: every call costs a round trip between two processes
 FEWEST_RUNS, POSITIVE_RUNS = 6, 2  # of the controls: enough that throwing a coin does not pay
 # Apart, these may come of the round trips and not of the program.
@@ -55,7 +56,12 @@ class Grader:
 
     def __init__(self, pool: Pool, *, timeout: float) -> None:
         self._pool = pool
-        self._limits = Limits(wall_s=timeout, memory_mb=MEMORY_MB, folder_bytes=FOLDER_BYTES)
+        self._limits = Limits(
+            wall_s=timeout,
+            memory_mb=MEMORY_MB,
+            output_bytes=OUTPUT_BYTES,
+            folder_bytes=FOLDER_BYTES,
+        )
         self._facts: dict[str, _Facts] = {}
         self._lock = threading.Lock()
 
