@@ -21,9 +21,10 @@ from __future__ import annotations
 import ast
 import copy
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 MAX_CONTROLS = 8  # run for one program
+NOT_PARSED = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
 def controls(test: str, *, checked: bool = False) -> list[str]:
@@ -46,21 +47,32 @@ def controls(test: str, *, checked: bool = False) -> list[str]:
     step = max(1, -(-len(places) // (MAX_CONTROLS - 1)))
     # Which assertions are changed depends on the text alone, so that a verdict is repeatable.
     start = int(hashlib.sha256(test.encode("utf-8", "replace")).hexdigest(), 16) % step
-    changed = [_changed(tree, place) for place in places[start::step]]
-    made = [ast.unparse(one) for one in [*changed, _failing_at_end(tree)]]
-    return list(dict.fromkeys(made))
+    made = [_printed(_changed, tree, place) for place in places[start::step]]
+    made.append(_printed(_failing_at_end, tree))
+    return list(dict.fromkeys(control for control in made if control is not None))
 
 
 def positive_control(test: str) -> str | None:
     """The same tests in the form of a control; None where they do not parse."""
     tree = _parsed(test)
-    return None if tree is None else ast.unparse(tree)
+    return None if tree is None else _printed(lambda: tree)
+
+
+def _printed(make: Callable[..., ast.Module], *arguments: ast.AST) -> str | None:
+    """The source text of a tree that is made; None where Python cannot copy or print it.
+
+    Some f-strings have no such text, and an expression of hundreds of terms is too deep.
+    """
+    try:
+        return ast.unparse(make(*arguments))
+    except NOT_PARSED:
+        return None
 
 
 def _parsed(test: str) -> ast.Module | None:
     try:
         return ast.parse(test)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except NOT_PARSED:
         return None
 
 
