@@ -111,6 +111,8 @@ HARMS = {
     "change times outside": "import os; os.utime(OUTSIDE + '/victim', (1, 1))",
     "read a secret": "print(open(OUTSIDE + '/secret').read())",
     "list outside": "import os; print(os.listdir(OUTSIDE))",
+    "watch outside": "import ctypes\nlibc = ctypes.CDLL(None)\n"
+    "if libc.inotify_add_watch(libc.inotify_init1(0), OUTSIDE.encode(), 0xfff) >= 0: print('SECRET')",
     "environment": "import os; print(os.environ)",
     "parent's environment": "import os\nfor p in (os.getppid(), PARENT):\n"
     "  try: print(open(f'/proc/{p}/environ').read())\n  except OSError: pass",
