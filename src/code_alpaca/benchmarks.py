@@ -14,6 +14,7 @@ import ast
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -175,8 +176,8 @@ def _lines(text: str, where: str) -> list[tuple[str, dict[str, Any]]]:
             continue
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{where}, line {number}: not JSON ({error.msg})") from None
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{where}, line {number}: not JSON ({one_line(error)})") from None
         if not isinstance(record, dict):
             raise InputError(f"{where}, line {number}: not a JSON object")
         found.append((f"{where}, line {number}", record))
@@ -191,7 +192,7 @@ def _read(path: Path) -> str:
     try:
         data = path.read_bytes()
         return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise InputError(f"cannot read benchmark {path}: {error}") from None
 
 

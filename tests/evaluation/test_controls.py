@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from code_alpaca.evaluation.controls import MAX_CONTROLS, controls
+from code_alpaca.evaluation.controls import MAX_CONTROLS, controls, positive_control
 
 
 def passes(program: str, test: str) -> bool:
@@ -34,6 +34,14 @@ TESTS = {
     "a call": "assert candidate([1]) == list([1])",
     "truth": "assert candidate(1)\n    assert not candidate(0)",
     "membership": "assert candidate(1) in (1, 2)",
+    "a computed value": "for n in range(3):\n        assert candidate(n) == n + 0",
+    "a computed list": "assert candidate([1, 2]) == [1] + [2]\n    assert candidate([]) == [] + []",
+    "all": "assert all(candidate(n) == 2 * n - n for n in range(3))",
+    "a choice": "assert candidate(1) == 1 + 0 or candidate(1) == 2 - 1",
+    "an order": "assert candidate(1) < 2\n    assert 0 <= candidate(0)",
+    "other than": "assert candidate(1) != 2 and candidate(1) not in (3, 4)",
+    "a substring": "assert candidate('b') in 'abc'",
+    "a refusal": "if candidate(1) != 1 + 0:\n        raise ValueError",
     "identity": "assert candidate(None) is None",
     "a loop": "for n in range(3):\n        assert candidate(n) == n",
     "an error": "try:\n        candidate()\n    except TypeError as error:\n"
@@ -112,6 +120,23 @@ def test_there_are_a_few_spread_over_long_tests():
     assert 2 <= len(found) <= MAX_CONTROLS
     assert found == controls(f"def check(candidate):\n{lines}"), "the same for the same tests"
     assert len(set(found)) == len(found)
+
+
+TOO_DEEP = "def check(candidate):\n    assert candidate(1) == " + " + ".join(["1"] * 2000)
+NOT_PRINTED = "def check(candidate):\n    assert candidate(1) == f'''{'a' + \"\"\"\n\"\"\"}'''\n"
+
+
+@pytest.mark.parametrize("test", [TOO_DEEP, NOT_PRINTED])
+def test_tests_that_python_cannot_print_have_as_many_as_can_be_made(test):
+    assert len(controls(test)) <= MAX_CONTROLS
+    made = positive_control(test)
+    assert made is None or "candidate" in made
+
+
+def test_the_positive_control_is_the_same_tests_in_the_form_of_a_control():
+    test = "def check(candidate):\n    # by hand\n    assert candidate(1) == 1\n"
+    assert passes(RIGHT, positive_control(test)) and "by hand" not in positive_control(test)
+    assert not passes("def f(x): return 2", positive_control(test))
 
 
 @pytest.mark.parametrize("test", ["def check(", "", "x = '\0'", "(" * 1000])

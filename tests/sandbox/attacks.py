@@ -111,6 +111,8 @@ HARMS = {
     "change times outside": "import os; os.utime(OUTSIDE + '/victim', (1, 1))",
     "read a secret": "print(open(OUTSIDE + '/secret').read())",
     "list outside": "import os; print(os.listdir(OUTSIDE))",
+    "watch outside": "import ctypes\nlibc = ctypes.CDLL(None)\n"
+    "if libc.inotify_add_watch(libc.inotify_init1(0), OUTSIDE.encode(), 0xfff) >= 0: print('SECRET')",
     "environment": "import os; print(os.environ)",
     "parent's environment": "import os\nfor p in (os.getppid(), PARENT):\n"
     "  try: print(open(f'/proc/{p}/environ').read())\n  except OSError: pass",
@@ -199,6 +201,8 @@ LITTER = {
     "  os.mkdir(name); open(name + b'/' + name, 'w').close()",
     "links to everywhere": "import os\nfor n, to in enumerate(('/', '..', '/etc/passwd', '0')):\n"
     "  os.symlink(to, str(n))",
+    "a folder that has grown": "import os\nfor n in range(900): open(f'{n:0200}', 'w').close()\n"
+    "for n in range(900): os.unlink(f'{n:0200}')",
     "timers": "import ctypes\nlibc, timer = ctypes.CDLL(None), ctypes.c_void_p()\n"
     "if libc.timer_create(0, None, ctypes.byref(timer)) == 0: print('SECRET')",
     "files in shared places": "import os\nfor place in ('/dev/shm', '/dev', '/tmp', '/var/tmp', '/',\n"
@@ -207,7 +211,10 @@ LITTER = {
     "a filter of its own": "import ctypes\nlibc = ctypes.CDLL(None)\n"
     "if libc.prctl(22, 1, 0, 0, 0) == 0 or libc.syscall(317, 0, 0, 0) == 0: print('SECRET')",
 }
-CLEAN = "import os, tempfile\nassert os.listdir() == []\ntempfile.mkdtemp()"
+CLEAN = (
+    "import os, tempfile\nassert os.listdir() == [] and os.stat('.').st_size < 1 << 16\n"
+    "tempfile.mkdtemp()"
+)
 
 
 class Victim:

@@ -110,6 +110,11 @@ def test_a_folder_of_its_own_is_empty_again_for_the_next(worker):
     assert worker.run_program(write, limits).status == "passed"
 
 
+def test_syncs_do_nothing(worker):
+    result = worker.run_program("import os\nos.sync()\nos.fsync(60)", Limits())
+    assert result.status == "passed", result.stderr
+
+
 def test_nothing_leaks_from_one_program_to_the_next(worker):
     worker.run_program(
         "import json, builtins, sys; json.leak = builtins.leak = sys.leak = 1", Limits()

@@ -67,7 +67,8 @@ def run(config: Config) -> dict[str, Any]:
         return _compare(config)
     subject = _subject(config)
     guard = sandbox.choose(config.sandbox, allow_unsafe=config.allow_unsafe)
-    problems = benchmarks.load(config.benchmark)[: config.limit]
+    every = benchmarks.load(config.benchmark)
+    problems = every[: config.limit]
     for language in {problem.language for problem in problems} & set(interpreters.LANGUAGES):
         interpreters.check(language, guard.backend)
     config.output_dir.mkdir(parents=True, exist_ok=True)
@@ -75,7 +76,13 @@ def run(config: Config) -> dict[str, Any]:
     if config.samples == "reference":
         rows = samples.of_references(problems)
     elif config.samples:
-        rows = samples.of_file(Path(config.samples), problems, config.benchmark)
+        rows = samples.of_file(Path(config.samples), every, config.benchmark)
+        wanted = {problem.task_id for problem in problems}
+        rows = [row for row in rows if row["task_id"] in wanted]
+        if not rows:
+            raise InputError(
+                f"samples {config.samples} holds no sample of the first {config.limit} problems"
+            )
     else:
         answered = _answers(config, subject, problems, store)
         if answered is None:  # another process of `accelerate launch`: the first one grades

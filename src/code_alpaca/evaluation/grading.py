@@ -19,12 +19,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from code_alpaca.benchmarks import Problem
-from code_alpaca.evaluation.controls import controls
+from code_alpaca.evaluation.controls import controls, positive_control
 from code_alpaca.sandbox import Limits, Pool, Result, interpreters
 
 MEMORY_MB = 1024
 FOLDER_BYTES = 16 << 20  # for temporary files, and the caches that libraries write on import
+OUTPUT_BYTES = 16 << 20  # of each stream: a right program may print a lot
 APART_TIME = 3  # times the limit: every call costs a round trip between two processes
+FEWEST_RUNS, POSITIVE_RUNS = 6, 2  # of the controls: enough that throwing a coin does not pay
 # Apart, these may come of the round trips and not of the program.
 INCONCLUSIVE = ("unplain", "timeout", "out_of_memory", "output_limit")
 
@@ -54,7 +56,12 @@ class Grader:
 
     def __init__(self, pool: Pool, *, timeout: float) -> None:
         self._pool = pool
-        self._limits = Limits(wall_s=timeout, memory_mb=MEMORY_MB, folder_bytes=FOLDER_BYTES)
+        self._limits = Limits(
+            wall_s=timeout,
+            memory_mb=MEMORY_MB,
+            output_bytes=OUTPUT_BYTES,
+            folder_bytes=FOLDER_BYTES,
+        )
         self._facts: dict[str, _Facts] = {}
         self._lock = threading.Lock()
 
@@ -126,7 +133,20 @@ class Grader:
             if self._together(problem, program, control).status == "passed":
                 detail = "forged: it also passes tests that a right program must fail"
                 return Grade("failed", detail, shared=True, refused="forged")
+        again = facts.positive_control()
+        if again is not None and not all(
+            self._passes_again(problem, program, again) for _ in range(POSITIVE_RUNS)
+        ):
+            detail = "forged: it passes the tests only when they look as they do"
+            return Grade("failed", detail, shared=True, refused="forged")
         return Grade("passed", together.stderr, shared=True)
+
+    def _passes_again(self, problem: Problem, program: str, test: str) -> bool:
+        """Whether it passes, twice if it is slow, since a busy machine proves nothing."""
+        found = self._together(problem, program, test)
+        if found.status in ("timeout", "out_of_memory"):
+            found = self._together(problem, program, test)
+        return found.status == "passed"
 
     def _apart(self, problem: Problem, program: str, folder_bytes: int = FOLDER_BYTES) -> Result:
         wall_s = APART_TIME * self._limits.wall_s
@@ -170,6 +190,7 @@ class _Facts:
         self._lock = threading.Lock()
         self._apart: bool | None = None
         self._controls: list[str] | None = None
+        self._positive: str | None = None
 
     def reference_passes_apart(self) -> bool:
         """True also where there is no reference: then values alone decide."""
@@ -182,20 +203,30 @@ class _Facts:
             return self._apart
 
     def controls(self) -> list[str]:
-        """The controls that the reference fails, as it must; all of them without a reference."""
+        """The controls that the reference fails, as it must; all of them without a reference.
+
+        Where there are few they are run several times, against programs that throw a coin.
+        """
         with self._lock:
             if self._controls is None:
-                found = controls(self._problem.test)
-                if self._problem.canonical_solution.strip():
-                    reference = _reference(self._problem)
-                    found = [
-                        control
-                        for control in found
-                        if self._grader._together(self._problem, reference, control).status
-                        != "passed"
-                    ]
-                self._controls = found
+                known = bool(self._problem.canonical_solution.strip())
+                found = controls(self._problem.test, checked=known)
+                if known:
+                    found = [test for test in found if not self._reference_passes(test)]
+                self._controls = found * -(-FEWEST_RUNS // max(1, len(found)))
+                self._positive = positive_control(self._problem.test)
+                if known and self._positive and not self._reference_passes(self._positive):
+                    self._positive = None
             return self._controls
+
+    def positive_control(self) -> str | None:
+        """The tests in the form of a control; None where the reference does not pass them so."""
+        self.controls()
+        return self._positive
+
+    def _reference_passes(self, test: str) -> bool:
+        reference = _reference(self._problem)
+        return self._grader._together(self._problem, reference, test).status == "passed"
 
 
 def _reference(problem: Problem) -> str:

@@ -7,9 +7,11 @@ answered before a stop is found again.
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -135,12 +137,16 @@ class Samples:
 def of_file(path: Path, problems: Sequence[Problem], benchmark: str) -> list[dict[str, Any]]:
     """The answers in a samples file, checked against the benchmark; `finish_reason` is kept.
 
+    The file may be compressed by gzip, as human-eval's may.
+
     Raises:
         InputError: it cannot be read, or a line is broken or of no problem (by its number).
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        data = path.read_bytes()
+        data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+        text = data.decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise InputError(f"cannot read samples {path}: {error}") from None
     known = {problem.task_id for problem in problems}
     seen: Counter[str] = Counter()
@@ -154,7 +160,7 @@ def of_file(path: Path, problems: Sequence[Problem], benchmark: str) -> list[dic
             task_id = record["task_id"]
             key = "solution" if "solution" in record else "completion"
             text = record[key]
-        except (json.JSONDecodeError, KeyError, TypeError):
+        except (ValueError, RecursionError, KeyError, TypeError):
             raise InputError(f"{where}: expected JSON with task_id and completion") from None
         if not isinstance(task_id, str) or task_id not in known:
             raise InputError(f"{where}: no task {task_id!r} in benchmark {benchmark}")
@@ -198,7 +204,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
     for words in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             row = json.loads(words)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(row, dict):
             yield row

@@ -108,10 +108,11 @@ def tests(fd: int, peer_fd: int) -> None:
         if entry:
             names[entry] = candidate
         code = ast.parse(order["test"], "tests.py")
+        own = _bound(code)
         for name in _wanted(code) - set(names) - set(dir(builtins)):
             if name in ready["ready"]:
                 names[name] = far.function(name)
-            elif name in ready["classes"] or name in ready["others"]:
+            elif name not in own and (name in ready["classes"] or name in ready["others"]):
                 far.end(UNPLAIN, f"the tests use {name} of the solution")
         exec(compile(code, "tests.py", "exec", dont_inherit=True), names)
         if order["check"]:
@@ -132,6 +133,7 @@ def tests(fd: int, peer_fd: int) -> None:
 
 def _run_prompt(prompt: str, names: dict) -> None:
     """Give the tests the helpers that stand in the prompt: the benchmark's, not the solution's."""
+    prompt = prompt.removeprefix("\ufeff")
     for source in (prompt, prompt + "\n    pass\n"):  # a prompt may end in a bare signature
         try:
             code = compile(source, "prompt.py", "exec", dont_inherit=True)
@@ -147,6 +149,21 @@ def _wanted(code: ast.Module) -> set[str]:
         for node in ast.walk(code)
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
     }
+
+
+def _bound(code: ast.Module) -> set[str]:
+    """Names that the tests import, define or assign, in whatever scope."""
+    found: set[str] = set()
+    for node in ast.walk(code):
+        if isinstance(node, ast.alias):
+            found.add(node.asname or node.name.partition(".")[0])
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.arg):
+            found.add(node.arg)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return found
 
 
 def _traceback(error: BaseException) -> str:
@@ -255,7 +272,9 @@ def _exception_class(module: object, name: object, names: dict) -> type[Exceptio
         found = vars(sys.modules[module]).get(name) if module in sys.modules else None
     if not (isinstance(found, type) and issubclass(found, Exception)):
         return None
-    # StopIteration would end a loop of the tests over map(candidate, ...) as if it were done;
-    # groups are not made from arguments alone.
+    # StopIteration would end a loop of the tests over map(candidate, ...) as if it were done, and
+    # unittest takes its own (SkipTest) for no failure; groups are not made from arguments alone.
     odd = StopIteration | StopAsyncIteration | BaseExceptionGroup
-    return RuntimeError if issubclass(found, odd) else found
+    if issubclass(found, odd) or any(k.__module__.startswith("unittest") for k in found.__mro__):
+        return RuntimeError
+    return found

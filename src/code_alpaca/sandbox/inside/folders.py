@@ -23,7 +23,9 @@ class Folders:
         self._readable = config["readable"] if config["landlock"] else None
         self._hidden = self._in_memory and not config["landlock"]
         self._rulesets: dict[str | None, int] = {}
-        self._free: set[str] = set()  # empty ones, which the next child may take as they are
+        # Those that no child has touched, which the next may take as they are: when made.
+        self._made: dict[str, int] = {}
+        self._free: set[str] = set()
         self._cleaners: list[int] = []
         self._ended = 0
         self._hide()
@@ -38,6 +40,7 @@ class Folders:
         else:
             self._show()
             os.mkdir(path, 0o700)
+            self._made[path] = os.stat(path).st_ctime_ns
             self._hide()
         for given, text in files.items():
             target = os.path.join(path, given)
@@ -59,7 +62,8 @@ class Folders:
         Raises:
             OSError: it could not be removed; use this sandbox no more.
         """
-        if not self._hidden and not os.listdir(path):
+        # One that was written in and is empty again can tell the next child so, by its size.
+        if not self._hidden and os.stat(path).st_ctime_ns == self._made[path]:
             self._free.add(path)
             return
         if path in self._rulesets:

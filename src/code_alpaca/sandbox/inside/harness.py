@@ -5,6 +5,7 @@ A child talks to the parent in lines over its own channel. Standard library alon
 
 from __future__ import annotations
 
+import builtins
 import io
 import json
 import linecache
@@ -28,6 +29,8 @@ def program(fd: int) -> None:
     file = f"{order['file']}.py"
     sys.argv = [file]
     module = make_module(order["module"], order["source"], file)
+    # `unittest.main()`, `doctest.testmod()` and `from __main__ import f` look there.
+    sys.modules["__main__"] = module
     add_headroom()
     status = outcome(lambda: run_in(module, order["source"], file))
     flush()
@@ -71,6 +74,7 @@ def make_module(name: str, source: str, file: str) -> types.ModuleType:
     """Make an empty module that pickle, dataclasses, doctest and inspect find by its name."""
     module = types.ModuleType(name)
     module.__file__ = file
+    module.__builtins__ = builtins  # as a script has it: the module, not its names
     sys.modules[name] = module
     linecache.cache[file] = (len(source), None, source.splitlines(True), file)
     return module
@@ -78,6 +82,7 @@ def make_module(name: str, source: str, file: str) -> types.ModuleType:
 
 def run_in(module: types.ModuleType, source: str, file: str) -> None:
     # Without dont_inherit the code would be compiled under this file's `annotations` import.
+    source = source.removeprefix("\ufeff")  # the mark that a file may begin with
     exec(compile(source, file, "exec", dont_inherit=True), vars(module))
 
 

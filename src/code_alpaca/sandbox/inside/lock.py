@@ -8,8 +8,8 @@ Called in a fresh child just before it runs code that nobody trusts. What each l
 - seccomp (https://docs.kernel.org/userspace-api/seccomp_filter.html) forbids new processes,
   sockets, signals and limits for others, tracing, System V memory, the keyring, changes of
   owner, timers, filters of its own, and every system call newer than this list; it ignores
-  changes of mode and times, which Landlock does not see, and asks the zygote about the calls
-  that `meter.py` counts.
+  changes of mode and times, which Landlock does not see, and syncs, and asks the zygote about
+  the calls that `meter.py` counts.
 
 Standard library alone: this runs in an interpreter without installed packages.
 """
@@ -96,6 +96,7 @@ DENIED = {
     "sockets": [(41, 198), (42, 203), (49, 200), (50, 201), (43, 202), (288, 242)],
     "asynchronous writes": [(425, 425), (426, 426), (427, 427), (206, 0), (209, 2)],
     "timers": [(222, 107)],
+    "watching folders": [(254, 27)],
     "filters": [(317, 277)],
     "shared memory and queues": [(29, 194), (30, 196), (68, 186), (69, 189), (64, 190), (240, 180)],
     "keyring": [(250, 219), (248, 217), (249, 218)],
@@ -114,10 +115,12 @@ DENIED = {
     "scheduling": [(144, 119), (142, 118), (314, 274), (141, 140), (251, 30), (256, 238),
                    (279, 239)],
 }  # fmt: skip
-# Do nothing, and report success: Landlock does not confine them, and shutil.copy needs them.
+# Do nothing, and report success: Landlock does not confine the first, which shutil.copy needs,
+# and the last would keep the disks of the machine busy for files that are deleted in a moment.
 IGNORED = {
     "mode": [(90, NONE), (91, 52), (268, 53)],
     "times": [(132, NONE), (235, NONE), (280, 88), (261, NONE)],
+    "syncs": [(162, 81), (306, 267), (74, 82), (75, 83), (277, 84)],
 }
 FORK, VFORK, CLONE, CLONE3 = (57, NONE), (58, NONE), (56, 220), (435, 435)
 EXECVE, EXECVEAT = (59, 221), (322, 281)
