@@ -139,6 +139,13 @@ def test_the_last_of_several_lists_is_the_answer(text):
     assert [row.output for row in rows] == [TASK["output"]] * 2
 
 
+def test_a_draft_before_a_truncated_answer_is_no_row():
+    draft, answer = json.dumps({"tasks": [TASK]}), json.dumps({"tasks": [TASK, TASK]})
+    for length, kept in ((30, []), (len(answer) - 20, [""])):
+        rows = parse_json(Answer(f"{draft}\nFinal answer:\n{answer[:length]}", cut=True))
+        assert reasons(rows) == [*kept, "truncated"]
+
+
 def test_a_later_list_without_a_record_is_no_answer():
     text = json.dumps({"tasks": [TASK]}) + '\nI kept to the form {"tasks": [{"instruction": ...}]}'
     assert [row.output for row in parse_json(Answer(text))] == [TASK["output"]]

@@ -142,10 +142,10 @@ def parse_json(answer: Answer) -> list[Candidate]:
         )
         if joined:
             candidates += found
-        elif not candidates or any(not each.reason for each in found):
+        elif not candidates or not all(each.reason == "malformed" for each in found):
             candidates = found
         start = LATER_TASKS.search(remaining, at)
-    if not any(not each.reason for each in candidates):
+    if all(each.reason == "malformed" for each in candidates):
         candidates = _records_within(text) or candidates
     if candidates:
         return candidates
