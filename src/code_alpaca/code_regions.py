@@ -47,6 +47,8 @@ LANGUAGE_CLASS = re.compile(r"(?:language|lang)-?[=\"']*([\w+#]+)")
 DEFINITION = re.compile(r"^(?P<lead>[^\w\n\"']*)(?:async[ \t]+)?def[ \t]+\w+[ \t]*\(", re.MULTILINE)
 DEFINES = re.compile(r"def[ \t]+\w+[ \t]*\(|\blambda\b")
 IMPORT = re.compile(r"^[ \t]*(?:import|from) [\w., ]+(?: import [\w, ]+)?$", re.MULTILINE)
+# A line number, or the sign of a comment, before every line.
+LINE_MARK = re.compile(r"^[ \t]{0,8}(?:\d{1,4}[ \t]{0,4}[.:|)]|#+|//)(?:[ \t]|$)", re.MULTILINE)
 STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"')
 PRINT_STATEMENT = re.compile(r"^([ \t]*)print[ \t]+[^\s(=].*$", re.MULTILINE)
 # What editors and web pages put in the place of ASCII.
@@ -134,8 +136,8 @@ def python_trees(text: str) -> list[ast.Module]:
     """Return syntax trees that hold every Python function of a text, marked as code or not.
 
     Read are the text itself, each region, and, of what does not parse, each `def` on its own up
-    to the line where its indentation or its syntax ends. Code in string literals, as in JSON or
-    in `code = '''...'''`, is read too.
+    to the line where its indentation or its syntax ends. Code in string literals, as in JSON, a
+    notebook or `code = '''...'''`, is read too, and code in comments or behind line numbers.
     """
     if not DEFINES.search(text):
         return []
@@ -147,6 +149,9 @@ def python_trees(text: str) -> list[ast.Module]:
         sources += _unescaped(text)
         parts = {code: tree for source in sources for tree, code in _parsed_parts(source)}
         trees = list(parts.values())
+    written = sum(1 for line in text.split("\n") if line.strip())
+    if 2 * len(LINE_MARK.findall(text)) > written:
+        trees += [inner for inner, _ in _parsed_parts(LINE_MARK.sub("", text))]
     for tree in list(trees):
         for quoted in _quoted_code(tree):
             trees += [inner for inner, _ in _parsed_parts(quoted)]
@@ -319,5 +324,9 @@ def _unescaped(text: str) -> Iterator[str]:
 def _quoted_code(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         value = node.value if isinstance(node, ast.Constant) else None
+        if isinstance(node, ast.List):  # the lines of a notebook's cell
+            lines = [line.value for line in node.elts if isinstance(line, ast.Constant)]
+            if lines and all(isinstance(line, str) for line in lines):
+                value = "\n".join(line.removesuffix("\n") for line in lines)
         if isinstance(value, str) and "\n" in value and DEFINES.search(value):
             yield value

@@ -11,16 +11,20 @@ import json
 import re
 from bisect import bisect_left, bisect_right
 
-_NAMES = r"think|thinking|thoughts?|reasoning|seed:think"
+_NAMES = r"think|thinking|thoughts?|reasoning|reflection|scratchpad|seed:think"
 _OPEN = (
     rf"<(?P<angle>{_NAMES})\s*>"  # DeepSeek-R1, Qwen3, GLM, Seed-OSS, ...
     r"|\[(?P<square>THINK)\]"  # Magistral
     r"|◁(?P<kimi>think)▷"
     r"|<\|begin_of_(?P<pipe>thought)\|>"  # OpenThinker, Sky-T1
+    r"|<\|START_(?P<cohere>THINKING)\|>"  # Command A
+    r"|<\|(?P<apertus>inner)_prefix\|>"
+    r"|<\|(?P<bar>think)\|>"
 )
 _CLOSE = (
     rf"</(?P<angle_end>{_NAMES})\s*>|\[/(?P<square_end>THINK)\]|◁/(?P<kimi_end>think)▷"
-    r"|<\|end_of_(?P<pipe_end>thought)\|>"
+    r"|<\|end_of_(?P<pipe_end>thought)\|>|<\|END_(?P<cohere_end>THINKING)\|>"
+    r"|<\|(?P<apertus_end>inner)_suffix\|>|<\|/(?P<bar_end>think)\|>"
 )
 _TAG = re.compile(f"{_OPEN}|{_CLOSE}", re.IGNORECASE)
 _FENCE = re.compile(r"^[ \t]{0,3}(?:```+|~~~+)(.*)$", re.MULTILINE)
@@ -28,7 +32,7 @@ _COMMENT = re.compile(r"\s*(?:#|//|--|;|\*|/\*|<!--)")
 _QUOTE = re.compile(r'(?<!\\)"|`')
 _QUOTES = ("'", '"', "`")
 _BLANK = re.compile(r"\s*")
-_SOLUTION = re.compile(r"<\|(?:begin|end)_of_solution\|>")
+_SOLUTION = re.compile(r"<\|(?:(?:begin|end)_of_solution|(?:START|END)_RESPONSE)\|>")
 # The channels of gpt-oss (https://github.com/openai/harmony), with and without special tokens.
 _HARMONY = re.compile(r"\s*(?:(?:<\|start\|>assistant)?<\|channel\|>|analysis(?=[A-Z\s]))")
 _FINAL = re.compile(r"<\|channel\|>final[^<]*<\|message\|>|assistantfinal")

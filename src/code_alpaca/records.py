@@ -16,9 +16,12 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from code_alpaca.errors import InputError, one_line
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MAX_UNPACKED_BYTES = 4 << 30
 OPENERS: dict[bytes, Callable[..., Any]] = {
@@ -37,6 +40,7 @@ FOREIGN = {  # what a file begins with: what it is, and what to do
     b"version https://git-lfs": "a Git LFS pointer, not the data; fetch it (git lfs pull)",
 }
 JSON_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\Z)|[\[\]{},]', re.DOTALL)
+QUOTED_CELL = re.compile(r'"[^"\n]*"')
 BETWEEN_VALUES = re.compile(r"[\s,]*")
 
 
@@ -136,15 +140,37 @@ def _parquet(path: Path, data: bytes) -> Records:
         table = pq.read_table(io.BytesIO(data))
         if len(set(table.column_names)) < len(table.column_names):
             raise InputError(f"{path} has two columns of one name; rename one")
-        return Records(table.to_pylist())
-    except (pa.ArrowException, OSError, ValueError) as error:
+        cells = [_column(column) for column in table.columns]
+        return Records(
+            dict(zip(table.column_names, row, strict=True)) for row in zip(*cells, strict=True)
+        )
+    except (pa.ArrowException, OSError, ValueError, OverflowError, LookupError) as error:
         raise InputError(f"cannot read Parquet file {path}: {one_line(error)}") from None
+
+
+def _column(column: pa.ChunkedArray) -> list[Any]:
+    """The values of a Parquet column; one that Python cannot hold costs only its own row."""
+    try:
+        return column.to_pylist()
+    except (ValueError, OverflowError, LookupError):
+        return [_cell(value) for value in column]
+
+
+def _cell(value: pa.Scalar) -> Any:
+    import pyarrow as pa
+
+    try:
+        return value.as_py()
+    except UnicodeDecodeError:
+        return value.cast(pa.binary()).as_py()
+    except (OverflowError, ValueError, LookupError):
+        return value.value  # of a time that is out of range, or in an unknown zone: its number
 
 
 def _delimited(path: Path, text: str) -> Records:
     """CSV as RFC 4180 has it, with a header; commas, tabs or semicolons between cells."""
     csv.field_size_limit(1 << 31)
-    header_line = text.split("\n", 1)[0]
+    header_line = QUOTED_CELL.sub("", text.split("\n", 1)[0])
     delimiter = max(",\t;", key=header_line.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     records = Records()
@@ -211,7 +237,8 @@ def _lines(path: Path, text: str) -> Records:
     separator = "\n" if "\n" in text or "\r" not in text else "\r"
     records = Records()
     for number, line in enumerate(text.split(separator), 1):  # U+2028 may stand inside a string
-        if line := line.strip().removesuffix(","):
+        # A byte-order mark begins every file of which several were joined.
+        if line := line.strip().removeprefix("\ufeff").removesuffix(","):
             records.append(_read_value(line))
             records.lines.append(number)
     if not any(isinstance(record, dict) for record in records):

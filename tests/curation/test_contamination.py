@@ -228,8 +228,11 @@ def lines(text: str, before: str) -> str:
         lambda code: f"It's\r\n```python\r\n{code}```".replace("\n", "\r\n"),
         lambda code: f"It's\n```python\n{code}\nprint(f(1))\nassert f(2) == 3\n```\n```\n4\n```",
         lambda code: f"{code}\ndef half_written(x):\n    return (x +",
+        lambda code: json.dumps({"cells": [{"source": code.splitlines(keepends=True)}]}),
+        lambda code: lines(code, "# "),
+        lambda code: "".join(f"{n:3} | {line}\n" for n, line in enumerate(code.splitlines(), 1)),
     ],
-    ids=range(15),
+    ids=range(18),
 )
 def test_a_solution_is_found_in_every_wrapping(many, wrap):
     assert missed(many, lambda record: wrap(source(record, renamed=True))) <= SHORT

@@ -79,6 +79,8 @@ def row(output: str, tests: str = "", input: str = "", language: str = "python")
         (row("print(sum(values))", input="the values 1 and 2"), "env_missing"),
         (row("You can use sum() to add them all up, of course."), "not_python"),
         (row("def add(a, b):"), "not_python"),
+        (row("FROM python:3.11\nCMD [\"python\", \"/app/main.py\"]\n"), "not_python"),
+        (row("services:\n  web:\n    image: python\n"), "not_python"),
         (row("SELECT name FROM users;", input="CREATE TABLE users (name);", language="sql"),
          "no_tests"),
         (row("SELECT name FROM users;", language="sql"), "env_missing"),

@@ -71,6 +71,7 @@ FILES = {
     "excel.csv": CSV.encode("utf-16"),
     "rows.tsv": "\n".join(["\t".join(KEYS), *(quoted(row, "\t") for row in ROWS)]),
     "rows.parquet": parquet(ROWS),
+    "joined.jsonl": "\ufeff" + LINES.replace("}\n", "}\n\ufeff").removesuffix("\ufeff"),
     "rows.jsonl.gz": gzip.compress(LINES.encode(), mtime=0),
     "rows.csv.bz2": bz2.compress(CSV.encode()),
     "rows.json.xz": lzma.compress(json.dumps(ROWS).encode()),
@@ -156,6 +157,20 @@ def test_a_bad_row_is_refused_by_its_place(tmp_path, line):
         with pytest.raises(InputError) as refusal:
             read(tmp_path / "rows.json", f"[{GOOD}, {line}, {GOOD}]", blank="keep")
         assert "row 2: " in str(refusal.value) and problem in str(refusal.value)
+
+
+def test_a_comma_separates_cells_though_the_header_quotes_semicolons(tmp_path):
+    rows, _ = read(tmp_path / "a.csv", 'instruction,"a; b; c; d",output\nAdd.,note,a + b\n')
+    assert rows == [{"instruction": "Add.", "input": "", "output": "a + b"}]
+
+
+def test_what_python_cannot_hold_in_a_parquet_file_costs_its_own_row(tmp_path):
+    text = {key: [row[key] for row in ROWS] for key in KEYS}
+    late = pa.array([2**50] * 3, pa.timestamp("ms"))  # the year 37,648
+    assert read(tmp_path / "a.parquet", parquet(pa.table({**text, "made": late})))[0] == ROWS
+    broken = pa.array([b"a + b", b"\xff", b"b"]).view(pa.string())
+    with pytest.raises(InputError, match="row 2: 'output' is bytes, not text"):
+        read(tmp_path / "b.parquet", parquet(pa.table({**text, "output": broken})))
 
 
 def test_a_bad_row_costs_curate_itself_alone(tmp_path, capsys):

@@ -104,16 +104,18 @@ def test_rows_that_are_none_are_named_counted_and_dropped_or_refused(tmp_path, c
 
 
 def test_what_a_row_says_of_its_origin_ends_no_run(tmp_path):
-    odd = [{"seed_ids": [1, "b"]}, {"seed_ids": [None]}, {"seed_ids": {"a": 1}}, {"language": 3}]
+    odd = [{"seed_ids": [1, "b"]}, {"seed_ids": [None]}, {"seed_ids": {"a": 1}}, {"language": 3},
+           {"tests": ["x = 1", "assert x"]}]  # fmt: skip
     rows = [{**GOOD[0], **each} for each in odd]
     rows.append({**GOOD[0], "tests": "\ud800"})
     source = write(tmp_path / "rows.jsonl", rows)
     more = ["--verify", "false", "--novelty_threshold", "1"]
     assert main(words(source, tmp_path / "run", *more)) == 0
     kept = rows_of(tmp_path / "run")
-    assert [row["seed_ids"] for row in kept] == [["1", "b"], [], [], []]
+    assert [row["seed_ids"] for row in kept] == [["1", "b"], [], [], [], []]
+    assert [row["tests"] for row in kept] == ["", "", "", "", "x = 1\nassert x"]
     (row,) = rows_of(tmp_path / "run", "rejected")
-    assert row["evidence"] == "row 5: 'tests' holds half a surrogate pair"
+    assert row["evidence"] == "row 6: 'tests' holds half a surrogate pair"
 
 
 def test_code_in_fences_is_judged_and_the_row_stays_as_it_is(tmp_path):

@@ -102,6 +102,55 @@ def test_a_short_record_that_broken_json_closed_early_is_malformed(text):
     assert set(reasons(parse_json(Answer(text)))) == {"malformed"}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"tasks": {"1": RECORD, "2": RECORD}}',
+        '{"task_1": RECORD, "task_2": RECORD}',
+        '{"tasks": [{"task": RECORD}, {"task": RECORD}]}',
+        '{"items": [NUMBERED, NUMBERED]}',
+        "NUMBERED\nNUMBERED",
+        '{"tasks": [RECORD]}\n{"tasks": [RECORD]}',
+    ],
+)
+@pytest.mark.parametrize("quoted", [False, True])
+def test_records_are_found_wherever_they_stand_in_the_json(text, quoted):
+    text = text.replace("RECORD", json.dumps(TASK))
+    text = text.replace("NUMBERED", json.dumps({"id": 1, **TASK}))
+    if quoted and "\n" not in text and 'tasks": [' in text:
+        text = json.dumps({"response": text})
+    rows = parse_json(Answer(text))
+    assert [(row.instruction, row.reason) for row in rows] == [(TASK["instruction"], "")] * 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Here is my thought process:\n{draft}\nHere is my response:\n{answer}",
+        "{draft}\n\nThese are too easy. Final answer:\n\n{answer}",
+        "```json\n{draft}\n```\nLet me revise:\n```json\n{answer}\n```",
+        "<analysis>{draft}</analysis>\n{answer}",
+        'I try {{"tasks": [{{"instruction": ...}}]}}\n{answer}',
+    ],
+)
+def test_the_last_of_several_lists_is_the_answer(text):
+    draft = json.dumps({"tasks": [{**TASK, "output": "draft"}]})
+    rows = parse_json(Answer(text.format(draft=draft, answer=json.dumps({"tasks": [TASK] * 2}))))
+    assert [row.output for row in rows] == [TASK["output"]] * 2
+
+
+def test_a_draft_before_a_truncated_answer_is_no_row():
+    draft, answer = json.dumps({"tasks": [TASK]}), json.dumps({"tasks": [TASK, TASK]})
+    for length, kept in ((30, []), (len(answer) - 20, [""])):
+        rows = parse_json(Answer(f"{draft}\nFinal answer:\n{answer[:length]}", cut=True))
+        assert reasons(rows) == [*kept, "truncated"]
+
+
+def test_a_later_list_without_a_record_is_no_answer():
+    text = json.dumps({"tasks": [TASK]}) + '\nI kept to the form {"tasks": [{"instruction": ...}]}'
+    assert [row.output for row in parse_json(Answer(text))] == [TASK["output"]]
+
+
 def test_records_beyond_the_number_asked_for_are_kept():
     assert reasons(from_json([TASK] * 12)) == [""] * 12
 

@@ -73,6 +73,26 @@ def test_typed_parts_are_joined_without_the_reasoning():
     assert apis.read(chat(parts)).text == "an answer"
 
 
+TASKS = {"tasks": [{"instruction": "Add.", "output": "a + b"}]}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": TASKS},
+        {"content": TASKS["tasks"]},
+        {"content": {"type": "text", "text": json.dumps(TASKS)}},
+        {"content": [{"type": "text", "text": None}, {"text": json.dumps(TASKS)}]},
+        {"content": None, "tool_calls": [{"function": {"arguments": TASKS}}]},
+        {"content": None, "function_call": {"name": "tasks", "arguments": json.dumps(TASKS)}},
+    ],
+)
+def test_json_that_the_server_has_parsed_is_read_as_text(message):
+    answer = apis.read({"choices": [{"message": message, "finish_reason": "stop"}]})
+    assert json.loads(answer.text) in (TASKS, TASKS["tasks"])
+    assert answer.readable and not answer.cut
+
+
 def test_reasoning_in_the_text_is_no_part_of_the_answer():
     assert apis.read(chat("<think>\na draft\n</think>\n\nanswer")).text == "answer"
     assert apis.read(chat("a draft\n</think>\n\nanswer")).text == "answer"

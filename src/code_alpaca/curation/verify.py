@@ -26,6 +26,7 @@ from importlib import import_module
 
 from code_alpaca.cache import cache_folder
 from code_alpaca.curation.languages import (
+    PYTHON,
     is_code,
     language_of,
     parses,
@@ -140,8 +141,14 @@ class Verifier:
 
 
 def _is_program(text: str) -> bool:
-    """Whether there is a program to run, not words or a header whose body is left out."""
-    return is_code(text) and (parses(text) or not (talks(text) or parses(text.rstrip() + " pass")))
+    """Whether there is a program to run, not words or a header whose body is left out.
+
+    What no Python reads and shows no sign of it is a file of another kind: a task may name Python
+    and want a Dockerfile.
+    """
+    if not is_code(text) or parses(text):
+        return is_code(text)
+    return bool(PYTHON.search(text)) and not (talks(text) or parses(text.rstrip() + " pass"))
 
 
 def _behind_input(programs: list[str], example: Example, fits: Callable[[str], bool]) -> list[str]:

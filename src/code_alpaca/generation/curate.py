@@ -182,6 +182,9 @@ def _example(row: dict[str, Any]) -> Example:
     """A row with what it says of its origin; values of another type say nothing."""
     text = {key: row[key] for key in ALPACA}
     kept = {key: row[key] for key in KEPT_TEXT if isinstance(row.get(key), str)}
+    tests = row.get("tests")
+    if isinstance(tests, list) and all(isinstance(i, str) and is_unicode(i) for i in tests):
+        kept["tests"] = "\n".join(tests)  # as MBPP and its like have them
     seed_ids = row.get("seed_ids")
     if not isinstance(seed_ids, list) or not all(isinstance(i, str | int) for i in seed_ids):
         seed_ids = []

@@ -6,9 +6,11 @@ that is broken loses itself alone, or itself and what follows where its end cann
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
@@ -26,6 +28,9 @@ TASKS = re.compile(
     rf"^[ \t]*\[\s*(?=\{{)|^(?=[ \t]*\{{\s*{KEY})",
     re.MULTILINE | re.IGNORECASE,
 )
+LATER_TASKS = re.compile(r'"tasks"\s*:\s*\[\s*(?=\{)', re.IGNORECASE)
+JOINED = re.compile(r"\s*\]\s*\}[\s,]*\{\s*")  # between two lists: nothing but new objects
+JSON_VALUE = re.compile(r'^[ \t]*(?=[\[{"])', re.MULTILINE)
 BLANK = re.compile(r"[\s,]*")
 # What may follow a record that names only some of its keys: within a list, and without one.
 NEXT_IN_LIST = re.compile(r"\s*(?:[,\]{]|\Z)")
@@ -36,6 +41,7 @@ TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])', re.DOTALL)
 BOM = "\ufeff"
 NO_INPUT = ("", "<noinput>")
 KEPT_CHARACTERS = 2_000
+MOST_TRIES = 20  # places of a reply at which its JSON is read
 LONGEST_LANGUAGE = 40  # characters; what is longer names no language
 
 
@@ -112,7 +118,9 @@ def parse_json(answer: Answer) -> list[Candidate]:
     """The candidates in an answer that was asked for as JSON, in order; at least one.
 
     Every complete record is kept, also beyond the number that was asked for: it was paid for, and
-    the same rules decide it. Reasoning before the answer is not part of it.
+    the same rules decide it. Reasoning before the answer is not part of it. Where a reply holds
+    several lists of tasks, the last one is the answer and those before it are drafts, unless
+    nothing stands between them.
 
     Reasons: `no_reply` (no text in it), `refusal`, `truncated` (cut at the token limit),
     `malformed` (not the JSON that was asked for), `not_text` (half a surrogate pair).
@@ -123,31 +131,90 @@ def parse_json(answer: Answer) -> list[Candidate]:
     text, rest = strip_reasoning(answer.text), "truncated" if answer.cut else "malformed"
     if answer.text.strip() and not text.strip():
         return [dropped(answer.text, "truncated" if answer.cut else "no_reply")]
-    start = TASKS.search(text)
-    if start is None:
-        if rest == "malformed" and text.strip() and "{" not in text:
-            rest = "refusal"  # prose instead of JSON is most often the teacher declining
-        return [dropped(text, rest)]
+    candidates: list[Candidate] = []
+    start, remaining, at = TASKS.search(text), text, 0
+    for _ in range(MOST_TRIES):  # an answer may be a megabyte of brackets
+        if start is None:
+            break
+        joined = bool(candidates) and JOINED.fullmatch(remaining, at, start.start())
+        found, remaining, at = _read_list(
+            remaining, start, cut=answer.cut, repaired=remaining is not text
+        )
+        if joined:
+            candidates += found
+        elif not candidates or not all(each.reason == "malformed" for each in found):
+            candidates = found
+        start = LATER_TASKS.search(remaining, at)
+    if all(each.reason == "malformed" for each in candidates):
+        candidates = _records_within(text) or candidates
+    if candidates:
+        return candidates
+    if rest == "malformed" and text.strip() and "{" not in text:
+        rest = "refusal"  # prose instead of JSON is most often the teacher declining
+    return [dropped(text, rest)]
+
+
+def _read_list(
+    text: str, start: re.Match[str], *, cut: bool, repaired: bool
+) -> tuple[list[Candidate], str, int]:
+    """The candidates of the list that begins at `start`, and the text and place behind them.
+
+    Args:
+        repaired: trailing commas are removed already.
+    """
+    rest = "truncated" if cut else "malformed"
     decoder = json.JSONDecoder(strict=False)  # a raw line break inside a string loses nothing
     candidates: list[Candidate] = []
-    at, repaired = start.end(), False
+    at = start.end()
     listed = "[" in start[0]  # else one object after the other, and talk may follow
     while True:
         at = _skip(BLANK, text, at)
         if not text.startswith("{", at) and not (listed and OTHER_VALUE.match(text, at)):
-            if text.startswith("]", at) or (candidates and not listed and not answer.cut):
-                return candidates or [dropped(text, "malformed")]
-            return [*candidates, dropped(text[at:], rest)]
+            if text.startswith("]", at) or (candidates and not listed and not cut):
+                return candidates or [dropped(text, "malformed")], text, at
+            return [*candidates, dropped(text[at:], rest)], text, at
         try:
             record, end = decoder.raw_decode(text, at)
         except (ValueError, RecursionError):  # also an integer of thousands of digits
             if repaired:
-                return [*candidates, dropped(text[at:], rest)]
+                return [*candidates, dropped(text[at:], rest)], text, at
             text, at, repaired = TRAILING_COMMA.sub(r"\1", text[at:]), 0, True
             continue
         ends = (NEXT_IN_LIST if listed else NEXT_ALONE).match(text, end) is not None
         candidates.append(_from_record(record, text[at:end], ends))
         at = end
+
+
+def _records_within(text: str) -> list[Candidate]:
+    """The records anywhere inside the JSON values that open a line of the text, in order.
+
+    Some models key the tasks by number, wrap each in an object, put other keys first, or write
+    the JSON into a JSON string.
+    """
+    decoder = json.JSONDecoder(strict=False)
+    candidates: list[Candidate] = []
+    end = 0
+    for opening in islice(JSON_VALUE.finditer(text), MOST_TRIES):
+        if opening.start() < end:
+            continue
+        try:
+            value, end = decoder.raw_decode(text, opening.end())
+        except (ValueError, RecursionError):
+            continue
+        waiting = [value] if NEXT_ALONE.match(text, end) else []  # else it was closed early
+        while waiting:
+            value = waiting.pop()
+            if isinstance(value, str) and LATER_TASKS.search(value):
+                with contextlib.suppress(ValueError, RecursionError):
+                    waiting.append(decoder.decode(value))
+            elif isinstance(value, list):
+                waiting += reversed(value)
+            elif isinstance(value, dict):
+                if {"instruction", "output"} <= {str(key).strip().lower() for key in value}:
+                    candidates.append(_from_record(value, str(value), ends=True))
+                else:
+                    waiting += reversed(value.values())
+    return candidates
 
 
 def parse_numbered(answer: Answer, prefix: str = "") -> list[Candidate]:

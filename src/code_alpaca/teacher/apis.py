@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -223,8 +224,10 @@ def _read_choice(choice: dict[str, Any]) -> Answer:
         return _answer(choice["text"], "", cut)
     message = choice["message"]
     content = message.get("content")
-    if not content and message.get("tool_calls"):  # some models answer a schema by a call
-        content = "".join(call["function"]["arguments"] for call in message["tool_calls"])
+    if not content:  # some models answer a schema by a call
+        calls = [call["function"] for call in message.get("tool_calls") or []]
+        calls += [message["function_call"]] if message.get("function_call") else []
+        content = "".join(_as_text(call["arguments"]) for call in calls) if calls else content
     return _answer(content, message.get("refusal"), cut)
 
 
@@ -241,12 +244,25 @@ def _read_response(reply: dict[str, Any]) -> Answer:
 
 
 def _answer(text: Any, refusal: Any, cut: bool) -> Answer:
-    if isinstance(text, list):  # typed parts; those of another type are reasoning
+    if isinstance(text, dict) and isinstance(text.get("text"), str):
+        text = [text]
+    if isinstance(text, list) and not any(map(_is_record, text)):
+        # Typed parts; those of another type are reasoning.
         text = "".join(
-            part if isinstance(part, str) else part["text"]
+            part if isinstance(part, str) else part.get("text") or ""
             for part in text
-            if isinstance(part, str) or part.get("type") in ("text", "output_text")
+            if isinstance(part, str) or part.get("type", "text") in ("text", "output_text")
         )
-    if text is not None and not isinstance(text, str):
+    if text is not None and not isinstance(text, str | dict | list):
         return Answer(readable=False)
-    return Answer(text=strip_reasoning(text or ""), refusal=str(refusal or ""), cut=cut)
+    text = _as_text(text or "")
+    return Answer(text=strip_reasoning(text), refusal=str(refusal or ""), cut=cut)
+
+
+def _is_record(part: Any) -> bool:
+    return isinstance(part, dict) and "instruction" in part
+
+
+def _as_text(value: Any) -> str:
+    """JSON that a server has parsed already, as the text that the model wrote."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
