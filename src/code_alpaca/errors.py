@@ -1,10 +1,10 @@
-"""The ways a command ends early on purpose; whatever else escapes is a defect of ours."""
+"""The ways a command ends early on purpose; whatever else escapes is a bug."""
 
 from __future__ import annotations
 
 import errno
 
-INTERRUPTED = "interrupted; everything finished is kept, the same command goes on"
+INTERRUPTED = "interrupted; everything finished is kept, the same command resumes"
 BAD_PATH = {
     errno.EEXIST,
     errno.ENOTDIR,
@@ -34,7 +34,7 @@ class InputError(Exception):
 
 
 class Stopped(Exception):
-    """Stopped on purpose with everything kept (exit 3); the same command goes on."""
+    """Stopped on purpose with everything kept (exit 3); the same command resumes."""
 
 
 class Refused(Stopped):

@@ -1,7 +1,7 @@
 """Decide the rows of an existing dataset by the rules of generation: the same filters, benchmarks,
 sandboxes and novelty, into the same ledger and dataset folder.
 
-Rows are decided in file order; the same command goes on where it was.
+Rows are decided in file order; the same command resumes where it was.
 """
 
 from __future__ import annotations

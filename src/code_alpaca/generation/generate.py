@@ -1,6 +1,6 @@
 """Ask a teacher for new tasks until enough are accepted; everything lands in the run's ledger.
 
-The same command goes on where it was: no answered request is paid for twice, and the dataset
+The same command resumes where it was: no answered request is paid for twice, and the dataset
 does not depend on concurrency, retries or kills. A larger num_examples extends the run.
 """
 
@@ -101,10 +101,12 @@ class Config(Rules):
         None, ge=0, description="dollars for a million output tokens; none: the price list"
     )
     patience: PositiveInt = Field(
-        50, description="stop after so many replies in a row without an accepted row"
+        50, description="stop after this many replies in a row without an accepted row"
     )
     checkpoint_every: int = Field(
-        5000, ge=0, description="write dataset/ after every so many rows; 0: at the end alone"
+        5000,
+        ge=0,
+        description="write dataset/ each time this many rows were added; 0: only at the end",
     )
     report_to: Literal["none", "trackio"] = Field("none", description="where to log the numbers")
     dataset_version: Version = Field(
