@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 INTERRUPTED = "interrupted; everything finished is kept, the same command resumes"
+SAID = 300  # characters of what another library says
 BAD_PATH = {
     errno.EEXIST,
     errno.ENOTDIR,
@@ -69,8 +70,9 @@ def database_advice(error: BaseException) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error of another library says, as it fits into one line of ours."""
-    return " ".join(str(error).split())[:200]
+    """What an error of another library says, shortened to fit into one line of a message."""
+    said = " ".join(str(error).split())
+    return said if len(said) <= SAID else said[:SAID].rsplit(" ", 1)[0] + " ..."
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from rich.console import Console
 
 from code_alpaca.config import Version, Words, base_urls
 from code_alpaca.dataset.build import build
@@ -205,6 +206,7 @@ def run(config: Config) -> None:
         dataset_version=config.dataset_version if new_version else None,
         repository=release_as,
     )
+    Console(highlight=False, soft_wrap=True).print(f"generate  {folder}", markup=False)
     if release_as:
         push(folder, release_as, private=config.private)
 
