@@ -201,12 +201,14 @@ def run(config: Config) -> None:
                 with _teacher_urls(config) as urls, _rejected_rows_shown(config, engine):
                     asyncio.run(lane.drive(engine, urls))
             screen.finish(engine.totals)
+        Console(highlight=False, soft_wrap=True).print(
+            f"generate  writing {config.run_dir / 'dataset'}", markup=False
+        )
     folder = build(
         config.run_dir,
         dataset_version=config.dataset_version if new_version else None,
         repository=release_as,
     )
-    Console(highlight=False, soft_wrap=True).print(f"generate  {folder}", markup=False)
     if release_as:
         push(folder, release_as, private=config.private)
 
