@@ -15,7 +15,7 @@ HOSTILE = [
     "a | b\n\n| c | d |\n|---|---|\n| [x](https://evil.example) | <b>y</b> |",
     "` `` ` <img src=x onerror=y> ![z](https://evil.example/z.png) https://evil.io www.evil.io",
     "\\| \\` \\[a](https://evil.example) &lt;b&gt; *x* _y_ ~~z~~ $$\\frac{}{}$$",
-    "<!-- made anew by every release -->\r# Injected\r\r<!--",
+    "<!-- rewritten by every release -->\r# Injected\r\r<!--",
     "{{ 7 * 7 }}{% raw %}",
 ]
 

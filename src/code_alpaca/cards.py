@@ -15,7 +15,7 @@ from code_alpaca import markdown
 from code_alpaca.markdown import Markdown
 
 TOP = "(before the first heading)"
-ANEW = Markdown("<!-- made anew by every release -->")  # stands in sections that hold numbers
+ANEW = Markdown("<!-- rewritten by every release -->")  # stands in sections that hold numbers
 # Metadata that follows from the content of a release, and is of no use when it says other things.
 COMPUTED = {"configs", "dataset_info", "size_categories", "model-index", "base_model",
             "base_model_relation", "datasets", "models", "library_name", "pipeline_tag", "sdk",
@@ -25,7 +25,7 @@ NO_LICENSE = "other"  # what is written where nobody named one
 
 
 class Merged(NamedTuple):
-    """A card, and the sections of it that were edited by hand: kept, or made anew all the same."""
+    """A card, and the sections of it that were edited by hand: kept, or rewritten all the same."""
 
     text: str
     kept: list[str]

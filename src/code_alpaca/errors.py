@@ -1,10 +1,11 @@
-"""The ways a command ends early on purpose; whatever else escapes is a defect of ours."""
+"""The ways a command ends early on purpose; whatever else escapes is a bug."""
 
 from __future__ import annotations
 
 import errno
 
-INTERRUPTED = "interrupted; everything finished is kept, the same command goes on"
+INTERRUPTED = "interrupted; everything finished is kept, the same command resumes"
+SAID = 300  # characters of what another library says
 BAD_PATH = {
     errno.EEXIST,
     errno.ENOTDIR,
@@ -34,7 +35,7 @@ class InputError(Exception):
 
 
 class Stopped(Exception):
-    """Stopped on purpose with everything kept (exit 3); the same command goes on."""
+    """Stopped on purpose with everything kept (exit 3); the same command resumes."""
 
 
 class Refused(Stopped):
@@ -69,8 +70,9 @@ def database_advice(error: BaseException) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error of another library says, as it fits into one line of ours."""
-    return " ".join(str(error).split())[:200]
+    """What an error of another library says, shortened to fit into one line of a message."""
+    said = " ".join(str(error).split())
+    return said if len(said) <= SAID else said[:SAID].rsplit(" ", 1)[0] + " ..."
 
 
 def is_disk_full(error: BaseException) -> bool:

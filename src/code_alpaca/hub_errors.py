@@ -42,7 +42,7 @@ def explained(error: Exception, name: str, url: str) -> Exception:
         return gone(url)
     if is_passing(error):
         return Stopped(
-            f"{url} does not answer ({said}); everything here is kept, and the same command goes on"
+            f"{url} does not answer ({said}); everything here is kept, and the same command resumes"
         )
     if status or isinstance(error, ValueError):
         return InputError(f"the Hub refuses: {said}")

@@ -2,7 +2,7 @@
 
 The embedded teacher stands in for a language model, and a tiny LLaMA trained from nothing
 stands in for a real base. Everything else is the real thing: the same stages, files and
-commands as a paid run. Each stage goes on where it was, so the same command may be given again.
+commands as a paid run. Each stage resumes where it was, so the same command may be given again.
 """
 
 from __future__ import annotations

@@ -28,14 +28,14 @@ class Config(StageConfig):
     page_rows: int = Field(
         4_000,
         ge=0,
-        description="report.html shows so many accepted and so many rejected rows, the first "
-        "ones; 0: no page",
+        description="report.html shows at most this many accepted and as many rejected rows, "
+        "the first ones; 0: no page",
     )
     neighbours: int = Field(
         0,
         ge=0,
-        description="also write neighbours.jsonl: of every accepted row so many most similar "
-        "earlier ones and the mean similarity, as in 2023",
+        description="also write neighbours.jsonl: for every accepted row this many of the most "
+        "similar earlier ones and the mean similarity, as in 2023",
     )
 
 

@@ -213,7 +213,7 @@ def test_a_folder_of_someone_else_is_not_replaced(tmp_path, capsys):
     (tmp_path / "dataset").mkdir()
     (tmp_path / "dataset/mine.txt").write_text("precious")
     assert main(["publish", "--source", str(source), "--run_dir", str(tmp_path)]) == 2
-    assert "is no dataset of ours" in capsys.readouterr().err
+    assert "is no dataset of code-alpaca" in capsys.readouterr().err
     assert (tmp_path / "dataset/mine.txt").read_text() == "precious"
 
 

@@ -104,7 +104,7 @@ def test_a_hub_that_stays_away_is_said_and_the_same_push_goes_on(hub, start, fol
     made, publisher = folder("1.0.0"), start()
     hub.fault = lambda route, nth: "500" if route == "commit" else None
     ended = publisher.push(made, tries=2)
-    assert ended["kind"] == "Stopped" and "the same command goes on" in ended["error"]
+    assert ended["kind"] == "Stopped" and "the same command resumes" in ended["error"]
     assert hub.repository(REPO).tags == {}
     hub.fault = lambda route, nth: None
     assert publisher.push(made)["kind"] == ""

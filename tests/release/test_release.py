@@ -119,7 +119,7 @@ def test_the_card_of_a_tuned_model_names_its_origin_to_the_commit(trained, tmp_p
     for fact in (f"https://huggingface.co/datasets/org/tasks/tree/{COMMIT}", "version 1.2.0",
                  f"https://huggingface.co/org/base/tree/{COMMIT}", "`gpt-x`", "`cc-by-4.0`",
                  "The base model: `apache-2.0`",
-                 "do not say what the training brought"):  # fmt: skip
+                 "do not say what the training improved"):  # fmt: skip
         assert fact in text, fact
     assert "scratch_" not in text
     recipe = yaml.safe_load((tmp_path / "r/training_config.yaml").read_text())
@@ -135,7 +135,7 @@ def test_the_card_says_what_the_embedded_teacher_is_and_what_the_data_was_compar
     del facts.results["mini"]["uncontaminated"]  # as where eval was asked to skip it
     text = card.render(facts, card.About(version="0.1.0", license="mit"))
     assert "a grammar for trying the pipeline, and no language model" in text
-    assert "its rows were compared with them: its card tells what was found" in text
+    assert "its rows were compared with them: its card says what was found" in text
 
 
 def test_what_was_trained_can_be_trained_again_from_the_release(made, trained, tmp_path):

@@ -207,7 +207,7 @@ def test_a_dry_run_refuses_what_the_release_would(hub, session, words, tmp_path)
     mine.parent.mkdir()
     mine.write_text("mine")
     code, _, error = session.run(*words("--dry_run", "--space", SPACE))
-    assert code == 2 and "is no release of ours" in error and mine.read_text() == "mine"
+    assert code == 2 and "is no release of code-alpaca" in error and mine.read_text() == "mine"
     mine.unlink()
     mine.parent.rmdir()
     assert hub.repositories == {}

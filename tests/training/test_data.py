@@ -1,4 +1,4 @@
-"""Which rows are learned: of one dataset or of several, without those kept apart."""
+"""Which rows are learned: of one dataset or of several, without those held out."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_mixture_trains_with_an_evaluation_loss(two, tmp_path, capsys):
     [
         (["--eval_strategy", "epoch"], "needs rows to measure on"),
         (["--validation_split", "test", "--validation_fraction", "0.1"], "say the same"),
-        (["--validation_fraction", "0.0001"], "no row is kept apart"),
+        (["--validation_fraction", "0.0001"], "no row is held out"),
     ],
 )
 def test_bad_validation(two, tmp_path, capsys, words, said):

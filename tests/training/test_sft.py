@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import contextlib
 import json
 import os
 import re
@@ -263,6 +264,26 @@ def test_ctrl_c_through_the_launcher_is_one_line_and_exit_3(rows, tmp_path):
     assert process.returncode == 3
     assert error.count("interrupted; everything finished is kept") == 1
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_training_outlives_a_launcher_that_is_killed_alone(number, rows, tmp_path):
+    """Its processes hold the other end of the pipe, so reading to the end waits for each."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "code_alpaca.cli", "sft", "--accelerate_config", CPU, *TINY,
+         "--dataset_name", str(rows), "--output_dir", str(tmp_path), "--max_steps", "1000000"],
+        stdout=subprocess.PIPE, text=True, start_new_session=True, cwd=ROOT,
+    )  # fmt: skip
+    try:
+        for line in process.stdout:
+            if "step 1/" in line:
+                break
+        process.send_signal(number)
+        process.communicate(timeout=60)
+        assert process.returncode == -number
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_the_script_is_one_that_hugging_face_jobs_run():

@@ -27,7 +27,7 @@ def manifest_of(folder: Path) -> dict[str, Any] | None:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
-            f"{folder} exists and is no dataset of ours (no {MANIFEST}); move it away first"
+            f"{folder} exists and is no dataset of code-alpaca (no {MANIFEST}); move it away first"
         ) from None
     except (OSError, ValueError):
         manifest = None

@@ -94,6 +94,9 @@ def run(config: Config) -> dict[str, Any]:
     whole.write_json(config.output_dir / "results.json", found)
     whole.write_text(config.output_dir / "results.md", results.as_markdown(found))
     results.report(found)
+    Console(highlight=False, soft_wrap=True).print(
+        f"eval      {config.output_dir / 'results.json'}", markup=False
+    )
     if config.compare:
         _compare(config)
     return found

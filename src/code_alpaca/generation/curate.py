@@ -1,7 +1,7 @@
 """Decide the rows of an existing dataset by the rules of generation: the same filters, benchmarks,
 sandboxes and novelty, into the same ledger and dataset folder.
 
-Rows are decided in file order; the same command goes on where it was.
+Rows are decided in file order; the same command resumes where it was.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
@@ -34,6 +35,7 @@ from code_alpaca.row_formats import ALPACA, ColumnMap, RowFormat, is_unicode
 from code_alpaca.schema import Example, content_id, load_seed_tasks
 
 CHUNK = 500  # rows decided and committed together
+EVERY_S = 10.0  # between two lines of progress, where the output is no terminal
 KEPT_TEXT = ("language", "strategy", "teacher", "prompt_version", "request_id", "tests")
 NAMED, NAMED_ROWS = ("malformed_row", "internal_error"), 3  # printed, the first of them
 KEPT_CHARACTERS = 2_000  # of a field of a row that is no row
@@ -119,7 +121,7 @@ def _decide(source: Source, curator: Curator, ledger: Ledger, console: Console) 
         Progress(*columns, console=console, disable=not console.is_terminal) as progress,
         ThreadPoolExecutor(curator.runners) as threads,  # they wait for the sandboxes
     ):
-        first = ledger.next_undecided()
+        first, printed_at = ledger.next_undecided(), time.monotonic()
         bar = progress.add_task("curate", total=total, completed=first * CHUNK)
         for number in range(first, len(chunks)):
             start = chunks[number]
@@ -133,7 +135,8 @@ def _decide(source: Source, curator: Curator, ledger: Ledger, console: Console) 
             ledger.request(number, "source", {"first_row": start, "rows": len(settled)})
             ledger.decide(number, settled)
             progress.advance(bar, len(settled))
-            if not console.is_terminal and number % 10 == 9:
+            if not console.is_terminal and time.monotonic() - printed_at >= EVERY_S:
+                printed_at = time.monotonic()
                 console.print(f"curate    {start + len(settled)}/{total} rows decided")
 
 

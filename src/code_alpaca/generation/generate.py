@@ -1,6 +1,6 @@
 """Ask a teacher for new tasks until enough are accepted; everything lands in the run's ledger.
 
-The same command goes on where it was: no answered request is paid for twice, and the dataset
+The same command resumes where it was: no answered request is paid for twice, and the dataset
 does not depend on concurrency, retries or kills. A larger num_examples extends the run.
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from rich.console import Console
 
 from code_alpaca.config import Version, Words, base_urls
 from code_alpaca.dataset.build import build
@@ -101,10 +102,12 @@ class Config(Rules):
         None, ge=0, description="dollars for a million output tokens; none: the price list"
     )
     patience: PositiveInt = Field(
-        50, description="stop after so many replies in a row without an accepted row"
+        50, description="stop after this many replies in a row without an accepted row"
     )
     checkpoint_every: int = Field(
-        5000, ge=0, description="write dataset/ after every so many rows; 0: at the end alone"
+        5000,
+        ge=0,
+        description="write dataset/ each time this many rows were added; 0: only at the end",
     )
     report_to: Literal["none", "trackio"] = Field("none", description="where to log the numbers")
     dataset_version: Version = Field(
@@ -198,6 +201,9 @@ def run(config: Config) -> None:
                 with _teacher_urls(config) as urls, _rejected_rows_shown(config, engine):
                     asyncio.run(lane.drive(engine, urls))
             screen.finish(engine.totals)
+        Console(highlight=False, soft_wrap=True).print(
+            f"generate  writing {config.run_dir / 'dataset'}", markup=False
+        )
     folder = build(
         config.run_dir,
         dataset_version=config.dataset_version if new_version else None,

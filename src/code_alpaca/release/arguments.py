@@ -45,7 +45,7 @@ class Config(StageConfig):
     )
     allow_older: bool = Field(False, description="release a version lower than the last one")
     replace: bool = Field(
-        False, description="release over weights, or a Space, of no release of ours"
+        False, description="release over weights, or a Space, that code-alpaca did not release"
     )
     dry_run: bool = Field(False, description="say what would be written and sent, do neither")
 

@@ -50,7 +50,9 @@ class Config(StageConfig):
     )
     max_seconds: float = Field(300, gt=0, description="longest time for one answer")
     concurrency: int = Field(2, gt=0, le=40, description="answers written at the same time")
-    queue_size: int = Field(64, gt=0, description="visitors that may wait; more are told to return")
+    queue_size: int = Field(
+        64, gt=0, description="visitors that may wait; more are asked to come back"
+    )
 
 
 def run(config: Config) -> None:

@@ -164,7 +164,9 @@ def require_ours(folder: Path) -> None:
     manifest = read_json(folder / MANIFEST)
     hashes = manifest.get("sha256") if isinstance(manifest, dict) else None
     if not isinstance(hashes, dict):
-        raise InputError(f"{folder} exists and is no release of ours; choose another output_dir")
+        raise InputError(
+            f"{folder} exists and is no release of code-alpaca; choose another output_dir"
+        )
     known = {*hashes, README, MANIFEST}
     for path in sorted(folder.rglob("*")):
         if not path.is_dir() and path.relative_to(folder).as_posix() not in known:

@@ -1,6 +1,6 @@
 """Release a trained model: a folder with its card, and on the Hub one commit and one tag.
 
-Whatever stops it, the same command goes on.
+Whatever stops it, the same command resumes.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ CHECKPOINTING = {"activation_checkpointing", "gradient_checkpointing"}
 # Keys that TRL takes and that this stage would not honour: refused, never ignored.
 REFUSED = {
     "push_to_hub": "a training run pushes nothing: code-alpaca release makes the model folder",
-    "resume_from_checkpoint": "a training goes on from its last whole checkpoint by itself",
+    "resume_from_checkpoint": "a training resumes from its last complete checkpoint by itself",
     "load_best_model_at_end": "the last checkpoint is kept; compare models with code-alpaca eval",
     "assistant_only_loss": "the Alpaca form has no turns; `mask` says which tokens are learned",
     "chat_template_path": "the Alpaca form has no turns; `prompt_style` says how a prompt ends",
@@ -57,7 +57,7 @@ class SFTArguments:
         },
     )
     validation_fraction: float = field(
-        default=0.0, metadata={"help": "share of the rows kept apart for an evaluation loss"}
+        default=0.0, metadata={"help": "share of the rows held out for an evaluation loss"}
     )
     validation_split: str | None = field(
         default=None,
@@ -83,11 +83,11 @@ class SFTArguments:
     )
     assumed_mfu: float = field(
         default=0.4,
-        metadata={"help": "share of the GPUs' peak speed by which hours are reckoned beforehand"},
+        metadata={"help": "share of the GPUs' peak speed assumed when hours are estimated"},
     )
     gpu_memory_gib: float | None = field(
         default=None,
-        metadata={"help": "memory of each GPU, for a dry run on a machine that has not got them"},
+        metadata={"help": "memory of each GPU, for a dry run on a machine without them"},
     )
     from_scratch: bool = field(
         default=False,
@@ -99,7 +99,7 @@ class SFTArguments:
     scratch_heads: int = field(default=4, metadata={"help": "its attention heads"})
     dry_run: bool = field(
         default=False,
-        metadata={"help": "tell memory, tokens, steps and hours, show three rows; train nothing"},
+        metadata={"help": "print memory, tokens, steps and hours, show three rows; train nothing"},
     )
 
 

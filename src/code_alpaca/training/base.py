@@ -201,7 +201,7 @@ def require_quantization(job: Job) -> None:
     """Refuse quantized weights where they cannot be trained on.
 
     Raises:
-        InputError: without an adapter, a GPU or bitsandbytes; or where weights are shared out.
+        InputError: without an adapter, a GPU or bitsandbytes; or where weights are split over GPUs.
     """
     if not (job.model.load_in_4bit or job.model.load_in_8bit):
         return
@@ -209,7 +209,8 @@ def require_quantization(job: Job) -> None:
         raise InputError("quantized weights are not trained themselves; set use_peft: true")
     if job.layout.kind in ("zero3", "fsdp2"):
         raise InputError(
-            "quantized weights are not shared out; take accelerate_configs/ddp.yaml or zero2.yaml"
+            "quantized weights cannot be split over GPUs; take accelerate_configs/ddp.yaml or "
+            "zero2.yaml"
         )
     if job.arguments.dry_run:
         return

@@ -1,4 +1,4 @@
-"""The rows to learn from, of one dataset or of several, and those kept apart to measure on."""
+"""The rows to learn from, of one dataset or of several, and those held out to measure on."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def read(arguments: SFTArguments, seed: int, say: Callable[[str], None] = print)
         reason = "; ".join(left_out) or "make validation_fraction smaller"
         raise InputError(f"no row is left to train on; {reason}")
     if measured is not None and not len(measured):
-        raise InputError("no row is kept apart; make validation_fraction greater, or leave it out")
+        raise InputError("no row is held out; make validation_fraction greater, or leave it out")
     return Rows(whole, measured, sources, _revision(sources), tuple(left_out))
 
 

@@ -8,6 +8,7 @@ https://huggingface.co/docs/trl/sft_trainer
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import signal
@@ -28,6 +29,7 @@ from code_alpaca.training.layout import Layout, of_file, require_devices
 
 OUTCOME = "CODE_ALPACA_OUTCOME"  # names the file in which a launched child says why it ended
 FOR_GPUS = ("MULTI_GPU", "DEEPSPEED", "FSDP")  # distributed_type of an accelerate config
+PR_SET_PDEATHSIG = 1  # of prctl(2)
 STOPS = {1: Diverged, 2: InputError, 3: Stopped}
 
 
@@ -95,7 +97,12 @@ def run_accelerate(flags: Sequence[str], words: Sequence[str]) -> None:
     try:
         with tempfile.TemporaryDirectory() as folder:
             outcome = Path(folder, "outcome.json")
-            done = subprocess.run(command, env={**os.environ, OUTCOME: str(outcome)}, check=False)
+            done = subprocess.run(
+                command,
+                env={**os.environ, OUTCOME: str(outcome)},
+                preexec_fn=_end_with_parent,
+                check=False,
+            )
             if outcome.exists():
                 said = json.loads(outcome.read_text(encoding="utf-8"))
                 raise STOPS[said["code"]](said["message"])
@@ -105,6 +112,12 @@ def run_accelerate(flags: Sequence[str], words: Sequence[str]) -> None:
         sys.exit(1)
 
 
+def _end_with_parent() -> None:
+    """Have Linux end this process when the one that started it is killed: it must not train on."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def _run_here(words: list[str], planned: Layout | None = None) -> None:
     if OUTCOME not in os.environ:
         from code_alpaca.training import sft
@@ -112,6 +125,7 @@ def _run_here(words: list[str], planned: Layout | None = None) -> None:
         sft.run(words, planned)
         return
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by those above
+    _end_with_parent()
     try:
         from code_alpaca.training import sft
 

@@ -65,7 +65,7 @@ class Plan:
 
 
 def plan(job: Job, config: PretrainedConfig, tokens: Tokens | None) -> Plan:
-    """Reckon the memory, and choose by it whether to checkpoint activations.
+    """Estimate the memory, and choose by it whether to checkpoint activations.
 
     Args:
         tokens: None where only the shape of the model is known.
@@ -137,7 +137,7 @@ def told(job: Job, plan: Plan) -> Iterator[str]:
         yield (
             f"rows      {counts.rows} rows, {counts.tokens} tokens ({counts.learned_tokens} "
             f"learned), {counts.cut} cut at {job.training.max_length}, {counts.dropped} without an "
-            f"answer left{f'; {len(measured)} kept apart' if measured else ''}"
+            f"answer left{f'; {len(measured)} held out' if measured else ''}"
         )
     checkpointed = ", activations checkpointed" if plan.checkpointing else ""
     liger = ", Liger kernels" if job.training.use_liger_kernel else ""
@@ -197,7 +197,7 @@ def shown(
     merged = sum(_merges(tokenizer, row, job.arguments.prompt_style) for row in some)
     yield (
         f"tokens    {signs}; of {len(some)} rows {merged} would merge prompt and answer in one "
-        "token, were they tokenized together"
+        "token if they were tokenized together"
     )
     for number, row in enumerate(tokens.train.select(range(min(SHOWN_ROWS, len(tokens.train))))):
         yield f"row {number + 1}, what is learned between {LEARNED[0]} and {LEARNED[1]}:"
