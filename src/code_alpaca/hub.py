@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from code_alpaca.errors import InputError, Stopped
-from code_alpaca.hub_errors import WRITE_TOKEN, explained, gone, is_passing, status_of, wait
+from code_alpaca.hub_errors import (
+    WRITE_TOKEN,
+    explained,
+    gone,
+    is_passing,
+    no_connection,
+    status_of,
+    wait,
+)
 from code_alpaca.hub_records import Change, Release, Seen
 from code_alpaca.hub_rights import may_create
 
@@ -62,7 +70,7 @@ class Repo:
             raise InputError(
                 f"no token for the Hub; {WRITE_TOKEN}, then run `hf auth login` or set HF_TOKEN"
             )
-        who = self._ask(self._api.whoami)
+        who = self._ask(self._api.whoami, first=True)
         token = (who.get("auth") or {}).get("accessToken") or {}
         if token.get("role") == "read":
             raise InputError(
@@ -336,12 +344,14 @@ class Repo:
         function: Callable[..., R],
         *args: Any,
         pass_on: type[Exception] | tuple[type[Exception], ...] = (),
+        first: bool = False,
         **kwargs: Any,
     ) -> R:
         """Call the Hub, again where that may help; not for calls that must not happen twice.
 
         Args:
             pass_on: errors that say that something is not there, for the caller to handle.
+            first: nothing was asked before, so where there is no connection, there is no network.
         """
         for attempt in range(TRIES):
             try:
@@ -350,7 +360,8 @@ class Repo:
                 # A 401 is how the Hub hides what a bad token may not see.
                 if isinstance(error, pass_on) and status_of(error) != 401:
                     raise
-                if attempt == TRIES - 1 or not is_passing(error):
+                hopeless = first and no_connection(error)
+                if attempt == TRIES - 1 or hopeless or not is_passing(error):
                     raise self._explained(error) from error
                 wait(attempt, error)
         raise AssertionError("unreachable")

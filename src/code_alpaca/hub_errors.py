@@ -116,6 +116,14 @@ def is_passing(error: BaseException) -> bool:
     return any(isinstance(each, (httpx2.TransportError, ConnectionError)) for each in _chain(error))
 
 
+def no_connection(error: BaseException) -> bool:
+    """Whether the server was never reached: no network, no such host, nothing listens there."""
+    import httpx2
+
+    unreached = (httpx2.ConnectError, httpx2.ConnectTimeout)
+    return any(isinstance(each, unreached) for each in _chain(error))
+
+
 def wait(attempt: int, error: BaseException) -> None:
     """Sleep before the next try: longer each time, and at least what the server asks for."""
     from huggingface_hub.errors import HfHubHTTPError
