@@ -363,3 +363,13 @@ def test_another_benchmark_under_the_same_ids_reuses_no_answer(tmp_path, own):
         assert results["model"]["sha256"] is None
         own.write_text(own.read_text().replace("Add.", "Subtract."))
         assert main(words) == 2
+
+
+def test_results_of_another_benchmark_are_not_replaced(tmp_path, own, capsys):
+    out = tmp_path / "out"
+    words = ["eval", "--samples", "reference", "--output_dir", str(out), "--benchmark"]
+    assert main([*words, str(own)]) == 0
+    before = (out / "results.json").read_bytes()
+    assert main([*words, "mini", "--limit", "1"]) == 2
+    assert "holds results of benchmark" in capsys.readouterr().err
+    assert (out / "results.json").read_bytes() == before

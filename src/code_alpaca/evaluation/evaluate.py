@@ -71,6 +71,7 @@ def run(config: Config) -> dict[str, Any]:
     problems = every[: config.limit]
     for language in {problem.language for problem in problems} & set(interpreters.LANGUAGES):
         interpreters.check(language, guard.backend)
+    _refuse_other_results(config)
     config.output_dir.mkdir(parents=True, exist_ok=True)
     store = Samples(config.output_dir, _identity(config, subject, problems))
     if config.samples == "reference":
@@ -100,6 +101,19 @@ def run(config: Config) -> dict[str, Any]:
     if config.compare:
         _compare(config)
     return found
+
+
+def _refuse_other_results(config: Config) -> None:
+    """Keep the results of another benchmark, which graded samples would replace."""
+    try:
+        held = json.loads((config.output_dir / "results.json").read_text("utf-8"))["benchmark"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return
+    if held != config.benchmark:
+        raise InputError(
+            f"{config.output_dir} holds results of benchmark {held!r}, not {config.benchmark!r}; "
+            "set another output_dir"
+        )
 
 
 def _subject(config: Config) -> Subject:
