@@ -11,7 +11,7 @@ quickstart: $(READY)
 	@$(VENV)/bin/code-alpaca quickstart
 
 test: $(READY)
-	$(VENV)/bin/python -m pytest -n 2 --dist worksteal
+	$(VENV)/bin/python -m pytest -n 3 --dist worksteal
 
 parallel-test: $(READY)
 	$(VENV)/bin/python -m pytest -m parallel

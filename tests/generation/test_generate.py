@@ -90,7 +90,8 @@ def test_extending_a_run_equals_a_longer_one(whole, tmp_path):
     assert rows_of(tmp_path, 30) == first
 
 
-def test_kill_9_at_25_moments_changes_nothing_and_pays_nothing_twice(tmp_path):
+@pytest.mark.parametrize("moments", [8, pytest.param(25, marks=pytest.mark.slow)])
+def test_kill_9_at_any_moment_changes_nothing_and_pays_nothing_twice(tmp_path, moments):
     """The teacher outlives the killed runs, so its own count shows what was paid for."""
     more = ["--max_concurrency", "4", "--checkpoint_every", "40"]
     assert main(words(tmp_path / "whole", *more, rows=ROWS_KILLED)) == 0
@@ -100,7 +101,7 @@ def test_kill_9_at_25_moments_changes_nothing_and_pays_nothing_twice(tmp_path):
         line = [sys.executable, "-m", "code_alpaca.cli"]
         line += words(killed, *more, url=url, rows=ROWS_KILLED)
         kills, starting = 0, 0.0  # seconds more that a start takes on this machine
-        while kills < 25:
+        while kills < moments:
             process = subprocess.Popen(line, stdout=subprocess.DEVNULL, start_new_session=True,
                                        env={**os.environ, "OPENAI_API_KEY": "none"})  # fmt: skip
             time.sleep(rng.uniform(0.4, 1.6) + starting)

@@ -25,7 +25,9 @@ from code_alpaca.sandbox import Limits, Pool, Result, interpreters
 MEMORY_MB = 1024
 FOLDER_BYTES = 16 << 20  # for temporary files, and the caches that libraries write on import
 OUTPUT_BYTES = 16 << 20  # of each stream: a right program may print a lot
-APART_TIME = 3  # times the limit: every call costs a round trip between two processes
+# Every call apart costs a round trip between two processes, and a mocked `sleep` really sleeps.
+# So it gets longer than the limit, but not long for what took no time together.
+APART_TIME, APART_SLOWDOWN, APART_LEAST_S = 3, 20, 5.0
 FEWEST_RUNS, POSITIVE_RUNS = 6, 2  # of the controls: enough that throwing a coin does not pay
 # Apart, these may come of the round trips and not of the program.
 INCONCLUSIVE = ("unplain", "timeout", "out_of_memory", "output_limit")
@@ -120,11 +122,14 @@ class Grader:
         together = self._together(problem, program)
         if together.status != "passed":
             return Grade(together.status, together.stderr)
-        apart = self._apart(problem, program, folder_bytes=0)  # which few need, and costs time
+        # Few need a folder, and it costs time.
+        apart = self._apart(problem, program, together.duration, folder_bytes=0)
         if apart.status == "failed":
-            apart = self._apart(problem, program)
+            apart = self._apart(problem, program, together.duration)
         if apart.status == "passed":
             return Grade("passed", together.stderr)
+        if program == _reference(problem):  # what the problem's own solution does is right
+            return Grade("passed", together.stderr, shared=True)
         facts = self._facts_of(problem)
         if apart.status not in INCONCLUSIVE and facts.reference_passes_apart():
             detail = f"passes in one process, but not by its values alone: {apart.stderr}"
@@ -148,8 +153,15 @@ class Grader:
             found = self._together(problem, program, test)
         return found.status == "passed"
 
-    def _apart(self, problem: Problem, program: str, folder_bytes: int = FOLDER_BYTES) -> Result:
-        wall_s = APART_TIME * self._limits.wall_s
+    def _apart(
+        self,
+        problem: Problem,
+        program: str,
+        together_s: float = float("inf"),
+        folder_bytes: int = FOLDER_BYTES,
+    ) -> Result:
+        wall_s = max(APART_LEAST_S, APART_SLOWDOWN * together_s)
+        wall_s = min(APART_TIME * self._limits.wall_s, wall_s)
         limits = replace(self._limits, wall_s=wall_s, folder_bytes=folder_bytes)
         return self._pool.run(
             lambda worker: worker.test(
