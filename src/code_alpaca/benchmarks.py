@@ -132,9 +132,9 @@ def _from_hub(name: str, split: str) -> list[tuple[str, dict[str, Any]]]:
             if unreachable and pinned_here and revision not in rows.cache_files[0]["filename"]:
                 raise LookupError(f"{unreachable}; the cache holds another revision")
     except Exception as error:  # datasets raises whatever its layers raise
-        told = unreachable or (str(error).splitlines() or [type(error).__name__])[0]
+        reason = unreachable or (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"cannot load benchmark {short} from {dataset}@{revision[:7]} ({told}); check the "
+            f"cannot load benchmark {short} from {dataset}@{revision[:7]} ({reason}); check the "
             "network, or give the path of a file in its form"
         ) from None
     return [(f"benchmark {name}, row {n}", dict(row)) for n, row in enumerate(rows, 1)]

@@ -325,8 +325,8 @@ class BatchTeacher:
         trouble = trouble_in(status, failed or result.get("error") or body)
         if self._budget:
             why = trouble.code or trouble.outcome
-            told = apis.usage(body) if failed and isinstance(body, dict) else None
-            self._budget.give_up(key, why, free=trouble.free, usage=told)
+            used = apis.usage(body) if failed and isinstance(body, dict) else None
+            self._budget.give_up(key, why, free=trouble.free, usage=used)
         waiting = self._submitted.get(key)
         doubtful = trouble.meaning is Meaning.DOUBTFUL
         if trouble.meaning is Meaning.PROMPT:

@@ -85,7 +85,7 @@ def learned(headers: Mapping[str, str], what: str, least: float = 0.0) -> float 
         least: what one request has used; an allowance below that is a mistake.
     """
     try:
-        told = float(headers.get(f"x-ratelimit-limit-{what}", ""))
+        allowed = float(headers.get(f"x-ratelimit-limit-{what}", ""))
     except ValueError:
         return None
-    return told if math.isfinite(told) and told >= max(least, LEAST[what]) else None
+    return allowed if math.isfinite(allowed) and allowed >= max(least, LEAST[what]) else None
