@@ -29,8 +29,8 @@ from typing import NamedTuple
 import httpx2
 import openai
 
+from code_alpaca.core.ledger import Ledger
 from code_alpaca.generation import generate
-from code_alpaca.ledger import Ledger
 from code_alpaca.teacher import offline
 from code_alpaca.teacher.client import Teacher
 

@@ -17,9 +17,9 @@ from rouge_score import rouge_scorer
 
 from code_alpaca import benchmarks, sandbox
 from code_alpaca.benchmarks import Problem
+from code_alpaca.core.schema import Example
 from code_alpaca.curation.measures import MEASURES
 from code_alpaca.sandbox import Limits
-from code_alpaca.schema import Example
 
 LEAST, RUN = 0.6, 60  # similarity of a pair worth a bin; pairs run of each
 

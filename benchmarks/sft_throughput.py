@@ -28,8 +28,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from code_alpaca.formatting import format_prompt
-from code_alpaca.quiet import quiet
+from code_alpaca.core.prompts import format_prompt
+from code_alpaca.core.quiet import quiet
 from code_alpaca.teacher.offline.kinds import compose
 
 APART = 200  # rows

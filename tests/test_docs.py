@@ -13,7 +13,7 @@ import pytest
 
 from code_alpaca import __version__
 from code_alpaca.cli import STAGES
-from code_alpaca.config import parse, read_yaml
+from code_alpaca.core.config import parse, read_yaml
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*/*/*.yaml"))

@@ -5,7 +5,7 @@ import copy
 import pytest
 import tokenizers_in_use
 
-from code_alpaca.formatting import chat_template, format_prompt
+from code_alpaca.core.prompts import chat_template, format_prompt
 from code_alpaca.inference import decode_answer, prompt_ids
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from code_alpaca.cli import main
-from code_alpaca.ledger import Ledger
+from code_alpaca.core.ledger import Ledger
 
 ROOT = Path(__file__).parents[1]
 

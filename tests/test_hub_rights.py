@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from code_alpaca.errors import InputError
+from code_alpaca.core.errors import InputError
 from code_alpaca.hub_rights import may_create
 
 TEAM = {"name": "team", "roleInOrg": "write"}

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import code_alpaca
-from code_alpaca.errors import InputError
-from code_alpaca.formatting import chat_template, format_prompt
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.prompts import chat_template, format_prompt
 from code_alpaca.training.scratch import make_base
 
 WINDOW = 512  # tokens

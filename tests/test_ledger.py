@@ -11,9 +11,9 @@ import sys
 import pytest
 from needs import need
 
-from code_alpaca.errors import InputError
-from code_alpaca.ledger import Decision, Ledger
-from code_alpaca.schema import Example, content_id
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.ledger import Decision, Ledger
+from code_alpaca.core.schema import Example, content_id
 
 REPLY = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 5}}
 
@@ -208,7 +208,7 @@ def test_replies_and_evidence_that_no_file_can_hold_are_survived(tmp_path):
 
 READ_ONLY = """
 import sys; from pathlib import Path
-from code_alpaca.errors import InputError; from code_alpaca.ledger import Ledger
+from code_alpaca.core.errors import InputError; from code_alpaca.core.ledger import Ledger
 try:
     Ledger(Path(sys.argv[1]))
 except InputError as error:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from code_alpaca.errors import InputError
+from code_alpaca.core.errors import InputError
 from code_alpaca.model_source import find_model, run_json
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from code_alpaca.reasoning import strip_reasoning
+from code_alpaca.core.reasoning import strip_reasoning
 
 ANSWER = '{"tasks": [{"instruction": "Add two numbers.", "output": "a + b"}]}'
 DRAFT = '{"tasks": [{"instruction": "Add.", "output": "TODO"}]}'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from code_alpaca.cli import main
-from code_alpaca.redact import redact, secret_in
+from code_alpaca.core.redact import redact, secret_in
 
 SECRET = "hunter2hunter2hunter2"
 WITH_SECRET = [

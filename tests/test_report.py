@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from code_alpaca.cli import main
-from code_alpaca.ledger import Ledger
+from code_alpaca.core.ledger import Ledger
 
 
 def test_report_adds_up(tmp_path, capsys):

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from code_alpaca.errors import InputError
-from code_alpaca.schema import COLUMNS, Example, content_id, features, load_seed_tasks
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.schema import COLUMNS, Example, content_id, features, load_seed_tasks
 
 GOOD = json.dumps({"instruction": "Add two numbers.", "input": "", "output": "a + b"})
 

@@ -22,7 +22,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from code_alpaca.errors import InputError, one_line
+from code_alpaca.core.errors import InputError, one_line
 
 TIMEOUT_S = 10.0  # of the one request that asks whether the Hub is there
 BUILT_IN = {"mini": "data/mini_benchmark.jsonl"}

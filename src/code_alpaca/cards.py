@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import jinja2
 import yaml
 
-from code_alpaca import markdown
-from code_alpaca.markdown import Markdown
+from code_alpaca.core import markdown
+from code_alpaca.core.markdown import Markdown
 
 TOP = "(before the first heading)"
 ANEW = Markdown("<!-- rewritten by every release -->")  # stands in sections that hold numbers

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Sequence
 
 from code_alpaca import __version__
-from code_alpaca.config import add_arguments, parse
-from code_alpaca.errors import INTERRUPTED, Diverged, InputError, Stopped, machine_trouble
-from code_alpaca.redact import redact
+from code_alpaca.core.config import add_arguments, parse
+from code_alpaca.core.errors import INTERRUPTED, Diverged, InputError, Stopped, machine_trouble
+from code_alpaca.core.redact import redact
 
 # command: (module with `Config` and `run`, or with `main` where another parser is in charge; help)
 STAGES = {

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from code_alpaca.errors import InputError, Stopped
+from code_alpaca.core.errors import InputError, Stopped
 from code_alpaca.hub_errors import (
     WRITE_TOKEN,
     explained,

@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Iterable
 
-from code_alpaca.errors import InputError, Stopped, one_line
+from code_alpaca.core.errors import InputError, Stopped, one_line
 
 REASON_CHARACTERS = 400  # of what the Hub said, in one line
 LONGEST_WAIT_S = 60.0  # between two tries, whatever the server asks for

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from code_alpaca.errors import InputError
+from code_alpaca.core.errors import InputError
 from code_alpaca.hub_errors import WRITE_TOKEN
 
 READERS = ("read", "no_access")  # roles in an organization that cannot make a repository

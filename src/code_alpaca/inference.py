@@ -9,8 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from code_alpaca.errors import InputError, one_line
-from code_alpaca.formatting import format_prompt
+from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.prompts import format_prompt
 from code_alpaca.model_source import ModelSource, find_model
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from code_alpaca.errors import InputError, one_line
-from code_alpaca.weights import file_sha256, weights_sha256
+from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.fs import file_sha256, weights_sha256
 
 TIMEOUT_S = 10.0
 CONFIGS = ("config.json", "adapter_config.json")

@@ -19,12 +19,12 @@ from pydantic import Field, PositiveInt
 from rich.console import Console
 from rich.table import Table
 
-from code_alpaca.config import StageConfig, read_yaml, write_yaml
+from code_alpaca.core.config import StageConfig, read_yaml, write_yaml
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.ledger import Ledger
 from code_alpaca.dataset import publish
-from code_alpaca.errors import InputError
 from code_alpaca.evaluation import evaluate
 from code_alpaca.generation import generate
-from code_alpaca.ledger import Ledger
 from code_alpaca.release import release
 from code_alpaca.training import launch
 

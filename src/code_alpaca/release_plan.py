@@ -6,11 +6,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from code_alpaca import cards, whole
-from code_alpaca.errors import InputError, Stopped
+from code_alpaca import cards
+from code_alpaca.core import fs
+from code_alpaca.core.errors import InputError, Stopped
+from code_alpaca.core.markdown import one_line
 from code_alpaca.hub import Repo
 from code_alpaca.hub_records import Release, Seen
-from code_alpaca.markdown import one_line
 from code_alpaca.versions import (
     README,
     Version,
@@ -160,7 +161,7 @@ def remember(repo: Repo, version: Version, private: bool) -> None:
     name = f"{repo.type} {repo.id}"
     if notes.get(name) != {"private": private}:
         version.seen.parent.mkdir(parents=True, exist_ok=True)
-        whole.write_json(version.seen, {**notes, name: {"private": private}})
+        fs.write_json(version.seen, {**notes, name: {"private": private}})
 
 
 def _require_not_lost(repo: Repo, version: Version, terms: Terms) -> None:

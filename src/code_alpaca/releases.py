@@ -10,8 +10,9 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from code_alpaca import cards, whole
-from code_alpaca.errors import Stopped
+from code_alpaca import cards
+from code_alpaca.core import fs
+from code_alpaca.core.errors import Stopped
 from code_alpaca.hub import Repo
 from code_alpaca.hub_errors import gone
 from code_alpaca.hub_records import Seen
@@ -55,7 +56,7 @@ def make(
         files = contents(plan)
         for sentence in plan.changes(names):
             say(sentence)
-    whole.write_json(version.under_way, _mark(repo, version))
+    fs.write_json(version.under_way, _mark(repo, version))
     if sha is None:
         sha = repo.release(
             files,

@@ -12,13 +12,13 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
-from code_alpaca import whole
-from code_alpaca.config import StageConfig
-from code_alpaca.dataset import page, pictures
+from code_alpaca.core import fs, plots
+from code_alpaca.core.config import StageConfig
+from code_alpaca.core.ledger import Ledger
+from code_alpaca.core.redact import redact
+from code_alpaca.core.schema import DERISK_ROWS, fulfilled
+from code_alpaca.dataset import page
 from code_alpaca.dataset.describe import Description
-from code_alpaca.ledger import Ledger
-from code_alpaca.redact import redact
-from code_alpaca.schema import DERISK_ROWS, fulfilled
 
 
 class Config(StageConfig):
@@ -53,7 +53,7 @@ def run(config: Config) -> None:
         text = json.dumps(facts, indent=2) + "\n"
         (folder / "report.json").write_text(text, encoding="utf-8")
         _print(facts, console)
-        pictures.draw(manifest, folder / "report")
+        plots.draw(manifest, folder / "report")
         if config.page_rows:
             rows = _rows(ledger, config.page_rows)
             page.write(folder / "report.html", manifest, rows, folder / "report")
@@ -151,7 +151,7 @@ def _write_neighbours(run_dir: Path, most: int) -> Path:
         rows = list(ledger.accepted())
         measure = ledger.record("config", {}).get("novelty", "rouge_l")
     path = run_dir / "neighbours.jsonl"
-    with whole.writing(path) as file:
+    with fs.atomic_writer(path) as file:
         for found in neighbours(rows, measure, most):
             file.write(json.dumps(found._asdict()) + "\n")
     return path

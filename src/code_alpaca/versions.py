@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from code_alpaca.config import SEMVER
-from code_alpaca.errors import InputError
+from code_alpaca.core.config import SEMVER
+from code_alpaca.core.errors import InputError
 from code_alpaca.hub import Repo
 
 README = "README.md"

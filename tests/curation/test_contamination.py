@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from reference_problems import RECORDS, SHORT
 
 from code_alpaca import benchmarks
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.schema import Example
 from code_alpaca.curation.contamination import Contamination
-from code_alpaca.errors import InputError
-from code_alpaca.schema import Example
 
 PROBLEM = {
     "task_id": "Own/1",

@@ -10,8 +10,8 @@ import pytest
 from needs import need, need_program
 
 from code_alpaca import sandbox
+from code_alpaca.core.schema import Example
 from code_alpaca.curation.verify import Verifier, reason
-from code_alpaca.schema import Example
 
 ADD = "def add(a, b):\n    return a + b\n"
 UNITTEST = """\

@@ -11,8 +11,8 @@ import pytest
 from needs import need_program
 from rouge_score import rouge_scorer
 
+from code_alpaca.core.schema import Example, load_seed_tasks
 from code_alpaca.curation.filters import DEFAULT, FILTERS
-from code_alpaca.schema import Example, load_seed_tasks
 
 TASKS = load_seed_tasks()
 TYPES = {

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from code_alpaca import hub
+from code_alpaca.core.errors import InputError, Stopped
 from code_alpaca.dataset.push import preupload, preview, push
-from code_alpaca.errors import InputError, Stopped
 
 for line in sys.stdin:
     folder, repo, options = json.loads(line)

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from needs import need
 
-from code_alpaca.dataset import page, pictures
+from code_alpaca.core import plots
+from code_alpaca.core.schema import Example
+from code_alpaca.dataset import page
 from code_alpaca.dataset.describe import Description
-from code_alpaca.schema import Example
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -76,7 +77,7 @@ def a_manifest(rows: list[dict]) -> dict:
 
 def a_page(tmp_path: Path, rows: list[dict]) -> str:
     manifest = a_manifest(rows)
-    pictures.draw(manifest, tmp_path / "pictures")
+    plots.draw(manifest, tmp_path / "pictures")
     assert page.write(tmp_path / "page.html", manifest, iter(rows), tmp_path / "pictures") == len(
         rows
     )

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from code_alpaca.dataset import pictures
+from code_alpaca.core import plots
+from code_alpaca.core.schema import Example
 from code_alpaca.dataset.describe import Description
-from code_alpaca.schema import Example
 
 VERBS = ("Write", "Sort", "Explain")
 ALL = ["funnel.png", "verbs.png", "languages.png", "lengths.png", "nearest.png", "pace.png"]
@@ -42,15 +42,15 @@ def test_all_are_drawn_and_are_the_same_again(tmp_path):
 
     before = dict(matplotlib.rcParams)
     manifest = json.loads(json.dumps(a_manifest()))
-    assert pictures.draw(manifest, tmp_path / "one") == ALL
+    assert plots.draw(manifest, tmp_path / "one") == ALL
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red"}):  # a user's own style
-        assert pictures.draw(manifest, tmp_path / "two") == ALL
+        assert plots.draw(manifest, tmp_path / "two") == ALL
     for name in ALL:
         data = (tmp_path / "one" / name).read_bytes()
         assert data == (tmp_path / "two" / name).read_bytes()
         assert b"Software" not in data and b"matplotlib" not in data.lower()
         assert 1_500 < int.from_bytes(data[16:20]) < 1_700  # pixels wide
-        assert pictures.caption(name)
+        assert plots.caption(name)
     assert dict(matplotlib.rcParams) == before
 
 
@@ -71,18 +71,18 @@ def test_what_has_no_numbers_is_not_drawn(tmp_path, name, without):
     (tmp_path / name).write_bytes(b"of an earlier run")
     if "statistics" in without:
         without = {"statistics": manifest["statistics"] | without["statistics"]}
-    assert pictures.draw(manifest | without, tmp_path) == [each for each in ALL if each != name]
+    assert plots.draw(manifest | without, tmp_path) == [each for each in ALL if each != name]
     assert not Path(tmp_path, name).exists()
 
 
 def test_an_empty_manifest_draws_nothing(tmp_path):
-    assert pictures.draw({}, tmp_path) == []
+    assert plots.draw({}, tmp_path) == []
     nothing = {"counts": {"default": 0}, "candidates": 0, "statistics": Description().facts()}
-    assert pictures.draw(nothing, tmp_path) == []
+    assert plots.draw(nothing, tmp_path) == []
 
 
 def test_one_row_is_enough(tmp_path):
     description = Description()
     description.add(Example("Write a loop", "", "for", language="c").as_row())
     manifest = {"counts": {"default": 1}, "candidates": 1, "statistics": description.facts()}
-    assert pictures.draw(manifest, tmp_path) == ALL[:4]
+    assert plots.draw(manifest, tmp_path) == ALL[:4]

@@ -12,7 +12,7 @@ import tokenizers_in_use
 import code_alpaca
 from code_alpaca import benchmarks
 from code_alpaca.cli import main
-from code_alpaca.errors import InputError
+from code_alpaca.core.errors import InputError
 from code_alpaca.evaluation.completions import Job, Settings, prompt_of
 from code_alpaca.evaluation.local_model import complete_locally
 from code_alpaca.training.scratch import make_base

@@ -17,8 +17,8 @@ from datasets import Dataset, load_dataset
 from rouge_score import rouge_scorer
 
 from code_alpaca.cli import main
-from code_alpaca.errors import InputError
-from code_alpaca.ledger import Ledger
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.ledger import Ledger
 
 ADD = "def add(a, b):\n    return a + b"
 GOOD = [

@@ -9,13 +9,13 @@ import pytest
 from datasets import load_dataset
 
 from code_alpaca.cli import main
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.ledger import Decision, Ledger
+from code_alpaca.core.row_checks import MAX_ROW_BYTES, fault_of, storable
+from code_alpaca.core.schema import Example
 from code_alpaca.curation.novelty import Novelty
 from code_alpaca.dataset.build import build
-from code_alpaca.errors import InputError
 from code_alpaca.generation.guard import GuardedCurator, guarded_parse
-from code_alpaca.ledger import Decision, Ledger
-from code_alpaca.row_checks import MAX_ROW_BYTES, fault_of, storable
-from code_alpaca.schema import Example
 from code_alpaca.teacher.apis import Answer
 
 

@@ -9,9 +9,9 @@ import shutil
 import pytest
 
 from code_alpaca.cli import main
+from code_alpaca.core.ledger import Ledger
+from code_alpaca.core.row_checks import MAX_ROW_BYTES
 from code_alpaca.dataset.build import build
-from code_alpaca.ledger import Ledger
-from code_alpaca.row_checks import MAX_ROW_BYTES
 
 
 def words(run_dir, *more, url="offline", rows=10):

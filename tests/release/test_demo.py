@@ -23,8 +23,8 @@ from huggingface_hub import SpaceCard, metadata_load
 from needs import need
 
 from code_alpaca.cli import main
+from code_alpaca.core.prompts import format_prompt
 from code_alpaca.evaluation.completions import AFTER_AN_ANSWER
-from code_alpaca.formatting import format_prompt
 from code_alpaca.release import app, demo, space
 from code_alpaca.training.scratch import make_base
 

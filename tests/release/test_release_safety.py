@@ -12,7 +12,7 @@ from markup import HOSTILE, body, front, shape
 from sessions import REPO, SPACE, rewrite, tree_of
 
 from code_alpaca.cli import main
-from code_alpaca.markdown import url
+from code_alpaca.core.markdown import url
 from code_alpaca.release import card
 from code_alpaca.release.facts import Compared, read
 

@@ -10,7 +10,7 @@ from needs import need
 
 from code_alpaca import sandbox
 from code_alpaca.cli import main
-from code_alpaca.errors import InputError
+from code_alpaca.core.errors import InputError
 from code_alpaca.sandbox import backends
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 from werkzeug import Response
 
-from code_alpaca.ledger import Ledger
+from code_alpaca.core.ledger import Ledger
 from code_alpaca.teacher import apis
 from code_alpaca.teacher.client import Teacher
 from code_alpaca.teacher.offline.server import Config, chat_reply, tokens

@@ -19,11 +19,11 @@ import pytest
 from needs import need_program
 
 from code_alpaca import benchmarks
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.schema import Example, load_seed_tasks
 from code_alpaca.curation.novelty import Novelty
-from code_alpaca.errors import InputError
 from code_alpaca.generation.plan import Plan
 from code_alpaca.sandbox import Limits
-from code_alpaca.schema import Example, load_seed_tasks
 from code_alpaca.teacher import offline
 from code_alpaca.teacher.apis import Sampling
 from code_alpaca.teacher.offline.faults import REFUSAL

@@ -13,7 +13,7 @@ from chat_double import Script, ask, http, number_of, raw_server, refuse, reply_
 from werkzeug import Response
 
 from code_alpaca.cli import main
-from code_alpaca.errors import Refused
+from code_alpaca.core.errors import Refused
 from code_alpaca.teacher import apis
 
 MALFORMED = {

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from code_alpaca.cli import main
-from code_alpaca.errors import InputError
+from code_alpaca.core.errors import InputError
 from code_alpaca.training import convert_llama, llama_tokenizer
 from code_alpaca.training.convert_llama import Config, Params, run
 

@@ -17,8 +17,8 @@ import pytest
 
 from code_alpaca import __version__
 from code_alpaca.cli import main
-from code_alpaca.errors import InputError
-from code_alpaca.shipped import accelerate_config, recipe
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.shipped import accelerate_config, recipe
 from code_alpaca.training import arguments
 
 ROOT = Path(__file__).parents[2]

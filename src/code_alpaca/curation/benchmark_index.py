@@ -13,9 +13,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from code_alpaca import code_regions, whole
+from code_alpaca import code_regions
 from code_alpaca.benchmarks import Problem
-from code_alpaca.cache import cache_folder
+from code_alpaca.core import fs
+from code_alpaca.core.fs import cache_dir
 from code_alpaca.curation import code_tokens, fingerprints, python_terms, wording
 from code_alpaca.curation.fingerprints import Fingerprint
 
@@ -45,7 +46,7 @@ def cached_index(problems: Sequence[Problem]) -> Index:
     """Return the index of these problems, from the cache where an earlier run left it."""
     facts = [_rules(), [asdict(problem) for problem in problems]]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-    path = cache_folder() / f"contamination-{key}.json"
+    path = cache_dir() / f"contamination-{key}.json"
     try:
         return Index(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -53,7 +54,7 @@ def cached_index(problems: Sequence[Problem]) -> Index:
     index = build_index(problems)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        whole.write_text(path, json.dumps(asdict(index)))
+        fs.write_text(path, json.dumps(asdict(index)))
     except OSError:
         pass  # a read-only home costs a second at the next start, and nothing else
     return index

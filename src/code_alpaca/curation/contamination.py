@@ -28,6 +28,8 @@ from typing import NamedTuple
 from code_alpaca import benchmarks
 from code_alpaca.benchmarks import Problem
 from code_alpaca.code_regions import python_trees
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.schema import Example
 from code_alpaca.curation import code_tokens, wording
 from code_alpaca.curation.benchmark_index import (
     MIN_NODES,
@@ -36,8 +38,6 @@ from code_alpaca.curation.benchmark_index import (
     same_names_only,
 )
 from code_alpaca.curation.fingerprints import Fingerprint, fingerprints
-from code_alpaca.errors import InputError
-from code_alpaca.schema import Example
 
 REWORDED = 0.9  # F1 of the bags of words
 SYNONYMOUS = (0.65, 28, 0.9)  # F1 of the weighed words, shared bits, share of the shorter text

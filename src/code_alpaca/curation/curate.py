@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from code_alpaca.core.ledger import Decision
+from code_alpaca.core.schema import Example, SeedTask
 from code_alpaca.curation.contamination import Contamination
 from code_alpaca.curation.duplicates import DuplicateOutputs
 from code_alpaca.curation.filters import FILTERS
 from code_alpaca.curation.verify import Verifier
 from code_alpaca.curation.verify import reason as verification_reason
-from code_alpaca.ledger import Decision
-from code_alpaca.schema import Example, SeedTask
 
 if TYPE_CHECKING:
     from code_alpaca.curation.novelty import Novelty  # compiles: only where rows are decided

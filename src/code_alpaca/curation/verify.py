@@ -24,7 +24,9 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 
-from code_alpaca.cache import cache_folder
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.fs import cache_dir
+from code_alpaca.core.schema import Example
 from code_alpaca.curation.languages import (
     PYTHON,
     is_code,
@@ -33,9 +35,7 @@ from code_alpaca.curation.languages import (
     programs_in,
     talks,
 )
-from code_alpaca.errors import InputError
 from code_alpaca.sandbox import Limits, Pool, Result, interpreters
-from code_alpaca.schema import Example
 
 LIMITS = Limits(wall_s=10.0, memory_mb=512, folder_bytes=16 << 20)
 NOT_RUN = ("no_tests", "not_python", "env_missing", "skipped")
@@ -256,7 +256,7 @@ class _Cache:
 
     def __init__(self, salt: str) -> None:
         self._salt, self._lock = salt, threading.Lock()
-        home = cache_folder()
+        home = cache_dir()
         try:
             home.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(home / "verdicts.sqlite", check_same_thread=False)

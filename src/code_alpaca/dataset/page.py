@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from code_alpaca import whole
-from code_alpaca.dataset import pictures as drawings
+from code_alpaca.core import fs
+from code_alpaca.core import plots as drawings
 
 if TYPE_CHECKING:
     from pygments.lexer import Lexer
@@ -92,7 +92,7 @@ def write(
         ),
         packed=packed,
     )
-    whole.write_text(path, text)
+    fs.write_text(path, text)
     return held.total()
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from pydantic import Field
 from rich.console import Console
 
-from code_alpaca.config import StageConfig, Version, Words
+from code_alpaca.core.config import StageConfig, Version, Words
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.row_formats import ColumnMap
 from code_alpaca.dataset.build import build, build_from_source
 from code_alpaca.dataset.contents import require_no_others
 from code_alpaca.dataset.manifest import MANIFEST, mended
 from code_alpaca.dataset.push import look, preview, push
-from code_alpaca.errors import InputError
-from code_alpaca.row_formats import ColumnMap
 
 
 class Config(StageConfig):

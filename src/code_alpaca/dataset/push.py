@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from code_alpaca import release_plan, releases
+from code_alpaca.core.errors import InputError
 from code_alpaca.dataset.contents import (
     CHANGELOG,
     checked,
@@ -17,7 +18,6 @@ from code_alpaca.dataset.contents import (
 )
 from code_alpaca.dataset.difference import Difference, difference, entry
 from code_alpaca.dataset.manifest import CARD, MANIFEST, manifest_of
-from code_alpaca.errors import InputError
 from code_alpaca.hub import Repo
 from code_alpaca.release_plan import Plan, Terms
 from code_alpaca.versions import README, Say, Version, text_of

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from code_alpaca import benchmarks
-from code_alpaca.config import BaseUrl, StageConfig, Words
+from code_alpaca.core.config import BaseUrl, StageConfig, Words
 from code_alpaca.evaluation.completions import PromptFormat
 
 

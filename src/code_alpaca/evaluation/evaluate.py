@@ -20,9 +20,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from code_alpaca import __version__, benchmarks, sandbox, whole
+from code_alpaca import __version__, benchmarks, sandbox
 from code_alpaca.benchmarks import Problem
-from code_alpaca.errors import InputError, one_line
+from code_alpaca.core import fs
+from code_alpaca.core.errors import InputError, one_line
 from code_alpaca.evaluation import grading, identity, results, samples
 from code_alpaca.evaluation.compare import compare
 from code_alpaca.evaluation.completions import Job, PromptFormat, Save, Settings
@@ -92,8 +93,8 @@ def run(config: Config) -> dict[str, Any]:
     references = _grade(config, subject, guard, problems, rows)
     found = _results(config, subject, guard, problems, rows, references)
     store.write(rows)
-    whole.write_json(config.output_dir / "results.json", found)
-    whole.write_text(config.output_dir / "results.md", results.as_markdown(found))
+    fs.write_json(config.output_dir / "results.json", found)
+    fs.write_text(config.output_dir / "results.md", results.as_markdown(found))
     results.report(found)
     Console(highlight=False, soft_wrap=True).print(
         f"eval      {config.output_dir / 'results.json'}", markup=False
@@ -165,7 +166,7 @@ def _identity(
 def _compare(config: Config) -> dict[str, Any]:
     """Report how this run differs from another, and write it beside the results."""
     found = compare(config.output_dir, Path(str(config.compare)))
-    whole.write_json(config.output_dir / "comparison.json", found.as_dict())
+    fs.write_json(config.output_dir / "comparison.json", found.as_dict())
     low, high = found.interval
     Console(highlight=False, soft_wrap=True).print(
         f"eval      against {config.compare}: pass@1 {found.ours:.1%} and {found.theirs:.1%}, "

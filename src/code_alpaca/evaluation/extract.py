@@ -25,13 +25,13 @@ from code_alpaca.code_regions import (
     parse_python,
     regions,
 )
+from code_alpaca.core.reasoning import strip_reasoning
 from code_alpaca.evaluation.needed import (
     bound_names,
     missing_names,
     needed_source,
     statement_source,
 )
-from code_alpaca.reasoning import strip_reasoning
 
 OTHER_LANGUAGES = {
     "bash", "sh", "shell", "console", "zsh", "powershell", "json", "yaml", "toml", "text", "txt",

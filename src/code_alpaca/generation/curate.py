@@ -21,18 +21,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from code_alpaca.config import Version
+from code_alpaca.core.config import Version
+from code_alpaca.core.data_files import Unreadable
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.ledger import Decision, Ledger, now
+from code_alpaca.core.row_formats import ALPACA, ColumnMap, RowFormat, is_unicode
+from code_alpaca.core.schema import Example, content_id, load_seed_tasks
 from code_alpaca.curation.curate import Curator
 from code_alpaca.curation.languages import language_of
 from code_alpaca.dataset.build import build
 from code_alpaca.dataset.load import Source, listed, open_source
-from code_alpaca.errors import InputError
 from code_alpaca.generation.folder import open_run
 from code_alpaca.generation.rules import Rules, curator_of
-from code_alpaca.ledger import Decision, Ledger, now
-from code_alpaca.records import Unreadable
-from code_alpaca.row_formats import ALPACA, ColumnMap, RowFormat, is_unicode
-from code_alpaca.schema import Example, content_id, load_seed_tasks
 
 CHUNK = 500  # rows decided and committed together
 EVERY_S = 10.0  # between two lines of progress, where the output is no terminal

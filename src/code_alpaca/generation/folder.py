@@ -16,9 +16,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from code_alpaca.config import StageConfig, write_yaml
-from code_alpaca.errors import InputError
-from code_alpaca.ledger import Ledger, now
+from code_alpaca.core.config import StageConfig, write_yaml
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.ledger import Ledger, now
 from code_alpaca.teacher import offline
 
 FREE_KEYS = {

@@ -17,10 +17,13 @@ from typing import Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from rich.console import Console
 
-from code_alpaca.config import Version, Words, base_urls
+from code_alpaca.core.config import Version, Words, base_urls
+from code_alpaca.core.errors import InputError, Stopped
+from code_alpaca.core.ledger import Ledger
+from code_alpaca.core.redact import secret_in
+from code_alpaca.core.schema import load_seed_tasks
 from code_alpaca.dataset.build import build
 from code_alpaca.dataset.push import prepare, preupload, push
-from code_alpaca.errors import InputError, Stopped
 from code_alpaca.generation.engine import Engine, Limits
 from code_alpaca.generation.folder import open_run
 from code_alpaca.generation.plan import Plan, weights
@@ -29,9 +32,6 @@ from code_alpaca.generation.rules import Rules, curator_of
 from code_alpaca.generation.screen import Screen
 from code_alpaca.generation.seed_check import check_seeds
 from code_alpaca.generation.strategies.oss_instruct import load_snippets
-from code_alpaca.ledger import Ledger
-from code_alpaca.redact import secret_in
-from code_alpaca.schema import load_seed_tasks
 from code_alpaca.teacher import offline
 from code_alpaca.teacher.apis import Sampling
 from code_alpaca.teacher.batch import BatchTeacher

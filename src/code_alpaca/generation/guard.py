@@ -14,12 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from code_alpaca.core.errors import InputError, Stopped, is_disk_full, one_line
+from code_alpaca.core.ledger import Decision
+from code_alpaca.core.row_checks import fault_of, storable
+from code_alpaca.core.schema import Example
 from code_alpaca.curation.curate import Curator
-from code_alpaca.errors import InputError, Stopped, is_disk_full, one_line
 from code_alpaca.generation.parsing import Candidate, dropped
-from code_alpaca.ledger import Decision
-from code_alpaca.row_checks import fault_of, storable
-from code_alpaca.schema import Example
 from code_alpaca.teacher.apis import Answer
 
 INTERNAL_ERROR = "internal_error"

@@ -15,10 +15,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from code_alpaca.core.reasoning import strip_reasoning
+from code_alpaca.core.schema import Example, is_unicode
 from code_alpaca.curation.languages import language_of
 from code_alpaca.generation.headings import split_records
-from code_alpaca.reasoning import strip_reasoning
-from code_alpaca.schema import Example, is_unicode
 from code_alpaca.teacher.apis import Answer
 
 # Blanks at the start of a line alone: an answer may be a hundred thousand line breaks.

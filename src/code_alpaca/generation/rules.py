@@ -11,12 +11,12 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from code_alpaca import sandbox
-from code_alpaca.config import StageConfig
+from code_alpaca.core.config import StageConfig
+from code_alpaca.core.errors import InputError
 from code_alpaca.curation.contamination import Contamination
 from code_alpaca.curation.filters import DEFAULT, NAMES
 from code_alpaca.curation.measures import THRESHOLDS
 from code_alpaca.curation.verify import Verifier
-from code_alpaca.errors import InputError
 from code_alpaca.generation.guard import INTERNAL_ERROR, GuardedCurator
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from code_alpaca.config import StageConfig, Version, Words
+from code_alpaca.core.config import StageConfig, Version, Words
 
 
 class Config(StageConfig):

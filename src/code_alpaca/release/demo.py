@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from code_alpaca.config import StageConfig, Words
-from code_alpaca.errors import InputError
-from code_alpaca.formatting import PromptStyle
+from code_alpaca.core.config import StageConfig, Words
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.prompts import PromptStyle
 from code_alpaca.model_source import find_model, run_json
 from code_alpaca.release import space
 
@@ -66,7 +66,7 @@ def run(config: Config) -> None:
     port = free_port(config.host, config.port)
     settings = settings_of(config)
     source = find_model(config.model, config.model_revision)
-    from code_alpaca.quiet import quiet
+    from code_alpaca.core.quiet import quiet
     from code_alpaca.release import app
 
     quiet()

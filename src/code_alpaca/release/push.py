@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from code_alpaca import release_plan, releases
-from code_alpaca.dataset.manifest import sha256
+from code_alpaca.core.fs import file_sha256
 from code_alpaca.hub import Repo
 from code_alpaca.release.folder import ADAPTER, CARD, MANIFEST, RELEASED
 from code_alpaca.release.weight_diff import FOLDER
@@ -34,7 +34,7 @@ class Target(NamedTuple):
 def version_of(folder: Path, number: str) -> Version:
     """The version that a release folder is, or, before there is one, is to be."""
     path = folder / MANIFEST
-    key = f"{KEY} {sha256(path)}" if path.exists() else None
+    key = f"{KEY} {file_sha256(path)}" if path.exists() else None
     return Version(number, key, folder.parent / f".{folder.name}.begun", "model_version")
 
 

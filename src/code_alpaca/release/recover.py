@@ -11,11 +11,11 @@ from pathlib import Path
 from pydantic import Field
 from rich.console import Console
 
-from code_alpaca import whole
-from code_alpaca.config import StageConfig, Words
-from code_alpaca.errors import InputError
+from code_alpaca.core import fs
+from code_alpaca.core.config import StageConfig, Words
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.fs import weights_sha256
 from code_alpaca.release.weight_diff import FOLDER, add_base, folder_of, read_plan
-from code_alpaca.weights import weights_sha256
 
 # Of a release: what is about the difference and not about the model.
 LEFT_OUT = {"README.md", "release.json", "assets", FOLDER.name, ".git", ".gitattributes", ".cache"}
@@ -67,7 +67,7 @@ def run(config: Config) -> None:
             f"{name} has {told}, and this difference is to {wanted}: those of "
             f"{plan['base']['name']}{commit}"
         )
-    with whole.alone(out), whole.folder(out) as part:
+    with fs.lock(out), fs.atomic_folder(out) as part:
         for path in diff.iterdir():
             if path.name not in LEFT_OUT:
                 copy = shutil.copytree if path.is_dir() else shutil.copy

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from code_alpaca import whole
-from code_alpaca.config import SEMVER
-from code_alpaca.errors import InputError
+from code_alpaca.core import fs
+from code_alpaca.core.config import SEMVER
+from code_alpaca.core.errors import InputError
 from code_alpaca.hub import Repo
 from code_alpaca.release import space
 from code_alpaca.release.arguments import Config
@@ -59,7 +59,7 @@ def run(config: Config) -> None:
         say(f"would write {config.output_dir}: {', '.join(sorted(names(config, facts)))}")
         say("dry run: nothing was written or sent")
         return
-    with whole.alone(config.output_dir):  # until it is on the Hub: what is sent is what was made
+    with fs.lock(config.output_dir):  # until it is on the Hub: what is sent is what was made
         folder = write(config, facts, text, say)
         say(f"{folder}, version {config.model_version}, with its card")
         if config.hub_model_id:

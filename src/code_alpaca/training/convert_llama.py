@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from code_alpaca import whole
-from code_alpaca.config import StageConfig
-from code_alpaca.errors import InputError
+from code_alpaca.core import fs
+from code_alpaca.core.config import StageConfig
+from code_alpaca.core.errors import InputError
 from code_alpaca.training import llama_tokenizer
 from code_alpaca.training.llama_checkpoint import (
     Params,
@@ -119,7 +119,7 @@ def run(config: Config) -> None:
         )
     if config.dry_run:
         return
-    with whole.alone(config.output_dir), whole.folder(config.output_dir) as folder:
+    with fs.lock(config.output_dir), fs.atomic_folder(config.output_dir) as folder:
         _write_configs(folder, model)
         tokenizer.save_pretrained(folder)
         shutil.copyfile(tokenizer_file, folder / "tokenizer.model")  # llama.cpp reads this one
@@ -211,16 +211,16 @@ def _merge(shards: Shards, source: Source, dtype: torch.dtype) -> torch.Tensor:
     import torch
 
     pieces = [shard[source.name] for shard in (shards if source.dim is not None else shards[:1])]
-    whole = torch.empty(0, dtype=dtype)
-    torch.cat(pieces, source.dim or 0, out=whole)  # joins and casts without a copy in between
+    merged = torch.empty(0, dtype=dtype)
+    torch.cat(pieces, source.dim or 0, out=merged)  # joins and casts without a copy in between
     if source.heads:
-        whole = halves(whole, source.heads)
-    if not torch.stack(torch.aminmax(whole)).isfinite().all():
+        merged = halves(merged, source.heads)
+    if not torch.stack(torch.aminmax(merged)).isfinite().all():
         raise InputError(
             f"weight {source.name} holds values that are not finite as {dtype}; "
             "try --dtype bfloat16, or the checkpoint is damaged"
         )
-    return whole
+    return merged
 
 
 def _empty_weights(model: LlamaConfig) -> dict[str, torch.Tensor]:

@@ -20,10 +20,10 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from code_alpaca import whole
-from code_alpaca.config import read_yaml, with_choices, write_yaml
-from code_alpaca.errors import INTERRUPTED, Diverged, InputError, Stopped, machine_trouble
-from code_alpaca.shipped import accelerate_config
+from code_alpaca.core import fs
+from code_alpaca.core.config import read_yaml, with_choices, write_yaml
+from code_alpaca.core.errors import INTERRUPTED, Diverged, InputError, Stopped, machine_trouble
+from code_alpaca.core.shipped import accelerate_config
 from code_alpaca.training.arguments import SFTArguments, asks_dry_run
 from code_alpaca.training.layout import Layout, of_file, require_devices
 
@@ -136,7 +136,7 @@ def _run_here(words: list[str], planned: Layout | None = None) -> None:
             raise
         code = next((code for code, kind in STOPS.items() if isinstance(known, kind)), 3)
         told = json.dumps({"code": code, "message": str(known) or INTERRUPTED})
-        whole.write_text(Path(os.environ[OUTCOME]), told)  # several processes may say the same
+        fs.write_text(Path(os.environ[OUTCOME]), told)  # several processes may say the same
         sys.exit(code)  # the parent says it
 
 

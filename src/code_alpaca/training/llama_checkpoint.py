@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError
 
-from code_alpaca.errors import InputError
+from code_alpaca.core.errors import InputError
 
 if TYPE_CHECKING:
     import torch

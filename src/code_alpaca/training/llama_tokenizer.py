@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from code_alpaca.errors import InputError
+from code_alpaca.core.errors import InputError
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor

@@ -22,8 +22,8 @@ from typing import Any
 
 from pydantic import Field
 
-from code_alpaca.config import StageConfig
-from code_alpaca.errors import InputError
+from code_alpaca.core.config import StageConfig
+from code_alpaca.core.errors import InputError
 from code_alpaca.teacher.apis import answer_limit
 from code_alpaca.teacher.offline.faults import Faults
 from code_alpaca.teacher.offline.kinds import compose

@@ -10,7 +10,7 @@ import math
 from dataclasses import fields, replace
 from typing import Any
 
-from code_alpaca.schema import Example, is_unicode
+from code_alpaca.core.schema import Example, is_unicode
 
 # Tokenizers take seconds for a megabyte of text, and no training sequence holds so much.
 MAX_ROW_BYTES = 1 << 20

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
-from code_alpaca.errors import InputError, database_advice, one_line
+from code_alpaca.core.errors import InputError, database_advice, one_line
 
 
 def explain(path: Path, error: sqlite3.DatabaseError) -> InputError | None:

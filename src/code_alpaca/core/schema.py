@@ -11,10 +11,10 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from code_alpaca.errors import InputError
-from code_alpaca.records import Records, Unreadable, read_records
-from code_alpaca.row_formats import RowFormat, holds_reasoning, is_null, recognize
-from code_alpaca.row_formats import is_unicode as is_unicode
+from code_alpaca.core.data_files import Records, Unreadable, read_records
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.row_formats import RowFormat, holds_reasoning, is_null, recognize
+from code_alpaca.core.row_formats import is_unicode as is_unicode
 
 if TYPE_CHECKING:
     from datasets import Features

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from code_alpaca.errors import InputError, one_line
+from code_alpaca.core.errors import InputError, one_line
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,7 +10,7 @@ import difflib
 from importlib import resources
 from pathlib import Path
 
-from code_alpaca.errors import InputError
+from code_alpaca.core.errors import InputError
 
 RECIPES, ACCELERATE_CONFIGS = "recipes", "accelerate_configs"
 
@@ -74,4 +74,4 @@ def _find(name: str, kind: str) -> Path | None:
 
 
 def _folder(kind: str) -> Path:
-    return Path(str(resources.files("code_alpaca.shipped"))) / kind
+    return Path(str(resources.files("code_alpaca") / "shipped" / kind))

@@ -17,8 +17,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from code_alpaca.errors import InputError
-from code_alpaca.records import Unreadable
+from code_alpaca.core.data_files import Unreadable
+from code_alpaca.core.errors import InputError
 
 ALPACA = ("instruction", "input", "output")
 # What a column_map may name: the Alpaca fields, and what a row says of its origin.

@@ -19,9 +19,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from code_alpaca import ledger_file
-from code_alpaca.errors import InputError
-from code_alpaca.schema import Example, content_id
+from code_alpaca.core import ledger_file
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.schema import Example, content_id
 
 FORMAT = 4
 SCHEMA = """

@@ -18,9 +18,9 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
-from code_alpaca import shipped, whole
-from code_alpaca.errors import InputError
-from code_alpaca.redact import redact, secret_in
+from code_alpaca.core import fs, shipped
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.redact import redact, secret_in
 
 # https://semver.org, without build metadata: a Hub tag cannot hold a plus sign.
 SEMVER = re.compile(
@@ -156,7 +156,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def write_yaml(path: Path, values: dict[str, Any]) -> None:
     """Write a mapping as YAML, keys in their given order; a reader never sees half of it."""
-    whole.write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    fs.write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
 def add_arguments(parser: argparse.ArgumentParser, cls: type[StageConfig]) -> None:
