@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from code_alpaca.cards import ANEW, adopt, install_command, merge
+from code_alpaca.hub.cards import ANEW, adopt, install_command, merge
 
 BASE = f"""---
 license: mit

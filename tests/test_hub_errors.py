@@ -8,7 +8,7 @@ import threading
 import httpx2
 import pytest
 
-from code_alpaca.hub_errors import is_passing, no_connection
+from code_alpaca.hub.errors import is_passing, no_connection
 
 
 def error_of(port: int) -> Exception:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.hub_rights import may_create
+from code_alpaca.hub.permissions import may_create
 
 TEAM = {"name": "team", "roleInOrg": "write"}
 

@@ -8,10 +8,10 @@ import pytest
 import yaml
 from markup import HOSTILE, PARSER, body, front, shape
 
-from code_alpaca import cards
 from code_alpaca.core.markdown import block, cell, code, inline, python, shell
 from code_alpaca.dataset import card
 from code_alpaca.dataset.build import build_from_source
+from code_alpaca.hub import cards
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.model_source import find_model, run_json
+from code_alpaca.hub.model_source import find_model, run_json
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from code_alpaca.versions import latest, precedence
+from code_alpaca.hub.versions import latest, precedence
 
 # The example of https://semver.org, section 11, and its neighbours.
 IN_ORDER = [

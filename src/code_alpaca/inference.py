@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from code_alpaca.core.errors import InputError, one_line
 from code_alpaca.core.prompts import format_prompt
-from code_alpaca.model_source import ModelSource, find_model
+from code_alpaca.hub.model_source import ModelSource, find_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextGenerationPipeline

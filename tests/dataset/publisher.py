@@ -9,15 +9,15 @@ import json
 import sys
 from pathlib import Path
 
-from code_alpaca import hub
 from code_alpaca.core.errors import InputError, Stopped
 from code_alpaca.dataset.push import preupload, preview, push
+from code_alpaca.hub import client
 
 for line in sys.stdin:
     folder, repo, options = json.loads(line)
     said: list[str] = []
     ended = {"kind": "", "said": said}
-    hub.TRIES = options.pop("tries", 6)
+    client.TRIES = options.pop("tries", 6)
     try:
         if options.pop("ahead", False):
             preupload(Path(folder), repo, set())

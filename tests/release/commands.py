@@ -10,12 +10,12 @@ import io
 import json
 import sys
 
-from code_alpaca import hub
 from code_alpaca.cli import main
+from code_alpaca.hub import client
 
 for line in sys.stdin:
     words, tries = json.loads(line)
-    hub.TRIES = tries
+    client.TRIES = tries
     shown, errors = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(errors):
         code = main(words)

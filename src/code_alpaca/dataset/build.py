@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from code_alpaca import __version__
-from code_alpaca.cards import public
 from code_alpaca.core import fs, plots
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.fs import file_sha256
@@ -30,6 +29,7 @@ from code_alpaca.dataset import card
 from code_alpaca.dataset.describe import Description
 from code_alpaca.dataset.load import ALPACA, load
 from code_alpaca.dataset.manifest import CARD, MANIFEST, manifest_of, mended
+from code_alpaca.hub.cards import public
 
 ROWS_PER_GROUP = 1_000  # rows held in memory at once
 ROWS_PER_SHARD = 50_000

@@ -33,7 +33,7 @@ from code_alpaca.evaluation.extract import extract_program
 from code_alpaca.evaluation.local_model import complete_locally, resolve_dtype
 from code_alpaca.evaluation.overlap import uncontaminated
 from code_alpaca.evaluation.samples import Samples
-from code_alpaca.model_source import Fingerprint, ModelSource, find_model, run_json
+from code_alpaca.hub.model_source import Fingerprint, ModelSource, find_model, run_json
 from code_alpaca.sandbox import interpreters
 
 EVERY_S = 10.0  # between two lines of progress

@@ -19,6 +19,7 @@ from code_alpaca.evaluation.completions import (
     stops_of,
     until,
 )
+from code_alpaca.hub.model_source import ModelSource, find_model
 from code_alpaca.inference import (
     decode,
     decode_answer,
@@ -26,7 +27,6 @@ from code_alpaca.inference import (
     load_model,
     plain_generation,
 )
-from code_alpaca.model_source import ModelSource, find_model
 
 TAIL = 8  # tokens to decode beyond one for each character of a stop string
 

@@ -20,7 +20,7 @@ from pydantic import Field
 from code_alpaca.core.config import StageConfig, Words
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.prompts import PromptStyle
-from code_alpaca.model_source import find_model, run_json
+from code_alpaca.hub.model_source import find_model, run_json
 from code_alpaca.release import space
 
 LIMITS = ("max_new_tokens", "max_characters", "max_seconds", "concurrency", "queue_size")

@@ -16,11 +16,11 @@ from code_alpaca.core import fs
 from code_alpaca.core.config import write_yaml
 from code_alpaca.core.errors import InputError, one_line
 from code_alpaca.core.fs import file_sha256, weights_sha256
+from code_alpaca.hub.versions import README, Say, read_json
 from code_alpaca.release import card, space
 from code_alpaca.release.arguments import Config
 from code_alpaca.release.facts import Facts
 from code_alpaca.release.weight_diff import folder_of, write_diff
-from code_alpaca.versions import README, Say, read_json
 
 MANIFEST = "release.json"  # version, and the hash of every other file but the card
 CARD = "assets/card.md"  # the card as it was made, by which edits on the Hub are told apart

@@ -15,7 +15,9 @@ from rich.console import Console
 from code_alpaca.core import fs
 from code_alpaca.core.config import SEMVER
 from code_alpaca.core.errors import InputError
-from code_alpaca.hub import Repo
+from code_alpaca.hub.client import Repo
+from code_alpaca.hub.release_plan import Terms
+from code_alpaca.hub.versions import README, Say
 from code_alpaca.release import space
 from code_alpaca.release.arguments import Config
 from code_alpaca.release.facts import Facts, read
@@ -30,8 +32,6 @@ from code_alpaca.release.folder import (
     write_space,
 )
 from code_alpaca.release.push import Target, look, push, version_of
-from code_alpaca.release_plan import Terms
-from code_alpaca.versions import README, Say
 
 # Of git's rules for names (https://git-scm.com/docs/git-check-ref-format), the plain ones.
 BRANCH = r"(?!.*(\.\.|//|\.lock(/|$)))[A-Za-z0-9_][\w./-]*(?<![/.])"

@@ -23,7 +23,7 @@ import numpy as np
 
 from code_alpaca.core.errors import InputError, one_line
 from code_alpaca.core.fs import file_sha256, weights_sha256
-from code_alpaca.versions import Say
+from code_alpaca.hub.versions import Say
 
 if TYPE_CHECKING:
     import torch

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from code_alpaca.core.config import SEMVER
 from code_alpaca.core.errors import InputError
-from code_alpaca.hub import Repo
+from code_alpaca.hub.client import Repo
 
 README = "README.md"
 Say = Callable[[str], None]

@@ -6,13 +6,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from code_alpaca import cards
 from code_alpaca.core import fs
 from code_alpaca.core.errors import InputError, Stopped
 from code_alpaca.core.markdown import one_line
-from code_alpaca.hub import Repo
-from code_alpaca.hub_records import Release, Seen
-from code_alpaca.versions import (
+from code_alpaca.hub import cards
+from code_alpaca.hub.client import Repo
+from code_alpaca.hub.repo_records import Release, Seen
+from code_alpaca.hub.versions import (
     README,
     Version,
     check_order,

@@ -10,14 +10,14 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from code_alpaca import cards
 from code_alpaca.core import fs
 from code_alpaca.core.errors import Stopped
-from code_alpaca.hub import Repo
-from code_alpaca.hub_errors import gone
-from code_alpaca.hub_records import Seen
-from code_alpaca.release_plan import Kind, Plan, Terms, check, remember, stale
-from code_alpaca.versions import README, Say, Version, text_of
+from code_alpaca.hub import cards
+from code_alpaca.hub.client import Repo
+from code_alpaca.hub.errors import gone
+from code_alpaca.hub.release_plan import Kind, Plan, Terms, check, remember, stale
+from code_alpaca.hub.repo_records import Seen
+from code_alpaca.hub.versions import README, Say, Version, text_of
 
 
 def make(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from code_alpaca.core.errors import InputError, Stopped
-from code_alpaca.hub_errors import (
+from code_alpaca.hub.errors import (
     WRITE_TOKEN,
     explained,
     gone,
@@ -22,8 +22,8 @@ from code_alpaca.hub_errors import (
     status_of,
     wait,
 )
-from code_alpaca.hub_records import Change, Release, Seen
-from code_alpaca.hub_rights import may_create
+from code_alpaca.hub.permissions import may_create
+from code_alpaca.hub.repo_records import Change, Release, Seen
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.hub_errors import WRITE_TOKEN
+from code_alpaca.hub.errors import WRITE_TOKEN
 
 READERS = ("read", "no_access")  # roles in an organization that cannot make a repository
 
