@@ -223,7 +223,7 @@ def train(side: str, folder: str, size_name: str, seed: str) -> None:
         "activation_checkpointing": False, "dtype": "float32" if size.on_cpu else "bfloat16",
         "target_examples_per_step": 8 * size.sums,
     }  # fmt: skip
-    sft.run(as_words({**how, **size.modes()[side]}))
+    sft.train(as_words({**how, **size.modes()[side]}))
 
 
 def as_words(how: dict[str, Any]) -> list[str]:

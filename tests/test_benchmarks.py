@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from code_alpaca import benchmarks
 from code_alpaca.core.errors import InputError
 from code_alpaca.evaluation.grading import Grader
+from code_alpaca.problems import benchmarks
 
 MBPP = [
     {

@@ -6,7 +6,7 @@ import pytest
 import tokenizers_in_use
 
 from code_alpaca.core.prompts import chat_template, format_prompt
-from code_alpaca.inference import decode_answer, prompt_ids
+from code_alpaca.evaluation.inference import decode_answer, prompt_ids
 
 
 def test_without_input():

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_problems import RECORDS, SHORT
 
-from code_alpaca import benchmarks
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.schema import Example
 from code_alpaca.curation.contamination import Contamination
+from code_alpaca.problems import benchmarks
 
 PROBLEM = {
     "task_id": "Own/1",

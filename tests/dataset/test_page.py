@@ -15,8 +15,8 @@ from needs import need
 
 from code_alpaca.core import plots
 from code_alpaca.core.schema import Example
-from code_alpaca.dataset import page
 from code_alpaca.dataset.describe import Description
+from code_alpaca.report import page
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [

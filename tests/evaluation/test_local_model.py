@@ -10,11 +10,11 @@ import scripted_model
 import tokenizers_in_use
 
 import code_alpaca
-from code_alpaca import benchmarks
 from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
 from code_alpaca.evaluation.completions import Job, Settings, prompt_of
 from code_alpaca.evaluation.local_model import complete_locally
+from code_alpaca.problems import benchmarks
 from code_alpaca.training.scratch import make_base
 
 PROBLEMS = benchmarks.load("mini")[:5]

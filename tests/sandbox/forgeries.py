@@ -13,8 +13,8 @@ import sys
 
 from attacks import FALSE_PASSES, TEST
 
-from code_alpaca.benchmarks import Problem
 from code_alpaca.evaluation.grading import Grader
+from code_alpaca.problems.benchmarks import Problem
 from code_alpaca.sandbox import Pool
 
 OF_A_BOX = """

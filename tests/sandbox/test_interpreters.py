@@ -8,11 +8,12 @@ import pytest
 from needs import need_program
 from unprivileged import SANDBOX, as_nobody
 
-from code_alpaca import benchmarks, sandbox
+from code_alpaca import sandbox
 from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
 from code_alpaca.evaluation.extract import extract_program
 from code_alpaca.evaluation.grading import Grader
+from code_alpaca.problems import benchmarks
 from code_alpaca.sandbox import interpreters
 
 JS = {

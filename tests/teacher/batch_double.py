@@ -13,7 +13,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from code_alpaca.teacher.offline.server import Config, chat_reply, tokens
+from code_alpaca.teacher.offline.server import TeacherConfig, chat_reply, tokens
 
 Fault = Callable[[int, int, str], str]  # (batch, line, custom_id) -> "", "missing", "error", ...
 
@@ -137,7 +137,7 @@ class BatchDouble:
 
     def _answer(self, key: str, body: dict[str, Any]) -> dict[str, Any]:
         prompt = "\n".join(message["content"] for message in body["messages"])
-        text, cut = chat_reply(body, prompt, Config())
+        text, cut = chat_reply(body, prompt, TeacherConfig())
         self.answered.append(key)
         self.prompt_tokens += tokens(prompt)
         self.completion_tokens += tokens(text)

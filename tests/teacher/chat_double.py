@@ -15,7 +15,7 @@ from werkzeug import Response
 from code_alpaca.core.ledger import Ledger
 from code_alpaca.teacher import apis
 from code_alpaca.teacher.client import Teacher
-from code_alpaca.teacher.offline.server import Config, chat_reply, tokens
+from code_alpaca.teacher.offline.server import TeacherConfig, chat_reply, tokens
 
 
 def words(run_dir, url, *more, rows=12):
@@ -28,7 +28,7 @@ def words(run_dir, url, *more, rows=12):
 def reply_to(body: dict) -> dict:
     """What the embedded teacher would say."""
     prompt = body["messages"][0]["content"]
-    text, cut = chat_reply(body, prompt, Config())
+    text, cut = chat_reply(body, prompt, TeacherConfig())
     usage = {"prompt_tokens": tokens(prompt), "completion_tokens": tokens(text)}
     choice = {"message": {"content": text}, "finish_reason": "length" if cut else "stop"}
     return {"choices": [choice], "usage": usage}

@@ -26,15 +26,21 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from code_alpaca.cli import main
+from code_alpaca.conversion import llama_tokenizer
+from code_alpaca.conversion.command import (
+    ConvertLlamaConfig,
+    Params,
+    __file__,
+    convert_llama,
+    halves,
+)
 from code_alpaca.core.errors import InputError
-from code_alpaca.training import convert_llama, llama_tokenizer
-from code_alpaca.training.convert_llama import Config, Params, run
 
 VOCAB = 600
 LLAMA_1 = {"dim": 64, "n_layers": 3, "n_heads": 4, "multiple_of": 16, "norm_eps": 1e-6}
 LLAMA_2 = {**LLAMA_1, "norm_eps": 1e-5, "vocab_size": -1}
 GROUPED = {**LLAMA_2, "n_heads": 8, "n_kv_heads": 2, "multiple_of": 32, "ffn_dim_multiplier": 1.3}
-SOURCES = Path(convert_llama.__file__).parents[1]
+SOURCES = Path(__file__).parents[1]
 CORPUS = [
     line
     for path in (*sorted(SOURCES.glob("*.py")), SOURCES / "data" / "seed_tasks.jsonl")
@@ -183,7 +189,11 @@ def test_the_converted_model_computes_the_same(
 
     folder, weights = fabricate(params, shards, generation)
     out = tmp_path / "new" / "converted"
-    run(Config(input_dir=folder, output_dir=out, dtype="float32", max_shard_size="200KB"))
+    convert_llama(
+        ConvertLlamaConfig(
+            input_dir=folder, output_dir=out, dtype="float32", max_shard_size="200KB"
+        )
+    )
 
     index = json.loads((out / "model.safetensors.index.json").read_text())
     files = sorted(out.glob("*.safetensors"))
@@ -207,7 +217,7 @@ def test_one_file_needs_no_index_and_half_precision_is_the_default(fabricate, tm
 
     folder, weights = fabricate(LLAMA_2, 2)
     (tmp_path / "out").mkdir()  # an empty folder is as good as none
-    run(Config(input_dir=folder, output_dir=tmp_path / "out"))
+    convert_llama(ConvertLlamaConfig(input_dir=folder, output_dir=tmp_path / "out"))
     assert {file.name for file in (tmp_path / "out").iterdir()} == {
         "config.json", "generation_config.json", "model.safetensors",
         "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
@@ -221,7 +231,7 @@ def test_one_file_needs_no_index_and_half_precision_is_the_default(fabricate, tm
 @settings(max_examples=30, deadline=None)
 def test_halves_pairs_each_row_with_the_one_half_a_head_away(heads, half, columns):
     rows = torch.arange(heads * 2 * half)[:, None].expand(-1, columns)
-    moved = convert_llama.halves(rows, heads)[:, 0].view(heads, 2, half)
+    moved = halves(rows, heads)[:, 0].view(heads, 2, half)
     assert torch.equal(moved[:, 0] + 1, moved[:, 1])  # neighbours before, half a head apart now
     assert torch.equal(moved[:, 0].flatten(), torch.arange(0, heads * 2 * half, 2))
 
@@ -489,7 +499,7 @@ def test_bad_places_and_sizes(fabricate, tmp_path, monkeypatch, capsys):
 
 def test_a_dry_run_tells_and_writes_nothing(fabricate, tmp_path, capsys):
     folder, weights = fabricate(LLAMA_2, 2)
-    run(Config(input_dir=folder, output_dir=tmp_path / "out", dry_run=True))
+    convert_llama(ConvertLlamaConfig(input_dir=folder, output_dir=tmp_path / "out", dry_run=True))
     shown = capsys.readouterr().out
     assert f"{sum(w.numel() for w in weights.values()):,} parameters in 3 layers" in shown
     assert "2 shard(s), 4096 positions" in shown and "600 pieces" in shown
@@ -511,7 +521,11 @@ def test_an_interrupted_run_leaves_nothing(fabricate, tmp_path, monkeypatch):
     folder, _ = fabricate(LLAMA_2)
     monkeypatch.setattr(safetensors_torch, "save_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run(Config(input_dir=folder, output_dir=tmp_path / "out", max_shard_size="100KB"))
+        convert_llama(
+            ConvertLlamaConfig(
+                input_dir=folder, output_dir=tmp_path / "out", max_shard_size="100KB"
+            )
+        )
     assert saved and [path.name for path in tmp_path.iterdir()] == ["meta"]
 
 

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from code_alpaca import code_regions
-from code_alpaca.benchmarks import Problem
 from code_alpaca.core import fs
 from code_alpaca.core.fs import cache_dir
 from code_alpaca.curation import code_tokens, fingerprints, python_terms, wording
 from code_alpaca.curation.fingerprints import Fingerprint
+from code_alpaca.problems.benchmarks import Problem
 
 MIN_NODES = 9  # of a function that is compared whatever its names; smaller ones are common code
 MIN_HELPER_NODES = 20  # of a function that a reference only calls

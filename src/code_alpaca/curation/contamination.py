@@ -25,8 +25,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from operator import ge
 from typing import NamedTuple
 
-from code_alpaca import benchmarks
-from code_alpaca.benchmarks import Problem
 from code_alpaca.code_regions import python_trees
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.schema import Example
@@ -38,6 +36,8 @@ from code_alpaca.curation.benchmark_index import (
     same_names_only,
 )
 from code_alpaca.curation.fingerprints import Fingerprint, fingerprints
+from code_alpaca.problems import benchmarks
+from code_alpaca.problems.benchmarks import Problem
 
 REWORDED = 0.9  # F1 of the bags of words
 SYNONYMOUS = (0.65, 28, 0.9)  # F1 of the weighed words, shared bits, share of the shorter text

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from code_alpaca.benchmarks import Problem
 from code_alpaca.code_regions import (
     INVISIBLE,
     LONGEST,
@@ -32,6 +31,7 @@ from code_alpaca.evaluation.needed import (
     needed_source,
     statement_source,
 )
+from code_alpaca.problems.benchmarks import Problem
 
 OTHER_LANGUAGES = {
     "bash", "sh", "shell", "console", "zsh", "powershell", "json", "yaml", "toml", "text", "txt",

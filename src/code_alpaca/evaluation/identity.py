@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from code_alpaca.benchmarks import Problem
 from code_alpaca.core import fs
 from code_alpaca.evaluation.completions import Settings
 from code_alpaca.hub.model_source import Fingerprint
+from code_alpaca.problems.benchmarks import Problem
 
 NAME = "answers.json"
 # Raised when the same model and settings give other answers, so that earlier ones are not reused.

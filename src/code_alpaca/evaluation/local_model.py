@@ -19,14 +19,14 @@ from code_alpaca.evaluation.completions import (
     stops_of,
     until,
 )
-from code_alpaca.hub.model_source import ModelSource, find_model
-from code_alpaca.inference import (
+from code_alpaca.evaluation.inference import (
     decode,
     decode_answer,
     decode_continuation,
     load_model,
     plain_generation,
 )
+from code_alpaca.hub.model_source import ModelSource, find_model
 
 TAIL = 8  # tokens to decode beyond one for each character of a stop string
 

@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from code_alpaca.benchmarks import Problem
 from code_alpaca.core import fs
 from code_alpaca.core.errors import InputError
 from code_alpaca.evaluation.completions import NO_ANSWER, Answer, Job, Save
 from code_alpaca.evaluation.identity import Identity
+from code_alpaca.problems.benchmarks import Problem
 
 NAME = "samples.jsonl"
 Key = tuple[str, int]  # task_id, sample

@@ -41,7 +41,7 @@ NAMED, NAMED_ROWS = ("malformed_row", "internal_error"), 3  # printed, the first
 KEPT_CHARACTERS = 2_000  # of a field of a row that is no row
 
 
-class Config(Rules):
+class CurateConfig(Rules):
     """The keys of `code-alpaca curate`."""
 
     source: str = Field(
@@ -63,7 +63,7 @@ class Config(Rules):
     dataset_version: Version = Field("0.1.0", description="SemVer of the dataset that is made")
 
 
-def run(config: Config) -> None:
+def curate_dataset(config: CurateConfig) -> None:
     """Decide every row of the source and write `<run_dir>/dataset`.
 
     Raises:
@@ -94,7 +94,7 @@ def run(config: Config) -> None:
     console.print(f"curate    {folder}, version {config.dataset_version}")
 
 
-def _open(config: Config) -> Source:
+def _open(config: CurateConfig) -> Source:
     """The records of the source, whatever their form, and the revision that names them."""
     path = Path(config.source)
     if path.is_file() and (config.revision is not None or config.source_config != "default"):

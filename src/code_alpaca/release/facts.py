@@ -12,8 +12,8 @@ from code_alpaca.core.errors import InputError, one_line
 from code_alpaca.core.fs import weights_sha256
 from code_alpaca.core.prompts import PromptStyle, format_prompt
 from code_alpaca.evaluation.compare import compare
+from code_alpaca.evaluation.inference import prompt_ids
 from code_alpaca.hub.cards import public
-from code_alpaca.inference import prompt_ids
 from code_alpaca.training.record import SECRETS
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from code_alpaca.core.errors import InputError, one_line
 from code_alpaca.core.fs import file_sha256, weights_sha256
 from code_alpaca.hub.versions import README, Say, read_json
 from code_alpaca.release import card, space
-from code_alpaca.release.arguments import Config
+from code_alpaca.release.config import ReleaseConfig
 from code_alpaca.release.facts import Facts
 from code_alpaca.release.weight_diff import folder_of, write_diff
 
@@ -38,7 +38,7 @@ RECIPE = "training_config.yaml"
 NOT_IN_RECIPE = {*card.DERIVED, "output_dir", "dry_run", "gpu_memory_gib", "assumed_mfu"}
 
 
-def card_of(config: Config, facts: Facts) -> str:
+def card_of(config: ReleaseConfig, facts: Facts) -> str:
     """The README.md of the release, in memory.
 
     Raises:
@@ -61,7 +61,7 @@ def card_of(config: Config, facts: Facts) -> str:
         ) from None
 
 
-def write(config: Config, facts: Facts, text: str, say: Say) -> Path:
+def write(config: ReleaseConfig, facts: Facts, text: str, say: Say) -> Path:
     """Make the release folder, with `text` as its card."""
     with fs.atomic_folder(config.output_dir, replace=True) as part:
         for name, path in files(config).items():
@@ -89,7 +89,7 @@ def write(config: Config, facts: Facts, text: str, say: Say) -> Path:
     return config.output_dir
 
 
-def write_space(config: Config, facts: Facts, sha: str) -> Path:
+def write_space(config: ReleaseConfig, facts: Facts, sha: str) -> Path:
     """Make the folder of the Space that loads the model at the commit `sha`."""
     training = facts.training
     with fs.atomic_folder(space_folder(config), replace=True) as part:
@@ -110,12 +110,12 @@ def write_space(config: Config, facts: Facts, sha: str) -> Path:
     return space_folder(config)
 
 
-def space_folder(config: Config) -> Path:
+def space_folder(config: ReleaseConfig) -> Path:
     """Where the Space is made: beside the release."""
     return config.output_dir.with_name(f"{config.output_dir.name}-space")
 
 
-def files(config: Config) -> dict[Path, Path]:
+def files(config: ReleaseConfig) -> dict[Path, Path]:
     """What goes along as it is: path in the release -> path on this disk.
 
     Raises:
@@ -144,7 +144,7 @@ def files(config: Config) -> dict[Path, Path]:
     return files
 
 
-def names(config: Config, facts: Facts) -> list[str]:
+def names(config: ReleaseConfig, facts: Facts) -> list[str]:
     """The paths of a release to be; of a difference of weights, not those of its shards."""
     results = [card.results_name(number) for number in range(1, len(facts.results) + 1)]
     more = ["comparison.json"] if facts.comparisons else []
@@ -175,7 +175,7 @@ def require_ours(folder: Path) -> None:
             )
 
 
-def base_folder(config: Config, facts: Facts) -> Path:
+def base_folder(config: ReleaseConfig, facts: Facts) -> Path:
     """The base model on this disk, which must be the very one of the training.
 
     Of another one the difference would recover nothing, or hold the tuned weights themselves.
@@ -232,7 +232,7 @@ def _recipe(facts: Facts) -> dict[str, Any]:
     return recipe
 
 
-def _write_diff(config: Config, facts: Facts, part: Path, say: Say) -> None:
+def _write_diff(config: ReleaseConfig, facts: Facts, part: Path, say: Say) -> None:
     write_diff(
         config.model_dir,
         str(base_folder(config, facts)),

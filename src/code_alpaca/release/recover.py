@@ -21,7 +21,7 @@ from code_alpaca.release.weight_diff import FOLDER, add_base, folder_of, read_pl
 LEFT_OUT = {"README.md", "release.json", "assets", FOLDER.name, ".git", ".gitattributes", ".cache"}
 
 
-class Config(StageConfig):
+class RecoverConfig(StageConfig):
     """The keys of `code-alpaca recover`."""
 
     diff: Words = Field(description="folder or Hub id of a release made with --weight_diff")
@@ -35,7 +35,7 @@ class Config(StageConfig):
     output_dir: Path = Field(description="the model folder to write")
 
 
-def run(config: Config) -> None:
+def recover_model(config: RecoverConfig) -> None:
     """Write the tuned model to `output_dir`, which is there only once it is whole and checked.
 
     Raises:

@@ -48,7 +48,7 @@ class Start:
     tokenizer: PreTrainedTokenizerBase | None  # None: of a dry run that cannot read it
 
 
-def run(argv: Sequence[str], planned: Layout | None = None) -> None:
+def train(argv: Sequence[str], planned: Layout | None = None) -> None:
     """Train as `--config FILE.yaml --key value ...` says.
 
     Args:

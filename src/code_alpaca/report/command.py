@@ -17,11 +17,11 @@ from code_alpaca.core.config import StageConfig
 from code_alpaca.core.ledger import Ledger
 from code_alpaca.core.redact import redact
 from code_alpaca.core.schema import DERISK_ROWS, fulfilled
-from code_alpaca.dataset import page
 from code_alpaca.dataset.describe import Description
+from code_alpaca.report import page
 
 
-class Config(StageConfig):
+class ReportConfig(StageConfig):
     """The keys of `code-alpaca report`."""
 
     run_dir: Path = Field(description="a run folder of generate or curate")
@@ -39,7 +39,7 @@ class Config(StageConfig):
     )
 
 
-def run(config: Config) -> None:
+def write_report(config: ReportConfig) -> None:
     """Print the tables and write the same numbers to `<run_dir>/report.json`, as pictures into
     `<run_dir>/report/`, and with the rows to `<run_dir>/report.html`.
 

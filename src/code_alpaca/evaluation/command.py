@@ -20,20 +20,21 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from code_alpaca import __version__, benchmarks, sandbox
-from code_alpaca.benchmarks import Problem
+from code_alpaca import __version__, sandbox
 from code_alpaca.core import fs
 from code_alpaca.core.errors import InputError, one_line
 from code_alpaca.evaluation import grading, identity, results, samples
 from code_alpaca.evaluation.compare import compare
 from code_alpaca.evaluation.completions import Job, PromptFormat, Save, Settings
-from code_alpaca.evaluation.config import Config
+from code_alpaca.evaluation.config import EvalConfig
 from code_alpaca.evaluation.endpoint import complete_remotely
 from code_alpaca.evaluation.extract import extract_program
 from code_alpaca.evaluation.local_model import complete_locally, resolve_dtype
 from code_alpaca.evaluation.overlap import uncontaminated
 from code_alpaca.evaluation.samples import Samples
 from code_alpaca.hub.model_source import Fingerprint, ModelSource, find_model, run_json
+from code_alpaca.problems import benchmarks
+from code_alpaca.problems.benchmarks import Problem
 from code_alpaca.sandbox import interpreters
 
 EVERY_S = 10.0  # between two lines of progress
@@ -54,7 +55,7 @@ class Subject:
         return self.settings.prompt_format if self.settings else None
 
 
-def run(config: Config) -> dict[str, Any]:
+def evaluate(config: EvalConfig) -> dict[str, Any]:
     """Grade, write `results.json` and `samples.jsonl` to `output_dir`, and return the results.
 
     Raises:
@@ -104,7 +105,7 @@ def run(config: Config) -> dict[str, Any]:
     return found
 
 
-def _refuse_other_results(config: Config) -> None:
+def _refuse_other_results(config: EvalConfig) -> None:
     """Keep the results of another benchmark, which graded samples would replace."""
     try:
         held = json.loads((config.output_dir / "results.json").read_text("utf-8"))["benchmark"]
@@ -117,7 +118,7 @@ def _refuse_other_results(config: Config) -> None:
         )
 
 
-def _subject(config: Config) -> Subject:
+def _subject(config: EvalConfig) -> Subject:
     """Find the model, before anything else takes time."""
     if config.model is None:
         return Subject()
@@ -150,7 +151,7 @@ def _trained_format(training: dict[str, Any]) -> PromptFormat:
 
 
 def _identity(
-    config: Config, subject: Subject, problems: list[Problem]
+    config: EvalConfig, subject: Subject, problems: list[Problem]
 ) -> identity.Identity | None:
     if subject.settings is None:
         return None
@@ -163,7 +164,7 @@ def _identity(
     return identity.of_model(subject.settings, subject.files, str(subject.dtype), every)
 
 
-def _compare(config: Config) -> dict[str, Any]:
+def _compare(config: EvalConfig) -> dict[str, Any]:
     """Report how this run differs from another, and write it beside the results."""
     found = compare(config.output_dir, Path(str(config.compare)))
     fs.write_json(config.output_dir / "comparison.json", found.as_dict())
@@ -177,7 +178,7 @@ def _compare(config: Config) -> dict[str, Any]:
 
 
 def _answers(
-    config: Config, subject: Subject, problems: list[Problem], store: Samples
+    config: EvalConfig, subject: Subject, problems: list[Problem], store: Samples
 ) -> list[dict[str, Any]] | None:
     settings = subject.settings
     assert settings is not None
@@ -205,7 +206,7 @@ def _answers(
 
 
 def _grade(
-    config: Config,
+    config: EvalConfig,
     subject: Subject,
     guard: sandbox.Probe,
     problems: list[Problem],
@@ -253,7 +254,7 @@ def _program(problem: Problem, row: dict[str, Any], *, exact: bool) -> str:
 
 
 def _results(
-    config: Config,
+    config: EvalConfig,
     subject: Subject,
     guard: sandbox.Probe,
     problems: list[Problem],
@@ -290,7 +291,7 @@ def _results(
     }
 
 
-def _model(config: Config, subject: Subject) -> dict[str, Any]:
+def _model(config: EvalConfig, subject: Subject) -> dict[str, Any]:
     """Which model was measured: of the Hub its commit, of a folder the hashes of its files."""
     return {
         "name": config.model,

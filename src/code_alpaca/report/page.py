@@ -242,4 +242,4 @@ def _allowed(text: str) -> str:
 
 
 def _asset(name: str) -> str:
-    return resources.files("code_alpaca").joinpath("dataset", name).read_text("utf-8")
+    return resources.files("code_alpaca").joinpath("report", name).read_text("utf-8")

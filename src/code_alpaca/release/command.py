@@ -19,7 +19,7 @@ from code_alpaca.hub.client import Repo
 from code_alpaca.hub.release_plan import Terms
 from code_alpaca.hub.versions import README, Say
 from code_alpaca.release import space
-from code_alpaca.release.arguments import Config
+from code_alpaca.release.config import ReleaseConfig
 from code_alpaca.release.facts import Facts, read
 from code_alpaca.release.folder import (
     SPACE_FILES,
@@ -37,7 +37,7 @@ from code_alpaca.release.push import Target, look, push, version_of
 BRANCH = r"(?!.*(\.\.|//|\.lock(/|$)))[A-Za-z0-9_][\w./-]*(?<![/.])"
 
 
-def run(config: Config) -> None:
+def release_model(config: ReleaseConfig) -> None:
     """Write the release folder and, where `hub_model_id` is given, release it on the Hub.
 
     Raises:
@@ -66,7 +66,7 @@ def run(config: Config) -> None:
             _release(config, facts, folder, say)
 
 
-def _require(config: Config, facts: Facts) -> None:
+def _require(config: ReleaseConfig, facts: Facts) -> None:
     """Refuse what cannot be a release, before anything is written."""
     if not config.results:
         raise InputError("results names no results; run code-alpaca eval with --model first")
@@ -109,7 +109,7 @@ def _require(config: Config, facts: Facts) -> None:
         )
 
 
-def _look(config: Config, facts: Facts, text: str, say: Say) -> None:
+def _look(config: ReleaseConfig, facts: Facts, text: str, say: Say) -> None:
     """See by reading alone that the Hub would take it, before the folder is written anew."""
     if not config.hub_model_id:
         return
@@ -137,7 +137,7 @@ def _look(config: Config, facts: Facts, text: str, say: Say) -> None:
             say(sentence)
 
 
-def _key(config: Config, facts: Facts, text: str) -> str:
+def _key(config: ReleaseConfig, facts: Facts, text: str) -> str:
     """The key that the release will have, from a copy of it that is deleted again."""
     there = next(folder for folder in config.output_dir.parents if folder.exists())
     with tempfile.TemporaryDirectory(prefix=".code-alpaca-", dir=there) as at:
@@ -146,7 +146,7 @@ def _key(config: Config, facts: Facts, text: str) -> str:
         return str(version_of(folder, config.model_version).key)
 
 
-def _release(config: Config, facts: Facts, folder: Path, say: Say) -> None:
+def _release(config: ReleaseConfig, facts: Facts, folder: Path, say: Say) -> None:
     """The model on the Hub, then the Space; begun is forgotten only when both are there."""
     version = version_of(folder, config.model_version)
     target = _target(config)
@@ -166,14 +166,14 @@ def _release(config: Config, facts: Facts, folder: Path, say: Say) -> None:
         mark.unlink(missing_ok=True)
 
 
-def _target(config: Config) -> Target:
+def _target(config: ReleaseConfig) -> Target:
     return Target(
         Repo(str(config.hub_model_id), "model", config.hub_revision),
         Terms(config.private, config.allow_older, config.replace),
     )
 
 
-def _space_target(config: Config) -> Target:
+def _space_target(config: ReleaseConfig) -> Target:
     return Target(
         Repo(str(config.space), "space"),
         Terms(config.private, config.allow_older, config.replace, space_sdk="gradio"),

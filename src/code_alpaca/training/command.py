@@ -122,14 +122,14 @@ def _run_here(words: list[str], planned: Layout | None = None) -> None:
     if OUTCOME not in os.environ:
         from code_alpaca.training import sft
 
-        sft.run(words, planned)
+        sft.train(words, planned)
         return
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by those above
     _end_with_parent()
     try:
         from code_alpaca.training import sft
 
-        sft.run(words)
+        sft.train(words)
     except (Exception, KeyboardInterrupt) as error:
         known = machine_trouble(error) or error
         if not isinstance(known, (*STOPS.values(), KeyboardInterrupt)):

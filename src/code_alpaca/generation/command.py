@@ -43,7 +43,7 @@ USUAL_TASK_TOKENS = 250
 USUAL_REPLY_S = 15.0
 
 
-class Config(Rules):
+class GenerateConfig(Rules):
     """The keys of `code-alpaca generate`."""
 
     run_dir: Path = Field(description="folder of this run; the same command resumes it")
@@ -144,7 +144,7 @@ class Config(Rules):
         return base_urls(value) if value else None
 
 
-def run(config: Config) -> None:
+def generate_dataset(config: GenerateConfig) -> None:
     """Generate until `num_examples` rows are accepted.
 
     Raises:
@@ -214,7 +214,7 @@ def run(config: Config) -> None:
 
 
 @contextlib.contextmanager
-def _rejected_rows_shown(config: Config, engine: Engine) -> Iterator[None]:
+def _rejected_rows_shown(config: GenerateConfig, engine: Engine) -> Iterator[None]:
     """Write the rejected rows of a run that stops without an accepted one, to be looked at."""
     try:
         yield
@@ -247,7 +247,7 @@ def _checkpoint(
 class _Lane:
     """The teacher of this start, made inside the event loop, and what it tells the screen."""
 
-    def __init__(self, config: Config, ledger: Ledger, budget: Budget | None) -> None:
+    def __init__(self, config: GenerateConfig, ledger: Ledger, budget: Budget | None) -> None:
         self._config, self._ledger, self._budget = config, ledger, budget
         self._teacher: Teacher | BatchTeacher | None = None
 
@@ -282,7 +282,7 @@ class _Lane:
         return (teacher.in_flight, teacher.tally.turned_away) if teacher else (0, 0)
 
 
-def _plan(config: Config) -> Plan:
+def _plan(config: GenerateConfig) -> Plan:
     mix = weights(config.strategy)
     snippets: list[str] = []
     if "oss_instruct" in mix and config.snippets:
@@ -304,7 +304,7 @@ def _plan(config: Config) -> Plan:
     )
 
 
-def _check_environment(config: Config) -> None:
+def _check_environment(config: GenerateConfig) -> None:
     """Refuse a base URL of the environment that the config would refuse."""
     url = os.environ.get("OPENAI_BASE_URL")
     if config.teacher_base_url is not None or not url:
@@ -319,7 +319,7 @@ def _check_environment(config: Config) -> None:
         raise InputError(f"OPENAI_BASE_URL is {error}") from None
 
 
-def _price(config: Config) -> Price | None:
+def _price(config: GenerateConfig) -> Price | None:
     given = (config.price_per_mtok_input, config.price_per_mtok_output)
     if given.count(None) == 1:
         raise InputError("give both price_per_mtok_input and price_per_mtok_output, or neither")
@@ -337,7 +337,7 @@ def _price(config: Config) -> Price | None:
     return price
 
 
-def _check_limits(config: Config, plan: Plan, price: Price | None) -> None:
+def _check_limits(config: GenerateConfig, plan: Plan, price: Price | None) -> None:
     """Refuse limits under which nothing could ever be sent, and keys that would do nothing."""
     if config.seed_compat_defects and "seed_compat" not in plan.weights:
         raise InputError("seed_compat_defects goes with strategy seed_compat; leave it out")
@@ -365,7 +365,7 @@ def _check_limits(config: Config, plan: Plan, price: Price | None) -> None:
 
 
 @contextlib.contextmanager
-def _teacher_urls(config: Config) -> Iterator[list[str]]:
+def _teacher_urls(config: GenerateConfig) -> Iterator[list[str]]:
     url = config.teacher_base_url
     if offline.is_offline(url):
         with offline.serving(url, config.seed) as served:
@@ -374,7 +374,7 @@ def _teacher_urls(config: Config) -> Iterator[list[str]]:
         yield [part.strip() for part in url.split(",") if part.strip()] if url else []
 
 
-def _dry_run(config: Config, plan: Plan, price: Price | None) -> str:
+def _dry_run(config: GenerateConfig, plan: Plan, price: Price | None) -> str:
     """The plan in words: requests, tokens, money and time, and one prompt. Sends nothing."""
     wish = Quotas(config.quotas, config.lookahead).wish(0)
     request = plan.request(0, [], wish)

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from code_alpaca.core.config import StageConfig, Version, Words
 
 
-class Config(StageConfig):
+class ReleaseConfig(StageConfig):
     """The keys of `code-alpaca release`."""
 
     model_dir: Path = Field(description="model folder that sft wrote")

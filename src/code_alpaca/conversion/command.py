@@ -18,11 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from code_alpaca.core import fs
-from code_alpaca.core.config import StageConfig
-from code_alpaca.core.errors import InputError
-from code_alpaca.training import llama_tokenizer
-from code_alpaca.training.llama_checkpoint import (
+from code_alpaca.conversion import llama_tokenizer
+from code_alpaca.conversion.llama_checkpoint import (
     Params,
     Source,
     check_weights,
@@ -33,6 +30,9 @@ from code_alpaca.training.llama_checkpoint import (
     told_positions,
     vocab_size,
 )
+from code_alpaca.core import fs
+from code_alpaca.core.config import StageConfig
+from code_alpaca.core.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
     from transformers import LlamaConfig
 
-    from code_alpaca.training.llama_checkpoint import Shards
+    from code_alpaca.conversion.llama_checkpoint import Shards
 
 
 SMALL_FILES = 10_000_000  # bytes, with room to spare: tokenizer, configs, index
 
 
-class Config(StageConfig):
+class ConvertLlamaConfig(StageConfig):
     """The keys of `code-alpaca convert-llama`.
 
     Without `max_position_embeddings`, the two generations are told apart by the rotary table
@@ -70,7 +70,7 @@ class Config(StageConfig):
     dry_run: bool = Field(False, description="check the input, say what is there, write nothing")
 
 
-def run(config: Config) -> None:
+def convert_llama(config: ConvertLlamaConfig) -> None:
     """Convert, or with `dry_run` only check and tell.
 
     Raises:
@@ -243,7 +243,7 @@ def _plan(empty: dict[str, torch.Tensor], max_shard_size: str) -> StateDictSplit
         ) from None
 
 
-def _find_tokenizer(config: Config) -> Path:
+def _find_tokenizer(config: ConvertLlamaConfig) -> Path:
     if config.tokenizer:
         return config.tokenizer
     for folder in (config.input_dir, config.input_dir.resolve().parent):
