@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from code_alpaca.code_regions import parse_prefix, parse_python, python_trees, regions
+from code_alpaca.curation.code_regions import parse_prefix, parse_python, python_trees, regions
 
 CODE = "def twice(x):\n    if x < 0:\n        return 0\n    return 2 * x\n"
 

@@ -13,7 +13,7 @@ from reference_problems import RECORDS, SHORT
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.schema import Example
-from code_alpaca.curation.contamination import Contamination
+from code_alpaca.curation.decontamination.detect import Contamination
 from code_alpaca.problems import benchmarks
 
 PROBLEM = {

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
 from code_alpaca.core.schema import Example
-from code_alpaca.curation import kernels
-from code_alpaca.curation import prefix_index as rooms
-from code_alpaca.curation.measures import MEASURES, code_aware, rouge_l
-from code_alpaca.curation.novelty import Novelty, Verdict, neighbours
+from code_alpaca.curation.novelty import index as rooms
+from code_alpaca.curation.novelty import kernels
+from code_alpaca.curation.novelty.measures import MEASURES, code_aware, rouge_l
+from code_alpaca.curation.novelty.pool import Novelty, Verdict, neighbours
 
 SCORER = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
 WORDS = ["sort", "list", "of", "numbers", "in", "c++", "c#", "x", "!=", ">", "reverse", "2",

@@ -11,7 +11,7 @@ from needs import need, need_program
 
 from code_alpaca import sandbox
 from code_alpaca.core.schema import Example
-from code_alpaca.curation.verify import Verifier, reason
+from code_alpaca.curation.verification import Verifier, reason
 
 ADD = "def add(a, b):\n    return a + b\n"
 UNITTEST = """\

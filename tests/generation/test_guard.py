@@ -13,9 +13,10 @@ from code_alpaca.core.errors import InputError
 from code_alpaca.core.ledger import Decision, Ledger
 from code_alpaca.core.row_checks import MAX_ROW_BYTES, fault_of, storable
 from code_alpaca.core.schema import Example
-from code_alpaca.curation.novelty import Novelty
+from code_alpaca.curation.guard import GuardedCurator
+from code_alpaca.curation.novelty.pool import Novelty
 from code_alpaca.dataset.build import build
-from code_alpaca.generation.guard import GuardedCurator, guarded_parse
+from code_alpaca.generation.parsing import guarded_parse
 from code_alpaca.teacher.apis import Answer
 
 

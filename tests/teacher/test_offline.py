@@ -20,7 +20,7 @@ from needs import need_program
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.schema import Example, load_seed_tasks
-from code_alpaca.curation.novelty import Novelty
+from code_alpaca.curation.novelty.pool import Novelty
 from code_alpaca.generation.plan import Plan
 from code_alpaca.problems import benchmarks
 from code_alpaca.sandbox import Limits

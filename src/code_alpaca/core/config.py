@@ -36,6 +36,10 @@ class StageConfig(BaseModel):
         extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
     )
 
+    def breaks_resume(self, key: str, old: Any, new: Any) -> bool:
+        """Return whether this change of a key that may otherwise change makes it another run."""
+        return False
+
     @field_validator("*", mode="before")
     @classmethod
     def _no_nul_and_no_secret(cls, value: Any) -> Any:

@@ -18,7 +18,7 @@ from functools import cache
 from code_alpaca.core.row_formats import holds_reasoning
 from code_alpaca.core.schema import Example, is_unicode
 from code_alpaca.curation.fences import fenced_blocks
-from code_alpaca.curation.languages import (
+from code_alpaca.curation.language_detection import (
     PYTHON,
     SHOWN_CHARACTERS,
     code_blocks,

@@ -21,14 +21,14 @@ from code_alpaca.core.config import Version, Words, base_urls
 from code_alpaca.core.errors import InputError, Stopped
 from code_alpaca.core.ledger import Ledger
 from code_alpaca.core.redact import secret_in
+from code_alpaca.core.run_folder import open_run
 from code_alpaca.core.schema import load_seed_tasks
+from code_alpaca.curation.rules import Rules, curator_of
 from code_alpaca.dataset.build import build
 from code_alpaca.dataset.push import prepare, preupload, push
 from code_alpaca.generation.engine import Engine, Limits
-from code_alpaca.generation.folder import open_run
 from code_alpaca.generation.plan import Plan, weights
 from code_alpaca.generation.quotas import Quotas
-from code_alpaca.generation.rules import Rules, curator_of
 from code_alpaca.generation.screen import Screen
 from code_alpaca.generation.seed_check import check_seeds
 from code_alpaca.generation.strategies.oss_instruct import load_snippets
@@ -119,6 +119,10 @@ class GenerateConfig(Rules):
     )
     private: bool = Field(False, description="of a repository that is made now: only for you")
     dry_run: bool = Field(False, description="print the plan and one prompt, send nothing")
+
+    def breaks_resume(self, key: str, old: Any, new: Any) -> bool:
+        # A real teacher may move to another host; the embedded one is another teacher.
+        return key == "teacher_base_url" and offline.is_offline(old) != offline.is_offline(new)
 
     @field_validator("strategy", mode="before")
     @classmethod

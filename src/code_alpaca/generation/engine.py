@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from code_alpaca.core.errors import Refused, Stopped
 from code_alpaca.core.ledger import Decision, Ledger, now
 from code_alpaca.core.schema import Example, content_id
-from code_alpaca.curation.curate import Curator
+from code_alpaca.curation.pipeline import Curator
 from code_alpaca.generation.parsing import Candidate
 from code_alpaca.generation.plan import Plan, Request
 from code_alpaca.generation.quotas import Quotas

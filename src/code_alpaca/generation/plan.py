@@ -14,8 +14,7 @@ from typing import Any
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.schema import Example, SeedTask
 from code_alpaca.generation import parsing
-from code_alpaca.generation.guard import guarded_parse
-from code_alpaca.generation.parsing import Candidate
+from code_alpaca.generation.parsing import Candidate, guarded_parse
 from code_alpaca.generation.strategies import STRATEGIES, seed_compat, self_instruct
 from code_alpaca.generation.strategies.view import View, version
 from code_alpaca.teacher import apis

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.ledger import Decision
 from code_alpaca.core.schema import Example, SeedTask
-from code_alpaca.curation.curate import Curator
+from code_alpaca.curation.pipeline import Curator
 
 
 def check_seeds(seed_tasks: Sequence[SeedTask], curator: Curator, *, refuse: bool) -> None:

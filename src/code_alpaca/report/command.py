@@ -145,7 +145,7 @@ def _rows(ledger: Ledger, most: int) -> Iterator[dict[str, Any]]:
 
 
 def _write_neighbours(run_dir: Path, most: int) -> Path:
-    from code_alpaca.curation.novelty import neighbours
+    from code_alpaca.curation.novelty.pool import neighbours
 
     with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
         rows = list(ledger.accepted())

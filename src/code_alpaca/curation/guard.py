@@ -18,9 +18,7 @@ from code_alpaca.core.errors import InputError, Stopped, is_disk_full, one_line
 from code_alpaca.core.ledger import Decision
 from code_alpaca.core.row_checks import fault_of, storable
 from code_alpaca.core.schema import Example
-from code_alpaca.curation.curate import Curator
-from code_alpaca.generation.parsing import Candidate, dropped
-from code_alpaca.teacher.apis import Answer
+from code_alpaca.curation.pipeline import Curator
 
 INTERNAL_ERROR = "internal_error"
 
@@ -70,7 +68,7 @@ class GuardedCurator(Curator):
         except Exception as error:
             if is_disk_full(error):
                 raise
-            evidence = f"{check.__name__}: {failure_of(error)}"
+            evidence = f"{check.__name__}: {describe_failure(error)}"
             decision = Decision(before.example, INTERNAL_ERROR, evidence)
         if decision.reason == INTERNAL_ERROR != before.reason:
             with self._counting:
@@ -78,21 +76,7 @@ class GuardedCurator(Curator):
         return decision
 
 
-def guarded_parse(
-    parse: Callable[[Answer], list[Candidate]],
-) -> Callable[[Answer], list[Candidate]]:
-    """A parser of replies that never raises: what it cannot read is one rejected candidate."""
-
-    def parsed(answer: Answer) -> list[Candidate]:
-        try:
-            return parse(answer)
-        except Exception as error:
-            return [dropped(f"this reply could not be read: {failure_of(error)}", INTERNAL_ERROR)]
-
-    return parsed
-
-
-def failure_of(error: Exception) -> str:
+def describe_failure(error: Exception) -> str:
     """An error with the last place in the code, on one line."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""

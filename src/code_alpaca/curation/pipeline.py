@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from code_alpaca.core.ledger import Decision
 from code_alpaca.core.schema import Example, SeedTask
-from code_alpaca.curation.contamination import Contamination
+from code_alpaca.curation.decontamination.detect import Contamination
 from code_alpaca.curation.duplicates import DuplicateOutputs
 from code_alpaca.curation.filters import FILTERS
-from code_alpaca.curation.verify import Verifier
-from code_alpaca.curation.verify import reason as verification_reason
+from code_alpaca.curation.verification import Verifier
+from code_alpaca.curation.verification import reason as verification_reason
 
 if TYPE_CHECKING:
-    from code_alpaca.curation.novelty import Novelty  # compiles: only where rows are decided
+    from code_alpaca.curation.novelty.pool import Novelty  # compiles: only where rows are decided
 
 
 class Curator:

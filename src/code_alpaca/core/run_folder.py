@@ -19,7 +19,6 @@ from typing import Any
 from code_alpaca.core.config import StageConfig, write_yaml
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.ledger import Ledger, now
-from code_alpaca.teacher import offline
 
 FREE_KEYS = {
     "run_dir", "num_examples", "max_concurrency", "request_timeout_s", "patience", "dry_run",
@@ -122,7 +121,7 @@ def _resume(
     defaults = json.loads(json.dumps(defaults, default=str))
     before = {key: old.get(key, defaults[key]) for key in new}
     changed = {key: (before[key], new[key]) for key in new if before[key] != new[key]}
-    _same_run(run_dir, before, changed)
+    _same_run(run_dir, config, changed)
     for key, value in facts.items():
         if ledger.meta(key) != value:
             raise InputError(
@@ -140,12 +139,9 @@ def _resume(
         )
 
 
-def _same_run(run_dir: Path, before: dict[str, Any], changed: dict[str, tuple[Any, Any]]) -> None:
+def _same_run(run_dir: Path, config: StageConfig, changed: dict[str, tuple[Any, Any]]) -> None:
     refused = {key: pair for key, pair in changed.items() if key not in FREE_KEYS | REQUEST_KEYS}
-    # A real teacher may move to another host; the embedded one and a real one are two teachers.
-    urls = changed.get("teacher_base_url", ("", ""))
-    if offline.is_offline(urls[0]) != offline.is_offline(urls[1]):
-        refused["teacher_base_url"] = urls
+    refused |= {key: pair for key, pair in changed.items() if config.breaks_resume(key, *pair)}
     if refused:
         different = "; ".join(f"{key}: {a!r} there, {b!r} now" for key, (a, b) in refused.items())
         raise InputError(

@@ -26,13 +26,13 @@ from code_alpaca.core.data_files import Unreadable
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.ledger import Decision, Ledger, now
 from code_alpaca.core.row_formats import ALPACA, ColumnMap, RowFormat, is_unicode
+from code_alpaca.core.run_folder import open_run
 from code_alpaca.core.schema import Example, content_id, load_seed_tasks
-from code_alpaca.curation.curate import Curator
-from code_alpaca.curation.languages import language_of
+from code_alpaca.curation.language_detection import language_of
+from code_alpaca.curation.pipeline import Curator
+from code_alpaca.curation.rules import Rules, curator_of
 from code_alpaca.dataset.build import build
 from code_alpaca.dataset.load import Source, listed, open_source
-from code_alpaca.generation.folder import open_run
-from code_alpaca.generation.rules import Rules, curator_of
 
 CHUNK = 500  # rows decided and committed together
 EVERY_S = 10.0  # between two lines of progress, where the output is no terminal

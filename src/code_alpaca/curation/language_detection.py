@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from code_alpaca.core.schema import Example, SeedTask
 from code_alpaca.curation.fences import TEXT_TAGS, Block, fenced_blocks
-from code_alpaca.curation.measures import ALIASES, CODE_TOKEN, LANGUAGES
+from code_alpaca.curation.novelty.measures import ALIASES, CODE_TOKEN, LANGUAGES
 
 M = re.MULTILINE
 # In the order in which they are tried: the first with a sign is the answer.

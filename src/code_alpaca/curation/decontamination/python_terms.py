@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from code_alpaca.curation.spellings import (
+from code_alpaca.curation.decontamination.spellings import (
     NAME,
     NONE,
     Term,

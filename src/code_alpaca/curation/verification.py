@@ -27,7 +27,7 @@ from importlib import import_module
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.fs import cache_dir
 from code_alpaca.core.schema import Example
-from code_alpaca.curation.languages import (
+from code_alpaca.curation.language_detection import (
     PYTHON,
     is_code,
     language_of,

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from code_alpaca.curation import kernels
-from code_alpaca.curation.kernels import Level, Rows, Scratch
-from code_alpaca.curation.measures import Parts
+from code_alpaca.curation.novelty import kernels
+from code_alpaca.curation.novelty.kernels import Level, Rows, Scratch
+from code_alpaca.curation.novelty.measures import Parts
 
 PARTS = 3
 NEWEST = 2048  # rows that are scanned; older ones stand in prefix indices

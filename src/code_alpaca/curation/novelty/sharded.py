@@ -26,9 +26,9 @@ from datatrove.pipeline.readers import JsonlReader
 from datatrove.pipeline.writers import JsonlWriter
 
 from code_alpaca.core.schema import Example
-from code_alpaca.curation.kernels import prefix
-from code_alpaca.curation.measures import MEASURES, THRESHOLDS, Parts
-from code_alpaca.curation.prefix_index import Index, Vocabulary, rows_of
+from code_alpaca.curation.novelty.index import Index, Vocabulary, rows_of
+from code_alpaca.curation.novelty.kernels import prefix
+from code_alpaca.curation.novelty.measures import MEASURES, THRESHOLDS, Parts
 
 LINE_BITS = 40  # of a row's position: the file above, the line below
 

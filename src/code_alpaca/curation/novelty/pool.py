@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from code_alpaca.curation.measures import MEASURES, THRESHOLDS, Parts, Task
-from code_alpaca.curation.prefix_index import Index, Verdict, Vocabulary
+from code_alpaca.curation.novelty.index import Index, Verdict, Vocabulary
+from code_alpaca.curation.novelty.measures import MEASURES, THRESHOLDS, Parts, Task
 
 CHUNK = 4096  # tasks read at once, so that a million are not held as text
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from code_alpaca.curation.python_terms import (
+from code_alpaca.curation.decontamination.python_terms import (
     BLOCK,
     NAME,
     UNORDERED,

@@ -14,8 +14,8 @@
   https://arxiv.org/abs/2005.14165, appendix C), lists of numbers and letters left out.
 
 Code is compared wherever it stands in a row: in fences and other marks, between prose, in classes
-(`code_alpaca.code_regions`). N-grams of code are no sign: on real rows they found sorting loops
-and little else.
+(`code_alpaca.curation.code_regions`). N-grams of code are no sign: on real rows they found sorting
+loops and little else.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from operator import ge
 from typing import NamedTuple
 
-from code_alpaca.code_regions import python_trees
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.schema import Example
-from code_alpaca.curation import code_tokens, wording
-from code_alpaca.curation.benchmark_index import (
+from code_alpaca.curation.code_regions import python_trees
+from code_alpaca.curation.decontamination import code_tokens, wording
+from code_alpaca.curation.decontamination.fingerprints import Fingerprint, fingerprints
+from code_alpaca.curation.decontamination.index import (
     MIN_NODES,
     Index,
     cached_index,
     same_names_only,
 )
-from code_alpaca.curation.fingerprints import Fingerprint, fingerprints
 from code_alpaca.problems import benchmarks
 from code_alpaca.problems.benchmarks import Problem
 

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from code_alpaca import code_regions
 from code_alpaca.core import fs
 from code_alpaca.core.fs import cache_dir
-from code_alpaca.curation import code_tokens, fingerprints, python_terms, wording
-from code_alpaca.curation.fingerprints import Fingerprint
+from code_alpaca.curation import code_regions
+from code_alpaca.curation.decontamination import code_tokens, fingerprints, python_terms, wording
+from code_alpaca.curation.decontamination.fingerprints import Fingerprint
 from code_alpaca.problems.benchmarks import Problem
 
 MIN_NODES = 9  # of a function that is compared whatever its names; smaller ones are common code

@@ -13,11 +13,11 @@ from pydantic import Field, field_validator, model_validator
 from code_alpaca import sandbox
 from code_alpaca.core.config import StageConfig
 from code_alpaca.core.errors import InputError
-from code_alpaca.curation.contamination import Contamination
+from code_alpaca.curation.decontamination.detect import Contamination
 from code_alpaca.curation.filters import DEFAULT, NAMES
-from code_alpaca.curation.measures import THRESHOLDS
-from code_alpaca.curation.verify import Verifier
-from code_alpaca.generation.guard import INTERNAL_ERROR, GuardedCurator
+from code_alpaca.curation.guard import INTERNAL_ERROR, GuardedCurator
+from code_alpaca.curation.novelty.measures import THRESHOLDS
+from code_alpaca.curation.verification import Verifier
 
 
 class Rules(StageConfig):
@@ -86,7 +86,7 @@ def curator_of(rules: Rules, **changes: Any) -> Iterator[tuple[GuardedCurator, s
     Raises:
         InputError: a benchmark that is not there, or no sandbox that holds.
     """
-    from code_alpaca.curation.novelty import Novelty  # compiles on import
+    from code_alpaca.curation.novelty.pool import Novelty  # compiles on import
 
     rules = rules.model_copy(update=changes)
     index = Contamination(rules.decontaminate, go_without=rules.missing_benchmarks == "skip")
