@@ -6,7 +6,7 @@ import json
 
 import pytest
 from datatrove.executor import LocalPipelineExecutor
-from test_novelty import variants
+from support.novelty_rows import variants
 
 from code_alpaca.curation.novelty.measures import MEASURES
 from code_alpaca.curation.novelty.pool import Novelty

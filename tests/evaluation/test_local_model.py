@@ -6,8 +6,7 @@ import json
 import shutil
 
 import pytest
-import scripted_model
-import tokenizers_in_use
+from support import scripted_model, tokenizers_in_use
 
 import code_alpaca
 from code_alpaca.cli import main

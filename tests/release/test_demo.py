@@ -20,7 +20,7 @@ from gradio_client import Client
 from gradio_client.exceptions import ValidationError
 from gradio_client.utils import QueueError
 from huggingface_hub import SpaceCard, metadata_load
-from needs import need
+from support.needs import need
 
 from code_alpaca.cli import main
 from code_alpaca.core.prompts import format_prompt

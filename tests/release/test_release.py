@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from huggingface_hub import ModelCard
-from sessions import rewrite
+from support.release_sessions import rewrite
 
 from code_alpaca.cli import main
 from code_alpaca.core import fs

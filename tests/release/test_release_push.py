@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from hub_client import Request
 from huggingface_hub import SpaceCard
-from sessions import REPO, SPACE, rewrite, tree_of
+from support.hub_client import Request
+from support.release_sessions import REPO, SPACE, rewrite, tree_of
 
 # Steps that write, and the moments of each; those of which the quick run has enough are slow.
 STEPS = [

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from needs import need
+from support.needs import need
 
 import code_alpaca
 from code_alpaca.cli import main

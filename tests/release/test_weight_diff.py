@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from sessions import Session, rewrite
+from support.release_sessions import Session, rewrite
 
 from code_alpaca.cli import main
 from code_alpaca.core.fs import weights_sha256

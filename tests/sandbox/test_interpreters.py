@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from needs import need_program
-from unprivileged import SANDBOX, as_nobody
+from support.needs import need_program
+from support.unprivileged import SANDBOX, as_nobody
 
 from code_alpaca import sandbox
 from code_alpaca.cli import main

@@ -6,7 +6,7 @@ import json
 import shutil
 
 import pytest
-from needs import need
+from support.needs import need
 
 from code_alpaca import sandbox
 from code_alpaca.cli import main

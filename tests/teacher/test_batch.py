@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from batch_double import BatchDouble
+from support.batch_double import BatchDouble
 
 from code_alpaca.cli import main
 from code_alpaca.core.ledger import Ledger

@@ -16,7 +16,7 @@ import urllib.request
 
 import openai
 import pytest
-from needs import need_program
+from support.needs import need_program
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.schema import Example, load_seed_tasks

@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from chat_double import Script, ask, ledger_of, number_of, refuse, words
+from support.chat_double import Script, ask, ledger_of, number_of, refuse, words
 from werkzeug import Response
 
 from code_alpaca.cli import main

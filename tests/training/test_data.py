@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_sft import TINY
+from support.tiny_sft import TINY
 
 from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError

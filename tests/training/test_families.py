@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from test_sft import TINY
+from support.tiny_sft import TINY
 
 from code_alpaca.cli import main
 from code_alpaca.core.prompts import format_prompt

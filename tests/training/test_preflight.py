@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from test_sft import ROOT, TINY
+from support.tiny_sft import ROOT, TINY
 
 from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from needs import need
+from support.needs import need
 
 from code_alpaca.core import plots
 from code_alpaca.core.schema import Example

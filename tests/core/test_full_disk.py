@@ -13,14 +13,14 @@ import pytest
 from code_alpaca.cli import main
 from code_alpaca.core.ledger import Ledger
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory):
     """A library that makes writes under one folder fail after so many bytes, as the kernel does."""
     library = tmp_path_factory.mktemp("shim") / "full_disk.so"
-    source = Path(__file__).with_name("full_disk.c")
+    source = Path(__file__).parents[1] / "support" / "full_disk.c"
     subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
     return library
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks/sft_throughput.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks/sft_throughput.py"
 
 
 def test_without_a_gpu_large_models_are_not_measured():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from hub_client import Client
+from support.hub_client import Client
 
 HERE = Path(__file__).parent
 REPO = "alice/tasks"
@@ -15,7 +15,7 @@ class Publisher(Client):
     """Pushes folders on demand."""
 
     def __init__(self, hub, home, user="alice"):
-        super().__init__(HERE / "publisher.py", hub, home, user)
+        super().__init__(HERE / "dataset_publisher.py", hub, home, user)
 
     def begin(self, folder, repo=REPO, **options):
         super().begin(str(folder), repo, options)

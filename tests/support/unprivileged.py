@@ -12,18 +12,24 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from needs import need
-
 import code_alpaca
+from support.needs import need
 
 PACKAGE = Path(code_alpaca.__file__).parent
-SANDBOX = ("__init__.py", "cache.py", "errors.py", "whole.py", "sandbox")  # and what it rests on
-GRADING = (*SANDBOX, "benchmarks.py", "evaluation")
+SUPPORT = Path(__file__).parent
+SANDBOX = (
+    "__init__.py",
+    "core/__init__.py",
+    "core/errors.py",
+    "core/fs.py",
+    "sandbox",
+)  # and what it rests on
+GRADING = (*SANDBOX, "problems", "evaluation")
 
 
 @contextlib.contextmanager
-def as_nobody(parts: Sequence[str], beside: Sequence[Path] = ()) -> Iterator[partial]:
-    """Copies of parts of the package (and files beside it) in a folder that everybody may read.
+def as_nobody(parts: Sequence[str], support: Sequence[str] = ()) -> Iterator[partial]:
+    """Copy parts of the package and modules of `support` into a folder that everybody may read.
 
     Yields:
         a function of an interpreter's arguments that runs it there: as nobody where the tests run
@@ -40,8 +46,8 @@ def as_nobody(parts: Sequence[str], beside: Sequence[Path] = ()) -> Iterator[par
     try:
         for part in parts:
             _copy(PACKAGE / part, folder / "code_alpaca" / part)
-        for path in beside:
-            _copy(path, folder / path.name)
+        for path in (SUPPORT / name for name in support):
+            _copy(path, folder / "support" / path.name)
         subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
 
         def run(arguments: Sequence[str], **more) -> subprocess.CompletedProcess:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from needs import need
+from support.needs import need
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.ledger import Decision, Ledger

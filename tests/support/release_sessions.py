@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from hub_client import Client
+from support.hub_client import Client
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -19,7 +19,7 @@ class Session(Client):
     """Runs commands of ours on demand."""
 
     def __init__(self, hub, home, user="alice"):
-        super().__init__(HERE / "commands.py", hub, home, user)
+        super().__init__(HERE / "release_commands.py", hub, home, user)
 
     def begin(self, *words, tries=6):
         super().begin(list(words), tries)

@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-import tokenizers_in_use
+from support import tokenizers_in_use
 
 from code_alpaca.core.prompts import chat_template, format_prompt
 from code_alpaca.evaluation.inference import decode_answer, prompt_ids

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import yaml
-from markup import HOSTILE, PARSER, body, front, shape
+from support.markup import HOSTILE, PARSER, body, front, shape
 
 from code_alpaca.core.markdown import block, cell, code, inline, python, shell
 from code_alpaca.dataset import card

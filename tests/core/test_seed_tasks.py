@@ -8,8 +8,8 @@ import subprocess
 from collections import Counter
 
 import pytest
-from needs import need_program
 from rouge_score import rouge_scorer
+from support.needs import need_program
 
 from code_alpaca.core.schema import Example, load_seed_tasks
 from code_alpaca.curation.filters import DEFAULT, FILTERS

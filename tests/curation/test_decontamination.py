@@ -9,7 +9,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_problems import RECORDS, SHORT
+from support.reference_problems import RECORDS, SHORT
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.schema import Example

@@ -25,12 +25,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+import code_alpaca
 from code_alpaca.cli import main
 from code_alpaca.conversion import llama_tokenizer
 from code_alpaca.conversion.command import (
     ConvertLlamaConfig,
     Params,
-    __file__,
     convert_llama,
     halves,
 )
@@ -40,10 +40,10 @@ VOCAB = 600
 LLAMA_1 = {"dim": 64, "n_layers": 3, "n_heads": 4, "multiple_of": 16, "norm_eps": 1e-6}
 LLAMA_2 = {**LLAMA_1, "norm_eps": 1e-5, "vocab_size": -1}
 GROUPED = {**LLAMA_2, "n_heads": 8, "n_kv_heads": 2, "multiple_of": 32, "ffn_dim_multiplier": 1.3}
-SOURCES = Path(__file__).parents[1]
+SOURCES = Path(code_alpaca.__file__).parent
 CORPUS = [
     line
-    for path in (*sorted(SOURCES.glob("*.py")), SOURCES / "data" / "seed_tasks.jsonl")
+    for path in (*sorted(SOURCES.glob("core/*.py")), SOURCES / "data" / "seed_tasks.jsonl")
     for line in path.read_text(encoding="utf-8").splitlines()
 ]
 # How Meta's model parallelism cuts: rows of the layers that fan out, columns of those that join.

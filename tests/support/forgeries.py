@@ -11,11 +11,10 @@ from __future__ import annotations
 import json
 import sys
 
-from attacks import FALSE_PASSES, TEST
-
 from code_alpaca.evaluation.grading import Grader
 from code_alpaca.problems.benchmarks import Problem
 from code_alpaca.sandbox import Pool
+from support.attacks import FALSE_PASSES, TEST
 
 OF_A_BOX = """
 class Box:

@@ -7,7 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from needs import need, need_program
+from support.needs import need, need_program
 
 from code_alpaca import sandbox
 from code_alpaca.core.schema import Example
