@@ -1,0 +1,1 @@
+"""Foundations that every stage builds on: configuration, errors, files, records and output."""

@@ -1,0 +1,153 @@
+"""Print what a stage reports: prefixed lines, warnings, tables and progress.
+
+Every line starts with the name of its stage, padded to one column, so that the log of a whole
+pipeline reads as a table. Text is written as it is: rich markup in a model's answer is not
+interpreted. `rich` is imported only for tables and progress bars.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PREFIX_WIDTH = 10
+LOG_INTERVAL_S = 10.0  # between two lines of progress, where the output is not a terminal
+
+
+class Stage:
+    """The output of one stage.
+
+    Args:
+        name: the prefix of its lines; a line without a name starts at the first column.
+        stderr: write to standard error, so that standard output stays a command's result.
+        enabled: false in every process of a distributed run but the first: nothing is printed.
+    """
+
+    def __init__(self, name: str, *, stderr: bool = False, enabled: bool = True) -> None:
+        self.name, self.stderr, self.enabled = name, stderr, enabled
+        self._rich: Console | None = None
+
+    def print(self, message: Any) -> None:
+        """Print a line of text after the stage's name, or a rich renderable such as a table."""
+        if isinstance(message, str):
+            self._write(self.name, message)
+        elif self.enabled:
+            self.rich.print(message)
+
+    def warning(self, text: str) -> None:
+        """Print what the user should look into; the run continues."""
+        self._write("warning", text)
+
+    def note(self, text: str) -> None:
+        """Print what the user may not expect and need not act on."""
+        self._write("note", text)
+
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[str]],
+        *,
+        title: str | None = None,
+        left: int = 1,
+    ) -> None:
+        """Print a table, the first `left` columns aligned to the left and the others right."""
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=title, title_justify="left")
+        for index, column in enumerate(columns):
+            table.add_column(column, justify="left" if index < left else "right")
+        for row in rows:
+            table.add_row(*map(Text, row))
+        self.print(table)
+
+    @contextmanager
+    def progress(
+        self, total: int, description: str, *, completed: int = 0
+    ) -> Iterator[Callable[[int], None]]:
+        """Show progress: a bar on a terminal, elsewhere a line every ten seconds at most.
+
+        Yields:
+            A function to call with the number completed so far.
+        """
+        if not self.enabled:
+            yield lambda completed: None
+        elif self.is_terminal:
+            with self._bar(total, description, completed) as update:
+                yield update
+        else:
+            printed_at = time.monotonic()
+
+            def log(completed: int) -> None:
+                nonlocal printed_at
+                if time.monotonic() - printed_at >= LOG_INTERVAL_S:
+                    printed_at = time.monotonic()
+                    self.print(f"{description}: {completed} of {total}")
+
+            yield log
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person watches the output."""
+        return self._file.isatty()
+
+    @property
+    def rich(self) -> Console:
+        """The rich console behind tables and bars, for a stage that draws a panel of its own."""
+        if self._rich is None:
+            from rich.console import Console
+
+            self._rich = Console(
+                stderr=self.stderr, highlight=False, soft_wrap=True, quiet=not self.enabled
+            )
+        return self._rich
+
+    @property
+    def _file(self) -> TextIO:
+        return sys.stderr if self.stderr else sys.stdout
+
+    def _write(self, prefix: str, text: str) -> None:
+        if not self.enabled:
+            return
+        try:
+            self._file.write(f"{prefix:<{PREFIX_WIDTH}}{text}\n" if prefix else f"{text}\n")
+            self._file.flush()
+        except BrokenPipeError:  # the reader has left, as in `code-alpaca report | head`
+            self.rich.on_broken_pipe()
+
+    @contextmanager
+    def _bar(self, total: int, description: str, completed: int) -> Iterator[Callable[[int], None]]:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        text = TextColumn(f"{self.name:<{PREFIX_WIDTH}}{description}", markup=False)
+        columns = (text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=self.rich, transient=True) as progress:
+            bar = progress.add_task(description, total=total, completed=completed)
+            yield lambda completed: progress.update(bar, completed=completed)
+
+
+def stage(name: str, *, stderr: bool = False, enabled: bool = True) -> Stage:
+    """Return the output of a stage; see `Stage`."""
+    return Stage(name, stderr=stderr, enabled=enabled)
+
+
+def warning(text: str) -> None:
+    """Print a warning from code that runs within several stages."""
+    Stage("").warning(text)
+
+
+def note(text: str) -> None:
+    """Print a note from code that runs within several stages."""
+    Stage("").note(text)

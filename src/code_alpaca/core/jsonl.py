@@ -1,0 +1,109 @@
+"""Read and write JSONL: one JSON object a line.
+
+Lines end at a newline only. Python's `splitlines` also splits at U+2028 and other Unicode line
+breaks, which JSON allows inside a string. Datasets of unknown origin are read by `data_files`,
+which accepts far more than this.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from code_alpaca import whole
+from code_alpaca.errors import InputError, one_line
+
+GZIP_MAGIC = b"\x1f\x8b"
+
+
+class Line(NamedTuple):
+    """A record and its line number, counted from 1."""
+
+    number: int
+    record: dict[str, Any]
+
+
+class Writer:
+    """Writes records to an open file, each on disk before `write` returns."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Write a record, and flush it so that a kill loses none that was written."""
+        self._file.write(dumps(record))
+        self._file.flush()
+
+
+def read(path: Path, *, kind: str = "", skip_broken: bool = False) -> Iterator[Line]:
+    """Yield the records of a file, also of one compressed by gzip, without blank lines.
+
+    Args:
+        kind: what the file is for, which error messages put before its path.
+        skip_broken: leave out lines that are not a JSON object, for files that are appended to:
+            a kill may leave an incomplete line.
+
+    Raises:
+        InputError: the file cannot be read, or a line is not a JSON object.
+    """
+    name = f"{kind} {path}".strip()
+    try:
+        with path.open("rb") as file:
+            magic = file.peek(len(GZIP_MAGIC))[: len(GZIP_MAGIC)]
+            lines = gzip.GzipFile(fileobj=file) if magic == GZIP_MAGIC else file
+            yield from _parse(lines, name, skip_broken)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise InputError(f"cannot read {name}: {reason}") from None
+
+
+def parse(text: str, name: str) -> Iterator[Line]:
+    """Yield the records in a text, whose `name` error messages use."""
+    return _parse(io.BytesIO(text.encode("utf-8", "surrogatepass")), name, skip_broken=False)
+
+
+def write(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write records to a file atomically, replacing what it contained."""
+    with whole.writing(path) as file:
+        file.writelines(map(dumps, records))
+
+
+@contextmanager
+def appending(path: Path) -> Iterator[Writer]:
+    """Open a file to append records to; an incomplete last line is ended first."""
+    with path.open("a+b") as file:
+        if file.tell():
+            file.seek(-1, io.SEEK_END)
+            if file.read() != b"\n":
+                file.write(b"\n")
+        yield Writer(io.TextIOWrapper(file, encoding="utf-8", write_through=True))
+
+
+def dumps(record: Mapping[str, Any]) -> str:
+    """Return the line of a record, its newline included."""
+    return json.dumps(record) + "\n"
+
+
+def _parse(lines: Iterable[bytes], name: str, skip_broken: bool) -> Iterator[Line]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        problem = ""
+        try:
+            record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            if not isinstance(record, dict):
+                problem = "not a JSON object"
+        except UnicodeDecodeError:
+            problem = "not UTF-8"
+        except (ValueError, RecursionError) as error:
+            problem = f"not JSON ({one_line(error)})"
+        if not problem:
+            yield Line(number, record)
+        elif not skip_broken:
+            raise InputError(f"{name}, line {number}: {problem}; correct or delete this line")

@@ -1,0 +1,163 @@
+"""The programming languages that code-alpaca knows: the only table of them.
+
+To add a language, add a row. What a name may be depends on where it stands, so a row parts them:
+in an instruction, "go" is usually a verb and "py" a name, while after a fence both name a language.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """One programming language, or a data format that answers contain.
+
+    Attributes:
+        name: how datasets name it, in lower case.
+        display: how people write it.
+        words: other full names of it in an instruction.
+        aliases: short names and dialects in an instruction.
+        tags: what else follows a fence, or stands in a dataset's language column.
+        hints: words of an instruction that suggest it, where no language is named.
+        extensions: of its files, the usual one first.
+        lexer: its Pygments lexer, where that is fast on any text.
+        parser: the Python module that parses or prepares it.
+        interpreter: the program that runs it.
+        in_prose: whether its name in an instruction means the language.
+        is_code: false for data formats.
+    """
+
+    name: str
+    display: str
+    words: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
+    extensions: tuple[str, ...] = ()
+    lexer: str = ""
+    parser: str = ""
+    interpreter: str = ""
+    in_prose: bool = True
+    is_code: bool = True
+
+    @property
+    def fence(self) -> str:
+        """The tag to write after a fence: Markdown renderers do not accept `c++`."""
+        return self.name if self.name.isalnum() else (*self.tags, self.name)[0]
+
+
+TABLE = (
+    Language("typescript", "TypeScript", aliases=("ts",), tags=("tsx", "mts"),
+             extensions=(".ts", ".tsx"), lexer="typescript"),
+    Language("javascript", "JavaScript", aliases=("js",), tags=("jsx", "node", "mjs"),
+             hints=("node.js", "nodejs", "react"), extensions=(".js", ".mjs", ".jsx"),
+             lexer="javascript", interpreter="node"),
+    Language("java", "Java", extensions=(".java",), lexer="java"),
+    Language("sql", "SQL", aliases=("mysql", "postgresql", "sqlite"),
+             tags=("postgres", "tsql", "plsql"), extensions=(".sql",), lexer="sql",
+             parser="sqlite3"),
+    Language("html", "HTML", extensions=(".html", ".htm"), lexer="html"),
+    Language("css", "CSS", extensions=(".css",), lexer="css"),
+    Language("php", "PHP", extensions=(".php",), lexer="php"),
+    Language("c++", "C++", tags=("cpp", "cc", "cxx"), hints=("cpp",),
+             extensions=(".cpp", ".cc", ".cxx", ".hpp"), lexer="c++"),
+    Language("c#", "C#", tags=("csharp", "cs"), extensions=(".cs",), lexer="c#"),
+    Language("f#", "F#", tags=("fsharp", "fs"), extensions=(".fs",)),
+    Language("rust", "Rust", tags=("rs",), extensions=(".rs",), lexer="rust"),
+    Language("go", "Go", aliases=("golang",), hints=("go",), extensions=(".go",), lexer="go",
+             in_prose=False),
+    Language("bash", "Bash", words=("shell",), tags=("sh", "zsh"), hints=("linux",),
+             extensions=(".sh", ".bash"), lexer="bash", interpreter="bash"),
+    Language("powershell", "PowerShell", tags=("ps1",), extensions=(".ps1",), lexer="powershell"),
+    Language("ruby", "Ruby", tags=("rb",), extensions=(".rb",), lexer="ruby"),
+    Language("kotlin", "Kotlin", tags=("kt",), extensions=(".kt",), lexer="kotlin"),
+    Language("swift", "Swift", extensions=(".swift",), lexer="swift"),
+    Language("scala", "Scala", extensions=(".scala",), lexer="scala"),
+    Language("dart", "Dart", extensions=(".dart",), lexer="dart"),
+    Language("haskell", "Haskell", tags=("hs",), extensions=(".hs",), lexer="haskell"),
+    Language("lua", "Lua", extensions=(".lua",), lexer="lua"),
+    Language("perl", "Perl", tags=("pl",), extensions=(".pl",), lexer="perl"),
+    Language("julia", "Julia", extensions=(".jl",), lexer="julia"),
+    Language("elixir", "Elixir", extensions=(".ex", ".exs"), lexer="elixir"),
+    Language("matlab", "MATLAB", extensions=(".m",), lexer="matlab"),
+    Language("r", "R", extensions=(".r",), lexer="r", in_prose=False),
+    Language("vb.net", "Visual Basic .NET", tags=("vbnet", "vb"), extensions=(".vb",),
+             lexer="vb.net", in_prose=False),
+    Language(".net", ".NET", tags=("dotnet",)),
+    Language("assembly", "Assembly", tags=("asm",), extensions=(".asm", ".s")),
+    Language("awk", "AWK", extensions=(".awk",)),
+    Language("clojure", "Clojure", tags=("clj",), extensions=(".clj",)),
+    Language("cobol", "COBOL", extensions=(".cob", ".cbl")),
+    Language("erlang", "Erlang", extensions=(".erl",)),
+    Language("fortran", "Fortran", extensions=(".f90", ".f")),
+    Language("groovy", "Groovy", extensions=(".groovy",)),
+    Language("lisp", "Lisp", extensions=(".lisp",)),
+    Language("ocaml", "OCaml", tags=("ml",), extensions=(".ml",)),
+    Language("pascal", "Pascal", extensions=(".pas",)),
+    Language("prolog", "Prolog", extensions=(".pro",)),
+    Language("sas", "SAS", extensions=(".sas",)),
+    Language("solidity", "Solidity", tags=("sol",), extensions=(".sol",)),
+    Language("vba", "VBA", extensions=(".bas",)),
+    Language("yaml", "YAML", tags=("yml",), extensions=(".yaml", ".yml"), lexer="yaml",
+             is_code=False),
+    Language("json", "JSON", extensions=(".json",), lexer="json", is_code=False),
+    Language("toml", "TOML", extensions=(".toml",), lexer="toml", is_code=False),
+    Language("xml", "XML", extensions=(".xml",), lexer="xml", is_code=False),
+    Language("c", "C", extensions=(".c", ".h"), lexer="c"),
+    Language("python", "Python", aliases=("python2", "python3"), tags=("py", "ipython", "pycon"),
+             extensions=(".py",), lexer="python", parser="ast", interpreter="python3"),
+)  # fmt: skip
+
+_BY_NAME = {
+    name: language
+    for language in TABLE
+    for name in (language.name, *language.words, *language.aliases, *language.tags)
+}
+# Names of languages in an instruction, without the short ones; and all of them: name -> language.
+NAMES = frozenset(
+    name
+    for language in TABLE
+    if language.is_code
+    for name in (*((language.name,) if language.in_prose else ()), *language.words)
+)
+PROSE_NAMES = {
+    **{name: _BY_NAME[name].name for name in NAMES},
+    **{alias: language.name for language in TABLE for alias in language.aliases},
+}
+
+
+def find(name: str) -> Language | None:
+    """Return the language that a column, a fence or a benchmark names, or None."""
+    return _BY_NAME.get(name.strip().lower())
+
+
+def canonical(name: str) -> str:
+    """Return the one name of a language: `bash` for "sh" and "Shell".
+
+    An unknown name is returned in lower case.
+    """
+    language = find(name)
+    return language.name if language else name.strip().lower()
+
+
+def fence_language(tag: str) -> str:
+    """Return the programming language that a fence's tag names, or ""."""
+    language = find(tag)
+    return language.name if language and language.is_code else ""
+
+
+def highlighting() -> dict[str, list[str]]:
+    """Return fence tags with the words of an instruction that ask for them, the first match first.
+
+    Python is last: it is the language where nothing is named.
+    """
+    return {
+        language.fence: [
+            *((language.name,) if language.in_prose else ()),
+            *language.words,
+            *language.aliases,
+            *language.hints,
+        ]
+        for language in TABLE
+    }
