@@ -21,12 +21,12 @@ from pathlib import Path
 
 from code_alpaca import sandbox
 from code_alpaca.cli import main as command
-from code_alpaca.curation.contamination import Contamination
-from code_alpaca.curation.curate import Curator
+from code_alpaca.core.schema import Example
+from code_alpaca.curation.decontamination.detect import Contamination
 from code_alpaca.curation.filters import DEFAULT
-from code_alpaca.curation.novelty import Novelty
-from code_alpaca.curation.verify import Verifier
-from code_alpaca.schema import Example
+from code_alpaca.curation.novelty.pool import Novelty
+from code_alpaca.curation.pipeline import Curator
+from code_alpaca.curation.verification import Verifier
 from code_alpaca.teacher.offline.kinds import compose
 
 ROWS, RUN = 20_000, 2_000

@@ -19,8 +19,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from code_alpaca.ledger import Decision, Ledger
-from code_alpaca.schema import Example, content_id
+from code_alpaca.core.ledger import Decision, Ledger
+from code_alpaca.core.schema import Example, content_id
 from code_alpaca.teacher.offline.kinds import compose
 
 A_REPLY = 20

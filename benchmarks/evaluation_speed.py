@@ -21,9 +21,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from code_alpaca import benchmarks, sandbox
-from code_alpaca.benchmarks import Problem
+from code_alpaca import sandbox
 from code_alpaca.evaluation.grading import Grader
+from code_alpaca.problems import benchmarks
+from code_alpaca.problems.benchmarks import Problem
 
 SAMPLES, REPEATS = 10, 3
 CORES = len(os.sched_getaffinity(0))

@@ -15,7 +15,7 @@ import io
 import tempfile
 from pathlib import Path
 
-from code_alpaca.generation import generate
+from code_alpaca.generation.command import GenerateConfig, generate_dataset
 from code_alpaca.teacher import offline
 from code_alpaca.teacher.client import Teacher
 from code_alpaca.teacher.connection import Tally
@@ -37,8 +37,8 @@ def run(url: str, told: float | None) -> Tally:
     Teacher.close = closing  # type: ignore[method-assign]
     try:
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-            generate.run(
-                generate.Config(
+            generate_dataset(
+                GenerateConfig(
                     run_dir=Path(folder),
                     teacher_base_url=url,
                     num_examples=REQUESTS,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from code_alpaca.generation import generate
+from code_alpaca.generation.command import GenerateConfig, generate_dataset
 from code_alpaca.generation.engine import Engine
 
 ROWS = 100_000
@@ -38,8 +38,8 @@ def main() -> None:
 
     Engine._checkpoint = watching  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
-        generate.run(
-            generate.Config(
+        generate_dataset(
+            GenerateConfig(
                 run_dir=Path(folder),
                 teacher_base_url="offline",
                 num_examples=rows,

@@ -29,8 +29,8 @@ from typing import NamedTuple
 import httpx2
 import openai
 
-from code_alpaca.generation import generate
-from code_alpaca.ledger import Ledger
+from code_alpaca.core.ledger import Ledger
+from code_alpaca.generation.command import GenerateConfig, generate_dataset
 from code_alpaca.teacher import offline
 from code_alpaca.teacher.client import Teacher
 
@@ -56,7 +56,7 @@ def ours(url: str, requests: int, at_a_time: int) -> Measured:
 
     Teacher.close = closing  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        config = generate.Config(
+        config = GenerateConfig(
             run_dir=Path(folder),
             teacher_base_url=url,
             num_examples=requests,
@@ -69,7 +69,7 @@ def ours(url: str, requests: int, at_a_time: int) -> Measured:
             max_concurrency=at_a_time,
         )
         began, cpu_began = time.monotonic(), time.process_time()
-        generate.run(config)
+        generate_dataset(config)
         whole, cpu = time.monotonic() - began, time.process_time() - cpu_began
         with Ledger(Path(folder, "ledger.sqlite"), write=False) as ledger:
             assert ledger.usage()["replies"] == requests, ledger.usage()

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from novelty_speed import maker
 
-from code_alpaca.curation.novelty import Novelty
-from code_alpaca.curation.sharded import stages
+from code_alpaca.curation.novelty.pool import Novelty
+from code_alpaca.curation.novelty.sharded import stages
 
 FILES, TASKS = 16, 4
 

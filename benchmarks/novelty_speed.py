@@ -25,10 +25,10 @@ from pathlib import Path
 
 from rouge_score import rouge_scorer
 
-from code_alpaca.curation import prefix_index as rooms
-from code_alpaca.curation.measures import MEASURES
-from code_alpaca.curation.novelty import Novelty, neighbours
-from code_alpaca.schema import Example
+from code_alpaca.core.schema import Example
+from code_alpaca.curation.novelty import index as rooms
+from code_alpaca.curation.novelty.measures import MEASURES
+from code_alpaca.curation.novelty.pool import Novelty, neighbours
 from code_alpaca.teacher.offline.kinds import compose
 
 CALL = 20  # candidates a call, as one reply brings

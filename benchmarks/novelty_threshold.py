@@ -15,11 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from rouge_score import rouge_scorer
 
-from code_alpaca import benchmarks, sandbox
-from code_alpaca.benchmarks import Problem
-from code_alpaca.curation.measures import MEASURES
+from code_alpaca import sandbox
+from code_alpaca.core.schema import Example
+from code_alpaca.curation.novelty.measures import MEASURES
+from code_alpaca.problems import benchmarks
+from code_alpaca.problems.benchmarks import Problem
 from code_alpaca.sandbox import Limits
-from code_alpaca.schema import Example
 
 LEAST, RUN = 0.6, 60  # similarity of a pair worth a bin; pairs run of each
 

@@ -28,8 +28,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from code_alpaca.formatting import format_prompt
-from code_alpaca.quiet import quiet
+from code_alpaca.core.prompts import format_prompt
+from code_alpaca.core.quiet import quiet
 from code_alpaca.teacher.offline.kinds import compose
 
 APART = 200  # rows
@@ -223,7 +223,7 @@ def train(side: str, folder: str, size_name: str, seed: str) -> None:
         "activation_checkpointing": False, "dtype": "float32" if size.on_cpu else "bfloat16",
         "target_examples_per_step": 8 * size.sums,
     }  # fmt: skip
-    sft.run(as_words({**how, **size.modes()[side]}))
+    sft.train(as_words({**how, **size.modes()[side]}))
 
 
 def as_words(how: dict[str, Any]) -> list[str]:

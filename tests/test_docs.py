@@ -13,7 +13,7 @@ import pytest
 
 from code_alpaca import __version__
 from code_alpaca.cli import STAGES
-from code_alpaca.config import parse, read_yaml
+from code_alpaca.core.config import parse, read_yaml
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*/*/*.yaml"))
@@ -40,15 +40,17 @@ def parse_as_the_stage_does(words: list[str]) -> None:
     if not rest or rest == ["--help"]:
         return
     if stage == "sft":
-        from code_alpaca.training import launch, sft
+        from code_alpaca.training import sft
+        from code_alpaca.training.command import accelerate_config
 
         if "--accelerate_config" in rest:
             at = rest.index("--accelerate_config")
-            assert launch.accelerate_config(rest[at + 1])
+            assert accelerate_config(rest[at + 1])
             del rest[at : at + 2]
         sft.parse([*rest, "--use_cpu", "true"])  # also the recipes for GPUs, wherever this runs
     else:
-        parse(importlib.import_module(STAGES[stage][0]).Config, rest)
+        module = importlib.import_module(f"code_alpaca.{STAGES[stage].module}")
+        parse(getattr(module, STAGES[stage].config), rest)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -10,6 +10,6 @@ def __getattr__(name: str) -> Any:
     """`generate`, imported when it is first asked for: the sandbox runs on this file alone."""
     if name != "generate":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from code_alpaca.inference import generate
+    from code_alpaca.evaluation.inference import generate
 
     return generate

@@ -11,27 +11,68 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from code_alpaca import __version__
-from code_alpaca.config import add_arguments, parse
-from code_alpaca.errors import INTERRUPTED, Diverged, InputError, Stopped, machine_trouble
-from code_alpaca.redact import redact
+from code_alpaca.core.config import add_arguments, parse
+from code_alpaca.core.errors import INTERRUPTED, Diverged, InputError, Stopped, machine_trouble
+from code_alpaca.core.redact import redact
 
-# command: (module with `Config` and `run`, or with `main` where another parser is in charge; help)
+
+class Stage(NamedTuple):
+    """One subcommand: where its config and its entry point are, and its line in `--help`."""
+
+    module: str
+    config: str  # the config class; "" where `function` parses the arguments itself
+    function: str
+    help: str
+
+
 STAGES = {
-    "quickstart": ("code_alpaca.quickstart", "the whole way on this machine, no key, no GPU"),
-    "generate": ("code_alpaca.generation.generate", "ask a teacher for new tasks and answers"),
-    "curate": ("code_alpaca.generation.curate", "decide the rows of a dataset that exists"),
-    "publish": ("code_alpaca.dataset.publish", "build the versioned dataset folder and its card"),
-    "convert-llama": ("code_alpaca.training.convert_llama", "read Meta's LLaMA 1 or 2 weights"),
-    "sft": ("code_alpaca.training.launch", "fine-tune a model on a dataset"),
-    "eval": ("code_alpaca.evaluation.evaluate", "measure pass@k on a benchmark"),
-    "release": ("code_alpaca.release.release", "release a model with its card and results"),
-    "recover": ("code_alpaca.release.recover", "a released difference plus its base model"),
-    "demo": ("code_alpaca.release.demo", "serve a page on which people try a model"),
-    "report": ("code_alpaca.report", "tell what a run made, spent and rejected"),
-    "teacher": ("code_alpaca.teacher.offline.server", "serve the embedded teacher on loopback"),
-}
+    "quickstart": Stage(
+        "quickstart", "QuickstartConfig", "run_quickstart",
+        "run the whole pipeline on this machine; no key, no GPU",
+    ),
+    "generate": Stage(
+        "generation.command", "GenerateConfig", "generate_dataset",
+        "generate new tasks and answers with a teacher model",
+    ),
+    "curate": Stage(
+        "curation.command", "CurateConfig", "curate_dataset",
+        "filter, decontaminate, verify and dedup an existing dataset",
+    ),
+    "publish": Stage(
+        "dataset.publish", "PublishConfig", "publish_dataset",
+        "build the versioned dataset folder with its card, and push it",
+    ),
+    "convert-llama": Stage(
+        "conversion.command", "ConvertLlamaConfig", "convert_llama",
+        "convert Meta's LLaMA 1 or 2 weights to Hub format",
+    ),
+    "sft": Stage("training.command", "", "main", "fine-tune a model on a dataset"),
+    "eval": Stage(
+        "evaluation.command", "EvalConfig", "evaluate", "measure pass@k on a benchmark"
+    ),
+    "release": Stage(
+        "release.command", "ReleaseConfig", "release_model",
+        "release a model with its card and results",
+    ),
+    "recover": Stage(
+        "release.recover", "RecoverConfig", "recover_model",
+        "rebuild a model from its weight diff and base model",
+    ),
+    "demo": Stage(
+        "release.demo", "DemoConfig", "serve_demo", "serve a web page to try a model"
+    ),
+    "report": Stage(
+        "report.command", "ReportConfig", "write_report",
+        "report what a run generated, spent and rejected",
+    ),
+    "teacher": Stage(
+        "teacher.offline.server", "TeacherConfig", "serve_teacher",
+        "serve the embedded teacher on loopback",
+    ),
+}  # fmt: skip
 EXIT_FAILED, EXIT_INPUT, EXIT_STOPPED = 1, 2, 3
 # What a user may have set about how long an idle OpenMP thread spins before it sleeps.
 SPINNING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
@@ -74,10 +115,13 @@ def run_stage(stage: str, argv: Sequence[str]) -> None:
     Raises:
         InputError, Stopped: as the stage says.
     """
-    module = importlib.import_module(STAGES[stage][0])
-    if hasattr(module, "main"):
-        module.main(list(argv))
+    entry = STAGES[stage]
+    module = importlib.import_module(f"code_alpaca.{entry.module}")
+    function = getattr(module, entry.function)
+    if not entry.config:
+        function(list(argv))
         return
+    config = getattr(module, entry.config)
     if {"-h", "--help"} & set(argv):
         parser = argparse.ArgumentParser(
             prog=f"code-alpaca {stage}",
@@ -90,10 +134,10 @@ def run_stage(stage: str, argv: Sequence[str]) -> None:
             metavar="FILE.yaml",
             help="any of these keys, as YAML; or the name of a shipped recipe",
         )
-        add_arguments(parser, module.Config)
+        add_arguments(parser, config)
         parser.print_help()
         return
-    module.run(parse(module.Config, argv))
+    function(parse(config, argv))
 
 
 def _let_idle_threads_sleep() -> None:
@@ -110,8 +154,8 @@ def _let_idle_threads_sleep() -> None:
 def _print_help() -> None:
     print("usage: code-alpaca COMMAND [--config FILE.yaml] [--key value ...]\n")
     print("From seed tasks to a released, evaluated code model. Commands, in pipeline order:\n")
-    for name, (_, help_text) in STAGES.items():
-        print(f"  {name:<15}{help_text}")
+    for name, entry in STAGES.items():
+        print(f"  {name:<15}{entry.help}")
     print("\n`code-alpaca COMMAND --help` lists every key. Start with: code-alpaca quickstart")
 
 

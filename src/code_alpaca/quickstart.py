@@ -19,14 +19,14 @@ from pydantic import Field, PositiveInt
 from rich.console import Console
 from rich.table import Table
 
-from code_alpaca.config import StageConfig, read_yaml, write_yaml
-from code_alpaca.dataset import publish
-from code_alpaca.errors import InputError
-from code_alpaca.evaluation import evaluate
-from code_alpaca.generation import generate
-from code_alpaca.ledger import Ledger
-from code_alpaca.release import release
-from code_alpaca.training import launch
+from code_alpaca.core.config import StageConfig, read_yaml, write_yaml
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.ledger import Ledger
+from code_alpaca.dataset.publish import PublishConfig, publish_dataset
+from code_alpaca.evaluation.command import EvalConfig, evaluate
+from code_alpaca.generation.command import GenerateConfig, generate_dataset
+from code_alpaca.release.command import ReleaseConfig, release_model
+from code_alpaca.training.command import launch
 
 # The teacher misbehaves a little, so that every later stage has something to catch.
 TEACHER = (
@@ -35,7 +35,7 @@ TEACHER = (
 )
 
 
-class Config(StageConfig):
+class QuickstartConfig(StageConfig):
     """The keys of `code-alpaca quickstart`."""
 
     run_dir: Path = Field(Path("runs/quickstart"), description="where everything goes")
@@ -44,7 +44,7 @@ class Config(StageConfig):
     fresh: bool = Field(False, description="delete run_dir first and start over")
 
 
-def run(config: Config) -> None:
+def run_quickstart(config: QuickstartConfig) -> None:
     """Seed tasks to released student, then one table of what happened.
 
     Raises:
@@ -79,9 +79,9 @@ def run(config: Config) -> None:
     console.print(_next_files(run_dir), soft_wrap=True)
 
 
-def _generate(config: Config) -> None:
-    generate.run(
-        generate.Config(
+def _generate(config: QuickstartConfig) -> None:
+    generate_dataset(
+        GenerateConfig(
             run_dir=config.run_dir,
             num_examples=config.num_examples,
             teacher_base_url=TEACHER,
@@ -92,10 +92,10 @@ def _generate(config: Config) -> None:
 
 
 def _publish(run_dir: Path) -> None:
-    publish.run(publish.Config(run_dir=run_dir, dataset_version="0.1.0", license="apache-2.0"))
+    publish_dataset(PublishConfig(run_dir=run_dir, dataset_version="0.1.0", license="apache-2.0"))
 
 
-def _sft(config: Config) -> None:
+def _sft(config: QuickstartConfig) -> None:
     text = resources.files("code_alpaca").joinpath("data/quickstart_sft.yaml")
     with resources.as_file(text) as path:
         settings = read_yaml(path)
@@ -103,24 +103,20 @@ def _sft(config: Config) -> None:
     settings["output_dir"] = str(config.run_dir / "model")
     if config.epochs is not None:
         settings["num_train_epochs"] = config.epochs
-    launch.launch(settings)
+    launch(settings)
 
 
 def _eval(run_dir: Path) -> None:
-    model = evaluate.Config(
-        benchmark="mini", model=str(run_dir / "model"), output_dir=run_dir / "eval"
-    )
-    evaluate.run(model)
-    evaluate.run(
-        evaluate.Config(
-            benchmark="mini", samples="reference", output_dir=run_dir / "eval-reference"
-        )
+    model = EvalConfig(benchmark="mini", model=str(run_dir / "model"), output_dir=run_dir / "eval")
+    evaluate(model)
+    evaluate(
+        EvalConfig(benchmark="mini", samples="reference", output_dir=run_dir / "eval-reference")
     )
 
 
 def _release(run_dir: Path) -> None:
-    release.run(
-        release.Config(
+    release_model(
+        ReleaseConfig(
             model_dir=run_dir / "model",
             results=run_dir / "eval" / "results.json",
             output_dir=run_dir / "release",
@@ -140,7 +136,7 @@ def _delete_run(run_dir: Path) -> None:
     shutil.rmtree(run_dir)
 
 
-def _forget_another_student(config: Config) -> None:
+def _forget_another_student(config: QuickstartConfig) -> None:
     """Drop what was trained and measured with other keys; the generated rows stay."""
     path = config.run_dir / "quickstart.yaml"
     keys = config.model_dump(include={"num_examples", "epochs"})

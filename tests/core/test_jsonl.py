@@ -8,7 +8,7 @@ import json
 import pytest
 
 from code_alpaca.core import jsonl
-from code_alpaca.errors import InputError
+from code_alpaca.core.errors import InputError
 
 
 def records(path, **options):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from code_alpaca.core.errors import InputError
 from code_alpaca.core.records import (
     EvalResults,
     Manifest,
@@ -15,7 +16,6 @@ from code_alpaca.core.records import (
     ReleaseRecord,
     RunRecord,
 )
-from code_alpaca.errors import InputError
 
 OLD_FILES = Path(__file__).parent / "records_before_versions"
 RECORDS = [Manifest, RunRecord, EvalResults, ReleaseRecord]

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
+from code_alpaca.core.schema import Example
 from code_alpaca.curation.duplicates import DuplicateOutputs
 from code_alpaca.curation.filters import DEFAULT, FILTERS, NAMES
-from code_alpaca.curation.languages import is_prose, language_of
-from code_alpaca.schema import Example
+from code_alpaca.curation.language_detection import is_prose, language_of
 
 ASK = "Write a function that adds two numbers."
 ADD = "def add(a, b):\n    return a + b\n"

@@ -11,21 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer
+from support.novelty_rows import WORDS, task, variants
 
-from code_alpaca.curation import kernels
-from code_alpaca.curation import prefix_index as rooms
-from code_alpaca.curation.measures import MEASURES, code_aware, rouge_l
-from code_alpaca.curation.novelty import Novelty, Verdict, neighbours
-from code_alpaca.schema import Example
+from code_alpaca.core.schema import Example
+from code_alpaca.curation.novelty import index as rooms
+from code_alpaca.curation.novelty import kernels
+from code_alpaca.curation.novelty.measures import MEASURES, code_aware, rouge_l
+from code_alpaca.curation.novelty.pool import Novelty, Verdict, neighbours
 
 SCORER = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
-WORDS = ["sort", "list", "of", "numbers", "in", "c++", "c#", "x", "!=", ">", "reverse", "2",
-         "to_do", "é", "python", "日", "a", "b", "c", "d"]  # fmt: skip
 SENTENCES = st.lists(st.sampled_from(WORDS), max_size=14).map(" ".join)
-
-
-def task(instruction: str, input: str = "", language: str = "", id: str = "") -> Example:
-    return Example(instruction, input, "", id=id, language=language)
 
 
 def f1(a, b) -> float:
@@ -52,25 +47,6 @@ def directly(measure: str, threshold: float, seeds, rows) -> list[Verdict]:
         if fresh:
             kept.append(row)
     return verdicts
-
-
-def variants(count: int, seed: int, longest: int = 14) -> list[Example]:
-    """Tasks that are often nearly one another: copies with a few words changed, cut or moved."""
-    rng, rows = random.Random(seed), []
-    for number in range(count):
-        if rows and rng.random() < 0.6:
-            old = rng.choice(rows)
-            words, given = old.instruction.split(), old.input
-            for _ in range(rng.randint(0, 3)):
-                place = rng.randrange(len(words) + 1)
-                words[place : place + rng.randint(0, 1)] = rng.choices(WORDS, k=rng.randint(0, 1))
-            if rng.random() < 0.2:
-                given = rng.choice(["", "x = [1, 2]", "x = [1, 3]", "a != b", old.input + " y"])
-        else:
-            words, given = rng.choices([*WORDS, *"efghijklmnopq"], k=rng.randint(1, longest)), ""
-        language = rng.choice(["python", "python", "rust"])
-        rows.append(task(" ".join(words), given, language, id=f"r{number}"))
-    return rows
 
 
 # -- exact ---------------------------------------------------------------------------------------

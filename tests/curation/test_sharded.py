@@ -6,11 +6,11 @@ import json
 
 import pytest
 from datatrove.executor import LocalPipelineExecutor
-from test_novelty import variants
+from support.novelty_rows import variants
 
-from code_alpaca.curation.measures import MEASURES
-from code_alpaca.curation.novelty import Novelty
-from code_alpaca.curation.sharded import stages
+from code_alpaca.curation.novelty.measures import MEASURES
+from code_alpaca.curation.novelty.pool import Novelty
+from code_alpaca.curation.novelty.sharded import stages
 
 
 def write(folder, rows, files: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hub_double import HubDouble
+from support.hub_double import HubDouble
 
 from code_alpaca.dataset.build import build_from_source
 

@@ -11,12 +11,12 @@ import pytest
 from huggingface_hub import DatasetCard
 
 from code_alpaca.cli import main
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.ledger import Decision, Ledger
+from code_alpaca.core.schema import CONFIGS, Example, features
 from code_alpaca.dataset import card
 from code_alpaca.dataset.build import build
 from code_alpaca.dataset.load import load
-from code_alpaca.errors import InputError
-from code_alpaca.ledger import Decision, Ledger
-from code_alpaca.schema import CONFIGS, Example, features
 
 CONFIG = {
     "num_examples": 3, "teacher_model": "m", "teacher_base_url": "offline", "seed": 0,

@@ -7,8 +7,8 @@ import random
 
 import pytest
 
+from code_alpaca.core.schema import Example
 from code_alpaca.dataset.describe import FIELDS, LABELS, Description
-from code_alpaca.schema import Example
 
 
 def facts_of(*examples: Example) -> dict:

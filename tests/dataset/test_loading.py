@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from code_alpaca.cli import main
+from code_alpaca.core.errors import InputError
 from code_alpaca.dataset.load import load
-from code_alpaca.errors import InputError
 
 ROWS = [
     {"instruction": "Écris une fonction.", "input": "", "output": "def f(x):\r\n\treturn 2*x"},
@@ -265,7 +265,7 @@ import json, os, sys
 from huggingface_hub import HfApi
 from code_alpaca.dataset.build import build_from_source
 from code_alpaca.dataset.load import load
-from code_alpaca.errors import InputError
+from code_alpaca.core.errors import InputError
 from pathlib import Path
 for name in sorted(os.listdir("tables")):
     repo = f"alice/{name}"

@@ -9,9 +9,9 @@ from hashlib import sha256
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hub_client import Request
-from hub_double import HubDouble
-from releases import REPO, Publisher, commit_of, whole_versions
+from support.dataset_releases import REPO, Publisher, commit_of, whole_versions
+from support.hub_client import Request
+from support.hub_double import HubDouble
 
 SHARD = "data/default/train-00000-of-00001.parquet"
 WRITES = {"create", "lfs-batch", "lfs-put", "commit", "tag", "branch"}

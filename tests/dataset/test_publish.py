@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from releases import commit_of, whole_versions
+from support.dataset_releases import commit_of, whole_versions
 
 TASKS = [
     {"instruction": f"Write the number {n}.", "input": "", "output": f"print({n})\r\n\té"}

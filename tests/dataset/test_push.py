@@ -9,8 +9,8 @@ import threading
 from hashlib import sha256
 
 import pytest
-from hub_client import Request
-from releases import REPO, Publisher, commit_of, whole_versions
+from support.dataset_releases import REPO, Publisher, commit_of, whole_versions
+from support.hub_client import Request
 
 from code_alpaca.dataset import build as rooms
 

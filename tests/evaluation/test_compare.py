@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from code_alpaca import benchmarks
 from code_alpaca.cli import main
 from code_alpaca.evaluation.compare import mcnemar
+from code_alpaca.problems import benchmarks
 
 WORDS = ["eval", "--benchmark", "mini"]
 

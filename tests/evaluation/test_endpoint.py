@@ -7,8 +7,8 @@ import json
 import pytest
 from werkzeug import Request, Response
 
-from code_alpaca import benchmarks
 from code_alpaca.cli import main
+from code_alpaca.problems import benchmarks
 
 PROBLEMS = benchmarks.load("mini")
 KEY = "sk-a-key-that-must-not-be-printed"

@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from code_alpaca import benchmarks
 from code_alpaca.cli import main
 from code_alpaca.evaluation import grading, metrics
 from code_alpaca.evaluation.extract import extract_program
+from code_alpaca.problems import benchmarks
 from code_alpaca.teacher import offline
 from code_alpaca.training.scratch import make_base
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from code_alpaca.benchmarks import Problem
 from code_alpaca.evaluation.extract import extract_program
+from code_alpaca.problems.benchmarks import Problem
 
 PROMPT = (
     'import math\n\ndef half(x):\n    return x / 2\n\ndef area(r):\n    """Area of a circle."""\n'

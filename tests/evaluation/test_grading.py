@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from code_alpaca.benchmarks import Problem
 from code_alpaca.evaluation.grading import Grader
+from code_alpaca.problems.benchmarks import Problem
 from code_alpaca.sandbox import Pool, choose
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from hub_double import HubDouble
+from support.hub_double import HubDouble
 
 SCRIPT = """
 import json, sys

@@ -6,15 +6,14 @@ import json
 import shutil
 
 import pytest
-import scripted_model
-import tokenizers_in_use
+from support import scripted_model, tokenizers_in_use
 
 import code_alpaca
-from code_alpaca import benchmarks
 from code_alpaca.cli import main
-from code_alpaca.errors import InputError
+from code_alpaca.core.errors import InputError
 from code_alpaca.evaluation.completions import Job, Settings, prompt_of
 from code_alpaca.evaluation.local_model import complete_locally
+from code_alpaca.problems import benchmarks
 from code_alpaca.training.scratch import make_base
 
 PROBLEMS = benchmarks.load("mini")[:5]

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from code_alpaca import benchmarks
 from code_alpaca.cli import main
+from code_alpaca.problems import benchmarks
 from code_alpaca.training.scratch import make_base
 
 FIRST, SECOND = benchmarks.load("mini")[:2]

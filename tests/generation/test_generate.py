@@ -15,7 +15,7 @@ import pytest
 from datasets import load_dataset
 
 from code_alpaca.cli import main
-from code_alpaca.ledger import Ledger
+from code_alpaca.core.ledger import Ledger
 from code_alpaca.teacher import offline
 
 CONTENT_FAULTS = "near_duplicate=0.05&refusal=0.1&wrong_answer=0.05&truncated=0.15&malformed=0.15"

@@ -12,15 +12,15 @@ import pytest
 from rouge_score import rouge_scorer
 
 from code_alpaca.cli import main
-from code_alpaca.curation.contamination import Contamination
-from code_alpaca.curation.curate import Curator
-from code_alpaca.curation.novelty import Novelty
-from code_alpaca.errors import InputError
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.ledger import Ledger
+from code_alpaca.core.schema import Example, SeedTask, fulfilled, load_seed_tasks
+from code_alpaca.curation.decontamination.detect import Contamination
+from code_alpaca.curation.novelty.pool import Novelty
+from code_alpaca.curation.pipeline import Curator
 from code_alpaca.generation.quotas import Quotas
 from code_alpaca.generation.strategies import STRATEGIES, oss_instruct, seed_compat
 from code_alpaca.generation.strategies.view import View
-from code_alpaca.ledger import Ledger
-from code_alpaca.schema import Example, SeedTask, fulfilled, load_seed_tasks
 from code_alpaca.teacher.apis import Answer
 
 SEEDS = load_seed_tasks()

@@ -6,8 +6,8 @@ import json
 import shutil
 
 import pytest
-from hub_double import HubDouble
-from sessions import REPO, TINY, Session
+from support.hub_double import HubDouble
+from support.release_sessions import REPO, TINY, Session
 
 from code_alpaca.cli import main
 

@@ -20,12 +20,13 @@ from gradio_client import Client
 from gradio_client.exceptions import ValidationError
 from gradio_client.utils import QueueError
 from huggingface_hub import SpaceCard, metadata_load
-from needs import need
+from support.needs import need
 
 from code_alpaca.cli import main
+from code_alpaca.core.prompts import format_prompt
 from code_alpaca.evaluation.completions import AFTER_AN_ANSWER
-from code_alpaca.formatting import format_prompt
-from code_alpaca.release import app, demo, space
+from code_alpaca.release import app, space
+from code_alpaca.release.demo import DemoConfig, free_port, settings_of
 from code_alpaca.training.scratch import make_base
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -55,22 +56,22 @@ def model_folder(tmp_path_factory):
     return folder
 
 
-def settings_of(folder: Path, **changes: object) -> app.Settings:
+def app_settings(folder: Path, **changes: object) -> app.Settings:
     words = {"model": str(folder), "max_new_tokens": LONG, **changes}
-    return app.Settings(**demo.settings_of(demo.Config(**words)))
+    return app.Settings(**settings_of(DemoConfig(**words)))
 
 
 @pytest.fixture(scope="module")
 def model(model_folder):
     # It repeats the prompt's last token: a colon can be seen, a newline cannot.
-    return app.Model(settings_of(model_folder, prompt_style="alpaca"))
+    return app.Model(app_settings(model_folder, prompt_style="alpaca"))
 
 
 @pytest.fixture(scope="module")
 def served(model):
     """The address of the page of `model`."""
     page = app.build(model)
-    app.serve(page, server_name="127.0.0.1", server_port=demo.free_port("127.0.0.1", 0))
+    app.serve(page, server_name="127.0.0.1", server_port=free_port("127.0.0.1", 0))
     yield page.local_url
     page.close(verbose=False)
 
@@ -94,7 +95,7 @@ def wait_until(true, seconds: float = 10) -> None:
 
 @pytest.mark.parametrize("style", ["alpaca", "alpaca_nl"])
 def test_prompts_are_those_of_training_token_by_token(model_folder, style):
-    model = app.Model(settings_of(model_folder, prompt_style=style))
+    model = app.Model(app_settings(model_folder, prompt_style=style))
     for task in [(TASK, ""), (TASK, "a = {1}\n\tb"), ("Ж {input} 加 😀", "{x}")]:
         prompt = model.prompt(*task)
         assert prompt == format_prompt(*task, style=style)
@@ -108,7 +109,7 @@ def test_the_models_own_generation_config_changes_no_answer(model_folder, model,
     found = json.loads(path.read_text()) if path.exists() else {}
     path.write_text(json.dumps({**found, "repetition_penalty": 50.0, "num_beams": 2}))
     answers = []
-    for asked in (model, app.Model(settings_of(copy, prompt_style="alpaca"))):
+    for asked in (model, app.Model(app_settings(copy, prompt_style="alpaca"))):
         answer = app.Answer(asked, *asked.question(TASK, "", 0, 30))
         wait_until(lambda answer=answer: answer.done)
         answers.append(answer.text())
@@ -129,7 +130,7 @@ def test_the_answer_is_what_generate_gives(model):
 
 
 def test_what_run_json_says(model_folder):
-    settings = settings_of(model_folder)
+    settings = app_settings(model_folder)
     assert settings.prompt_without_input.endswith("### Response:\n")
     url = f"https://huggingface.co/datasets/some-org/some-data/tree/{'a' * 40}"
     assert settings.datasets == [{"name": "some-org/some-data", "url": url}]
@@ -148,7 +149,7 @@ def test_an_answer_ends_where_the_next_turn_begins(model):
 
 def test_answers_take_turns(model_folder):
     """Whoever has stopped may still be at a last token; the next one waits for its end."""
-    alone = app.Model(settings_of(model_folder, concurrency=1))
+    alone = app.Model(app_settings(model_folder, concurrency=1))
     first, second, third = (app.Answer(alone, *alone.question(TASK, "", 0, LONG)) for _ in "123")
     wait_until(lambda: first.ids)
     third.stop()
@@ -269,9 +270,9 @@ def test_lone_surrogates_over_http(served):
 
 
 def test_twenty_visitors_at_once(model_folder):
-    small = app.Model(settings_of(model_folder, queue_size=6, concurrency=2))
+    small = app.Model(app_settings(model_folder, queue_size=6, concurrency=2))
     page = app.build(small)
-    app.serve(page, server_name="127.0.0.1", server_port=demo.free_port("127.0.0.1", 0))
+    app.serve(page, server_name="127.0.0.1", server_port=free_port("127.0.0.1", 0))
     most = 0
 
     def visit(number: int) -> str:
@@ -345,7 +346,7 @@ def test_a_space_of_a_hub_model(tmp_path):
 
 
 def test_the_app_of_a_space_runs_alone(space_folder):
-    port = demo.free_port("127.0.0.1", 0)
+    port = free_port("127.0.0.1", 0)
     alone = (
         "import runpy, sys; sys.modules['code_alpaca'] = None;"
         "runpy.run_path('app.py', run_name='__main__')"
@@ -512,8 +513,8 @@ def test_in_a_browser(served, browser):
 def test_in_a_browser_that_waits_in_line(model_folder, browser):
     from playwright.sync_api import expect
 
-    page = app.build(app.Model(settings_of(model_folder, concurrency=1, queue_size=1)))
-    app.serve(page, server_name="127.0.0.1", server_port=demo.free_port("127.0.0.1", 0))
+    page = app.build(app.Model(app_settings(model_folder, concurrency=1, queue_size=1)))
+    app.serve(page, server_name="127.0.0.1", server_port=free_port("127.0.0.1", 0))
     tabs = [browser.new_page() for _ in range(3)]
     for tab, told in zip(tabs, ["Writing: ", "Waiting in line.", "Not answered."], strict=True):
         tab.goto(page.local_url)
@@ -567,7 +568,7 @@ def test_nothing_in_an_answer_comes_alive(browser, httpserver):
     with gr.Blocks(title="safe", analytics_enabled=False) as page:
         answer = HOSTILE.replace("{url}", httpserver.url_for("/"))
         gr.Markdown(app.as_markdown(answer, "python"), latex_delimiters=[], elem_id="answer")
-    app.serve(page, server_name="127.0.0.1", server_port=demo.free_port("127.0.0.1", 0))
+    app.serve(page, server_name="127.0.0.1", server_port=free_port("127.0.0.1", 0))
     tab = browser.new_page()
     tab.goto(page.local_url)
     tab.locator("#answer pre").wait_for()

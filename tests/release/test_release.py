@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import yaml
 from huggingface_hub import ModelCard
-from sessions import rewrite
+from support.release_sessions import rewrite
 
-from code_alpaca import whole
 from code_alpaca.cli import main
-from code_alpaca.formatting import format_prompt
+from code_alpaca.core import fs
+from code_alpaca.core.fs import weights_sha256
+from code_alpaca.core.prompts import format_prompt
 from code_alpaca.release import card
 from code_alpaca.release.facts import read
-from code_alpaca.weights import weights_sha256
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -380,7 +380,7 @@ def test_a_failure_leaves_the_last_release_and_nothing_half_made(trained, tmp_pa
 
 
 def test_of_two_releases_into_one_folder_the_second_is_refused(trained, tmp_path, capsys):
-    with whole.alone(tmp_path / "r"):
+    with fs.lock(tmp_path / "r"):
         assert release(trained, tmp_path / "r") == 2
     assert "another process is writing" in capsys.readouterr().err
     assert release(trained, tmp_path / "r") == 0

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from hub_client import Request
 from huggingface_hub import SpaceCard
-from sessions import REPO, SPACE, rewrite, tree_of
+from support.hub_client import Request
+from support.release_sessions import REPO, SPACE, rewrite, tree_of
 
 # Steps that write, and the moments of each; those of which the quick run has enough are slow.
 STEPS = [
@@ -130,7 +130,7 @@ def test_a_version_never_changes_and_a_lower_one_must_be_meant(hub, session, wor
 
 def rewrite_weights(trained):
     """Other weights, and results that say that they are of these."""
-    from code_alpaca.weights import weights_sha256
+    from code_alpaca.core.fs import weights_sha256
 
     path = trained[1] / "results.json"
     model = json.loads(path.read_text())["model"]

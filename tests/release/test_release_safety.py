@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 import yaml
-from hub_client import Request
-from markup import HOSTILE, body, front, shape
-from sessions import REPO, SPACE, rewrite, tree_of
+from support.hub_client import Request
+from support.markup import HOSTILE, body, front, shape
+from support.release_sessions import REPO, SPACE, rewrite, tree_of
 
 from code_alpaca.cli import main
-from code_alpaca.markdown import url
+from code_alpaca.core.markdown import url
 from code_alpaca.release import card
 from code_alpaca.release.facts import Compared, read
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from needs import need
+from support.needs import need
 
 import code_alpaca
 from code_alpaca.cli import main
-from code_alpaca.formatting import format_prompt
+from code_alpaca.core.prompts import format_prompt
 
 ROOT = Path(__file__).parents[2]
 MOST = 24  # tokens of an answer

@@ -15,11 +15,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from sessions import Session, rewrite
+from support.release_sessions import Session, rewrite
 
 from code_alpaca.cli import main
+from code_alpaca.core.fs import weights_sha256
 from code_alpaca.release import weight_diff
-from code_alpaca.weights import weights_sha256
 
 WIDTHS = {torch.bfloat16: torch.int16, torch.float16: torch.int16, torch.float32: torch.int32,
           torch.float64: torch.int64}  # fmt: skip

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
-from attacks import FALSE_PASSES, HARMS, attack
-from forgeries import forge
-from unprivileged import GRADING, SANDBOX, as_nobody
+from support.attacks import FALSE_PASSES, HARMS, attack
+from support.forgeries import forge
+from support.unprivileged import GRADING, SANDBOX, as_nobody
 
 from code_alpaca.sandbox import backends
 
@@ -29,9 +28,8 @@ def test_nothing_gets_through(backend):
 @pytest.mark.parallel
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_nothing_gets_through_as_nobody(backend):
-    attacks = Path(__file__).with_name("attacks.py")
-    with as_nobody(SANDBOX, [attacks]) as run:
-        done = run(["attacks.py", backend])
+    with as_nobody(SANDBOX, ["attacks.py"]) as run:
+        done = run(["-m", "support.attacks", backend])
     assert done.returncode == 0, done.stderr[-2000:]
     assert {name: harm for name, harm in json.loads(done.stdout).items() if harm} == {}
 
@@ -48,8 +46,7 @@ def test_no_forgery_is_graded_as_passed(backend):
 @pytest.mark.parallel
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_no_forgery_is_graded_as_passed_as_nobody(backend):
-    here = Path(__file__)
-    with as_nobody(GRADING, [here.with_name("attacks.py"), here.with_name("forgeries.py")]) as run:
-        done = run(["forgeries.py", backend])
+    with as_nobody(GRADING, ["attacks.py", "forgeries.py"]) as run:
+        done = run(["-m", "support.forgeries", backend])
     assert done.returncode == 0, done.stderr[-2000:]
     assert {name: grade for name, grade in json.loads(done.stdout).items() if grade} == {}

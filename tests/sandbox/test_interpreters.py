@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 
 import pytest
-from needs import need_program
-from unprivileged import SANDBOX, as_nobody
+from support.needs import need_program
+from support.unprivileged import SANDBOX, as_nobody
 
-from code_alpaca import benchmarks, sandbox
+from code_alpaca import sandbox
 from code_alpaca.cli import main
-from code_alpaca.errors import InputError
+from code_alpaca.core.errors import InputError
 from code_alpaca.evaluation.extract import extract_program
 from code_alpaca.evaluation.grading import Grader
+from code_alpaca.problems import benchmarks
 from code_alpaca.sandbox import interpreters
 
 JS = {

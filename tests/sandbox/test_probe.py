@@ -6,11 +6,11 @@ import json
 import shutil
 
 import pytest
-from needs import need
+from support.needs import need
 
 from code_alpaca import sandbox
 from code_alpaca.cli import main
-from code_alpaca.errors import InputError
+from code_alpaca.core.errors import InputError
 from code_alpaca.sandbox import backends
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from attacks import CLEAN, fill
-from needs import need
+from support.attacks import CLEAN, fill
+from support.needs import need
 
 from code_alpaca.sandbox import Limits, Pool, Worker, backends
 from code_alpaca.sandbox.inside import folder

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from code_alpaca.errors import InputError
+from code_alpaca.core.errors import InputError
 from code_alpaca.sandbox import Limits, Pool, Worker, backends
 
 BACKENDS = [name for name in backends.SAFE if backends.available(name) is None]

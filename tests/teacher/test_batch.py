@@ -8,10 +8,10 @@ import sys
 import time
 
 import pytest
-from batch_double import BatchDouble
+from support.batch_double import BatchDouble
 
 from code_alpaca.cli import main
-from code_alpaca.ledger import Ledger
+from code_alpaca.core.ledger import Ledger
 
 
 def words(run_dir, url, *more, rows=40):

@@ -9,7 +9,7 @@ import urllib.request
 from collections import Counter
 
 import pytest
-from chat_double import Script, good, ledger_of, refuse, words
+from support.chat_double import Script, good, ledger_of, refuse, words
 from werkzeug import Response
 
 from code_alpaca.cli import main

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from chat_double import Script, ledger_of, reply_to, words
+from support.chat_double import Script, ledger_of, reply_to, words
 from werkzeug import Response
 
 from code_alpaca.cli import main

@@ -16,20 +16,20 @@ import urllib.request
 
 import openai
 import pytest
-from needs import need_program
+from support.needs import need_program
 
-from code_alpaca import benchmarks
-from code_alpaca.curation.novelty import Novelty
-from code_alpaca.errors import InputError
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.schema import Example, load_seed_tasks
+from code_alpaca.curation.novelty.pool import Novelty
 from code_alpaca.generation.plan import Plan
+from code_alpaca.problems import benchmarks
 from code_alpaca.sandbox import Limits
-from code_alpaca.schema import Example, load_seed_tasks
 from code_alpaca.teacher import offline
 from code_alpaca.teacher.apis import Sampling
 from code_alpaca.teacher.offline.faults import REFUSAL
 from code_alpaca.teacher.offline.grammar import HELD_OUT
 from code_alpaca.teacher.offline.kinds import compose
-from code_alpaca.teacher.offline.server import Config, chat_reply
+from code_alpaca.teacher.offline.server import TeacherConfig, chat_reply
 
 TASKS = [compose(random.Random(f"test/{number}")) for number in range(1500)]
 
@@ -64,9 +64,11 @@ def tasks(config, number=0, count=5):
 
 
 def test_a_reply_is_a_function_of_request_and_seed():
-    assert reply(Config()) == reply(Config())
-    assert reply(Config()) != reply(Config(seed=1)) != reply(Config(), number=1)
-    assert len(tasks(Config(), count=7)) == 7
+    assert reply(TeacherConfig()) == reply(TeacherConfig())
+    assert (
+        reply(TeacherConfig()) != reply(TeacherConfig(seed=1)) != reply(TeacherConfig(), number=1)
+    )
+    assert len(tasks(TeacherConfig(), count=7)) == 7
 
 
 def test_the_reply_is_the_same_in_another_process():
@@ -152,13 +154,16 @@ def test_mini_benchmark_is_sound_and_held_out(pool):
     ],
 )
 def test_content_faults(fault, shows):
-    assert all(shows(task) for task in tasks(Config(**{fault: 1.0})))
-    assert not any(shows(task) for task in tasks(Config()))
+    assert all(shows(task) for task in tasks(TeacherConfig(**{fault: 1.0})))
+    assert not any(shows(task) for task in tasks(TeacherConfig()))
 
 
 def test_wrong_answers_fail_their_tests(pool):
     spoiled = [
-        task for n in range(4) for task in tasks(Config(wrong_answer=1.0), n) if task["tests"]
+        task
+        for n in range(4)
+        for task in tasks(TeacherConfig(wrong_answer=1.0), n)
+        if task["tests"]
     ]
     assert spoiled
     for task in spoiled:
@@ -166,14 +171,14 @@ def test_wrong_answers_fail_their_tests(pool):
 
 
 def test_faults_of_the_whole_reply():
-    text, cut = reply(Config(truncated=1.0))
-    assert cut and len(text) < len(reply(Config())[0])
-    text, cut = reply(Config(malformed=1.0))
+    text, cut = reply(TeacherConfig(truncated=1.0))
+    assert cut and len(text) < len(reply(TeacherConfig())[0])
+    text, cut = reply(TeacherConfig(malformed=1.0))
     assert not cut
     with pytest.raises(json.JSONDecodeError):
         json.loads(text)
     asked = {**body(), "max_completion_tokens": 20}
-    text, cut = chat_reply(asked, asked["messages"][0]["content"], Config())
+    text, cut = chat_reply(asked, asked["messages"][0]["content"], TeacherConfig())
     assert cut and len(text.encode()) == 80
 
 

@@ -7,12 +7,12 @@ import json
 from dataclasses import replace
 
 import pytest
-from chat_double import Script, ask, ledger_of, number_of, refuse, words
+from support.chat_double import Script, ask, ledger_of, number_of, refuse, words
 from werkzeug import Response
 
 from code_alpaca.cli import main
-from code_alpaca.errors import Refused
-from code_alpaca.ledger import Ledger
+from code_alpaca.core.errors import Refused
+from code_alpaca.core.ledger import Ledger
 from code_alpaca.teacher import apis
 from code_alpaca.teacher.blame import Blame
 from code_alpaca.teacher.connection import Tally

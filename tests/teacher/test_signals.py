@@ -9,7 +9,7 @@ import sys
 import threading
 
 import pytest
-from chat_double import ledger_of, raw_server, words
+from support.chat_double import ledger_of, raw_server, words
 
 IN_FLIGHT = 4
 

@@ -9,11 +9,11 @@ import zlib
 
 import brotli
 import pytest
-from chat_double import Script, ask, http, number_of, raw_server, refuse, reply_to, words
+from support.chat_double import Script, ask, http, number_of, raw_server, refuse, reply_to, words
 from werkzeug import Response
 
 from code_alpaca.cli import main
-from code_alpaca.errors import Refused
+from code_alpaca.core.errors import Refused
 from code_alpaca.teacher import apis
 
 MALFORMED = {

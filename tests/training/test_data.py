@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_sft import TINY
+from support.tiny_sft import TINY
 
 from code_alpaca.cli import main
-from code_alpaca.errors import InputError
+from code_alpaca.core.errors import InputError
 from code_alpaca.training import data
 from code_alpaca.training.arguments import SFTArguments
 

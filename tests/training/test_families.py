@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from test_sft import TINY
+from support.tiny_sft import TINY
 
 from code_alpaca.cli import main
-from code_alpaca.formatting import format_prompt
+from code_alpaca.core.prompts import format_prompt
 from code_alpaca.training.scratch import make_base
 
 SHAPE = dict(vocab_size=600, hidden_size=32, intermediate_size=64, num_hidden_layers=2,

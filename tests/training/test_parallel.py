@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from test_sft import ROOT, TINY
+from support.tiny_sft import ROOT, TINY
 
 from code_alpaca.cli import main
 

@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
-from test_sft import ROOT, TINY
+from support.tiny_sft import ROOT, TINY
 
 from code_alpaca.cli import main
-from code_alpaca.errors import InputError
+from code_alpaca.core.errors import InputError
 from code_alpaca.training import base
 from code_alpaca.training.arguments import require_bfloat16
 from code_alpaca.training.layout import Layout, require_devices

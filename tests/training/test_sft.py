@@ -14,18 +14,15 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from support.tiny_sft import RECIPE, ROOT, TINY
 
 from code_alpaca import __version__
 from code_alpaca.cli import main
-from code_alpaca.errors import InputError
-from code_alpaca.shipped import accelerate_config, recipe
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.shipped import accelerate_config, recipe
 from code_alpaca.training import arguments
 
-ROOT = Path(__file__).parents[2]
-RECIPE = ROOT / "recipes/smoke/sft/config_cpu.yaml"
 CPU = "accelerate_configs/cpu.yaml"
-TINY = ["--config", str(RECIPE), "--scratch_hidden_size", "32", "--scratch_layers", "1",
-        "--scratch_heads", "2", "--scratch_vocab_size", "400", "--logging_steps", "5"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import sys
 from importlib.util import find_spec
 
 import pytest
-from needs import need
-from test_sft import TINY
+from support.needs import need
+from support.tiny_sft import TINY
 
 from code_alpaca.cli import main
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from code_alpaca.errors import InputError
-from code_alpaca.formatting import format_prompt
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.prompts import format_prompt
 from code_alpaca.training.scratch import make_base
 from code_alpaca.training.tokens import IGNORED, tokenize
 

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from code_alpaca import whole
-from code_alpaca.errors import InputError, one_line
+from code_alpaca.core import fs
+from code_alpaca.core.errors import InputError, one_line
 
 GZIP_MAGIC = b"\x1f\x8b"
 
@@ -70,7 +70,7 @@ def parse(text: str, name: str) -> Iterator[Line]:
 
 def write(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Write records to a file atomically, replacing what it contained."""
-    with whole.writing(path) as file:
+    with fs.atomic_writer(path) as file:
         file.writelines(map(dumps, records))
 
 

@@ -30,9 +30,9 @@ from pydantic import (
     model_validator,
 )
 
-from code_alpaca import whole
-from code_alpaca.config import Version
-from code_alpaca.errors import InputError, one_line
+from code_alpaca.core import fs
+from code_alpaca.core.config import Version
+from code_alpaca.core.errors import InputError, one_line
 
 Number = StrictInt | StrictFloat  # an int stays one, so that rewriting a file changes no byte
 Counts = dict[StrictStr, StrictInt]
@@ -143,7 +143,7 @@ class Record(Part):
 
     def save(self, path: Path) -> None:
         """Write the record atomically, keys in the order in which they were given."""
-        whole.write_json(path, self.as_dict())
+        fs.write_json(path, self.as_dict())
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as the JSON object of its file."""

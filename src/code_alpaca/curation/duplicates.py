@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 
+from code_alpaca.core.schema import Example, SeedTask
 from code_alpaca.curation.fences import fenced_blocks
-from code_alpaca.curation.languages import is_code, language_of, programs_in
-from code_alpaca.schema import Example, SeedTask
+from code_alpaca.curation.language_detection import is_code, language_of, programs_in
 
 MIN_CHARACTERS = 60  # without white space; shorter answers ("42", "True") suit many tasks
 

@@ -6,7 +6,7 @@ import re
 import textwrap
 from typing import NamedTuple
 
-from code_alpaca.curation.measures import ALIASES, LANGUAGES
+from code_alpaca.curation.novelty.measures import ALIASES, LANGUAGES
 
 # A line that is a fence with its info string, in a list or a quotation too; or, as models write
 # it, one behind a colon.

@@ -15,8 +15,10 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 
+from code_alpaca.core.row_formats import holds_reasoning
+from code_alpaca.core.schema import Example, is_unicode
 from code_alpaca.curation.fences import fenced_blocks
-from code_alpaca.curation.languages import (
+from code_alpaca.curation.language_detection import (
     PYTHON,
     SHOWN_CHARACTERS,
     code_blocks,
@@ -28,8 +30,6 @@ from code_alpaca.curation.languages import (
     programs_in,
     talks,
 )
-from code_alpaca.row_formats import holds_reasoning
-from code_alpaca.schema import Example, is_unicode
 
 MIN_INSTRUCTION_WORDS, MAX_INSTRUCTION_WORDS = 4, 300  # 2023 dropped up to 3, and above 150
 MAX_OUTPUT_CHARACTERS = 20_000

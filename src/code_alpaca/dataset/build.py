@@ -17,17 +17,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from code_alpaca import __version__, whole
-from code_alpaca.cards import public
-from code_alpaca.dataset import card, pictures
+from code_alpaca import __version__
+from code_alpaca.core import fs, plots
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.fs import file_sha256
+from code_alpaca.core.ledger import Decision, Ledger, now
+from code_alpaca.core.redact import redact
+from code_alpaca.core.row_checks import fault_of, storable
+from code_alpaca.core.schema import CONFIGS, DERISK_ROWS, Example, content_id, features, is_unicode
+from code_alpaca.dataset import card
 from code_alpaca.dataset.describe import Description
 from code_alpaca.dataset.load import ALPACA, load
-from code_alpaca.dataset.manifest import CARD, MANIFEST, manifest_of, mended, sha256
-from code_alpaca.errors import InputError
-from code_alpaca.ledger import Decision, Ledger, now
-from code_alpaca.redact import redact
-from code_alpaca.row_checks import fault_of, storable
-from code_alpaca.schema import CONFIGS, DERISK_ROWS, Example, content_id, features, is_unicode
+from code_alpaca.dataset.manifest import CARD, MANIFEST, manifest_of, mended
+from code_alpaca.hub.cards import public
 
 ROWS_PER_GROUP = 1_000  # rows held in memory at once
 ROWS_PER_SHARD = 50_000
@@ -229,9 +231,9 @@ def _imported_rows(rows: Iterable[dict[str, Any]], source: str) -> Iterator[dict
 
 def _write(run_dir: Path, **what: Any) -> Path:
     target = run_dir / "dataset"
-    with whole.alone(target, wait=True):
+    with fs.lock(target, wait=True):
         manifest_of(target)  # or it is not ours to replace
-        with whole.folder(target, replace=True) as part:
+        with fs.atomic_folder(target, replace=True) as part:
             rows = _fill(part, run_dir, **what)
     if not rows:
         raise InputError(
@@ -299,7 +301,7 @@ def _fill(
         "validation_fraction": validation_fraction,
         "columns": {name: str(kind) for name, kind in _columns().items()},
         "sha256": {
-            str(path.relative_to(part)): sha256(path)
+            str(path.relative_to(part)): file_sha256(path)
             for each in made.values()
             for path in each.paths
         },
@@ -314,7 +316,7 @@ def _fill(
     manifest = json.loads(json.dumps(manifest))
     same = {key: value for key, value in before.items() if key != "created_at"} == manifest
     manifest["created_at"] = before["created_at"] if same else now()
-    drawn = pictures.draw(manifest, part / "assets") if draw and first else []
+    drawn = plots.draw(manifest, part / "assets") if draw and first else []
     (part / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     text = card.render(manifest, first, drawn)
     (part / "README.md").write_text(text, encoding="utf-8")

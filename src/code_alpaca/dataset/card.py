@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from code_alpaca import cards
-from code_alpaca.schema import CONFIGS
+from code_alpaca.core.schema import CONFIGS
+from code_alpaca.hub import cards
 
 SHOWN = 4_000  # characters of each field of the example
 SIZES = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")]

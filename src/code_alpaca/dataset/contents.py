@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.plots import PICTURES
+from code_alpaca.core.schema import CONFIGS
 from code_alpaca.dataset.manifest import CARD, MANIFEST, changed_files, is_manifest, manifest_of
-from code_alpaca.dataset.pictures import PICTURES
-from code_alpaca.errors import InputError
-from code_alpaca.hub import Repo
-from code_alpaca.release_plan import Kind, listed
-from code_alpaca.schema import CONFIGS
-from code_alpaca.unsafe_files import is_code_or_pickle, links_in
-from code_alpaca.versions import README, read_json, text_of
+from code_alpaca.hub.client import Repo
+from code_alpaca.hub.release_plan import Kind, listed
+from code_alpaca.hub.unsafe_files import is_code_or_pickle, links_in
+from code_alpaca.hub.versions import README, read_json, text_of
 
 CHANGELOG = "CHANGELOG.md"
 KEY = "manifest sha256"  # what the description of every release commit starts with

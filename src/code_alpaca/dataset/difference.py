@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from code_alpaca.markdown import code, inline
+from code_alpaca.core.markdown import code, inline
 
 TASK = ("instruction", "input")
 UNTOLD = ("created_at",)  # differs between runs that are the same otherwise

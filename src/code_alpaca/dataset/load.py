@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from code_alpaca.dataset.manifest import MANIFEST, changed_files, manifest_of, sha256
-from code_alpaca.errors import InputError, one_line
-from code_alpaca.records import Records, Unreadable, read_records
-from code_alpaca.row_formats import (
+from code_alpaca.core.data_files import Records, Unreadable, read_records
+from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.fs import file_sha256
+from code_alpaca.core.row_formats import (
     ALPACA,
     TARGETS,
     RowFormat,
@@ -20,6 +20,7 @@ from code_alpaca.row_formats import (
     recognize,
     recognize_columns,
 )
+from code_alpaca.dataset.manifest import MANIFEST, changed_files, manifest_of
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -249,7 +250,7 @@ def _find(name: str, config: str, revision: str | None) -> tuple[Records | Path 
         records = read_records(path)
         if not records:
             raise InputError(f"{path} holds no rows")
-        return records, f"sha256 {sha256(path)}"
+        return records, f"sha256 {file_sha256(path)}"
     if (path / MANIFEST).is_file():
         return path, _folder_revision(path)
     if path.exists():

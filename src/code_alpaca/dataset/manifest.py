@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
-from code_alpaca import whole
-from code_alpaca.config import SEMVER
-from code_alpaca.errors import InputError
+from code_alpaca.core import fs
+from code_alpaca.core.config import SEMVER
+from code_alpaca.core.errors import InputError
 
 MANIFEST = "manifest.json"
 CARD = Path("assets/card.md")
@@ -44,7 +43,7 @@ def mended(folder: Path) -> dict[str, Any] | None:
     Raises:
         InputError: the folder is someone else's.
     """
-    whole.restore(folder)
+    fs.recover_for_reading(folder)
     return manifest_of(folder)
 
 
@@ -66,10 +65,5 @@ def changed_files(folder: Path, manifest: dict[str, Any]) -> list[str]:
     return [
         shard
         for shard, sha in manifest["sha256"].items()
-        if not (folder / shard).is_file() or sha256(folder / shard) != sha
+        if not (folder / shard).is_file() or fs.file_sha256(folder / shard) != sha
     ]
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

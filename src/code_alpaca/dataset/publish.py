@@ -9,16 +9,16 @@ from pathlib import Path
 from pydantic import Field
 from rich.console import Console
 
-from code_alpaca.config import StageConfig, Version, Words
+from code_alpaca.core.config import StageConfig, Version, Words
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.row_formats import ColumnMap
 from code_alpaca.dataset.build import build, build_from_source
 from code_alpaca.dataset.contents import require_no_others
 from code_alpaca.dataset.manifest import MANIFEST, mended
 from code_alpaca.dataset.push import look, preview, push
-from code_alpaca.errors import InputError
-from code_alpaca.row_formats import ColumnMap
 
 
-class Config(StageConfig):
+class PublishConfig(StageConfig):
     """The keys of `code-alpaca publish`."""
 
     run_dir: Path = Field(description="the run; its dataset/ is written")
@@ -53,7 +53,7 @@ class Config(StageConfig):
     )  # fmt: skip
 
 
-def run(config: Config) -> None:
+def publish_dataset(config: PublishConfig) -> None:
     """Write `<run_dir>/dataset`, and release it where `hub_dataset_id` is given.
 
     Raises:
@@ -90,7 +90,7 @@ def run(config: Config) -> None:
         )
 
 
-def _make(config: Config, into: Path | None = None) -> Path:
+def _make(config: PublishConfig, into: Path | None = None) -> Path:
     folder = config.run_dir / "dataset"
     if found := mended(folder):
         require_no_others(folder, found)  # which would be lost

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from code_alpaca import release_plan, releases
+from code_alpaca.core.errors import InputError
 from code_alpaca.dataset.contents import (
     CHANGELOG,
     checked,
@@ -17,10 +17,10 @@ from code_alpaca.dataset.contents import (
 )
 from code_alpaca.dataset.difference import Difference, difference, entry
 from code_alpaca.dataset.manifest import CARD, MANIFEST, manifest_of
-from code_alpaca.errors import InputError
-from code_alpaca.hub import Repo
-from code_alpaca.release_plan import Plan, Terms
-from code_alpaca.versions import README, Say, Version, text_of
+from code_alpaca.hub import release, release_plan
+from code_alpaca.hub.client import Repo
+from code_alpaca.hub.release_plan import Plan, Terms
+from code_alpaca.hub.versions import README, Say, Version, text_of
 
 UNDER_WAY = ".publish.json"  # beside the folder: which release was begun and not finished
 
@@ -56,7 +56,7 @@ def push(
         say(f"publish   uploading {len(manifest['sha256'])} shards to {repo.url}")
         return files
 
-    sha = releases.make(
+    sha = release.make(
         repo,
         version,
         kind(),
@@ -100,7 +100,7 @@ def look(
 def prepare(repo_id: str, number: str, run_dir: Path, *, private: bool) -> None:
     """Make the repository, after `look` found that a release of `run_dir` may go there."""
     version, terms = _version(run_dir / "dataset", number), Terms(private)
-    releases.prepare(Repo(repo_id), version, kind(), terms)
+    release.prepare(Repo(repo_id), version, kind(), terms)
 
 
 def preview(
@@ -188,7 +188,7 @@ def _files(
     text = text_of(changelog) if changelog else None
     since = plan.before.tag.removeprefix("v") if plan.before else None
     files[CHANGELOG] = entry(manifest, since, found, text).encode()
-    card = releases.keep_edits(
+    card = release.keep_edits(
         repo, _card(folder), CARD.as_posix(), plan, lambda text: say(f"publish   {text}")
     )
     files[README] = card.encode()

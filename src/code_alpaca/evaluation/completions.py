@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from code_alpaca.benchmarks import Problem
-from code_alpaca.formatting import format_prompt
-from code_alpaca.reasoning import strip_reasoning
+from code_alpaca.core.prompts import format_prompt
+from code_alpaca.core.reasoning import strip_reasoning
+from code_alpaca.problems.benchmarks import Problem
 
 PromptFormat = Literal["alpaca", "alpaca_nl", "completion", "chat"]
 COMPLETE = "Complete the following Python function. Reply with the whole function."

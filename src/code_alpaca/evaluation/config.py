@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from code_alpaca import benchmarks
-from code_alpaca.config import BaseUrl, StageConfig, Words
+from code_alpaca.core.config import BaseUrl, StageConfig, Words
 from code_alpaca.evaluation.completions import PromptFormat
+from code_alpaca.problems import benchmarks
 
 
-class Config(StageConfig):
+class EvalConfig(StageConfig):
     """The keys of `code-alpaca eval`."""
 
     benchmark: str = Field(
@@ -70,7 +70,7 @@ class Config(StageConfig):
         return [value] if isinstance(value, int) else value
 
     @model_validator(mode="after")
-    def _one_source(self) -> Config:
+    def _one_source(self) -> EvalConfig:
         if self.model is not None and self.samples is not None:
             raise ValueError("give either model (with base_url or without) or samples, not both")
         if not (self.model or self.samples or self.probe or self.compare):

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from code_alpaca.errors import InputError, Stopped, one_line
+from code_alpaca.core.errors import InputError, Stopped, one_line
 from code_alpaca.evaluation.completions import (
     Answer,
     Job,

@@ -1,8 +1,8 @@
 """Extract the program from a model's answer: without markup and prose, and without its examples.
 
 A chat model wraps its code in Markdown, repeats the prompt, shows an example call or reads
-input at the end. `extract_program` finds the code (`code_alpaca.code_regions` reads the markup)
-and keeps the entry point with all that it needs: see `code_alpaca.evaluation.needed`.
+input at the end. `extract_program` finds the code (`code_alpaca.curation.code_regions`)
+and keeps the entry point with all that it needs: `code_alpaca.evaluation.needed`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from code_alpaca.benchmarks import Problem
-from code_alpaca.code_regions import (
+from code_alpaca.core.reasoning import strip_reasoning
+from code_alpaca.curation.code_regions import (
     INVISIBLE,
     LONGEST,
     QUOTES,
@@ -31,7 +31,7 @@ from code_alpaca.evaluation.needed import (
     needed_source,
     statement_source,
 )
-from code_alpaca.reasoning import strip_reasoning
+from code_alpaca.problems.benchmarks import Problem
 
 OTHER_LANGUAGES = {
     "bash", "sh", "shell", "console", "zsh", "powershell", "json", "yaml", "toml", "text", "txt",

@@ -18,8 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from code_alpaca.benchmarks import Problem
 from code_alpaca.evaluation.controls import controls, positive_control
+from code_alpaca.problems.benchmarks import Problem
 from code_alpaca.sandbox import Limits, Pool, Result, interpreters
 
 MEMORY_MB = 1024

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from code_alpaca import whole
-from code_alpaca.benchmarks import Problem
+from code_alpaca.core import fs
 from code_alpaca.evaluation.completions import Settings
-from code_alpaca.model_source import Fingerprint
+from code_alpaca.hub.model_source import Fingerprint
+from code_alpaca.problems.benchmarks import Problem
 
 NAME = "answers.json"
 # Raised when the same model and settings give other answers, so that earlier ones are not reused.
@@ -29,7 +29,7 @@ class Identity:
 
     def write(self, folder: Path) -> None:
         """Record the facts beside the answers, for `differences` of a later run."""
-        whole.write_json(folder / NAME, {"run": self.run_hash, "facts": self.facts})
+        fs.write_json(folder / NAME, {"run": self.run_hash, "facts": self.facts})
 
     def is_after(self, folder: Path) -> bool:
         """Whether the answers in `folder` were decoded by a version that recorded no facts; those

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from code_alpaca.errors import InputError, Stopped, one_line
+from code_alpaca.core.errors import InputError, Stopped, one_line
+from code_alpaca.core.quiet import quiet
 from code_alpaca.evaluation.completions import (
     Answer,
     Job,
@@ -18,15 +19,14 @@ from code_alpaca.evaluation.completions import (
     stops_of,
     until,
 )
-from code_alpaca.inference import (
+from code_alpaca.evaluation.inference import (
     decode,
     decode_answer,
     decode_continuation,
     load_model,
     plain_generation,
 )
-from code_alpaca.model_source import ModelSource, find_model
-from code_alpaca.quiet import quiet
+from code_alpaca.hub.model_source import ModelSource, find_model
 
 TAIL = 8  # tokens to decode beyond one for each character of a stop string
 

@@ -11,12 +11,12 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from code_alpaca.benchmarks import Problem
-from code_alpaca.curation.contamination import Contamination
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.schema import Example
+from code_alpaca.curation.decontamination.detect import Contamination
 from code_alpaca.dataset.load import ALPACA, load
-from code_alpaca.errors import InputError
 from code_alpaca.evaluation import metrics
-from code_alpaca.schema import Example
+from code_alpaca.problems.benchmarks import Problem
 
 SKIP = "skip"
 

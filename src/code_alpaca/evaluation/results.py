@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from code_alpaca.errors import InputError
+from code_alpaca.core.errors import InputError
 from code_alpaca.evaluation import metrics
 from code_alpaca.evaluation.completions import NO_ANSWER, is_empty, is_truncated
 

@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from code_alpaca import whole
-from code_alpaca.benchmarks import Problem
-from code_alpaca.errors import InputError
+from code_alpaca.core import fs
+from code_alpaca.core.errors import InputError
 from code_alpaca.evaluation.completions import NO_ANSWER, Answer, Job, Save
 from code_alpaca.evaluation.identity import Identity
+from code_alpaca.problems.benchmarks import Problem
 
 NAME = "samples.jsonl"
 Key = tuple[str, int]  # task_id, sample
@@ -123,7 +123,7 @@ class Samples:
         without a status: this run did not grade them."""
         graded = {(row["task_id"], row["sample"]) for row in rows}
         rest = [row for key, row in self.found().items() if key not in graded]
-        whole.write_text(self.path, "".join(map(line, [*rows, *rest])))
+        fs.write_text(self.path, "".join(map(line, [*rows, *rest])))
         for path in self._files():
             if path != self.path:
                 path.unlink()

@@ -16,15 +16,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from code_alpaca.curation.curate import Curator
-from code_alpaca.errors import Refused, Stopped
+from code_alpaca.core.errors import Refused, Stopped
+from code_alpaca.core.ledger import Decision, Ledger, now
+from code_alpaca.core.schema import Example, content_id
+from code_alpaca.curation.pipeline import Curator
 from code_alpaca.generation.parsing import Candidate
 from code_alpaca.generation.plan import Plan, Request
 from code_alpaca.generation.quotas import Quotas
 from code_alpaca.generation.screen import Screen, Totals
 from code_alpaca.generation.signals import ended_by_signals
-from code_alpaca.ledger import Decision, Ledger, now
-from code_alpaca.schema import Example, content_id
 from code_alpaca.teacher import apis
 
 PULSE_S = 0.2  # between two looks at whether the screen wants news

@@ -9,16 +9,18 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from code_alpaca.curation.languages import language_of
+from code_alpaca.core.reasoning import strip_reasoning
+from code_alpaca.core.schema import Example, is_unicode
+from code_alpaca.curation.guard import INTERNAL_ERROR, describe_failure
+from code_alpaca.curation.language_detection import language_of
 from code_alpaca.generation.headings import split_records
-from code_alpaca.reasoning import strip_reasoning
-from code_alpaca.schema import Example, is_unicode
 from code_alpaca.teacher.apis import Answer
 
 # Blanks at the start of a line alone: an answer may be a hundred thousand line breaks.
@@ -297,3 +299,18 @@ def dropped(text: str, reason: str) -> Candidate:
 
 def _printable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def guarded_parse(
+    parse: Callable[[Answer], list[Candidate]],
+) -> Callable[[Answer], list[Candidate]]:
+    """Wrap a parser so that a reply it fails on becomes one rejected candidate."""
+
+    def parsed(answer: Answer) -> list[Candidate]:
+        try:
+            return parse(answer)
+        except Exception as error:
+            failure = describe_failure(error)
+            return [dropped(f"this reply could not be read: {failure}", INTERNAL_ERROR)]
+
+    return parsed

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from code_alpaca.errors import InputError
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.schema import Example, SeedTask
 from code_alpaca.generation import parsing
-from code_alpaca.generation.guard import guarded_parse
-from code_alpaca.generation.parsing import Candidate
+from code_alpaca.generation.parsing import Candidate, guarded_parse
 from code_alpaca.generation.strategies import STRATEGIES, seed_compat, self_instruct
 from code_alpaca.generation.strategies.view import View, version
-from code_alpaca.schema import Example, SeedTask
 from code_alpaca.teacher import apis
 from code_alpaca.teacher.apis import Answer, Api, Sampling
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from code_alpaca.errors import InputError
-from code_alpaca.schema import fulfilled
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.schema import fulfilled
 
 DIMENSIONS = ("language", "task_type", "difficulty")
 MOST_FAVOUR = 10  # a label that brings nothing is asked for ten times as often, and no more

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from code_alpaca.errors import InputError
+from code_alpaca.core.errors import InputError
 
 LOG_EVERY_S, DRAW_EVERY_S = 5.0, 0.2
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from code_alpaca.curation.curate import Curator
-from code_alpaca.errors import InputError
-from code_alpaca.ledger import Decision
-from code_alpaca.schema import Example, SeedTask
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.ledger import Decision
+from code_alpaca.core.schema import Example, SeedTask
+from code_alpaca.curation.pipeline import Curator
 
 
 def check_seeds(seed_tasks: Sequence[SeedTask], curator: Curator, *, refuse: bool) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import signal
 from collections.abc import Iterator
 
-from code_alpaca.errors import INTERRUPTED, Stopped
+from code_alpaca.core.errors import INTERRUPTED, Stopped
 
 
 @contextlib.contextmanager

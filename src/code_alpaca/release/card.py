@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from code_alpaca import cards
-from code_alpaca.evaluation.evaluate import Config as Evaluation
-from code_alpaca.formatting import PROMPT_WITH_INPUT, PROMPT_WITHOUT_INPUT
-from code_alpaca.markdown import Markdown, shell
+from code_alpaca.core.markdown import Markdown, shell
+from code_alpaca.core.prompts import PROMPT_WITH_INPUT, PROMPT_WITHOUT_INPUT
+from code_alpaca.evaluation.command import EvalConfig as Evaluation
+from code_alpaca.hub import cards
 from code_alpaca.release.facts import Facts
 from code_alpaca.release.space import HUB, SAFETY_NOTE
 

@@ -17,16 +17,16 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from code_alpaca.config import StageConfig, Words
-from code_alpaca.errors import InputError
-from code_alpaca.formatting import PromptStyle
-from code_alpaca.model_source import find_model, run_json
+from code_alpaca.core.config import StageConfig, Words
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.prompts import PromptStyle
+from code_alpaca.hub.model_source import find_model, run_json
 from code_alpaca.release import space
 
 LIMITS = ("max_new_tokens", "max_characters", "max_seconds", "concurrency", "queue_size")
 
 
-class Config(StageConfig):
+class DemoConfig(StageConfig):
     """The keys of `code-alpaca demo`."""
 
     model: Words = Field(description="model folder or Hub id")
@@ -55,7 +55,7 @@ class Config(StageConfig):
     )
 
 
-def run(config: Config) -> None:
+def serve_demo(config: DemoConfig) -> None:
     """Serve until Ctrl-C.
 
     Raises:
@@ -66,7 +66,7 @@ def run(config: Config) -> None:
     port = free_port(config.host, config.port)
     settings = settings_of(config)
     source = find_model(config.model, config.model_revision)
-    from code_alpaca.quiet import quiet
+    from code_alpaca.core.quiet import quiet
     from code_alpaca.release import app
 
     quiet()
@@ -94,7 +94,7 @@ def run(config: Config) -> None:
         page.close(verbose=False)
 
 
-def settings_of(config: Config) -> dict[str, Any]:
+def settings_of(config: DemoConfig) -> dict[str, Any]:
     """The settings of app.py for a model; its run.json tells prompt style and dataset.
 
     Raises:
@@ -122,7 +122,7 @@ def settings_of(config: Config) -> dict[str, Any]:
     )
 
 
-def _run_json(config: Config) -> dict[str, Any]:
+def _run_json(config: DemoConfig) -> dict[str, Any]:
     """What sft wrote beside the weights; nothing for a model that is not of ours."""
     return run_json(find_model(config.model, config.model_revision).folder)
 

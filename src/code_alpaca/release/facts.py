@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
-from code_alpaca.cards import public
-from code_alpaca.errors import InputError, one_line
+from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.fs import weights_sha256
+from code_alpaca.core.prompts import PromptStyle, format_prompt
 from code_alpaca.evaluation.compare import compare
-from code_alpaca.formatting import PromptStyle, format_prompt
-from code_alpaca.inference import prompt_ids
+from code_alpaca.evaluation.inference import prompt_ids
+from code_alpaca.hub.cards import public
 from code_alpaca.training.record import SECRETS
-from code_alpaca.weights import weights_sha256
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -12,16 +12,15 @@ from typing import Any
 
 import jinja2
 
-from code_alpaca import whole
-from code_alpaca.config import write_yaml
-from code_alpaca.dataset.manifest import sha256
-from code_alpaca.errors import InputError, one_line
+from code_alpaca.core import fs
+from code_alpaca.core.config import write_yaml
+from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.fs import file_sha256, weights_sha256
+from code_alpaca.hub.versions import README, Say, read_json
 from code_alpaca.release import card, space
-from code_alpaca.release.arguments import Config
+from code_alpaca.release.config import ReleaseConfig
 from code_alpaca.release.facts import Facts
 from code_alpaca.release.weight_diff import folder_of, write_diff
-from code_alpaca.versions import README, Say, read_json
-from code_alpaca.weights import weights_sha256
 
 MANIFEST = "release.json"  # version, and the hash of every other file but the card
 CARD = "assets/card.md"  # the card as it was made, by which edits on the Hub are told apart
@@ -39,7 +38,7 @@ RECIPE = "training_config.yaml"
 NOT_IN_RECIPE = {*card.DERIVED, "output_dir", "dry_run", "gpu_memory_gib", "assumed_mfu"}
 
 
-def card_of(config: Config, facts: Facts) -> str:
+def card_of(config: ReleaseConfig, facts: Facts) -> str:
     """The README.md of the release, in memory.
 
     Raises:
@@ -62,9 +61,9 @@ def card_of(config: Config, facts: Facts) -> str:
         ) from None
 
 
-def write(config: Config, facts: Facts, text: str, say: Say) -> Path:
+def write(config: ReleaseConfig, facts: Facts, text: str, say: Say) -> Path:
     """Make the release folder, with `text` as its card."""
-    with whole.folder(config.output_dir, replace=True) as part:
+    with fs.atomic_folder(config.output_dir, replace=True) as part:
         for name, path in files(config).items():
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, part / name)  # without its mode, which may be for one user
@@ -72,16 +71,16 @@ def write(config: Config, facts: Facts, text: str, say: Say) -> Path:
             _write_diff(config, facts, part, say)
         for path in (part / "adapter_config.json", part / "adapter" / "adapter_config.json"):
             if path.exists():  # it may name a folder of this machine
-                whole.write_json(path, {
+                fs.write_json(path, {
                     **json.loads(path.read_text(encoding="utf-8")),
                     "base_model_name_or_path": facts.base_model,
                     "revision": facts.training.get("base_revision"),
                 })  # fmt: skip
-        whole.write_json(part / "run.json", facts.training)
+        fs.write_json(part / "run.json", facts.training)
         for number, result in enumerate(facts.results.values(), 1):
-            whole.write_json(part / card.results_name(number), result)
+            fs.write_json(part / card.results_name(number), result)
         if facts.comparisons:
-            whole.write_json(part / "comparison.json", facts.comparisons)
+            fs.write_json(part / "comparison.json", facts.comparisons)
         write_yaml(part / RECIPE, _recipe(facts))
         (part / CARD).parent.mkdir(exist_ok=True)
         for name in (README, CARD):
@@ -90,10 +89,10 @@ def write(config: Config, facts: Facts, text: str, say: Say) -> Path:
     return config.output_dir
 
 
-def write_space(config: Config, facts: Facts, sha: str) -> Path:
+def write_space(config: ReleaseConfig, facts: Facts, sha: str) -> Path:
     """Make the folder of the Space that loads the model at the commit `sha`."""
     training = facts.training
-    with whole.folder(space_folder(config), replace=True) as part:
+    with fs.atomic_folder(space_folder(config), replace=True) as part:
         space.write_space(
             part,
             model=str(config.hub_model_id),
@@ -111,12 +110,12 @@ def write_space(config: Config, facts: Facts, sha: str) -> Path:
     return space_folder(config)
 
 
-def space_folder(config: Config) -> Path:
+def space_folder(config: ReleaseConfig) -> Path:
     """Where the Space is made: beside the release."""
     return config.output_dir.with_name(f"{config.output_dir.name}-space")
 
 
-def files(config: Config) -> dict[Path, Path]:
+def files(config: ReleaseConfig) -> dict[Path, Path]:
     """What goes along as it is: path in the release -> path on this disk.
 
     Raises:
@@ -145,7 +144,7 @@ def files(config: Config) -> dict[Path, Path]:
     return files
 
 
-def names(config: Config, facts: Facts) -> list[str]:
+def names(config: ReleaseConfig, facts: Facts) -> list[str]:
     """The paths of a release to be; of a difference of weights, not those of its shards."""
     results = [card.results_name(number) for number in range(1, len(facts.results) + 1)]
     more = ["comparison.json"] if facts.comparisons else []
@@ -176,7 +175,7 @@ def require_ours(folder: Path) -> None:
             )
 
 
-def base_folder(config: Config, facts: Facts) -> Path:
+def base_folder(config: ReleaseConfig, facts: Facts) -> Path:
     """The base model on this disk, which must be the very one of the training.
 
     Of another one the difference would recover nothing, or hold the tuned weights themselves.
@@ -200,11 +199,11 @@ def base_folder(config: Config, facts: Facts) -> Path:
 def _seal(folder: Path, number: str) -> None:
     """Note the hash of every file, which is also what names the release on the Hub."""
     hashes = {
-        path.relative_to(folder).as_posix(): sha256(path)
+        path.relative_to(folder).as_posix(): file_sha256(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in (README, MANIFEST)
     }
-    whole.write_json(folder / MANIFEST, {"version": number, "sha256": hashes})
+    fs.write_json(folder / MANIFEST, {"version": number, "sha256": hashes})
 
 
 def _recipe(facts: Facts) -> dict[str, Any]:
@@ -233,7 +232,7 @@ def _recipe(facts: Facts) -> dict[str, Any]:
     return recipe
 
 
-def _write_diff(config: Config, facts: Facts, part: Path, say: Say) -> None:
+def _write_diff(config: ReleaseConfig, facts: Facts, part: Path, say: Say) -> None:
     write_diff(
         config.model_dir,
         str(base_folder(config, facts)),

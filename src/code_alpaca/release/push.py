@@ -7,14 +7,14 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
-from code_alpaca import release_plan, releases
-from code_alpaca.dataset.manifest import sha256
-from code_alpaca.hub import Repo
+from code_alpaca.core.fs import file_sha256
+from code_alpaca.hub import release, release_plan
+from code_alpaca.hub.client import Repo
+from code_alpaca.hub.release_plan import Kind, Plan, Terms
+from code_alpaca.hub.unsafe_files import is_code_or_pickle
+from code_alpaca.hub.versions import README, Say, Version, read_json
 from code_alpaca.release.folder import ADAPTER, CARD, MANIFEST, RELEASED
 from code_alpaca.release.weight_diff import FOLDER
-from code_alpaca.release_plan import Kind, Plan, Terms
-from code_alpaca.unsafe_files import is_code_or_pickle
-from code_alpaca.versions import README, Say, Version, read_json
 
 KEY = "release sha256"  # what the description of every release commit starts with
 WEIGHTS = (".safetensors", ".gguf", ".h5", ".msgpack", ".onnx")
@@ -34,7 +34,7 @@ class Target(NamedTuple):
 def version_of(folder: Path, number: str) -> Version:
     """The version that a release folder is, or, before there is one, is to be."""
     path = folder / MANIFEST
-    key = f"{KEY} {sha256(path)}" if path.exists() else None
+    key = f"{KEY} {file_sha256(path)}" if path.exists() else None
     return Version(number, key, folder.parent / f".{folder.name}.begun", "model_version")
 
 
@@ -57,13 +57,13 @@ def push(folder: Path, version: Version, target: Target, say: Say = print) -> st
     def contents(plan: Plan) -> Mapping[str, Path | bytes]:
         card = ours[README].read_text(encoding="utf-8")
         if plan.last or README not in kind_of(repo).made_by_hub:
-            card = releases.keep_edits(repo, card, CARD, plan, say)
+            card = release.keep_edits(repo, card, CARD, plan, say)
         size = sum(path.stat().st_size for path in ours.values())
         say(f"uploading {len(ours)} files, {size / 1e6:,.1f} MB, to {repo.url}")
         return {**ours, README: card.encode()}
 
     card = None if repo.type == "space" else ours[README].read_text(encoding="utf-8")
-    return releases.make(
+    return release.make(
         repo, version, kind_of(repo), target.terms, contents, names=ours, card=card, say=say
     )
 

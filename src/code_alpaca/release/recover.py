@@ -11,17 +11,17 @@ from pathlib import Path
 from pydantic import Field
 from rich.console import Console
 
-from code_alpaca import whole
-from code_alpaca.config import StageConfig, Words
-from code_alpaca.errors import InputError
+from code_alpaca.core import fs
+from code_alpaca.core.config import StageConfig, Words
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.fs import weights_sha256
 from code_alpaca.release.weight_diff import FOLDER, add_base, folder_of, read_plan
-from code_alpaca.weights import weights_sha256
 
 # Of a release: what is about the difference and not about the model.
 LEFT_OUT = {"README.md", "release.json", "assets", FOLDER.name, ".git", ".gitattributes", ".cache"}
 
 
-class Config(StageConfig):
+class RecoverConfig(StageConfig):
     """The keys of `code-alpaca recover`."""
 
     diff: Words = Field(description="folder or Hub id of a release made with --weight_diff")
@@ -35,7 +35,7 @@ class Config(StageConfig):
     output_dir: Path = Field(description="the model folder to write")
 
 
-def run(config: Config) -> None:
+def recover_model(config: RecoverConfig) -> None:
     """Write the tuned model to `output_dir`, which is there only once it is whole and checked.
 
     Raises:
@@ -67,7 +67,7 @@ def run(config: Config) -> None:
             f"{name} has {told}, and this difference is to {wanted}: those of "
             f"{plan['base']['name']}{commit}"
         )
-    with whole.alone(out), whole.folder(out) as part:
+    with fs.lock(out), fs.atomic_folder(out) as part:
         for path in diff.iterdir():
             if path.name not in LEFT_OUT:
                 copy = shutil.copytree if path.is_dir() else shutil.copy

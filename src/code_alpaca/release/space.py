@@ -14,10 +14,10 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
-from code_alpaca.errors import InputError
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.markdown import code, inline, url
+from code_alpaca.core.prompts import PromptStyle, format_prompt
 from code_alpaca.evaluation.completions import AFTER_AN_ANSWER
-from code_alpaca.formatting import PromptStyle, format_prompt
-from code_alpaca.markdown import code, inline, url
 
 HUB = "https://huggingface.co"
 NO_GRADIO = "gradio is not installed: pip install 'gradio>=6.31'"

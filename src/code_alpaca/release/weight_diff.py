@@ -21,10 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from code_alpaca.dataset.manifest import sha256
-from code_alpaca.errors import InputError, one_line
-from code_alpaca.versions import Say
-from code_alpaca.weights import weights_sha256
+from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.fs import file_sha256, weights_sha256
+from code_alpaca.hub.versions import Say
 
 if TYPE_CHECKING:
     import torch
@@ -195,7 +194,7 @@ def add_base(diff: Path, plan: dict[str, Any], base: Path, out: Path, say: Say =
         weights = Base(base, files)
         for number, (name, shard) in enumerate(plan["shards"].items(), 1):
             path, header = diff / FOLDER / name, shard["header"].encode()
-            sound = path.is_file() and sha256(path) == shard["sha256"]
+            sound = path.is_file() and file_sha256(path) == shard["sha256"]
             found, entries = read_header(path) if sound else (b"", [])
             if found != _as_bits(header):
                 raise InputError(

@@ -13,7 +13,7 @@ import secrets
 import shutil
 from dataclasses import dataclass
 
-from code_alpaca.errors import InputError
+from code_alpaca.core.errors import InputError
 from code_alpaca.sandbox import Limits, Pool, Result, backends
 
 

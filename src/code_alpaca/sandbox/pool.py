@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from code_alpaca.errors import InputError
+from code_alpaca.core.errors import InputError
 from code_alpaca.sandbox.backends import Backend
 from code_alpaca.sandbox.relay import Limits, Result
 from code_alpaca.sandbox.worker import Worker

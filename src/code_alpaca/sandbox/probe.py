@@ -18,9 +18,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from code_alpaca import whole
-from code_alpaca.cache import cache_folder
-from code_alpaca.errors import InputError
+from code_alpaca.core import fs
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.fs import cache_dir
 from code_alpaca.sandbox import backends
 from code_alpaca.sandbox.backends import SAFE, Backend
 from code_alpaca.sandbox.inside import lock
@@ -146,7 +146,7 @@ def probe_all(*, cached: bool = True) -> list[Probe]:
     if path is not None and certain:
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            whole.write_text(path, json.dumps([asdict(found) for found in probes]))
+            fs.write_text(path, json.dumps([asdict(found) for found in probes]))
     return probes
 
 
@@ -190,7 +190,7 @@ def _cache_path(lacking: dict[Backend, str | None]) -> Path | None:
     facts = [boot, os.getuid(), os.path.realpath(sys.executable), os.environ.get("PATH")]
     facts += [lacking, lock.landlock_version(), _bubblewrap(), *_switches()]
     text = json.dumps(facts).encode() + b"".join(path.read_bytes() for path in sources)
-    return cache_folder() / f"sandbox-{hashlib.sha256(text).hexdigest()[:16]}.json"
+    return cache_dir() / f"sandbox-{hashlib.sha256(text).hexdigest()[:16]}.json"
 
 
 def _bubblewrap() -> list[object]:

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from code_alpaca.errors import InputError
+from code_alpaca.core.errors import InputError
 from code_alpaca.sandbox import backends
 from code_alpaca.sandbox.backends import Backend
 from code_alpaca.sandbox.inside import lock

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from code_alpaca.reasoning import strip_reasoning
+from code_alpaca.core.reasoning import strip_reasoning
 
 Api = Literal["chat", "responses", "completions"]
 PATHS: dict[str, str] = {

@@ -16,8 +16,8 @@ from typing import Any
 
 import openai
 
-from code_alpaca.errors import Stopped
-from code_alpaca.ledger import Ledger
+from code_alpaca.core.errors import Stopped
+from code_alpaca.core.ledger import Ledger
 from code_alpaca.teacher import apis
 from code_alpaca.teacher.batch_lines import ENDPOINT, line_of, parse, trouble_in
 from code_alpaca.teacher.blame import Blame

@@ -7,8 +7,8 @@ import contextlib
 import json
 from collections.abc import Iterator
 
-from code_alpaca.errors import Refused
-from code_alpaca.ledger import Ledger
+from code_alpaca.core.errors import Refused
+from code_alpaca.core.ledger import Ledger
 from code_alpaca.teacher.connection import Tally
 from code_alpaca.teacher.refusals import Meaning, Trouble, refusal
 

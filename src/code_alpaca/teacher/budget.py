@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from code_alpaca.ledger import Ledger
+from code_alpaca.core.ledger import Ledger
 from code_alpaca.teacher.apis import answer_limit, usage
 
 DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$")  # gpt-4o-mini-2024-07-18 costs what gpt-4o-mini does

@@ -23,9 +23,9 @@ from typing import Any
 import httpx2
 import openai
 
-from code_alpaca.errors import Refused, Stopped
-from code_alpaca.ledger import Ledger
-from code_alpaca.redact import redact
+from code_alpaca.core.errors import Refused, Stopped
+from code_alpaca.core.ledger import Ledger
+from code_alpaca.core.redact import redact
 from code_alpaca.teacher import apis
 from code_alpaca.teacher.blame import Blame
 from code_alpaca.teacher.budget import Budget

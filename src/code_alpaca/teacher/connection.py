@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx2
 import openai
 
-from code_alpaca.errors import InputError
+from code_alpaca.core.errors import InputError
 from code_alpaca.teacher import apis
 from code_alpaca.teacher.refusals import NoReply
 from code_alpaca.teacher.streams import assemble

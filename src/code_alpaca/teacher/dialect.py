@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from code_alpaca.ledger import Ledger
+from code_alpaca.core.ledger import Ledger
 from code_alpaca.teacher import apis
 from code_alpaca.teacher.refusals import Meaning, Trouble
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
-from code_alpaca.config import read_yaml, unknown_key
-from code_alpaca.errors import InputError
-from code_alpaca.shipped import recipe
+from code_alpaca.core.config import read_yaml, unknown_key
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.shipped import recipe
 from code_alpaca.training.layout import Layout, of_this_process
 
 if TYPE_CHECKING:

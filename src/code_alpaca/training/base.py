@@ -8,9 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from code_alpaca.errors import InputError, one_line
-from code_alpaca.formatting import format_prompt
-from code_alpaca.model_source import find_commit
+from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.prompts import format_prompt
+from code_alpaca.hub.model_source import find_commit
 from code_alpaca.training.arguments import Job
 from code_alpaca.training.scratch import make_base
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from code_alpaca import whole
+from code_alpaca.core import fs
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -105,7 +105,7 @@ def keep_whole(limit: int | None) -> TrainerCallback:
             mark = out / f"checkpoint-{state.global_step}" / WHOLE
             seconds = time.monotonic() - self.started
             known = self.before is not None
-            whole.write_json(mark, {"seconds": seconds + self.before if known else None})
+            fs.write_json(mark, {"seconds": seconds + self.before if known else None})
             os.sync()  # or a machine that dies has the mark on its disk, and not the weights
             older = sorted(out.glob("checkpoint-*"), key=_step)
             for path in older[:-limit] if limit else []:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
-from code_alpaca.config import StageConfig, Words
+from code_alpaca.core.config import StageConfig, Words
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.row_formats import ColumnMap
 from code_alpaca.dataset.build import split_of
 from code_alpaca.dataset.load import ALPACA, lineage, load
-from code_alpaca.errors import InputError
-from code_alpaca.row_formats import ColumnMap
 from code_alpaca.training.arguments import SFTArguments
 
 if TYPE_CHECKING:

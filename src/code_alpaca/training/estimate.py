@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from code_alpaca.errors import one_line
+from code_alpaca.core.errors import one_line
 from code_alpaca.training import base, memory
 from code_alpaca.training.arguments import Job
 from code_alpaca.training.memory import Batch, Memory, Model

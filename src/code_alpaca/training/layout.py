@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from code_alpaca.config import read_yaml
-from code_alpaca.errors import InputError
+from code_alpaca.core.config import read_yaml
+from code_alpaca.core.errors import InputError
 
 if TYPE_CHECKING:
     from trl import SFTConfig

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from code_alpaca.errors import InputError
+from code_alpaca.core.errors import InputError
 from code_alpaca.training.arguments import Job
 from code_alpaca.training.tokens import Tokens
 

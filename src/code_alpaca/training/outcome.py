@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from code_alpaca import whole
-from code_alpaca.dataset.pictures import BLUE, DOTS, MUTED, ORANGE, STYLE, WIDTH
+from code_alpaca.core import fs
+from code_alpaca.core.plots import BLUE, DOTS, MUTED, ORANGE, STYLE, WIDTH
 from code_alpaca.training import record
 from code_alpaca.training.estimate import Estimate
 from code_alpaca.training.memory import GIB
@@ -99,7 +99,7 @@ def report(job: Job, plan: Plan, trainer: SFTTrainer, spent: Spent) -> dict[str,
 def finish(out: Path, values: dict[str, Any]) -> None:
     """Draw the curve and, last of all, write run.json: it says that training is over."""
     draw(out)
-    whole.write_json(out / record.FINISHED, values)
+    fs.write_json(out / record.FINISHED, values)
 
 
 def in_words(values: dict[str, Any]) -> str:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from code_alpaca.errors import InputError
-from code_alpaca.formatting import PromptStyle, format_prompt
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.prompts import PromptStyle, format_prompt
 from code_alpaca.training import base, memory
 from code_alpaca.training.arguments import Job
 from code_alpaca.training.estimate import Estimate, Unknown, estimate_memory

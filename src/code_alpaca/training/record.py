@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from code_alpaca import whole
-from code_alpaca.errors import InputError
+from code_alpaca.core import fs
+from code_alpaca.core.errors import InputError
 from code_alpaca.training.checkpoints import last_checkpoint
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def claim(out: Path, config: dict[str, Any], revision: str, *, write: bool = Tru
     if write:
         out.mkdir(parents=True, exist_ok=True)
         if before is None or different:
-            whole.write_json(path, now)
+            fs.write_json(path, now)
     return finished
 
 

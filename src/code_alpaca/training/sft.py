@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from code_alpaca.errors import InputError, one_line
-from code_alpaca.formatting import chat_template
-from code_alpaca.quiet import quiet
+from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.fs import weights_sha256
+from code_alpaca.core.prompts import chat_template
+from code_alpaca.core.quiet import quiet
 from code_alpaca.training import (
     base,
     checkpoints,
@@ -32,7 +33,6 @@ from code_alpaca.training.scoring import learned_alone
 from code_alpaca.training.steps import accumulation, examples_per_sequence
 from code_alpaca.training.telemetry import telemetry, watched
 from code_alpaca.training.tokens import Tokens, tokenize
-from code_alpaca.weights import weights_sha256
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -48,7 +48,7 @@ class Start:
     tokenizer: PreTrainedTokenizerBase | None  # None: of a dry run that cannot read it
 
 
-def run(argv: Sequence[str], planned: Layout | None = None) -> None:
+def train(argv: Sequence[str], planned: Layout | None = None) -> None:
     """Train as `--config FILE.yaml --key value ...` says.
 
     Args:

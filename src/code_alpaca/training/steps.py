@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from code_alpaca.errors import InputError
+from code_alpaca.core.errors import InputError
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from code_alpaca import whole
-from code_alpaca.errors import Diverged
+from code_alpaca.core import fs
+from code_alpaca.core.errors import Diverged
 from code_alpaca.training.memory import GIB
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def watched(base: type[SFTTrainer]) -> type[SFTTrainer]:
 def _forget_after(path: Path, step: int) -> None:
     """Leave out what was logged after the checkpoint that training goes on from."""
     kept = [line for line in read_metrics(path.parent) if line["step"] <= step] if step else []
-    whole.write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+    fs.write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 def _parsed(line: str) -> dict[str, Any] | None:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from code_alpaca import __version__
-from code_alpaca.errors import InputError
-from code_alpaca.formatting import PromptStyle, format_prompt
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.prompts import PromptStyle, format_prompt
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from code_alpaca.errors import InputError, one_line
+from code_alpaca.core.errors import InputError, one_line
 from code_alpaca.generation.strategies.view import Asked, View, fields_of, render
 
 TEMPLATES = ("oss_instruct", "rules")

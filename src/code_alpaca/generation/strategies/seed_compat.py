@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 
+from code_alpaca.core.reasoning import strip_reasoning
+from code_alpaca.core.schema import SeedTask
 from code_alpaca.generation.parsing import Candidate, dropped, unusable
 from code_alpaca.generation.strategies.view import Asked, View, render
-from code_alpaca.reasoning import strip_reasoning
-from code_alpaca.schema import SeedTask
 from code_alpaca.teacher.apis import Answer
 
 TEMPLATES = ("seed_compat",)

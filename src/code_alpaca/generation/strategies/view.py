@@ -13,7 +13,7 @@ from typing import Any
 
 import jinja2
 
-from code_alpaca.schema import Example, SeedTask
+from code_alpaca.core.schema import Example, SeedTask
 
 TASK_KEYS = ("instruction", "input", "output", "language", "tests")
 

@@ -14,8 +14,8 @@ from urllib.parse import parse_qsl
 
 from pydantic import ValidationError
 
-from code_alpaca.config import unknown_key
-from code_alpaca.errors import InputError
+from code_alpaca.core.config import unknown_key
+from code_alpaca.core.errors import InputError
 
 
 def is_offline(url: str | None) -> TypeGuard[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from code_alpaca import benchmarks
+from code_alpaca.problems import benchmarks
 
 REFUSAL = "I'm sorry, but I can't help with that."
 

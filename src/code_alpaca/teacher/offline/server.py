@@ -22,8 +22,8 @@ from typing import Any
 
 from pydantic import Field
 
-from code_alpaca.config import StageConfig
-from code_alpaca.errors import InputError
+from code_alpaca.core.config import StageConfig
+from code_alpaca.core.errors import InputError
 from code_alpaca.teacher.apis import answer_limit
 from code_alpaca.teacher.offline.faults import Faults
 from code_alpaca.teacher.offline.kinds import compose
@@ -36,7 +36,7 @@ BEGUN = re.compile(r"^\d+\. Instruction:\s*\Z", re.MULTILINE)
 MOST_TASKS = 50
 
 
-class Config(Faults, StageConfig):
+class TeacherConfig(Faults, StageConfig):
     """The keys of `code-alpaca teacher`."""
 
     port: int = Field(8377, ge=0, le=65535, description="port on 127.0.0.1; 0: any free one")
@@ -47,7 +47,7 @@ class Config(Faults, StageConfig):
     )
 
 
-def run(config: Config) -> None:
+def serve_teacher(config: TeacherConfig) -> None:
     """Serve until Ctrl-C.
 
     Raises:
@@ -90,7 +90,7 @@ def run(config: Config) -> None:
 class OfflineTeacher:
     """The handlers, and the counts of what they served."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: TeacherConfig) -> None:
         self.config = config
         self._seen: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
@@ -232,7 +232,7 @@ class OfflineTeacher:
         return web.json_response({"error": error}, status=status, headers=headers)
 
 
-def chat_reply(body: dict[str, Any], prompt: str, config: Config) -> tuple[str, bool]:
+def chat_reply(body: dict[str, Any], prompt: str, config: TeacherConfig) -> tuple[str, bool]:
     """The text of a chat reply and whether it was cut: a function of the body and the seed."""
     rng = random.Random(f"content/{_digest(body, config.seed)}")
     if BEGUN.search(prompt):
@@ -250,7 +250,7 @@ def chat_reply(body: dict[str, Any], prompt: str, config: Config) -> tuple[str, 
     return _limited(body, *config.spoil_reply(rng, text))
 
 
-def completion_reply(body: dict[str, Any], prompt: str, config: Config) -> tuple[str, bool]:
+def completion_reply(body: dict[str, Any], prompt: str, config: TeacherConfig) -> tuple[str, bool]:
     """The continuation of a numbered list of tasks, as the 2023 prompt asked for it."""
     rng = random.Random(f"content/{_digest(body, config.seed)}")
     numbers = [int(number) for number in NUMBERED.findall(prompt)]

@@ -1,0 +1,123 @@
+"""A SentencePiece BPE model as a `tokenizer.json`, with the ids that SentencePiece itself gives.
+
+The two sides do not merge alike by themselves. SentencePiece ranks a merge by the score of the
+piece it makes; loading its file directly ranks by id. Its `▁` goes before every text, also one
+that begins with a space; `LlamaTokenizer` leaves it out there. So the pipeline is built here,
+piece by piece, and compared with SentencePiece on texts that are known to break tokenizers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from code_alpaca.core.errors import InputError
+
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
+    from transformers import PreTrainedTokenizerFast
+
+SPACE = "▁"  # U+2581, how SentencePiece writes a space
+PROBES = (
+    "", " ", "  ", "a", " a", "  a", "a ", "a  ", "\t", "\ta", "a\t\tb", "\n", "\n\n", "\n a\n\n",
+    "\r\n", "a\r\nb", "one  two   three    four     five      six       seven        eight",
+    "def f(x):\n    if x:\n        return [y**2 for y in x]\n\treturn {'a': 1, \"b\": None}\n",
+    "    return a[i:j] != b  # 100% <= 3.14e-10 && ~x\n", "<html>\n  <p class=\"q\">&nbsp;</p>\n",
+    "SELECT * FROM t WHERE id=1;--", "a_b.c->d::e /* f */ // g", "0 1 22 333 4444 1,000,000.00",
+    "naïve café Ünïcödé Straße", "e\u0301 \ufb01 \u00bd \uff12", "Привет, мир", "日本語のテキスト",
+    "한국어", "עברית العربية", "🙂👩\u200d💻🇺🇳", "\u00a0\u2003\u3000\ufeff\u200b", "\U0010ffff",
+    "\x00\x01\x7f", "▁", "▁a▁▁b", "aaaaaaaaaaaaaaaaa", "----------------", "<0x0A>", "[INST] <<",
+    "### Instruction:\nSort.\n\n### Input:\n[3, 1]\n\n### Response:",
+)  # fmt: skip
+
+
+def read_model(path: Path) -> SentencePieceProcessor:
+    """The SentencePiece model in a file.
+
+    Raises:
+        InputError: it cannot be read, is none, or has no begin, end or unknown token.
+    """
+    from sentencepiece import SentencePieceProcessor
+
+    try:
+        model = SentencePieceProcessor(model_proto=path.read_bytes())
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"cannot read {path} as a SentencePiece model ({error})") from None
+    if min(model.bos_id(), model.eos_id(), model.unk_id()) < 0:
+        raise InputError(f"{path} lacks a begin, end or unknown token; expected LLaMA's own")
+    return model
+
+
+def build(model: SentencePieceProcessor, max_length: int) -> PreTrainedTokenizerFast:
+    """The same tokenizer for transformers: begin token first, bytes for what it has no piece for.
+
+    Special tokens are the one intended difference: `</s>` inside a text is the end token here,
+    and four letters to SentencePiece.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, processors
+    from transformers import PreTrainedTokenizerFast
+    from transformers.convert_slow_tokenizer import generate_merges
+
+    vocab = {model.id_to_piece(i): i for i in range(model.get_piece_size())}
+    scores = [(piece, model.get_score(i)) for piece, i in vocab.items()]
+    bos, eos, unk = map(model.id_to_piece, (model.bos_id(), model.eos_id(), model.unk_id()))
+    tokenizer = Tokenizer(
+        models.BPE(
+            vocab=vocab,
+            merges=generate_merges(vocab, scores),
+            unk_token=unk,
+            fuse_unk=True,
+            byte_fallback=True,
+        )
+    )
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)]
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Replace(SPACE, " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{bos} $A", pair=f"{bos} $A {bos}:1 $B:1", special_tokens=[(bos, model.bos_id())]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=bos,
+        eos_token=eos,
+        unk_token=unk,
+        clean_up_tokenization_spaces=False,
+        model_max_length=max_length,
+        padding_side="left",
+    )
+
+
+def check(
+    tokenizer: PreTrainedTokenizerFast,
+    model: SentencePieceProcessor,
+    texts: Iterable[str] = PROBES,
+) -> None:
+    """Compare ids, and the texts made of them again, with SentencePiece's own.
+
+    Raises:
+        InputError: they differ; the line holds the text and both lists of ids.
+    """
+    if (tokenizer.bos_token_id, tokenizer.eos_token_id) != (model.bos_id(), model.eos_id()):
+        raise InputError(
+            f"the converted tokenizer has begin and end ids {tokenizer.bos_token_id} and "
+            f"{tokenizer.eos_token_id}, SentencePiece {model.bos_id()} and {model.eos_id()}"
+        )
+    for text in texts:
+        wanted, got = model.encode(text), tokenizer(text).input_ids
+        if got != [model.bos_id(), *wanted]:
+            raise InputError(
+                f"the converted tokenizer reads {text!r} as {got}, SentencePiece as "
+                f"{[model.bos_id(), *wanted]}; only BPE models with byte fallback and without "
+                "normalization, as LLaMA 1 and 2 have, can be converted"
+            )
+        if tokenizer.decode(got, skip_special_tokens=True) != model.decode(wanted):
+            raise InputError(f"the converted tokenizer does not give {text!r} back")

@@ -1,0 +1,79 @@
+"""What a row must be to be stored at all, whatever a teacher or a file says: typed, text, bounded.
+
+Asked where rows are judged and once more where a dataset is built, so that no single row can end
+a run: a row with a fault is rejected with the reason.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields, replace
+from typing import Any
+
+from code_alpaca.core.schema import Example, is_unicode
+
+# Tokenizers take seconds for a megabyte of text, and no training sequence holds so much.
+MAX_ROW_BYTES = 1 << 20
+KEPT_CHARACTERS = 2_000  # of each text of a row that is too large
+EMPTY: dict[str, Any] = {"str": "", "list[str]": [], "float": 0.0}
+
+
+def fault_of(example: Example) -> tuple[str, str] | None:
+    """Return the reason why a row cannot be stored, and what was found; None for a good row.
+
+    Reasons: `malformed_row` (a column of another type), `not_text` (NUL or half a surrogate
+    pair), `row_too_large` (more than MAX_ROW_BYTES of text).
+    """
+    size = 0
+    for column in fields(Example):
+        value = getattr(example, column.name)
+        if not _has_type(value, str(column.type)):
+            found = type(value).__name__
+            if isinstance(value, list):
+                found = f"list of {', '.join(sorted({type(item).__name__ for item in value}))}"
+            return "malformed_row", f"{column.name!r} must be {column.type}, found {found}"
+        for text in [value] if isinstance(value, str) else value if isinstance(value, list) else []:
+            if "\0" in text:
+                return "not_text", f"{column.name!r} holds a NUL character"
+            if not is_unicode(text):
+                return "not_text", f"{column.name!r} holds half a surrogate pair"
+            size += len(text.encode())
+    if size > MAX_ROW_BYTES:
+        return "row_too_large", f"{size:,} bytes of text, the limit is {MAX_ROW_BYTES:,}"
+    return None
+
+
+def storable(example: Example) -> Example:
+    """Return a row as it can be written anywhere, to be shown among the rejected ones."""
+    fault = fault_of(example)
+    if fault is None:
+        return example
+    limit = KEPT_CHARACTERS if fault[0] == "row_too_large" else MAX_ROW_BYTES
+    return replace(
+        example,
+        **{
+            column.name: _as_type(getattr(example, column.name), str(column.type), limit)
+            for column in fields(Example)
+        },
+    )
+
+
+def _has_type(value: Any, kind: str) -> bool:
+    if kind == "float":
+        return isinstance(value, int | float) and math.isfinite(value)
+    if kind == "list[str]":
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return isinstance(value, str)
+
+
+def _as_type(value: Any, kind: str, limit: int) -> Any:
+    if kind == "list[str]" and isinstance(value, list):
+        return [_text(item, limit) for item in value[:1_000]]
+    if kind == "str" and value is not None:
+        return _text(value, limit)
+    return value if _has_type(value, kind) else EMPTY[kind]
+
+
+def _text(value: Any, limit: int) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text[:limit].replace("\0", "\ufffd").encode("utf-8", "replace").decode()

@@ -1,0 +1,274 @@
+"""Recognize the shape of a dataset's records and read each as instruction, input and output.
+
+Known shapes: Alpaca columns (in any case), chat turns (`messages`, ShareGPT `conversations`),
+Self-Instruct seed tasks (`instances`), and the column pairs in `PAIRS`. Anything else needs a
+`column_map`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from code_alpaca.core.data_files import Unreadable
+from code_alpaca.core.errors import InputError
+
+ALPACA = ("instruction", "input", "output")
+# What a column_map may name: the Alpaca fields, and what a row says of its origin.
+TARGETS = (*ALPACA, "id", "language", "strategy", "teacher", "prompt_version", "request_id",
+           "tests")  # fmt: skip
+PAIRS = (
+    ("problem", "solution"),
+    ("prompt", "completion"),
+    ("prompt", "response"),
+    ("instruction", "response"),
+    ("instruction", "completion"),
+    ("question", "answer"),
+    ("question", "response"),
+    ("query", "answer"),
+    ("query", "response"),
+)
+INPUTS = ("input", "context")
+CHATS = ("messages", "conversations", "conversation")
+SPEAKERS = {
+    "system": "system",
+    "user": "user", "human": "user", "prompter": "user",
+    "assistant": "assistant", "gpt": "assistant", "bot": "assistant", "model": "assistant",
+    "chatgpt": "assistant",
+}  # fmt: skip
+REASONING = re.compile(
+    r"\A\s*<(think|thinking|reasoning)>|^[ \t]*</(think|thinking|reasoning)>", re.MULTILINE
+)
+SAMPLE = 1_000  # records looked at to find the columns
+
+
+def parse_column_map(value: Any) -> Any:
+    """Read a `column_map` given as `{instruction: problem}` or `instruction=problem,...`."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.strip() for part in value.strip().strip("{}").split(",") if part.strip()]
+    split = [re.split(r"\s*[:=]\s*", part, maxsplit=1) for part in pairs]
+    if any(len(part) != 2 for part in split):
+        raise ValueError("not a map of columns like {instruction: problem, output: solution}")
+    return {key.strip("'\""): name.strip("'\"") for key, name in split} or None
+
+
+def _known_targets(columns: dict[str, str] | None) -> dict[str, str] | None:
+    for key in columns or ():
+        if key not in TARGETS:
+            raise ValueError(f"no field {key!r}; a column_map may name {', '.join(TARGETS)}")
+    return columns
+
+
+def _validated(value: Any) -> Any:
+    value = parse_column_map(value)
+    return _known_targets(value) if isinstance(value, dict) else value
+
+
+ColumnMap = Annotated[dict[str, str] | None, BeforeValidator(_validated)]
+
+
+@dataclass(frozen=True, slots=True)
+class RowFormat:
+    """How the records of one dataset become rows.
+
+    `columns` maps a field to the column that holds it; `chat` or `instances` names the column
+    of turns or instances instead. `note` is the line to log, empty for plain Alpaca columns.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    chat: str = ""
+    instances: str = ""
+    note: str = ""
+
+    @property
+    def plain(self) -> bool:
+        """Whether records have the Alpaca columns already, and all of them are read."""
+        return not (self.chat or self.instances) and all(
+            self.columns.get(key) == key for key in ALPACA
+        )
+
+    def row(self, record: Any) -> dict[str, Any] | Unreadable:
+        """Read one record as a row with the Alpaca fields and whatever else it holds.
+
+        Null and NaN become "" in `input` and None in `instruction` and `output`; any other value
+        that is not text is unreadable.
+        """
+        if isinstance(record, Unreadable):
+            return record
+        if not isinstance(record, dict):
+            return Unreadable("is not a JSON object")
+        found: dict[str, Any] | Unreadable = {
+            key: record[name] for key, name in self.columns.items() if name in record
+        }
+        if self.chat:
+            found = _of_turns(record.get(self.chat))
+        elif self.instances:
+            instance = _of_instances(record.get(self.instances))
+            found = instance if isinstance(instance, Unreadable) else found | instance
+        if isinstance(found, Unreadable):
+            return found
+        row = {**record, "input": "", **found}
+        for key in TARGETS:
+            name = self.columns.get(key, key)
+            if key in ALPACA:
+                if key not in found and key != "input":
+                    return Unreadable(f"{name!r} is missing")
+                if is_null(row[key]):
+                    row[key] = "" if key == "input" else None
+                elif not isinstance(row[key], str):
+                    return Unreadable(f"{name!r} is {_kind(row[key])}, not text")
+            if isinstance(text := row.get(key), str) and not is_unicode(text):
+                return Unreadable(f"{name!r} holds half a surrogate pair")
+        return row
+
+
+def recognize(
+    records: Iterable[Any], column_map: Mapping[str, str] | None, source: str
+) -> RowFormat:
+    """Find the format of a dataset by the columns of its first records.
+
+    Args:
+        column_map: fields and the columns that hold them; it wins over every known shape.
+        source: the dataset, as messages name it.
+
+    Raises:
+        InputError: the columns are of no known shape, of several, or not those of `column_map`.
+    """
+    counts: Counter[str] = Counter()
+    for record in islice(records, SAMPLE):
+        if isinstance(record, dict):
+            counts.update(str(key) for key in record)
+    return recognize_columns(list(counts), column_map, source)
+
+
+def recognize_columns(
+    columns: Sequence[str], column_map: Mapping[str, str] | None, source: str
+) -> RowFormat:
+    """As `recognize`, by the names of the columns."""
+    if column_map:
+        return _mapped(columns, column_map, source)
+    if not columns or ("instruction" in columns and "output" in columns):
+        return RowFormat({key: key for key in ALPACA})
+    lower = {column.strip().lower(): column for column in columns}
+    if "instruction" in lower and "output" in lower:
+        return _noted({key: lower[key] for key in ALPACA if key in lower})
+    for chat in CHATS:
+        if chat in columns:
+            return RowFormat(
+                chat=chat,
+                note=f"{chat}: the user's turn is the instruction, the assistant's the output; "
+                "system prompts are left out",
+            )
+    if "instruction" in columns and "instances" in columns:
+        return RowFormat(
+            {"instruction": "instruction"},
+            instances="instances",
+            note="instances: the one instance of a task holds its input and output",
+        )
+    pairs = [pair for pair in PAIRS if set(pair) <= lower.keys()]
+    if len(pairs) == 1:
+        (asked, answered), given = pairs[0], [name for name in INPUTS if name in lower]
+        names = {"instruction": lower[asked], "output": lower[answered]}
+        return _noted(names | ({"input": lower[given[0]]} if given else {}))
+    if not pairs and ("instruction" in columns or "output" in columns):
+        return RowFormat({key: key for key in ALPACA})  # each row says what is missing in it
+    raise InputError(_unknown(source, columns, lower))
+
+
+def _mapped(columns: Sequence[str], column_map: Mapping[str, str], source: str) -> RowFormat:
+    for key, name in column_map.items():
+        if name not in columns and name not in ("", "none", "null"):
+            raise InputError(
+                f"column_map: {source} has no column {name!r} for {key}; it has "
+                f"{', '.join(columns)}"
+            )
+    names = {key: key for key in ALPACA if key in columns} | dict(column_map)
+    if lacking := [key for key in ("instruction", "output") if key not in names]:
+        raise InputError(
+            f"column_map says nothing of {' and '.join(lacking)}; {source} has the columns "
+            f"{', '.join(columns)}"
+        )
+    read = {key: name for key, name in names.items() if name in columns}
+    unread = "" if "input" in read or "input" not in columns else "; input is not read"
+    noted = _noted(read)
+    return replace(noted, note=(noted.note + unread).removeprefix("; "))
+
+
+def _noted(names: dict[str, str]) -> RowFormat:
+    said = ", ".join(f"{name} is {key}" for key, name in names.items() if name != key)
+    return RowFormat(names, note=said)
+
+
+def _unknown(source: str, columns: Sequence[str], lower: Mapping[str, str]) -> str:
+    asks = [name for name in dict.fromkeys(ask for ask, _ in PAIRS) if name in lower]
+    answers = [name for name in dict.fromkeys(answer for _, answer in PAIRS) if name in lower]
+    first = lower[asks[0]] if asks else "COLUMN"
+    last = lower[answers[-1]] if answers else "COLUMN"
+    return (
+        f"{source} has the columns {', '.join(columns[:20])}, and it is not clear which hold the "
+        f"task and the answer; say it: --column_map '{{instruction: {first}, output: {last}}}'"
+    )
+
+
+def _of_turns(turns: Any) -> dict[str, Any] | Unreadable:
+    """The fields of a conversation of one question and one answer."""
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        return Unreadable("has no list of turns")
+    said: list[tuple[str, Any]] = []
+    for turn in turns:
+        speaker = turn.get("role", turn.get("from"))
+        content = turn.get("content", turn.get("value"))
+        if isinstance(content, list) and all(
+            isinstance(part, dict) and isinstance(part.get("text"), str) for part in content
+        ):
+            content = "".join(part["text"] for part in content)
+        said.append((SPEAKERS.get(str(speaker).lower(), str(speaker)), content))
+    if said and said[0][0] == "system":
+        said = said[1:]
+    speakers = [speaker for speaker, _ in said]
+    if speakers != ["user", "assistant"]:
+        return Unreadable(
+            f"has the turns {', '.join(speakers) or 'none'}; only one question (user) with one "
+            "answer (assistant) makes a row"
+        )
+    return {"instruction": said[0][1], "input": "", "output": said[1][1]}
+
+
+def _of_instances(instances: Any) -> dict[str, Any] | Unreadable:
+    if not isinstance(instances, list) or len(instances) != 1 or not isinstance(instances[0], dict):
+        count = len(instances) if isinstance(instances, list) else "no"
+        return Unreadable(f"has {count} instances; give a record to each")
+    return {"input": instances[0].get("input"), "output": instances[0].get("output")}
+
+
+def is_null(value: Any) -> bool:
+    """Whether a value stands for nothing: None, or the NaN that tables have for it."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def holds_reasoning(text: str) -> bool:
+    """Whether an answer still has the thinking of the model that wrote it."""
+    return bool(REASONING.search(text))
+
+
+def is_unicode(text: str) -> bool:
+    """False for lone surrogates, which JSON escapes can hold and UTF-8 cannot."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _kind(value: Any) -> str:
+    names = {bool: "a boolean", int: "a number", float: "a number", list: "a list",
+             dict: "an object", bytes: "bytes"}  # fmt: skip
+    return names.get(type(value), f"a {type(value).__name__}")

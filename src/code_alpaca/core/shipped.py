@@ -1,0 +1,77 @@
+"""Find a recipe or an accelerate config by path, or by the name under which it is shipped.
+
+`recipes/` and `accelerate_configs/` are at the top of the repository, where people look for them.
+This package links to both, so a wheel carries copies and every command finds them outside a clone.
+"""
+
+from __future__ import annotations
+
+import difflib
+from importlib import resources
+from pathlib import Path
+
+from code_alpaca.core.errors import InputError
+
+RECIPES, ACCELERATE_CONFIGS = "recipes", "accelerate_configs"
+
+
+def recipe(name: str | Path) -> Path:
+    """Return the config file that `--config NAME` means.
+
+    Args:
+        name: a path, or a shipped recipe: `smoke/sft/config_cpu`, with or without `recipes/` in
+            front and `.yaml` behind.
+
+    Raises:
+        InputError: neither a file nor a shipped recipe has this name.
+    """
+    found = _find(str(name), RECIPES)
+    if found is None:
+        near = difflib.get_close_matches(str(name), names(RECIPES), n=1, cutoff=0.5)
+        advice = f"did you mean {near[0]!r}?" if near else "give a file such as my_config.yaml"
+        raise InputError(
+            f"cannot read config {name}: no such file, and no shipped recipe of this name; {advice}"
+        )
+    return found
+
+
+def accelerate_config(name: str) -> Path:
+    """Return the file that `--accelerate_config NAME` means.
+
+    Args:
+        name: a path, or a shipped config: `zero2`, with or without `accelerate_configs/` in front
+            and `.yaml` behind. A file of `accelerate_configs/` in the working folder comes first.
+
+    Raises:
+        InputError: neither a file nor a shipped config has this name.
+    """
+    local = Path(ACCELERATE_CONFIGS, f"{name}.yaml")
+    found = local if local.is_file() else _find(name, ACCELERATE_CONFIGS)
+    if found is None or not found.is_file():
+        raise InputError(
+            f"no accelerate config {name!r}; give a file, or one of the shipped names: "
+            f"{', '.join(names(ACCELERATE_CONFIGS))}"
+        )
+    return found
+
+
+def names(kind: str) -> list[str]:
+    """List the shipped names of RECIPES or ACCELERATE_CONFIGS, as the commands take them."""
+    folder = _folder(kind)
+    return sorted(
+        path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")
+    )
+
+
+def _find(name: str, kind: str) -> Path | None:
+    try:
+        if Path(name).exists():
+            return Path(name)  # a folder as well: whoever reads it reports what is wrong
+    except OSError:  # a name too long for any file
+        return None
+    short = name.removeprefix("./").removeprefix(f"{kind}/").removesuffix(".yaml")
+    return _folder(kind) / f"{short}.yaml" if short in names(kind) else None
+
+
+def _folder(kind: str) -> Path:
+    return Path(str(resources.files("code_alpaca") / "shipped" / kind))

@@ -1,0 +1,122 @@
+"""A disk that fills up in the middle of a stage: one kind line, and nothing accepted is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from code_alpaca.cli import main
+from code_alpaca.core.ledger import Ledger
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory):
+    """A library that makes writes under one folder fail after so many bytes, as the kernel does."""
+    library = tmp_path_factory.mktemp("shim") / "full_disk.so"
+    source = Path(__file__).parents[1] / "support" / "full_disk.c"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
+    return library
+
+
+def on_a_small_disk(shim, words, under: Path, size: int) -> subprocess.CompletedProcess[str]:
+    """`code-alpaca WORDS` where files under one folder may take `size` bytes in all."""
+    limits = {"FULL_DISK_UNDER": str(under), "FULL_DISK_BYTES": str(size)}
+    return subprocess.run(
+        [sys.executable, "-m", "code_alpaca.cli", *words],
+        env={**os.environ, "LD_PRELOAD": str(shim), **limits},
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+
+
+def rows_of(run_dir):
+    with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
+        rows = [example.as_row() for example in ledger.accepted()]
+    for row in rows:
+        row.pop("created_at")
+    return rows
+
+
+@pytest.mark.parametrize("size", [50_000, 200_000, 600_000])
+def test_generate_keeps_what_it_has_and_goes_on(shim, tmp_path, size):
+    words = ["generate", "--teacher_base_url", "offline", "--num_examples", "60"]
+    words += ["--lookahead", "8", "--run_dir"]
+    done = on_a_small_disk(shim, [*words, str(tmp_path / "run")], tmp_path / "run", size)
+    assert done.returncode == 2, done.stderr
+    assert "the disk is full" in done.stderr and done.stderr.count("\n") == 1
+    kept = rows_of(tmp_path / "run") if size > 50_000 else []  # that one has no tables yet
+    assert main([*words, str(tmp_path / "run")]) == 0
+    assert main([*words, str(tmp_path / "whole")]) == 0
+    assert rows_of(tmp_path / "run") == rows_of(tmp_path / "whole")
+    assert rows_of(tmp_path / "run")[: len(kept)] == kept
+
+
+def test_publish_leaves_the_old_dataset_whole(shim, tmp_path):
+    source = tmp_path / "rows.json"
+    row = {"instruction": "Reverse a list in Python.", "input": "", "output": "x[::-1]"}
+    source.write_text(json.dumps([row] * 50))
+    words = ["publish", "--source", str(source), "--run_dir", str(tmp_path / "run")]
+    assert main([*words, "--dataset_version", "1.0.0"]) == 0
+    before = (tmp_path / "run/dataset/manifest.json").read_bytes()
+    done = on_a_small_disk(shim, [*words, "--dataset_version", "1.0.1"], tmp_path / "run", 3_000)
+    assert done.returncode == 2 and "the disk is full" in done.stderr
+    assert (tmp_path / "run/dataset/manifest.json").read_bytes() == before
+
+
+def test_eval_keeps_the_old_results(shim, tmp_path):
+    words = ["eval", "--samples", "reference", "--output_dir", str(tmp_path / "eval")]
+    assert main(words) == 0
+    before = (tmp_path / "eval/results.json").read_bytes()
+    done = on_a_small_disk(shim, words, tmp_path / "eval", 500)
+    assert done.returncode == 2 and "the disk is full" in done.stderr
+    assert (tmp_path / "eval/results.json").read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def training(tmp_path_factory):
+    """The words of a tiny training up to its output_dir, and the folder where it met no trouble."""
+    folder = tmp_path_factory.mktemp("training")
+    (folder / "rows.json").write_text(json.dumps([
+        {"instruction": f"Return {n}.", "input": "", "output": f"return {n}"} for n in range(64)
+    ]))  # fmt: skip
+    words = ["sft", "--config", str(ROOT / "recipes/smoke/sft/config_cpu.yaml"),
+             "--scratch_hidden_size", "32", "--scratch_layers", "1", "--scratch_heads", "2",
+             "--scratch_vocab_size", "400", "--max_steps", "4", "--save_strategy", "steps",
+             "--save_steps", "2", "--logging_steps", "1",
+             "--dataset_name", str(folder / "rows.json"), "--output_dir"]  # fmt: skip
+    assert main([*words, str(folder / "model")]) == 0
+    return words, folder / "model"
+
+
+@pytest.mark.parametrize(
+    ("size", "launched"),
+    [
+        (400_000, []),  # full within the second checkpoint's weights, which safetensors writes
+        (500_000, ["--accelerate_config", str(ROOT / "accelerate_configs/cpu.yaml")]),  # torch.save
+    ],
+    ids=["weights", "optimizer"],
+)
+def test_sft_goes_on_from_the_last_whole_checkpoint(
+    shim, training, tmp_path, capsys, size, launched
+):
+    (words, whole), out = training, tmp_path / "model"
+    words = [*words, str(out)]
+    done = on_a_small_disk(shim, [*words, *launched], out, size)
+    assert done.returncode == 2, done.stderr
+    assert "the disk is full" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert [path.parent.name for path in out.glob("*/whole")] == ["checkpoint-2"]
+    assert not (out / "run.json").exists()
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "checkpoint-4 was not written to its end" in shown and "step 2/4" not in shown
+    for name in ("model.safetensors", "checkpoint-4/optimizer.pt"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes(), name
+    ended, uninterrupted = (json.loads((path / "run.json").read_text()) for path in (out, whole))
+    assert ended["loss_curve"] == uninterrupted["loss_curve"]

@@ -1,0 +1,232 @@
+"""The ledger keeps what was paid for, decides all or nothing, and is one process's at a time."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+from support.needs import need
+
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.ledger import Decision, Ledger
+from code_alpaca.core.schema import Example, content_id
+
+REPLY = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 5}}
+
+
+def test_replies_and_decisions_survive_reopening(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path) as ledger:
+        key = ledger.request(0, "/chat/completions", {"model": "m"}, seed_ids=["seed_001"])
+        ledger.save_reply(key, REPLY, usage=(3, 5))
+        ledger.decide(
+            0,
+            [
+                Decision(Example("a", "", "b", seed_ids=["s"]), ""),
+                Decision(Example("c", "", ""), "empty"),
+            ],
+        )
+    with Ledger(path, write=False) as ledger:
+        assert ledger.reply(key) == REPLY
+        assert [(e.instruction, e.seed_ids) for e in ledger.accepted()] == [("a", ["s"])]
+        assert [(d.example.instruction, d.reason) for d in ledger.rejected()] == [("c", "empty")]
+        assert ledger.next_undecided() == 1
+        assert ledger.usage() == {
+            "requests": 1, "replies": 1, "prompt_tokens": 3, "completion_tokens": 5,
+        }  # fmt: skip
+
+
+def test_the_same_question_twice_is_two_requests(tmp_path):
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        first = ledger.request(0, "/chat", {"q": 1})
+        assert ledger.request(1, "/chat", {"q": 1}) != first
+        assert ledger.request(0, "/chat", {"q": 1}) == first  # asked again after a restart
+
+
+@pytest.mark.parametrize("change", [{"model": "n"}, {"model": "m", "temperature": 0.5}])
+def test_another_payload_under_an_answered_number_is_refused(tmp_path, change):
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        ledger.save_reply(ledger.request(0, "/chat", {"model": "m"}), REPLY)
+        with pytest.raises(InputError, match="another prompt"):
+            ledger.request(0, "/chat", change)
+
+
+def test_an_unanswered_request_is_replaced_with_all_that_is_recorded_of_it(tmp_path):
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        ledger.request(0, "/chat", {"long": 1}, seed_ids=["a"], asked={"count": 5})
+        key = ledger.request(0, "/chat", {"short": 1}, seed_ids=["b"], asked={"count": 2})
+        assert ledger.answered(0) is None and ledger.first_unanswered() == 0
+        ledger.save_reply(key, REPLY)
+        assert ledger.answered(0) == ({"short": 1}, {"count": 2}, ["b"])
+        assert ledger.request(1, "/chat", {"short": 1}) != key, "asked a second time"
+        assert ledger.first_unanswered() == 1
+
+
+def test_decisions_on_a_reply_come_together_or_not_at_all(tmp_path):
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        ledger.request(0, "/chat", {})
+        broken = Example("a", "", "b", seed_ids=[object()])  # json cannot write it
+        with pytest.raises(TypeError):
+            ledger.decide(0, [Decision(Example("fine", "", "b"), ""), Decision(broken, "")])
+        assert ledger.accepted_count() == 0
+        assert ledger.next_undecided() == 0
+
+
+def test_a_second_writer_is_refused_and_a_reader_is_not(tmp_path):
+    path = tmp_path / "l.sqlite"
+    with Ledger(path):
+        with pytest.raises(InputError, match="in use by another process"):
+            Ledger(path)
+        Ledger(path, write=False).close()
+    Ledger(path).close()
+
+
+def test_a_newer_format_is_refused(tmp_path):
+    path = tmp_path / "l.sqlite"
+    with Ledger(path) as ledger:
+        ledger.set_meta("format", "99")
+    with pytest.raises(InputError, match="newer code-alpaca"):
+        Ledger(path)
+
+
+def test_the_reply_is_on_disk_when_save_returns(tmp_path):
+    path = tmp_path / "l.sqlite"
+    with Ledger(path) as ledger:
+        key = ledger.request(0, "/chat", {})
+        ledger.save_reply(key, REPLY)
+        other = sqlite3.connect(path)
+        assert json.loads(other.execute("SELECT body FROM replies").fetchone()[0]) == REPLY
+
+
+def test_the_pace_is_in_equal_slices_of_the_order_of_decisions(tmp_path):
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        assert ledger.pace() == []
+        for number in range(10):
+            ledger.request(number, "/x", {"number": number})
+            reason = "" if number < 4 else "too_similar"
+            ledger.decide(number, [Decision(Example("a", "", "b"), reason)] * 7)
+        assert ledger.pace(5) == [[14, 14], [14, 14], [14, 0], [14, 0], [14, 0]]
+        uneven = ledger.pace(4)
+        assert [sum(each) for each in zip(*uneven, strict=True)] == [70, 28]
+        assert {seen for seen, _ in uneven} == {17, 18}
+        assert ledger.pace(1_000) == [[1, 1]] * 28 + [[1, 0]] * 42
+
+
+# -- files that cannot be used, or were damaged --------------------------------------------------
+
+
+def filled(path, rows=40):
+    with Ledger(path) as ledger:
+        for number in range(rows):
+            key = ledger.request(number, "/chat", {"n": number})
+            ledger.save_reply(key, {"choices": [{"message": {"content": f"text {number} " * 60}}]})
+            text = f"Task {number}", "", f"answer {number}"
+            example = Example(*text, id=content_id(*text))
+            ledger.decide(number, [Decision(example, "")])
+    return path
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.7, 0.99])
+def test_a_truncated_ledger_is_refused_in_one_line(tmp_path, kept):
+    path = filled(tmp_path / "l.sqlite")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+    for write in (True, False):
+        with pytest.raises(InputError, match=r"is damaged.*keep the file") as refused:
+            Ledger(path, write=write)
+        assert str(path) in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "content", [b"not a database " * 100, b"SQLite format 3\0" + b"\xff" * 900]
+)
+def test_a_file_that_is_no_database_is_refused_in_one_line(tmp_path, content):
+    path = tmp_path / "l.sqlite"
+    path.write_bytes(content)
+    for write in (True, False):
+        with pytest.raises(InputError, match=r"l\.sqlite"):
+            Ledger(path, write=write)
+    assert path.read_bytes() == content, "never touched"
+
+
+def test_a_row_with_a_flipped_byte_is_rejected_with_the_reason(tmp_path):
+    path = filled(tmp_path / "l.sqlite")
+    for old, new in [
+        (b'answer 3"', b'answfr 3"'),
+        (b'Task 5"', b'Tas\xff 5"'),
+        (b'"output": "answer 7"', b'"output": #answer 7"'),
+    ]:
+        content = path.read_bytes()
+        assert old in content
+        path.write_bytes(content.replace(old, new))
+    intact = [f"Task {number}" for number in range(40) if number not in (3, 5, 7)]
+    with Ledger(path, write=False) as ledger:
+        assert [row.instruction for row in ledger.accepted()] == intact
+        assert [row.instruction for row in ledger.accepted(4)] == intact[:4]
+        damaged = [each for each in ledger.checked() if each.reason]
+        assert [each.reason for each in damaged] == ["damaged_row"] * 3
+        assert "request 3" in damaged[0].evidence
+    with Ledger(path) as ledger:
+        assert ledger.reject_damaged() == 3 and ledger.reject_damaged() == 0
+        assert ledger.accepted_count() == 37 and ledger.reasons() == {"damaged_row": 3}
+
+
+def test_a_damaged_record_of_the_run_is_named(tmp_path):
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        assert ledger.record("config", {}) == {}
+        ledger.set_meta("config", '{"seed": ')
+        with pytest.raises(InputError, match="config cannot be read"):
+            ledger.record("config")
+
+
+def test_a_ledger_locked_by_another_program_is_not_called_damaged(tmp_path):
+    path = filled(tmp_path / "l.sqlite", rows=1)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("PRAGMA locking_mode = EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(InputError, match="locked by another program"):
+        Ledger(path)
+    other.close()
+
+
+def test_replies_and_evidence_that_no_file_can_hold_are_survived(tmp_path):
+    deep = []
+    for _ in range(5_000):
+        deep = [deep]
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        key = ledger.request(0, "/chat", {})
+        ledger.save_reply(key, {"choices": deep})
+        assert ledger.reply(key) == {"unreadable": "nested too deep to be stored"}
+        ledger.decide(0, [Decision(Example("a\ud800", "", "\0"), "not_text", "holds \ud800")])
+        (decision,) = ledger.rejected()
+        assert decision.example.instruction == "a\ud800" and decision.evidence == "holds ?"
+
+
+READ_ONLY = """
+import sys; from pathlib import Path
+from code_alpaca.core.errors import InputError; from code_alpaca.core.ledger import Ledger
+try:
+    Ledger(Path(sys.argv[1]))
+except InputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("bound", ["ledger.sqlite", "."])
+def test_a_ledger_that_cannot_be_written_says_so_and_stays(tmp_path, bound):
+    need(shutil.which("bwrap"), "bwrap, to bind a folder read-only")
+    path = filled(tmp_path / "ledger.sqlite", rows=1)
+    place = str((tmp_path / bound).resolve())
+    done = subprocess.run(
+        ["bwrap", "--dev-bind", "/", "/", "--ro-bind", place, place,
+         sys.executable, "-c", READ_ONLY, str(path)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.count("\n") == 1 and "writable" in done.stdout
+    assert str(tmp_path) in done.stdout and "not the ledger" not in done.stdout
+    with Ledger(path) as ledger:
+        assert ledger.accepted_count() == 1

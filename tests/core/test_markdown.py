@@ -1,0 +1,75 @@
+"""Text of other people stays text in both cards, whatever it holds."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from support.markup import HOSTILE, PARSER, body, front, shape
+
+from code_alpaca.core.markdown import block, cell, code, inline, python, shell
+from code_alpaca.dataset import card
+from code_alpaca.dataset.build import build_from_source
+from code_alpaca.hub import cards
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    home = tmp_path_factory.mktemp("made")
+    rows = [{"instruction": f"Return {n}.", "input": "", "output": str(n)} for n in range(3)]
+    (home / "rows.json").write_text(json.dumps(rows))
+    folder = build_from_source(
+        str(home / "rows.json"), home / "run", dataset_version="1.0.0", draw=False
+    )
+    return json.loads((folder / "manifest.json").read_text())
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_dataset_card_holds_no_markup_of_its_rows(manifest, text):
+    example = {"instruction": "benign", "input": "benign", "output": "benign"}
+    names = ("teacher", "source", "source_revision", "strategy", "license", "repository",
+             "prompt_version")  # fmt: skip
+
+    def rendered(word):
+        counted = {"languages": {word: 3, "python": 1}, "verification": {word: 4}}
+        values = {**manifest, **dict.fromkeys(names, word), "usage": None}
+        values |= {"statistics": {**manifest["statistics"], **counted}}
+        values |= {
+            "rejected_by_reason": {word: 2},
+            "config": {"novelty": word, "novelty_threshold": 0.7},
+        }
+        values |= {"contamination": {"benchmarks": [word, "mbpp"], "missing": [word],
+                                     "problems": 3, "policy": "drop"}}  # fmt: skip
+        return card.render(values, dict.fromkeys(example, word))
+
+    bad, good = rendered(text), rendered("benign")
+    assert shape(body(bad)) == shape(body(good))
+    assert yaml.safe_load(front(bad)).keys() == yaml.safe_load(front(good)).keys()
+    assert cards.merge(bad, bad, bad) == (bad, [], [])
+    assert "https://pypi.org" not in good and "pip install code-alpaca" not in good
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_each_form_of_a_text_is_one_token(text):
+    assert not shape(f"a {inline(text)} b") and not shape(f"| a |\n|---|\n| {cell(text)} |")[2:]
+    (paragraph,) = [t for t in PARSER.parse(f"a {code(text)} b") if t.type == "inline"]
+    assert [t.type for t in paragraph.children] == ["text", "code_inline", "text"]
+    (fence,) = PARSER.parse(str(block(text)))
+    assert fence.type == "fence"
+    assert fence.content.strip() == text.replace("\r", "\n").strip()
+    assert "\n" not in shell(text) + python(text)
+
+
+def test_text_without_markup_is_left_as_it_is():
+    for text in (
+        "humaneval_plus",
+        "C++",
+        "gpt-4.1-mini",
+        "0.0% to 16.1%",
+        "torch 2.13.0+cpu",
+        ", ",
+    ):
+        assert inline(text) == text
+    assert inline("<b>C#</b> | x") == "&lt;b&gt;C\\#&lt;/b&gt; &#124; x"
+    assert code("`a`") == "`` `a` ``"

@@ -1,0 +1,87 @@
+"""The prompts are an interface: these are their bytes."""
+
+import copy
+
+import pytest
+from support import tokenizers_in_use
+
+from code_alpaca.core.prompts import chat_template, format_prompt
+from code_alpaca.evaluation.inference import decode_answer, prompt_ids
+
+
+def test_without_input():
+    assert format_prompt("Say hi.") == (
+        "Below is an instruction that describes a task. Write a response that appropriately "
+        "completes the request.\n\n### Instruction:\nSay hi.\n\n### Response:"
+    )
+
+
+def test_with_input():
+    assert format_prompt("Fix it.", "x = = 1") == (
+        "Below is an instruction that describes a task, paired with an input that provides "
+        "further context. Write a response that appropriately completes the request.\n\n"
+        "### Instruction:\nFix it.\n\n### Input:\nx = = 1\n\n### Response:"
+    )
+
+
+def test_braces_in_a_task_stay_as_they_are():
+    assert "{input} {0} %s" in format_prompt("Explain {input} {0} %s", "{instruction}")
+    assert format_prompt("a", "{instruction}").count("{instruction}") == 1
+
+
+def test_newline_style_adds_only_the_newline():
+    assert format_prompt("a", style="alpaca_nl") == format_prompt("a") + "\n"
+
+
+@pytest.mark.parametrize("style", ["alpaca", "alpaca_nl"])
+@pytest.mark.parametrize("begin", [True, False])
+def test_the_chat_template_renders_the_very_prompt_of_training(style, begin):
+    from tokenizers import processors
+
+    from code_alpaca.training.scratch import make_base
+
+    _, tokenizer = make_base(["abc"], vocab_size=300, hidden_size=32, layers=1, heads=2,
+                             max_length=64, seed=0)  # fmt: skip
+    if not begin:
+        tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    tokenizer.chat_template = chat_template(tokenizer, style)
+    for task in ("Add 1.", "{% x %} {{ y }} \\n \"q\" 'q'", "é\n\n  日本", " lead and trail \n"):
+        messages = [{"role": "user", "content": task}]
+        for more in ({}, {"input": "x = 1\n{{ z }}"}):
+            prompt = format_prompt(task, **more, style=style)
+            ids = tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, return_dict=True, **more
+            )["input_ids"]
+            assert ids == tokenizer(prompt)["input_ids"]
+    with pytest.raises(Exception, match="knows no system message"):
+        tokenizer.apply_chat_template([{"role": "system", "content": "x"}, *messages])
+
+
+@pytest.fixture(scope="module", params=tokenizers_in_use.KINDS)
+def tokenizer(request):
+    return tokenizers_in_use.make(request.param, [format_prompt("Add 1.", "x"), "return x + 1"])
+
+
+@pytest.mark.parametrize("style", ["alpaca", "alpaca_nl"])
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_chat_server_reads_the_tokens_of_training(tokenizer, style, ends):
+    """Whatever the tokenizer puts around a prompt, and wherever it marks the first word."""
+    from tokenizers import processors
+
+    tokenizer = copy.deepcopy(tokenizer)
+    if ends:
+        special = [(token, tokenizer.convert_tokens_to_ids(token))
+                   for token in (tokenizer.bos_token, tokenizer.eos_token)]  # fmt: skip
+        begin, end = special[0][0], special[1][0]
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{begin} $A {end}", special_tokens=list(dict.fromkeys(special))
+        )
+    tokenizer.chat_template = chat_template(tokenizer, style)
+    for task, given in (("Add 1.", ""), (" two\n\n  lines ", "x = 1\n"), ("<s> tag", "<s>")):
+        trained = tokenizer(format_prompt(task, given, style=style))["input_ids"]
+        assert prompt_ids(tokenizer, task, given) == trained
+
+
+@pytest.mark.parametrize("text", ["", "x", "def f():\n    return 1", "    return 1", "  a", "\n a"])
+def test_an_answer_is_decoded_to_what_training_tokenized(tokenizer, text):
+    assert decode_answer(tokenizer, tokenizer(text, add_special_tokens=False)["input_ids"]) == text

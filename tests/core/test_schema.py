@@ -1,0 +1,99 @@
+"""Seed files are read strictly, and rows keep the contract's columns."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pytest
+
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.schema import COLUMNS, Example, content_id, features, load_seed_tasks
+
+GOOD = json.dumps({"instruction": "Add two numbers.", "input": "", "output": "a + b"})
+
+
+def test_columns_of_the_contract_in_order():
+    assert COLUMNS == (
+        "instruction", "input", "output", "id", "language", "strategy", "teacher",
+        "prompt_version", "seed_ids", "request_id", "nearest_id", "nearest_score", "tests",
+        "verification", "contamination", "created_at",
+    )  # fmt: skip
+    assert tuple(features()) == COLUMNS == tuple(Example("i", "", "o").as_row())
+    assert tuple(features("rejected")) == (*COLUMNS, "reason", "evidence")
+
+
+def test_a_line_separator_inside_a_string_is_not_a_line_end(tmp_path):
+    path = tmp_path / "seeds.jsonl"
+    path.write_text('{"instruction": "Split on \u2028 please", "output": "x"}\n', encoding="utf-8")
+    assert load_seed_tasks(path)[0].instruction == "Split on \u2028 please"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{broken", "line 2: not JSON"),
+        ('["a"]', "line 2: not a JSON object"),
+        ('{"instruction": "x", "output": ""}', "line 2: 'output' must be text"),
+        ('{"instruction": "x", "output": 3}', "line 2: 'output' is a number, not text"),
+        ('{"instruction": "x", "output": "y", "inptu": ""}', "line 2: unknown key 'inptu'"),
+        ('{"instruction": "x", "output": "y", "id": "seed_000"}', "share the id 'seed_000'"),
+        ('{"instruction": "x", "output": "y", "tests": ["z"]}', "line 2: 'tests' must be text"),
+        (
+            '{"instruction": "x", "output": "y", "output": "z"}',
+            "line 2: has the key 'output' twice",
+        ),
+        ('{"instruction": "x", "output": "<think>y</think>z"}', "line 2: 'output' holds a model's"),
+        ('{"instruction": "x", "input": 5, "output": "y"}', "line 2: 'input' is a number, not"),
+    ],
+)
+def test_a_broken_seed_line_is_named_by_its_number(tmp_path, line, said):
+    path = tmp_path / "seeds.jsonl"
+    path.write_text(f"{GOOD}\n{line}\n")
+    with pytest.raises(InputError, match=said.replace("(", r"\(")):
+        load_seed_tasks(path)
+
+
+RECORD = {"instruction": "Add two numbers.", "input": None, "output": "a + b", "tests": None}
+LINE = json.dumps(RECORD)
+SELF_INSTRUCT = {
+    "id": "seed_task_0", "name": "add", "instruction": "Add two numbers.",
+    "instances": [{"input": "", "output": "a + b"}], "is_classification": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "ids"),
+    [
+        ("seeds.jsonl", f"\n{LINE}\n{LINE}\n".encode("utf-8-sig"), ["seed_001", "seed_002"]),
+        ("seeds.json", json.dumps([RECORD, RECORD]).encode("utf-16"), ["seed_000", "seed_001"]),
+        ("seeds.jsonl.gz", gzip.compress(LINE.encode(), mtime=0), ["seed_000"]),
+        ("seeds.csv", b"instruction,output\r\nAdd two numbers.,a + b\r\n", ["seed_000"]),
+        ("seed_tasks.jsonl", json.dumps(SELF_INSTRUCT).encode(), ["seed_task_0"]),
+        ("seeds.jsonl", b'{"problem": "Add two numbers.", "solution": "a + b"}', ["seed_000"]),
+    ],
+)
+def test_seed_tasks_of_other_forms_are_read(tmp_path, name, content, ids):
+    path = tmp_path / name
+    path.write_bytes(content)
+    tasks = load_seed_tasks(path)
+    assert [task.id for task in tasks] == ids
+    for task in tasks:
+        assert (task.instruction, task.input, task.output) == ("Add two numbers.", "", "a + b")
+        assert task.tests == ""
+
+
+def test_empty_and_missing_seed_files(tmp_path):
+    path = tmp_path / "seeds.jsonl"
+    path.write_text("\n\n")
+    with pytest.raises(InputError, match="holds no task"):
+        load_seed_tasks(path)
+    with pytest.raises(InputError, match="cannot read seed tasks"):
+        load_seed_tasks(tmp_path / "none.jsonl")
+
+
+def test_id_tells_rows_apart_by_their_fields():
+    assert content_id("a", "b", "c") == content_id("a", "b", "c")
+    assert (
+        len({content_id("ab", "", "c"), content_id("a", "b", "c"), content_id("a", "", "bc")}) == 3
+    )

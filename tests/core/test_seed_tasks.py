@@ -1,0 +1,95 @@
+"""The seed tasks are ours, varied, and right: what can be run is run."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+import subprocess
+from collections import Counter
+
+import pytest
+from rouge_score import rouge_scorer
+from support.needs import need_program
+
+from code_alpaca.core.schema import Example, load_seed_tasks
+from code_alpaca.curation.filters import DEFAULT, FILTERS
+
+TASKS = load_seed_tasks()
+TYPES = {
+    "generation", "completion", "editing", "debugging", "optimization", "translation",
+    "explanation", "classification", "sql", "shell", "regex", "testing", "data_structures",
+}  # fmt: skip
+PYTHON = [task for task in TASKS if task.tests]
+
+
+def test_there_are_enough_and_they_vary():
+    assert len(TASKS) >= 60
+    types = Counter(task.task_type for task in TASKS)
+    assert set(types) == TYPES and min(types.values()) >= 3
+    assert len({task.language for task in TASKS}) >= 12
+    assert 0.35 <= sum(bool(task.input) for task in TASKS) / len(TASKS) <= 0.5
+
+
+@pytest.mark.parametrize("task", PYTHON, ids=lambda task: task.id)
+def test_python_answers_pass_their_tests(task, pool):
+    result = pool.run_program(f"{task.output}\n\n{task.tests}\n")
+    assert result.status == "passed", result.stderr
+
+
+def test_every_runnable_python_answer_has_tests():
+    without = {task.id for task in TASKS if task.language == "python" and not task.tests}
+    prose_or_script = {
+        task.id for task in TASKS if task.task_type in ("explanation", "classification", "editing")
+    }
+    assert without <= prose_or_script
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.id)
+def test_no_filter_of_ours_would_drop_a_seed(task):
+    example = Example(task.instruction, task.input, task.output)
+    checks = [FILTERS[name] for name in DEFAULT if name in FILTERS]
+    assert [check.__name__ for check in checks if check(example)] == []
+    assert "```" not in task.output
+
+
+def test_no_two_seeds_are_alike():
+    scorer = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
+    for a, b in itertools.combinations(TASKS, 2):
+        assert scorer.score(a.instruction, b.instruction)["rougeL"].fmeasure <= 0.7, (a.id, b.id)
+
+
+def test_sql_answers_run_on_their_schema():
+    ran = 0
+    for task in TASKS:
+        if task.language == "sql" and task.input.startswith("CREATE"):
+            with sqlite3.connect(":memory:") as database:
+                database.executescript(task.input)
+                database.execute(task.output)
+            ran += 1
+    assert ran >= 3
+
+
+def test_javascript_answers_parse(tmp_path):
+    need_program("node", "nodejs")
+    for task in TASKS:
+        if task.language == "javascript" and task.output.startswith(("function", "const")):
+            path = tmp_path / f"{task.id}.mjs"
+            path.write_text(task.output.replace('require("node:assert")', "null"))
+            done = subprocess.run(["node", "--check", path], capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+
+
+def test_shell_answers_parse():
+    need_program("bash", "bash")
+    for task in TASKS:
+        if task.language == "bash" and task.task_type == "shell":
+            subprocess.run(["bash", "-n", "-c", task.output], check=True)
+
+
+def test_c_answers_compile(tmp_path):
+    need_program("gcc", "gcc libc6-dev")
+    for task in TASKS:
+        if task.language == "c" and "{" in task.output:
+            path = tmp_path / f"{task.id}.c"
+            path.write_text("#include <stddef.h>\n" + task.output)
+            subprocess.run(["gcc", "-Wall", "-Werror", "-c", path, "-o", f"{path}.o"], check=True)

@@ -1,0 +1,100 @@
+"""A model is a local folder first, then one commit of the Hub, found by one request."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from code_alpaca.core.errors import InputError
+from code_alpaca.hub.model_source import find_model, run_json
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """What identifies a model, without its weights being any."""
+    files = {
+        "config.json": "{}",
+        "generation_config.json": "{}",
+        "tokenizer.json": "{}",
+        "tokenizer_config.json": "{}",
+        "chat_template.jinja": "a",
+        "model.safetensors": "weights",
+        "merges.txt": "a b",
+        "run.json": '{"dataset": {"name": "d"}}',
+        "README.md": "A card.",
+    }
+    model = tmp_path / "model"
+    model.mkdir()
+    for name, text in files.items():
+        (model / name).write_text(text)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes_answers"),
+    [
+        ("config.json", True),
+        ("generation_config.json", True),
+        ("tokenizer.json", True),
+        ("tokenizer_config.json", True),
+        ("chat_template.jinja", True),
+        ("merges.txt", True),
+        ("model.safetensors", True),
+        ("special_tokens_map.json", True),
+        ("additional_chat_templates/tool.jinja", True),
+        ("README.md", False),
+        ("run.json", False),
+    ],
+)
+def test_every_file_that_shapes_an_answer_is_in_the_fingerprint(folder, name, shapes_answers):
+    before = find_model(str(folder)).fingerprint()
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("[]")
+    assert (find_model(str(folder)).fingerprint() != before) is shapes_answers
+
+
+def test_an_adapter_carries_the_fingerprint_of_its_base(folder, tmp_path):
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    config = {"base_model_name_or_path": str(folder)}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    before = find_model(str(adapter)).fingerprint()
+    (folder / "tokenizer.json").write_text("[]")
+    assert find_model(str(adapter)).fingerprint() != before
+
+
+def test_run_json_is_read_and_a_broken_one_is_named(folder):
+    assert run_json(folder)["dataset"] == {"name": "d"}
+    (folder / "run.json").write_text("{")
+    with pytest.raises(InputError, match=r"run\.json"):
+        run_json(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("./nope", "no such folder; give a model folder"),
+        ("runs/deep/nope", "no such folder; give a model folder"),
+        ("not a name!", "no such folder, and not a Hub id"),
+    ],
+)
+def test_what_is_no_hub_id_is_looked_for_on_this_machine_alone(tmp_path, monkeypatch, name, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=said):
+        find_model(name)
+
+
+def test_without_network_a_missing_model_is_one_line_without_retries(tmp_path):
+    """In a process of its own, since huggingface_hub reads its environment once."""
+    words = ["eval", "--model", "runs/nope", "--output_dir", str(tmp_path / "eval")]
+    done = subprocess.run(
+        [sys.executable, "-m", "code_alpaca.cli", *words],
+        capture_output=True, text=True, timeout=120, cwd=tmp_path,
+        env={"PATH": "", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hf")},
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "no such folder, and the Hub cannot be reached" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1 and "Retrying" not in done.stderr

@@ -1,0 +1,25 @@
+"""Versions are ordered as SemVer says, and only tags that are versions count."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from code_alpaca.hub.versions import latest, precedence
+
+# The example of https://semver.org, section 11, and its neighbours.
+IN_ORDER = [
+    "0.9.0", "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta", "1.0.0-beta.2",
+    "1.0.0-beta.11", "1.0.0-rc.1", "1.0.0", "1.0.1", "1.2.0", "1.10.0", "2.0.0",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("lower", "higher"), itertools.pairwise(IN_ORDER), ids=IN_ORDER[1:])
+def test_versions_are_ordered_as_semver_says(lower, higher):
+    assert precedence(lower) < precedence(higher)
+
+
+def test_the_latest_of_tags():
+    assert latest(["v1.2.0", "v1.10.0", "main", "v2", "1.99.0", "vx", "v1.10.0-rc.1"]) == "1.10.0"
+    assert latest(["nightly"]) is None

@@ -1,0 +1,79 @@
+"""Run a part of the package as a user without rights, by an interpreter that this user may run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import code_alpaca
+from support.needs import need
+
+PACKAGE = Path(code_alpaca.__file__).parent
+SUPPORT = Path(__file__).parent
+SANDBOX = (
+    "__init__.py",
+    "core/__init__.py",
+    "core/errors.py",
+    "core/fs.py",
+    "sandbox",
+)  # and what it rests on
+GRADING = (*SANDBOX, "problems", "evaluation")
+
+
+@contextlib.contextmanager
+def as_nobody(parts: Sequence[str], support: Sequence[str] = ()) -> Iterator[partial]:
+    """Copy parts of the package and modules of `support` into a folder that everybody may read.
+
+    Yields:
+        a function of an interpreter's arguments that runs it there: as nobody where the tests run
+        as root, else as ourselves.
+    """
+    user = "nobody" if os.geteuid() == 0 else None
+    python = _python(user)
+    need(
+        python,
+        "as root this needs a Python of 3.11 or newer that the user nobody may run: make one "
+        "/usr/bin/python3 (Debian 12 or newer: apt install python3), or run the tests as a user",
+    )
+    folder = Path(tempfile.mkdtemp(prefix="nobody-", dir="/var/tmp"))
+    try:
+        for part in parts:
+            _copy(PACKAGE / part, folder / "code_alpaca" / part)
+        for path in (SUPPORT / name for name in support):
+            _copy(path, folder / "support" / path.name)
+        subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
+
+        def run(arguments: Sequence[str], **more) -> subprocess.CompletedProcess:
+            return subprocess.run(
+                [python, *arguments], user=user, cwd=folder, capture_output=True, text=True,
+                env={"PATH": os.environ["PATH"], "PYTHONPATH": str(folder)}, timeout=300, **more,
+            )  # fmt: skip
+
+        yield run
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _python(user: str | None) -> str | None:
+    code = "import sys; sys.exit(sys.version_info < (3, 11))"
+    for python in (os.path.realpath(sys.executable), "/usr/bin/python3"):
+        with contextlib.suppress(OSError):
+            done = subprocess.run([python, "-c", code], user=user, capture_output=True, cwd="/")
+            if done.returncode == 0:
+                return python
+    return None
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target)

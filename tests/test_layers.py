@@ -1,0 +1,98 @@
+"""Imports follow the layer table of CONTRIBUTING.md; `code-alpaca --help` loads nothing heavy."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import code_alpaca
+
+PACKAGE = Path(code_alpaca.__file__).parent
+GUIDE = Path(__file__).parents[1] / "CONTRIBUTING.md"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+LAZY = {"torch", "transformers", "trl", "accelerate", "datasets", "deepspeed", "evaluate"}
+LOADED_BY_EVALUATE = {"pass_at_k.py"}  # a metric of the `evaluate` library, never imported here
+ROW = re.compile(r"^\| (\d) \| `(\w+)` \| ([^|]*)\|", re.MULTILINE)
+
+
+def read_table() -> tuple[dict[str, int], dict[str, set[str]]]:
+    rows = ROW.findall(GUIDE.read_text(encoding="utf-8"))
+    layers = {package: int(layer) for layer, package, _ in rows}
+    return layers, {package: set(re.findall(r"`(\w+)`", same)) for _, package, same in rows}
+
+
+LAYERS, SAME_LAYER = read_table()
+
+
+def package_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported_modules(tree: ast.AST) -> set[str]:
+    modules = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            modules.add(node.module)
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return modules
+
+
+def test_the_table_names_every_package():
+    packages = {package_of(path) for path in SOURCES} - {"__init__"}
+    assert set(LAYERS) == packages
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down(path):
+    package = package_of(path)
+    if package == "__init__":
+        return  # re-exports lazily, from any layer
+    for module in imported_modules(ast.parse(path.read_text(encoding="utf-8"))):
+        _, _, rest = module.partition("code_alpaca.")
+        other = rest.split(".")[0]
+        if module.split(".")[0] != "code_alpaca" or other not in LAYERS or other == package:
+            continue
+        downward = LAYERS[other] < LAYERS[package] or other in SAME_LAYER[package]
+        assert downward, (
+            f"{package} (layer {LAYERS[package]}) imports {module} (layer {LAYERS[other]}); move "
+            "the code down, or pass in what it needs"
+        )
+
+
+def test_same_layer_imports_form_no_cycle():
+    for package in LAYERS:
+        reachable, stack = set(), list(SAME_LAYER[package])
+        while stack:
+            other = stack.pop()
+            if other not in reachable:
+                reachable.add(other)
+                stack.extend(SAME_LAYER[other])
+        assert package not in reachable
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_heavy_packages_are_imported_inside_functions(path):
+    if path.name in LOADED_BY_EVALUATE:
+        return
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            heavy = {module.split(".")[0] for module in imported_modules(node)} & LAZY
+            assert not heavy, f"{path.name} imports {heavy} at module level"
+
+
+def test_the_command_loads_neither_torch_nor_transformers():
+    code = (
+        "import sys, code_alpaca.cli as cli; cli.main(['--help']);"
+        "heavy = {'torch', 'transformers', 'trl', 'datasets', 'openai', 'gradio'};"
+        "heavy &= set(sys.modules);"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
