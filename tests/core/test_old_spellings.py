@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import ClassVar
 
+import pytest
+from pydantic import Field
+
+from code_alpaca.core.config import StageConfig, parse
+from code_alpaca.core.errors import InputError
 from code_alpaca.core.old_spellings import OldSpellings
-from code_alpaca.errors import InputError
 
 SPELLINGS = OldSpellings(
     keys={"seed_compat_defects": "alpaca_2023_defects"},
@@ -59,3 +63,29 @@ def test_both_names_of_a_key_are_refused():
         SPELLINGS.update({"alpaca_2023_defects": True, "seed_compat_defects": False})
     with pytest.raises(InputError, match="old name of 'alpaca_2023_defects'"):
         SPELLINGS.update({"seed_compat_defects": False, "alpaca_2023_defects": True})
+
+
+class Config(StageConfig):
+    OLD_SPELLINGS: ClassVar = SPELLINGS
+
+    strategy: str = "self_instruct"
+    filters: list[str] = Field([])
+    alpaca_2023_defects: bool = False
+
+
+def test_a_config_takes_old_names_from_a_file_the_command_line_and_python(tmp_path, capsys):
+    path = tmp_path / "old.yaml"
+    path.write_text("strategy: seed_compat\nseed_compat_defects: true\n")
+    expected = Config(strategy="alpaca_2023", alpaca_2023_defects=True)
+    words = ["--strategy", "seed_compat", "--seed_compat_defects"]
+    assert parse(Config, ["--config", str(path)]) == expected
+    assert parse(Config, words) == expected
+    assert parse(Config, [*words[:2], "--seed_compat_defects=true"]) == expected
+    assert Config(strategy="seed_compat", seed_compat_defects=True) == expected
+    assert capsys.readouterr().out.count("warning   ") == 8
+
+
+def test_an_old_name_on_the_command_line_wins_over_the_file(tmp_path, capsys):
+    path = tmp_path / "new.yaml"
+    path.write_text("alpaca_2023_defects: false\n")
+    assert parse(Config, ["--config", str(path), "--seed_compat_defects"]).alpaca_2023_defects

@@ -11,12 +11,12 @@ A config class lists what was renamed:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from code_alpaca.core import console
-from code_alpaca.errors import InputError
+from code_alpaca.core.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,17 @@ class OldSpellings:
                 value = renamed
             updated[key] = value
         return updated
+
+    def update_arguments(self, argv: Sequence[str]) -> list[str]:
+        """Return command-line words with `--old` options under their new names."""
+        words = []
+        for word in argv:
+            name = word.removeprefix("--").partition("=")[0]
+            if word.startswith("--") and name in self.keys:
+                _warn(f"--{name}", f"--{self.keys[name]}")
+                word = word.replace(name, self.keys[name], 1)
+            words.append(word)
+        return words
 
 
 def _warn(old: str, new: str) -> None:
