@@ -190,6 +190,26 @@ def test_code_aware_keeps_what_differs_in_what_matters(kept, offered, fresh):
     assert novelty.offer([offered])[0].fresh is fresh
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (
+            ("Write a bash script", ""),
+            ("Write a shell script", ""),
+        ),
+        (("Count files", "bash"), ("Count files", "Shell")),
+        (("Count files", "js"), ("Count files", "javascript")),
+        (("Count files in a shell script", ""), ("Count files in a script", "sh")),
+    ],
+)
+def test_names_of_one_language_are_compared(first, second):
+    groups = {
+        code_aware(Example(instruction, "", "", language=language)).group
+        for instruction, language in (first, second)
+    }
+    assert len(groups) == 1
+
+
 def test_text_without_tokens_is_like_nothing():
     for measure in MEASURES:
         verdicts = Novelty(measure).offer([task("???", id="a"), task("???"), task("")])

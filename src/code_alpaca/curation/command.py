@@ -171,7 +171,8 @@ def _examined(row: _Row, place: int, curator: Curator) -> Decision:
         return Decision(row.example, "malformed_row", f"row {place}: {row.problem}")
     example = row.example
     with contextlib.suppress(Exception):  # what fails on it here fails in `examine`, which says so
-        example = replace(example, language=language_of(example))
+        stated = example.language.strip().lower()
+        example = replace(example, language=stated if example.language else language_of(example))
     return curator.examine(example)
 
 

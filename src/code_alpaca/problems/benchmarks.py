@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.languages import canonical
 
 TIMEOUT_S = 10.0  # of the one request that asks whether the Hub is there
 BUILT_IN = {"mini": "data/mini_benchmark.jsonl"}
@@ -62,7 +63,6 @@ NAMES = (*BUILT_IN, *ON_THE_HUB)
 HUMANEVAL_KEYS = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
 MBPP_KEYS = ("task_id", "code", "test_list")
 MULTIPL_E_KEYS = ("name", "language", "prompt", "tests")
-LANGUAGES = {"js": "javascript", "sh": "shell", "bash": "shell", "py": "python"}
 MBPP_TEST_SPLIT = range(11, 511)  # the task_ids of the paper's test split
 
 
@@ -208,6 +208,8 @@ def _problem(record: dict[str, Any], where: str) -> Problem:
             f"({', '.join(MBPP_KEYS)}) nor in MultiPL-E's ({', '.join(MULTIPL_E_KEYS)})"
         )
     extra = {k: record[k] for k in ("instruction", "language") if isinstance(record.get(k), str)}
+    if "language" in extra:
+        extra["language"] = canonical(extra["language"])
     return Problem(**{key: record[key] for key in HUMANEVAL_KEYS}, **extra)
 
 
@@ -219,7 +221,7 @@ def _of_multipl_e(record: dict[str, Any]) -> Problem:
         entry_point=record["name"].split("_", 2)[-1],
         canonical_solution="",
         test=record["tests"],
-        language=LANGUAGES.get(record["language"], record["language"]),
+        language=canonical(record["language"]),
         stops=tuple(record.get("stop_tokens") or ()),
     )
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from code_alpaca.core import fs
+from code_alpaca.core import fs, languages
 from code_alpaca.core import plots as drawings
 
 if TYPE_CHECKING:
@@ -35,12 +35,6 @@ LONGEST = 20_000  # characters of a field that the page shows
 # up. So only well-worn ones run, on short texts, and all together not for long.
 COLOURED = 4_000  # characters of a text that is coloured
 PATIENCE = 30.0  # seconds for the colours of a page; usual code takes one for 2,000 rows
-LANGUAGES = {
-    "bash", "c", "c#", "c++", "cpp", "csharp", "css", "dart", "elixir", "go", "golang",
-    "haskell", "html", "java", "javascript", "js", "json", "jsx", "julia", "kotlin", "lua",
-    "matlab", "perl", "php", "powershell", "py", "python", "r", "rb", "ruby", "rust", "scala",
-    "sh", "shell", "sql", "swift", "toml", "ts", "tsx", "typescript", "vb.net", "xml", "yaml",
-}  # fmt: skip
 TEXTS = ("instruction", "input", "output", "tests")
 FACTS = ("id", "language", "verification", "nearest_id", "nearest_score", "reason", "evidence")
 FENCE = re.compile(
@@ -226,14 +220,15 @@ def _kind(token: Any) -> str:
 
 
 def _lexer_of(language: str) -> Lexer | None:
-    return _lexer(language) if language in LANGUAGES else None
+    known = languages.find(language)
+    return _lexer(known.lexer) if known and known.lexer else None
 
 
 @functools.cache
-def _lexer(language: str) -> Lexer:
+def _lexer(name: str) -> Lexer:
     from pygments.lexers import get_lexer_by_name
 
-    return get_lexer_by_name(language)
+    return get_lexer_by_name(name)
 
 
 def _allowed(text: str) -> str:

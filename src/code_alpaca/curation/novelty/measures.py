@@ -14,7 +14,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import NamedTuple, Protocol
+
+from code_alpaca.core import languages
 
 ROUGE_TOKEN = re.compile(r"[a-z0-9]+")
 # Words (scripts without spaces: characters), C++ and C#, and operators that are no punctuation.
@@ -22,19 +25,6 @@ CODE_TOKEN = re.compile(
     r"c\+\+|[cf]#(?!\w)|\.net\b|[\u3040-\u30ff\u3400-\u9fff]|\w+"
     r"|[<>=+*%&|^~]+|!=+|(?<!\S)!|->|--|//|(?<=[\s\w)])[-/](?=[\s(]|\d)"
 )
-LANGUAGES = frozenset(  # C# and C++ are tokens; Go is a verb, and named by its alias alone
-    {
-        "assembly", "awk", "bash", "c", "c++", "c#", "clojure", "cobol", "css", "dart", "elixir",
-        "erlang", "f#", "fortran", "groovy", "haskell", "html", "java", "javascript", "julia",
-        "kotlin", "lisp", "lua", "matlab", ".net", "ocaml", "pascal", "perl", "php", "powershell",
-        "prolog", "python", "ruby", "rust", "sas", "scala", "shell", "solidity", "sql", "swift",
-        "typescript", "vba",
-    }
-)  # fmt: skip
-ALIASES = {
-    "python2": "python", "python3": "python", "js": "javascript", "ts": "typescript",
-    "golang": "go", "mysql": "sql", "postgresql": "sql", "sqlite": "sql",
-}  # fmt: skip
 
 
 class Task(Protocol):
@@ -72,13 +62,21 @@ def code_aware(task: Task) -> Parts:
     task adds nothing.
     """
     words, marks, named = [], [], {}
-    for token in CODE_TOKEN.findall(task.instruction.lower()):
-        if token in LANGUAGES or token in ALIASES:
-            named[ALIASES.get(token, token)] = True
+    tokens = CODE_TOKEN.findall(task.instruction.lower())
+    for token, following in zip_longest(tokens, tokens[1:], fillvalue=""):
+        if token in languages.PROSE_NAMES:
+            named[_named_language(token, following)] = True
         else:
             (words if token[0].isalnum() or token[0] == "_" else marks).append(token)
-    group = "+".join(named) or task.language.strip().lower()
+    group = "+".join(named) or languages.canonical(task.language)
     return Parts(group, words, marks, CODE_TOKEN.findall(task.input.lower()))
+
+
+def _named_language(token: str, following: str) -> str:
+    """Return the language that a token names: a shell script is Bash, "the shell" any shell."""
+    if token == "shell" and not following.startswith("script"):
+        return token
+    return languages.PROSE_NAMES[token]
 
 
 MEASURES: dict[str, Callable[[Task], Parts]] = {"rouge_l": rouge_l, "code_aware": code_aware}
