@@ -60,7 +60,7 @@ def main() -> None:
                  "false", "--decontaminate", ",".join(benchmarks)]  # fmt: skip
         timed("the whole command, dataset written", ROWS, lambda: command(words))
         for what in ("verification", "verification, from the cache"):
-            verifier = Verifier(sandbox.Pool(sandbox.choose().backend))
+            verifier = Verifier(sandbox.WorkerPool(sandbox.choose_backend().backend))
             wanted = [row for row in rows if verifier.runs(row)][:RUN]
             with ThreadPoolExecutor(verifier.pool.size) as threads:
                 timed(what, len(wanted), lambda: list(threads.map(verifier.verdict, wanted)))  # noqa: B023

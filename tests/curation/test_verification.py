@@ -51,7 +51,7 @@ warnings.warn("old")
 def verifier(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        made = Verifier(sandbox.Pool(sandbox.choose().backend))
+        made = Verifier(sandbox.WorkerPool(sandbox.choose_backend().backend))
     yield made
     made.close()
 
@@ -149,7 +149,7 @@ def test_the_same_program_is_run_once_in_any_run(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     slow = row("import time\ntime.sleep(1.5)\n" + ADD, "assert add(1, 2) == 3")
     for most in (20.0, 0.7):
-        made = Verifier(sandbox.Pool(sandbox.choose().backend))
+        made = Verifier(sandbox.WorkerPool(sandbox.choose_backend().backend))
         began = time.monotonic()
         with ThreadPoolExecutor(2) as threads:
             assert set(threads.map(made.verdict, [slow] * 2)) == {"passed"}
@@ -162,6 +162,6 @@ def test_the_same_program_is_run_once_in_any_run(tmp_path, monkeypatch):
 def test_a_home_that_cannot_be_written_costs_the_cache_alone(tmp_path, monkeypatch):
     (tmp_path / "code_alpaca").write_text("a file where the folder should be")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    made = Verifier(sandbox.Pool(sandbox.choose().backend))
+    made = Verifier(sandbox.WorkerPool(sandbox.choose_backend().backend))
     assert made.verdict(row(ADD, "assert add(1, 2) == 3")) == "passed"
     made.close()

@@ -23,7 +23,7 @@ from code_alpaca.core.schema import Example, load_seed_tasks
 from code_alpaca.curation.novelty.pool import Novelty
 from code_alpaca.generation.plan import Plan
 from code_alpaca.problems import benchmarks
-from code_alpaca.sandbox import Limits
+from code_alpaca.sandbox import ResourceLimits
 from code_alpaca.teacher import offline
 from code_alpaca.teacher.apis import Sampling
 from code_alpaca.teacher.offline.faults import REFUSAL
@@ -88,7 +88,7 @@ def test_every_python_answer_passes_its_tests(pool):
         f"exec(compile({task.output + chr(10) + task.tests!r}, 'task', 'exec'), {{}})"
         for task in tested
     )
-    result = pool.run_program(program, Limits(wall_s=60))
+    result = pool.run_program(program, ResourceLimits(wall_s=60))
     assert result.status == "passed", result.stderr
 
 

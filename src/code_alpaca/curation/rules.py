@@ -101,7 +101,7 @@ def curator_of(rules: Rules, **changes: Any) -> Iterator[tuple[GuardedCurator, s
         filters=rules.filters,
         contamination=index,
         mark=rules.contaminated == "mark",
-        verifier=Verifier(sandbox.Pool(_sandbox())) if rules.verify else None,
+        verifier=Verifier(sandbox.WorkerPool(_sandbox())) if rules.verify else None,
         novelty=Novelty(rules.novelty, rules.novelty_threshold, nearest=rules.novelty_nearest),
     )
     started = True
@@ -134,6 +134,6 @@ def _warnings(rules: Rules, index: Contamination, curator: GuardedCurator) -> It
 
 def _sandbox() -> sandbox.Backend:
     try:
-        return sandbox.choose().backend
+        return sandbox.choose_backend().backend
     except InputError as error:
         raise InputError(f"verify runs generated code: {error}, or set verify: false") from None

@@ -35,9 +35,9 @@ from code_alpaca.curation.language_detection import (
     programs_in,
     talks,
 )
-from code_alpaca.sandbox import Limits, Pool, Result, interpreters
+from code_alpaca.sandbox import ResourceLimits, RunResult, WorkerPool, interpreters
 
-LIMITS = Limits(wall_s=10.0, memory_mb=512, folder_bytes=16 << 20)
+LIMITS = ResourceLimits(wall_s=10.0, memory_mb=512, folder_bytes=16 << 20)
 NOT_RUN = ("no_tests", "not_python", "env_missing", "skipped")
 VERSION = 2  # of the verdicts; cached ones of another version are not read
 MISSING = re.compile(
@@ -78,7 +78,7 @@ class Verifier:
     another run: they are kept in the user's cache folder.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: WorkerPool) -> None:
         self.pool = pool
         self._cache = _Cache(f"{VERSION} {pool.backend} {sys.version}")
         self._runs_javascript = _available("javascript", pool)
@@ -128,7 +128,7 @@ class Verifier:
         verdicts: list[str] = []
         for program in programs:
             if language == "javascript":
-                result = interpreters.run(self.pool, language, program, LIMITS.wall_s)
+                result = interpreters.run_program(self.pool, language, program, LIMITS.wall_s)
             else:
                 result = self.pool.run_program(program, LIMITS)
             verdict = _read(result, program, language, tested)
@@ -160,7 +160,7 @@ def _behind_input(programs: list[str], example: Example, fits: Callable[[str], b
     return [text for program in programs for text in (program, f"{before}\n\n{program}")]
 
 
-def _raised_as_asked(result: Result, program: str, example: Example) -> bool:
+def _raised_as_asked(result: RunResult, program: str, example: Example) -> bool:
     """Whether a script ended in the very error that its task wants it to raise.
 
     That is one from a `raise` or an `assert` of its own, or one that the task names; not where
@@ -193,7 +193,7 @@ def reason(verdict: str, *, tested: bool) -> str | None:
     return f"run_{verdict}"
 
 
-def _read(result: Result, program: str, language: str, tested: bool) -> str:
+def _read(result: RunResult, program: str, language: str, tested: bool) -> str:
     if result.status == "passed":
         return "passed" if tested else "no_tests"
     if result.status == "exited" and not tested and not ASKS_USER.search(program):
@@ -209,7 +209,7 @@ def _read(result: Result, program: str, language: str, tested: bool) -> str:
     return "failed" if tested and "AssertionError" in result.stderr else "error"
 
 
-def _lacks_import(result: Result, program: str) -> bool:
+def _lacks_import(result: RunResult, program: str) -> bool:
     """Whether a definition needs a name of the standard library that is not imported.
 
     A fragment's values may stand elsewhere, but its annotations, decorators and base classes are
@@ -241,11 +241,11 @@ def _standard_names() -> frozenset[str]:
     return sys.stdlib_module_names.union(*exported)
 
 
-def _available(language: str, pool: Pool) -> bool:
-    if shutil.which(interpreters.LANGUAGES[language].command[0]) is None:
+def _available(language: str, pool: WorkerPool) -> bool:
+    if shutil.which(interpreters.INTERPRETERS[language].command[0]) is None:
         return False
     try:
-        interpreters.check(language, pool.backend)
+        interpreters.check_interpreter(language, pool.backend)
     except InputError:
         return False
     return True
