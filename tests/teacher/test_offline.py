@@ -20,7 +20,7 @@ from support.needs import need_program
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.schema import Example, load_seed_tasks
-from code_alpaca.curation.novelty.pool import Novelty
+from code_alpaca.curation.novelty.pool import NoveltyPool
 from code_alpaca.generation.plan import Plan
 from code_alpaca.problems import benchmarks
 from code_alpaca.sandbox import ResourceLimits
@@ -104,7 +104,7 @@ def test_most_tasks_are_new_by_the_products_own_rule():
         for n, task in enumerate(TASKS)
     ]
     for measure in ("rouge_l", "code_aware"):
-        assert sum(verdict.fresh for verdict in Novelty(measure).offer(tasks)) > 800
+        assert sum(verdict.is_novel for verdict in NoveltyPool(measure).check(tasks)) > 800
 
 
 def test_javascript_answers_run():

@@ -29,11 +29,11 @@ from code_alpaca.core.fs import cache_dir
 from code_alpaca.core.schema import Example
 from code_alpaca.curation.language_detection import (
     PYTHON,
+    contains_sentences,
+    detect_language,
+    extract_programs,
     is_code,
-    language_of,
-    parses,
-    programs_in,
-    talks,
+    is_valid_python,
 )
 from code_alpaca.sandbox import ResourceLimits, RunResult, WorkerPool, interpreters
 
@@ -87,18 +87,18 @@ class Verifier:
         self.pool.close()
         self._cache.close()
 
-    def runs(self, example: Example) -> bool:
+    def has_program(self, example: Example) -> bool:
         """Whether there is something to run, and so something to wait for."""
         return bool(self._programs(example))
 
-    def verdict(self, example: Example) -> str:
+    def verify(self, example: Example) -> str:
         """One of the words above."""
         programs = self._programs(example)
         if not programs:
             return "not_python"
         # Of the instruction only a wish for an error changes how the same end is judged.
         wish = example.instruction if ASKS_TO_RAISE.search(example.instruction) else ""
-        key = json.dumps([language_of(example), bool(example.tests.strip()), programs, wish])
+        key = json.dumps([detect_language(example), bool(example.tests.strip()), programs, wish])
         if (known := self._cache.get(key)) is not None:
             return known
         verdict = self._run(example, programs)
@@ -108,23 +108,23 @@ class Verifier:
 
     def _programs(self, example: Example) -> list[str]:
         """What to run, in turn, until one comes to its end."""
-        language, text = language_of(example), example.output
-        programs = programs_in(text, language)
+        language, text = detect_language(example), example.output
+        programs = extract_programs(text, language)
         if language == "python":
             if example.tests.strip():
                 return [f"{program}\n\n{example.tests}\n" for program in programs or [text]]
             programs = list(filter(_is_program, programs))
-            return _behind_input(programs, example, parses)
+            return _behind_input(programs, example, is_valid_python)
         if language == "javascript" and self._runs_javascript:
             return _behind_input(list(filter(is_code, programs)), example, is_code)
         if language == "sql":
             scripts = [script for script in programs if is_code(script + ";")]
-            before = next(iter(programs_in(example.input, "sql")), example.input)
+            before = next(iter(extract_programs(example.input, "sql")), example.input)
             return [SQLITE.format(scripts=[before, script]) for script in scripts[:1]]
         return []
 
     def _run(self, example: Example, programs: list[str]) -> str:
-        language, tested = language_of(example), bool(example.tests.strip())
+        language, tested = detect_language(example), bool(example.tests.strip())
         verdicts: list[str] = []
         for program in programs:
             if language == "javascript":
@@ -146,14 +146,16 @@ def _is_program(text: str) -> bool:
     What no Python reads and shows no sign of it is a file of another kind: a task may name Python
     and want a Dockerfile.
     """
-    if not is_code(text) or parses(text):
+    if not is_code(text) or is_valid_python(text):
         return is_code(text)
-    return bool(PYTHON.search(text)) and not (talks(text) or parses(text.rstrip() + " pass"))
+    return bool(PYTHON.search(text)) and not (
+        contains_sentences(text) or is_valid_python(text.rstrip() + " pass")
+    )
 
 
 def _behind_input(programs: list[str], example: Example, fits: Callable[[str], bool]) -> list[str]:
     """Each program alone, then behind the input where that is code."""
-    given = programs_in(example.input, language_of(example))
+    given = extract_programs(example.input, detect_language(example))
     before = given[0].strip() if given else ""
     if not before or not fits(before):
         return programs
@@ -174,7 +176,7 @@ def _raised_as_asked(result: RunResult, program: str, example: Example) -> bool:
     if named and not ASKS_TO_REPAIR.search(example.instruction):
         return True
     frames = FRAME.findall(result.stderr)
-    if not frames or frames[-1][0] != "program.py" or not parses(program):
+    if not frames or frames[-1][0] != "program.py" or not is_valid_python(program):
         return False
     line = int(frames[-1][1])
     return any(
@@ -183,7 +185,7 @@ def _raised_as_asked(result: RunResult, program: str, example: Example) -> bool:
     )
 
 
-def reason(verdict: str, *, tested: bool) -> str | None:
+def rejection_reason(verdict: str, *, tested: bool) -> str | None:
     """Why a row with this verdict is dropped, or None.
 
     What could not be judged is kept, marked: a server never ends, and is right not to.
@@ -216,7 +218,7 @@ def _lacks_import(result: RunResult, program: str) -> bool:
     its own: without `from typing import List` it is a broken program.
     """
     missing = MISSING_NAME.findall(result.stderr)
-    if not missing or missing[-1] not in _standard_names() or not parses(program):
+    if not missing or missing[-1] not in _standard_names() or not is_valid_python(program):
         return False
     parts: list[ast.expr | None] = []
     for node in ast.walk(ast.parse(program)):

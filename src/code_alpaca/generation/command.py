@@ -23,7 +23,7 @@ from code_alpaca.core.ledger import Ledger
 from code_alpaca.core.redact import secret_in
 from code_alpaca.core.run_folder import open_run
 from code_alpaca.core.schema import load_seed_tasks
-from code_alpaca.curation.rules import Rules, curator_of
+from code_alpaca.curation.rules import CurationRules, open_curator
 from code_alpaca.dataset.build import build
 from code_alpaca.dataset.push import prepare, preupload, push
 from code_alpaca.generation.engine import Engine, Limits
@@ -43,7 +43,7 @@ USUAL_TASK_TOKENS = 250
 USUAL_REPLY_S = 15.0
 
 
-class GenerateConfig(Rules):
+class GenerateConfig(CurationRules):
     """The keys of `code-alpaca generate`."""
 
     run_dir: Path = Field(description="folder of this run; the same command resumes it")
@@ -170,7 +170,7 @@ def generate_dataset(config: GenerateConfig) -> None:
     # The algorithm of 2023 with its defects has its own filters and its own rule.
     changes = {"filters": ["legacy_2023"], "novelty": "rouge_l"}
     with (
-        curator_of(config, **(changes if config.seed_compat_defects else {})) as (curator, facts),
+        open_curator(config, **(changes if config.seed_compat_defects else {})) as (curator, facts),
         open_run(config.run_dir, config, plan.facts()) as ledger,
     ):
         ledger.set_meta("contamination", facts)

@@ -120,7 +120,7 @@ class Engine:
             await self._run(teacher)
 
     async def _run(self, teacher: Asks) -> None:
-        threads = ThreadPoolExecutor(self.curator.runners)  # wait for the sandboxes
+        threads = ThreadPoolExecutor(self.curator.num_workers)  # wait for the sandboxes
         pulse = asyncio.create_task(self._pulse())
         self._refused = asyncio.get_running_loop().create_future()
         try:
@@ -153,8 +153,8 @@ class Engine:
 
     def _restore(self) -> None:
         """Bring curation, pool, quotas and sums to where the last start left them."""
-        self.curator.keep(self.plan.seed_tasks)
-        self.curator.keep(self._accepted_before())
+        self.curator.add_to_pool(self.plan.seed_tasks)
+        self.curator.add_to_pool(self._accepted_before())
         for asked, languages in self.ledger.asked():
             wish = {key: label for key, label in asked.items() if key in self.plan.quotas}
             self._quotas.restore(wish, languages)
@@ -219,7 +219,7 @@ class Engine:
         run = asyncio.get_running_loop().run_in_executor
         return [
             await run(threads, self.curator.verify, decision)
-            if self.curator.to_run(decision)
+            if self.curator.needs_sandbox(decision)
             else self.curator.verify(decision)
             for decision in read
         ]
@@ -241,11 +241,11 @@ class Engine:
         )
         if candidate.reason:
             return Decision(example, candidate.reason)
-        return self.curator.examine(example)
+        return self.curator.check_row(example)
 
     def _decide(self, decisions: list[Decision]) -> None:
         """Settle one reply's rows in their order and commit them together."""
-        settled = [self.curator.settle(decision) for decision in decisions]
+        settled = [self.curator.check_pool(decision) for decision in decisions]
         self.ledger.decide(self._decided, settled)
         fresh = 0
         for position, decision in enumerate(settled):

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from code_alpaca.core.reasoning import strip_reasoning
 from code_alpaca.core.schema import Example, is_unicode
 from code_alpaca.curation.guard import INTERNAL_ERROR, describe_failure
-from code_alpaca.curation.language_detection import language_of
+from code_alpaca.curation.language_detection import detect_language
 from code_alpaca.generation.headings import split_records
 from code_alpaca.teacher.apis import Answer
 
@@ -278,7 +278,7 @@ def _clean(task: Task) -> Candidate:
         "tests": task.tests,
     }
     if task.language is None:
-        values["language"] = language_of(
+        values["language"] = detect_language(
             Example(values["instruction"], values["input"], values["output"])
         )
     else:
