@@ -125,7 +125,7 @@ def prepare(folder: Path, size: Size, args: argparse.Namespace) -> str:
     import torch
     from transformers import AutoTokenizer
 
-    from code_alpaca.training.scratch import make_base
+    from code_alpaca.training.scratch_model import make_base
 
     if args.rows:
         rows = json.loads(Path(args.rows).read_text("utf-8"))
@@ -161,7 +161,7 @@ def prepare(folder: Path, size: Size, args: argparse.Namespace) -> str:
 def tokens_of(folder: Path, name: str) -> Any:
     from transformers import AutoTokenizer
 
-    from code_alpaca.training.tokens import tokenize
+    from code_alpaca.training.tokenization import tokenize
 
     rows = json.loads((folder / f"{name}.json").read_text("utf-8"))
     return tokenize(rows, AutoTokenizer.from_pretrained(folder / "model"), **TOKENS)
@@ -255,7 +255,7 @@ def watch(folder: Path, size: Size) -> None:
     """Have `Trainer.train`, which all sides end in, write down what it took and came to."""
     from transformers import Trainer
 
-    from code_alpaca.training.memory import GIB
+    from code_alpaca.training.activation_memory import GIB
     from code_alpaca.training.telemetry import Speed, peak_memory
 
     train, step, slots = Trainer.train, Trainer.training_step, 0

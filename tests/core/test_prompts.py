@@ -38,7 +38,7 @@ def test_newline_style_adds_only_the_newline():
 def test_the_chat_template_renders_the_very_prompt_of_training(style, begin):
     from tokenizers import processors
 
-    from code_alpaca.training.scratch import make_base
+    from code_alpaca.training.scratch_model import make_base
 
     _, tokenizer = make_base(["abc"], vocab_size=300, hidden_size=32, layers=1, heads=2,
                              max_length=64, seed=0)  # fmt: skip

@@ -13,7 +13,7 @@ from code_alpaca.cli import main
 from code_alpaca.evaluation import completions, local_model
 from code_alpaca.evaluation.completions import Job, Settings, until
 from code_alpaca.problems import benchmarks
-from code_alpaca.training.scratch import make_base
+from code_alpaca.training.scratch_model import make_base
 
 PROBLEMS = benchmarks.load("mini")[:4]
 

@@ -22,7 +22,7 @@ from code_alpaca.evaluation import grading, metrics
 from code_alpaca.evaluation.extract import extract_program
 from code_alpaca.problems import benchmarks
 from code_alpaca.teacher import offline
-from code_alpaca.training.scratch import make_base
+from code_alpaca.training.scratch_model import make_base
 
 
 @given(st.integers(1, 60).flatmap(lambda n: st.tuples(

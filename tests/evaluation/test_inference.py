@@ -11,7 +11,7 @@ import torch
 import code_alpaca
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.prompts import chat_template, format_prompt
-from code_alpaca.training.scratch import make_base
+from code_alpaca.training.scratch_model import make_base
 
 WINDOW = 512  # tokens
 

@@ -9,7 +9,7 @@ import pytest
 
 from code_alpaca.cli import main
 from code_alpaca.problems import benchmarks
-from code_alpaca.training.scratch import make_base
+from code_alpaca.training.scratch_model import make_base
 
 FIRST, SECOND = benchmarks.load("mini")[:2]
 

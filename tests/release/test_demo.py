@@ -27,7 +27,7 @@ from code_alpaca.core.prompts import format_prompt
 from code_alpaca.evaluation.completions import AFTER_AN_ANSWER
 from code_alpaca.release import app, space
 from code_alpaca.release.demo import DemoConfig, free_port, settings_of
-from code_alpaca.training.scratch import make_base
+from code_alpaca.training.scratch_model import make_base
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from code_alpaca.cli import main
-from code_alpaca.training.scratch import make_base
+from code_alpaca.training.scratch_model import make_base
 
 
 @pytest.fixture(scope="module")

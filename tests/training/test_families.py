@@ -12,7 +12,7 @@ from support.tiny_sft import TINY
 
 from code_alpaca.cli import main
 from code_alpaca.core.prompts import format_prompt
-from code_alpaca.training.scratch import make_base
+from code_alpaca.training.scratch_model import make_base
 
 SHAPE = dict(vocab_size=600, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
              num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=128,

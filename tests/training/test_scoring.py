@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from code_alpaca.training.scoring import learned_alone
+from code_alpaca.training.trainer import learned_alone
 
 
 @pytest.mark.parametrize("packing", [False, True])
@@ -13,7 +13,7 @@ def test_loss_and_gradients_are_those_of_trl(tmp_path, packing):
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    from code_alpaca.training.scratch import make_base
+    from code_alpaca.training.scratch_model import make_base
 
     model, tokenizer = make_base(
         ["some text"], vocab_size=300, hidden_size=16, layers=1, heads=2, max_length=32, seed=0

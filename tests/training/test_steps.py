@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.prompts import format_prompt
-from code_alpaca.training.scratch import make_base
-from code_alpaca.training.steps import accumulation
-from code_alpaca.training.tokens import IGNORED, tokenize
+from code_alpaca.training.batching import accumulation
+from code_alpaca.training.scratch_model import make_base
+from code_alpaca.training.tokenization import IGNORED, tokenize
 
 ROWS = [
     {"instruction": f"Add {n}.", "input": "x" * n, "output": f"return x + {n}\n" * (1 + n % 4)}

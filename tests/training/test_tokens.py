@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.prompts import format_prompt
-from code_alpaca.training.scratch import make_base
-from code_alpaca.training.tokens import IGNORED, tokenize
+from code_alpaca.training.scratch_model import make_base
+from code_alpaca.training.tokenization import IGNORED, tokenize
 
 ROWS = [
     {"instruction": "Add two numbers.", "input": "", "output": "def add(a, b):\n    return a + b"},

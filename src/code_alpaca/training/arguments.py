@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 from code_alpaca.core.config import read_yaml, unknown_key
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.shipped import recipe
-from code_alpaca.training.layout import Layout, of_this_process
+from code_alpaca.training.parallelism import Layout, of_this_process
 
 if TYPE_CHECKING:
     from trl import ModelConfig, SFTConfig

@@ -12,7 +12,7 @@ from code_alpaca.core.errors import InputError, one_line
 from code_alpaca.core.prompts import format_prompt
 from code_alpaca.hub.model_source import find_commit
 from code_alpaca.training.arguments import Job
-from code_alpaca.training.scratch import make_base
+from code_alpaca.training.scratch_model import make_base
 
 if TYPE_CHECKING:
     from datasets import Dataset
