@@ -125,7 +125,7 @@ def prepare(folder: Path, size: Size, args: argparse.Namespace) -> str:
     import torch
     from transformers import AutoTokenizer
 
-    from code_alpaca.training.scratch_model import make_base
+    from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
     if args.rows:
         rows = json.loads(Path(args.rows).read_text("utf-8"))
@@ -140,8 +140,8 @@ def prepare(folder: Path, size: Size, args: argparse.Namespace) -> str:
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     else:
         texts = (prompt + row["output"] for prompt, row in zip(prompts, rows, strict=True))
-        _, tokenizer = make_base(
-            texts, vocab_size=4_096, hidden_size=64, layers=1, heads=1, max_length=512, seed=0
+        _, tokenizer = build_scratch_model(
+            texts, ScratchShape(vocab_size=4_096, hidden_size=64, num_layers=1, num_heads=1)
         )
     tokenizer.save_pretrained(folder / "model")
     (folder / "apart.json").write_text(json.dumps(apart), "utf-8")

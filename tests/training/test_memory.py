@@ -140,7 +140,7 @@ def big(tmp_path_factory):
     """Thirty million random weights, so that they and not the libraries fill the memory."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from code_alpaca.training.scratch_model import make_base
+    from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
     folder = tmp_path_factory.mktemp("big")
     rows = [
@@ -148,8 +148,10 @@ def big(tmp_path_factory):
         for n in range(8)
     ]
     (folder / "rows.json").write_text(json.dumps(rows))
-    _, tokenizer = make_base([row["output"] for row in rows], vocab_size=300, hidden_size=32,
-                             layers=1, heads=2, max_length=256, seed=0)  # fmt: skip
+    _, tokenizer = build_scratch_model(
+        [row["output"] for row in rows],
+        ScratchShape(vocab_size=300, hidden_size=32, num_layers=1, num_heads=2),
+    )
     config = LlamaConfig(vocab_size=4096, hidden_size=640, intermediate_size=1920,
                          num_hidden_layers=5, num_attention_heads=10)  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder / "model")

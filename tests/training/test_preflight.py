@@ -125,11 +125,12 @@ def test_activations_are_checkpointed_only_where_memory_wants_it(
 def test_a_model_too_big_for_this_machine_is_refused_before_it_is_read(rows, tmp_path, capsys):
     from transformers import LlamaConfig
 
-    from code_alpaca.training.scratch_model import make_base
+    from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
     folder = tmp_path / "base"
-    _, tokenizer = make_base(["abc"], vocab_size=300, hidden_size=32, layers=1, heads=2,
-                             max_length=64, seed=0)  # fmt: skip
+    _, tokenizer = build_scratch_model(
+        ["abc"], ScratchShape(vocab_size=300, hidden_size=32, num_layers=1, num_heads=2)
+    )
     tokenizer.save_pretrained(folder)
     wide = LlamaConfig(hidden_size=32768, intermediate_size=86016, num_hidden_layers=8)
     wide.save_pretrained(folder)  # a hundred billion, and no weights here

@@ -112,7 +112,9 @@ def _fine_tune(job: Job) -> None:
                 job.say(line)
         job.say("dry run: nothing was trained or written")
         return
-    training.activation_checkpointing = training.gradient_checkpointing = training_plan.checkpointing
+    training.activation_checkpointing = training.gradient_checkpointing = (
+        training_plan.checkpointing
+    )
     trainer = _trainer(job, start, tokens)
     watch = telemetry(training_plan.speed, len(start.tokenizer), on_cpu=job.layout.on_cpu)
     trainer.callback_handler.callbacks.insert(0, watch)  # trackers report what it adds to a log
