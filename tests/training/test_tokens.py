@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.prompts import format_prompt
+from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 from code_alpaca.training.tokenization import IGNORED, tokenize
 
 ROWS = [

@@ -17,7 +17,7 @@ from code_alpaca.training.parallelism import Layout, of_this_process
 if TYPE_CHECKING:
     from trl import ModelConfig, SFTConfig
 
-LEAST_VOCABULARY = 259  # 256 bytes, and the signs for beginning, end and padding
+LEAST_VOCABULARY = 259  # bytes, BOS, EOS and padding
 CHECKPOINTING = {"activation_checkpointing", "gradient_checkpointing"}
 # Keys that TRL takes and that this stage would not honour: refused, never ignored.
 REFUSED = {
