@@ -22,7 +22,7 @@ from code_alpaca.evaluation import grading, metrics
 from code_alpaca.evaluation.extract import extract_program
 from code_alpaca.problems import benchmarks
 from code_alpaca.teacher import offline
-from code_alpaca.training.scratch import make_base
+from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
 
 @given(st.integers(1, 60).flatmap(lambda n: st.tuples(
@@ -312,8 +312,9 @@ def tiny_model(tmp_path_factory):
     """A folder with a LLaMA that has learned nothing."""
     folder = tmp_path_factory.mktemp("tiny") / "model"
     texts = [problem.prompt + problem.canonical_solution for problem in benchmarks.load("mini")]
-    model, tokenizer = make_base(texts, vocab_size=400, hidden_size=32, layers=1, heads=2,
-                                 max_length=512, seed=0)  # fmt: skip
+    model, tokenizer = build_scratch_model(
+        texts, ScratchShape(vocab_size=400, hidden_size=32, num_layers=1, num_heads=2)
+    )
     for part in (model, tokenizer):
         part.save_pretrained(folder)
     return folder

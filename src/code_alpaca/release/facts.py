@@ -14,7 +14,7 @@ from code_alpaca.core.prompts import PromptStyle, format_prompt
 from code_alpaca.evaluation.compare import compare
 from code_alpaca.evaluation.inference import prompt_ids
 from code_alpaca.hub.cards import public
-from code_alpaca.training.record import SECRETS
+from code_alpaca.training.output_dir import SECRETS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
