@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 from rich.console import Console
@@ -24,6 +24,7 @@ from rich.table import Table
 from code_alpaca.core.config import Version
 from code_alpaca.core.data_files import Unreadable
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.key_roles import Role
 from code_alpaca.core.ledger import Decision, Ledger, now
 from code_alpaca.core.row_formats import ALPACA, ColumnMap, RowFormat, is_unicode
 from code_alpaca.core.run_folder import open_run
@@ -55,12 +56,16 @@ class CurateConfig(CurationRules):
         description="columns of the source that hold the Alpaca fields, e.g. {instruction: "
         "problem, output: solution}",
     )
-    run_dir: Path = Field(description="folder of this run; the same command resumes it")
+    run_dir: Annotated[Path, Role.FREE] = Field(
+        description="folder of this run; the same command resumes it"
+    )
     seed_tasks: Path | None = Field(
         None, description="JSONL of tasks that no row may be like; none: an empty pool"
     )
     strict: bool = Field(False, description="refuse a source with a row that is not one")
-    dataset_version: Version = Field("0.1.0", description="SemVer of the dataset that is made")
+    dataset_version: Annotated[Version, Role.FREE] = Field(
+        "0.1.0", description="SemVer of the dataset that is made"
+    )
 
 
 def curate_dataset(config: CurateConfig) -> None:

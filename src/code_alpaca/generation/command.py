@@ -12,13 +12,14 @@ import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from rich.console import Console
 
 from code_alpaca.core.config import Version, Words, base_urls
 from code_alpaca.core.errors import InputError, Stopped
+from code_alpaca.core.key_roles import Role
 from code_alpaca.core.ledger import Ledger
 from code_alpaca.core.redact import secret_in
 from code_alpaca.core.run_folder import open_run
@@ -46,17 +47,23 @@ USUAL_REPLY_S = 15.0
 class GenerateConfig(CurationRules):
     """The keys of `code-alpaca generate`."""
 
-    run_dir: Path = Field(description="folder of this run; the same command resumes it")
+    run_dir: Annotated[Path, Role.FREE] = Field(
+        description="folder of this run; the same command resumes it"
+    )
     seed_tasks: Path | None = Field(None, description="JSONL of seed tasks; none: the built-in")
-    num_examples: PositiveInt = Field(1000, description="accepted rows wanted; may grow later")
+    num_examples: Annotated[PositiveInt, Role.FREE] = Field(
+        1000, description="accepted rows wanted; may grow later"
+    )
     strategy: str = Field(
         "self_instruct",
         description="self_instruct, evol_instruct, oss_instruct, seed_compat; or a mix by weight: "
         "self_instruct=3,evol_instruct=1",
     )
     seed: int = Field(0, description="seed of every random choice")
-    teacher_model: str = Field("offline-teacher", description="model name sent to the teacher")
-    teacher_base_url: str | None = Field(
+    teacher_model: Annotated[str, Role.REQUEST] = Field(
+        "offline-teacher", description="model name sent to the teacher"
+    )
+    teacher_base_url: Annotated[str | None, Role.FREE] = Field(
         None,
         description="OpenAI-compatible URL, or several with commas between; offline: the embedded "
         "teacher; none: OpenAI",
@@ -66,13 +73,27 @@ class GenerateConfig(CurationRules):
         description="which API of the teacher; completions is for base models, batch is half the "
         "price within a day",
     )
-    batch_poll_s: float = Field(30.0, gt=0, description="seconds between two looks at a batch")
-    temperature: float = Field(1.0, ge=0, le=2, description="sampling temperature")
-    top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling mass")
-    max_completion_tokens: PositiveInt = Field(4096, description="limit of one reply, in tokens")
-    tasks_per_request: PositiveInt = Field(5, description="tasks asked for in one request")
-    seeds_per_request: PositiveInt = Field(6, description="seed tasks shown in one request")
-    pool_per_request: int = Field(2, ge=0, description="accepted rows shown in one request")
+    batch_poll_s: Annotated[float, Role.FREE] = Field(
+        30.0, gt=0, description="seconds between two looks at a batch"
+    )
+    temperature: Annotated[float, Role.REQUEST] = Field(
+        1.0, ge=0, le=2, description="sampling temperature"
+    )
+    top_p: Annotated[float, Role.REQUEST] = Field(
+        1.0, gt=0, le=1, description="nucleus sampling mass"
+    )
+    max_completion_tokens: Annotated[PositiveInt, Role.REQUEST] = Field(
+        4096, description="limit of one reply, in tokens"
+    )
+    tasks_per_request: Annotated[PositiveInt, Role.REQUEST] = Field(
+        5, description="tasks asked for in one request"
+    )
+    seeds_per_request: Annotated[PositiveInt, Role.REQUEST] = Field(
+        6, description="seed tasks shown in one request"
+    )
+    pool_per_request: Annotated[int, Role.REQUEST] = Field(
+        2, ge=0, description="accepted rows shown in one request"
+    )
     snippets: str | None = Field(
         None, description="for oss_instruct: a folder (say, your repository), a file or a dataset"
     )
@@ -84,41 +105,53 @@ class GenerateConfig(CurationRules):
         False, description="seed_compat: bring back what was wrong with the 2023 algorithm, too"
     )
     lookahead: PositiveInt = Field(64, description="requests that may be ahead of the decisions")
-    max_concurrency: PositiveInt = Field(16, description="requests in flight at once")
-    requests_per_minute: PositiveFloat | None = Field(
+    max_concurrency: Annotated[PositiveInt, Role.FREE] = Field(
+        16, description="requests in flight at once"
+    )
+    requests_per_minute: Annotated[PositiveFloat | None, Role.FREE] = Field(
         None, description="allowance of requests; none: as the server's headers say"
     )
-    tokens_per_minute: PositiveFloat | None = Field(
+    tokens_per_minute: Annotated[PositiveFloat | None, Role.FREE] = Field(
         None, description="allowance of tokens; none: as the server's headers say"
     )
-    request_timeout_s: float = Field(120.0, gt=0, description="seconds before a silent try ends")
-    max_cost_usd: PositiveFloat | None = Field(
+    request_timeout_s: Annotated[float, Role.FREE] = Field(
+        120.0, gt=0, description="seconds before a silent try ends"
+    )
+    max_cost_usd: Annotated[PositiveFloat | None, Role.FREE] = Field(
         None, description="hard cap on what the run may cost in all its starts; none: no cap"
     )
-    price_per_mtok_input: float | None = Field(
+    price_per_mtok_input: Annotated[float | None, Role.FREE] = Field(
         None, ge=0, description="dollars for a million input tokens; none: the price list"
     )
-    price_per_mtok_output: float | None = Field(
+    price_per_mtok_output: Annotated[float | None, Role.FREE] = Field(
         None, ge=0, description="dollars for a million output tokens; none: the price list"
     )
-    patience: PositiveInt = Field(
+    patience: Annotated[PositiveInt, Role.FREE] = Field(
         50, description="stop after this many replies in a row without an accepted row"
     )
-    checkpoint_every: int = Field(
+    checkpoint_every: Annotated[int, Role.FREE] = Field(
         5000,
         ge=0,
         description="write dataset/ each time this many rows were added; 0: only at the end",
     )
-    report_to: Literal["none", "trackio"] = Field("none", description="where to log the numbers")
-    dataset_version: Version = Field(
+    report_to: Annotated[Literal["none", "trackio"], Role.FREE] = Field(
+        "none", description="where to log the numbers"
+    )
+    dataset_version: Annotated[Version, Role.FREE] = Field(
         "0.1.0", description="SemVer of the dataset made from this run"
     )
-    hub_dataset_id: Words | None = Field(None, description="ORG/NAME on the Hub, for push_to_hub")
-    push_to_hub: bool = Field(
+    hub_dataset_id: Annotated[Words | None, Role.FREE] = Field(
+        None, description="ORG/NAME on the Hub, for push_to_hub"
+    )
+    push_to_hub: Annotated[bool, Role.FREE] = Field(
         False, description="release the dataset when the run is done; full shards go ahead of it"
     )
-    private: bool = Field(False, description="of a repository that is made now: only for you")
-    dry_run: bool = Field(False, description="print the plan and one prompt, send nothing")
+    private: Annotated[bool, Role.FREE] = Field(
+        False, description="of a repository that is made now: only for you"
+    )
+    dry_run: Annotated[bool, Role.FREE] = Field(
+        False, description="print the plan and one prompt, send nothing"
+    )
 
     def breaks_resume(self, key: str, old: Any, new: Any) -> bool:
         # A real teacher may move to another host; the embedded one is another teacher.
