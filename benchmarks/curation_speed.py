@@ -27,7 +27,7 @@ from code_alpaca.curation.filters import DEFAULT_FILTERS
 from code_alpaca.curation.novelty.pool import NoveltyPool
 from code_alpaca.curation.pipeline import Curator
 from code_alpaca.curation.verification import Verifier
-from code_alpaca.teacher.offline.kinds import compose
+from code_alpaca.teacher.offline.tasks import compose_task
 
 ROWS, RUN = 20_000, 2_000
 
@@ -43,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--decontaminate", default="mini")
     benchmarks = parser.parse_args().decontaminate.split(",")
-    tasks = [compose(random.Random(number)) for number in range(ROWS)]
+    tasks = [compose_task(random.Random(number)) for number in range(ROWS)]
     rows = [Example(t.instruction, t.input, t.output, id=str(n), language=t.language,
                     tests=t.tests) for n, t in enumerate(tasks)]  # fmt: skip
     curator = Curator(

@@ -29,7 +29,7 @@ from code_alpaca.core.schema import Example
 from code_alpaca.curation.novelty import index as rooms
 from code_alpaca.curation.novelty.measures import MEASURES
 from code_alpaca.curation.novelty.pool import NoveltyPool, find_neighbours
-from code_alpaca.teacher.offline.kinds import compose
+from code_alpaca.teacher.offline.tasks import compose_task
 
 CALL = 20  # candidates a call, as one reply brings
 STEPS = (20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)
@@ -78,7 +78,7 @@ def maker(path: str | None, seed: int = 0):
         rows = json.loads(Path(path).read_text("utf-8"))
         given = [row["instruction"].split() for row in rows]
     else:
-        given = [compose(random.Random(n)).instruction.split() for n in range(2_000)]
+        given = [compose_task(random.Random(n)).instruction.split() for n in range(2_000)]
     words = [word for instruction in given for word in instruction]
     made = 0
 

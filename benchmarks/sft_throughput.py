@@ -30,7 +30,7 @@ from typing import Any
 
 from code_alpaca.core.prompts import format_prompt
 from code_alpaca.core.quiet import quiet
-from code_alpaca.teacher.offline.kinds import compose
+from code_alpaca.teacher.offline.tasks import compose_task
 
 APART = 200  # rows
 BEFORE, PLAIN = "as in 2023", "trl sft"
@@ -130,7 +130,7 @@ def prepare(folder: Path, size: Size, args: argparse.Namespace) -> str:
     if args.rows:
         rows = json.loads(Path(args.rows).read_text("utf-8"))
     else:
-        tasks = [compose(random.Random(number)) for number in range(2_000)]
+        tasks = [compose_task(random.Random(number)) for number in range(2_000)]
         rows = [{"instruction": t.instruction, "input": t.input, "output": t.output} for t in tasks]
     random.Random(0).shuffle(rows)
     apart, rows = rows[:APART], rows[APART:][: args.limit]

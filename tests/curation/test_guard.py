@@ -17,7 +17,7 @@ from code_alpaca.curation.guard import GuardedCurator
 from code_alpaca.curation.novelty.pool import NoveltyPool
 from code_alpaca.dataset.build import build
 from code_alpaca.generation.parsing import guarded_parse
-from code_alpaca.teacher.apis import Answer
+from code_alpaca.teacher.reply_parsing import ParsedReply
 
 
 class Contamination:
@@ -86,7 +86,7 @@ def test_a_parser_that_fails_gives_one_rejected_candidate():
     def parse(answer):
         raise IndexError(answer.text)
 
-    (candidate,) = guarded_parse(parse)(Answer("odd"))
+    (candidate,) = guarded_parse(parse)(ParsedReply("odd"))
     assert candidate.reason == "internal_error" and "IndexError: odd" in candidate.output
 
 

@@ -277,7 +277,7 @@ def answered(url: str) -> int:
 
 def test_a_run_killed_at_random_equals_one_that_was_not_and_asks_nothing_twice(tmp_path):
     rng, kills = random.Random(0), 0
-    with offline.serving("offline?latency=0.3") as url:
+    with offline.start_server("offline?latency=0.3") as url:
         words = ["eval", "--base_url", url, "--model", "offline-teacher", "--batch_size", "2"]
         killed = [*words, "--output_dir", str(tmp_path / "killed")]
         samples = tmp_path / "killed" / "samples.jsonl"
@@ -356,7 +356,7 @@ def test_later_samples_are_not_copies_of_the_first(tiny_model, tmp_path):
 
 
 def test_another_benchmark_under_the_same_ids_reuses_no_answer(tmp_path, own):
-    with offline.serving() as url:
+    with offline.start_server() as url:
         words = ["eval", "--benchmark", str(own), "--base_url", url, "--model", "offline-teacher",
                  "--output_dir", str(tmp_path / "eval")]  # fmt: skip
         assert main(words) == 0

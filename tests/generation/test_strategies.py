@@ -21,7 +21,7 @@ from code_alpaca.curation.pipeline import Curator
 from code_alpaca.generation.quotas import Quotas
 from code_alpaca.generation.strategies import STRATEGIES, oss_instruct, seed_compat
 from code_alpaca.generation.strategies.view import View
-from code_alpaca.teacher.apis import Answer
+from code_alpaca.teacher.reply_parsing import ParsedReply
 
 SEEDS = load_seed_tasks()
 POOL = [
@@ -232,7 +232,10 @@ def test_the_2023_prompt_shows_three_seeds_and_begins_the_fourth():
 
 def test_the_2023_parser_with_its_losses():
     def parsed(text, cut=False):
-        return [(c.instruction, c.reason) for c in seed_compat.parse_2023(Answer(text, cut=cut))]
+        return [
+            (c.instruction, c.reason)
+            for c in seed_compat.parse_2023(ParsedReply(text, truncated=cut))
+        ]
 
     assert parsed(BLOCKS) == [("Reverse a list.", ""), ("Add two numbers.", "")]
     assert parsed(BLOCKS, cut=True)[1][1] == "truncated"

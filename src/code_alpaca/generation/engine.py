@@ -25,7 +25,7 @@ from code_alpaca.generation.plan import Plan, Request
 from code_alpaca.generation.quotas import Quotas
 from code_alpaca.generation.screen import Screen, Totals
 from code_alpaca.generation.signals import ended_by_signals
-from code_alpaca.teacher import apis
+from code_alpaca.teacher.reply_parsing import count_billed_tokens, parse_reply
 
 PULSE_S = 0.2  # between two looks at whether the screen wants news
 # How long an ending run waits for the replies still in flight: less than the 30 s that Slurm and
@@ -42,7 +42,7 @@ class Asks(Protocol):
 
     async def start(self) -> None: ...
 
-    async def ask(
+    async def complete(
         self, number: int, payload: dict[str, Any], asked: dict[str, Any], seed_ids: Sequence[str]
     ) -> tuple[str, dict[str, Any]]: ...
 
@@ -205,16 +205,19 @@ class Engine:
         self, teacher: Asks, threads: ThreadPoolExecutor, number: int, request: Request
     ) -> list[Decision]:
         try:
-            key, reply = await teacher.ask(number, request.payload, request.asked, request.seed_ids)
+            key, reply = await teacher.complete(
+                number, request.payload, request.asked, request.seed_ids
+            )
         except Refused as error:
             if self._refused and not self._refused.done():
                 self._refused.set_result(error)
             raise
         await asyncio.sleep(0)  # the request that waited for this one's place leaves first
         self.totals.replies += 1
-        self.totals.tokens += sum(apis.usage(reply) or ())
+        self.totals.tokens += sum(count_billed_tokens(reply) or ())
         read = [
-            self._examine(candidate, key, request) for candidate in request.parse(apis.read(reply))
+            self._examine(candidate, key, request)
+            for candidate in request.parse(parse_reply(reply))
         ]
         run = asyncio.get_running_loop().run_in_executor
         return [
