@@ -24,7 +24,7 @@ from code_alpaca.core.ledger import Ledger
 from code_alpaca.core.redact import secret_in
 from code_alpaca.core.run_folder import open_run
 from code_alpaca.core.schema import load_seed_tasks
-from code_alpaca.curation.rules import Rules, curator_of
+from code_alpaca.curation.rules import CurationRules, open_curator
 from code_alpaca.dataset.build import build
 from code_alpaca.dataset.push import prepare, preupload, push
 from code_alpaca.generation.engine import Engine, Limits
@@ -34,17 +34,19 @@ from code_alpaca.generation.screen import Screen
 from code_alpaca.generation.seed_check import check_seeds
 from code_alpaca.generation.strategies.oss_instruct import load_snippets
 from code_alpaca.teacher import offline
-from code_alpaca.teacher.apis import Sampling
 from code_alpaca.teacher.batch import BatchTeacher
-from code_alpaca.teacher.budget import Budget, Price, find_price
+from code_alpaca.teacher.budget import Budget
 from code_alpaca.teacher.client import Teacher
+from code_alpaca.teacher.prices import Price, find_price
+from code_alpaca.teacher.request_body import SamplingParams
+from code_alpaca.teacher.scheduling import ConnectionSettings
 
 USUAL_ACCEPTANCE = 0.6  # of candidates, for the plan of a dry run
 USUAL_TASK_TOKENS = 250
 USUAL_REPLY_S = 15.0
 
 
-class GenerateConfig(Rules):
+class GenerateConfig(CurationRules):
     """The keys of `code-alpaca generate`."""
 
     run_dir: Annotated[Path, Role.FREE] = Field(
@@ -176,7 +178,7 @@ class GenerateConfig(Rules):
     @classmethod
     def _offline_or_urls(cls, value: str | None) -> str | None:
         if offline.is_offline(value):
-            offline.options_of(value)
+            offline.parse_options(value)
             return value
         return base_urls(value) if value else None
 
@@ -203,7 +205,7 @@ def generate_dataset(config: GenerateConfig) -> None:
     # The algorithm of 2023 with its defects has its own filters and its own rule.
     changes = {"filters": ["legacy_2023"], "novelty": "rouge_l"}
     with (
-        curator_of(config, **(changes if config.seed_compat_defects else {})) as (curator, facts),
+        open_curator(config, **(changes if config.seed_compat_defects else {})) as (curator, facts),
         open_run(config.run_dir, config, plan.facts()) as ledger,
     ):
         ledger.set_meta("contamination", facts)
@@ -290,33 +292,32 @@ class _Lane:
 
     async def drive(self, engine: Engine, urls: list[str]) -> None:
         config = self._config
-        if config.teacher_api == "batch":
+        batch = config.teacher_api == "batch"
+        settings = ConnectionSettings(
+            api="chat" if batch else config.teacher_api,
+            max_concurrency=config.max_concurrency,
+            timeout_s=config.request_timeout_s,
+            requests_per_minute=config.requests_per_minute,
+            tokens_per_minute=config.tokens_per_minute,
+            batch_poll_s=config.batch_poll_s,
+        )
+        if batch:
             if len(urls) > 1:
                 raise InputError("teacher_api batch takes one teacher_base_url")
             self._teacher = BatchTeacher(
                 urls[0] if urls else None,
+                settings,
                 ledger=self._ledger,
                 budget=self._budget,
-                timeout_s=config.request_timeout_s,
-                poll_s=config.batch_poll_s,
-                say=engine.screen.say,
+                report=lambda line: engine.screen.say(f"batch     {line}"),
             )
         else:
-            self._teacher = Teacher(
-                urls,
-                api=config.teacher_api,
-                ledger=self._ledger,
-                budget=self._budget,
-                max_concurrency=config.max_concurrency,
-                timeout_s=config.request_timeout_s,
-                requests_per_minute=config.requests_per_minute,
-                tokens_per_minute=config.tokens_per_minute,
-            )
+            self._teacher = Teacher(urls, settings, ledger=self._ledger, budget=self._budget)
         await engine.run(self._teacher)
 
     def told(self) -> tuple[int, int]:
         teacher = self._teacher
-        return (teacher.in_flight, teacher.tally.turned_away) if teacher else (0, 0)
+        return (teacher.in_flight, teacher.stats.rejected) if teacher else (0, 0)
 
 
 def _plan(config: GenerateConfig) -> Plan:
@@ -327,7 +328,7 @@ def _plan(config: GenerateConfig) -> Plan:
     return Plan(
         weights=mix,
         api="chat" if config.teacher_api == "batch" else config.teacher_api,
-        sampling=Sampling(
+        sampling=SamplingParams(
             config.teacher_model, config.temperature, config.top_p, config.max_completion_tokens
         ),
         seed=config.seed,
@@ -363,7 +364,7 @@ def _price(config: GenerateConfig) -> Price | None:
     price = find_price(
         config.teacher_model,
         config.teacher_base_url,
-        given=given,
+        configured=given,
         batch=config.teacher_api == "batch",
     )
     if price is None and config.max_cost_usd is not None:
@@ -384,10 +385,14 @@ def _check_limits(config: GenerateConfig, plan: Plan, price: Price | None) -> No
         raise InputError("the embedded teacher has no Batch API; use teacher_api: chat with it")
     Quotas(config.quotas, config.lookahead)
     payload = plan.request(0, [], {}).payload
-    if price and config.max_cost_usd is not None and price.worst(payload) > config.max_cost_usd:
+    if (
+        price
+        and config.max_cost_usd is not None
+        and price.bound_cost(payload) > config.max_cost_usd
+    ):
         raise InputError(
             f"max_cost_usd {config.max_cost_usd:g} is less than one request may cost "
-            f"(${price.worst(payload):.4f}); raise it, or lower max_completion_tokens"
+            f"(${price.bound_cost(payload):.4f}); raise it, or lower max_completion_tokens"
         )
     if config.tokens_per_minute and config.tokens_per_minute < config.max_completion_tokens:
         raise InputError(
@@ -405,7 +410,7 @@ def _check_limits(config: GenerateConfig, plan: Plan, price: Price | None) -> No
 def _teacher_urls(config: GenerateConfig) -> Iterator[list[str]]:
     url = config.teacher_base_url
     if offline.is_offline(url):
-        with offline.serving(url, config.seed) as served:
+        with offline.start_server(url, config.seed) as served:
             yield [served]
     else:
         yield [part.strip() for part in url.split(",") if part.strip()] if url else []
@@ -440,8 +445,9 @@ def _dry_run(config: GenerateConfig, plan: Plan, price: Price | None) -> str:
         lines.append("cost      no price known; set price_per_mtok_input and price_per_mtok_output")
     else:
         cap = "no cap" if config.max_cost_usd is None else f"never above ${config.max_cost_usd:g}"
+        cost = price.compute_cost(likely * asked, likely * told)
         lines.append(
-            f"cost      about ${price.of(likely * asked, likely * told):.2f} ({price.source}: "
+            f"cost      about ${cost:.2f} ({price.source}: "
             f"${price.input:g} in, ${price.output:g} out per million); {cap}"
         )
     return "\n".join([*lines, "nothing was sent"])

@@ -13,12 +13,12 @@ from code_alpaca.core.config import read_yaml, unknown_key
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.key_roles import Role
 from code_alpaca.core.shipped import recipe
-from code_alpaca.training.layout import Layout, of_this_process
+from code_alpaca.training.parallelism import Layout, of_this_process
 
 if TYPE_CHECKING:
     from trl import ModelConfig, SFTConfig
 
-LEAST_VOCABULARY = 259  # 256 bytes, and the signs for beginning, end and padding
+LEAST_VOCABULARY = 259  # bytes, BOS, EOS and padding
 CHECKPOINTING = {"activation_checkpointing", "gradient_checkpointing"}
 # Keys that TRL takes and that this stage would not honour: refused, never ignored.
 REFUSED = {

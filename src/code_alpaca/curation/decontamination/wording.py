@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from code_alpaca.core import languages
-from code_alpaca.curation.code_regions import parse_python
+from code_alpaca.curation.python_parsing import parse_python
 from code_alpaca.problems.benchmarks import Problem
 
 GRAM = 13
