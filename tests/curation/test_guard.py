@@ -11,7 +11,7 @@ from datasets import load_dataset
 from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.ledger import Decision, Ledger
-from code_alpaca.core.row_checks import MAX_ROW_BYTES, fault_of, storable
+from code_alpaca.core.row_checks import MAX_ROW_BYTES, make_storable, validate_row
 from code_alpaca.core.schema import Example
 from code_alpaca.curation.guard import GuardedCurator
 from code_alpaca.curation.novelty.pool import NoveltyPool
@@ -104,12 +104,12 @@ FAULTY = [
 
 @pytest.mark.parametrize(("row", "reason", "evidence"), FAULTY)
 def test_a_row_that_cannot_be_stored_is_named_and_shown(row, reason, evidence):
-    found = fault_of(row)
+    found = validate_row(row)
     assert found[0] == reason and evidence in found[1]
-    shown = storable(row)
-    assert fault_of(shown) is None and len(json.dumps(shown.as_row())) < 20_000
+    shown = make_storable(row)
+    assert validate_row(shown) is None and len(json.dumps(shown.as_row())) < 20_000
     (decision,) = decided([row])[1]
-    assert (decision.reason, fault_of(decision.example)) == (reason, None)
+    assert (decision.reason, validate_row(decision.example)) == (reason, None)
 
 
 def test_a_dataset_is_built_though_its_ledger_holds_such_rows(tmp_path, capsys):

@@ -17,7 +17,7 @@ for line in sys.stdin:
     folder, repo, options = json.loads(line)
     said: list[str] = []
     ended = {"kind": "", "said": said}
-    client.TRIES = options.pop("tries", 6)
+    client.MAX_ATTEMPTS = options.pop("tries", 6)
     try:
         if options.pop("ahead", False):
             preupload(Path(folder), repo, set())

@@ -18,7 +18,7 @@ from typing import Any
 from code_alpaca.core.config import StageConfig, write_yaml
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.key_roles import Role, keys_with
-from code_alpaca.core.ledger import Ledger, now
+from code_alpaca.core.ledger import Ledger, utc_now
 
 
 @contextlib.contextmanager
@@ -53,7 +53,7 @@ def open_run(run_dir: Path, config: StageConfig, facts: Mapping[str, str]) -> It
             ledger.forget()  # nothing came of it: any config may start it
             for key, value in facts.items():
                 ledger.set_meta(key, value)
-            ledger.set_meta("created_at", now())
+            ledger.set_meta("created_at", utc_now())
         else:
             _resume(run_dir, ledger, config, resolved, facts)
         ledger.set_meta("config", json.dumps(resolved))
@@ -144,7 +144,7 @@ def _same_run(run_dir: Path, config: StageConfig, changed: dict[str, tuple[Any, 
 def _record_change(ledger: Ledger, shaped: dict[str, list[Any]], new: dict[str, Any]) -> None:
     first = ledger.first_unanswered()
     changes = ledger.record("config_changes", [])
-    changes.append({"from_request": first, "at": now(), "changed": shaped})
+    changes.append({"from_request": first, "at": utc_now(), "changed": shaped})
     with ledger.transaction():  # or a kill between the two would record the change twice
         ledger.set_meta("config_changes", json.dumps(changes))
         ledger.set_meta("config", json.dumps(new))

@@ -22,10 +22,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from code_alpaca.core.config import Version
-from code_alpaca.core.data_files import Unreadable
+from code_alpaca.core.data_files import UnreadableRecord
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.key_roles import Role
-from code_alpaca.core.ledger import Decision, Ledger, now
+from code_alpaca.core.ledger import Decision, Ledger, utc_now
 from code_alpaca.core.row_formats import ALPACA, ColumnMap, RowFormat, is_unicode
 from code_alpaca.core.run_folder import open_run
 from code_alpaca.core.schema import Example, content_id, load_seed_tasks
@@ -157,14 +157,14 @@ class _Row(NamedTuple):
 def _read(record: Any, form: RowFormat) -> _Row:
     """Read a record as an example."""
     row = form.row(record)
-    if not isinstance(row, Unreadable):
+    if not isinstance(row, UnreadableRecord):
         null = [key for key in ALPACA if row[key] is None]
         if not null:
             return _Row(_example(row))
-        row = Unreadable(f"{form.columns.get(null[0], null[0])!r} is null")
+        row = UnreadableRecord(f"{form.columns.get(null[0], null[0])!r} is null")
     given = record if isinstance(record, dict) else {}
     shown = {key: _shown(given.get(form.columns.get(key, key))) for key in ALPACA}
-    example = Example(**shown, id=content_id(**shown), strategy="imported", created_at=now())
+    example = Example(**shown, id=content_id(**shown), strategy="imported", created_at=utc_now())
     return _Row(example, row.problem)
 
 
@@ -205,7 +205,7 @@ def _example(row: dict[str, Any]) -> Example:
         **{"strategy": "imported", **{key: value for key, value in kept.items() if value}},
         id=content_id(**text),
         seed_ids=[str(i)[:KEPT_CHARACTERS] for i in seed_ids if is_unicode(str(i))],
-        created_at=now(),
+        created_at=utc_now(),
     )
 
 

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 
-from code_alpaca.core.row_formats import holds_reasoning
+from code_alpaca.core.row_formats import contains_reasoning
 from code_alpaca.core.schema import Example, is_unicode
 from code_alpaca.curation.fences import fenced_blocks
 from code_alpaca.curation.language_detection import (
@@ -130,7 +130,7 @@ def prompt_leak(example: Example) -> str | None:
     """A prompt's own headings, or the reasoning before an answer: a student would write them."""
     if any(PROMPT_MARK.search(text) for text in _texts(example)):
         return "prompt_leak"
-    return "reasoning_leak" if holds_reasoning(example.output) else None
+    return "reasoning_leak" if contains_reasoning(example.output) else None
 
 
 def unbalanced_fence(example: Example) -> str | None:

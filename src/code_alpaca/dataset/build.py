@@ -21,15 +21,15 @@ from code_alpaca import __version__
 from code_alpaca.core import fs, plots
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.fs import file_sha256
-from code_alpaca.core.ledger import Decision, Ledger, now
+from code_alpaca.core.ledger import Decision, Ledger, utc_now
 from code_alpaca.core.redact import redact
-from code_alpaca.core.row_checks import fault_of, storable
+from code_alpaca.core.row_checks import make_storable, validate_row
 from code_alpaca.core.schema import CONFIGS, DERISK_ROWS, Example, content_id, features, is_unicode
 from code_alpaca.dataset import card
 from code_alpaca.dataset.describe import Description
 from code_alpaca.dataset.load import ALPACA, load
 from code_alpaca.dataset.manifest import CARD, MANIFEST, manifest_of, mended
-from code_alpaca.hub.cards import public
+from code_alpaca.hub.cards import strip_local_paths
 
 ROWS_PER_GROUP = 1_000  # rows held in memory at once
 ROWS_PER_SHARD = 50_000
@@ -113,7 +113,7 @@ def _teachers(config: dict[str, Any], changes: list[dict[str, Any]]) -> str:
 
 def _public(value: Any) -> Any:
     """A value of the config without secrets or places on somebody's disk, as it is published."""
-    return redact(public(value))
+    return redact(strip_local_paths(value))
 
 
 class _Sorted:
@@ -129,7 +129,7 @@ class _Sorted:
     def rejected(self) -> Iterator[dict[str, Any]]:
         """Call it after all of `accepted`."""
         for decision in itertools.chain(self._ledger.rejected(), self._found):
-            yield replace(decision, example=storable(decision.example)).as_row()
+            yield replace(decision, example=make_storable(decision.example)).as_row()
         if self._found:
             print(
                 f"warning   {len(self._found)} accepted rows are unusable and were rejected, the "
@@ -139,7 +139,7 @@ class _Sorted:
     def _usable(self) -> Iterator[dict[str, Any]]:
         self._found = []
         for decision in self._ledger.checked():
-            fault = None if decision.reason else fault_of(decision.example)
+            fault = None if decision.reason else validate_row(decision.example)
             if decision.reason:
                 self._found.append(decision)
             elif fault:
@@ -219,7 +219,7 @@ def _imported_rows(rows: Iterable[dict[str, Any]], source: str) -> Iterator[dict
         known = {name: value for name, value in row.items() if value is not None}
         known |= dict(zip(("instruction", "input", "output"), texts, strict=True))
         example = Example(**known)
-        if fault := fault_of(example):
+        if fault := validate_row(example):
             raise InputError(f"{source}, row {number}: {fault[1]}; correct or delete that row")
         yield {
             **example.as_row(),
@@ -315,7 +315,7 @@ def _fill(
     # Made anew from the same rows it is the same dataset, and keeps its date.
     manifest = json.loads(json.dumps(manifest))
     same = {key: value for key, value in before.items() if key != "created_at"} == manifest
-    manifest["created_at"] = before["created_at"] if same else now()
+    manifest["created_at"] = before["created_at"] if same else utc_now()
     drawn = plots.draw(manifest, part / "assets") if draw and first else []
     (part / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     text = card.render(manifest, first, drawn)

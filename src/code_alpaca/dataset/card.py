@@ -26,7 +26,7 @@ def render(
         example: one row to show, if there is any.
         pictures: names of files in `assets/`.
     """
-    return cards.render(
+    return cards.render_card(
         "README.md.jinja",
         _read,
         _metadata(manifest),

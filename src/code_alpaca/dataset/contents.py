@@ -13,10 +13,10 @@ from code_alpaca.core.errors import InputError
 from code_alpaca.core.plots import PICTURES
 from code_alpaca.core.schema import CONFIGS
 from code_alpaca.dataset.manifest import CARD, MANIFEST, changed_files, is_manifest, manifest_of
-from code_alpaca.hub.client import Repo
-from code_alpaca.hub.release_plan import Kind, listed
-from code_alpaca.hub.unsafe_files import is_code_or_pickle, links_in
-from code_alpaca.hub.versions import README, read_json, text_of
+from code_alpaca.hub.client import HubRepo
+from code_alpaca.hub.release_plan import ReleaseKind, summarize_names
+from code_alpaca.hub.unsafe_files import find_symlinks, is_code_or_pickle
+from code_alpaca.hub.versions import README, read_json, read_text
 
 CHANGELOG = "CHANGELOG.md"
 KEY = "manifest sha256"  # what the description of every release commit starts with
@@ -51,19 +51,19 @@ def require_no_others(folder: Path, manifest: dict[str, Any]) -> None:
     Raises:
         InputError: naming them.
     """
-    if links := links_in(folder):
+    if links := find_symlinks(folder):
         raise InputError(
-            f"{folder} holds links ({listed(links)}), which could lead to private files; replace "
-            "them by the files themselves, or make the folder again"
+            f"{folder} holds links ({summarize_names(links)}), which could lead to private files; "
+            "replace them by the files themselves, or make the folder again"
         )
     card = folder / CARD
-    shown = _pictures(text_of(card)) if card.is_file() else set()
+    shown = _pictures(read_text(card)) if card.is_file() else set()
     known = {*names(folder, manifest), *(f"assets/{name}" for name in PICTURES), *shown}
     others = [name for name in _files(folder) if name not in known]
     if others:
         raise InputError(
-            f"{folder} holds files that are not part of the dataset ({listed(others)}); move them "
-            "away, or they would be lost or released"
+            f"{folder} holds files that are not part of the dataset ({summarize_names(others)}); "
+            "move them away, or they would be lost or released"
         )
 
 
@@ -73,9 +73,9 @@ def names(folder: Path, manifest: dict[str, Any]) -> list[str]:
     return [*manifest["sha256"], MANIFEST, README, CHANGELOG, CARD.as_posix(), *drawn]
 
 
-def kind() -> Kind:
+def kind() -> ReleaseKind:
     """Return what tells the files of a dataset release from those of other people."""
-    return Kind(
+    return ReleaseKind(
         KEY,
         _owned,
         harmful=lambda name, first: bool(LOADED.fullmatch(name)) or is_code_or_pickle(name),
@@ -83,7 +83,7 @@ def kind() -> Kind:
     )
 
 
-def released_manifest(repo: Repo, sha: str) -> dict[str, Any]:
+def released_manifest(repo: HubRepo, sha: str) -> dict[str, Any]:
     """Return the manifest of a release by its commit; {} where there is none that can be read."""
     path = repo.fetch(MANIFEST, sha)
     manifest = read_json(path) if path else None
@@ -110,10 +110,10 @@ def content_key(folder: Path, manifest: dict[str, Any]) -> str:
     return f"{KEY} {hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()}"
 
 
-def _owned(repo: Repo, sha: str) -> set[str]:
+def _owned(repo: HubRepo, sha: str) -> set[str]:
     """The files of a release: the shards of its manifest, and the pictures on its card."""
     card = repo.fetch(CARD.as_posix(), sha)
-    drawn = _pictures(text_of(card)) if card else set()
+    drawn = _pictures(read_text(card)) if card else set()
     shards = released_manifest(repo, sha).get("sha256", {})
     return {*shards, *drawn, MANIFEST, README, CHANGELOG, CARD.as_posix()}
 

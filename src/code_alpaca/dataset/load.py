@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from code_alpaca.core.data_files import Records, Unreadable, read_records
-from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.data_files import RecordList, UnreadableRecord, read_records
+from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.fs import file_sha256
 from code_alpaca.core.row_formats import (
     ALPACA,
-    TARGETS,
+    TARGET_COLUMNS,
     RowFormat,
-    holds_reasoning,
-    recognize,
-    recognize_columns,
+    contains_reasoning,
+    detect_columns,
+    detect_format,
 )
 from code_alpaca.dataset.manifest import MANIFEST, changed_files, manifest_of
 
@@ -38,7 +38,7 @@ BATCH = 1_000  # rows checked at once
 class Source(NamedTuple):
     """A dataset as it was found: its records, how to read them as rows, and its revision."""
 
-    records: Records | Dataset
+    records: RecordList | Dataset
     form: RowFormat
     revision: str
 
@@ -84,7 +84,7 @@ def load(
     for number, row in enumerate(_checked(name, source, blank)):
         if _is_full(row):
             full.append(number)
-            thinking += holds_reasoning(row["output"])
+            thinking += contains_reasoning(row["output"])
     if thinking:
         say(
             f"{name}: {thinking} of {len(rows)} outputs hold a model's reasoning (<think>); they "
@@ -117,12 +117,12 @@ def open_source(
         InputError: it does not exist, is empty, or its columns are unknown.
     """
     place, sha = _find(name, config, revision)
-    if isinstance(place, Records):
-        return Source(place, recognize(place, column_map, name), sha)
+    if isinstance(place, RecordList):
+        return Source(place, detect_format(place, column_map, name), sha)
     rows = _load(name, place, config, split, sha, streaming=False)
     if not len(rows):
         raise InputError(f"dataset {name} holds no rows")
-    return Source(rows, recognize_columns(rows.column_names, column_map, name), sha)
+    return Source(rows, detect_columns(rows.column_names, column_map, name), sha)
 
 
 def stream(
@@ -133,7 +133,7 @@ def stream(
     Of a Hub dataset or a folder alone, and with the Alpaca columns.
     """
     place, sha = _find(name, config, revision)
-    if isinstance(place, Records):
+    if isinstance(place, RecordList):
         return load(name, config)[0].to_iterable_dataset(), sha
     rows = _load(name, place, config, split, sha, streaming=True)
     columns = rows.column_names or list(rows.resolve_features().column_names)
@@ -181,14 +181,14 @@ def listed(records: Sequence[Any] | Dataset, start: int, stop: int) -> list[Any]
 def _checked(name: str, source: Source, blank: Literal["drop", "keep"]) -> Iterator[dict[str, Any]]:
     """Every row as it is read; null is refused where blank rows are kept."""
     for number, row in enumerate(_rows(source)):
-        if not isinstance(row, Unreadable):
+        if not isinstance(row, UnreadableRecord):
             null = next((key for key in ALPACA if row[key] is None), "")
             if not null or blank == "drop":
                 yield row
                 continue
-            row = Unreadable(f"{source.form.columns.get(null, null)!r} is null")
+            row = UnreadableRecord(f"{source.form.columns.get(null, null)!r} is null")
         records = source.records
-        where = records.where(number) if isinstance(records, Records) else f"row {number + 1}"
+        where = records.where(number) if isinstance(records, RecordList) else f"row {number + 1}"
         raise InputError(
             f"{name}, {where}: {row.problem}; correct it, or drop such rows with code-alpaca "
             f"curate --source {name}"
@@ -199,9 +199,9 @@ def _is_full(row: dict[str, Any]) -> bool:
     return all((row[key] or "").strip() for key in ("instruction", "output"))
 
 
-def _rows(source: Source) -> Iterator[dict[str, Any] | Unreadable]:
+def _rows(source: Source) -> Iterator[dict[str, Any] | UnreadableRecord]:
     records, form = source.records, source.form
-    if form.plain and not isinstance(records, Records):  # read no other column
+    if form.plain and not isinstance(records, RecordList):  # read no other column
         records = records.select_columns([key for key in ALPACA if key in records.column_names])
     for start in range(0, len(records), BATCH):
         yield from map(form.row, listed(records, start, start + BATCH))
@@ -215,16 +215,16 @@ def _dataset(source: Source) -> Dataset:
     fields = dict.fromkeys((*ALPACA, *form.columns))
     text = Features({key: Value("string") for key in fields})
 
-    def only_text(record: Mapping[str, Any] | Unreadable) -> dict[str, str | None]:
+    def only_text(record: Mapping[str, Any] | UnreadableRecord) -> dict[str, str | None]:
         row = form.row({**record} if isinstance(record, Mapping) else record)
-        row = {} if isinstance(row, Unreadable) else row
+        row = {} if isinstance(row, UnreadableRecord) else row
         return {key: row.get(key) if isinstance(row.get(key), str) else None for key in fields}
 
-    if isinstance(records, Records):
+    if isinstance(records, RecordList):
         return Dataset.from_list(list(map(only_text, records)), features=text)
     if form.plain and all(_is_text(records, key) for key in ALPACA):
         return records
-    others = [key for key in records.column_names if key in TARGETS and key not in fields]
+    others = [key for key in records.column_names if key in TARGET_COLUMNS and key not in fields]
     features = Features({**text, **{key: records.features[key] for key in others}})
     unused = [key for key in records.column_names if key not in features]
     return records.map(only_text, remove_columns=unused, features=features, desc="reading rows")
@@ -237,7 +237,7 @@ def _is_text(rows: Dataset, column: str) -> bool:
     return column != "input" or not rows.data.column(column).null_count
 
 
-def _find(name: str, config: str, revision: str | None) -> tuple[Records | Path | None, str]:
+def _find(name: str, config: str, revision: str | None) -> tuple[RecordList | Path | None, str]:
     """The records of a file, a folder, or None for the Hub; and the revision of it."""
     if not name.strip():
         raise InputError(f"the name of the dataset is empty; {ACCEPTED}")
@@ -273,7 +273,7 @@ def _load(
             name, config, split=split, revision=None if folder else sha, streaming=streaming
         )
     except (DatasetsError, ValueError, OSError) as error:
-        raise InputError(f"cannot load {name}, config {config!r}: {one_line(error)}") from None
+        raise InputError(f"cannot load {name}, config {config!r}: {error_message(error)}") from None
 
 
 def _folder_revision(path: Path) -> str:
@@ -297,6 +297,6 @@ def _resolve(name: str, revision: str | None) -> str:
         return HfApi().dataset_info(name, revision=revision).sha
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, httpx2.HTTPError) as error:
         raise InputError(
-            f"cannot find dataset {name} at revision {revision or 'main'} ({one_line(error)}); "
-            f"{ACCEPTED} that you may read"
+            f"cannot find dataset {name} at revision {revision or 'main'} "
+            f"({error_message(error)}); {ACCEPTED} that you may read"
         ) from None

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import Field
 from rich.console import Console
 
-from code_alpaca.core.config import StageConfig, Version, Words
+from code_alpaca.core.config import NonEmptyStr, StageConfig, Version
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.row_formats import ColumnMap
 from code_alpaca.dataset.build import build, build_from_source
@@ -33,13 +33,13 @@ class PublishConfig(StageConfig):
         "{instruction: problem, output: solution}"
     )  # fmt: skip
     dataset_version: Version | None = Field(None, description="SemVer; none: as it was")
-    license: Words | None = Field(
+    license: NonEmptyStr | None = Field(
         None, description="licence of the data, by its Hub name; none: as it was, never guessed"
     )
     validation_fraction: float | None = Field(
         None, ge=0, lt=1, description="share of rows for a validation split; none: as it was"
     )
-    hub_dataset_id: Words | None = Field(
+    hub_dataset_id: NonEmptyStr | None = Field(
         None, description="ORG/NAME on the Hub to release it as; none: the folder alone"
     )
     private: bool = Field(False, description="of a repository that is made now: only for you")

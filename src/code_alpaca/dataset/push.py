@@ -18,9 +18,9 @@ from code_alpaca.dataset.contents import (
 from code_alpaca.dataset.difference import Difference, difference, entry
 from code_alpaca.dataset.manifest import CARD, MANIFEST, manifest_of
 from code_alpaca.hub import release, release_plan
-from code_alpaca.hub.client import Repo
-from code_alpaca.hub.release_plan import Plan, Terms
-from code_alpaca.hub.versions import README, Say, Version, text_of
+from code_alpaca.hub.client import HubRepo
+from code_alpaca.hub.release_plan import ReleasePlan, ReleaseTerms
+from code_alpaca.hub.versions import README, ReleaseVersion, Say, read_text
 
 UNDER_WAY = ".publish.json"  # beside the folder: which release was begun and not finished
 
@@ -49,18 +49,18 @@ def push(
     """
     manifest = checked(folder)
     version = _version(folder, manifest["version"], content_key(folder, manifest))
-    repo = Repo(repo_id)
+    repo = HubRepo(repo_id)
 
-    def contents(plan: Plan) -> Mapping[str, Path | bytes]:
+    def contents(plan: ReleasePlan) -> Mapping[str, Path | bytes]:
         files = _files(folder, manifest, repo, plan, replace, say)
         say(f"publish   uploading {len(manifest['sha256'])} shards to {repo.url}")
         return files
 
-    sha = release.make(
+    sha = release.publish_release(
         repo,
         version,
         kind(),
-        Terms(private, allow_older, replace),
+        ReleaseTerms(private, allow_older, replace),
         contents,
         names=names(folder, manifest),
         card=_card(folder),
@@ -87,20 +87,20 @@ def look(
     Args:
         number: the version; None where it is the one that the folder has.
     """
-    repo, terms = Repo(repo_id), Terms(private, allow_older, replace)
+    repo, terms = HubRepo(repo_id), ReleaseTerms(private, allow_older, replace)
     if number is None:
         before = manifest_of(run_dir / "dataset")
         number = before["version"] if before else None
     if number is None:
         release_plan.check_access(repo, terms)
     else:
-        release_plan.check(repo, _version(run_dir / "dataset", number), kind(), terms)
+        release_plan.plan_release(repo, _version(run_dir / "dataset", number), kind(), terms)
 
 
 def prepare(repo_id: str, number: str, run_dir: Path, *, private: bool) -> None:
     """Make the repository, after `look` found that a release of `run_dir` may go there."""
-    version, terms = _version(run_dir / "dataset", number), Terms(private)
-    release.prepare(Repo(repo_id), version, kind(), terms)
+    version, terms = _version(run_dir / "dataset", number), ReleaseTerms(private)
+    release.prepare_repo(HubRepo(repo_id), version, kind(), terms)
 
 
 def preview(
@@ -125,11 +125,11 @@ def preview(
         Stopped: the Hub does not answer.
     """
     manifest = checked(folder)
-    repo = Repo(repo_id)
+    repo = HubRepo(repo_id)
     key = content_key(folder, manifest)
     version = _version(run_dir / "dataset", manifest["version"], key)
-    terms, paths = Terms(private, allow_older, replace), names(folder, manifest)
-    plan = release_plan.check(repo, version, kind(), terms, names=paths, card=_card(folder))
+    terms, paths = ReleaseTerms(private, allow_older, replace), names(folder, manifest)
+    plan = release_plan.plan_release(repo, version, kind(), terms, names=paths, card=_card(folder))
     rows = f"{manifest['counts']['default']:,} rows added"
     if not plan.exists:
         return [f"{repo.url} does not exist yet; {rows}"]
@@ -155,11 +155,11 @@ def preupload(folder: Path, repo_id: str, uploaded: set[str]) -> None:
             final.append((name, folder / name))
             uploaded.add(sha)
     if final:
-        Repo(repo_id).preupload(final)
+        HubRepo(repo_id).preupload(final)
 
 
-def _version(folder: Path, number: str, key: str | None = None) -> Version:
-    return Version(number, key, folder.parent / UNDER_WAY, "dataset_version")
+def _version(folder: Path, number: str, key: str | None = None) -> ReleaseVersion:
+    return ReleaseVersion(number, key, folder.parent / UNDER_WAY, "dataset_version")
 
 
 def _card(folder: Path) -> str:
@@ -167,7 +167,12 @@ def _card(folder: Path) -> str:
 
 
 def _files(
-    folder: Path, manifest: dict[str, Any], repo: Repo, plan: Plan, replace: bool, say: Say
+    folder: Path,
+    manifest: dict[str, Any],
+    repo: HubRepo,
+    plan: ReleasePlan,
+    replace: bool,
+    say: Say,
 ) -> dict[str, Path | bytes]:
     """Everything that the commit puts there, by its path in the repository.
 
@@ -185,17 +190,17 @@ def _files(
         found = _difference(folder, manifest, repo, plan.before.sha, before)
         say(f"publish   since {plan.before.tag}: {found}")
     changelog = repo.fetch(CHANGELOG, plan.head) if plan.head else None
-    text = text_of(changelog) if changelog else None
+    text = read_text(changelog) if changelog else None
     since = plan.before.tag.removeprefix("v") if plan.before else None
     files[CHANGELOG] = entry(manifest, since, found, text).encode()
-    card = release.keep_edits(
+    card = release.merge_card_edits(
         repo, _card(folder), CARD.as_posix(), plan, lambda text: say(f"publish   {text}")
     )
     files[README] = card.encode()
     return files
 
 
-def _check_columns(repo: Repo, before: dict[str, Any], manifest: dict[str, Any]) -> None:
+def _check_columns(repo: HubRepo, before: dict[str, Any], manifest: dict[str, Any]) -> None:
     columns, now = before.get("columns"), manifest["columns"]
     if columns and columns != now:
         differ = sorted(
@@ -207,7 +212,7 @@ def _check_columns(repo: Repo, before: dict[str, Any], manifest: dict[str, Any])
         )
 
 
-def _take_over(folder: Path, repo: Repo, sha: str) -> None:
+def _take_over(folder: Path, repo: HubRepo, sha: str) -> None:
     """Make the folder what is on the Hub, byte for byte.
 
     Usually that is the card and the changelog; all files, where the commit was made by a run of
@@ -225,7 +230,7 @@ def _take_over(folder: Path, repo: Repo, sha: str) -> None:
 
 
 def _difference(
-    folder: Path, manifest: dict[str, Any], repo: Repo, sha: str, before: dict[str, Any]
+    folder: Path, manifest: dict[str, Any], repo: HubRepo, sha: str, before: dict[str, Any]
 ) -> Difference:
     def shards(listing: dict[str, Any]) -> list[str]:
         return [name for name in listing.get("sha256", {}) if name.startswith("data/default/")]

@@ -17,11 +17,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from rich.console import Console
 
-from code_alpaca.core.config import Version, Words, base_urls
+from code_alpaca.core.config import NonEmptyStr, Version, check_base_urls
 from code_alpaca.core.errors import InputError, Stopped
 from code_alpaca.core.key_roles import Role
 from code_alpaca.core.ledger import Ledger
-from code_alpaca.core.redact import secret_in
+from code_alpaca.core.redact import find_secret
 from code_alpaca.core.run_folder import open_run
 from code_alpaca.core.schema import load_seed_tasks
 from code_alpaca.curation.rules import CurationRules, open_curator
@@ -142,7 +142,7 @@ class GenerateConfig(CurationRules):
     dataset_version: Annotated[Version, Role.FREE] = Field(
         "0.1.0", description="SemVer of the dataset made from this run"
     )
-    hub_dataset_id: Annotated[Words | None, Role.FREE] = Field(
+    hub_dataset_id: Annotated[NonEmptyStr | None, Role.FREE] = Field(
         None, description="ORG/NAME on the Hub, for push_to_hub"
     )
     push_to_hub: Annotated[bool, Role.FREE] = Field(
@@ -180,7 +180,7 @@ class GenerateConfig(CurationRules):
         if offline.is_offline(value):
             offline.parse_options(value)
             return value
-        return base_urls(value) if value else None
+        return check_base_urls(value) if value else None
 
 
 def generate_dataset(config: GenerateConfig) -> None:
@@ -347,12 +347,12 @@ def _check_environment(config: GenerateConfig) -> None:
     url = os.environ.get("OPENAI_BASE_URL")
     if config.teacher_base_url is not None or not url:
         return
-    if found := secret_in(url):
+    if found := find_secret(url):
         raise InputError(
             f"OPENAI_BASE_URL is a URL with credentials ({found}); put the key in OPENAI_API_KEY"
         )
     try:
-        base_urls(url)
+        check_base_urls(url)
     except ValueError as error:
         raise InputError(f"OPENAI_BASE_URL is {error}") from None
 

@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from code_alpaca.core.errors import Refused, Stopped
-from code_alpaca.core.ledger import Decision, Ledger, now
+from code_alpaca.core.errors import Stopped, TeacherRefused
+from code_alpaca.core.ledger import Decision, Ledger, utc_now
 from code_alpaca.core.schema import Example, content_id
 from code_alpaca.curation.pipeline import Curator
 from code_alpaca.generation.parsing import Candidate
@@ -102,7 +102,7 @@ class Engine:
         self._examined: dict[int, asyncio.Task[list[Decision]]] = {}
         self._decided = ledger.next_undecided()
         self._barren = 0
-        self._refused: asyncio.Future[Refused] | None = None  # needs a running loop
+        self._refused: asyncio.Future[TeacherRefused] | None = None  # needs a running loop
         self._restore()
 
     @property
@@ -208,7 +208,7 @@ class Engine:
             key, reply = await teacher.complete(
                 number, request.payload, request.asked, request.seed_ids
             )
-        except Refused as error:
+        except TeacherRefused as error:
             if self._refused and not self._refused.done():
                 self._refused.set_result(error)
             raise
@@ -240,7 +240,7 @@ class Engine:
             seed_ids=request.seed_ids,
             request_id=key[:16],
             tests=candidate.tests,
-            created_at=now(),
+            created_at=utc_now(),
         )
         if candidate.reason:
             return Decision(example, candidate.reason)

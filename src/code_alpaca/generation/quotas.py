@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.core.schema import fulfilled
+from code_alpaca.core.schema import count_fulfilled
 
 DIMENSIONS = ("language", "task_type", "difficulty")
 MOST_FAVOUR = 10  # a label that brings nothing is asked for ten times as often, and no more
@@ -60,7 +60,7 @@ class Quotas:
         while self._seen <= number - self._lookahead:
             for item in self._wishes[self._seen].items():
                 self._tried[item] += 1
-                self._got[item] += fulfilled(*item, self._accepted[self._seen])
+                self._got[item] += count_fulfilled(*item, self._accepted[self._seen])
             self._seen += 1
         made = {dimension: self._pick(dimension) for dimension in self._shares}
         self._record(made)

@@ -22,7 +22,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.languages import canonical
 
 TIMEOUT_S = 10.0  # of the one request that asks whether the Hub is there
@@ -151,7 +151,7 @@ def _why_unreachable(dataset: str, revision: str) -> str:
     except HfHubHTTPError:
         return ""
     except (httpx2.HTTPError, OfflineModeIsEnabled) as error:
-        return f"the Hub cannot be reached: {one_line(error)}"
+        return f"the Hub cannot be reached: {error_message(error)}"
     return ""
 
 
@@ -177,7 +177,7 @@ def _lines(text: str, where: str) -> list[tuple[str, dict[str, Any]]]:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{where}, line {number}: not JSON ({one_line(error)})") from None
+            raise InputError(f"{where}, line {number}: not JSON ({error_message(error)})") from None
         if not isinstance(record, dict):
             raise InputError(f"{where}, line {number}: not a JSON object")
         found.append((f"{where}, line {number}", record))

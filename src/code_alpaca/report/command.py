@@ -16,7 +16,7 @@ from code_alpaca.core import fs, plots
 from code_alpaca.core.config import StageConfig
 from code_alpaca.core.ledger import Ledger
 from code_alpaca.core.redact import redact
-from code_alpaca.core.schema import DERISK_ROWS, fulfilled
+from code_alpaca.core.schema import DERISK_ROWS, count_fulfilled
 from code_alpaca.dataset.describe import Description
 from code_alpaca.report import page
 
@@ -102,7 +102,7 @@ def _facts(ledger: Ledger, manifest: dict[str, Any]) -> dict[str, dict[str, Any]
         for dimension, label in wish.items():
             row = asked.setdefault(f"{dimension}: {label}", {"asked": 0, "got": 0})
             row["asked"] += count
-            row["got"] += fulfilled(dimension, label, got)
+            row["got"] += count_fulfilled(dimension, label, got)
     statistics = manifest["statistics"]
     return {
         "totals": {

@@ -7,12 +7,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
-from code_alpaca.core.config import read_yaml, unknown_key
+from code_alpaca.core.config import describe_unknown_key, read_yaml
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.key_roles import Role
-from code_alpaca.core.shipped import recipe
+from code_alpaca.core.shipped import find_recipe
 from code_alpaca.training.parallelism import Layout, of_this_process
 
 if TYPE_CHECKING:
@@ -34,26 +34,17 @@ REFUSED = {
 class SFTArguments:
     """What to train on, and how rows become tokens."""
 
-    dataset_name: str | None = field(
+    dataset_name: Annotated[str | None, Role.FREE, Role.OFF_CARD] = field(
         default=None,
-        metadata={
-            "help": "dataset folder, Alpaca JSON or JSONL file, or Hub id",
-            "roles": (Role.FREE, Role.OFF_CARD),  # its revision identifies the content
-        },
+        metadata={"help": "dataset folder, Alpaca JSON or JSONL file, or Hub id"},
     )
-    dataset_config: str = field(
+    dataset_config: Annotated[str, Role.OFF_CARD] = field(
         default="default",
-        metadata={
-            "help": "config of the dataset: default, derisk or verified",
-            "roles": (Role.OFF_CARD,),
-        },
+        metadata={"help": "config of the dataset: default, derisk or verified"},
     )
-    dataset_revision: str | None = field(
+    dataset_revision: Annotated[str | None, Role.OFF_CARD] = field(
         default=None,
-        metadata={
-            "help": "tag or commit of a Hub dataset, e.g. v1.0.0",
-            "roles": (Role.OFF_CARD,),
-        },
+        metadata={"help": "tag or commit of a Hub dataset, e.g. v1.0.0"},
     )
     column_map: dict | str | None = field(
         default=None,
@@ -62,12 +53,11 @@ class SFTArguments:
             "solution}"
         },
     )
-    dataset_mixture: list[dict] = field(
+    dataset_mixture: Annotated[list[dict], Role.OFF_CARD] = field(
         default_factory=list,
         metadata={
             "help": "in a file, instead of dataset_name: several, each a mapping of name, config, "
             "revision, column_map and weight (0.5: a random half of its rows, 2: every row twice)",
-            "roles": (Role.OFF_CARD,),
         },
     )
     validation_fraction: float = field(
@@ -95,19 +85,13 @@ class SFTArguments:
         default=True,
         metadata={"help": "with use_peft, also write the whole model with the adapter in it"},
     )
-    assumed_mfu: float = field(
+    assumed_mfu: Annotated[float, Role.FREE, Role.LOCAL] = field(
         default=0.4,
-        metadata={
-            "help": "share of the GPUs' peak speed assumed when hours are estimated",
-            "roles": (Role.FREE, Role.LOCAL),
-        },
+        metadata={"help": "share of the GPUs' peak speed assumed when hours are estimated"},
     )
-    gpu_memory_gib: float | None = field(
+    gpu_memory_gib: Annotated[float | None, Role.FREE, Role.LOCAL] = field(
         default=None,
-        metadata={
-            "help": "memory of each GPU, for a dry run on a machine without them",
-            "roles": (Role.FREE, Role.LOCAL),
-        },
+        metadata={"help": "memory of each GPU, for a dry run on a machine without them"},
     )
     from_scratch: bool = field(
         default=False,
@@ -117,12 +101,9 @@ class SFTArguments:
     scratch_hidden_size: int = field(default=256, metadata={"help": "its width"})
     scratch_layers: int = field(default=4, metadata={"help": "its depth"})
     scratch_heads: int = field(default=4, metadata={"help": "its attention heads"})
-    dry_run: bool = field(
+    dry_run: Annotated[bool, Role.FREE, Role.LOCAL] = field(
         default=False,
-        metadata={
-            "help": "print memory, tokens, steps and hours, show three rows; train nothing",
-            "roles": (Role.FREE, Role.LOCAL),
-        },
+        metadata={"help": "print memory, tokens, steps and hours, show three rows; train nothing"},
     )
 
 
@@ -168,7 +149,7 @@ def parse(argv: Sequence[str], planned: Layout | None = None) -> Job:
         path = Path(words[words.index("--config") + 1])
         for key in read_yaml(path):
             if key not in valid:
-                raise InputError(unknown_key(str(key), valid, str(path)))
+                raise InputError(describe_unknown_key(str(key), valid, str(path)))
     given = _given(words, valid)
     elsewhere = asks_dry_run(words) and not torch.cuda.is_available() and "use_cpu" not in given
     if elsewhere:  # a recipe for GPUs can be looked at anywhere
@@ -185,7 +166,7 @@ def parse(argv: Sequence[str], planned: Layout | None = None) -> Job:
         raise InputError(f"bad training config: {error}") from None
     for word in left:
         if word.startswith("--"):
-            raise InputError(unknown_key(word[2:].split("=")[0], valid, "command line"))
+            raise InputError(describe_unknown_key(word[2:].split("=")[0], valid, "command line"))
         raise InputError(f"stray word {word!r} on the command line; options read --key value")
     arguments, training, model_config = parsed
     if not arguments.dataset_name and not arguments.dataset_mixture:
@@ -262,7 +243,7 @@ def _with_config_path(argv: Sequence[str]) -> list[str]:
         at = words.index("--config") + 1
         if at == len(words):
             raise InputError("--config needs a file, or the name of a shipped recipe")
-        words[at] = str(recipe(words[at]))
+        words[at] = str(find_recipe(words[at]))
     return words
 
 

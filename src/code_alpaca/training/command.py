@@ -21,9 +21,15 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from code_alpaca.core import fs
-from code_alpaca.core.config import read_yaml, with_choices, write_yaml
-from code_alpaca.core.errors import INTERRUPTED, Diverged, InputError, Stopped, machine_trouble
-from code_alpaca.core.shipped import accelerate_config
+from code_alpaca.core.config import describe_choices, read_yaml, write_yaml
+from code_alpaca.core.errors import (
+    INTERRUPTED,
+    Diverged,
+    InputError,
+    Stopped,
+    explain_environment_error,
+)
+from code_alpaca.core.shipped import find_accelerate_config
 from code_alpaca.training.arguments import SFTArguments, asks_dry_run
 from code_alpaca.training.parallelism import Layout, of_file, require_devices
 
@@ -46,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
         at := next((i for i, w in enumerate(words) if w.startswith("--accelerate_config")), None)
     ) is not None:
         name, end = _option(words, at)
-        path, rest = accelerate_config(name), words[:at] + words[end:]
+        path, rest = find_accelerate_config(name), words[:at] + words[end:]
         if asks_dry_run(rest):  # which looks at a layout for which this machine may be too small
             _run_here(rest, of_file(path))
         else:
@@ -131,7 +137,7 @@ def _run_here(words: list[str], planned: Layout | None = None) -> None:
 
         sft.train(words)
     except (Exception, KeyboardInterrupt) as error:
-        known = machine_trouble(error) or error
+        known = explain_environment_error(error) or error
         if not isinstance(known, (*STOPS.values(), KeyboardInterrupt)):
             raise
         code = next((code for code, kind in STOPS.items() if isinstance(known, kind)), 3)
@@ -168,7 +174,7 @@ def _print_help() -> None:
     kinds = get_type_hints(SFTArguments)
     for item in fields(SFTArguments):
         default = "none" if item.default is MISSING else item.default
-        told = with_choices(item.metadata["help"], kinds[item.name])
+        told = describe_choices(item.metadata["help"], kinds[item.name])
         parser.add_argument(
             f"--{item.name}",
             metavar="[VALUE]" if kinds[item.name] is bool else "VALUE",

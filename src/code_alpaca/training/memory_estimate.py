@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from code_alpaca.core.errors import one_line
+from code_alpaca.core.errors import error_message
 from code_alpaca.training import activation_memory, model_loading
 from code_alpaca.training.activation_memory import Batch, Memory, Model
 from code_alpaca.training.arguments import Job
@@ -40,7 +40,7 @@ def estimate_memory(
     try:
         model, activated = _trace(job, config, batch, checkpointing)
     except Exception as error:
-        return Unknown(f"{type(error).__name__}: {one_line(error)}")
+        return Unknown(f"{type(error).__name__}: {error_message(error)}")
     return Estimate(
         model,
         activation_memory.needed(model, job.layout, activated, optim=str(job.training.optim.value)),

@@ -8,9 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.prompts import format_prompt
-from code_alpaca.hub.model_source import find_commit
+from code_alpaca.hub.model_source import resolve_commit
 from code_alpaca.training.arguments import Job
 from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
@@ -57,7 +57,7 @@ def read_tokenizer(job: Job) -> PreTrainedTokenizerBase:
             trust_remote_code=job.training.trust_remote_code,
         )
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot load the tokenizer of {name}: {one_line(error)}") from None
+        raise InputError(f"cannot load the tokenizer of {name}: {error_message(error)}") from None
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # padding is masked, so the loss never sees it
     return tokenizer
@@ -84,7 +84,7 @@ def read_config(job: Job) -> PretrainedConfig:
             trust_remote_code=job.training.trust_remote_code,
         )
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot load the model {name}: {one_line(error)}") from None
+        raise InputError(f"cannot load the model {name}: {error_message(error)}") from None
 
 
 def pin(job: Job) -> None:
@@ -99,7 +99,7 @@ def pin(job: Job) -> None:
     if not name:
         return
     try:
-        commit = find_commit(name, job.model.model_revision)
+        commit = resolve_commit(name, job.model.model_revision)
     except InputError:
         if not job.arguments.dry_run:
             raise

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.fs import weights_sha256
 from code_alpaca.core.prompts import chat_template
-from code_alpaca.core.quiet import quiet
+from code_alpaca.core.quiet import silence_libraries
 from code_alpaca.training import (
     checkpoints,
     model_limits,
@@ -58,7 +58,7 @@ def train(argv: Sequence[str], planned: Layout | None = None) -> None:
         InputError: an unknown key, a dataset or model that cannot be used, or does not fit.
         Diverged: the loss is no number any more.
     """
-    quiet()
+    silence_libraries()
     job = parse(argv, planned)
     _fine_tune(job)
     if job.training.world_size > 1:
@@ -231,9 +231,9 @@ def _trainer(job: Job, start: Start, tokens: Tokens) -> SFTTrainer:
     except OSError as error:
         if error.errno is not None:
             raise  # the machine's trouble, a full disk for one, and not the model's
-        raise InputError(f"cannot load the model {start.model}: {one_line(error)}") from None
+        raise InputError(f"cannot load the model {start.model}: {error_message(error)}") from None
     except (ValueError, RuntimeError, ImportError) as error:  # of keys that contradict each other
-        raise InputError(f"bad training config: {one_line(error)}") from None
+        raise InputError(f"bad training config: {error_message(error)}") from None
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(checkpoints.keep_whole(limit))
     return trainer

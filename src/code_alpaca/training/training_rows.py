@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
-from code_alpaca.core.config import StageConfig, Words
+from code_alpaca.core.config import NonEmptyStr, StageConfig
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.row_formats import ColumnMap
 from code_alpaca.dataset.build import split_of
@@ -30,8 +30,8 @@ NAMED_ROWS = 5  # in the line about those that are left out
 class Source(StageConfig):
     """One dataset of `dataset_mixture`."""
 
-    name: Words
-    config: Words = "default"
+    name: NonEmptyStr
+    config: NonEmptyStr = "default"
     revision: str | None = None
     column_map: ColumnMap = None
     weight: float = Field(1.0, gt=0)
