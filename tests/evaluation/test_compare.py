@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from code_alpaca.cli import main
 from code_alpaca.evaluation.compare import mcnemar
-from code_alpaca.problems import benchmarks
+from code_alpaca.problems import load_problems
 
 WORDS = ["eval", "--benchmark", "mini"]
 
@@ -28,7 +28,7 @@ def test_mcnemar_is_the_two_sided_binomial_test(won, lost):
 def run(folder, solved):
     """An evaluation in which the first `solved` problems are right."""
     lines = []
-    for n, problem in enumerate(benchmarks.load("mini")):
+    for n, problem in enumerate(load_problems("mini")):
         text = problem.canonical_solution if n < solved else "    return None\n"
         lines.append(json.dumps({"task_id": problem.task_id, "completion": text}))
     samples = folder.with_suffix(".jsonl")

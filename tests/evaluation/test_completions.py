@@ -12,16 +12,16 @@ import torch
 from code_alpaca.cli import main
 from code_alpaca.evaluation import completions, local_model
 from code_alpaca.evaluation.completions import Job, Settings, until
-from code_alpaca.problems import benchmarks
+from code_alpaca.problems import load_problems
 from code_alpaca.training.scratch import make_base
 
-PROBLEMS = benchmarks.load("mini")[:4]
+PROBLEMS = load_problems("mini")[:4]
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    texts = [problem.prompt + problem.canonical_solution for problem in benchmarks.load("mini")]
+    texts = [problem.prompt + problem.canonical_solution for problem in load_problems("mini")]
     for part in make_base(texts, vocab_size=400, hidden_size=32, layers=1, heads=2,
                           max_length=512, seed=0):  # fmt: skip
         part.save_pretrained(folder)
@@ -84,7 +84,7 @@ def test_two_processes_answer_as_one(model, tmp_path):
 
 
 def test_problems_in_the_training_data_are_scored_apart(tmp_path):
-    taken = benchmarks.load("mini")[0]
+    taken = load_problems("mini")[0]
     data = tmp_path / "train.jsonl"
     rows = [
         {"instruction": taken.instruction, "input": "", "output": "x"},

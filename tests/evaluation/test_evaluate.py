@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from code_alpaca.cli import main
 from code_alpaca.evaluation import grading, metrics
 from code_alpaca.evaluation.extract import extract_program
-from code_alpaca.problems import benchmarks
+from code_alpaca.problems import Problem, humaneval, load_problems
 from code_alpaca.teacher import offline
 from code_alpaca.training.scratch import make_base
 
@@ -78,7 +78,7 @@ def test_wilson_by_hand():
     assert (round(low, 3), round(high, 3)) == (0.531, 0.888)
 
 
-PROBLEM = benchmarks.Problem(
+PROBLEM = Problem(
     "Own/0", 'def add(a, b):\n    """Add."""\n', "add", "    return a + b\n",
     "def check(candidate):\n    assert candidate(1, 2) == 3\n",
 )  # fmt: skip
@@ -107,7 +107,7 @@ def test_answers_are_found_and_judged(pool, answer, status):
 def own(tmp_path):
     """A benchmark file of two problems."""
     path = tmp_path / "own.jsonl"
-    record = {key: getattr(PROBLEM, key) for key in benchmarks.HUMANEVAL_KEYS}
+    record = {key: getattr(PROBLEM, key) for key in humaneval.KEYS}
     path.write_text(json.dumps(record) + "\n" + json.dumps({**record, "task_id": "Own/1"}) + "\n")
     return path
 
@@ -311,7 +311,7 @@ def test_an_endpoint_that_fails_is_exit_3(tmp_path, capsys):
 def tiny_model(tmp_path_factory):
     """A folder with a LLaMA that has learned nothing."""
     folder = tmp_path_factory.mktemp("tiny") / "model"
-    texts = [problem.prompt + problem.canonical_solution for problem in benchmarks.load("mini")]
+    texts = [problem.prompt + problem.canonical_solution for problem in load_problems("mini")]
     model, tokenizer = make_base(texts, vocab_size=400, hidden_size=32, layers=1, heads=2,
                                  max_length=512, seed=0)  # fmt: skip
     for part in (model, tokenizer):

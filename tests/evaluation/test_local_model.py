@@ -13,10 +13,10 @@ from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
 from code_alpaca.evaluation.completions import Job, Settings, prompt_of
 from code_alpaca.evaluation.local_model import complete_locally
-from code_alpaca.problems import benchmarks
+from code_alpaca.problems import load_problems
 from code_alpaca.training.scratch import make_base
 
-PROBLEMS = benchmarks.load("mini")[:5]
+PROBLEMS = load_problems("mini")[:5]
 TEXTS = [problem.prompt + problem.canonical_solution for problem in PROBLEMS]
 
 

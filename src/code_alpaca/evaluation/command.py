@@ -33,8 +33,7 @@ from code_alpaca.evaluation.local_model import complete_locally, resolve_dtype
 from code_alpaca.evaluation.overlap import uncontaminated
 from code_alpaca.evaluation.samples import Samples
 from code_alpaca.hub.model_source import Fingerprint, ModelSource, find_model, run_json
-from code_alpaca.problems import benchmarks
-from code_alpaca.problems.benchmarks import Problem
+from code_alpaca.problems import Problem, describe_benchmark, load_problems
 from code_alpaca.sandbox import interpreters
 
 EVERY_S = 10.0  # between two lines of progress
@@ -69,10 +68,10 @@ def evaluate(config: EvalConfig) -> dict[str, Any]:
         return _compare(config)
     subject = _subject(config)
     guard = sandbox.choose(config.sandbox, allow_unsafe=config.allow_unsafe)
-    every = benchmarks.load(config.benchmark)
+    every = load_problems(config.benchmark)
     problems = every[: config.limit]
-    for language in {problem.language for problem in problems} & set(interpreters.LANGUAGES):
-        interpreters.check(language, guard.backend)
+    for language in {problem.language for problem in problems} & set(grading.INTERPRETED):
+        interpreters.check(grading.INTERPRETED[language], guard.backend)
     _refuse_other_results(config)
     config.output_dir.mkdir(parents=True, exist_ok=True)
     store = Samples(config.output_dir, _identity(config, subject, problems))
@@ -156,7 +155,7 @@ def _identity(
     if subject.settings is None:
         return None
     # Of the whole benchmark, so that `limit` asks for fewer of the same answers.
-    every = benchmarks.load(config.benchmark) if config.limit else problems
+    every = load_problems(config.benchmark) if config.limit else problems
     if subject.source is None:
         return identity.of_endpoint(
             subject.settings, str(config.model), str(config.base_url), every
@@ -266,7 +265,7 @@ def _results(
     counts = [(tried[p.task_id], passed[p.task_id]) for p in problems]
     return {
         "benchmark": config.benchmark,
-        "source": benchmarks.source(config.benchmark),
+        "source": describe_benchmark(config.benchmark),
         "problems": len(problems),
         "task_ids": [problem.task_id for problem in problems],
         "samples": len(rows),

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from code_alpaca.core.prompts import format_prompt
 from code_alpaca.core.reasoning import strip_reasoning
-from code_alpaca.problems.benchmarks import Problem
+from code_alpaca.problems import Problem
 
 PromptFormat = Literal["alpaca", "alpaca_nl", "completion", "chat"]
 COMPLETE = "Complete the following Python function. Reply with the whole function."

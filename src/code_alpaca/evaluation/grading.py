@@ -18,10 +18,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from code_alpaca.core import languages
 from code_alpaca.evaluation.controls import controls, positive_control
-from code_alpaca.problems.benchmarks import Problem
+from code_alpaca.problems import Problem
 from code_alpaca.sandbox import Limits, Pool, Result, interpreters
 
+INTERPRETED = {languages.canonical(name): name for name in interpreters.LANGUAGES}
 MEMORY_MB = 1024
 FOLDER_BYTES = 16 << 20  # for temporary files, and the caches that libraries write on import
 OUTPUT_BYTES = 16 << 20  # of each stream: a right program may print a lot
@@ -113,9 +115,10 @@ class Grader:
             return Grade("failed", f"not judged: {type(error).__name__}: {error}"[:1000])
 
     def _judge(self, problem: Problem, program: str) -> Grade:
-        if problem.language in interpreters.LANGUAGES:
+        if problem.language in INTERPRETED:
             text = f"{program}\n{problem.test}"
-            result = interpreters.run(self._pool, problem.language, text, self._limits.wall_s)
+            name = INTERPRETED[problem.language]
+            result = interpreters.run(self._pool, name, text, self._limits.wall_s)
             return Grade(result.status, result.stderr, shared=True)
         if problem.language != "python":
             return Grade("unsupported")

@@ -12,7 +12,7 @@ from typing import Any
 from code_alpaca.core import fs
 from code_alpaca.evaluation.completions import Settings
 from code_alpaca.hub.model_source import Fingerprint
-from code_alpaca.problems.benchmarks import Problem
+from code_alpaca.problems import Problem
 
 NAME = "answers.json"
 # Raised when the same model and settings give other answers, so that earlier ones are not reused.

@@ -21,7 +21,7 @@ from code_alpaca.core import fs
 from code_alpaca.core.errors import InputError
 from code_alpaca.evaluation.completions import NO_ANSWER, Answer, Job, Save
 from code_alpaca.evaluation.identity import Identity
-from code_alpaca.problems.benchmarks import Problem
+from code_alpaca.problems import Problem
 
 NAME = "samples.jsonl"
 Key = tuple[str, int]  # task_id, sample
