@@ -31,7 +31,7 @@ class ReportConfig(StageConfig):
         description="report.html shows at most this many accepted and as many rejected rows, "
         "the first ones; 0: no page",
     )
-    neighbours: int = Field(
+    find_neighbours: int = Field(
         0,
         ge=0,
         description="also write neighbours.jsonl: for every accepted row this many of the most "
@@ -145,13 +145,13 @@ def _rows(ledger: Ledger, most: int) -> Iterator[dict[str, Any]]:
 
 
 def _write_neighbours(run_dir: Path, most: int) -> Path:
-    from code_alpaca.curation.novelty.pool import neighbours
+    from code_alpaca.curation.novelty.pool import find_neighbours
 
     with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
         rows = list(ledger.accepted())
         measure = ledger.record("config", {}).get("novelty", "rouge_l")
     path = run_dir / "neighbours.jsonl"
     with fs.atomic_writer(path) as file:
-        for found in neighbours(rows, measure, most):
+        for found in find_neighbours(rows, measure, most):
             file.write(json.dumps(found._asdict()) + "\n")
     return path
