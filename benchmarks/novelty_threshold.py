@@ -18,8 +18,7 @@ from rouge_score import rouge_scorer
 from code_alpaca import sandbox
 from code_alpaca.core.schema import Example
 from code_alpaca.curation.novelty.measures import MEASURES
-from code_alpaca.problems import benchmarks
-from code_alpaca.problems.benchmarks import Problem
+from code_alpaca.problems import Problem, load_problems
 from code_alpaca.sandbox import ResourceLimits
 
 LEAST, RUN = 0.6, 60  # similarity of a pair worth a bin; pairs run of each

@@ -12,7 +12,7 @@ import torch
 from code_alpaca.cli import main
 from code_alpaca.evaluation import completions, local_model
 from code_alpaca.evaluation.completions import Job, Settings, until
-from code_alpaca.problems import benchmarks
+from code_alpaca.problems import load_problems
 from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
 PROBLEMS = load_problems("mini")[:4]
@@ -21,7 +21,7 @@ PROBLEMS = load_problems("mini")[:4]
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    texts = [problem.prompt + problem.canonical_solution for problem in benchmarks.load("mini")]
+    texts = [problem.prompt + problem.canonical_solution for problem in load_problems("mini")]
     for part in build_scratch_model(
         texts, ScratchShape(vocab_size=400, hidden_size=32, num_layers=1, num_heads=2)
     ):

@@ -311,7 +311,7 @@ def test_an_endpoint_that_fails_is_exit_3(tmp_path, capsys):
 def tiny_model(tmp_path_factory):
     """A folder with a LLaMA that has learned nothing."""
     folder = tmp_path_factory.mktemp("tiny") / "model"
-    texts = [problem.prompt + problem.canonical_solution for problem in benchmarks.load("mini")]
+    texts = [problem.prompt + problem.canonical_solution for problem in load_problems("mini")]
     model, tokenizer = build_scratch_model(
         texts, ScratchShape(vocab_size=400, hidden_size=32, num_layers=1, num_heads=2)
     )

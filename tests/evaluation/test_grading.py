@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from code_alpaca.evaluation.grading import Grader
-from code_alpaca.problems.benchmarks import Problem
+from code_alpaca.problems import Problem
 from code_alpaca.sandbox import WorkerPool, choose_backend
 
 

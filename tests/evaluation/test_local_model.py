@@ -13,7 +13,7 @@ from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
 from code_alpaca.evaluation.completions import Job, Settings, prompt_of
 from code_alpaca.evaluation.local_model import complete_locally
-from code_alpaca.problems import benchmarks
+from code_alpaca.problems import load_problems
 from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
 PROBLEMS = load_problems("mini")[:5]

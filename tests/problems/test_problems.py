@@ -10,7 +10,13 @@ import pytest
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.evaluation.grading import Grader
-from code_alpaca.problems import BENCHMARKS, Problem, describe_benchmark, is_on_hub, load_problems
+from code_alpaca.problems import (
+    BENCHMARKS,
+    Problem,
+    describe_benchmark,
+    is_on_hub,
+    load_problems,
+)
 
 MBPP = [
     {

@@ -22,7 +22,7 @@ from code_alpaca.core.errors import InputError
 from code_alpaca.core.schema import Example, load_seed_tasks
 from code_alpaca.curation.novelty.pool import NoveltyPool
 from code_alpaca.generation.plan import Plan
-from code_alpaca.problems import benchmarks
+from code_alpaca.problems import load_problems
 from code_alpaca.sandbox import ResourceLimits
 from code_alpaca.teacher import offline
 from code_alpaca.teacher.offline.faults import REFUSAL

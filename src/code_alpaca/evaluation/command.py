@@ -68,10 +68,10 @@ def evaluate(config: EvalConfig) -> dict[str, Any]:
         return _compare(config)
     subject = _subject(config)
     guard = sandbox.choose_backend(config.sandbox, allow_unsafe=config.allow_unsafe)
-    every = benchmarks.load(config.benchmark)
+    every = load_problems(config.benchmark)
     problems = every[: config.limit]
-    for language in {problem.language for problem in problems} & set(interpreters.INTERPRETERS):
-        interpreters.check_interpreter(language, guard.backend)
+    for language in {problem.language for problem in problems} & set(grading.INTERPRETED):
+        interpreters.check_interpreter(grading.INTERPRETED[language], guard.backend)
     _refuse_other_results(config)
     config.output_dir.mkdir(parents=True, exist_ok=True)
     store = Samples(config.output_dir, _identity(config, subject, problems))

@@ -20,10 +20,10 @@ from typing import Literal
 
 from code_alpaca.core import languages
 from code_alpaca.evaluation.controls import controls, positive_control
-from code_alpaca.problems.benchmarks import Problem
+from code_alpaca.problems import Problem
 from code_alpaca.sandbox import ResourceLimits, RunResult, SolutionTest, WorkerPool, interpreters
 
-INTERPRETED = {languages.canonical(name): name for name in interpreters.LANGUAGES}
+INTERPRETED = {languages.canonical(name): name for name in interpreters.INTERPRETERS}
 MEMORY_MB = 1024
 FOLDER_BYTES = 16 << 20  # for temporary files, and the caches that libraries write on import
 OUTPUT_BYTES = 16 << 20  # of each stream: a right program may print a lot
@@ -115,10 +115,10 @@ class Grader:
             return Grade("failed", f"not judged: {type(error).__name__}: {error}"[:1000])
 
     def _judge(self, problem: Problem, program: str) -> Grade:
-        if problem.language in interpreters.INTERPRETERS:
+        if problem.language in INTERPRETED:
             text = f"{program}\n{problem.test}"
             result = interpreters.run_program(
-                self._pool, problem.language, text, self._limits.wall_s
+                self._pool, INTERPRETED[problem.language], text, self._limits.wall_s
             )
             return Grade(result.status, result.stderr, shared=True)
         if problem.language != "python":

@@ -36,8 +36,7 @@ from code_alpaca.curation.decontamination.index import (
     same_names_only,
 )
 from code_alpaca.curation.python_parsing import find_python_trees
-from code_alpaca.problems import benchmarks
-from code_alpaca.problems.benchmarks import Problem
+from code_alpaca.problems import Problem, is_on_hub, load_problems
 
 REWORDED = 0.9  # F1 of the bags of words
 SYNONYMOUS = (0.65, 28, 0.9)  # F1 of the weighed words, shared bits, share of the shorter text
@@ -62,7 +61,7 @@ class ContaminationDetector:
     """A search for the problems of benchmarks, by names or files.
 
     Args:
-        names: what `benchmarks.load` takes; all splits are searched.
+        names: what `load_problems` takes; all splits are searched.
         skip_missing: leave out a benchmark of the Hub that cannot be fetched, and list it in
             `missing`, instead of refusing.
 
