@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from code_alpaca.cli import main
-from code_alpaca.evaluation.compare import mcnemar
+from code_alpaca.evaluation.compare import mcnemar_p_value
 from code_alpaca.problems import load_problems
 
 WORDS = ["eval", "--benchmark", "mini"]
@@ -21,8 +21,8 @@ def test_mcnemar_is_the_two_sided_binomial_test(won, lost):
     n = won + lost
     at_least_as_odd = [i for i in range(n + 1) if abs(i - n / 2) >= abs(won - n / 2)]
     exact = sum(math.comb(n, i) for i in at_least_as_odd) / 2**n
-    assert mcnemar(won, lost) == pytest.approx(exact)
-    assert mcnemar(won, lost) == mcnemar(lost, won)
+    assert mcnemar_p_value(won, lost) == pytest.approx(exact)
+    assert mcnemar_p_value(won, lost) == mcnemar_p_value(lost, won)
 
 
 def run(folder, solved):

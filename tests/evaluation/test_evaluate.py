@@ -50,7 +50,7 @@ def test_problems_without_samples_count_and_k_beyond_n_is_an_error():
 
 @given(st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=50))
 def test_the_interval_holds_the_mean(scores):
-    low, high = metrics.interval(scores)
+    low, high = metrics.confidence_interval(scores)
     assert 0 <= low <= sum(scores) / len(scores) <= high <= 1
     assert low < high
 
@@ -58,23 +58,23 @@ def test_the_interval_holds_the_mean(scores):
 @given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=40))
 def test_no_interval_is_a_point(scores):
     """Also of a single problem with several samples, and of problems that all score the same."""
-    low, high = metrics.interval(scores)
+    low, high = metrics.confidence_interval(scores)
     assert 0 <= low <= sum(scores) / len(scores) <= high <= 1
     assert high - low > 0.01
 
 
 @given(st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.25, 1.0]), min_size=1, max_size=40))
 def test_no_interval_of_a_difference_is_a_point(differences):
-    low, high = metrics.paired_interval(differences)
+    low, high = metrics.paired_confidence_interval(differences)
     assert -1 <= low <= sum(differences) / len(differences) <= high <= 1
     assert high - low > 0.01
-    mirrored = metrics.paired_interval([-each for each in differences])
-    if len(differences) < metrics.FEW:
+    mirrored = metrics.paired_confidence_interval([-each for each in differences])
+    if len(differences) < metrics.MIN_BOOTSTRAP_PROBLEMS:
         assert mirrored == pytest.approx((-high, -low))
 
 
 def test_wilson_by_hand():
-    low, high = metrics.interval([1.0] * 15 + [0.0] * 5)
+    low, high = metrics.confidence_interval([1.0] * 15 + [0.0] * 5)
     assert (round(low, 3), round(high, 3)) == (0.531, 0.888)
 
 

@@ -55,7 +55,7 @@ def test_mbpp_in_its_three_forms_is_graded(tmp_path, pool):
     programs = [p.prompt + p.canonical_solution for p in problems]
     grades = Grader(pool, timeout=5).grade(problems, programs)
     assert [grade.status for grade in grades] == ["passed"] * 3
-    assert [grade.shared for grade in grades] == [False, False, True], "its tests build a Node"
+    assert [grade.in_process for grade in grades] == [False, False, True], "its tests build a Node"
     wrong = [program.replace("return ", "return 1 or ") for program in programs]
     assert [grade.status for grade in Grader(pool, timeout=5).grade(problems, wrong)] == [
         "failed"

@@ -72,7 +72,7 @@ def test_javascript_is_judged(tmp_path, pool):
     for answer, status in [*ANSWERS["Own_0_twice"], ANSWERS["Own_0_twice"][0]]:
         (grade,) = grader.grade([problem], [extract_program(problem, answer)])
         assert grade.status == status, (answer, grade)
-        assert grade.shared
+        assert grade.in_process
 
 
 def test_shell_is_judged_as_nobody(tmp_path):

@@ -21,7 +21,7 @@ from code_alpaca.problems import Problem
 SKIP = "skip"
 
 
-def uncontaminated(
+def score_uncontaminated(
     benchmark: str,
     problems: Sequence[Problem],
     counts: Sequence[tuple[int, int]],
