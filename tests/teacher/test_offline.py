@@ -22,7 +22,7 @@ from code_alpaca.core.errors import InputError
 from code_alpaca.core.schema import Example, load_seed_tasks
 from code_alpaca.curation.novelty.pool import NoveltyPool
 from code_alpaca.generation.plan import Plan
-from code_alpaca.problems import benchmarks
+from code_alpaca.problems import load_problems
 from code_alpaca.sandbox import ResourceLimits
 from code_alpaca.teacher import offline
 from code_alpaca.teacher.offline.faults import REFUSAL
@@ -131,7 +131,7 @@ def test_c_answers_compile(tmp_path):
 
 
 def test_mini_benchmark_is_sound_and_held_out(pool):
-    problems = benchmarks.load("mini")
+    problems = load_problems("mini")
     assert len(problems) == 20
     assert {problem.entry_point for problem in problems} == HELD_OUT
     for problem in problems:

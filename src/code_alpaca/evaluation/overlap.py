@@ -16,12 +16,12 @@ from code_alpaca.core.schema import Example
 from code_alpaca.curation.decontamination.detect import ContaminationDetector
 from code_alpaca.dataset.load import ALPACA, load
 from code_alpaca.evaluation import metrics
-from code_alpaca.problems.benchmarks import Problem
+from code_alpaca.problems import Problem
 
 SKIP = "skip"
 
 
-def uncontaminated(
+def score_uncontaminated(
     benchmark: str,
     problems: Sequence[Problem],
     counts: Sequence[tuple[int, int]],
