@@ -142,8 +142,9 @@ def told(job: Job, plan: Plan) -> Iterator[str]:
     checkpointed = ", activations checkpointed" if plan.checkpointing else ""
     liger = ", Liger kernels" if job.training.use_liger_kernel else ""
     yield (
-        f"model     {plan.config.model_type}, {_size(plan.estimate)}{model_loading.precision(job)}, "
-        f"{model_loading.attention(job, plan.config)}{liger}{checkpointed}"
+        f"model     {plan.config.model_type}, {_size(plan.estimate)}"
+        f"{model_loading.precision(job)}, {model_loading.attention(job, plan.config)}"
+        f"{liger}{checkpointed}"
     )
     yield f"memory    {job.layout}: {_memory(job, plan)}"
     yield f"batch     {_batch(job, plan)}"
