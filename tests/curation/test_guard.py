@@ -15,7 +15,7 @@ from code_alpaca.core.row_checks import MAX_ROW_BYTES, fault_of, storable
 from code_alpaca.core.schema import Example
 from code_alpaca.curation.guard import GuardedCurator
 from code_alpaca.curation.novelty.pool import Novelty
-from code_alpaca.dataset.build import build
+from code_alpaca.dataset.build import build_dataset
 from code_alpaca.generation.parsing import guarded_parse
 from code_alpaca.teacher.apis import Answer
 
@@ -123,7 +123,7 @@ def test_a_dataset_is_built_though_its_ledger_holds_such_rows(tmp_path, capsys):
         rows = [ROWS[0], *(row for row, _, _ in FAULTY), ROWS[1], ROWS[2], ROWS[2]]
         decisions = [Decision(row, "") for row in rows]
         ledger.decide(0, [*decisions, Decision(FAULTY[0][0], "refusal", "no")])
-    folder = build(tmp_path, draw=False)
+    folder = build_dataset(tmp_path, draw_plots=False)
     assert f"{len(FAULTY)} accepted rows are unusable" in capsys.readouterr().out
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["counts"]["default"] == 3
@@ -170,7 +170,7 @@ def test_nothing_in_a_paid_reply_ends_the_run_and_no_accepted_row_still_leaves_t
     assert set(reasons[4:]) == {"malformed"}
     assert max(map(len, rows["output"])) <= 2_000
     with pytest.raises(InputError, match="no row was accepted"):
-        build(tmp_path)
+        build_dataset(tmp_path)
 
 
 def test_every_count_is_the_datasets_and_skipped_decontamination_is_said_at_the_end(

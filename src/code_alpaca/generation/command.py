@@ -24,14 +24,16 @@ from code_alpaca.core.redact import secret_in
 from code_alpaca.core.run_folder import open_run
 from code_alpaca.core.schema import load_seed_tasks
 from code_alpaca.curation.rules import Rules, curator_of
-from code_alpaca.dataset.build import build
-from code_alpaca.dataset.push import prepare, preupload, push
+from code_alpaca.dataset.build import build_dataset
+from code_alpaca.dataset.folder import DatasetOptions
+from code_alpaca.dataset.push import prepare_repo, preupload_shards, push_dataset
 from code_alpaca.generation.engine import Engine, Limits
 from code_alpaca.generation.plan import Plan, weights
 from code_alpaca.generation.quotas import Quotas
 from code_alpaca.generation.screen import Screen
 from code_alpaca.generation.seed_check import check_seeds
 from code_alpaca.generation.strategies.oss_instruct import load_snippets
+from code_alpaca.hub.release_plan import Terms
 from code_alpaca.teacher import offline
 from code_alpaca.teacher.apis import Sampling
 from code_alpaca.teacher.batch import BatchTeacher
@@ -166,7 +168,7 @@ def generate_dataset(config: GenerateConfig) -> None:
         return
     release_as = config.hub_dataset_id if config.push_to_hub else None
     if release_as:  # what is wrong with the Hub is better known before money is spent
-        prepare(release_as, config.dataset_version, config.run_dir, private=config.private)
+        prepare_repo(release_as, config.dataset_version, config.run_dir, private=config.private)
     # The algorithm of 2023 with its defects has its own filters and its own rule.
     changes = {"filters": ["legacy_2023"], "novelty": "rouge_l"}
     with (
@@ -208,13 +210,12 @@ def generate_dataset(config: GenerateConfig) -> None:
         Console(highlight=False, soft_wrap=True).print(
             f"generate  writing {config.run_dir / 'dataset'}", markup=False
         )
-    folder = build(
-        config.run_dir,
-        dataset_version=config.dataset_version if new_version else None,
-        repository=release_as,
+    options = DatasetOptions(
+        version=config.dataset_version if new_version else None, repository=release_as
     )
+    folder = build_dataset(config.run_dir, options)
     if release_as:
-        push(folder, release_as, private=config.private)
+        push_dataset(folder, release_as, Terms(config.private))
 
 
 @contextlib.contextmanager
@@ -225,7 +226,7 @@ def _rejected_rows_shown(config: GenerateConfig, engine: Engine) -> Iterator[Non
     except Stopped:
         if engine.totals.rejected and not engine.totals.accepted:
             try:
-                build(config.run_dir, draw=False)
+                build_dataset(config.run_dir, draw_plots=False)
             except InputError as error:
                 engine.screen.say(f"generate  {error}")
         raise
@@ -238,10 +239,10 @@ def _checkpoint(
     uploaded: set[str] = set()
 
     def write() -> None:
-        folder = build(run_dir, draw=False)
+        folder = build_dataset(run_dir, draw_plots=False)
         if release_as:
             try:
-                preupload(folder, release_as, uploaded)
+                preupload_shards(folder, release_as, uploaded)
             except (InputError, Stopped) as error:  # the release sends what is missing
                 say(f"generate  shards were not sent ahead: {error}")
 
