@@ -22,12 +22,12 @@ from pathlib import Path
 from code_alpaca import sandbox
 from code_alpaca.cli import main as command
 from code_alpaca.core.schema import Example
-from code_alpaca.curation.decontamination.detect import Contamination
-from code_alpaca.curation.filters import DEFAULT
-from code_alpaca.curation.novelty.pool import Novelty
+from code_alpaca.curation.decontamination.detect import ContaminationDetector
+from code_alpaca.curation.filters import DEFAULT_FILTERS
+from code_alpaca.curation.novelty.pool import NoveltyPool
 from code_alpaca.curation.pipeline import Curator
 from code_alpaca.curation.verification import Verifier
-from code_alpaca.teacher.offline.kinds import compose
+from code_alpaca.teacher.offline.tasks import compose_task
 
 ROWS, RUN = 20_000, 2_000
 
@@ -43,15 +43,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--decontaminate", default="mini")
     benchmarks = parser.parse_args().decontaminate.split(",")
-    tasks = [compose(random.Random(number)) for number in range(ROWS)]
+    tasks = [compose_task(random.Random(number)) for number in range(ROWS)]
     rows = [Example(t.instruction, t.input, t.output, id=str(n), language=t.language,
                     tests=t.tests) for n, t in enumerate(tasks)]  # fmt: skip
-    curator = Curator(filters=DEFAULT, contamination=Contamination(benchmarks), novelty=Novelty())
-    curator.settle(curator.examine(rows[0]))  # compiles
+    curator = Curator(
+        filters=DEFAULT_FILTERS,
+        contamination=ContaminationDetector(benchmarks),
+        novelty=NoveltyPool(),
+    )
+    curator.check_pool(curator.check_row(rows[0]))  # compiles
     decisions = []
-    timed("filters and contamination", ROWS, lambda: decisions.extend(map(curator.examine, rows)))
+    timed("filters and contamination", ROWS, lambda: decisions.extend(map(curator.check_row, rows)))
     timed("duplicates and novelty, nearest row and all", ROWS,
-          lambda: list(map(curator.settle, decisions)))  # fmt: skip
+          lambda: list(map(curator.check_pool, decisions)))  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = folder
         source = Path(folder, "rows.jsonl")
@@ -60,10 +64,10 @@ def main() -> None:
                  "false", "--decontaminate", ",".join(benchmarks)]  # fmt: skip
         timed("the whole command, dataset written", ROWS, lambda: command(words))
         for what in ("verification", "verification, from the cache"):
-            verifier = Verifier(sandbox.Pool(sandbox.choose().backend))
-            wanted = [row for row in rows if verifier.runs(row)][:RUN]
+            verifier = Verifier(sandbox.WorkerPool(sandbox.choose_backend().backend))
+            wanted = [row for row in rows if verifier.has_program(row)][:RUN]
             with ThreadPoolExecutor(verifier.pool.size) as threads:
-                timed(what, len(wanted), lambda: list(threads.map(verifier.verdict, wanted)))  # noqa: B023
+                timed(what, len(wanted), lambda: list(threads.map(verifier.verify, wanted)))  # noqa: B023
             verifier.close()
 
 

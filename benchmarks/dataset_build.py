@@ -21,7 +21,7 @@ from pathlib import Path
 
 from code_alpaca.core.ledger import Decision, Ledger
 from code_alpaca.core.schema import Example, content_id
-from code_alpaca.teacher.offline.kinds import compose
+from code_alpaca.teacher.offline.tasks import compose_task
 
 A_REPLY = 20
 CONFIG = {
@@ -33,7 +33,7 @@ CONFIG = {
 
 def fill(run_dir: Path, rows: int) -> None:
     """A ledger with so many accepted rows, and one rejected for every four of them."""
-    tasks = [compose(random.Random(n)) for n in range(2_000)]
+    tasks = [compose_task(random.Random(n)) for n in range(2_000)]
     with Ledger(run_dir / "ledger.sqlite") as ledger:
         ledger.set_meta("config", json.dumps(CONFIG))
         ledger.set_meta("prompt_version", "p")

@@ -46,7 +46,7 @@ if __name__ == "__main__":
 def ours(backend: sandbox.Backend) -> Callable[[list[Problem], list[str]], float]:
     def run(problems: list[Problem], programs: list[str]) -> float:
         began = time.monotonic()
-        with sandbox.Pool(backend, packages=True) as pool:
+        with sandbox.WorkerPool(backend, packages=True) as pool:
             grades = Grader(pool, timeout=10).grade(problems, programs)
         assert all(grade.status == "passed" for grade in grades)
         return time.monotonic() - began
@@ -118,7 +118,7 @@ def main() -> None:
     args = parser.parse_args()
     problems = [p for p in benchmarks.load(args.benchmark) for _ in range(SAMPLES)]
     programs = [problem.prompt + problem.canonical_solution for problem in problems]
-    runs = {b: ours(b) for b in sandbox.SAFE if sandbox.probe(b).safe}
+    runs = {b: ours(b) for b in sandbox.SAFE if sandbox.probe_backend(b).safe}
     if args.evalplus:
         runs["evalplus"] = evalplus(args.evalplus)
     if args.code_eval:

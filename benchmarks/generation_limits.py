@@ -18,20 +18,20 @@ from pathlib import Path
 from code_alpaca.generation.command import GenerateConfig, generate_dataset
 from code_alpaca.teacher import offline
 from code_alpaca.teacher.client import Teacher
-from code_alpaca.teacher.connection import Tally
+from code_alpaca.teacher.http_client import RequestStats
 
 PER_MINUTE = 3000
 REQUESTS = 1500  # half a minute of it
 LATENCY_S = 0.2
 
 
-def run(url: str, told: float | None) -> Tally:
+def run(url: str, told: float | None) -> RequestStats:
     """One run of generate; what happened on the wire."""
     tallies = []
     close = Teacher.close
 
     async def closing(self: Teacher) -> None:
-        tallies.append(self.tally)
+        tallies.append(self.stats)
         await close(self)
 
     Teacher.close = closing  # type: ignore[method-assign]
@@ -60,12 +60,12 @@ def run(url: str, told: float | None) -> Tally:
 def main() -> None:
     print(f"{REQUESTS} requests, {PER_MINUTE} a minute allowed, {LATENCY_S} s each")
     for name, told in (("given", PER_MINUTE), ("learned", None)):
-        with offline.serving(f"offline?latency={LATENCY_S}&rpm={PER_MINUTE}") as url:
+        with offline.start_server(f"offline?latency={LATENCY_S}&rpm={PER_MINUTE}") as url:
             tally = run(url, told)
         span = tally.last_answered - tally.first_sent - LATENCY_S
         used = tally.answered / span * 60 / PER_MINUTE
         sent = tally.answered + tally.retried
-        print(f"{name:<8} {used:6.1%} used, {tally.turned_away / sent:.2%} of {sent} answered 429")
+        print(f"{name:<8} {used:6.1%} used, {tally.rejected / sent:.2%} of {sent} answered 429")
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def ours(url: str, requests: int, at_a_time: int) -> Measured:
     close = Teacher.close
 
     async def closing(self: Teacher) -> None:
-        spans.append(self.tally.last_answered - self.tally.first_sent)
+        spans.append(self.stats.last_answered - self.stats.first_sent)
         await close(self)
 
     Teacher.close = closing  # type: ignore[method-assign]
@@ -129,9 +129,9 @@ def main() -> None:
     ideal = requests / at_a_time * latency
     print(f"{requests} requests, {at_a_time} at a time, {latency} s each: ideal {ideal:.1f} s")
     rows: dict[str, list[Measured]] = defaultdict(list)
-    with offline.serving() as url:
+    with offline.start_server() as url:
         ours(url, 32, 16)  # imports and first calls are no part of the speed
-    with offline.serving(f"offline?latency={latency}") as url:
+    with offline.start_server(f"offline?latency={latency}") as url:
         for _ in range(1 if args.large else REPEATS):
             rows["code-alpaca"].append(ours(url, requests, at_a_time))
             rows["bare loop"].append(bare(url, requests, at_a_time))

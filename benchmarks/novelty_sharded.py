@@ -14,7 +14,7 @@ from pathlib import Path
 
 from novelty_speed import maker
 
-from code_alpaca.curation.novelty.pool import Novelty
+from code_alpaca.curation.novelty.pool import NoveltyPool
 from code_alpaca.curation.novelty.sharded import stages
 
 FILES, TASKS = 16, 4
@@ -39,8 +39,8 @@ def main() -> None:
             (source / f"{number:03}.jsonl").write_text("".join(lines), encoding="utf-8")
 
         began = time.monotonic()
-        verdicts = Novelty("rouge_l", nearest=False).offer(tasks)
-        alone = {int(t.id) for t, v in zip(tasks, verdicts, strict=True) if v.fresh}
+        verdicts = NoveltyPool("rouge_l", nearest=False).check(tasks)
+        alone = {int(t.id) for t, v in zip(tasks, verdicts, strict=True) if v.is_novel}
         print(
             f"one process: {len(alone):,} of {len(tasks):,} kept, {time.monotonic() - began:.1f} s"
         )

@@ -28,8 +28,8 @@ from rouge_score import rouge_scorer
 from code_alpaca.core.schema import Example
 from code_alpaca.curation.novelty import index as rooms
 from code_alpaca.curation.novelty.measures import MEASURES
-from code_alpaca.curation.novelty.pool import Novelty, neighbours
-from code_alpaca.teacher.offline.kinds import compose
+from code_alpaca.curation.novelty.pool import NoveltyPool, find_neighbours
+from code_alpaca.teacher.offline.tasks import compose_task
 
 CALL = 20  # candidates a call, as one reply brings
 STEPS = (20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)
@@ -78,7 +78,7 @@ def maker(path: str | None, seed: int = 0):
         rows = json.loads(Path(path).read_text("utf-8"))
         given = [row["instruction"].split() for row in rows]
     else:
-        given = [compose(random.Random(n)).instruction.split() for n in range(2_000)]
+        given = [compose_task(random.Random(n)).instruction.split() for n in range(2_000)]
     words = [word for instruction in given for word in instruction]
     made = 0
 
@@ -98,19 +98,19 @@ def maker(path: str | None, seed: int = 0):
     return more
 
 
-def filled(more, pool: int, **options) -> tuple[Novelty, list[Example]]:
-    novelty, kept = Novelty("rouge_l", **options), []
+def filled(more, pool: int, **options) -> tuple[NoveltyPool, list[Example]]:
+    novelty, kept = NoveltyPool("rouge_l", **options), []
     while len(novelty) < pool:
         tasks = more(2_000)
-        kept += [t for t, v in zip(tasks, novelty.offer(tasks), strict=True) if v.fresh]
+        kept += [t for t, v in zip(tasks, novelty.check(tasks), strict=True) if v.is_novel]
     return novelty, kept
 
 
-def per_candidate(novelty: Novelty, tasks: list[Example]) -> float:
+def per_candidate(novelty: NoveltyPool, tasks: list[Example]) -> float:
     """CPU microseconds, strings in and decisions out, CALL at a time."""
     began = time.process_time()
     for start in range(0, len(tasks), CALL):
-        novelty.offer(tasks[start : start + CALL])
+        novelty.check(tasks[start : start + CALL])
     return (time.process_time() - began) / len(tasks) * 1e6
 
 
@@ -142,7 +142,7 @@ def main() -> None:
     nearest = per_candidate(exact, more(2_000))
     before = as_in_2023(kept, more(CALL))
     began = time.monotonic()
-    list(zip(range(pool + 1_000), neighbours([*kept, *more(1_000)], "rouge_l"), strict=False))
+    list(zip(range(pool + 1_000), find_neighbours([*kept, *more(1_000)], "rouge_l"), strict=False))
     ten = (time.monotonic() - began) / (pool + 1_000) * 2 * 1e6  # the mean task sees half of them
     print(f"pool of {pool:,}, {CALL} candidates a call, microseconds a candidate:")
     print(f"  as in 2023              {before:12,.0f}")
@@ -161,10 +161,10 @@ def main() -> None:
         print(f"pool of {size:,}: plain scan {scanned:.1f}, with indices {indexed:.1f}")
     rooms.NEWEST = usual
 
-    novelty, costs = Novelty("rouge_l", nearest=False), {}
+    novelty, costs = NoveltyPool("rouge_l", nearest=False), {}
     for step in (size for size in STEPS if size <= options.largest):
         while len(novelty) < step:
-            novelty.offer(more(2_000))
+            novelty.check(more(2_000))
         costs[step] = per_candidate(novelty, more(20_000))
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(f"pool of {step:,}: {costs[step]:.1f} microseconds, {memory:,.0f} MB resident")
@@ -177,9 +177,9 @@ def main() -> None:
 
 
 def compare(python: str, tasks: list[Example]) -> None:
-    exact = Novelty("rouge_l", nearest=False)
+    exact = NoveltyPool("rouge_l", nearest=False)
     began = time.process_time()
-    ours = [not verdict.fresh for verdict in exact.offer(tasks)]
+    ours = [not verdict.is_novel for verdict in exact.check(tasks)]
     print(f"{len(tasks):,} rows, of which {sum(ours):,} are too similar")
     print(
         f"  code-alpaca: {(time.process_time() - began) / len(tasks) * 1e6:.0f} microseconds, exact"

@@ -20,14 +20,14 @@ from code_alpaca.core.schema import Example
 from code_alpaca.curation.novelty.measures import MEASURES
 from code_alpaca.problems import benchmarks
 from code_alpaca.problems.benchmarks import Problem
-from code_alpaca.sandbox import Limits
+from code_alpaca.sandbox import ResourceLimits
 
 LEAST, RUN = 0.6, 60  # similarity of a pair worth a bin; pairs run of each
 
 
-def same(pool: sandbox.Pool, one: Problem, other: Problem) -> bool:
+def same(pool: sandbox.WorkerPool, one: Problem, other: Problem) -> bool:
     program = f"{one.canonical_solution}\n{other.test}\ncheck({one.entry_point})\n"
-    return pool.run_program(program, Limits(wall_s=5)).status == "passed"
+    return pool.run_program(program, ResourceLimits(wall_s=5)).status == "passed"
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("mbpp", help="MBPP, as JSONL")
     problems = benchmarks.load(str(parser.parse_args().mbpp))
     texts = [problem.instruction.split("\n")[0] for problem in problems]
-    pool, rng = sandbox.Pool(sandbox.choose().backend), random.Random(0)
+    pool, rng = sandbox.WorkerPool(sandbox.choose_backend().backend), random.Random(0)
     for name, measure in MEASURES.items():
         words = [list(measure(Example(text, "", "")).words) for text in texts]
         bins: dict[int, list[tuple[int, int]]] = defaultdict(list)

@@ -30,7 +30,7 @@ from typing import Any
 
 from code_alpaca.core.prompts import format_prompt
 from code_alpaca.core.quiet import quiet
-from code_alpaca.teacher.offline.kinds import compose
+from code_alpaca.teacher.offline.tasks import compose_task
 
 APART = 200  # rows
 BEFORE, PLAIN = "as in 2023", "trl sft"
@@ -125,12 +125,12 @@ def prepare(folder: Path, size: Size, args: argparse.Namespace) -> str:
     import torch
     from transformers import AutoTokenizer
 
-    from code_alpaca.training.scratch import make_base
+    from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
     if args.rows:
         rows = json.loads(Path(args.rows).read_text("utf-8"))
     else:
-        tasks = [compose(random.Random(number)) for number in range(2_000)]
+        tasks = [compose_task(random.Random(number)) for number in range(2_000)]
         rows = [{"instruction": t.instruction, "input": t.input, "output": t.output} for t in tasks]
     random.Random(0).shuffle(rows)
     apart, rows = rows[:APART], rows[APART:][: args.limit]
@@ -140,8 +140,8 @@ def prepare(folder: Path, size: Size, args: argparse.Namespace) -> str:
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     else:
         texts = (prompt + row["output"] for prompt, row in zip(prompts, rows, strict=True))
-        _, tokenizer = make_base(
-            texts, vocab_size=4_096, hidden_size=64, layers=1, heads=1, max_length=512, seed=0
+        _, tokenizer = build_scratch_model(
+            texts, ScratchShape(vocab_size=4_096, hidden_size=64, num_layers=1, num_heads=1)
         )
     tokenizer.save_pretrained(folder / "model")
     (folder / "apart.json").write_text(json.dumps(apart), "utf-8")
@@ -161,7 +161,7 @@ def prepare(folder: Path, size: Size, args: argparse.Namespace) -> str:
 def tokens_of(folder: Path, name: str) -> Any:
     from transformers import AutoTokenizer
 
-    from code_alpaca.training.tokens import tokenize
+    from code_alpaca.training.tokenization import tokenize
 
     rows = json.loads((folder / f"{name}.json").read_text("utf-8"))
     return tokenize(rows, AutoTokenizer.from_pretrained(folder / "model"), **TOKENS)
@@ -255,7 +255,7 @@ def watch(folder: Path, size: Size) -> None:
     """Have `Trainer.train`, which all sides end in, write down what it took and came to."""
     from transformers import Trainer
 
-    from code_alpaca.training.memory import GIB
+    from code_alpaca.training.activation_memory import GIB
     from code_alpaca.training.telemetry import Speed, peak_memory
 
     train, step, slots = Trainer.train, Trainer.training_step, 0

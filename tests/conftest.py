@@ -38,7 +38,7 @@ def pool():
     """The strongest sandbox of this machine."""
     from code_alpaca import sandbox
 
-    with sandbox.Pool(sandbox.choose().backend) as workers:
+    with sandbox.WorkerPool(sandbox.choose_backend().backend) as workers:
         yield workers
 
 

@@ -19,7 +19,9 @@ ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*/*/*.yaml"))
 CONFIGS = sorted((ROOT / "accelerate_configs").glob("*.yaml"))
 SLURM = sorted((ROOT / "recipes/slurm").iterdir())
-DOCUMENTS = [ROOT / "README.md", ROOT / "recipes" / "README.md", *RECIPES, *CONFIGS, *SLURM]
+GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "recipes/README.md",
+          *sorted((ROOT / "docs").glob("*.md"))]  # fmt: skip
+DOCUMENTS = [*GUIDES, *RECIPES, *CONFIGS, *SLURM]
 CPU = {
     "cpu": 1,
     "cpu_zero2": 2,

@@ -36,7 +36,7 @@ def test_a_byte_order_mark_is_not_part_of_the_first_record(tmp_path):
 
 def test_gzip_is_recognized_by_content_not_by_name(tmp_path):
     path = tmp_path / "rows.jsonl"
-    path.write_bytes(gzip.compress(b'{"a": 1}\n'))
+    path.write_bytes(gzip.compress(b'{"a": 1}\n', mtime=0))
     assert records(path) == [{"a": 1}]
 
 
@@ -59,7 +59,7 @@ def test_a_broken_line_is_named_in_one_line_or_skipped(tmp_path, line, problem):
     assert records(path, skip_broken=True) == [{"a": 1}, {"a": 2}]
 
 
-@pytest.mark.parametrize("content", [None, gzip.compress(b'{"a": 1}\n' * 1000)[:-20]])
+@pytest.mark.parametrize("content", [None, gzip.compress(b'{"a": 1}\n' * 1000, mtime=0)[:-20]])
 def test_a_file_that_cannot_be_read_is_refused_in_one_line(tmp_path, content):
     path = tmp_path / "rows.jsonl.gz"
     if content:

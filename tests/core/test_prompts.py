@@ -38,10 +38,11 @@ def test_newline_style_adds_only_the_newline():
 def test_the_chat_template_renders_the_very_prompt_of_training(style, begin):
     from tokenizers import processors
 
-    from code_alpaca.training.scratch import make_base
+    from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
-    _, tokenizer = make_base(["abc"], vocab_size=300, hidden_size=32, layers=1, heads=2,
-                             max_length=64, seed=0)  # fmt: skip
+    _, tokenizer = build_scratch_model(
+        ["abc"], ScratchShape(vocab_size=300, hidden_size=32, num_layers=1, num_heads=2)
+    )
     if not begin:
         tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     tokenizer.chat_template = chat_template(tokenizer, style)

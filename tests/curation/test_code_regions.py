@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from code_alpaca.curation.code_regions import parse_prefix, parse_python, python_trees, regions
+from code_alpaca.curation.code_regions import find_code_regions
+from code_alpaca.curation.python_parsing import find_python_trees, parse_prefix, parse_python
 
 CODE = "def twice(x):\n    if x < 0:\n        return 0\n    return 2 * x\n"
 
@@ -44,7 +45,7 @@ def quoted(text: str) -> str:
     ],
 )  # fmt: skip
 def test_marked_code_is_a_region(text, language):
-    (region,) = regions(text)
+    (region,) = find_code_regions(text)
     assert (region.language, region.code.strip()) == (language, CODE.strip())
 
 
@@ -52,20 +53,20 @@ def test_regions_come_in_order_and_an_opening_fence_closes_an_unclosed_one():
     text = (
         f"```sh\npip install x\n```\nthen ```x = 1``` and\n```python\n{CODE}\n```python\ny = 2\n```"
     )
-    assert [(r.kind, r.language) for r in regions(text)] == [
+    assert [(r.kind, r.language) for r in find_code_regions(text)] == [
         ("fence", "sh"), ("line", ""), ("fence", "python"), ("fence", "python"),
     ]  # fmt: skip
 
 
 def test_a_fence_inside_a_docstring_does_not_close_the_block():
     code = 'def f():\n    """Use it so:\n\n    ```\n    f()\n    ```\n    """\n    return 1\n'
-    (region,) = regions(f"```python\n{code}```")
+    (region,) = find_code_regions(f"```python\n{code}```")
     assert region.code == code
 
 
 @pytest.mark.parametrize("text", ["", "Plain prose.", "Use `x` here.", CODE])
 def test_unmarked_text_has_no_region(text):
-    assert regions(text) == []
+    assert find_code_regions(text) == []
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def test_unmarked_text_has_no_region(text):
 def test_every_function_of_a_text_is_parsed(text):
     functions = [
         node
-        for tree in python_trees(text)
+        for tree in find_python_trees(text)
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef) and node.name == "twice"
     ]
@@ -111,7 +112,7 @@ def test_every_function_of_a_text_is_parsed(text):
 @pytest.mark.filterwarnings("error")
 def test_code_that_does_not_parse_is_none(code):
     assert parse_python(code) is None
-    assert python_trees(f"def f(x):\n    return {code}") is not None
+    assert find_python_trees(f"def f(x):\n    return {code}") is not None
 
 
 @pytest.mark.filterwarnings("error")
@@ -137,5 +138,5 @@ def test_the_longest_prefix_that_parses():
     ).map("".join)
 )  # fmt: skip
 def test_no_text_is_an_error(text):
-    assert isinstance(regions(text), list)
-    assert isinstance(python_trees(text), list)
+    assert isinstance(find_code_regions(text), list)
+    assert isinstance(find_python_trees(text), list)

@@ -13,7 +13,7 @@ from support.reference_problems import RECORDS, SHORT
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.schema import Example
-from code_alpaca.curation.decontamination.detect import Contamination
+from code_alpaca.curation.decontamination.detect import ContaminationDetector
 from code_alpaca.problems import benchmarks
 
 PROBLEM = {
@@ -36,11 +36,11 @@ PROBLEM = {
 def index(tmp_path):
     path = tmp_path / "own.jsonl"
     path.write_text(json.dumps(PROBLEM) + "\n")
-    return Contamination([str(path)])
+    return ContaminationDetector([str(path)])
 
 
-def found(index: Contamination, *fields: str) -> list[tuple[str, str]]:
-    return [(hit.task_id, hit.method) for hit in index.hits(Example(*fields))]
+def found(index: ContaminationDetector, *fields: str) -> list[tuple[str, str]]:
+    return [(hit.task_id, hit.method) for hit in index.find_matches(Example(*fields))]
 
 
 def test_a_renamed_solution_is_found(index):
@@ -52,7 +52,7 @@ def test_a_renamed_solution_is_found(index):
     )
     assert found(index, "Find the hole.", "", code) == [("Own/1", "solution")]
     assert found(index, "Explain this.", code, "It sorts.") == [("Own/1", "solution")]
-    (hit,) = index.hits(Example("Find the hole.", "", code))
+    (hit,) = index.find_matches(Example("Find the hole.", "", code))
     assert hit.evidence == "def gap"
 
 
@@ -98,7 +98,7 @@ def test_runs_of_words_are_found_and_lists_of_numbers_are_none(tmp_path):
     path = tmp_path / "own.jsonl"
     prompt = f"def f():\n    # {words}\n    # {numbers}\n"
     path.write_text(json.dumps({**PROBLEM, "prompt": prompt, "entry_point": "f"}) + "\n")
-    index = Contamination([str(path)])
+    index = ContaminationDetector([str(path)])
     assert found(index, "Tell me.", "", f"so {words}") == [("Own/1", "overlap")]
     assert found(index, "Tell me.", numbers, numbers) == []
 
@@ -106,13 +106,13 @@ def test_runs_of_words_are_found_and_lists_of_numbers_are_none(tmp_path):
 def test_planted_copies_of_every_problem_are_found():
     """Renamed and written in another layout; without the docstring only short ones slip by."""
     problems = benchmarks.load("mini")
-    index = Contamination(["mini"])
+    index = ContaminationDetector(["mini"])
     for keep_docstring in (True, False):
         missed = [
             problem.task_id
             for problem in problems
             if problem.task_id
-            not in {h.task_id for h in index.hits(planted(problem, keep_docstring))}
+            not in {h.task_id for h in index.find_matches(planted(problem, keep_docstring))}
         ]
         assert len(missed) <= (0 if keep_docstring else 2), missed
 
@@ -142,28 +142,28 @@ def test_an_index_is_cached_by_its_problems_and_made_again_where_that_is_broken(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     problem = benchmarks.load("mini")[3]
     row = planted(problem, keep_docstring=True)
-    first = Contamination(["mini"]).hits(row)
+    first = ContaminationDetector(["mini"]).find_matches(row)
     (cached,) = (tmp_path / "code_alpaca").glob("contamination-*.json")
-    assert Contamination(["mini"]).hits(row) == first
+    assert ContaminationDetector(["mini"]).find_matches(row) == first
     cached.write_text("{")
-    assert Contamination(["mini"]).hits(row) == first
+    assert ContaminationDetector(["mini"]).find_matches(row) == first
     assert json.loads(cached.read_text())["functions"]
 
 
 def test_a_benchmark_that_does_not_exist():
     with pytest.raises(InputError):
-        Contamination(["no-such-benchmark"])
+        ContaminationDetector(["no-such-benchmark"])
 
 
 def test_a_benchmark_that_cannot_be_fetched_is_refused_or_named(monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match="go on without it by --missing_benchmarks skip"):
-        Contamination(["mini", "humaneval"])
-    index = Contamination(["mini", "humaneval"], go_without=True)
-    assert index.missing == ["humaneval"] and index.problems == 20
+        ContaminationDetector(["mini", "humaneval"])
+    index = ContaminationDetector(["mini", "humaneval"], skip_missing=True)
+    assert index.missing == ["humaneval"] and index.num_problems == 20
     with pytest.raises(InputError):
-        Contamination(["no-such-file.jsonl"], go_without=True)
+        ContaminationDetector(["no-such-file.jsonl"], skip_missing=True)
 
 
 # -- solutions that are wrapped and rewritten ----------------------------------------------------
@@ -173,14 +173,14 @@ def test_a_benchmark_that_cannot_be_fetched_is_refused_or_named(monkeypatch):
 def many(tmp_path_factory):
     path = tmp_path_factory.mktemp("benchmark") / "own.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
-    return Contamination([str(path)])
+    return ContaminationDetector([str(path)])
 
 
-def missed(index: Contamination, rewrite) -> set[str]:
+def missed(index: ContaminationDetector, rewrite) -> set[str]:
     """The problems whose rewritten reference is not found beside an empty instruction."""
     missing = set()
     for record in RECORDS:
-        hits = index.hits(Example("Do what we agreed on.", "", rewrite(record)))
+        hits = index.find_matches(Example("Do what we agreed on.", "", rewrite(record)))
         if record["task_id"] not in {hit.task_id for hit in hits}:
             missing.add(record["task_id"])
     return missing
@@ -332,7 +332,7 @@ class Roots:
 
 @pytest.mark.parametrize("code", [HELPER_BESIDE, HELPER_METHOD])
 def test_a_nested_helper_may_stand_elsewhere(many, code):
-    (hit,) = many.hits(Example("Do what we agreed on.", "", code))
+    (hit,) = many.find_matches(Example("Do what we agreed on.", "", code))
     assert (hit.task_id, hit.method, hit.evidence) == ("Own/16", "solution", "def root")
 
 
@@ -457,7 +457,7 @@ def test_copied_tests_and_examples_are_found_in_any_language(many):
     javascript = "assert.deepEqual(f([41, 27, 13, 38, 16, 14]), [2]);"
     assert found(many, "Write tests.", "", python) == [("Own/4", "tests")]
     assert found(many, "Write tests.", "", javascript) == [("Own/4", "tests")]
-    (hit,) = many.hits(Example("Write it.", "", "def f(x): ...", tests=python))
+    (hit,) = many.find_matches(Example("Write it.", "", "def f(x): ...", tests=python))
     assert (hit.task_id, hit.method) == ("Own/4", "tests")
 
 
@@ -471,7 +471,9 @@ def test_literals_that_every_program_has_are_no_hit(tmp_path, common):
     path = tmp_path / "own.jsonl"
     test = f"def check(candidate):\n    assert candidate({common})\n"
     path.write_text(json.dumps({**PROBLEM, "test": test}) + "\n")
-    assert found(Contamination([str(path)]), "Write tests.", "", f"print(f({common}))") == []
+    assert (
+        found(ContaminationDetector([str(path)]), "Write tests.", "", f"print(f({common}))") == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -483,7 +485,7 @@ def test_literals_that_every_program_has_are_no_hit(tmp_path, common):
     ],
 )
 def test_a_paraphrase_is_found_by_its_rare_words(many, asked):
-    assert {hit.method for hit in many.hits(Example(asked, "", "..."))} == {"reworded"}
+    assert {hit.method for hit in many.find_matches(Example(asked, "", "..."))} == {"reworded"}
 
 
 COUNTING = "def count(readings):\n    n = 0\n    for r in readings:\n        n += 1\n    return n\n"
@@ -513,7 +515,7 @@ def test_a_row_that_shares_only_common_things_is_no_hit(many, fields):
 @given(before=st.text(), after=st.text(), cut=st.integers(0, 200))
 def test_no_row_is_an_error(many, before, after, cut):
     code = source(RECORDS[10])[:cut]
-    assert isinstance(many.hits(Example(before, f"{before}{code}", f"{code}{after}")), list)
+    assert isinstance(many.find_matches(Example(before, f"{before}{code}", f"{code}{after}")), list)
 
 
 @pytest.mark.parametrize(
@@ -530,7 +532,7 @@ def test_no_row_is_an_error(many, before, after, cut):
 )
 @pytest.mark.filterwarnings("error")
 def test_a_degenerate_answer_is_compared_or_passed_over(many, output):
-    assert many.hits(Example("Write it.", "", output)) == []
+    assert many.find_matches(Example("Write it.", "", output)) == []
 
 
 def test_every_split_of_mbpp_is_searched(tmp_path):
@@ -543,5 +545,5 @@ def test_every_split_of_mbpp_is_searched(tmp_path):
     rows = [{**record, "task_id": number} for number in (7, 12, 803)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert len(benchmarks.load(str(path))) == 1
-    hits = Contamination([str(path)]).hits(Example("Write it.", "", record["code"]))
+    hits = ContaminationDetector([str(path)]).find_matches(Example("Write it.", "", record["code"]))
     assert {hit.task_id for hit in hits} == {"MBPP/7", "MBPP/12", "MBPP/803"}

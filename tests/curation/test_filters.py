@@ -9,8 +9,8 @@ import pytest
 
 from code_alpaca.core.schema import Example
 from code_alpaca.curation.duplicates import DuplicateOutputs
-from code_alpaca.curation.filters import DEFAULT, FILTERS, NAMES
-from code_alpaca.curation.language_detection import is_prose, language_of
+from code_alpaca.curation.filters import DEFAULT_FILTERS, FILTER_NAMES, FILTERS
+from code_alpaca.curation.language_detection import detect_language, is_prose
 
 ASK = "Write a function that adds two numbers."
 ADD = "def add(a, b):\n    return a + b\n"
@@ -156,7 +156,7 @@ DROP = {
 
 @pytest.mark.parametrize("example", KEEP, ids=lambda example: example.instruction[:30])
 def test_good_rows_pass_every_filter(example):
-    assert [name for name in FILTERS if name in DEFAULT and FILTERS[name](example)] == []
+    assert [name for name in FILTERS if name in DEFAULT_FILTERS and FILTERS[name](example)] == []
 
 
 @pytest.mark.parametrize("name", FILTERS)
@@ -180,7 +180,7 @@ def test_an_answer_given_before_is_a_duplicate_whatever_its_white_space_and_comm
     assert Example("Sum.", "", f"```python\n{TOTAL}```") in seen
     assert Example("Sum.", "", TOTAL.replace("result", "answer")) not in seen
     assert Example("Sum.", "", "42") not in seen, "short answers belong to many tasks"
-    assert "duplicate_output" in NAMES
+    assert "duplicate_output" in FILTER_NAMES
 
 
 def test_the_same_answer_to_other_given_code_is_another_task():
@@ -222,7 +222,10 @@ def test_what_is_a_comment_in_another_language_tells_answers_apart(one, other):
 def test_a_huge_text_is_dropped_before_it_is_read():
     began = time.monotonic()
     huge = Example(ASK, "", "x = 1\n" * 20_000_000)
-    assert next(FILTERS[name](huge) for name in DEFAULT if FILTERS[name](huge)) == "output_too_long"
+    assert (
+        next(FILTERS[name](huge) for name in DEFAULT_FILTERS if FILTERS[name](huge))
+        == "output_too_long"
+    )
     assert time.monotonic() - began < 2
 
 
@@ -235,5 +238,5 @@ def test_the_legacy_filter_keeps_what_2023_kept():
 def test_endless_text_is_judged_at_once(text):
     began = time.monotonic()
     assert not is_prose(text)
-    language_of(Example("Write a word.", "", text))
+    detect_language(Example("Write a word.", "", text))
     assert time.monotonic() - began < 2

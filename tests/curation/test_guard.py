@@ -14,10 +14,10 @@ from code_alpaca.core.ledger import Decision, Ledger
 from code_alpaca.core.row_checks import MAX_ROW_BYTES, fault_of, storable
 from code_alpaca.core.schema import Example
 from code_alpaca.curation.guard import GuardedCurator
-from code_alpaca.curation.novelty.pool import Novelty
+from code_alpaca.curation.novelty.pool import NoveltyPool
 from code_alpaca.dataset.build import build_dataset
 from code_alpaca.generation.parsing import guarded_parse
-from code_alpaca.teacher.apis import Answer
+from code_alpaca.teacher.reply_parsing import ParsedReply
 
 
 class Contamination:
@@ -26,7 +26,7 @@ class Contamination:
     def __init__(self, error=None):
         self.error = error
 
-    def hits(self, example):
+    def find_matches(self, example):
         if self.error and "fragile" in example.instruction:
             raise self.error
         return []
@@ -35,25 +35,25 @@ class Contamination:
 class Verifier(Contamination):
     """The same in the place of the sandboxes."""
 
-    def runs(self, example):
-        return not self.hits(example)
+    def has_program(self, example):
+        return not self.find_matches(example)
 
-    def verdict(self, example):
-        return "" if self.hits(example) else "passed"
+    def verify(self, example):
+        return "" if self.find_matches(example) else "passed"
 
 
 def decided(rows, contamination=None, verifier=None):
     curator = GuardedCurator(
         filters=["empty"],
-        novelty=Novelty(),
+        novelty=NoveltyPool(),
         contamination=contamination or Contamination(),
         verifier=verifier,
     )
     decisions = []
     for row in rows:
-        decision = curator.examine(row)
-        curator.to_run(decision)
-        decisions.append(curator.settle(curator.verify(decision)))
+        decision = curator.check_row(row)
+        curator.needs_sandbox(decision)
+        decisions.append(curator.check_pool(curator.verify(decision)))
     return curator, decisions
 
 
@@ -86,7 +86,7 @@ def test_a_parser_that_fails_gives_one_rejected_candidate():
     def parse(answer):
         raise IndexError(answer.text)
 
-    (candidate,) = guarded_parse(parse)(Answer("odd"))
+    (candidate,) = guarded_parse(parse)(ParsedReply("odd"))
     assert candidate.reason == "internal_error" and "IndexError: odd" in candidate.output
 
 

@@ -17,7 +17,7 @@ from code_alpaca.core.schema import Example
 from code_alpaca.curation.novelty import index as rooms
 from code_alpaca.curation.novelty import kernels
 from code_alpaca.curation.novelty.measures import MEASURES, code_aware, rouge_l
-from code_alpaca.curation.novelty.pool import Novelty, Verdict, neighbours
+from code_alpaca.curation.novelty.pool import NoveltyPool, Verdict, find_neighbours
 
 SCORER = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
 SENTENCES = st.lists(st.sampled_from(WORDS), max_size=14).map(" ".join)
@@ -55,12 +55,12 @@ def directly(measure: str, threshold: float, seeds, rows) -> list[Verdict]:
 @settings(max_examples=150, deadline=None)
 @given(st.lists(SENTENCES, min_size=1, max_size=8), SENTENCES, st.sampled_from([0.5, 0.7, 0.8]))
 def test_rouge_l_equals_rouge_score(kept, candidate, threshold):
-    novelty = Novelty("rouge_l", threshold)
-    novelty.keep([task(text, id=str(number)) for number, text in enumerate(kept)])
+    novelty = NoveltyPool("rouge_l", threshold)
+    novelty.add([task(text, id=str(number)) for number, text in enumerate(kept)])
     expected = [SCORER.score(text, candidate)["rougeL"].fmeasure for text in kept]
-    (verdict,) = novelty.offer([task(candidate)])
+    (verdict,) = novelty.check([task(candidate)])
     assert verdict.score == max(expected)
-    assert verdict.fresh == (not max(expected) > threshold)
+    assert verdict.is_novel == (not max(expected) > threshold)
     if verdict.score:
         assert verdict.nearest_id == str(expected.index(max(expected)))
 
@@ -69,9 +69,9 @@ def test_rouge_l_equals_rouge_score(kept, candidate, threshold):
 @pytest.mark.parametrize(("count", "longest"), [(500, 14), (120, 200)])
 def test_verdicts_equal_a_loop_over_all_kept_rows(measure, count, longest):
     rows = variants(count, seed=count, longest=longest)
-    novelty = Novelty(measure, 0.7)
-    novelty.keep(rows[:5])
-    assert novelty.offer(rows[5:]) == directly(measure, 0.7, rows[:5], rows[5:])
+    novelty = NoveltyPool(measure, 0.7)
+    novelty.add(rows[:5])
+    assert novelty.check(rows[5:]) == directly(measure, 0.7, rows[:5], rows[5:])
 
 
 @pytest.mark.parametrize("measure", MEASURES)
@@ -81,15 +81,15 @@ def test_batches_and_indices_decide_as_one_by_one(measure, threshold, monkeypatc
     monkeypatch.setattr(rooms, "NEWEST", 8)
     monkeypatch.setattr(rooms, "FAN", 3)
     rows = variants(900, seed=3)
-    one_by_one = Novelty(measure, threshold)
-    expected = [one_by_one.offer([row])[0] for row in rows]
+    one_by_one = NoveltyPool(measure, threshold)
+    expected = [one_by_one.check([row])[0] for row in rows]
     rng = random.Random(0)
     by_id = {row.id: row for row in rows}
     for nearest in (True, False):
-        novelty, verdicts = Novelty(measure, threshold, nearest=nearest), []
+        novelty, verdicts = NoveltyPool(measure, threshold, nearest=nearest), []
         while len(verdicts) < len(rows):
-            verdicts += novelty.offer(rows[len(verdicts) :][: rng.randint(1, 200)])
-        assert [v.fresh for v in verdicts] == [v.fresh for v in expected]
+            verdicts += novelty.check(rows[len(verdicts) :][: rng.randint(1, 200)])
+        assert [v.is_novel for v in verdicts] == [v.is_novel for v in expected]
         if nearest:
             assert verdicts == expected
         for row, verdict in zip(rows, verdicts, strict=True):
@@ -99,20 +99,20 @@ def test_batches_and_indices_decide_as_one_by_one(measure, threshold, monkeypatc
 
 def test_a_restart_goes_on_as_if_there_was_none():
     rows = variants(400, seed=9)
-    whole = Novelty()
-    expected = whole.offer(rows)
-    resumed = Novelty()
-    resumed.keep(row for row, v in zip(rows[:200], expected, strict=False) if v.fresh)
-    assert resumed.offer(rows[200:]) == expected[200:]
+    whole = NoveltyPool()
+    expected = whole.check(rows)
+    resumed = NoveltyPool()
+    resumed.add(row for row, v in zip(rows[:200], expected, strict=False) if v.is_novel)
+    assert resumed.check(rows[200:]) == expected[200:]
 
 
 @pytest.mark.parametrize("size", [1, 7, 255, 256, 257, 1000])
 def test_a_pool_grows_by_batches_of_any_size(size):
     """Every array has room for what is written, whatever the sizes at which it grew."""
-    novelty = Novelty("rouge_l", nearest=False)
+    novelty = NoveltyPool("rouge_l", nearest=False)
     rows = [task(f"w{number} v{number}", id=str(number)) for number in range(6_000)]
     for start in range(0, len(rows), size):
-        assert all(v.fresh for v in novelty.offer(rows[start : start + size]))
+        assert all(v.is_novel for v in novelty.check(rows[start : start + size]))
     assert len(novelty) == len(rows)
     index = novelty._indices[""]
     assert all(len(array) >= len(rows) for array in index._rows)
@@ -134,9 +134,9 @@ def test_exactly_at_the_threshold_is_decided_as_its_floats_say():
             other = " ".join(shared + [f"b{i}" for i in range(n - common)])
             expected = SCORER.score(one, other)["rougeL"].fmeasure
             for nearest in (True, False):
-                novelty = Novelty("rouge_l", 0.7, nearest=nearest)
-                novelty.keep([task(one)])
-                assert novelty.offer([task(other)])[0].fresh == (not expected > 0.7)
+                novelty = NoveltyPool("rouge_l", 0.7, nearest=nearest)
+                novelty.add([task(one)])
+                assert novelty.check([task(other)])[0].is_novel == (not expected > 0.7)
             seen[expected > 0.7] += 1
     assert min(seen.values()) > 10
 
@@ -148,15 +148,15 @@ def test_millions_of_pairs_have_no_difference():
         rows = variants(600, seed=int(rng.integers(1 << 30)), longest=int(rng.integers(4, 90)))
         for measure in MEASURES:
             expected = directly(measure, 0.7, [], rows)
-            assert Novelty(measure, 0.7).offer(rows) == expected
-            decided = Novelty(measure, 0.7, nearest=False).offer(rows)
-            assert [v.fresh for v in decided] == [v.fresh for v in expected]
+            assert NoveltyPool(measure, 0.7).check(rows) == expected
+            decided = NoveltyPool(measure, 0.7, nearest=False).check(rows)
+            assert [v.is_novel for v in decided] == [v.is_novel for v in expected]
 
 
 @pytest.mark.parametrize("measure", MEASURES)
 def test_neighbours_equal_a_sorted_loop(measure):
     rows = variants(200, seed=12, longest=90)
-    for i, found in enumerate(neighbours(rows, measure, most=5, threads=3)):
+    for i, found in enumerate(find_neighbours(rows, measure, most=5, threads=3)):
         scores = [alike(measure, rows[i], old) for old in rows[:i]]
         order = sorted(range(i), key=lambda j: (-scores[j], -j))[:5]
         assert found.most_similar == [(rows[j].id, scores[j]) for j in order if scores[j] > 0]
@@ -185,14 +185,14 @@ def test_neighbours_equal_a_sorted_loop(measure):
     ],
 )
 def test_code_aware_keeps_what_differs_in_what_matters(kept, offered, fresh):
-    novelty = Novelty("code_aware", 0.7)
-    novelty.keep([kept])
-    assert novelty.offer([offered])[0].fresh is fresh
+    novelty = NoveltyPool("code_aware", 0.7)
+    novelty.add([kept])
+    assert novelty.check([offered])[0].is_novel is fresh
 
 
 def test_text_without_tokens_is_like_nothing():
     for measure in MEASURES:
-        verdicts = Novelty(measure).offer([task("???", id="a"), task("???"), task("")])
+        verdicts = NoveltyPool(measure).check([task("???", id="a"), task("???"), task("")])
         assert verdicts == [Verdict("", 0.0, True)] * 3
 
 
@@ -209,13 +209,13 @@ def test_the_tokens_of_both_measures():
 @pytest.mark.parametrize(("measure", "threshold"), [("rouge", 0.7), ("rouge_l", 1.1)])
 def test_bad_settings(measure, threshold):
     with pytest.raises(ValueError, match=r"no measure 'rouge'|outside 0\.\.1"):
-        Novelty(measure, threshold)
+        NoveltyPool(measure, threshold)
 
 
 def test_odd_text_is_survived():
     rows = [task("a\0b \ud800 sort"), task("x " * 70_000), task("x " * 70_001), task("\n\t")]
-    verdicts = Novelty("rouge_l").offer(rows)
-    assert [v.fresh for v in verdicts] == [True, True, False, True]
+    verdicts = NoveltyPool("rouge_l").check(rows)
+    assert [v.is_novel for v in verdicts] == [True, True, False, True]
 
 
 def test_without_a_folder_to_keep_what_is_compiled_it_is_compiled_at_each_start():

@@ -9,7 +9,7 @@ from datatrove.executor import LocalPipelineExecutor
 from support.novelty_rows import variants
 
 from code_alpaca.curation.novelty.measures import MEASURES
-from code_alpaca.curation.novelty.pool import Novelty
+from code_alpaca.curation.novelty.pool import NoveltyPool
 from code_alpaca.curation.novelty.sharded import stages
 
 
@@ -52,8 +52,8 @@ def test_four_workers_keep_what_one_process_keeps(tmp_path, measure):
     rows = [type(row)(row.instruction, row.input, "", id=f"r{n}", language=row.language)
             for n, row in enumerate(rows)]  # fmt: skip
     write(tmp_path / "in", rows, files=7)
-    verdicts = Novelty(measure, 0.7, nearest=False).offer(rows)
-    expected = [row.id for row, verdict in zip(rows, verdicts, strict=True) if verdict.fresh]
+    verdicts = NoveltyPool(measure, 0.7, nearest=False).check(rows)
+    expected = [row.id for row, verdict in zip(rows, verdicts, strict=True) if verdict.is_novel]
     assert run(tmp_path, tasks=4, measure=measure, threshold=0.7) == expected
     assert 200 < len(expected) < 1_400
 

@@ -11,7 +11,7 @@ from support.needs import need, need_program
 
 from code_alpaca import sandbox
 from code_alpaca.core.schema import Example
-from code_alpaca.curation.verification import Verifier, reason
+from code_alpaca.curation.verification import Verifier, rejection_reason
 
 ADD = "def add(a, b):\n    return a + b\n"
 UNITTEST = """\
@@ -51,7 +51,7 @@ warnings.warn("old")
 def verifier(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        made = Verifier(sandbox.Pool(sandbox.choose().backend))
+        made = Verifier(sandbox.WorkerPool(sandbox.choose_backend().backend))
     yield made
     made.close()
 
@@ -101,8 +101,8 @@ def row(output: str, tests: str = "", input: str = "", language: str = "python")
     ],
 )  # fmt: skip
 def test_verdicts(verifier, example, verdict):
-    assert verifier.verdict(example) == verdict
-    assert verifier.verdict(example) == verdict, "from the cache"
+    assert verifier.verify(example) == verdict
+    assert verifier.verify(example) == verdict, "from the cache"
 
 
 RAISES = "x = -1\nif x < 0:\n    raise ValueError('negative')\n"
@@ -123,36 +123,38 @@ RAISES = "x = -1\nif x < 0:\n    raise ValueError('negative')\n"
 )  # fmt: skip
 def test_a_script_may_raise_what_its_task_asks_for(verifier, instruction, output, verdict):
     example = Example(instruction, "", output, language="python")
-    assert verifier.verdict(example) == verdict
+    assert verifier.verify(example) == verdict
 
 
 def test_javascript_runs_too(verifier):
     need_program("node", "nodejs")
-    seen = verifier.runs(row("let x = 1;", language="javascript"))
+    seen = verifier.has_program(row("let x = 1;", language="javascript"))
     need(seen, "the sandbox shows /usr alone, and this node is elsewhere (apt install nodejs)")
-    assert verifier.verdict(row("console.log(1);", language="javascript")) == "no_tests"
+    assert verifier.verify(row("console.log(1);", language="javascript")) == "no_tests"
     page = row("document.title = 'x';", language="javascript")
-    assert verifier.verdict(page) == "env_missing"
+    assert verifier.verify(page) == "env_missing"
 
 
 def test_what_is_dropped_is_what_was_judged():
-    assert reason("passed", tested=True) is None
-    assert reason("no_tests", tested=False) is None
-    assert reason("env_missing", tested=True) is None
-    assert reason("timeout", tested=False) is None, "a server never ends, and is right not to"
-    assert reason("timeout", tested=True) == "run_timeout"
-    assert reason("failed", tested=True) == "run_failed"
-    assert reason("error", tested=False) == "run_error"
+    assert rejection_reason("passed", tested=True) is None
+    assert rejection_reason("no_tests", tested=False) is None
+    assert rejection_reason("env_missing", tested=True) is None
+    assert rejection_reason("timeout", tested=False) is None, (
+        "a server never ends, and is right not to"
+    )
+    assert rejection_reason("timeout", tested=True) == "run_timeout"
+    assert rejection_reason("failed", tested=True) == "run_failed"
+    assert rejection_reason("error", tested=False) == "run_error"
 
 
 def test_the_same_program_is_run_once_in_any_run(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     slow = row("import time\ntime.sleep(1.5)\n" + ADD, "assert add(1, 2) == 3")
     for most in (20.0, 0.7):
-        made = Verifier(sandbox.Pool(sandbox.choose().backend))
+        made = Verifier(sandbox.WorkerPool(sandbox.choose_backend().backend))
         began = time.monotonic()
         with ThreadPoolExecutor(2) as threads:
-            assert set(threads.map(made.verdict, [slow] * 2)) == {"passed"}
+            assert set(threads.map(made.verify, [slow] * 2)) == {"passed"}
         assert time.monotonic() - began < most
         made.close()
     with sqlite3.connect(tmp_path / "code_alpaca/verdicts.sqlite") as db:
@@ -162,6 +164,6 @@ def test_the_same_program_is_run_once_in_any_run(tmp_path, monkeypatch):
 def test_a_home_that_cannot_be_written_costs_the_cache_alone(tmp_path, monkeypatch):
     (tmp_path / "code_alpaca").write_text("a file where the folder should be")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    made = Verifier(sandbox.Pool(sandbox.choose().backend))
-    assert made.verdict(row(ADD, "assert add(1, 2) == 3")) == "passed"
+    made = Verifier(sandbox.WorkerPool(sandbox.choose_backend().backend))
+    assert made.verify(row(ADD, "assert add(1, 2) == 3")) == "passed"
     made.close()

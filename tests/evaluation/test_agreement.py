@@ -19,7 +19,7 @@ import pytest
 
 from code_alpaca.evaluation.grading import Grader
 from code_alpaca.problems.benchmarks import Problem
-from code_alpaca.sandbox import Pool, backends
+from code_alpaca.sandbox import WorkerPool, backends
 
 BACKENDS = [name for name in backends.SAFE if backends.available(name) is None]
 PLAIN = """\
@@ -57,7 +57,7 @@ def test_there_are_hundreds_and_no_two_alike():
 
 
 def test_every_reference_passes():
-    with Pool(BACKENDS[0], packages=True) as pool:
+    with WorkerPool(BACKENDS[0], packages=True) as pool:
         grader = Grader(pool, timeout=20)
         grades = grader.grade(PROBLEMS, [p.prompt + p.canonical_solution for p in PROBLEMS])
     assert {
@@ -70,7 +70,7 @@ def test_every_reference_passes():
 def test_wrong_programs_fail_as_in_plain_python(backend, tmp_path):
     pairs = [(problem, program) for problem in PROBLEMS for program in mutants(problem)]
     problems, programs = zip(*pairs, strict=True)
-    with Pool(backend, packages=True) as pool:
+    with WorkerPool(backend, packages=True) as pool:
         grades = Grader(pool, timeout=10).grade(problems, programs)
     differ = {}
     for problem, program, grade in zip(problems, programs, grades, strict=True):

@@ -13,7 +13,7 @@ from code_alpaca.cli import main
 from code_alpaca.evaluation import completions, local_model
 from code_alpaca.evaluation.completions import Job, Settings, until
 from code_alpaca.problems import benchmarks
-from code_alpaca.training.scratch import make_base
+from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
 PROBLEMS = benchmarks.load("mini")[:4]
 
@@ -22,8 +22,9 @@ PROBLEMS = benchmarks.load("mini")[:4]
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     texts = [problem.prompt + problem.canonical_solution for problem in benchmarks.load("mini")]
-    for part in make_base(texts, vocab_size=400, hidden_size=32, layers=1, heads=2,
-                          max_length=512, seed=0):  # fmt: skip
+    for part in build_scratch_model(
+        texts, ScratchShape(vocab_size=400, hidden_size=32, num_layers=1, num_heads=2)
+    ):
         part.save_pretrained(folder)
     return folder
 

@@ -22,7 +22,7 @@ from code_alpaca.evaluation import grading, metrics
 from code_alpaca.evaluation.extract import extract_program
 from code_alpaca.problems import benchmarks
 from code_alpaca.teacher import offline
-from code_alpaca.training.scratch import make_base
+from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
 
 @given(st.integers(1, 60).flatmap(lambda n: st.tuples(
@@ -277,7 +277,7 @@ def answered(url: str) -> int:
 
 def test_a_run_killed_at_random_equals_one_that_was_not_and_asks_nothing_twice(tmp_path):
     rng, kills = random.Random(0), 0
-    with offline.serving("offline?latency=0.3") as url:
+    with offline.start_server("offline?latency=0.3") as url:
         words = ["eval", "--base_url", url, "--model", "offline-teacher", "--batch_size", "2"]
         killed = [*words, "--output_dir", str(tmp_path / "killed")]
         samples = tmp_path / "killed" / "samples.jsonl"
@@ -312,8 +312,9 @@ def tiny_model(tmp_path_factory):
     """A folder with a LLaMA that has learned nothing."""
     folder = tmp_path_factory.mktemp("tiny") / "model"
     texts = [problem.prompt + problem.canonical_solution for problem in benchmarks.load("mini")]
-    model, tokenizer = make_base(texts, vocab_size=400, hidden_size=32, layers=1, heads=2,
-                                 max_length=512, seed=0)  # fmt: skip
+    model, tokenizer = build_scratch_model(
+        texts, ScratchShape(vocab_size=400, hidden_size=32, num_layers=1, num_heads=2)
+    )
     for part in (model, tokenizer):
         part.save_pretrained(folder)
     return folder
@@ -355,7 +356,7 @@ def test_later_samples_are_not_copies_of_the_first(tiny_model, tmp_path):
 
 
 def test_another_benchmark_under_the_same_ids_reuses_no_answer(tmp_path, own):
-    with offline.serving() as url:
+    with offline.start_server() as url:
         words = ["eval", "--benchmark", str(own), "--base_url", url, "--model", "offline-teacher",
                  "--output_dir", str(tmp_path / "eval")]  # fmt: skip
         assert main(words) == 0

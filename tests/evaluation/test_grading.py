@@ -8,12 +8,12 @@ import pytest
 
 from code_alpaca.evaluation.grading import Grader
 from code_alpaca.problems.benchmarks import Problem
-from code_alpaca.sandbox import Pool, choose
+from code_alpaca.sandbox import WorkerPool, choose_backend
 
 
 @pytest.fixture(scope="module")
 def pool():
-    with Pool(choose().backend, packages=True) as made:
+    with WorkerPool(choose_backend().backend, packages=True) as made:
         yield made
 
 

@@ -17,7 +17,7 @@ import json, sys
 from pathlib import Path
 from huggingface_hub import HfApi
 from code_alpaca.cli import main
-from code_alpaca.training.scratch import make_base
+from code_alpaca.training.scratch_model import make_base
 
 folder, out = Path(sys.argv[1]), sys.argv[2]
 for part in make_base(["x = 1"], vocab_size=300, hidden_size=32, layers=1, heads=2,

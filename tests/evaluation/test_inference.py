@@ -11,7 +11,7 @@ import torch
 import code_alpaca
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.prompts import chat_template, format_prompt
-from code_alpaca.training.scratch import make_base
+from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
 WINDOW = 512  # tokens
 
@@ -20,10 +20,11 @@ WINDOW = 512  # tokens
 def student(request, tmp_path_factory):
     """A random model, and the style of its prompt; None: it has no chat template."""
     folder = tmp_path_factory.mktemp("student")
-    model, tokenizer = make_base(
-        [format_prompt("Add 1 to x.") + "return x + 1"], vocab_size=300, hidden_size=32, layers=1,
-        heads=2, max_length=128, seed=3,
-    )  # fmt: skip
+    model, tokenizer = build_scratch_model(
+        [format_prompt("Add 1 to x.") + "return x + 1"],
+        ScratchShape(vocab_size=300, hidden_size=32, num_layers=1, num_heads=2),
+        seed=3,
+    )
     if request.param:
         tokenizer.chat_template = chat_template(tokenizer, request.param)
     model.config.max_position_embeddings = WINDOW

@@ -14,7 +14,7 @@ from code_alpaca.core.errors import InputError
 from code_alpaca.evaluation.completions import Job, Settings, prompt_of
 from code_alpaca.evaluation.local_model import complete_locally
 from code_alpaca.problems import benchmarks
-from code_alpaca.training.scratch import make_base
+from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
 PROBLEMS = benchmarks.load("mini")[:5]
 TEXTS = [problem.prompt + problem.canonical_solution for problem in PROBLEMS]
@@ -137,8 +137,9 @@ def test_an_answer_stays_within_the_window_of_its_model(llama, tmp_path):
 @pytest.fixture(scope="module")
 def random_model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("random")
-    for part in make_base(TEXTS, vocab_size=400, hidden_size=32, layers=1, heads=2,
-                          max_length=512, seed=0):  # fmt: skip
+    for part in build_scratch_model(
+        TEXTS, ScratchShape(vocab_size=400, hidden_size=32, num_layers=1, num_heads=2)
+    ):
         part.save_pretrained(folder)
     return folder
 

@@ -9,7 +9,7 @@ import pytest
 
 from code_alpaca.cli import main
 from code_alpaca.problems import benchmarks
-from code_alpaca.training.scratch import make_base
+from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
 FIRST, SECOND = benchmarks.load("mini")[:2]
 
@@ -24,8 +24,9 @@ def write_rows(path, *instructions):
 def model(tmp_path_factory):
     """A model folder of sft, trained on a file that holds the first problem."""
     folder = tmp_path_factory.mktemp("model")
-    for part in make_base([FIRST.prompt], vocab_size=300, hidden_size=32, layers=1, heads=2,
-                          max_length=512, seed=0):  # fmt: skip
+    for part in build_scratch_model(
+        [FIRST.prompt], ScratchShape(vocab_size=300, hidden_size=32, num_layers=1, num_heads=2)
+    ):
         part.save_pretrained(folder)
     return folder
 

@@ -97,7 +97,7 @@ def test_kill_9_at_any_moment_changes_nothing_and_pays_nothing_twice(tmp_path, m
     assert main(words(tmp_path / "whole", *more, rows=ROWS_KILLED)) == 0
     killed = tmp_path / "killed"
     rng = random.Random(1)
-    with offline.serving(f"offline?{CONTENT_FAULTS}&latency=0.2&jitter=0.2") as url:
+    with offline.start_server(f"offline?{CONTENT_FAULTS}&latency=0.2&jitter=0.2") as url:
         line = [sys.executable, "-m", "code_alpaca.cli"]
         line += words(killed, *more, url=url, rows=ROWS_KILLED)
         kills, starting = 0, 0.0  # seconds more that a start takes on this machine
@@ -135,7 +135,7 @@ def test_a_storm_of_faults_and_any_concurrency_make_one_dataset(tmp_path):
     for concurrency in ("1", "64"):
         name = f"concurrency {concurrency}"
         assert run(name, f"offline?{content}", "--max_concurrency", concurrency) == calm
-    with offline.serving(f"offline?{content}&{STORM}&latency=0.05") as url:
+    with offline.start_server(f"offline?{content}&{STORM}&latency=0.05") as url:
         storm = run("storm", url, "--max_concurrency", "64", "--request_timeout_s", "1")
         served = _stats(url)
     assert storm == calm
@@ -228,7 +228,7 @@ def test_bad_seed_file_names_the_line(tmp_path, capsys):
 
 def test_no_secret_reaches_the_run_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
-    with offline.serving() as url:
+    with offline.start_server() as url:
         assert main(words(tmp_path, url=url, rows=10)) == 0
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or b"sk-very-secret" not in path.read_bytes()

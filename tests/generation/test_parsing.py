@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from code_alpaca.generation.parsing import parse_json, parse_numbered
-from code_alpaca.teacher import apis
+from code_alpaca.teacher.reply_parsing import parse_reply
 
 TASK = {
     "instruction": "Add two numbers.",
@@ -26,7 +26,7 @@ def reply(content, finish_reason="stop"):
 
 
 def parsed(body):
-    return parse_json(apis.read(body))
+    return parse_json(parse_reply(body))
 
 
 def outcome(body):
@@ -142,7 +142,7 @@ def numbered(records, numbers, newline="\n"):
 
 def read_numbered(text, finish_reason="stop", prefix=""):
     body = {"choices": [{"text": text, "finish_reason": finish_reason}]}
-    return parse_numbered(apis.read(body), prefix)
+    return parse_numbered(parse_reply(body), prefix)
 
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r"), min_size=1)

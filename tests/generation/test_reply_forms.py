@@ -7,7 +7,7 @@ import json
 import pytest
 
 from code_alpaca.generation.parsing import parse_json, parse_numbered
-from code_alpaca.teacher.apis import Answer
+from code_alpaca.teacher.reply_parsing import ParsedReply
 
 TASK = {
     "instruction": "Write a Python function that adds two numbers.",
@@ -16,7 +16,7 @@ TASK = {
 
 
 def from_json(tasks, before="", after="", **more):
-    return parse_json(Answer(before + json.dumps({"tasks": tasks}) + after, **more))
+    return parse_json(ParsedReply(before + json.dumps({"tasks": tasks}) + after, **more))
 
 
 def reasons(rows):
@@ -88,7 +88,7 @@ def test_names_of_keys_may_be_capitalised():
 )
 def test_the_list_may_have_another_name_or_none(text):
     record = json.dumps({"language": "python", **TASK})
-    assert reasons(parse_json(Answer(text % (record, record)))) == ["", ""]
+    assert reasons(parse_json(ParsedReply(text % (record, record)))) == ["", ""]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_the_list_may_have_another_name_or_none(text):
     ],
 )
 def test_a_short_record_that_broken_json_closed_early_is_malformed(text):
-    assert set(reasons(parse_json(Answer(text)))) == {"malformed"}
+    assert set(reasons(parse_json(ParsedReply(text)))) == {"malformed"}
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_records_are_found_wherever_they_stand_in_the_json(text, quoted):
     text = text.replace("NUMBERED", json.dumps({"id": 1, **TASK}))
     if quoted and "\n" not in text and 'tasks": [' in text:
         text = json.dumps({"response": text})
-    rows = parse_json(Answer(text))
+    rows = parse_json(ParsedReply(text))
     assert [(row.instruction, row.reason) for row in rows] == [(TASK["instruction"], "")] * 2
 
 
@@ -135,20 +135,22 @@ def test_records_are_found_wherever_they_stand_in_the_json(text, quoted):
 )
 def test_the_last_of_several_lists_is_the_answer(text):
     draft = json.dumps({"tasks": [{**TASK, "output": "draft"}]})
-    rows = parse_json(Answer(text.format(draft=draft, answer=json.dumps({"tasks": [TASK] * 2}))))
+    rows = parse_json(
+        ParsedReply(text.format(draft=draft, answer=json.dumps({"tasks": [TASK] * 2})))
+    )
     assert [row.output for row in rows] == [TASK["output"]] * 2
 
 
 def test_a_draft_before_a_truncated_answer_is_no_row():
     draft, answer = json.dumps({"tasks": [TASK]}), json.dumps({"tasks": [TASK, TASK]})
     for length, kept in ((30, []), (len(answer) - 20, [""])):
-        rows = parse_json(Answer(f"{draft}\nFinal answer:\n{answer[:length]}", cut=True))
+        rows = parse_json(ParsedReply(f"{draft}\nFinal answer:\n{answer[:length]}", truncated=True))
         assert reasons(rows) == [*kept, "truncated"]
 
 
 def test_a_later_list_without_a_record_is_no_answer():
     text = json.dumps({"tasks": [TASK]}) + '\nI kept to the form {"tasks": [{"instruction": ...}]}'
-    assert [row.output for row in parse_json(Answer(text))] == [TASK["output"]]
+    assert [row.output for row in parse_json(ParsedReply(text))] == [TASK["output"]]
 
 
 def test_records_beyond_the_number_asked_for_are_kept():
@@ -164,14 +166,14 @@ def test_a_draft_in_the_reasoning_is_no_row():
 
 def test_nothing_but_reasoning_is_no_reply_or_truncated():
     text = f"<think>{json.dumps({'tasks': [TASK]})}"
-    assert reasons(parse_json(Answer(text + "</think>"))) == ["no_reply"]
-    assert reasons(parse_json(Answer(text, cut=True))) == ["truncated"]
+    assert reasons(parse_json(ParsedReply(text + "</think>"))) == ["no_reply"]
+    assert reasons(parse_json(ParsedReply(text, truncated=True))) == ["truncated"]
 
 
 @pytest.mark.parametrize("value", ["[" * 900 + "]" * 900, "[" * 90_000, "9" * 5000, "1e999"])
 def test_deep_and_huge_values_cost_their_record_at_most(value):
     text = '{"tasks": [%s, {"instruction": "Add.", "input": %s, "output": "x"}]}'
-    rows = parse_json(Answer(text % (json.dumps(TASK), value)))
+    rows = parse_json(ParsedReply(text % (json.dumps(TASK), value)))
     assert rows[0].reason == "" and len(rows) == 2
 
 
@@ -223,14 +225,14 @@ def numbers(place):
     ],
 )  # fmt: skip
 def test_records_are_instruction_input_output_whatever_their_headings(text):
-    rows = parse_numbered(Answer(text))
+    rows = parse_numbered(ParsedReply(text))
     assert [(row.instruction, row.input, row.output, row.reason) for row in rows] == [
         (*pair, "") for pair in PAIRS
     ]
 
 
 def test_input_may_be_missing_and_the_language_is_inferred():
-    rows = parse_numbered(Answer(heads("{1}. Instruction:", "", "{2}. Output:")))
+    rows = parse_numbered(ParsedReply(heads("{1}. Instruction:", "", "{2}. Output:")))
     assert [(row.instruction, row.input, row.output, row.language) for row in rows] == [
         (PAIRS[0][0], "", PAIRS[0][2], "python"),
         (PAIRS[1][0], "", PAIRS[1][2], "python"),
@@ -240,14 +242,14 @@ def test_input_may_be_missing_and_the_language_is_inferred():
 def test_an_answer_may_continue_the_prompt_or_head_its_first_record_again():
     rest = "\n5. Input:\n<noinput>\n6. Output:\nprint(1)\n"
     for text in (" Print one." + rest, "4. Instruction: Print one." + rest):
-        (row,) = parse_numbered(Answer(text), prefix="4. Instruction:")
+        (row,) = parse_numbered(ParsedReply(text), prefix="4. Instruction:")
         assert (row.instruction, row.output) == ("Print one.", "print(1)")
     (row,) = parse_numbered(
-        Answer(" Print one.\nInput:\n<noinput>\nOutput:\nprint(1)"), prefix="4. Instruction:"
+        ParsedReply(" Print one.\nInput:\n<noinput>\nOutput:\nprint(1)"), prefix="4. Instruction:"
     )
     assert (row.instruction, row.output) == ("Print one.", "print(1)")
     text = "Of course!\n\n4. Instruction: Print one." + rest
-    talk, row = parse_numbered(Answer(text), prefix="4. Instruction:")
+    talk, row = parse_numbered(ParsedReply(text), prefix="4. Instruction:")
     assert talk.reason == "malformed" and row.instruction == "Print one."
 
 
@@ -266,7 +268,7 @@ def test_headings_that_an_answer_quotes_stay_in_it(code):
         f"4. Instruction: One.\n4. Input:\nx\n4. Output:\n{code}\n###\n"
         "7. Instruction: Two.\n8. Output:\ny"
     )
-    rows = parse_numbered(Answer(text))
+    rows = parse_numbered(ParsedReply(text))
     assert [(row.instruction, row.output, row.reason) for row in rows] == [
         ("One.", code, ""), ("Two.", "y", ""),
     ]  # fmt: skip
@@ -275,8 +277,8 @@ def test_headings_that_an_answer_quotes_stay_in_it(code):
 def test_a_record_without_output_is_malformed_alone_and_the_last_of_a_cut_reply_is_dropped():
     text = heads(*NUMBERED)
     broken = "###\n9. Instruction: Nothing follows.\n# Output: a comment\n"
-    assert reasons(parse_numbered(Answer(text + broken))) == ["", "", "malformed"]
-    assert reasons(parse_numbered(Answer(text, cut=True))) == ["", "truncated"]
+    assert reasons(parse_numbered(ParsedReply(text + broken))) == ["", "", "malformed"]
+    assert reasons(parse_numbered(ParsedReply(text, truncated=True))) == ["", "truncated"]
 
 
 @pytest.mark.parametrize(
@@ -284,5 +286,5 @@ def test_a_record_without_output_is_malformed_alone_and_the_last_of_a_cut_reply_
     ["1. Instruction:\n", "# Output:\n", "**Input**\n", "x", "1. Instruction:\n1. Output:\n"],
 )
 def test_a_megabyte_of_headings_is_read_in_linear_time(piece):
-    rows = parse_numbered(Answer("```\n" + piece * (1_000_000 // len(piece)), cut=True))
+    rows = parse_numbered(ParsedReply("```\n" + piece * (1_000_000 // len(piece)), truncated=True))
     assert rows[-1].reason == "truncated"

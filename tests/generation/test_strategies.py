@@ -15,13 +15,13 @@ from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.ledger import Ledger
 from code_alpaca.core.schema import Example, SeedTask, fulfilled, load_seed_tasks
-from code_alpaca.curation.decontamination.detect import Contamination
-from code_alpaca.curation.novelty.pool import Novelty
+from code_alpaca.curation.decontamination.detect import ContaminationDetector
+from code_alpaca.curation.novelty.pool import NoveltyPool
 from code_alpaca.curation.pipeline import Curator
 from code_alpaca.generation.quotas import Quotas
 from code_alpaca.generation.strategies import STRATEGIES, oss_instruct, seed_compat
 from code_alpaca.generation.strategies.view import View
-from code_alpaca.teacher.apis import Answer
+from code_alpaca.teacher.reply_parsing import ParsedReply
 
 SEEDS = load_seed_tasks()
 POOL = [
@@ -232,7 +232,10 @@ def test_the_2023_prompt_shows_three_seeds_and_begins_the_fourth():
 
 def test_the_2023_parser_with_its_losses():
     def parsed(text, cut=False):
-        return [(c.instruction, c.reason) for c in seed_compat.parse_2023(Answer(text, cut=cut))]
+        return [
+            (c.instruction, c.reason)
+            for c in seed_compat.parse_2023(ParsedReply(text, truncated=cut))
+        ]
 
     assert parsed(BLOCKS) == [("Reverse a list.", ""), ("Add two numbers.", "")]
     assert parsed(BLOCKS, cut=True)[1][1] == "truncated"
@@ -268,10 +271,12 @@ def test_2023_decisions_equal_a_direct_use_of_rouge_score():
         for _ in range(300)
     ]
     curator = Curator(
-        filters=["legacy_2023"], contamination=Contamination([]), novelty=Novelty("rouge_l")
+        filters=["legacy_2023"],
+        contamination=ContaminationDetector([]),
+        novelty=NoveltyPool("rouge_l"),
     )
-    curator.keep(SEEDS)
-    ours = [not curator.settle(curator.examine(row)).reason for row in rows]
+    curator.add_to_pool(SEEDS)
+    ours = [not curator.check_pool(curator.check_row(row)).reason for row in rows]
     assert ours == direct_2023([task.instruction for task in SEEDS], rows)
     assert 5 < sum(ours) < 200
 

@@ -27,7 +27,7 @@ from code_alpaca.core.prompts import format_prompt
 from code_alpaca.evaluation.completions import AFTER_AN_ANSWER
 from code_alpaca.release import app, space
 from code_alpaca.release.demo import DemoConfig, free_port, settings_of
-from code_alpaca.training.scratch import make_base
+from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -43,8 +43,10 @@ def model_folder(tmp_path_factory):
     """A random model of two layers, with the run.json of an sft on a Hub dataset."""
     folder = tmp_path_factory.mktemp("demo") / "model"
     texts = [format_prompt(TASK, "a = 1") + "def add(a, b):\n    return a + b\n"] * 3
-    model, tokenizer = make_base(
-        texts, vocab_size=300, hidden_size=32, layers=2, heads=2, max_length=5000, seed=1
+    model, tokenizer = build_scratch_model(
+        texts,
+        ScratchShape(vocab_size=300, hidden_size=32, num_layers=2, num_heads=2, max_length=5000),
+        seed=1,
     )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

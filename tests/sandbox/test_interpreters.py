@@ -83,11 +83,11 @@ def test_shell_is_judged_as_nobody(tmp_path):
     script = (
         "import json, sys\n"
         "from code_alpaca.sandbox import interpreters\n"
-        "from code_alpaca.sandbox import Pool\n"
-        "interpreters.check('shell', 'bwrap')\n"
-        "with Pool('bwrap', size=1) as pool:\n"
+        "from code_alpaca.sandbox import WorkerPool\n"
+        "interpreters.check_interpreter('shell', 'bwrap')\n"
+        "with WorkerPool('bwrap', size=1) as pool:\n"
         "    for program in json.load(sys.stdin):\n"
-        "        print(interpreters.run(pool, 'shell', program, 2).status)\n"
+        "        print(interpreters.run_program(pool, 'shell', program, 2).status)\n"
     )
     names = (*SANDBOX, "evaluation/__init__.py", "sandbox/interpreters.py")
     with as_nobody(names) as run:
@@ -114,9 +114,9 @@ def test_an_interpreter_that_cannot_be_used_is_named(tmp_path, monkeypatch, caps
     node.parent.mkdir()
     node.write_text("#!/bin/sh\n")
     node.chmod(0o755)
-    sandbox.choose()
+    sandbox.choose_backend()
     monkeypatch.setenv("PATH", str(node.parent))
-    monkeypatch.setattr(sandbox, "choose", lambda *_, **__: sandbox.Probe("bwrap"))
+    monkeypatch.setattr(sandbox, "choose_backend", lambda *_, **__: sandbox.ProbeResult("bwrap"))
     words = ["eval", "--benchmark", str(path), "--samples", str(samples)]
     assert main([*words, "--output_dir", str(tmp_path / "e")]) == 2
     assert f"does not show {node}" in capsys.readouterr().err
@@ -128,4 +128,4 @@ def test_an_interpreter_that_cannot_be_used_is_named(tmp_path, monkeypatch, caps
 
 def test_shell_needs_bubblewrap():
     with pytest.raises(InputError, match="bwrap alone"):
-        interpreters.check("shell", "landlock")
+        interpreters.check_interpreter("shell", "landlock")

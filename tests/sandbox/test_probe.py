@@ -20,30 +20,30 @@ def own_cache(monkeypatch, tmp_path):
 
 
 def test_limits_alone_do_not_hold_and_the_canary_says_where():
-    found = sandbox.probe("rlimit")
+    found = sandbox.probe_backend("rlimit")
     assert not found.safe and not found.problem
     assert {"write", "read", "network", "processes", "signals"} <= set(found.escaped)
 
 
 def test_the_strongest_that_holds_is_chosen_and_remembered(tmp_path, monkeypatch):
-    first = sandbox.choose()
+    first = sandbox.choose_backend()
     assert first.safe and first.backend in backends.SAFE
     (cache,) = tmp_path.rglob("sandbox-*.json")
     rows = json.loads(cache.read_text())
     assert [row["backend"] for row in rows] == ["bwrap", "landlock", "rlimit"]
     monkeypatch.setattr(backends, "command", None)  # nothing is started again
-    assert sandbox.choose() == first
+    assert sandbox.choose_backend() == first
     cache.write_text("{broken")
     monkeypatch.undo()
-    assert sandbox.choose().safe
+    assert sandbox.choose_backend().safe
 
 
 def test_without_bubblewrap_landlock_is_next(monkeypatch, tmp_path):
     lacks = backends.available("landlock")
     need(not lacks, f"landlock: {lacks}; run the tests where there is one, to see it hold")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert sandbox.choose().backend == "landlock"
-    assert "apt install bubblewrap" in sandbox.probe("bwrap").problem
+    assert sandbox.choose_backend().backend == "landlock"
+    assert "apt install bubblewrap" in sandbox.probe_backend("bwrap").problem
 
 
 def test_a_bubblewrap_installed_later_is_noticed(monkeypatch, tmp_path):
@@ -52,30 +52,30 @@ def test_a_bubblewrap_installed_later_is_noticed(monkeypatch, tmp_path):
     real, found = shutil.which("bwrap"), tmp_path / "bin" / "bwrap"
     found.parent.mkdir()
     monkeypatch.setenv("PATH", str(found.parent))
-    assert sandbox.choose().backend == "landlock"
+    assert sandbox.choose_backend().backend == "landlock"
     found.write_text("#!/bin/sh\nexit 1\n")
     found.chmod(0o755)
-    assert sandbox.choose().backend == "landlock", "one that does not work"
+    assert sandbox.choose_backend().backend == "landlock", "one that does not work"
     found.unlink()
     found.symlink_to(real)
-    assert sandbox.choose().backend == "bwrap"
+    assert sandbox.choose_backend().backend == "bwrap"
     found.unlink()
-    assert sandbox.choose().backend == "landlock"
+    assert sandbox.choose_backend().backend == "landlock"
 
 
 def test_a_failure_that_may_pass_is_not_remembered(monkeypatch, tmp_path):
     with monkeypatch.context() as broken:
         broken.setattr(backends, "ZYGOTE", tmp_path / "nonexistent.py")
         with pytest.raises(InputError, match="no sandbox holds"):
-            sandbox.choose()
-    assert sandbox.choose().safe
+            sandbox.choose_backend()
+    assert sandbox.choose_backend().safe
 
 
 def test_none_is_refused_with_what_to_install(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(backends.lock, "landlock_version", lambda: 0)
     with pytest.raises(InputError, match="install bubblewrap"):
-        sandbox.choose()
+        sandbox.choose_backend()
     assert main(["eval", "--samples", "reference", "--output_dir", str(tmp_path / "e")]) == 2
     assert (
         main(["generate", "--run_dir", str(tmp_path / "r"), "--teacher_base_url", "offline"]) == 2

@@ -15,17 +15,17 @@ import pytest
 from support.attacks import CLEAN, fill
 from support.needs import need
 
-from code_alpaca.sandbox import Limits, Pool, Worker, backends
+from code_alpaca.sandbox import ResourceLimits, SolutionTest, Worker, WorkerPool, backends
 from code_alpaca.sandbox.inside import folder
 from code_alpaca.sandbox.scratch import PREFIX
 
 BACKENDS = [name for name in backends.SAFE if backends.available(name) is None]
-SCRATCH = Limits(folder_bytes=16 << 20)
+SCRATCH = ResourceLimits(folder_bytes=16 << 20)
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def pool(request):
-    with Pool(request.param, size=1) as made:
+    with WorkerPool(request.param, size=1) as made:
         yield made
 
 
@@ -150,7 +150,7 @@ def check(candidate):
         assert False, "it could"
 """
     with Worker(backend) as worker:
-        result = worker.test(solution, entry_point="f", test=test, limits=SCRATCH)
+        result = worker.test_solution(solution, SolutionTest(test, "f"), SCRATCH)
         assert result.status == "passed", result
         assert worker.run_program(CLEAN, SCRATCH).status == "passed"
 
@@ -173,7 +173,7 @@ def test_programs_run_where_another_filter_already_asks():
 
 NESTED = f"""
 import ctypes, struct, sys
-from code_alpaca.sandbox import Limits, Worker
+from code_alpaca.sandbox import ResourceLimits, Worker
 libc = ctypes.CDLL(None)
 libc.prctl(38, 1, 0, 0, 0)
 allow = ctypes.create_string_buffer({struct.pack("HBBI", 6, 0, 0, 0x7FFF0000)!r}, 8)
@@ -183,7 +183,7 @@ full = "n = 0\\nwhile True:\\n  open(str(n % 900), 'wb').write(bytes(1 << 14)); 
 for backend in sys.argv[1:]:
     with Worker(backend) as worker:
         for source in ("", full, "import os; assert not os.listdir()"):
-            print(worker.run_program(source, Limits(folder_bytes=1 << 20)).status)
+            print(worker.run_program(source, ResourceLimits(folder_bytes=1 << 20)).status)
 """
 
 
@@ -208,12 +208,12 @@ def test_a_folder_of_any_shape_is_emptied(tmp_path):
 
 RUNS = """
 import sys
-from code_alpaca.sandbox import Limits, Pool
+from code_alpaca.sandbox import ResourceLimits, WorkerPool
 source = "import os; os.makedirs('a/b'); open('a/c', 'w')\\nwhile True: pass"
-with Pool("landlock", size=1) as pool:
+with WorkerPool("landlock", size=1) as pool:
     pool.run_program("")
     print("up", flush=True)
-    pool.run_program(source, Limits(wall_s=60, folder_bytes=1 << 20))
+    pool.run_program(source, ResourceLimits(wall_s=60, folder_bytes=1 << 20))
 """
 
 
@@ -260,7 +260,7 @@ def test_what_fails_under_a_program_is_its_verdict_and_the_next_one_runs(backend
         worker.run_program("", SCRATCH)
         raise RecursionError("in the relay")
 
-    with Pool(backend, size=1) as pool:
+    with WorkerPool(backend, size=1) as pool:
         result = pool.run(broken)
         assert result.status == "failed" and "RecursionError: in the relay" in result.stderr
         assert pool.run_program("").status == "passed"

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.sandbox import Limits, Pool, Worker, backends
+from code_alpaca.sandbox import ResourceLimits, Worker, WorkerPool, backends
 
 BACKENDS = [name for name in backends.SAFE if backends.available(name) is None]
 
@@ -49,14 +49,14 @@ def worker(request):
     ],
 )  # fmt: skip
 def test_status(worker, program, status):
-    result = worker.run_program(program, Limits(wall_s=1))
+    result = worker.run_program(program, ResourceLimits(wall_s=1))
     assert result.status == status, result
 
 
 def test_a_gigabyte_of_output_costs_no_memory(worker):
     before = psutil.Process().memory_info().rss
     program = "import os\nwhile True: os.write(1, b'x' * (1 << 20))"
-    result = worker.run_program(program, Limits(wall_s=5, output_bytes=1 << 30))
+    result = worker.run_program(program, ResourceLimits(wall_s=5, output_bytes=1 << 30))
     assert result.status in ("output_limit", "timeout")
     assert psutil.Process().memory_info().rss - before < 50 << 20
 
@@ -85,19 +85,19 @@ def send(text):
 )
 def test_a_flooded_channel_ends_at_its_limit_and_costs_little_memory(worker, flood):
     before = psutil.Process().memory_info().rss
-    result = worker.run_program(EVERY_CHANNEL + flood, Limits(wall_s=20))
+    result = worker.run_program(EVERY_CHANNEL + flood, ResourceLimits(wall_s=20))
     assert result.status == "output_limit", result
     assert psutil.Process().memory_info().rss - before < 100 << 20
 
 
 def test_lines_before_the_verdict_do_not_change_it(worker):
     program = EVERY_CHANNEL + 'send(b\'{"verdict": "failed"}\\n\' * 1000)'
-    assert worker.run_program(program, Limits()).status == "passed"
+    assert worker.run_program(program, ResourceLimits()).status == "passed"
 
 
 def test_a_folder_of_its_own_is_empty_again_for_the_next(worker):
     write = "import os; assert not os.listdir(); os.makedirs('a/b'); open('a/b/x', 'w').write('y')"
-    limits = Limits(folder_bytes=1 << 20)
+    limits = ResourceLimits(folder_bytes=1 << 20)
     for _ in range(2):
         result = worker.run_program(write, limits)
         assert result.status == "passed", result
@@ -111,18 +111,18 @@ def test_a_folder_of_its_own_is_empty_again_for_the_next(worker):
 
 
 def test_syncs_do_nothing(worker):
-    result = worker.run_program("import os\nos.sync()\nos.fsync(60)", Limits())
+    result = worker.run_program("import os\nos.sync()\nos.fsync(60)", ResourceLimits())
     assert result.status == "passed", result.stderr
 
 
 def test_nothing_leaks_from_one_program_to_the_next(worker):
     worker.run_program(
-        "import json, builtins, sys; json.leak = builtins.leak = sys.leak = 1", Limits()
+        "import json, builtins, sys; json.leak = builtins.leak = sys.leak = 1", ResourceLimits()
     )
     program = (
         "import json, builtins, sys\nassert not any(hasattr(m, 'leak') for m in (json, sys))\nleak"
     )
-    assert "NameError: name 'leak'" in worker.run_program(program, Limits()).stderr
+    assert "NameError: name 'leak'" in worker.run_program(program, ResourceLimits()).stderr
 
 
 @pytest.mark.parametrize(
@@ -136,8 +136,8 @@ def test_nothing_leaks_from_one_program_to_the_next(worker):
     ],
 )
 def test_commands_of_other_languages(worker, argv, status):
-    limits = Limits(wall_s=1, folder_bytes=1 << 20)
-    result = worker.run_argv(argv, limits, {"given.txt": "hello\ud800"})
+    limits = ResourceLimits(wall_s=1, folder_bytes=1 << 20)
+    result = worker.run_command(argv, limits, {"given.txt": "hello\ud800"})
     assert result.status == status, result
     if argv[0] == "/bin/cat":
         assert "hello" in result.stdout
@@ -161,7 +161,7 @@ def test_nothing_is_left_behind(backend, tmp_path, monkeypatch):
         )
 
     before = state()
-    with Pool(backend, size=4) as pool:
+    with WorkerPool(backend, size=4) as pool:
         programs = [f"assert {n} % 2 == 0" for n in range(40)]
         with ThreadPoolExecutor(8) as threads:
             results = list(threads.map(pool.run_program, programs))
@@ -171,11 +171,11 @@ def test_nothing_is_left_behind(backend, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_worker_that_dies_is_replaced(backend):
-    with Pool(backend, size=1) as pool:
+    with WorkerPool(backend, size=1) as pool:
         assert pool.run_program("").status == "passed"
         threading.Timer(0.5, _kill_children).start()
         began = time.monotonic()
-        result = pool.run_program("import time; time.sleep(1.5)", Limits(wall_s=10))
+        result = pool.run_program("import time; time.sleep(1.5)", ResourceLimits(wall_s=10))
         assert result.status == "passed" and time.monotonic() - began > 1.9, "begun anew"
         assert pool.run_program("1/0").status == "failed"
 

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from code_alpaca.sandbox import Limits, Worker
+from code_alpaca.sandbox import ResourceLimits, SolutionTest, Worker
 
 RIGHT = "def f(n):\n    return n + 1\n"
 WRONG = "def f(n):\n    return 0\n"
@@ -29,7 +29,7 @@ def check(candidate):
         assert got == want, "wrong"
     assert [candidate(7)] == [8] and candidate(8) in {9}
 """
-LIMITS = Limits(wall_s=1.5, memory_mb=256, output_bytes=1 << 20)
+LIMITS = ResourceLimits(wall_s=1.5, memory_mb=256, output_bytes=1 << 20)
 EVERY_FD = "import os\ndef tell(text):\n for fd in range(20):\n  try: os.write(fd, text)\n  except OSError: pass\n"
 EQUAL = (
     "def __eq__(s, o): return True\n def __ne__(s, o): return False\n def __hash__(s): return 9\n"
@@ -145,7 +145,7 @@ HARMS = {
     "execute another program": "import os; os.execv('/bin/sh', ['sh', '-c', 'echo SECRET'])",
 }  # fmt: skip
 
-SMALL = Limits(wall_s=5, memory_mb=256, folder_bytes=4 << 20)
+SMALL = ResourceLimits(wall_s=5, memory_mb=256, folder_bytes=4 << 20)
 MOST_WRITTEN = 4 * SMALL.folder_bytes  # bytes: of all files of a program together
 MOST_ENTRIES, MOST_THREADS = 4_096, 256
 MANY = "for n in range(1, 70_000):\n  {}\n  if n % 512 == 0: print(n, flush=True)\n"
@@ -312,7 +312,7 @@ def fill(worker: Worker) -> dict[str, str]:
 
 
 def judge(worker: Worker, source: str):
-    return worker.test(source, entry_point="f", test=TEST, limits=LIMITS)
+    return worker.test_solution(source, SolutionTest(TEST, "f"), LIMITS)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from code_alpaca.teacher.offline.server import TeacherConfig, chat_reply, tokens
+from code_alpaca.teacher.offline.replies import count_tokens, write_chat_reply
+from code_alpaca.teacher.offline.server import TeacherConfig
 
 Fault = Callable[[int, int, str], str]  # (batch, line, custom_id) -> "", "missing", "error", ...
 
@@ -137,11 +138,11 @@ class BatchDouble:
 
     def _answer(self, key: str, body: dict[str, Any]) -> dict[str, Any]:
         prompt = "\n".join(message["content"] for message in body["messages"])
-        text, cut = chat_reply(body, prompt, TeacherConfig())
+        text, cut = write_chat_reply(body, prompt, TeacherConfig())
         self.answered.append(key)
-        self.prompt_tokens += tokens(prompt)
-        self.completion_tokens += tokens(text)
-        usage = {"prompt_tokens": tokens(prompt), "completion_tokens": tokens(text)}
+        self.prompt_tokens += count_tokens(prompt)
+        self.completion_tokens += count_tokens(text)
+        usage = {"prompt_tokens": count_tokens(prompt), "completion_tokens": count_tokens(text)}
         message = {"role": "assistant", "content": text, "note": "a\u2028b"}
         choice = {"index": 0, "message": message, "finish_reason": "length" if cut else "stop"}
         reply = {"object": "chat.completion", "choices": [choice], "usage": usage}

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator
 from werkzeug import Response
 
 from code_alpaca.core.ledger import Ledger
-from code_alpaca.teacher import apis
 from code_alpaca.teacher.client import Teacher
-from code_alpaca.teacher.offline.server import TeacherConfig, chat_reply, tokens
+from code_alpaca.teacher.offline.replies import count_tokens, write_chat_reply
+from code_alpaca.teacher.offline.server import TeacherConfig
+from code_alpaca.teacher.request_body import SamplingParams, build_request_body
+from code_alpaca.teacher.scheduling import ConnectionSettings
 
 
 def words(run_dir, url, *more, rows=12):
@@ -28,8 +30,8 @@ def words(run_dir, url, *more, rows=12):
 def reply_to(body: dict) -> dict:
     """What the embedded teacher would say."""
     prompt = body["messages"][0]["content"]
-    text, cut = chat_reply(body, prompt, TeacherConfig())
-    usage = {"prompt_tokens": tokens(prompt), "completion_tokens": tokens(text)}
+    text, cut = write_chat_reply(body, prompt, TeacherConfig())
+    usage = {"prompt_tokens": count_tokens(prompt), "completion_tokens": count_tokens(text)}
     choice = {"message": {"content": text}, "finish_reason": "length" if cut else "stop"}
     return {"choices": [choice], "usage": usage}
 
@@ -38,11 +40,9 @@ def ask(run_dir, url, prompts=range(12), budget=None) -> list[dict | Exception]:
     """What the client brings for each of these prompts, asked at once: a reply or an error."""
 
     async def every(ledger):
-        teacher = Teacher(
-            [url], api="chat", ledger=ledger, budget=budget, max_concurrency=4, timeout_s=10
-        )
+        teacher = Teacher([url], ConnectionSettings("chat", 4, 10), ledger=ledger, budget=budget)
         await teacher.start()
-        asked = [teacher.ask(number, question(number), {}, []) for number in prompts]
+        asked = [teacher.complete(number, question(number), {}, []) for number in prompts]
         results = await asyncio.gather(*asked, return_exceptions=True)
         await teacher.close()
         return [item if isinstance(item, Exception) else item[1] for item in results]
@@ -53,8 +53,8 @@ def ask(run_dir, url, prompts=range(12), budget=None) -> list[dict | Exception]:
 
 
 def question(number: int) -> dict:
-    sampling = apis.Sampling("model", 1.0, 1.0, 1500)
-    return apis.body("chat", f"Write {number} tasks.", sampling, {"type": "object"})
+    sampling = SamplingParams("model", 1.0, 1.0, 1500)
+    return build_request_body("chat", f"Write {number} tasks.", sampling, {"type": "object"})
 
 
 def number_of(body: dict) -> int:

@@ -13,7 +13,7 @@ import sys
 
 from code_alpaca.evaluation.grading import Grader
 from code_alpaca.problems.benchmarks import Problem
-from code_alpaca.sandbox import Pool
+from code_alpaca.sandbox import WorkerPool
 from support.attacks import FALSE_PASSES, TEST
 
 OF_A_BOX = """
@@ -128,7 +128,7 @@ FORGERIES = {
 def forge(backend: str) -> dict[str, str]:
     """What each forgery got: "" for a grade that is not passed; right programs must pass."""
     got: dict[str, str] = {}
-    with Pool(backend) as pool:
+    with WorkerPool(backend) as pool:
         grader = Grader(pool, timeout=1.5)
         for problem in PROBLEMS:
             programs = {"right": RIGHT[problem.task_id], **FORGERIES}

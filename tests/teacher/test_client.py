@@ -13,9 +13,15 @@ from support.chat_double import Script, good, ledger_of, refuse, words
 from werkzeug import Response
 
 from code_alpaca.cli import main
-from code_alpaca.teacher import apis, offline
-from code_alpaca.teacher.budget import find_price
-from code_alpaca.teacher.limits import Pace, Window, learned, retry_after
+from code_alpaca.teacher import offline
+from code_alpaca.teacher.prices import find_price
+from code_alpaca.teacher.rate_limits import (
+    ConcurrencyWindow,
+    RateLimiter,
+    parse_rate_limit,
+    parse_retry_after,
+)
+from code_alpaca.teacher.reply_parsing import ParsedReply, count_billed_tokens, parse_reply
 
 
 def stats(url: str) -> dict[str, int]:
@@ -66,9 +72,9 @@ def test_a_cut_response_of_the_responses_api_is_seen():
         "status": "incomplete",
         "incomplete_details": {"reason": "max_output_tokens"},
     }
-    assert apis.read(reply) == apis.Answer(text="{", cut=True)
+    assert parse_reply(reply) == ParsedReply(text="{", truncated=True)
     refused = [{"type": "message", "content": [{"type": "refusal", "refusal": "no"}]}]
-    assert apis.read({"output": refused}).refusal == "no"
+    assert parse_reply({"output": refused}).refusal == "no"
 
 
 # -- what stops a run ----------------------------------------------------------------------------
@@ -156,7 +162,7 @@ def test_a_busy_server_is_sat_out_and_not_a_failure(httpserver, tmp_path, status
 
 
 def test_requests_per_minute_are_spaced(tmp_path):
-    with offline.serving() as url:
+    with offline.start_server() as url:
         started = time.monotonic()
         assert main(words(tmp_path, url, "--requests_per_minute", "300", rows=60)) == 0
         spent, asked = time.monotonic() - started, stats(url)["answered"]
@@ -176,18 +182,17 @@ def test_limits_are_learned_from_headers(httpserver, tmp_path):
 
 
 def test_pace_gives_back_what_was_not_used():
-    pace = Pace(60)
-    pace.take(5)
-    assert pace.wait() == pytest.approx(5 / 0.98 - 0.1, abs=0.05)
-    pace.give_back(5)
-    assert pace.wait() == 0
+    limiter = RateLimiter(60)
+    limiter.consume(5, now=100.0)
+    assert limiter.get_delay(now=100.0) == pytest.approx(5 / 0.98 - 0.1)
+    limiter.refund(5)
+    assert limiter.get_delay(now=100.0) == 0
 
 
 def test_the_window_halves_once_a_burst_and_grows_back():
-    window = Window(16)
-    now = time.monotonic()
+    window = ConcurrencyWindow(16)
     for _ in range(5):
-        window.shrink(now)
+        window.shrink(sent_at=100.0, now=101.0)
     assert window.size == 8
     for _ in range(200):
         window.grow()
@@ -199,22 +204,22 @@ def test_retry_after_as_a_date_is_read_by_the_servers_clock():
         "retry-after": "Wed, 21 Oct 2015 07:28:09 GMT",
         "date": "Wed, 21 Oct 2015 07:28:02 GMT",
     }
-    assert retry_after(headers) == 7
-    assert retry_after({"retry-after": "soon"}) is None
-    assert retry_after({}) is None
+    assert parse_retry_after(headers) == 7
+    assert parse_retry_after({"retry-after": "soon"}) is None
+    assert parse_retry_after({}) is None
 
 
 # -- several servers -----------------------------------------------------------------------------
 
 
 def test_load_goes_to_the_server_with_least_in_flight(tmp_path):
-    with offline.serving("offline?latency=0.4") as slow, offline.serving() as fast:
+    with offline.start_server("offline?latency=0.4") as slow, offline.start_server() as fast:
         assert main(words(tmp_path, f"{slow},{fast}", rows=120)) == 0
         assert stats(fast)["answered"] > 2 * stats(slow).get("answered", 0)
 
 
 def test_a_dead_server_among_several_is_rested(tmp_path):
-    with offline.serving() as alive:
+    with offline.start_server() as alive:
         assert main(words(tmp_path, f"http://127.0.0.1:9/v1,{alive}", rows=40)) == 0
 
 
@@ -231,7 +236,7 @@ def cost(counts: dict[str, int]) -> float:
 def test_no_cap_is_ever_passed(tmp_path, capsys):
     """Twenty random caps over a teacher with faults: by the teacher's own count, none is passed."""
     rng = random.Random(7)
-    with offline.serving("offline?rate_500=0.1&drop=0.1&rate_429=0.1&retry_after=0.01") as url:
+    with offline.start_server("offline?rate_500=0.1&drop=0.1&rate_429=0.1&retry_after=0.01") as url:
         before = 0.0
         for number in range(20):
             cap = rng.uniform(0.05, 0.5)
@@ -247,7 +252,7 @@ def test_no_cap_is_ever_passed(tmp_path, capsys):
 
 
 def test_a_raised_cap_goes_on_and_counts_what_was_spent(tmp_path):
-    with offline.serving() as url:
+    with offline.start_server() as url:
         capped = words(tmp_path, url, *PRICES, "--max_cost_usd", "0.08", rows=40)
         assert main(capped) == 3
         first = cost(stats(url))
@@ -284,7 +289,7 @@ def test_prices_are_found_by_host_and_undated_name():
     assert find_price("gpt-4o-mini-2024-07-18", None).output == 0.6
     assert find_price("gpt-4o-mini", "https://api.openai.com/v1", batch=True).input == 0.075
     assert find_price("gpt-4o-mini", "http://127.0.0.1:8000/v1") is None
-    assert find_price("x", None, given=(1.0, 2.0)).of(1_000_000, 500_000) == 2.0
+    assert find_price("x", None, configured=(1.0, 2.0)).compute_cost(1_000_000, 500_000) == 2.0
 
 
 def test_the_dry_run_tells_the_bill_and_sends_nothing(tmp_path, capsys):
@@ -367,15 +372,17 @@ def test_retry_after_zero_backs_off_all_the_same(tmp_path, httpserver):
 )
 def test_usage_that_says_nothing_costs_the_worst_case(usage):
     reply = {"choices": [{"message": {"content": "text"}}], "usage": usage}
-    assert apis.usage(reply) is None
-    assert apis.usage({**reply, "usage": {"prompt_tokens": 3, "completion_tokens": 4}}) == (3, 4)
+    assert count_billed_tokens(reply) is None
+    assert count_billed_tokens(
+        {**reply, "usage": {"prompt_tokens": 3, "completion_tokens": 4}}
+    ) == (3, 4)
 
 
 @pytest.mark.parametrize("told", ["-1", "0", "nan", "inf", "1e-300", "many", ""])
 def test_an_allowance_that_makes_no_sense_is_not_learned(told):
     for what in ("requests", "tokens"):
-        assert learned({f"x-ratelimit-limit-{what}": told}, what) is None
-    assert learned({"x-ratelimit-limit-requests": "500"}, "requests") == 500
+        assert parse_rate_limit({f"x-ratelimit-limit-{what}": told}, what) is None
+    assert parse_rate_limit({"x-ratelimit-limit-requests": "500"}, "requests") == 500
 
 
 def test_the_price_is_that_of_the_host_that_is_asked(monkeypatch):
@@ -387,7 +394,7 @@ def test_the_price_is_that_of_the_host_that_is_asked(monkeypatch):
 
 
 def test_a_cap_that_comes_later_counts_what_was_paid_before(tmp_path, capsys):
-    with offline.serving() as url:
+    with offline.start_server() as url:
         assert main(words(tmp_path / "r", url)) == 0
         price = ["--price_per_mtok_input", "100", "--price_per_mtok_output", "100"]
         assert main(words(tmp_path / "r", url, *price, "--max_cost_usd", "3", rows=500)) == 3

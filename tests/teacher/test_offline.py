@@ -20,25 +20,26 @@ from support.needs import need_program
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.schema import Example, load_seed_tasks
-from code_alpaca.curation.novelty.pool import Novelty
+from code_alpaca.curation.novelty.pool import NoveltyPool
 from code_alpaca.generation.plan import Plan
 from code_alpaca.problems import benchmarks
-from code_alpaca.sandbox import Limits
+from code_alpaca.sandbox import ResourceLimits
 from code_alpaca.teacher import offline
-from code_alpaca.teacher.apis import Sampling
 from code_alpaca.teacher.offline.faults import REFUSAL
 from code_alpaca.teacher.offline.grammar import HELD_OUT
-from code_alpaca.teacher.offline.kinds import compose
-from code_alpaca.teacher.offline.server import TeacherConfig, chat_reply
+from code_alpaca.teacher.offline.replies import write_chat_reply
+from code_alpaca.teacher.offline.server import TeacherConfig
+from code_alpaca.teacher.offline.tasks import compose_task
+from code_alpaca.teacher.request_body import SamplingParams
 
-TASKS = [compose(random.Random(f"test/{number}")) for number in range(1500)]
+TASKS = [compose_task(random.Random(f"test/{number}")) for number in range(1500)]
 
 
 def question(number=0, count=5, api="chat"):
     plan = Plan(
         weights={"self_instruct": 1.0},
         api=api,
-        sampling=Sampling("offline-teacher", 1.0, 1.0, 4096),
+        sampling=SamplingParams("offline-teacher", 1.0, 1.0, 4096),
         seed=0,
         seed_tasks=load_seed_tasks(),
         snippets=[],
@@ -56,7 +57,7 @@ def body(number=0, count=5):
 
 def reply(config, number=0, count=5):
     asked = body(number, count)
-    return chat_reply(asked, asked["messages"][0]["content"], config)
+    return write_chat_reply(asked, asked["messages"][0]["content"], config)
 
 
 def tasks(config, number=0, count=5):
@@ -73,8 +74,8 @@ def test_a_reply_is_a_function_of_request_and_seed():
 
 def test_the_reply_is_the_same_in_another_process():
     code = (
-        "import random; from code_alpaca.teacher.offline.kinds import compose;"
-        "print([compose(random.Random(f'test/{n}')) for n in range(300)])"
+        "import random; from code_alpaca.teacher.offline.tasks import compose_task;"
+        "print([compose_task(random.Random(f'test/{n}')) for n in range(300)])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                           env={**os.environ, "PYTHONHASHSEED": "7"})  # fmt: skip
@@ -88,7 +89,7 @@ def test_every_python_answer_passes_its_tests(pool):
         f"exec(compile({task.output + chr(10) + task.tests!r}, 'task', 'exec'), {{}})"
         for task in tested
     )
-    result = pool.run_program(program, Limits(wall_s=60))
+    result = pool.run_program(program, ResourceLimits(wall_s=60))
     assert result.status == "passed", result.stderr
 
 
@@ -104,7 +105,7 @@ def test_most_tasks_are_new_by_the_products_own_rule():
         for n, task in enumerate(TASKS)
     ]
     for measure in ("rouge_l", "code_aware"):
-        assert sum(verdict.fresh for verdict in Novelty(measure).offer(tasks)) > 800
+        assert sum(verdict.is_novel for verdict in NoveltyPool(measure).check(tasks)) > 800
 
 
 def test_javascript_answers_run():
@@ -178,7 +179,7 @@ def test_faults_of_the_whole_reply():
     with pytest.raises(json.JSONDecodeError):
         json.loads(text)
     asked = {**body(), "max_completion_tokens": 20}
-    text, cut = chat_reply(asked, asked["messages"][0]["content"], TeacherConfig())
+    text, cut = write_chat_reply(asked, asked["messages"][0]["content"], TeacherConfig())
     assert cut and len(text.encode()) == 80
 
 
@@ -196,7 +197,7 @@ def test_the_openai_client_talks_to_it():
                 await client.chat.completions.create(model="x", messages=[])
             return models, chat, plain
 
-    with offline.serving() as url:
+    with offline.start_server() as url:
         models, chat, plain = asyncio.run(talk(url))
     assert models.data[0].id == "offline-teacher"
     assert chat.choices[0].finish_reason == "stop"
@@ -209,7 +210,7 @@ def test_the_openai_client_talks_to_it():
 )
 def test_server_faults(fault, status):
     with (
-        offline.serving(f"offline?{fault}=1&retry_after=3") as url,
+        offline.start_server(f"offline?{fault}=1&retry_after=3") as url,
         pytest.raises(urllib.error.HTTPError) as caught,
     ):
         _post(url)
@@ -218,7 +219,7 @@ def test_server_faults(fault, status):
 
 
 def test_an_allowance_is_enforced_and_told():
-    with offline.serving("offline?rpm=180") as url:
+    with offline.start_server("offline?rpm=180") as url:
         for _ in range(3):  # a second's worth may come at once
             _post(url)
         with pytest.raises(urllib.error.HTTPError) as caught:
@@ -231,14 +232,14 @@ def test_an_allowance_is_enforced_and_told():
 
 
 def test_dropped_connections_and_hangs():
-    with offline.serving("offline?drop=1") as url, pytest.raises(OSError):
+    with offline.start_server("offline?drop=1") as url, pytest.raises(OSError):
         _post(url)
-    with offline.serving("offline?hang=1") as url, pytest.raises(TimeoutError):
+    with offline.start_server("offline?hang=1") as url, pytest.raises(TimeoutError):
         _post(url, timeout=0.5)
 
 
 def test_trying_again_can_help():
-    with offline.serving("offline?rate_500=0.5") as url:
+    with offline.start_server("offline?rate_500=0.5") as url:
         for _ in range(30):
             with contextlib.suppress(urllib.error.HTTPError):
                 assert _post(url)["choices"]
@@ -249,7 +250,7 @@ def test_trying_again_can_help():
 def test_unknown_option_is_named():
     with (
         pytest.raises(InputError, match="did you mean 'latency'"),
-        offline.serving("offline?latncy=1"),
+        offline.start_server("offline?latncy=1"),
     ):
         pass
 
@@ -257,7 +258,7 @@ def test_unknown_option_is_named():
 def test_it_ends_with_a_parent_that_is_killed():
     code = (
         "import time; from code_alpaca.teacher import offline\n"
-        "with offline.serving() as url: print(url, flush=True); time.sleep(60)"
+        "with offline.start_server() as url: print(url, flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     url = parent.stdout.readline().strip()

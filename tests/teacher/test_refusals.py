@@ -13,10 +13,18 @@ from werkzeug import Response
 from code_alpaca.cli import main
 from code_alpaca.core.errors import Refused
 from code_alpaca.core.ledger import Ledger
-from code_alpaca.teacher import apis
-from code_alpaca.teacher.blame import Blame
-from code_alpaca.teacher.connection import Tally
-from code_alpaca.teacher.refusals import Meaning, Trouble, code_of, meaning_of, message_of
+from code_alpaca.teacher.error_classification import (
+    ErrorKind,
+    RequestFailure,
+    classify_error,
+    extract_error_code,
+    extract_error_message,
+)
+from code_alpaca.teacher.failure_attribution import FailureAttribution
+from code_alpaca.teacher.http_client import RequestStats
+from code_alpaca.teacher.reply_parsing import (
+    parse_reply,
+)
 
 LONG = {
     "vllm": (400, {"object": "error", "code": 400, "type": "BadRequestError", "message":
@@ -64,7 +72,7 @@ def test_a_prompt_that_is_always_refused_costs_its_request(httpserver, tmp_path,
     script = Script(httpserver, lambda b, _: respond(*refusal) if number_of(b) in odd else None)
     replies = ask(tmp_path, script.url)
     assert [is_answer(reply) for reply in replies] == [n not in odd for n in range(12)]
-    assert all(apis.read(replies[n]).refusal for n in odd)
+    assert all(parse_reply(replies[n]).refusal for n in odd)
     assert len(script.bodies) == 12, "each was asked once"
 
 
@@ -81,7 +89,7 @@ def test_the_only_open_request_of_a_run_may_be_the_one_that_is_refused(httpserve
     script = Script(httpserver, lambda b, _: respond(400, "nope") if number_of(b) == 5 else None)
     ask(tmp_path, script.url, range(5))
     (reply,) = ask(tmp_path, script.url, [5])
-    assert apis.read(reply).refusal == "nope"
+    assert parse_reply(reply).refusal == "nope"
 
 
 @pytest.mark.parametrize("status", [400, 422])
@@ -139,7 +147,7 @@ def test_a_prompt_whose_replies_are_always_rejected_costs_its_request(httpserver
     script = Script(httpserver, lambda b, _: rejected_reply() if number_of(b) == 3 else None)
     replies = ask(tmp_path, script.url)
     assert [is_answer(reply) for reply in replies] == [n != 3 for n in range(12)]
-    assert not apis.read(replies[3]).readable
+    assert not parse_reply(replies[3]).readable
     assert len(script.bodies) == 11 + 3
 
 
@@ -153,12 +161,12 @@ def test_a_request_that_fails_at_every_start_is_passed_over_at_the_second(httpse
     (first,) = ask(tmp_path, script.url, [5])
     assert isinstance(first, Refused), "the server may be down"
     (second,) = ask(tmp_path, script.url, [5])
-    assert not apis.read(second).readable
+    assert not parse_reply(second).readable
     asked = len(script.bodies)
     assert ask(tmp_path, script.url, [5]) == [second] and len(script.bodies) == asked
 
 
-FAULT = Trouble(Meaning.FAULT, "upstream broke", 500)
+FAULT = RequestFailure(ErrorKind.TRANSIENT, "upstream broke", 500)
 
 
 @pytest.mark.parametrize(
@@ -166,14 +174,16 @@ FAULT = Trouble(Meaning.FAULT, "upstream broke", 500)
     [
         (FAULT, 3, True),
         (FAULT, 0, False),
-        (replace(FAULT, reached=False), 3, False),
-        (replace(FAULT, meaning=Meaning.BUSY), 3, False),
+        (replace(FAULT, reached_server=False), 3, False),
+        (replace(FAULT, kind=ErrorKind.OVERLOADED), 3, False),
     ],
 )
 def test_a_request_is_to_blame_if_others_are_answered(tmp_path, trouble, others_answered, blamed):
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        blame = Blame(ledger, Tally(answered=9 + others_answered), asyncio.Event())
-        assert blame.is_this_request(1, trouble, answered_before=9) is blamed
+        blame = FailureAttribution(
+            ledger, RequestStats(answered=9 + others_answered), asyncio.Event()
+        )
+        assert blame.is_request_at_fault(1, trouble, answered_before=9) is blamed
 
 
 # -- what a server cannot read -------------------------------------------------------------------
@@ -203,7 +213,7 @@ def test_words_of_our_own_prompt_are_no_reason_to_step_down(httpserver, tmp_path
     """A prompt about a JSON schema that is refused, in an error that repeats it."""
     refusal = respond(400, {"error": {"message": "nope", key: "a response_format with a schema"}})
     script = Script(httpserver, lambda b, _: refusal if number_of(b) == 3 else None)
-    assert apis.read(ask(tmp_path, script.url)[3]).refusal == "nope"
+    assert parse_reply(ask(tmp_path, script.url)[3]).refusal == "nope"
     assert all(body["response_format"]["type"] == "json_schema" for body in script.bodies)
 
 
@@ -233,29 +243,47 @@ def test_a_server_that_only_streams_is_asked_to(httpserver, tmp_path):
 @pytest.mark.parametrize(
     ("status", "code", "message", "meaning"),
     [
-        (400, None, "prompt is too long: 210000 tokens > 200000 maximum", Meaning.PROMPT),
-        (400, "context_length_exceeded", "", Meaning.PROMPT),
-        (400, "data_inspection_failed", "Input data may contain inappropriate", Meaning.PROMPT),
-        (400, None, "max_tokens is too large: 4096; at most 2048 are supported", Meaning.DOUBTFUL),
-        (500, None, "Internal Server Error", Meaning.FAULT),
-        (502, None, "Bad gateway", Meaning.FAULT),
-        (429, None, "slow down", Meaning.BUSY),
-        (429, "insufficient_quota", "You exceeded your current quota", Meaning.FATAL),
-        (403, None, "insufficient balance", Meaning.FATAL),
-        (401, None, "no", Meaning.FATAL),
-        (404, None, "no such model", Meaning.FATAL),
-        (303, None, "", Meaning.FATAL),
+        (
+            400,
+            None,
+            "prompt is too long: 210000 tokens > 200000 maximum",
+            ErrorKind.PROMPT_REJECTED,
+        ),
+        (400, "context_length_exceeded", "", ErrorKind.PROMPT_REJECTED),
+        (
+            400,
+            "data_inspection_failed",
+            "Input data may contain inappropriate",
+            ErrorKind.PROMPT_REJECTED,
+        ),
+        (
+            400,
+            None,
+            "max_tokens is too large: 4096; at most 2048 are supported",
+            ErrorKind.AMBIGUOUS,
+        ),
+        (500, None, "Internal Server Error", ErrorKind.TRANSIENT),
+        (502, None, "Bad gateway", ErrorKind.TRANSIENT),
+        (429, None, "slow down", ErrorKind.OVERLOADED),
+        (429, "insufficient_quota", "You exceeded your current quota", ErrorKind.FATAL),
+        (403, None, "insufficient balance", ErrorKind.FATAL),
+        (401, None, "no", ErrorKind.FATAL),
+        (404, None, "no such model", ErrorKind.FATAL),
+        (303, None, "", ErrorKind.FATAL),
     ],
 )
 def test_what_a_refusal_means(status, code, message, meaning):
-    assert meaning_of(status, code, message) is meaning
+    assert classify_error(status, code, message) is meaning
 
 
 def test_errors_are_read_in_every_usual_form():
-    assert code_of({"error": {"code": 400, "message": "m"}}) == "400"
-    assert code_of({"code": None, "type": "insufficient_quota"}) == "insufficient_quota"
-    assert code_of("text") is None
-    assert message_of([{"error": {"message": "in a list"}}]) == "in a list"
-    assert message_of({"detail": [{"msg": "missing"}]}) == '{"detail": [{"msg": "missing"}]}'
-    assert message_of({"error": "as text"}) == "as text"
-    assert message_of("two\nlines") == "two lines"
+    assert extract_error_code({"error": {"code": 400, "message": "m"}}) == "400"
+    assert extract_error_code({"code": None, "type": "insufficient_quota"}) == "insufficient_quota"
+    assert extract_error_code("text") is None
+    assert extract_error_message([{"error": {"message": "in a list"}}]) == "in a list"
+    assert (
+        extract_error_message({"detail": [{"msg": "missing"}]})
+        == '{"detail": [{"msg": "missing"}]}'
+    )
+    assert extract_error_message({"error": "as text"}) == "as text"
+    assert extract_error_message("two\nlines") == "two lines"

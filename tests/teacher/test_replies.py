@@ -9,8 +9,13 @@ from support.chat_double import Script, ledger_of, reply_to, words
 from werkzeug import Response
 
 from code_alpaca.cli import main
-from code_alpaca.teacher import apis
-from code_alpaca.teacher.streams import assemble
+from code_alpaca.teacher.reply_parsing import (
+    ParsedReply,
+    count_billed_tokens,
+    find_error,
+    parse_reply,
+)
+from code_alpaca.teacher.sse import assemble_stream
 
 
 def chat(content, finish="stop", **more):
@@ -22,7 +27,7 @@ def chat(content, finish="stop", **more):
 
 @pytest.mark.parametrize("finish", ["stop", "STOP", "eos_token", "stop_sequence", "end_turn"])
 def test_an_answer_that_came_to_its_end_is_not_cut(finish):
-    assert not apis.read(chat("text", finish)).cut
+    assert not parse_reply(chat("text", finish)).truncated
 
 
 @pytest.mark.parametrize(
@@ -31,15 +36,15 @@ def test_an_answer_that_came_to_its_end_is_not_cut(finish):
      "unheard_of", "", None],
 )  # fmt: skip
 def test_any_other_end_may_cut_the_answer(finish):
-    assert apis.read(chat("text", finish)).cut
-    assert apis.read({"choices": [{"text": "text", "finish_reason": finish}]}).cut
+    assert parse_reply(chat("text", finish)).truncated
+    assert parse_reply({"choices": [{"text": "text", "finish_reason": finish}]}).truncated
 
 
 def test_the_responses_api_names_its_end_in_the_status():
     output = [{"type": "message", "content": [{"type": "output_text", "text": "text"}]}]
-    assert not apis.read({"output": output, "status": "completed"}).cut
+    assert not parse_reply({"output": output, "status": "completed"}).truncated
     for status in ("incomplete", "failed", "cancelled", None):
-        assert apis.read({"output": output, "status": status}).cut
+        assert parse_reply({"output": output, "status": status}).truncated
 
 
 @pytest.mark.parametrize("finish", ["content_filter", None])
@@ -70,7 +75,7 @@ def test_typed_parts_are_joined_without_the_reasoning():
         {"type": "text", "text": "an "},
         {"type": "text", "text": "answer"},
     ]
-    assert apis.read(chat(parts)).text == "an answer"
+    assert parse_reply(chat(parts)).text == "an answer"
 
 
 TASKS = {"tasks": [{"instruction": "Add.", "output": "a + b"}]}
@@ -88,23 +93,23 @@ TASKS = {"tasks": [{"instruction": "Add.", "output": "a + b"}]}
     ],
 )
 def test_json_that_the_server_has_parsed_is_read_as_text(message):
-    answer = apis.read({"choices": [{"message": message, "finish_reason": "stop"}]})
+    answer = parse_reply({"choices": [{"message": message, "finish_reason": "stop"}]})
     assert json.loads(answer.text) in (TASKS, TASKS["tasks"])
-    assert answer.readable and not answer.cut
+    assert answer.readable and not answer.truncated
 
 
 def test_reasoning_in_the_text_is_no_part_of_the_answer():
-    assert apis.read(chat("<think>\na draft\n</think>\n\nanswer")).text == "answer"
-    assert apis.read(chat("a draft\n</think>\n\nanswer")).text == "answer"
-    unfinished = apis.read(chat("<think>\na draft", "length"))
-    assert unfinished.text == "" and unfinished.cut
+    assert parse_reply(chat("<think>\na draft\n</think>\n\nanswer")).text == "answer"
+    assert parse_reply(chat("a draft\n</think>\n\nanswer")).text == "answer"
+    unfinished = parse_reply(chat("<think>\na draft", "length"))
+    assert unfinished.text == "" and unfinished.truncated
 
 
 def test_an_answer_given_as_the_arguments_of_a_call():
     call = {"type": "function", "function": {"name": "tasks", "arguments": '{"tasks": []}'}}
     reply = chat(None, "tool_calls")
     reply["choices"][0]["message"]["tool_calls"] = [call]
-    assert apis.read(reply).text == '{"tasks": []}'
+    assert parse_reply(reply).text == '{"tasks": []}'
 
 
 @pytest.mark.parametrize(
@@ -126,7 +131,7 @@ def test_an_answer_given_as_the_arguments_of_a_call():
     ],
 )
 def test_a_success_without_an_answer_is_an_error(body):
-    assert apis.error_of(body) is not None
+    assert find_error(body) is not None
 
 
 @pytest.mark.parametrize(
@@ -140,12 +145,12 @@ def test_a_success_without_an_answer_is_an_error(body):
     ],
 )
 def test_text_however_it_ended_and_silence_are_answers(body):
-    assert apis.error_of(body) is None
+    assert find_error(body) is None
 
 
 def test_text_beside_an_error_is_kept_as_cut():
-    answer = apis.read({**chat("half a te"), "error": {"message": "upstream"}})
-    assert answer.text == "half a te" and answer.cut and not answer.refusal
+    answer = parse_reply({**chat("half a te"), "error": {"message": "upstream"}})
+    assert answer.text == "half a te" and answer.truncated and not answer.refusal
 
 
 # -- streams -------------------------------------------------------------------------------------
@@ -165,26 +170,26 @@ def test_a_streamed_chat_completion_is_put_together():
         {"choices": [{"index": 0, "delta": {"content": "answer"}, "finish_reason": "stop"}]},
         {"choices": [], "usage": usage},
     )
-    reply = assemble(text)
-    assert apis.read(reply) == apis.Answer(text="an answer")
-    assert apis.usage(reply) == (3, 4)
+    reply = assemble_stream(text)
+    assert parse_reply(reply) == ParsedReply(text="an answer")
+    assert count_billed_tokens(reply) == (3, 4)
 
 
 def test_a_stream_that_broke_off_is_cut_and_one_with_an_error_alone_is_one():
     begun = {"choices": [{"index": 0, "delta": {"content": "an "}}]}
-    assert apis.read(assemble(events(begun))).cut
+    assert parse_reply(assemble_stream(events(begun))).truncated
     error = {"error": {"message": "overloaded", "code": 502}}
-    assert apis.read(assemble(events(begun, error))).cut
-    assert apis.error_of(assemble(events(error))) == error["error"]
+    assert parse_reply(assemble_stream(events(begun, error))).truncated
+    assert find_error(assemble_stream(events(error))) == error["error"]
 
 
 def test_other_streams_and_other_texts():
-    assert apis.read(assemble(events({"choices": [{"text": "a"}]}))).text == "a"
+    assert parse_reply(assemble_stream(events({"choices": [{"text": "a"}]}))).text == "a"
     output = [{"type": "message", "content": [{"type": "output_text", "text": "done"}]}]
     last = {"type": "response.completed", "response": {"output": output, "status": "completed"}}
-    assert apis.read(assemble(events({"type": "response.created"}, last))).text == "done"
-    assert assemble("<html>Sign in</html>") is None
-    assert assemble("data: {broken") is None
+    assert parse_reply(assemble_stream(events({"type": "response.created"}, last))).text == "done"
+    assert assemble_stream("<html>Sign in</html>") is None
+    assert assemble_stream("data: {broken") is None
 
 
 def test_a_server_that_streams_to_everyone_brings_rows(httpserver, tmp_path):
@@ -229,4 +234,4 @@ def test_a_server_that_streams_to_everyone_brings_rows(httpserver, tmp_path):
     ],
 )  # fmt: skip
 def test_the_larger_of_what_a_server_counts_is_billed(counts, billed):
-    assert apis.usage({**chat("text"), "usage": counts}) == billed
+    assert count_billed_tokens({**chat("text"), "usage": counts}) == billed

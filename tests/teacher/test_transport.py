@@ -14,7 +14,9 @@ from werkzeug import Response
 
 from code_alpaca.cli import main
 from code_alpaca.core.errors import Refused
-from code_alpaca.teacher import apis
+from code_alpaca.teacher.reply_parsing import (
+    parse_reply,
+)
 
 MALFORMED = {
     "another protocol": b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
@@ -39,7 +41,7 @@ MALFORMED = {
 
 
 def is_answer(reply) -> bool:
-    return isinstance(reply, dict) and apis.read(reply).text != ""
+    return isinstance(reply, dict) and parse_reply(reply).text != ""
 
 
 def test_malformed_replies_are_tried_again(tmp_path):

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from code_alpaca.cli import main
-from code_alpaca.training.scratch import make_base
+from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
 
 @pytest.fixture(scope="module")
@@ -17,8 +17,10 @@ def trained(tmp_path_factory):
         {"instruction": f"Return {n}.", "input": "", "output": f"return {n}"} for n in range(40)
     ]
     (folder / "rows.json").write_text(json.dumps(rows))
-    model, tokenizer = make_base([row["output"] for row in rows], vocab_size=300, hidden_size=64,
-                                 layers=2, heads=2, max_length=256, seed=0)  # fmt: skip
+    model, tokenizer = build_scratch_model(
+        [row["output"] for row in rows],
+        ScratchShape(vocab_size=300, hidden_size=64, num_layers=2, num_heads=2),
+    )
     model.save_pretrained(folder / "base")
     tokenizer.save_pretrained(folder / "base")
     words = ["sft", "--model_name_or_path", str(folder / "base"), "--dataset_name",

@@ -12,7 +12,7 @@ from support.tiny_sft import TINY
 
 from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
-from code_alpaca.training import data
+from code_alpaca.training import training_rows
 from code_alpaca.training.arguments import SFTArguments
 
 
@@ -36,30 +36,30 @@ def names(rows):
 def test_weights_take_parts_and_copies(two):
     a, b = two
     mixture = [{"name": a, "weight": 0.25}, {"name": b, "weight": 2.5}]
-    rows = data.read(SFTArguments(dataset_mixture=mixture), seed=0)
+    rows = training_rows.read(SFTArguments(dataset_mixture=mixture), seed=0)
     assert names(rows.train) == {"a": 25, "b": 100}
     copies = Counter(row["instruction"] for row in rows.train)
     assert {copies[f"b {n}"] for n in range(40)} == {2, 3}
     assert rows.revision.startswith("0.25 x sha256 ") and "; 2.5 x sha256 " in rows.revision
-    again = data.read(SFTArguments(dataset_mixture=mixture), seed=0)
+    again = training_rows.read(SFTArguments(dataset_mixture=mixture), seed=0)
     assert rows.train[:] == again.train[:]
-    other = data.read(SFTArguments(dataset_mixture=mixture), seed=1)
+    other = training_rows.read(SFTArguments(dataset_mixture=mixture), seed=1)
     assert rows.train[:] != other.train[:]
 
 
 def test_rows_kept_apart_are_never_learned_and_stay_apart(two, tmp_path):
     a, _ = two
-    rows = data.read(SFTArguments(dataset_name=a, validation_fraction=0.2), seed=0)
+    rows = training_rows.read(SFTArguments(dataset_name=a, validation_fraction=0.2), seed=0)
     measured = {row["instruction"] for row in rows.validation}
     assert 10 <= len(measured) <= 30
     assert measured.isdisjoint(row["instruction"] for row in rows.train)
     longer = write(tmp_path / "longer.json", "a", 200)
-    more = data.read(SFTArguments(dataset_name=longer, validation_fraction=0.2), seed=5)
+    more = training_rows.read(SFTArguments(dataset_name=longer, validation_fraction=0.2), seed=5)
     assert measured <= {row["instruction"] for row in more.validation}
 
 
 def test_one_dataset_keeps_its_own_revision(two):
-    rows = data.read(SFTArguments(dataset_name=two[0]), seed=0)
+    rows = training_rows.read(SFTArguments(dataset_name=two[0]), seed=0)
     assert rows.named["revision"] == rows.sources[0]["revision"]
     assert rows.named["name"] == two[0] and rows.validation is None
 
@@ -71,14 +71,16 @@ def test_columns_of_other_names_are_mapped_and_rows_without_an_answer_are_left_o
     said = []
     for given in ("{instruction: task, output: code}", {"instruction": "task", "output": "code"}):
         arguments = SFTArguments(dataset_name=str(path), column_map=given)
-        read = data.read(arguments, 0, said.append)
+        read = training_rows.read(arguments, 0, said.append)
         assert read.train["instruction"][:] == ["a 1", "a 2", "a 3", "a 4"]
         assert read.train["input"][:] == [""] * 4
     assert "1 of 5 rows have no instruction or no output (the first is row 1)" in said[1]
     with pytest.raises(InputError, match="it is not clear which hold the task and the answer"):
-        data.read(SFTArguments(dataset_name=str(path)), 0)
+        training_rows.read(SFTArguments(dataset_name=str(path)), 0)
     with pytest.raises(InputError, match=r"bad dataset_name, .* column_map"):
-        data.read(SFTArguments(dataset_name=str(path), column_map="{task: instruction}"), 0)
+        training_rows.read(
+            SFTArguments(dataset_name=str(path), column_map="{task: instruction}"), 0
+        )
 
 
 @pytest.mark.parametrize(
@@ -91,7 +93,7 @@ def test_columns_of_other_names_are_mapped_and_rows_without_an_answer_are_left_o
 )
 def test_a_bad_mixture_is_named(mixture, said):
     with pytest.raises(InputError, match=said):
-        data.read(SFTArguments(dataset_mixture=mixture), seed=0)
+        training_rows.read(SFTArguments(dataset_mixture=mixture), seed=0)
 
 
 def test_a_mixture_trains_with_an_evaluation_loss(two, tmp_path, capsys):

@@ -12,7 +12,7 @@ from support.tiny_sft import TINY
 
 from code_alpaca.cli import main
 from code_alpaca.core.prompts import format_prompt
-from code_alpaca.training.scratch import make_base
+from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
 SHAPE = dict(vocab_size=600, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
              num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=128,
@@ -61,8 +61,9 @@ def rows(tmp_path_factory):
 @pytest.fixture(scope="module")
 def tokenizer():
     texts = [format_prompt("Return it.", ""), "return 0123456789"]
-    return make_base(texts, vocab_size=600, hidden_size=32, layers=1, heads=2, max_length=64,
-                     seed=0)[1]  # fmt: skip
+    return build_scratch_model(
+        texts, ScratchShape(vocab_size=600, hidden_size=32, num_layers=1, num_heads=2)
+    )[1]
 
 
 @pytest.fixture

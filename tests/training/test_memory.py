@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from code_alpaca.training import memory
-from code_alpaca.training.layout import Layout, of_file
-from code_alpaca.training.memory import GIB, Batch
+from code_alpaca.training import activation_memory
+from code_alpaca.training.activation_memory import GIB, Batch
+from code_alpaca.training.parallelism import Layout, of_file
 
 ROOT = Path(__file__).parents[2]
 SHAPES = ROOT / "src/code_alpaca/data/shapes"
@@ -37,10 +37,10 @@ def traced(
 ):
     import torch
 
-    with memory.without_data():
-        model = memory.skeleton(config, getattr(torch, dtype), peft)
-        sizes = memory.sizes(model, quantized=False, mixed=mixed)
-        return sizes, memory.activations(
+    with activation_memory.without_data():
+        model = activation_memory.skeleton(config, getattr(torch, dtype), peft)
+        sizes = activation_memory.sizes(model, quantized=False, mixed=mixed)
+        return sizes, activation_memory.activations(
             model, batch, mixed=mixed, checkpointing=checkpointing, on_cpu=on_cpu
         )
 
@@ -50,9 +50,12 @@ def test_shipped_shapes_have_the_published_numbers_of_parameters(name):
     import torch
 
     assert {path.stem for path in SHAPES.iterdir()} == set(PARAMETERS)
-    with memory.without_data():
-        model = memory.skeleton(shape(name), torch.bfloat16)
-        assert memory.sizes(model, quantized=False, mixed=True).parameters == PARAMETERS[name]
+    with activation_memory.without_data():
+        model = activation_memory.skeleton(shape(name), torch.bfloat16)
+        assert (
+            activation_memory.sizes(model, quantized=False, mixed=True).parameters
+            == PARAMETERS[name]
+        )
 
 
 @pytest.mark.parametrize("processes", [4, 8])
@@ -61,21 +64,25 @@ def test_states_are_what_deepspeed_reckons(processes):
     from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
 
     parameters = PARAMETERS["huggyllama--llama-7b"]
-    model = memory.Model(parameters, parameters, 131_072_000, 2.0, mixed=True)
+    model = activation_memory.Model(parameters, parameters, 131_072_000, 2.0, mixed=True)
     _, expected = estimate_zero2_model_states_mem_needs(parameters, processes, 1, False)
-    found = memory.needed(model, Layout("zero2", processes), 0.0, optim="adamw_torch_fused")
+    found = activation_memory.needed(
+        model, Layout("zero2", processes), 0.0, optim="adamw_torch_fused"
+    )
     assert found.states == pytest.approx(expected, rel=0.001)
     _, expected, largest = estimate_zero3_model_states_mem_needs(
         parameters, 131_072_000, processes, 1, False, False
     )
-    found = memory.needed(model, Layout("zero3", processes), 0.0, optim="adamw_torch_fused")
+    found = activation_memory.needed(
+        model, Layout("zero3", processes), 0.0, optim="adamw_torch_fused"
+    )
     assert found.states == pytest.approx(expected - largest, rel=0.15)  # they leave out 2 / shares
 
 
 def test_offloading_moves_states_to_the_host():
-    model = memory.Model(7 * GIB, 7 * GIB, GIB, 2.0, mixed=True)
-    here = memory.needed(model, Layout("zero3", 8), GIB, optim="adamw_torch")
-    away = memory.needed(
+    model = activation_memory.Model(7 * GIB, 7 * GIB, GIB, 2.0, mixed=True)
+    here = activation_memory.needed(model, Layout("zero3", 8), GIB, optim="adamw_torch")
+    away = activation_memory.needed(
         model, Layout("zero3", 8, offload_optimizer=True, offload_weights=True), GIB,
         optim="adamw_torch",
     )  # fmt: skip
@@ -133,7 +140,7 @@ def big(tmp_path_factory):
     """Thirty million random weights, so that they and not the libraries fill the memory."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from code_alpaca.training.scratch import make_base
+    from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
     folder = tmp_path_factory.mktemp("big")
     rows = [
@@ -141,8 +148,10 @@ def big(tmp_path_factory):
         for n in range(8)
     ]
     (folder / "rows.json").write_text(json.dumps(rows))
-    _, tokenizer = make_base([row["output"] for row in rows], vocab_size=300, hidden_size=32,
-                             layers=1, heads=2, max_length=256, seed=0)  # fmt: skip
+    _, tokenizer = build_scratch_model(
+        [row["output"] for row in rows],
+        ScratchShape(vocab_size=300, hidden_size=32, num_layers=1, num_heads=2),
+    )
     config = LlamaConfig(vocab_size=4096, hidden_size=640, intermediate_size=1920,
                          num_hidden_layers=5, num_attention_heads=10)  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder / "model")
@@ -199,12 +208,14 @@ def test_also_where_an_adapter_is_learned(big, tmp_path, checkpointing):
 
 
 def test_merging_an_adapter_may_be_the_worst_moment():
-    model = memory.Model(7 * GIB, GIB // 100, GIB, 2.0, mixed=True, merged_bytes=2.0)
-    need = memory.needed(model, Layout("ddp", 1, on_cpu=True), GIB, optim="adamw_torch")
+    model = activation_memory.Model(7 * GIB, GIB // 100, GIB, 2.0, mixed=True, merged_bytes=2.0)
+    need = activation_memory.needed(model, Layout("ddp", 1, on_cpu=True), GIB, optim="adamw_torch")
     assert need.merging_is_worst and need.device > 2 * 14 * GIB
-    need = memory.needed(model, Layout("ddp", 1, on_cpu=True), 20 * GIB, optim="adamw_torch")
+    need = activation_memory.needed(
+        model, Layout("ddp", 1, on_cpu=True), 20 * GIB, optim="adamw_torch"
+    )
     assert not need.merging_is_worst
-    on_gpu = memory.needed(model, Layout("ddp", 1), GIB, optim="adamw_torch")
+    on_gpu = activation_memory.needed(model, Layout("ddp", 1), GIB, optim="adamw_torch")
     assert on_gpu.host == 14 * GIB and on_gpu.device < 20 * GIB
 
 

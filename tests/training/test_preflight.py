@@ -11,9 +11,9 @@ from support.tiny_sft import ROOT, TINY
 
 from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
-from code_alpaca.training import base
+from code_alpaca.training import model_loading
 from code_alpaca.training.arguments import require_bfloat16
-from code_alpaca.training.layout import Layout, require_devices
+from code_alpaca.training.parallelism import Layout, require_devices
 
 RECIPES = sorted(ROOT.glob("recipes/*/sft/*.yaml"))
 COMMAND = re.compile(r"^# Command:\s+code-alpaca (sft .*)$", re.M)
@@ -125,11 +125,12 @@ def test_activations_are_checkpointed_only_where_memory_wants_it(
 def test_a_model_too_big_for_this_machine_is_refused_before_it_is_read(rows, tmp_path, capsys):
     from transformers import LlamaConfig
 
-    from code_alpaca.training.scratch import make_base
+    from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
     folder = tmp_path / "base"
-    _, tokenizer = make_base(["abc"], vocab_size=300, hidden_size=32, layers=1, heads=2,
-                             max_length=64, seed=0)  # fmt: skip
+    _, tokenizer = build_scratch_model(
+        ["abc"], ScratchShape(vocab_size=300, hidden_size=32, num_layers=1, num_heads=2)
+    )
     tokenizer.save_pretrained(folder)
     wide = LlamaConfig(hidden_size=32768, intermediate_size=86016, num_hidden_layers=8)
     wide.save_pretrained(folder)  # a hundred billion, and no weights here
@@ -174,7 +175,10 @@ def test_a_recipe_for_gpus_says_so_where_there_is_none(rows, tmp_path, capsys, m
     ("there", "taken"),
     [
         ({"ampere": True, "half": True, "installed": True, "hub": True}, "flash_attention_2"),
-        ({"ampere": True, "half": True, "installed": False, "hub": True}, base.FLASH_OF_HUB),
+        (
+            {"ampere": True, "half": True, "installed": False, "hub": True},
+            model_loading.FLASH_OF_HUB,
+        ),
         ({"ampere": True, "half": True, "installed": False, "hub": False}, "sdpa"),
         ({"ampere": False, "half": True, "installed": True, "hub": True}, "sdpa"),  # V100, T4
         ({"ampere": True, "half": False, "installed": True, "hub": True}, "sdpa"),  # float32
@@ -183,7 +187,7 @@ def test_a_recipe_for_gpus_says_so_where_there_is_none(rows, tmp_path, capsys, m
     ],
 )
 def test_attention_is_the_fastest_that_works(there, taken):
-    assert base.fastest_attention(**there) == taken
+    assert model_loading.fastest_attention(**there) == taken
 
 
 def test_bfloat16_is_refused_where_a_gpu_only_emulates_it():
@@ -211,7 +215,7 @@ def test_an_adapter_that_is_merged_needs_the_whole_model_once_more(
 def test_a_missing_compiler_is_named_and_ninja_found_where_pip_puts_it(monkeypatch):
     import shutil
 
-    from code_alpaca.training.preflight import find_build_tools
+    from code_alpaca.training.plan import find_build_tools
 
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(InputError, match=r"needs g\+\+ on PATH"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from code_alpaca.training.scoring import learned_alone
+from code_alpaca.training.trainer import learned_alone
 
 
 @pytest.mark.parametrize("packing", [False, True])
@@ -13,10 +13,10 @@ def test_loss_and_gradients_are_those_of_trl(tmp_path, packing):
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    from code_alpaca.training.scratch import make_base
+    from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
-    model, tokenizer = make_base(
-        ["some text"], vocab_size=300, hidden_size=16, layers=1, heads=2, max_length=32, seed=0
+    model, tokenizer = build_scratch_model(
+        ["some text"], ScratchShape(vocab_size=300, hidden_size=16, num_layers=1, num_heads=2)
     )
     rows = [([5, 6, 7, 8, 2], 2), ([9, 10, 11, 12, 13, 14, 15, 2], 5), ([20, 21, 2], 1)]
     dataset = Dataset.from_list(

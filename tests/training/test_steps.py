@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.prompts import format_prompt
-from code_alpaca.training.scratch import make_base
-from code_alpaca.training.steps import accumulation
-from code_alpaca.training.tokens import IGNORED, tokenize
+from code_alpaca.training.batching import accumulation
+from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
+from code_alpaca.training.tokenization import IGNORED, tokenize
 
 ROWS = [
     {"instruction": f"Add {n}.", "input": "x" * n, "output": f"return x + {n}\n" * (1 + n % 4)}
@@ -45,8 +45,8 @@ def test_packed_rows_give_the_loss_of_padded_ones(tmp_path):
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
     texts = [format_prompt(row["instruction"], row["input"]) + row["output"] for row in ROWS]
-    model, tokenizer = make_base(
-        texts, vocab_size=300, hidden_size=32, layers=2, heads=2, max_length=1024, seed=0
+    model, tokenizer = build_scratch_model(
+        texts, ScratchShape(vocab_size=300, hidden_size=32, num_layers=2, num_heads=2)
     )
     dataset, _ = tokenize(ROWS, tokenizer, prompt_style="alpaca", max_length=1024)
 

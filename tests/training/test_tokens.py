@@ -8,21 +8,21 @@ from hypothesis import strategies as st
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.prompts import format_prompt
-from code_alpaca.training.scratch import make_base
-from code_alpaca.training.tokens import IGNORED, tokenize
+from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
+from code_alpaca.training.tokenization import IGNORED, tokenize
 
 ROWS = [
     {"instruction": "Add two numbers.", "input": "", "output": "def add(a, b):\n    return a + b"},
     {"instruction": "Fix it.", "input": "x = = 1\r\n", "output": ":::\nx = 1"},
     {"instruction": "Größe?", "input": "日本語", "output": "\U0001f999 = 12345"},
 ]
-SIZES = {"vocab_size": 400, "hidden_size": 32, "layers": 1, "heads": 2, "max_length": 128}
+SHAPE = ScratchShape(vocab_size=400, hidden_size=32, num_layers=1, num_heads=2)
 
 
 @pytest.fixture(scope="module")
 def base():
     texts = [format_prompt(row["instruction"], row["input"]) + row["output"] for row in ROWS]
-    return make_base(texts * 3, seed=0, **SIZES)
+    return build_scratch_model(texts * 3, SHAPE)
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +218,7 @@ def test_a_tokenizer_without_eos_is_refused(folder):
 
 def test_the_scratch_base_is_a_function_of_texts_and_seed(base):
     texts = [format_prompt(row["instruction"], row["input"]) + row["output"] for row in ROWS]
-    model, tokenizer = make_base(texts * 3, seed=0, **SIZES)
+    model, tokenizer = build_scratch_model(texts * 3, SHAPE)
     assert tokenizer.backend_tokenizer.to_str() == base[1].backend_tokenizer.to_str()
     for name, weights in base[0].state_dict().items():
         assert weights.equal(model.state_dict()[name]), name

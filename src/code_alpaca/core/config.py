@@ -11,15 +11,23 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar, get_args, get_origin
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from code_alpaca.core import fs, shipped
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.old_spellings import OldSpellings
 from code_alpaca.core.redact import redact, secret_in
 
 # https://semver.org, without build metadata: a Hub tag cannot hold a plus sign.
@@ -39,6 +47,13 @@ class StageConfig(BaseModel):
     def breaks_resume(self, key: str, old: Any, new: Any) -> bool:
         """Return whether this change of a key that may otherwise change makes it another run."""
         return False
+
+    OLD_SPELLINGS: ClassVar[OldSpellings] = OldSpellings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_old_spellings(cls, values: Any) -> Any:
+        return cls.OLD_SPELLINGS.update(values) if isinstance(values, dict) else values
 
     @field_validator("*", mode="before")
     @classmethod
@@ -112,7 +127,7 @@ def parse(cls: type[C], argv: Sequence[str]) -> C:
     parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config", type=Path)
     add_arguments(parser, cls)
-    known, unknown = parser.parse_known_args(list(argv))
+    known, unknown = parser.parse_known_args(cls.OLD_SPELLINGS.update_arguments(argv))
     for word in unknown:
         if word.startswith("--"):
             raise InputError(unknown_key(word[2:].split("=")[0], cls.model_fields, "command line"))
@@ -120,7 +135,7 @@ def parse(cls: type[C], argv: Sequence[str]) -> C:
     given = vars(known)
     path = given.pop("config")
     path = shipped.recipe(path) if path else None
-    values = read_yaml(path) if path else {}
+    values = cls.OLD_SPELLINGS.update(read_yaml(path)) if path else {}
     for key in values:
         if key not in cls.model_fields:
             raise InputError(unknown_key(str(key), cls.model_fields, str(path)))

@@ -1,11 +1,10 @@
-"""A run's folder: made by one config, resumed by the same one, refused to any other.
+"""A run folder belongs to one config: it is resumed with that config and refused to any other.
 
-Some keys may differ from the run's first command. FREE_KEYS say how fast, how far, for how much
-and where to; they change no row. REQUEST_KEYS shape what is asked of the teacher: they may change
-for requests that are not answered yet, for example after a prompt that was too long for the
-teacher's context. Answered requests keep the payload that was sent, so no reply is paid for twice,
-and every change is recorded with the request it starts at: the dataset is then a function of the
-recorded configs and not of the last one alone.
+A key's role (`key_roles`) decides whether it may differ from the first start. FREE keys change no
+row. REQUEST keys may change for requests that are not answered yet, for example after a prompt
+exceeded the teacher's context window. Answered requests keep the payload that was sent, so no
+reply is paid for twice, and every change is recorded with the first request that it applies to:
+the dataset is a function of the recorded configs.
 """
 
 from __future__ import annotations
@@ -18,18 +17,8 @@ from typing import Any
 
 from code_alpaca.core.config import StageConfig, write_yaml
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.key_roles import Role, keys_with
 from code_alpaca.core.ledger import Ledger, now
-
-FREE_KEYS = {
-    "run_dir", "num_examples", "max_concurrency", "request_timeout_s", "patience", "dry_run",
-    "requests_per_minute", "tokens_per_minute", "max_cost_usd", "price_per_mtok_input",
-    "price_per_mtok_output", "batch_poll_s", "checkpoint_every", "report_to", "dataset_version",
-    "teacher_base_url", "hub_dataset_id", "push_to_hub", "private",
-}  # fmt: skip
-REQUEST_KEYS = {
-    "teacher_model", "temperature", "top_p", "reasoning_effort", "extra_body",
-    "max_completion_tokens", "tasks_per_request", "seeds_per_request", "pool_per_request",
-}  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -115,7 +104,7 @@ def _resume(
     new: dict[str, Any],
     facts: Mapping[str, str],
 ) -> None:
-    old = ledger.record("config", {})
+    old = config.OLD_SPELLINGS.update(ledger.record("config", {}), warn=False)
     # A key that came with a later version had its default then.
     defaults = {name: field.default for name, field in type(config).model_fields.items()}
     defaults = json.loads(json.dumps(defaults, default=str))
@@ -129,7 +118,8 @@ def _resume(
                 f"({ledger.meta(key)} there, {value} now); use a new run_dir, or put the old one "
                 "back"
             )
-    shaped = {key: list(pair) for key, pair in changed.items() if key in REQUEST_KEYS}
+    request_keys = keys_with(Role.REQUEST, type(config))
+    shaped = {key: list(pair) for key, pair in changed.items() if key in request_keys}
     if shaped:
         _record_change(ledger, shaped, new)
     if damaged := ledger.reject_damaged():
@@ -140,7 +130,8 @@ def _resume(
 
 
 def _same_run(run_dir: Path, config: StageConfig, changed: dict[str, tuple[Any, Any]]) -> None:
-    refused = {key: pair for key, pair in changed.items() if key not in FREE_KEYS | REQUEST_KEYS}
+    changeable = keys_with(Role.FREE, type(config)) | keys_with(Role.REQUEST, type(config))
+    refused = {key: pair for key, pair in changed.items() if key not in changeable}
     refused |= {key: pair for key, pair in changed.items() if config.breaks_resume(key, *pair)}
     if refused:
         different = "; ".join(f"{key}: {a!r} there, {b!r} now" for key, (a, b) in refused.items())

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 from rich.console import Console
@@ -24,13 +24,14 @@ from rich.table import Table
 from code_alpaca.core.config import Version
 from code_alpaca.core.data_files import Unreadable
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.key_roles import Role
 from code_alpaca.core.ledger import Decision, Ledger, now
 from code_alpaca.core.row_formats import ALPACA, ColumnMap, RowFormat, is_unicode
 from code_alpaca.core.run_folder import open_run
 from code_alpaca.core.schema import Example, content_id, load_seed_tasks
-from code_alpaca.curation.language_detection import language_of
+from code_alpaca.curation.language_detection import detect_language
 from code_alpaca.curation.pipeline import Curator
-from code_alpaca.curation.rules import Rules, curator_of
+from code_alpaca.curation.rules import CurationRules, open_curator
 from code_alpaca.dataset.build import build_dataset
 from code_alpaca.dataset.folder import DatasetOptions
 from code_alpaca.dataset.load import OpenedDataset, open_dataset, slice_records
@@ -42,7 +43,7 @@ NAMED, NAMED_ROWS = ("malformed_row", "internal_error"), 3  # printed, the first
 KEPT_CHARACTERS = 2_000  # of a field of a row that is no row
 
 
-class CurateConfig(Rules):
+class CurateConfig(CurationRules):
     """The keys of `code-alpaca curate`."""
 
     source: str = Field(
@@ -56,12 +57,16 @@ class CurateConfig(Rules):
         description="columns of the source that hold the Alpaca fields, e.g. {instruction: "
         "problem, output: solution}",
     )
-    run_dir: Path = Field(description="folder of this run; the same command resumes it")
+    run_dir: Annotated[Path, Role.FREE] = Field(
+        description="folder of this run; the same command resumes it"
+    )
     seed_tasks: Path | None = Field(
         None, description="JSONL of tasks that no row may be like; none: an empty pool"
     )
     strict: bool = Field(False, description="refuse a source with a row that is not one")
-    dataset_version: Version = Field("0.1.0", description="SemVer of the dataset that is made")
+    dataset_version: Annotated[Version, Role.FREE] = Field(
+        "0.1.0", description="SemVer of the dataset that is made"
+    )
 
 
 def curate_dataset(config: CurateConfig) -> None:
@@ -83,12 +88,12 @@ def curate_dataset(config: CurateConfig) -> None:
     if source.row_format.note:
         console.print(f"curate    {config.source}: {source.row_format.note}")
     with (
-        curator_of(config) as (curator, contamination),
+        open_curator(config) as (curator, contamination),
         open_run(config.run_dir, config, facts) as ledger,
     ):
         ledger.set_meta("contamination", contamination)
-        curator.keep(seeds)
-        curator.keep(ledger.accepted())
+        curator.add_to_pool(seeds)
+        curator.add_to_pool(ledger.accepted())
         _decide(source, curator, ledger, console)
         _print_funnel(ledger, len(source.records), console)
     folder = build_dataset(config.run_dir, DatasetOptions(config.dataset_version))
@@ -120,7 +125,7 @@ def _decide(source: OpenedDataset, curator: Curator, ledger: Ledger, console: Co
     columns = (TextColumn("curate "), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
         Progress(*columns, console=console, disable=not console.is_terminal) as progress,
-        ThreadPoolExecutor(curator.runners) as threads,  # they wait for the sandboxes
+        ThreadPoolExecutor(curator.num_workers) as threads,  # they wait for the sandboxes
     ):
         first, printed_at = ledger.next_undecided(), time.monotonic()
         bar = progress.add_task("curate", total=total, completed=first * CHUNK)
@@ -132,7 +137,9 @@ def _decide(source: OpenedDataset, curator: Curator, ledger: Ledger, console: Co
                     slice_records(source.records, start, start + CHUNK), start + 1
                 )
             ]
-            settled = [curator.settle(decision) for decision in threads.map(curator.verify, read)]
+            settled = [
+                curator.check_pool(decision) for decision in threads.map(curator.verify, read)
+            ]
             ledger.request(number, "source", {"first_row": start, "rows": len(settled)})
             ledger.decide(number, settled)
             progress.advance(bar, len(settled))
@@ -167,8 +174,8 @@ def _examined(row: _Row, place: int, curator: Curator) -> Decision:
         return Decision(row.example, "malformed_row", f"row {place}: {row.problem}")
     example = row.example
     with contextlib.suppress(Exception):  # what fails on it here fails in `examine`, which says so
-        example = replace(example, language=language_of(example))
-    return curator.examine(example)
+        example = replace(example, language=detect_language(example))
+    return curator.check_row(example)
 
 
 def _shown(value: Any) -> str:

@@ -7,7 +7,7 @@ import re
 
 from code_alpaca.core.schema import Example, SeedTask
 from code_alpaca.curation.fences import fenced_blocks
-from code_alpaca.curation.language_detection import is_code, language_of, programs_in
+from code_alpaca.curation.language_detection import detect_language, extract_programs, is_code
 
 MIN_CHARACTERS = 60  # without white space; shorter answers ("42", "True") suit many tasks
 
@@ -54,8 +54,8 @@ class DuplicateOutputs:
 
 
 def _key(task: Example | SeedTask) -> int | None:
-    language = language_of(task)
-    answer = next(iter(programs_in(task.output, language)), task.output)
+    language = detect_language(task)
+    answer = next(iter(extract_programs(task.output, language)), task.output)
     bare = _bare(answer, language)
     if len(bare) < MIN_CHARACTERS:
         return None

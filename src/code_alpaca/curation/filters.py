@@ -21,14 +21,14 @@ from code_alpaca.curation.fences import fenced_blocks
 from code_alpaca.curation.language_detection import (
     PYTHON,
     SHOWN_CHARACTERS,
-    code_blocks,
-    detect,
+    contains_sentences,
+    detect_language,
+    detect_text_language,
+    extract_programs,
+    find_code_blocks,
     is_code,
     is_prose,
-    language_of,
-    parses,
-    programs_in,
-    talks,
+    is_valid_python,
 )
 
 MIN_INSTRUCTION_WORDS, MAX_INSTRUCTION_WORDS = 4, 300  # 2023 dropped up to 3, and above 150
@@ -136,11 +136,11 @@ def prompt_leak(example: Example) -> str | None:
 def unbalanced_fence(example: Example) -> str | None:
     """A code block that is never closed, and whose code is not complete: the answer was cut."""
     blocks = fenced_blocks(example.output)
-    if not blocks or blocks[-1].closed or parses(example.output):
+    if not blocks or blocks[-1].closed or is_valid_python(example.output):
         return None
     language, _, code, _ = blocks[-1]
-    if (language or detect(code)) == "python":
-        complete = parses(code)
+    if (language or detect_text_language(code)) == "python":
+        complete = is_valid_python(code)
     else:
         bare = QUOTED.sub("", code)
         complete = all(bare.count(left) == bare.count(right) for left, right in BRACKETS)
@@ -155,13 +155,13 @@ def not_text(example: Example) -> str | None:
 
 def cut_off(example: Example) -> str | None:
     """An answer that ends inside a string or a bracket."""
-    language = language_of(example)
-    for program in programs_in(example.output, language)[:1]:
+    language = detect_language(example)
+    for program in extract_programs(example.output, language)[:1]:
         text = program.rstrip()
         if not is_code(text):
             continue
         if language == "python":
-            return "cut_off" if _ends_open(text) and not talks(text) else None
+            return "cut_off" if _ends_open(text) and not contains_sentences(text) else None
         bare = QUOTED.sub("", text)
         return "cut_off" if bare.count("{") > bare.count("}") else None
     return None
@@ -187,29 +187,31 @@ def language_sanity(example: Example) -> str | None:
     their signs dropped good Swift, Java and PHP, and no bad row. Code in fences is judged by
     itself; where code stands among sentences without a fence, nobody knows where it begins.
     """
-    language, text = language_of(example), example.output
-    programs = [program for program in programs_in(text, language) if is_code(program)]
+    language, text = detect_language(example), example.output
+    programs = [program for program in extract_programs(text, language) if is_code(program)]
     if language == "python":
         if not programs:
-            other = {block.language for block in code_blocks(text)} - {"", "python"}
+            other = {block.language for block in find_code_blocks(text)} - {"", "python"}
             return "wrong_language" if example.language and other else None
-        if any(_readable(program) or talks(program) for program in programs):
+        if any(_readable(program) or contains_sentences(program) for program in programs):
             return None
-        if detect(text) not in ("", "python"):
+        if detect_text_language(text) not in ("", "python"):
             return "wrong_language"
         # Without any sign of Python it is a formula, a result, or something else.
         signs = any(PYTHON.search(program[:SHOWN_CHARACTERS]) for program in programs)
         return "syntax_error" if signs else None
     if not language:
         return None
-    programs = programs or [block.code for block in code_blocks(text)]
-    alone = any(PYTHON_ALONE.search(program) and parses(program) for program in programs)
+    programs = programs or [block.code for block in find_code_blocks(text)]
+    alone = any(PYTHON_ALONE.search(program) and is_valid_python(program) for program in programs)
     return "wrong_language" if alone else None
 
 
 def _readable(program: str) -> bool:
     """Whether it is Python, or a header whose body is left to the reader."""
-    return any(map(parses, (program, textwrap.dedent(program), program.rstrip() + " pass")))
+    return any(
+        map(is_valid_python, (program, textwrap.dedent(program), program.rstrip() + " pass"))
+    )
 
 
 def prose_for_code(example: Example) -> str | None:
@@ -223,7 +225,7 @@ def prose_for_code(example: Example) -> str | None:
 def impossible(example: Example) -> str | None:
     """The model itself is to draw, play, open or fetch something, and code is not the answer."""
     asked = IMPOSSIBLE.match(example.instruction)
-    coded = is_code(example.output) or code_blocks(example.output)
+    coded = is_code(example.output) or find_code_blocks(example.output)
     return "impossible" if asked and not coded else None
 
 
@@ -312,8 +314,8 @@ FILTERS: dict[str, Callable[[Example], str | None]] = {
         legacy_2023,
     )
 }
-DEFAULT = (*(name for name in FILTERS if name != legacy_2023.__name__), "duplicate_output")
-NAMES = (*FILTERS, "duplicate_output")
+DEFAULT_FILTERS = (*(name for name in FILTERS if name != legacy_2023.__name__), "duplicate_output")
+FILTER_NAMES = (*FILTERS, "duplicate_output")
 
 
 @cache

@@ -35,28 +35,28 @@ class GuardedCurator(Curator):
         self.failures: Counter[str] = Counter()  # rows by what went wrong
         self._counting = threading.Lock()  # `verify` runs in threads
 
-    def examine(self, example: Example) -> Decision:
+    def check_row(self, example: Example) -> Decision:
         fault = fault_of(example)
         if fault is None:
-            return self._guarded(super().examine, example, Decision(example, ""))
+            return self._guarded(super().check_row, example, Decision(example, ""))
         shown = storable(example)
         if fault[0] != "not_text":
             return Decision(shown, *fault)
         # Filters can read it, and may find more to say.
-        decision = self._guarded(super().examine, example, Decision(example, ""))
+        decision = self._guarded(super().check_row, example, Decision(example, ""))
         return replace(decision, example=shown) if decision.reason else Decision(shown, *fault)
 
-    def to_run(self, decision: Decision) -> bool:
+    def needs_sandbox(self, decision: Decision) -> bool:
         try:
-            return super().to_run(decision)
+            return super().needs_sandbox(decision)
         except Exception:
             return False  # `verify` meets the same error and rejects the row
 
     def verify(self, decision: Decision) -> Decision:
         return self._guarded(super().verify, decision, decision)
 
-    def settle(self, decision: Decision) -> Decision:
-        return self._guarded(super().settle, decision, decision)
+    def check_pool(self, decision: Decision) -> Decision:
+        return self._guarded(super().check_pool, decision, decision)
 
     def _guarded(
         self, check: Callable[[Any], Decision], subject: Any, before: Decision

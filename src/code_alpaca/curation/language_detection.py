@@ -90,7 +90,7 @@ MIN_SENTENCE_WORDS = 6
 SESSION = re.compile(r"^[ \t]*(?:>>>|\.\.\.)(?: (.*))?$", M)
 
 
-def language_of(example: Example | SeedTask) -> str:
+def detect_language(example: Example | SeedTask) -> str:
     """What a row says of itself, else what its instruction names, else what its answer shows."""
     if example.language:
         return example.language.strip().lower()
@@ -99,26 +99,26 @@ def language_of(example: Example | SeedTask) -> str:
         for token in CODE_TOKEN.findall(example.instruction.lower())
         if token in LANGUAGES or token in ALIASES
     }
-    shown = detect(example.output)
+    shown = detect_text_language(example.output)
     if len(named) == 1 and not is_prose(example.output):
         (name,) = named
         # "c" may be a letter, HTML or SQL what a program in another language works on, and Python
         # what was to be translated.
-        parsed = any(map(parses, programs_in(example.output, "python")))
+        parsed = any(map(is_valid_python, extract_programs(example.output, "python")))
         other = name in {"c", "html", "sql"} or (name == "python" and not parsed)
         return shown if shown and other else name
     return shown
 
 
-def detect(text: str) -> str:
+def detect_text_language(text: str) -> str:
     """The language of an answer by its fences, or by the signs near its beginning, or ""."""
     if is_prose(text):
         return ""
-    if blocks := code_blocks(text):
+    if blocks := find_code_blocks(text):
         main = max(blocks, key=lambda block: len(block.code))
-        return main.language or detect(main.code)
+        return main.language or detect_text_language(main.code)
     head = text[:SHOWN_CHARACTERS]
-    if PYTHON.search(head) and parses(text):
+    if PYTHON.search(head) and is_valid_python(text):
         return "python"
     for language, sign in SIGNS.items():
         if sign.search(head):
@@ -126,30 +126,30 @@ def detect(text: str) -> str:
     return "python" if BROKEN_PYTHON.search(head) else ""
 
 
-def code_blocks(text: str) -> list[Block]:
+def find_code_blocks(text: str) -> list[Block]:
     """The fenced blocks of an answer that may hold code.
 
     A fence inside a program (in a docstring, say) is a part of it.
     """
     blocks = fenced_blocks(text)
-    if not blocks or parses(text):
+    if not blocks or is_valid_python(text):
         return []
     return [block for block in blocks if block.tag not in TEXT_TAGS and block.code.strip()]
 
 
-def programs_in(text: str, language: str) -> list[str]:
+def extract_programs(text: str, language: str) -> list[str]:
     """The programs of a language that an answer holds: what it is judged by, the best first.
 
     Without fences that is the answer itself, or what was typed in an interactive session.
     With fences it is all blocks of the language one after the other, then the longest of them;
     a block counts where its fence names the language, or names none and it looks like it.
     """
-    blocks = code_blocks(text)
-    if blocks or (fenced_blocks(text) and not parses(text)):
+    blocks = find_code_blocks(text)
+    if blocks or (fenced_blocks(text) and not is_valid_python(text)):
         codes = [
             block.code
             for block in blocks
-            if not language or (block.language or detect(block.code)) == language
+            if not language or (block.language or detect_text_language(block.code)) == language
         ]
     else:
         codes = [text]
@@ -160,7 +160,7 @@ def programs_in(text: str, language: str) -> list[str]:
 
 def _typed(code: str) -> str:
     """What was typed in a `>>>` session; any other code as it is."""
-    if ">>>" not in code or parses(code):
+    if ">>>" not in code or is_valid_python(code):
         return code
     return "\n".join(line or "" for line in SESSION.findall(code)) or code
 
@@ -173,7 +173,7 @@ def is_code(text: str) -> bool:
     return bool(CODE_SIGN.search(text)) and (comment or not talk)
 
 
-def talks(text: str) -> bool:
+def contains_sentences(text: str) -> bool:
     """Whether a text that is no Python program has sentences in it: code within words.
 
     Not those in comments and docstrings, nor output shown under a heading that says so.
@@ -198,7 +198,7 @@ def _is_sentence(line: str) -> bool:
 
 
 @lru_cache(maxsize=64)
-def parses(text: str) -> bool:
+def is_valid_python(text: str) -> bool:
     """Whether it is the text of a Python program, of a size that an answer may have."""
     if len(text) > PARSED_CHARACTERS:
         return False

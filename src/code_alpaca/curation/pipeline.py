@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 
 from code_alpaca.core.ledger import Decision
 from code_alpaca.core.schema import Example, SeedTask
-from code_alpaca.curation.decontamination.detect import Contamination
+from code_alpaca.curation.decontamination.detect import ContaminationDetector
 from code_alpaca.curation.duplicates import DuplicateOutputs
 from code_alpaca.curation.filters import FILTERS
 from code_alpaca.curation.verification import Verifier
-from code_alpaca.curation.verification import reason as verification_reason
+from code_alpaca.curation.verification import rejection_reason as verification_reason
 
 if TYPE_CHECKING:
-    from code_alpaca.curation.novelty.pool import Novelty  # compiles: only where rows are decided
+    from code_alpaca.curation.novelty.pool import (
+        NoveltyPool,  # compiles: only where rows are decided
+    )
 
 
 class Curator:
@@ -37,8 +39,8 @@ class Curator:
         self,
         *,
         filters: Iterable[str],
-        contamination: Contamination,
-        novelty: Novelty,
+        contamination: ContaminationDetector,
+        novelty: NoveltyPool,
         verifier: Verifier | None = None,
         mark: bool = False,
     ) -> None:
@@ -49,7 +51,7 @@ class Curator:
         self._verifier, self._novelty = verifier, novelty
 
     @property
-    def runners(self) -> int:
+    def num_workers(self) -> int:
         """How many answers can be verified at once."""
         return self._verifier.pool.size if self._verifier else 1
 
@@ -57,26 +59,26 @@ class Curator:
         if self._verifier:
             self._verifier.close()
 
-    def keep(self, tasks: Iterable[SeedTask | Example]) -> None:
+    def add_to_pool(self, tasks: Iterable[SeedTask | Example]) -> None:
         """Let seed tasks or already accepted rows into the pool, unconditionally."""
-        self._novelty.keep(self._noted(tasks))
+        self._novelty.add(self._noted(tasks))
 
-    def examine(self, example: Example) -> Decision:
+    def check_row(self, example: Example) -> Decision:
         """What can be said of a row by reading it alone."""
         for check in self._filters:
             if found := check(example):
                 return Decision(example, found)
-        hits = self._contamination.hits(example)
+        hits = self._contamination.find_matches(example)
         if not hits:
             return Decision(example, "")
         example = replace(example, contamination=sorted({hit.task_id for hit in hits}))
         told = "; ".join(f"{hit.task_id} by {hit.method}: {hit.evidence}" for hit in hits)
         return Decision(example, "" if self._mark else "contaminated", told)
 
-    def to_run(self, decision: Decision) -> bool:
+    def needs_sandbox(self, decision: Decision) -> bool:
         """Whether `verify` starts a process for it, and so is worth a thread."""
         return bool(
-            self._verifier and not decision.reason and self._verifier.runs(decision.example)
+            self._verifier and not decision.reason and self._verifier.has_program(decision.example)
         )
 
     def verify(self, decision: Decision) -> Decision:
@@ -84,20 +86,20 @@ class Curator:
         if decision.reason:
             return decision
         example = decision.example
-        verdict = self._verifier.verdict(example) if self._verifier else "skipped"
+        verdict = self._verifier.verify(example) if self._verifier else "skipped"
         found = verification_reason(verdict, tested=bool(example.tests.strip()))
         return replace(decision, example=replace(example, verification=verdict), reason=found or "")
 
-    def settle(self, decision: Decision) -> Decision:
+    def check_pool(self, decision: Decision) -> Decision:
         """The last word on a row that nothing spoke against, in the run's order."""
         example = decision.example
         if decision.reason:
             return decision
         if self._duplicates is not None and example in self._duplicates:
             return replace(decision, reason="duplicate_output")
-        (verdict,) = self._novelty.offer([example])
+        (verdict,) = self._novelty.check([example])
         example = replace(example, nearest_id=verdict.nearest_id, nearest_score=verdict.score)
-        if not verdict.fresh:
+        if not verdict.is_novel:
             return replace(decision, example=example, reason="too_similar")
         if self._duplicates is not None:
             self._duplicates.add(example)

@@ -13,14 +13,14 @@ from pydantic import Field, field_validator, model_validator
 from code_alpaca import sandbox
 from code_alpaca.core.config import StageConfig
 from code_alpaca.core.errors import InputError
-from code_alpaca.curation.decontamination.detect import Contamination
-from code_alpaca.curation.filters import DEFAULT, NAMES
+from code_alpaca.curation.decontamination.detect import ContaminationDetector
+from code_alpaca.curation.filters import DEFAULT_FILTERS, FILTER_NAMES
 from code_alpaca.curation.guard import INTERNAL_ERROR, GuardedCurator
-from code_alpaca.curation.novelty.measures import THRESHOLDS
+from code_alpaca.curation.novelty.measures import DEFAULT_THRESHOLDS
 from code_alpaca.curation.verification import Verifier
 
 
-class Rules(StageConfig):
+class CurationRules(StageConfig):
     """What a row must be to be accepted."""
 
     novelty: Literal["code_aware", "rouge_l"] = Field(
@@ -33,7 +33,7 @@ class Rules(StageConfig):
         ge=0,
         le=1,
         description="drop above this similarity; none: "
-        + ", ".join(f"{value} for {name}" for name, value in THRESHOLDS.items()),
+        + ", ".join(f"{value} for {name}" for name, value in DEFAULT_THRESHOLDS.items()),
     )
     novelty_nearest: bool = Field(
         True,
@@ -41,7 +41,8 @@ class Rules(StageConfig):
         "millions are kept",
     )
     filters: list[str] = Field(
-        list(DEFAULT), description=f"filters by name, or none; there are {', '.join(NAMES)}"
+        list(DEFAULT_FILTERS),
+        description=f"filters by name, or none; there are {', '.join(FILTER_NAMES)}",
     )
     decontaminate: list[str] = Field(
         ["mini"], description="benchmarks by name or files in their form, or none"
@@ -58,8 +59,8 @@ class Rules(StageConfig):
     @classmethod
     def _threshold_of_the_measure(cls, values: dict[str, Any]) -> dict[str, Any]:
         measure = values.get("novelty", cls.model_fields["novelty"].default)
-        if values.get("novelty_threshold") is None and measure in THRESHOLDS:
-            return {**values, "novelty_threshold": THRESHOLDS[measure]}
+        if values.get("novelty_threshold") is None and measure in DEFAULT_THRESHOLDS:
+            return {**values, "novelty_threshold": DEFAULT_THRESHOLDS[measure]}
         return values
 
     @field_validator("filters", "decontaminate", mode="before")
@@ -71,13 +72,13 @@ class Rules(StageConfig):
     @classmethod
     def _known_filters(cls, names: list[str]) -> list[str]:
         for name in names:
-            if name not in NAMES:
-                raise ValueError(f"no filter {name!r}; there are {', '.join(NAMES)}")
+            if name not in FILTER_NAMES:
+                raise ValueError(f"no filter {name!r}; there are {', '.join(FILTER_NAMES)}")
         return names
 
 
 @contextmanager
-def curator_of(rules: Rules, **changes: Any) -> Iterator[tuple[GuardedCurator, str]]:
+def open_curator(rules: CurationRules, **changes: Any) -> Iterator[tuple[GuardedCurator, str]]:
     """The curator that the keys ask for, and what to remember of its benchmarks (JSON).
 
     At the end it prints what the user must know of the rows: that they were not compared with a
@@ -86,14 +87,16 @@ def curator_of(rules: Rules, **changes: Any) -> Iterator[tuple[GuardedCurator, s
     Raises:
         InputError: a benchmark that is not there, or no sandbox that holds.
     """
-    from code_alpaca.curation.novelty.pool import Novelty  # compiles on import
+    from code_alpaca.curation.novelty.pool import NoveltyPool  # compiles on import
 
     rules = rules.model_copy(update=changes)
-    index = Contamination(rules.decontaminate, go_without=rules.missing_benchmarks == "skip")
+    index = ContaminationDetector(
+        rules.decontaminate, skip_missing=rules.missing_benchmarks == "skip"
+    )
     facts = {
         # Of a file the name alone: the card is published, and a path tells of its maker's disk.
         "benchmarks": [Path(n).name for n in rules.decontaminate if n not in index.missing],
-        "problems": index.problems,
+        "problems": index.num_problems,
         "missing": index.missing,
         "policy": rules.contaminated,
     }
@@ -101,8 +104,8 @@ def curator_of(rules: Rules, **changes: Any) -> Iterator[tuple[GuardedCurator, s
         filters=rules.filters,
         contamination=index,
         mark=rules.contaminated == "mark",
-        verifier=Verifier(sandbox.Pool(_sandbox())) if rules.verify else None,
-        novelty=Novelty(rules.novelty, rules.novelty_threshold, nearest=rules.novelty_nearest),
+        verifier=Verifier(sandbox.WorkerPool(_sandbox())) if rules.verify else None,
+        novelty=NoveltyPool(rules.novelty, rules.novelty_threshold, nearest=rules.novelty_nearest),
     )
     started = True
     try:
@@ -116,7 +119,9 @@ def curator_of(rules: Rules, **changes: Any) -> Iterator[tuple[GuardedCurator, s
             print(line)
 
 
-def _warnings(rules: Rules, index: Contamination, curator: GuardedCurator) -> Iterator[str]:
+def _warnings(
+    rules: CurationRules, index: ContaminationDetector, curator: GuardedCurator
+) -> Iterator[str]:
     if index.missing:
         yield (
             f"warning   decontamination skipped for {', '.join(index.missing)}, which could not be "
@@ -134,6 +139,6 @@ def _warnings(rules: Rules, index: Contamination, curator: GuardedCurator) -> It
 
 def _sandbox() -> sandbox.Backend:
     try:
-        return sandbox.choose().backend
+        return sandbox.choose_backend().backend
     except InputError as error:
         raise InputError(f"verify runs generated code: {error}, or set verify: false") from None

@@ -29,15 +29,15 @@ from code_alpaca.core.fs import cache_dir
 from code_alpaca.core.schema import Example
 from code_alpaca.curation.language_detection import (
     PYTHON,
+    contains_sentences,
+    detect_language,
+    extract_programs,
     is_code,
-    language_of,
-    parses,
-    programs_in,
-    talks,
+    is_valid_python,
 )
-from code_alpaca.sandbox import Limits, Pool, Result, interpreters
+from code_alpaca.sandbox import ResourceLimits, RunResult, WorkerPool, interpreters
 
-LIMITS = Limits(wall_s=10.0, memory_mb=512, folder_bytes=16 << 20)
+LIMITS = ResourceLimits(wall_s=10.0, memory_mb=512, folder_bytes=16 << 20)
 NOT_RUN = ("no_tests", "not_python", "env_missing", "skipped")
 VERSION = 2  # of the verdicts; cached ones of another version are not read
 MISSING = re.compile(
@@ -78,7 +78,7 @@ class Verifier:
     another run: they are kept in the user's cache folder.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: WorkerPool) -> None:
         self.pool = pool
         self._cache = _Cache(f"{VERSION} {pool.backend} {sys.version}")
         self._runs_javascript = _available("javascript", pool)
@@ -87,18 +87,18 @@ class Verifier:
         self.pool.close()
         self._cache.close()
 
-    def runs(self, example: Example) -> bool:
+    def has_program(self, example: Example) -> bool:
         """Whether there is something to run, and so something to wait for."""
         return bool(self._programs(example))
 
-    def verdict(self, example: Example) -> str:
+    def verify(self, example: Example) -> str:
         """One of the words above."""
         programs = self._programs(example)
         if not programs:
             return "not_python"
         # Of the instruction only a wish for an error changes how the same end is judged.
         wish = example.instruction if ASKS_TO_RAISE.search(example.instruction) else ""
-        key = json.dumps([language_of(example), bool(example.tests.strip()), programs, wish])
+        key = json.dumps([detect_language(example), bool(example.tests.strip()), programs, wish])
         if (known := self._cache.get(key)) is not None:
             return known
         verdict = self._run(example, programs)
@@ -108,27 +108,27 @@ class Verifier:
 
     def _programs(self, example: Example) -> list[str]:
         """What to run, in turn, until one comes to its end."""
-        language, text = language_of(example), example.output
-        programs = programs_in(text, language)
+        language, text = detect_language(example), example.output
+        programs = extract_programs(text, language)
         if language == "python":
             if example.tests.strip():
                 return [f"{program}\n\n{example.tests}\n" for program in programs or [text]]
             programs = list(filter(_is_program, programs))
-            return _behind_input(programs, example, parses)
+            return _behind_input(programs, example, is_valid_python)
         if language == "javascript" and self._runs_javascript:
             return _behind_input(list(filter(is_code, programs)), example, is_code)
         if language == "sql":
             scripts = [script for script in programs if is_code(script + ";")]
-            before = next(iter(programs_in(example.input, "sql")), example.input)
+            before = next(iter(extract_programs(example.input, "sql")), example.input)
             return [SQLITE.format(scripts=[before, script]) for script in scripts[:1]]
         return []
 
     def _run(self, example: Example, programs: list[str]) -> str:
-        language, tested = language_of(example), bool(example.tests.strip())
+        language, tested = detect_language(example), bool(example.tests.strip())
         verdicts: list[str] = []
         for program in programs:
             if language == "javascript":
-                result = interpreters.run(self.pool, language, program, LIMITS.wall_s)
+                result = interpreters.run_program(self.pool, language, program, LIMITS.wall_s)
             else:
                 result = self.pool.run_program(program, LIMITS)
             verdict = _read(result, program, language, tested)
@@ -146,21 +146,23 @@ def _is_program(text: str) -> bool:
     What no Python reads and shows no sign of it is a file of another kind: a task may name Python
     and want a Dockerfile.
     """
-    if not is_code(text) or parses(text):
+    if not is_code(text) or is_valid_python(text):
         return is_code(text)
-    return bool(PYTHON.search(text)) and not (talks(text) or parses(text.rstrip() + " pass"))
+    return bool(PYTHON.search(text)) and not (
+        contains_sentences(text) or is_valid_python(text.rstrip() + " pass")
+    )
 
 
 def _behind_input(programs: list[str], example: Example, fits: Callable[[str], bool]) -> list[str]:
     """Each program alone, then behind the input where that is code."""
-    given = programs_in(example.input, language_of(example))
+    given = extract_programs(example.input, detect_language(example))
     before = given[0].strip() if given else ""
     if not before or not fits(before):
         return programs
     return [text for program in programs for text in (program, f"{before}\n\n{program}")]
 
 
-def _raised_as_asked(result: Result, program: str, example: Example) -> bool:
+def _raised_as_asked(result: RunResult, program: str, example: Example) -> bool:
     """Whether a script ended in the very error that its task wants it to raise.
 
     That is one from a `raise` or an `assert` of its own, or one that the task names; not where
@@ -174,7 +176,7 @@ def _raised_as_asked(result: Result, program: str, example: Example) -> bool:
     if named and not ASKS_TO_REPAIR.search(example.instruction):
         return True
     frames = FRAME.findall(result.stderr)
-    if not frames or frames[-1][0] != "program.py" or not parses(program):
+    if not frames or frames[-1][0] != "program.py" or not is_valid_python(program):
         return False
     line = int(frames[-1][1])
     return any(
@@ -183,7 +185,7 @@ def _raised_as_asked(result: Result, program: str, example: Example) -> bool:
     )
 
 
-def reason(verdict: str, *, tested: bool) -> str | None:
+def rejection_reason(verdict: str, *, tested: bool) -> str | None:
     """Why a row with this verdict is dropped, or None.
 
     What could not be judged is kept, marked: a server never ends, and is right not to.
@@ -193,7 +195,7 @@ def reason(verdict: str, *, tested: bool) -> str | None:
     return f"run_{verdict}"
 
 
-def _read(result: Result, program: str, language: str, tested: bool) -> str:
+def _read(result: RunResult, program: str, language: str, tested: bool) -> str:
     if result.status == "passed":
         return "passed" if tested else "no_tests"
     if result.status == "exited" and not tested and not ASKS_USER.search(program):
@@ -209,14 +211,14 @@ def _read(result: Result, program: str, language: str, tested: bool) -> str:
     return "failed" if tested and "AssertionError" in result.stderr else "error"
 
 
-def _lacks_import(result: Result, program: str) -> bool:
+def _lacks_import(result: RunResult, program: str) -> bool:
     """Whether a definition needs a name of the standard library that is not imported.
 
     A fragment's values may stand elsewhere, but its annotations, decorators and base classes are
     its own: without `from typing import List` it is a broken program.
     """
     missing = MISSING_NAME.findall(result.stderr)
-    if not missing or missing[-1] not in _standard_names() or not parses(program):
+    if not missing or missing[-1] not in _standard_names() or not is_valid_python(program):
         return False
     parts: list[ast.expr | None] = []
     for node in ast.walk(ast.parse(program)):
@@ -241,11 +243,11 @@ def _standard_names() -> frozenset[str]:
     return sys.stdlib_module_names.union(*exported)
 
 
-def _available(language: str, pool: Pool) -> bool:
-    if shutil.which(interpreters.LANGUAGES[language].command[0]) is None:
+def _available(language: str, pool: WorkerPool) -> bool:
+    if shutil.which(interpreters.INTERPRETERS[language].command[0]) is None:
         return False
     try:
-        interpreters.check(language, pool.backend)
+        interpreters.check_interpreter(language, pool.backend)
     except InputError:
         return False
     return True

@@ -63,16 +63,16 @@ def evaluate(config: EvalConfig) -> dict[str, Any]:
         Stopped: the endpoint failed half-way.
     """
     if config.probe:
-        _print_probes(sandbox.probe_all(cached=False))
+        _print_probes(sandbox.probe_backends(cached=False))
         return {}
     if not (config.model or config.samples):
         return _compare(config)
     subject = _subject(config)
-    guard = sandbox.choose(config.sandbox, allow_unsafe=config.allow_unsafe)
+    guard = sandbox.choose_backend(config.sandbox, allow_unsafe=config.allow_unsafe)
     every = benchmarks.load(config.benchmark)
     problems = every[: config.limit]
-    for language in {problem.language for problem in problems} & set(interpreters.LANGUAGES):
-        interpreters.check(language, guard.backend)
+    for language in {problem.language for problem in problems} & set(interpreters.INTERPRETERS):
+        interpreters.check_interpreter(language, guard.backend)
     _refuse_other_results(config)
     config.output_dir.mkdir(parents=True, exist_ok=True)
     store = Samples(config.output_dir, _identity(config, subject, problems))
@@ -208,7 +208,7 @@ def _answers(
 def _grade(
     config: EvalConfig,
     subject: Subject,
-    guard: sandbox.Probe,
+    guard: sandbox.ProbeResult,
     problems: list[Problem],
     rows: list[dict[str, Any]],
 ) -> dict[str, str]:
@@ -221,7 +221,7 @@ def _grade(
     ]
     with (
         _progress("graded", len(rows)) as done,
-        sandbox.Pool(guard.backend, packages=True) as pool,
+        sandbox.WorkerPool(guard.backend, packages=True) as pool,
     ):
         grader = grading.Grader(pool, timeout=config.timeout)
         grades = grader.grade(asked, programs, done=done)
@@ -256,7 +256,7 @@ def _program(problem: Problem, row: dict[str, Any], *, exact: bool) -> str:
 def _results(
     config: EvalConfig,
     subject: Subject,
-    guard: sandbox.Probe,
+    guard: sandbox.ProbeResult,
     problems: list[Problem],
     rows: list[dict[str, Any]],
     references: dict[str, str],
@@ -322,7 +322,7 @@ def _sampling(subject: Subject) -> dict[str, Any] | None:
     return {**sampling, "top_k": None, "repetition_penalty": None, "num_beams": 1}
 
 
-def _print_probes(probes: list[sandbox.Probe]) -> None:
+def _print_probes(probes: list[sandbox.ProbeResult]) -> None:
     """One column a backend: what the canary managed in it."""
     table = Table("canary", *(found.backend for found in probes))
     for escape in sandbox.ESCAPES:
@@ -335,7 +335,7 @@ def _print_probes(probes: list[sandbox.Probe]) -> None:
             console.print(f"eval      {found.backend}: {found.problem}")
 
 
-def _mark(found: sandbox.Probe, escape: str) -> str:
+def _mark(found: sandbox.ProbeResult, escape: str) -> str:
     return "-" if found.problem else "out" if escape in found.escaped else "held"
 
 

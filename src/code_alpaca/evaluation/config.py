@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from code_alpaca.core.config import BaseUrl, StageConfig, Words
+from code_alpaca.core.key_roles import Role
 from code_alpaca.evaluation.completions import PromptFormat
 from code_alpaca.problems import benchmarks
 
@@ -26,22 +27,28 @@ class EvalConfig(StageConfig):
     samples: str | None = Field(
         None, description="grade this JSONL of task_id and completion (or solution); or reference"
     )
-    num_samples: PositiveInt = Field(1, description="answers for each problem")
-    temperature: float = Field(
+    num_samples: Annotated[PositiveInt, Role.REPRODUCED, Role.COMPARABLE] = Field(
+        1, description="answers for each problem"
+    )
+    temperature: Annotated[float, Role.REPRODUCED, Role.COMPARABLE] = Field(
         0.0, ge=0, le=2, description="0 is greedy, whatever the model's generation_config says"
     )
     top_p: float | None = Field(
         None, gt=0, le=1, description="sample from the most likely tokens of this total probability"
     )
-    k: list[PositiveInt] = Field([1], min_length=1, description="the k of pass@k")
-    max_new_tokens: PositiveInt = Field(512, description="limit of one answer, in tokens")
+    k: Annotated[list[PositiveInt], Role.REPRODUCED] = Field(
+        [1], min_length=1, description="the k of pass@k"
+    )
+    max_new_tokens: Annotated[PositiveInt, Role.REPRODUCED, Role.COMPARABLE] = Field(
+        512, description="limit of one answer, in tokens"
+    )
     batch_size: PositiveInt = Field(16, description="answers made at once")
-    prompt_format: PromptFormat | None = Field(
+    prompt_format: Annotated[PromptFormat | None, Role.REPRODUCED] = Field(
         None,
         description="alpaca or alpaca_nl for our students, completion (the problem's own prompt) "
         "for base models, chat; none: that of the model's training, and chat at an endpoint",
     )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+    dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], Role.REPRODUCED] = Field(
         "auto", description="of a local model's weights; auto: bfloat16 on a GPU that has it"
     )
     sandbox: Literal["auto", "bwrap", "landlock", "rlimit"] = Field(
@@ -51,7 +58,9 @@ class EvalConfig(StageConfig):
         False, description="accept sandbox rlimit, which hides neither files nor network"
     )
     probe: bool = Field(False, description="try to break out of each sandbox, print, and end")
-    timeout: float = Field(10.0, gt=0, le=3600, description="seconds for one program")
+    timeout: Annotated[float, Role.REPRODUCED, Role.COMPARABLE] = Field(
+        10.0, gt=0, le=3600, description="seconds for one program"
+    )
     compare: Path | None = Field(
         None, description="output_dir of another run: is the difference more than luck?"
     )
@@ -60,7 +69,7 @@ class EvalConfig(StageConfig):
         description="dataset whose matches are left out of a second score; by default that of the "
         "model's run.json at its revision; skip: none",
     )
-    seed: int = Field(0, ge=0, lt=2**32, description="seed of sampling")
+    seed: Annotated[int, Role.REPRODUCED] = Field(0, ge=0, lt=2**32, description="seed of sampling")
     limit: PositiveInt | None = Field(None, description="measure only the first N problems")
     output_dir: Path = Field(Path("runs/eval"), description="where results.json goes")
 

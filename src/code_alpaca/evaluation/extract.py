@@ -15,15 +15,14 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from code_alpaca.core.reasoning import strip_reasoning
-from code_alpaca.curation.code_regions import (
+from code_alpaca.curation.code_regions import find_code_regions, normalize_newlines
+from code_alpaca.curation.python_parsing import (
     INVISIBLE,
-    LONGEST,
+    MAX_PARSED_CHARACTERS,
     QUOTES,
     SPACES,
-    normal_newlines,
     parse_prefix,
     parse_python,
-    regions,
 )
 from code_alpaca.evaluation.needed import (
     bound_names,
@@ -56,10 +55,10 @@ def extract_program(problem: Problem, answer: str) -> str:
     which a prefix does, as where an answer was truncated. The prompt's imports and helpers
     precede every candidate.
     """
-    answer = strip_reasoning(normal_newlines(answer)).translate(INVISIBLE)
+    answer = strip_reasoning(normalize_newlines(answer)).translate(INVISIBLE)
     if problem.language != "python":
         return _other_language(problem, answer)
-    candidates = list(dict.fromkeys(_candidates(problem, answer[:LONGEST])))
+    candidates = list(dict.fromkeys(_candidates(problem, answer[:MAX_PARSED_CHARACTERS])))
     try:
         for complete in (True, False):
             for candidate in candidates:
@@ -74,7 +73,9 @@ def extract_program(problem: Problem, answer: str) -> str:
 
 
 def _other_language(problem: Problem, answer: str) -> str:
-    blocks = [region.code for region in regions(answer) if region.kind in ("fence", "tag")]
+    blocks = [
+        region.code for region in find_code_regions(answer) if region.kind in ("fence", "tag")
+    ]
     defines = re.compile(rf"\b{re.escape(problem.entry_point)}\s*(\(|=)")
     body = next((block for block in blocks if defines.search(block)), (*blocks, answer)[0])
     return body if defines.search(body.split("{")[0]) else problem.prompt + body
@@ -122,10 +123,19 @@ def _blocks(answer: str) -> list[str]:
 
     Indentation and `>>>` mark code only where a function begins: else they stand in one.
     """
-    found = [region for region in regions(answer) if region.kind != "line" or "\n" not in answer]
+    found = [
+        region
+        for region in find_code_regions(answer)
+        if region.kind != "line" or "\n" not in answer
+    ]
     sure = ("fence", "line", "tag")
     found = [r for r in found if r.kind in sure or CODE_LINE.match(r.code)]
-    nested = [inner for region in found for inner in regions(region.code) if "```" in region.code]
+    nested = [
+        inner
+        for region in found
+        for inner in find_code_regions(region.code)
+        if "```" in region.code
+    ]
     found += [region for region in nested if region.kind == "fence"]
     wanted = [region.code for region in found if region.language not in OTHER_LANGUAGES]
     return wanted or [region.code for region in found]

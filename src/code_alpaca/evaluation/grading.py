@@ -20,7 +20,7 @@ from typing import Literal
 
 from code_alpaca.evaluation.controls import controls, positive_control
 from code_alpaca.problems.benchmarks import Problem
-from code_alpaca.sandbox import Limits, Pool, Result, interpreters
+from code_alpaca.sandbox import ResourceLimits, RunResult, SolutionTest, WorkerPool, interpreters
 
 MEMORY_MB = 1024
 FOLDER_BYTES = 16 << 20  # for temporary files, and the caches that libraries write on import
@@ -30,7 +30,7 @@ OUTPUT_BYTES = 16 << 20  # of each stream: a right program may print a lot
 APART_TIME, APART_SLOWDOWN, APART_LEAST_S = 3, 20, 5.0
 FEWEST_RUNS, POSITIVE_RUNS = 6, 2  # of the controls: enough that throwing a coin does not pay
 # Apart, these may come of the round trips and not of the program.
-INCONCLUSIVE = ("unplain", "timeout", "out_of_memory", "output_limit")
+INCONCLUSIVE = ("unsupported_value", "timeout", "out_of_memory", "output_limit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,9 @@ class Grader:
         timeout: seconds for one program and its tests.
     """
 
-    def __init__(self, pool: Pool, *, timeout: float) -> None:
+    def __init__(self, pool: WorkerPool, *, timeout: float) -> None:
         self._pool = pool
-        self._limits = Limits(
+        self._limits = ResourceLimits(
             wall_s=timeout,
             memory_mb=MEMORY_MB,
             output_bytes=OUTPUT_BYTES,
@@ -113,9 +113,11 @@ class Grader:
             return Grade("failed", f"not judged: {type(error).__name__}: {error}"[:1000])
 
     def _judge(self, problem: Problem, program: str) -> Grade:
-        if problem.language in interpreters.LANGUAGES:
+        if problem.language in interpreters.INTERPRETERS:
             text = f"{program}\n{problem.test}"
-            result = interpreters.run(self._pool, problem.language, text, self._limits.wall_s)
+            result = interpreters.run_program(
+                self._pool, problem.language, text, self._limits.wall_s
+            )
             return Grade(result.status, result.stderr, shared=True)
         if problem.language != "python":
             return Grade("unsupported")
@@ -159,21 +161,19 @@ class Grader:
         program: str,
         together_s: float = float("inf"),
         folder_bytes: int = FOLDER_BYTES,
-    ) -> Result:
+    ) -> RunResult:
         wall_s = max(APART_LEAST_S, APART_SLOWDOWN * together_s)
         wall_s = min(APART_TIME * self._limits.wall_s, wall_s)
         limits = replace(self._limits, wall_s=wall_s, folder_bytes=folder_bytes)
         return self._pool.run(
-            lambda worker: worker.test(
+            lambda worker: worker.test_solution(
                 program,
-                entry_point=problem.entry_point,
-                prompt=problem.prompt,
-                test=problem.test,
-                limits=limits,
+                SolutionTest(problem.test, problem.entry_point, problem.prompt),
+                limits,
             )
         )
 
-    def _together(self, problem: Problem, program: str, test: str | None = None) -> Result:
+    def _together(self, problem: Problem, program: str, test: str | None = None) -> RunResult:
         test = problem.test if test is None else test
         # Bound before the tests, since MBPP has a function that is called `check` itself.
         bound = f"__candidate = {problem.entry_point}"
@@ -182,7 +182,7 @@ class Grader:
             lambda worker: worker.run_program(source, self._limits, module="solution")
         )
 
-    def _together_of_reference(self, problem: Problem) -> Result | None:
+    def _together_of_reference(self, problem: Problem) -> RunResult | None:
         if not problem.canonical_solution.strip():
             return None
         return self._together(problem, _reference(problem))
@@ -245,5 +245,5 @@ def _reference(problem: Problem) -> str:
     return problem.prompt + problem.canonical_solution
 
 
-def _last_line(result: Result) -> str:
+def _last_line(result: RunResult) -> str:
     return (result.stderr.strip().splitlines() or [""])[-1]

@@ -13,7 +13,7 @@ from typing import Any
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.schema import Example
-from code_alpaca.curation.decontamination.detect import Contamination
+from code_alpaca.curation.decontamination.detect import ContaminationDetector
 from code_alpaca.dataset.load import ALPACA, load_rows
 from code_alpaca.evaluation import metrics
 from code_alpaca.problems.benchmarks import Problem
@@ -59,7 +59,7 @@ def uncontaminated(
             return {"training_data_not_checked": str(error)}
         except (TypeError, AttributeError):  # a file that sft did not write
             return {"training_data_not_checked": "run.json names its datasets in another form"}
-    index = Contamination([benchmark])
+    index = ContaminationDetector([benchmark])
     matched = {hit for source in sources for hit in _matches(index, source["data"])}
     known = {problem.task_id for problem in problems}
     pairs = zip(problems, counts, strict=True)
@@ -110,9 +110,9 @@ def _source(name: str, config: str = "default", revision: str | None = None) -> 
     }
 
 
-def _matches(index: Contamination, rows: Iterable[dict[str, Any]]) -> set[str]:
+def _matches(index: ContaminationDetector, rows: Iterable[dict[str, Any]]) -> set[str]:
     examples = (Example(*(row[column] or "" for column in ALPACA)) for row in rows)
-    return {hit.task_id for example in examples for hit in index.hits(example)}
+    return {hit.task_id for example in examples for hit in index.find_matches(example)}
 
 
 def _without_data(source: dict[str, Any]) -> dict[str, Any]:

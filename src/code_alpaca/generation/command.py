@@ -12,18 +12,19 @@ import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from rich.console import Console
 
 from code_alpaca.core.config import Version, Words, base_urls
 from code_alpaca.core.errors import InputError, Stopped
+from code_alpaca.core.key_roles import Role
 from code_alpaca.core.ledger import Ledger
 from code_alpaca.core.redact import secret_in
 from code_alpaca.core.run_folder import open_run
 from code_alpaca.core.schema import load_seed_tasks
-from code_alpaca.curation.rules import Rules, curator_of
+from code_alpaca.curation.rules import CurationRules, open_curator
 from code_alpaca.dataset.build import build_dataset
 from code_alpaca.dataset.folder import DatasetOptions
 from code_alpaca.dataset.push import prepare_repo, preupload_shards, push_dataset
@@ -35,30 +36,38 @@ from code_alpaca.generation.seed_check import check_seeds
 from code_alpaca.generation.strategies.oss_instruct import load_snippets
 from code_alpaca.hub.release_plan import Terms
 from code_alpaca.teacher import offline
-from code_alpaca.teacher.apis import Sampling
 from code_alpaca.teacher.batch import BatchTeacher
-from code_alpaca.teacher.budget import Budget, Price, find_price
+from code_alpaca.teacher.budget import Budget
 from code_alpaca.teacher.client import Teacher
+from code_alpaca.teacher.prices import Price, find_price
+from code_alpaca.teacher.request_body import SamplingParams
+from code_alpaca.teacher.scheduling import ConnectionSettings
 
 USUAL_ACCEPTANCE = 0.6  # of candidates, for the plan of a dry run
 USUAL_TASK_TOKENS = 250
 USUAL_REPLY_S = 15.0
 
 
-class GenerateConfig(Rules):
+class GenerateConfig(CurationRules):
     """The keys of `code-alpaca generate`."""
 
-    run_dir: Path = Field(description="folder of this run; the same command resumes it")
+    run_dir: Annotated[Path, Role.FREE] = Field(
+        description="folder of this run; the same command resumes it"
+    )
     seed_tasks: Path | None = Field(None, description="JSONL of seed tasks; none: the built-in")
-    num_examples: PositiveInt = Field(1000, description="accepted rows wanted; may grow later")
+    num_examples: Annotated[PositiveInt, Role.FREE] = Field(
+        1000, description="accepted rows wanted; may grow later"
+    )
     strategy: str = Field(
         "self_instruct",
         description="self_instruct, evol_instruct, oss_instruct, seed_compat; or a mix by weight: "
         "self_instruct=3,evol_instruct=1",
     )
     seed: int = Field(0, description="seed of every random choice")
-    teacher_model: str = Field("offline-teacher", description="model name sent to the teacher")
-    teacher_base_url: str | None = Field(
+    teacher_model: Annotated[str, Role.REQUEST] = Field(
+        "offline-teacher", description="model name sent to the teacher"
+    )
+    teacher_base_url: Annotated[str | None, Role.FREE] = Field(
         None,
         description="OpenAI-compatible URL, or several with commas between; offline: the embedded "
         "teacher; none: OpenAI",
@@ -68,13 +77,27 @@ class GenerateConfig(Rules):
         description="which API of the teacher; completions is for base models, batch is half the "
         "price within a day",
     )
-    batch_poll_s: float = Field(30.0, gt=0, description="seconds between two looks at a batch")
-    temperature: float = Field(1.0, ge=0, le=2, description="sampling temperature")
-    top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling mass")
-    max_completion_tokens: PositiveInt = Field(4096, description="limit of one reply, in tokens")
-    tasks_per_request: PositiveInt = Field(5, description="tasks asked for in one request")
-    seeds_per_request: PositiveInt = Field(6, description="seed tasks shown in one request")
-    pool_per_request: int = Field(2, ge=0, description="accepted rows shown in one request")
+    batch_poll_s: Annotated[float, Role.FREE] = Field(
+        30.0, gt=0, description="seconds between two looks at a batch"
+    )
+    temperature: Annotated[float, Role.REQUEST] = Field(
+        1.0, ge=0, le=2, description="sampling temperature"
+    )
+    top_p: Annotated[float, Role.REQUEST] = Field(
+        1.0, gt=0, le=1, description="nucleus sampling mass"
+    )
+    max_completion_tokens: Annotated[PositiveInt, Role.REQUEST] = Field(
+        4096, description="limit of one reply, in tokens"
+    )
+    tasks_per_request: Annotated[PositiveInt, Role.REQUEST] = Field(
+        5, description="tasks asked for in one request"
+    )
+    seeds_per_request: Annotated[PositiveInt, Role.REQUEST] = Field(
+        6, description="seed tasks shown in one request"
+    )
+    pool_per_request: Annotated[int, Role.REQUEST] = Field(
+        2, ge=0, description="accepted rows shown in one request"
+    )
     snippets: str | None = Field(
         None, description="for oss_instruct: a folder (say, your repository), a file or a dataset"
     )
@@ -86,41 +109,53 @@ class GenerateConfig(Rules):
         False, description="seed_compat: bring back what was wrong with the 2023 algorithm, too"
     )
     lookahead: PositiveInt = Field(64, description="requests that may be ahead of the decisions")
-    max_concurrency: PositiveInt = Field(16, description="requests in flight at once")
-    requests_per_minute: PositiveFloat | None = Field(
+    max_concurrency: Annotated[PositiveInt, Role.FREE] = Field(
+        16, description="requests in flight at once"
+    )
+    requests_per_minute: Annotated[PositiveFloat | None, Role.FREE] = Field(
         None, description="allowance of requests; none: as the server's headers say"
     )
-    tokens_per_minute: PositiveFloat | None = Field(
+    tokens_per_minute: Annotated[PositiveFloat | None, Role.FREE] = Field(
         None, description="allowance of tokens; none: as the server's headers say"
     )
-    request_timeout_s: float = Field(120.0, gt=0, description="seconds before a silent try ends")
-    max_cost_usd: PositiveFloat | None = Field(
+    request_timeout_s: Annotated[float, Role.FREE] = Field(
+        120.0, gt=0, description="seconds before a silent try ends"
+    )
+    max_cost_usd: Annotated[PositiveFloat | None, Role.FREE] = Field(
         None, description="hard cap on what the run may cost in all its starts; none: no cap"
     )
-    price_per_mtok_input: float | None = Field(
+    price_per_mtok_input: Annotated[float | None, Role.FREE] = Field(
         None, ge=0, description="dollars for a million input tokens; none: the price list"
     )
-    price_per_mtok_output: float | None = Field(
+    price_per_mtok_output: Annotated[float | None, Role.FREE] = Field(
         None, ge=0, description="dollars for a million output tokens; none: the price list"
     )
-    patience: PositiveInt = Field(
+    patience: Annotated[PositiveInt, Role.FREE] = Field(
         50, description="stop after this many replies in a row without an accepted row"
     )
-    checkpoint_every: int = Field(
+    checkpoint_every: Annotated[int, Role.FREE] = Field(
         5000,
         ge=0,
         description="write dataset/ each time this many rows were added; 0: only at the end",
     )
-    report_to: Literal["none", "trackio"] = Field("none", description="where to log the numbers")
-    dataset_version: Version = Field(
+    report_to: Annotated[Literal["none", "trackio"], Role.FREE] = Field(
+        "none", description="where to log the numbers"
+    )
+    dataset_version: Annotated[Version, Role.FREE] = Field(
         "0.1.0", description="SemVer of the dataset made from this run"
     )
-    hub_dataset_id: Words | None = Field(None, description="ORG/NAME on the Hub, for push_to_hub")
-    push_to_hub: bool = Field(
+    hub_dataset_id: Annotated[Words | None, Role.FREE] = Field(
+        None, description="ORG/NAME on the Hub, for push_to_hub"
+    )
+    push_to_hub: Annotated[bool, Role.FREE] = Field(
         False, description="release the dataset when the run is done; full shards go ahead of it"
     )
-    private: bool = Field(False, description="of a repository that is made now: only for you")
-    dry_run: bool = Field(False, description="print the plan and one prompt, send nothing")
+    private: Annotated[bool, Role.FREE] = Field(
+        False, description="of a repository that is made now: only for you"
+    )
+    dry_run: Annotated[bool, Role.FREE] = Field(
+        False, description="print the plan and one prompt, send nothing"
+    )
 
     def breaks_resume(self, key: str, old: Any, new: Any) -> bool:
         # A real teacher may move to another host; the embedded one is another teacher.
@@ -145,7 +180,7 @@ class GenerateConfig(Rules):
     @classmethod
     def _offline_or_urls(cls, value: str | None) -> str | None:
         if offline.is_offline(value):
-            offline.options_of(value)
+            offline.parse_options(value)
             return value
         return base_urls(value) if value else None
 
@@ -172,7 +207,7 @@ def generate_dataset(config: GenerateConfig) -> None:
     # The algorithm of 2023 with its defects has its own filters and its own rule.
     changes = {"filters": ["legacy_2023"], "novelty": "rouge_l"}
     with (
-        curator_of(config, **(changes if config.seed_compat_defects else {})) as (curator, facts),
+        open_curator(config, **(changes if config.seed_compat_defects else {})) as (curator, facts),
         open_run(config.run_dir, config, plan.facts()) as ledger,
     ):
         ledger.set_meta("contamination", facts)
@@ -258,33 +293,32 @@ class _Lane:
 
     async def drive(self, engine: Engine, urls: list[str]) -> None:
         config = self._config
-        if config.teacher_api == "batch":
+        batch = config.teacher_api == "batch"
+        settings = ConnectionSettings(
+            api="chat" if batch else config.teacher_api,
+            max_concurrency=config.max_concurrency,
+            timeout_s=config.request_timeout_s,
+            requests_per_minute=config.requests_per_minute,
+            tokens_per_minute=config.tokens_per_minute,
+            batch_poll_s=config.batch_poll_s,
+        )
+        if batch:
             if len(urls) > 1:
                 raise InputError("teacher_api batch takes one teacher_base_url")
             self._teacher = BatchTeacher(
                 urls[0] if urls else None,
+                settings,
                 ledger=self._ledger,
                 budget=self._budget,
-                timeout_s=config.request_timeout_s,
-                poll_s=config.batch_poll_s,
-                say=engine.screen.say,
+                report=lambda line: engine.screen.say(f"batch     {line}"),
             )
         else:
-            self._teacher = Teacher(
-                urls,
-                api=config.teacher_api,
-                ledger=self._ledger,
-                budget=self._budget,
-                max_concurrency=config.max_concurrency,
-                timeout_s=config.request_timeout_s,
-                requests_per_minute=config.requests_per_minute,
-                tokens_per_minute=config.tokens_per_minute,
-            )
+            self._teacher = Teacher(urls, settings, ledger=self._ledger, budget=self._budget)
         await engine.run(self._teacher)
 
     def told(self) -> tuple[int, int]:
         teacher = self._teacher
-        return (teacher.in_flight, teacher.tally.turned_away) if teacher else (0, 0)
+        return (teacher.in_flight, teacher.stats.rejected) if teacher else (0, 0)
 
 
 def _plan(config: GenerateConfig) -> Plan:
@@ -295,7 +329,7 @@ def _plan(config: GenerateConfig) -> Plan:
     return Plan(
         weights=mix,
         api="chat" if config.teacher_api == "batch" else config.teacher_api,
-        sampling=Sampling(
+        sampling=SamplingParams(
             config.teacher_model, config.temperature, config.top_p, config.max_completion_tokens
         ),
         seed=config.seed,
@@ -331,7 +365,7 @@ def _price(config: GenerateConfig) -> Price | None:
     price = find_price(
         config.teacher_model,
         config.teacher_base_url,
-        given=given,
+        configured=given,
         batch=config.teacher_api == "batch",
     )
     if price is None and config.max_cost_usd is not None:
@@ -352,10 +386,14 @@ def _check_limits(config: GenerateConfig, plan: Plan, price: Price | None) -> No
         raise InputError("the embedded teacher has no Batch API; use teacher_api: chat with it")
     Quotas(config.quotas, config.lookahead)
     payload = plan.request(0, [], {}).payload
-    if price and config.max_cost_usd is not None and price.worst(payload) > config.max_cost_usd:
+    if (
+        price
+        and config.max_cost_usd is not None
+        and price.bound_cost(payload) > config.max_cost_usd
+    ):
         raise InputError(
             f"max_cost_usd {config.max_cost_usd:g} is less than one request may cost "
-            f"(${price.worst(payload):.4f}); raise it, or lower max_completion_tokens"
+            f"(${price.bound_cost(payload):.4f}); raise it, or lower max_completion_tokens"
         )
     if config.tokens_per_minute and config.tokens_per_minute < config.max_completion_tokens:
         raise InputError(
@@ -373,7 +411,7 @@ def _check_limits(config: GenerateConfig, plan: Plan, price: Price | None) -> No
 def _teacher_urls(config: GenerateConfig) -> Iterator[list[str]]:
     url = config.teacher_base_url
     if offline.is_offline(url):
-        with offline.serving(url, config.seed) as served:
+        with offline.start_server(url, config.seed) as served:
             yield [served]
     else:
         yield [part.strip() for part in url.split(",") if part.strip()] if url else []
@@ -408,8 +446,9 @@ def _dry_run(config: GenerateConfig, plan: Plan, price: Price | None) -> str:
         lines.append("cost      no price known; set price_per_mtok_input and price_per_mtok_output")
     else:
         cap = "no cap" if config.max_cost_usd is None else f"never above ${config.max_cost_usd:g}"
+        cost = price.compute_cost(likely * asked, likely * told)
         lines.append(
-            f"cost      about ${price.of(likely * asked, likely * told):.2f} ({price.source}: "
+            f"cost      about ${cost:.2f} ({price.source}: "
             f"${price.input:g} in, ${price.output:g} out per million); {cap}"
         )
     return "\n".join([*lines, "nothing was sent"])

@@ -25,7 +25,7 @@ from code_alpaca.generation.plan import Plan, Request
 from code_alpaca.generation.quotas import Quotas
 from code_alpaca.generation.screen import Screen, Totals
 from code_alpaca.generation.signals import ended_by_signals
-from code_alpaca.teacher import apis
+from code_alpaca.teacher.reply_parsing import count_billed_tokens, parse_reply
 
 PULSE_S = 0.2  # between two looks at whether the screen wants news
 # How long an ending run waits for the replies still in flight: less than the 30 s that Slurm and
@@ -42,7 +42,7 @@ class Asks(Protocol):
 
     async def start(self) -> None: ...
 
-    async def ask(
+    async def complete(
         self, number: int, payload: dict[str, Any], asked: dict[str, Any], seed_ids: Sequence[str]
     ) -> tuple[str, dict[str, Any]]: ...
 
@@ -120,7 +120,7 @@ class Engine:
             await self._run(teacher)
 
     async def _run(self, teacher: Asks) -> None:
-        threads = ThreadPoolExecutor(self.curator.runners)  # wait for the sandboxes
+        threads = ThreadPoolExecutor(self.curator.num_workers)  # wait for the sandboxes
         pulse = asyncio.create_task(self._pulse())
         self._refused = asyncio.get_running_loop().create_future()
         try:
@@ -153,8 +153,8 @@ class Engine:
 
     def _restore(self) -> None:
         """Bring curation, pool, quotas and sums to where the last start left them."""
-        self.curator.keep(self.plan.seed_tasks)
-        self.curator.keep(self._accepted_before())
+        self.curator.add_to_pool(self.plan.seed_tasks)
+        self.curator.add_to_pool(self._accepted_before())
         for asked, languages in self.ledger.asked():
             wish = {key: label for key, label in asked.items() if key in self.plan.quotas}
             self._quotas.restore(wish, languages)
@@ -205,21 +205,24 @@ class Engine:
         self, teacher: Asks, threads: ThreadPoolExecutor, number: int, request: Request
     ) -> list[Decision]:
         try:
-            key, reply = await teacher.ask(number, request.payload, request.asked, request.seed_ids)
+            key, reply = await teacher.complete(
+                number, request.payload, request.asked, request.seed_ids
+            )
         except Refused as error:
             if self._refused and not self._refused.done():
                 self._refused.set_result(error)
             raise
         await asyncio.sleep(0)  # the request that waited for this one's place leaves first
         self.totals.replies += 1
-        self.totals.tokens += sum(apis.usage(reply) or ())
+        self.totals.tokens += sum(count_billed_tokens(reply) or ())
         read = [
-            self._examine(candidate, key, request) for candidate in request.parse(apis.read(reply))
+            self._examine(candidate, key, request)
+            for candidate in request.parse(parse_reply(reply))
         ]
         run = asyncio.get_running_loop().run_in_executor
         return [
             await run(threads, self.curator.verify, decision)
-            if self.curator.to_run(decision)
+            if self.curator.needs_sandbox(decision)
             else self.curator.verify(decision)
             for decision in read
         ]
@@ -241,11 +244,11 @@ class Engine:
         )
         if candidate.reason:
             return Decision(example, candidate.reason)
-        return self.curator.examine(example)
+        return self.curator.check_row(example)
 
     def _decide(self, decisions: list[Decision]) -> None:
         """Settle one reply's rows in their order and commit them together."""
-        settled = [self.curator.settle(decision) for decision in decisions]
+        settled = [self.curator.check_pool(decision) for decision in decisions]
         self.ledger.decide(self._decided, settled)
         fresh = 0
         for position, decision in enumerate(settled):

@@ -19,9 +19,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from code_alpaca.core.reasoning import strip_reasoning
 from code_alpaca.core.schema import Example, is_unicode
 from code_alpaca.curation.guard import INTERNAL_ERROR, describe_failure
-from code_alpaca.curation.language_detection import language_of
+from code_alpaca.curation.language_detection import detect_language
 from code_alpaca.generation.headings import split_records
-from code_alpaca.teacher.apis import Answer
+from code_alpaca.teacher.reply_parsing import ParsedReply
 
 # Blanks at the start of a line alone: an answer may be a hundred thousand line breaks.
 KEY = r'"(?:instruction|input|output|language|tests)"\s*:'
@@ -116,7 +116,7 @@ def schema(count: int) -> dict[str, Any]:
     }
 
 
-def parse_json(answer: Answer) -> list[Candidate]:
+def parse_json(answer: ParsedReply) -> list[Candidate]:
     """The candidates in an answer that was asked for as JSON, in order; at least one.
 
     Every complete record is kept, also beyond the number that was asked for: it was paid for, and
@@ -130,9 +130,9 @@ def parse_json(answer: Answer) -> list[Candidate]:
     """
     if (early := unusable(answer)) is not None:
         return [early]
-    text, rest = strip_reasoning(answer.text), "truncated" if answer.cut else "malformed"
+    text, rest = strip_reasoning(answer.text), "truncated" if answer.truncated else "malformed"
     if answer.text.strip() and not text.strip():
-        return [dropped(answer.text, "truncated" if answer.cut else "no_reply")]
+        return [dropped(answer.text, "truncated" if answer.truncated else "no_reply")]
     candidates: list[Candidate] = []
     start, remaining, at = TASKS.search(text), text, 0
     for _ in range(MOST_TRIES):  # an answer may be a megabyte of brackets
@@ -140,7 +140,7 @@ def parse_json(answer: Answer) -> list[Candidate]:
             break
         joined = bool(candidates) and JOINED.fullmatch(remaining, at, start.start())
         found, remaining, at = _read_list(
-            remaining, start, cut=answer.cut, repaired=remaining is not text
+            remaining, start, cut=answer.truncated, repaired=remaining is not text
         )
         if joined:
             candidates += found
@@ -219,7 +219,7 @@ def _records_within(text: str) -> list[Candidate]:
     return candidates
 
 
-def parse_numbered(answer: Answer, prefix: str = "") -> list[Candidate]:
+def parse_numbered(answer: ParsedReply, prefix: str = "") -> list[Candidate]:
     """The candidates in numbered text (`1. Instruction:`, `1. Input:`, `1. Output:`).
 
     How records are found, whatever their numbers, is written in `headings`. Every complete record
@@ -234,10 +234,10 @@ def parse_numbered(answer: Answer, prefix: str = "") -> list[Candidate]:
     text = strip_reasoning(answer.text.removeprefix(BOM).replace("\r\n", "\n"))
     blocks = split_records(text, prefix)
     if not blocks:
-        return [dropped(answer.text, "truncated" if answer.cut else "malformed")]
+        return [dropped(answer.text, "truncated" if answer.truncated else "malformed")]
     candidates = []
     for block in blocks:
-        if answer.cut and block is blocks[-1]:
+        if answer.truncated and block is blocks[-1]:
             candidates.append(dropped(block.text, "truncated"))
         elif block.fields is None:
             candidates.append(dropped(block.text, "malformed"))
@@ -247,7 +247,7 @@ def parse_numbered(answer: Answer, prefix: str = "") -> list[Candidate]:
     return candidates
 
 
-def unusable(answer: Answer) -> Candidate | None:
+def unusable(answer: ParsedReply) -> Candidate | None:
     if not answer.readable:
         return Candidate(reason="no_reply")
     return dropped(answer.refusal, "refusal") if answer.refusal else None
@@ -278,7 +278,7 @@ def _clean(task: Task) -> Candidate:
         "tests": task.tests,
     }
     if task.language is None:
-        values["language"] = language_of(
+        values["language"] = detect_language(
             Example(values["instruction"], values["input"], values["output"])
         )
     else:
@@ -302,11 +302,11 @@ def _printable(text: str) -> str:
 
 
 def guarded_parse(
-    parse: Callable[[Answer], list[Candidate]],
-) -> Callable[[Answer], list[Candidate]]:
+    parse: Callable[[ParsedReply], list[Candidate]],
+) -> Callable[[ParsedReply], list[Candidate]]:
     """Wrap a parser so that a reply it fails on becomes one rejected candidate."""
 
-    def parsed(answer: Answer) -> list[Candidate]:
+    def parsed(answer: ParsedReply) -> list[Candidate]:
         try:
             return parse(answer)
         except Exception as error:

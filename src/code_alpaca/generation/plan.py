@@ -17,8 +17,8 @@ from code_alpaca.generation import parsing
 from code_alpaca.generation.parsing import Candidate, guarded_parse
 from code_alpaca.generation.strategies import STRATEGIES, seed_compat, self_instruct
 from code_alpaca.generation.strategies.view import View, version
-from code_alpaca.teacher import apis
-from code_alpaca.teacher.apis import Answer, Api, Sampling
+from code_alpaca.teacher.reply_parsing import ParsedReply
+from code_alpaca.teacher.request_body import Api, SamplingParams, build_request_body
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Request:
     seed_ids: list[str]
     asked: dict[str, Any]
     prompt_version: str
-    parse: Callable[[Answer], list[Candidate]]
+    parse: Callable[[ParsedReply], list[Candidate]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Plan:
 
     weights: Mapping[str, float]
     api: Api
-    sampling: Sampling
+    sampling: SamplingParams
     seed: int
     seed_tasks: Sequence[SeedTask]
     snippets: Sequence[str]
@@ -104,17 +104,17 @@ class Plan:
         )
         asked = STRATEGIES[name].ask(view)
         stop = seed_compat.STOPS_2023 if self.defects and name == "seed_compat" else ()
-        sampling = Sampling(
+        sampling = SamplingParams(
             self.sampling.model,
             self.sampling.temperature,
             self.sampling.top_p,
-            self.sampling.limit,
+            self.sampling.max_tokens,
             stop,
         )
         schema = None if numbered else parsing.schema(self.count)
         count = seed_compat.wanted(asked) if name == "seed_compat" else self.count
         return Request(
-            payload=apis.body(self.api, asked.prompt, sampling, schema),
+            payload=build_request_body(self.api, asked.prompt, sampling, schema),
             seed_ids=asked.seed_ids,
             asked={"strategy": name, "count": count, **wish},
             prompt_version=self._version(name),
@@ -147,7 +147,7 @@ class Plan:
 
     def _reader(
         self, name: str, numbered: bool, prefix: str
-    ) -> Callable[[Answer], list[Candidate]]:
+    ) -> Callable[[ParsedReply], list[Candidate]]:
         if not numbered:
             parse = parsing.parse_json
         elif self.defects and name == "seed_compat":

@@ -24,7 +24,7 @@ def check_seeds(seed_tasks: Sequence[SeedTask], curator: Curator, *, refuse: boo
         InputError: a seed task fails its own tests, and `refuse` is set.
     """
     tested = [task for task in seed_tasks if task.tests.strip()]
-    with ThreadPoolExecutor(curator.runners) as threads:
+    with ThreadPoolExecutor(curator.num_workers) as threads:
         verdicts = list(threads.map(lambda task: curator.verify(_as_decision(task)), tested))
     failed = [
         f"{task.id} ({verdict.reason.removeprefix('run_')})"

@@ -8,25 +8,15 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from code_alpaca.core.key_roles import Role, keys_with
 from code_alpaca.core.markdown import Markdown, shell
 from code_alpaca.core.prompts import PROMPT_WITH_INPUT, PROMPT_WITHOUT_INPUT
 from code_alpaca.evaluation.command import EvalConfig as Evaluation
 from code_alpaca.hub import cards
 from code_alpaca.release.facts import Facts
 from code_alpaca.release.space import HUB, SAFETY_NOTE
-
-# Keys of a training that the libraries fill in by themselves, or that say the same as another.
-DERIVED = {"accelerator_config", "base_sha256", "dataloader_pin_memory", "deepspeed", "eos_token",
-           "pad_token", "disable_tqdm", "gradient_checkpointing"}  # fmt: skip
-# Keys that say where it ran and what it was called, not what was learned.
-UNTOLD = {"output_dir", "dataset_name", "dataset_config", "dataset_revision", "dataset_mixture",
-          "model_name_or_path", "model_revision", "dry_run", "assumed_mfu", "gpu_memory_gib",
-          "run_name", "report_to", "logging_steps", "logging_first_step", "save_strategy",
-          "save_steps", "save_total_limit"}  # fmt: skip
-
-# Keys of an evaluation that shape its numbers.
-MEASURING = {"num_samples", "temperature", "k", "seed", "max_new_tokens", "prompt_format", "dtype",
-             "timeout"}  # fmt: skip
+from code_alpaca.training.arguments import SFTArguments
+from code_alpaca.training.trl_keys import TRL_KEYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +87,13 @@ def _hyperparameters(facts: Facts) -> dict[str, Any]:
         moot += ["scratch_", "from_scratch"]
     if config.get("max_steps", 0) > 0:
         moot.append("num_train_epochs")  # which then decides nothing
+    left_out = frozenset().union(
+        *(keys_with(r, SFTArguments, TRL_KEYS) for r in (Role.DERIVED, Role.LOCAL, Role.OFF_CARD))
+    )
     return {
         key: value
         for key, value in config.items()
-        if key not in DERIVED | UNTOLD
+        if key not in left_out
         and value not in (None, [], {}, "")
         and not key.startswith(tuple(moot))
     }
@@ -111,7 +104,7 @@ def _eval_keys(result: dict[str, Any]) -> Markdown:
     words = []
     for key, field in Evaluation.model_fields.items():
         value = result["config"].get(key, field.default)
-        if key in MEASURING and value not in (None, field.default):
+        if key in keys_with(Role.REPRODUCED, Evaluation) and value not in (None, field.default):
             text = ",".join(map(str, value)) if isinstance(value, list) else value
             words.append(f"--{key} {shell(text)}")
     return Markdown(" ".join(words))

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from code_alpaca.core.errors import InputError, one_line
 from code_alpaca.core.fs import weights_sha256
+from code_alpaca.core.key_roles import Role, keys_with
 from code_alpaca.core.prompts import PromptStyle, format_prompt
 from code_alpaca.evaluation.compare import compare
+from code_alpaca.evaluation.config import EvalConfig
 from code_alpaca.evaluation.inference import prompt_ids
 from code_alpaca.hub.cards import public
-from code_alpaca.training.record import SECRETS
+from code_alpaca.training.trl_keys import TRL_KEYS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 FROM_SCRATCH = "from scratch"
-# What two measurements must share for their difference to be of the models.
-SAME = ("num_samples", "temperature", "max_new_tokens", "timeout")
 TRIED = (("Add 1 to x.", ""), ("Sort these:\n  numbers", "[3, 1]\n"))  # for the chat template
 
 
@@ -126,7 +126,8 @@ def _training(model_dir: Path) -> dict[str, Any]:
     config = training["config"]
     if not isinstance(config, dict) or config.get("prompt_style") not in get_args(PromptStyle):
         raise InputError(f"{model_dir / 'run.json'} names no prompt_style; train again")
-    kept = {key: value for key, value in config.items() if key not in SECRETS}
+    secret = keys_with(Role.SECRET, TRL_KEYS)
+    kept = {key: value for key, value in config.items() if key not in secret}
     return {**training, "config": kept}
 
 
@@ -186,7 +187,7 @@ def _require_results_of_base(
             f"{path} holds results of {model.get('name')}, and training began from "
             f"{training['base_model']}; run eval with that as --model"
         )
-    for key in SAME:
+    for key in sorted(keys_with(Role.COMPARABLE, EvalConfig)):
         if theirs["config"].get(key) != ours["config"].get(key):
             raise InputError(
                 f"{path} was measured with {key} {theirs['config'].get(key)}, the tuned model with "

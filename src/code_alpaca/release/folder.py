@@ -16,11 +16,14 @@ from code_alpaca.core import fs
 from code_alpaca.core.config import write_yaml
 from code_alpaca.core.errors import InputError, one_line
 from code_alpaca.core.fs import file_sha256, weights_sha256
+from code_alpaca.core.key_roles import Role, keys_with
 from code_alpaca.hub.versions import README, Say, read_json
 from code_alpaca.release import card, space
 from code_alpaca.release.config import ReleaseConfig
 from code_alpaca.release.facts import Facts
 from code_alpaca.release.weight_diff import folder_of, write_diff
+from code_alpaca.training.arguments import SFTArguments
+from code_alpaca.training.trl_keys import TRL_KEYS
 
 MANIFEST = "release.json"  # version, and the hash of every other file but the card
 CARD = "assets/card.md"  # the card as it was made, by which edits on the Hub are told apart
@@ -34,8 +37,6 @@ ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
 CURVE = "assets/loss.png"
 SPACE_FILES = ("app.py", "settings.json", "requirements.txt", README, CARD, MANIFEST)
 RECIPE = "training_config.yaml"
-# Of the keys of a training: what is for whoever trains again to say.
-NOT_IN_RECIPE = {*card.DERIVED, "output_dir", "dry_run", "gpu_memory_gib", "assumed_mfu"}
 
 
 def card_of(config: ReleaseConfig, facts: Facts) -> str:
@@ -209,10 +210,11 @@ def _seal(folder: Path, number: str) -> None:
 def _recipe(facts: Facts) -> dict[str, Any]:
     """The keys of `sft` that make the model again, its data and base pinned."""
     training = facts.training
+    left_out = keys_with(Role.DERIVED, TRL_KEYS) | keys_with(Role.LOCAL, SFTArguments, TRL_KEYS)
     recipe = {
         key: value
         for key, value in training["config"].items()
-        if key not in NOT_IN_RECIPE and value not in (None, [], {})
+        if key not in left_out and value not in (None, [], {})
     }
     sources = [
         {key: source[key] for key in ("name", "config", "revision", "weight")}

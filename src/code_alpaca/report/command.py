@@ -146,11 +146,11 @@ def _first_rows(ledger: Ledger, limit: int) -> Iterator[dict[str, Any]]:
 
 
 def _write_neighbours(run_dir: Path, count: int) -> Path:
-    from code_alpaca.curation.novelty.pool import neighbours
+    from code_alpaca.curation.novelty.pool import find_neighbours
 
     with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
         rows = list(ledger.accepted())
         measure = ledger.record("config", {}).get("novelty", "rouge_l")
     path = run_dir / "neighbours.jsonl"
-    jsonl.write(path, (row._asdict() for row in neighbours(rows, measure, count)))
+    jsonl.write(path, (row._asdict() for row in find_neighbours(rows, measure, count)))
     return path

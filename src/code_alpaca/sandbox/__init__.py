@@ -5,22 +5,29 @@
 """
 
 from code_alpaca.sandbox.backends import SAFE, Backend
-from code_alpaca.sandbox.pool import Pool
-from code_alpaca.sandbox.probe import ESCAPES, Probe, choose, probe, probe_all
-from code_alpaca.sandbox.relay import Gone, Limits, Result
-from code_alpaca.sandbox.worker import Worker
+from code_alpaca.sandbox.pool import WorkerPool
+from code_alpaca.sandbox.probe import (
+    ESCAPES,
+    ProbeResult,
+    choose_backend,
+    probe_backend,
+    probe_backends,
+)
+from code_alpaca.sandbox.relay import ResourceLimits, RunResult, SandboxDied
+from code_alpaca.sandbox.worker import SolutionTest, Worker
 
 __all__ = [
     "ESCAPES",
     "SAFE",
     "Backend",
-    "Gone",
-    "Limits",
-    "Pool",
-    "Probe",
-    "Result",
+    "ProbeResult",
+    "ResourceLimits",
+    "RunResult",
+    "SandboxDied",
+    "SolutionTest",
     "Worker",
-    "choose",
-    "probe",
-    "probe_all",
+    "WorkerPool",
+    "choose_backend",
+    "probe_backend",
+    "probe_backends",
 ]

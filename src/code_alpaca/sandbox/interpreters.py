@@ -14,7 +14,7 @@ import shutil
 from dataclasses import dataclass
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.sandbox import Limits, Pool, Result, backends
+from code_alpaca.sandbox import ResourceLimits, RunResult, WorkerPool, backends
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Language:
     files: tuple[tuple[str, str], ...] = ()
 
 
-LANGUAGES = {
+INTERPRETERS = {
     "javascript": Language(
         # Without the flag, node reads OpenSSL's configuration, which the sandbox does not show.
         ("node", "--openssl-config=/dev/null", "--max-old-space-size=512", "-r", "./.streams.js"),
@@ -46,14 +46,14 @@ LANGUAGES = {
 }
 
 
-def check(language: str, backend: backends.Backend) -> None:
+def check_interpreter(language: str, backend: backends.Backend) -> None:
     """Whether programs of a language can be run here.
 
     Raises:
         InputError: no interpreter, or one that the sandbox does not show, or a sandbox that
             does not hold programs which start others.
     """
-    wanted = LANGUAGES[language]
+    wanted = INTERPRETERS[language]
     name = wanted.command[0]
     found = shutil.which(name)
     if found is None:
@@ -70,20 +70,20 @@ def check(language: str, backend: backends.Backend) -> None:
         )
 
 
-def run(pool: Pool, language: str, program: str, wall_s: float) -> Result:
+def run_program(pool: WorkerPool, language: str, program: str, wall_s: float) -> RunResult:
     """Run a program to its end; passed if it got there with exit code 0."""
-    wanted, word = LANGUAGES[language], secrets.token_hex(16)
-    limits = Limits(
+    wanted, word = INTERPRETERS[language], secrets.token_hex(16)
+    limits = ResourceLimits(
         wall_s=wall_s,
         memory_mb=wanted.memory_mb,
         folder_bytes=16 << 20,
-        processes=wanted.processes,
-        open_files=256,
+        max_processes=wanted.processes,
+        max_open_files=256,
     )
     interpreter = os.path.realpath(shutil.which(wanted.command[0]) or wanted.command[0])
     argv = [interpreter, *wanted.command[1:], wanted.file]
     files = {**dict(wanted.files), wanted.file: f"{program}\n{wanted.last.format(word)}\n"}
-    result = pool.run(lambda worker: worker.run_argv(argv, limits, files))
+    result = pool.run(lambda worker: worker.run_command(argv, limits, files))
     if result.status == "passed" and not result.stdout.rstrip().endswith(word):
-        return Result("exited", result.stdout, result.stderr, result.duration)
+        return RunResult("exited", result.stdout, result.stderr, result.duration)
     return result

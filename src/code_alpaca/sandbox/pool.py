@@ -10,14 +10,14 @@ from typing import TypeVar
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.sandbox.backends import Backend
-from code_alpaca.sandbox.relay import Limits, Result
+from code_alpaca.sandbox.relay import ResourceLimits, RunResult
 from code_alpaca.sandbox.worker import Worker
 
-USUAL = Limits(folder_bytes=16 << 20)
+USUAL = ResourceLimits(folder_bytes=16 << 20)
 Item = TypeVar("Item")
 
 
-class Pool:
+class WorkerPool:
     """Workers of one backend, started when first needed; safe to use from many threads.
 
     Args:
@@ -34,7 +34,7 @@ class Pool:
         for _ in range(self.size):
             self._idle.put(None)
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -50,7 +50,7 @@ class Pool:
                 worker.close()
             self._idle.put(None)
 
-    def run(self, job: Callable[[Worker], Result]) -> Result:
+    def run(self, job: Callable[[Worker], RunResult]) -> RunResult:
         """Do one job on a free worker, and once more on a fresh one if the first fails under it.
 
         Whatever goes wrong in a worker is the verdict on its program, not the end of the run.
@@ -73,7 +73,7 @@ class Pool:
                     worker.close()
                     worker = None
             name = type(error).__name__
-            return Result("failed", "", f"the sandbox failed twice: {name}: {error}", 0.0)
+            return RunResult("failed", "", f"the sandbox failed twice: {name}: {error}", 0.0)
         except BaseException:
             if worker is not None:  # it may still be busy with the job
                 worker.close()
@@ -82,11 +82,13 @@ class Pool:
         finally:
             self._idle.put(worker)
 
-    def run_program(self, source: str, limits: Limits = USUAL) -> Result:
+    def run_program(self, source: str, limits: ResourceLimits = USUAL) -> RunResult:
         """As `Worker.run_program`, on a free worker."""
         return self.run(lambda worker: worker.run_program(source, limits))
 
-    def map(self, job: Callable[[Worker, Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    def map(
+        self, job: Callable[[Worker, Item], RunResult], items: Iterable[Item]
+    ) -> Iterator[RunResult]:
         """Results in the order of `items`."""
         with ThreadPoolExecutor(self.size) as threads:
             yield from threads.map(lambda item: self.run(lambda worker: job(worker, item)), items)

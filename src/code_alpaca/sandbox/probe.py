@@ -24,7 +24,7 @@ from code_alpaca.core.fs import cache_dir
 from code_alpaca.sandbox import backends
 from code_alpaca.sandbox.backends import SAFE, Backend
 from code_alpaca.sandbox.inside import lock
-from code_alpaca.sandbox.relay import Gone, Limits
+from code_alpaca.sandbox.relay import ResourceLimits, SandboxDied
 from code_alpaca.sandbox.scratch import Scratch
 from code_alpaca.sandbox.worker import Worker
 
@@ -83,7 +83,7 @@ print(json.dumps(escaped))
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class ProbeResult:
     """What the canary managed inside one backend; `problem` where it could not even run."""
 
     backend: Backend
@@ -95,10 +95,10 @@ class Probe:
         return not self.problem and not self.escaped
 
 
-def probe(backend: Backend) -> Probe:
+def probe_backend(backend: Backend) -> ProbeResult:
     """Try to break out of one backend."""
     if lacks := backends.available(backend):
-        return Probe(backend, problem=lacks)
+        return ProbeResult(backend, problem=lacks)
     secret = secrets.token_hex(16)
     with (
         Scratch() as outside,
@@ -116,19 +116,21 @@ def probe(backend: Backend) -> Probe:
         given = "".join(f"{name} = {value!r}\n" for name, value in facts.items())
         try:
             with Worker(backend) as worker:
-                result = worker.run_program(given + CANARY, Limits(wall_s=10, memory_mb=MEMORY_MB))
-        except (InputError, Gone) as error:
-            return Probe(backend, problem=str(error))
+                result = worker.run_program(
+                    given + CANARY, ResourceLimits(wall_s=10, memory_mb=MEMORY_MB)
+                )
+        except (InputError, SandboxDied) as error:
+            return ProbeResult(backend, problem=str(error))
         if result.status != "passed":
             last = (result.stderr.strip().splitlines() or [result.status])[-1]
-            return Probe(backend, problem=f"its canary did not end: {last}")
+            return ProbeResult(backend, problem=f"its canary did not end: {last}")
         escaped = set(json.loads(result.stdout))
         if Path(outside, "canary").exists():
             escaped.add("write")
-    return Probe(backend, tuple(name for name in ESCAPES if name in escaped))
+    return ProbeResult(backend, tuple(name for name in ESCAPES if name in escaped))
 
 
-def probe_all(*, cached: bool = True) -> list[Probe]:
+def probe_backends(*, cached: bool = True) -> list[ProbeResult]:
     """The probes of all backends, strongest first; remembered until something they rest on changes.
 
     A backend that could not be tried, though nothing is known to be missing, is tried again.
@@ -138,10 +140,10 @@ def probe_all(*, cached: bool = True) -> list[Probe]:
     if cached and path is not None:
         with suppress(OSError, ValueError, TypeError, KeyError):
             return [
-                Probe(row["backend"], tuple(row["escaped"]), row["problem"])
+                ProbeResult(row["backend"], tuple(row["escaped"]), row["problem"])
                 for row in json.loads(path.read_text(encoding="utf-8"))
             ]
-    probes = [probe(backend) for backend in lacking]
+    probes = [probe_backend(backend) for backend in lacking]
     certain = all(found.problem == (lacking[found.backend] or "") for found in probes)
     if path is not None and certain:
         with suppress(OSError):
@@ -150,13 +152,13 @@ def probe_all(*, cached: bool = True) -> list[Probe]:
     return probes
 
 
-def choose(wanted: str = "auto", *, allow_unsafe: bool = False) -> Probe:
+def choose_backend(wanted: str = "auto", *, allow_unsafe: bool = False) -> ProbeResult:
     """The backend to use: the strongest that holds, or the wanted one if it does.
 
     Raises:
         InputError: none holds, or the guard is to be lowered without consent.
     """
-    probes = probe_all()
+    probes = probe_backends()
     if wanted == "auto":
         for found in probes:
             if found.safe:
@@ -176,7 +178,7 @@ def choose(wanted: str = "auto", *, allow_unsafe: bool = False) -> Probe:
     return found
 
 
-def _why(found: Probe) -> str:
+def _why(found: ProbeResult) -> str:
     return found.problem or f"the canary got through: {', '.join(found.escaped)}"
 
 

@@ -26,12 +26,12 @@ CHUNK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ResourceLimits:
     """What one program may use.
 
     `wall_s` also holds CPU time (rounded up to a second). `folder_bytes` above 0 gives it an
     empty folder to write in, as its working directory, home and place of temporary files: one
-    file may hold that size, and four times as much may be written in all. `processes` lets a
+    file may hold that size, and four times as much may be written in all. `max_processes` lets a
     command have that number of others at a time, which only bwrap can hold, and not for root.
     """
 
@@ -39,12 +39,12 @@ class Limits:
     memory_mb: int = 512  # of address space; 0: no limit, for runtimes that reserve a lot
     output_bytes: int = 1 << 20
     folder_bytes: int = 0
-    open_files: int = 64
-    processes: int = 0
+    max_open_files: int = 64
+    max_processes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class RunResult:
     """How a program ended.
 
     `status` is one of passed, failed, timeout, out_of_memory, exited, output_limit (and, of
@@ -59,7 +59,7 @@ class Result:
     peak_memory_mb: float = 0.0
 
 
-class Gone(Exception):
+class SandboxDied(Exception):
     """The sandbox itself ended under a program; start another one."""
 
 
@@ -104,7 +104,7 @@ class Relay:
         self,
         control: socket.socket,
         children: list[Child],
-        limits: Limits,
+        limits: ResourceLimits,
         on_line: Callable[[Child, bytes], None],
         at_end: Callable[[Child], None] = lambda child: None,
     ) -> None:
@@ -119,7 +119,7 @@ class Relay:
         """Come back when all have ended.
 
         Raises:
-            Gone: the zygote died.
+            SandboxDied: the zygote died.
         """
         self._control.setblocking(False)
         self._select.register(self._control, selectors.EVENT_READ, self._ended)
@@ -135,7 +135,7 @@ class Relay:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     if self._broke and left < -START_S:
-                        raise Gone("the sandbox does not end its programs")
+                        raise SandboxDied("the sandbox does not end its programs")
                     self._stop("timeout")
                     left = 1.0
                 for key, _ in self._select.select(left):
@@ -155,11 +155,11 @@ class Relay:
                 os.close(child.out.fd)
                 os.close(child.err.fd)
 
-    def result(self, child: Child, status: str | None) -> Result:
+    def result(self, child: Child, status: str | None) -> RunResult:
         """Of a program that ended, if nothing went past a limit, with `status`."""
         status = self._broke or status or of_signal(child) or "exited"
         peak = max((c.ended or {}).get("peak_kb", 0) for c in self._children) / 1024
-        return Result(status, child.out.text(), child.err.text(), self._duration, peak)
+        return RunResult(status, child.out.text(), child.err.text(), self._duration, peak)
 
     def _stop(self, why: str) -> None:
         self._broke = self._broke or why
@@ -172,9 +172,9 @@ class Relay:
         except BlockingIOError:
             return
         except OSError as error:
-            raise Gone(str(error)) from None
+            raise SandboxDied(str(error)) from None
         if not data:
-            raise Gone("the sandbox ended")
+            raise SandboxDied("the sandbox ended")
         told = json.loads(data)
         for child in self._children:
             if child.job == told["job"]:

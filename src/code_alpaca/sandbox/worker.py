@@ -14,6 +14,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from code_alpaca.core.errors import InputError
@@ -24,10 +25,10 @@ from code_alpaca.sandbox.relay import (
     KEPT_OUTPUT,
     START_S,
     Child,
-    Gone,
-    Limits,
     Relay,
-    Result,
+    ResourceLimits,
+    RunResult,
+    SandboxDied,
     Stream,
     kill,
     of_signal,
@@ -35,6 +36,24 @@ from code_alpaca.sandbox.relay import (
 from code_alpaca.sandbox.scratch import Scratch
 
 MOST_VERDICT = 1 << 16  # bytes of a line that the parent parses
+
+
+@dataclass(frozen=True, slots=True)
+class SolutionTest:
+    """Tests of a solution that run in another process than the solution.
+
+    Attributes:
+        source: Python source of the tests. Functions of the solution that it uses and does not
+            define itself are called in the solution's process.
+        entry_point: name of the function that `check(candidate)` gets; "" for none.
+        prompt: source whose helpers the tests may use.
+        defines_check: whether the source defines `check`, which is then called.
+    """
+
+    source: str
+    entry_point: str = ""
+    prompt: str = ""
+    defines_check: bool = True
 
 
 class Worker:
@@ -116,7 +135,9 @@ class Worker:
 
     # -- what can be run -------------------------------------------------------------------
 
-    def run_program(self, source: str, limits: Limits, *, module: str = "__main__") -> Result:
+    def run_program(
+        self, source: str, limits: ResourceLimits, *, module: str = "__main__"
+    ) -> RunResult:
         """Run Python source text as a main program; passed if it came to its end.
 
         Its own process reports that end, and can forge it (see `harness.program`): for a verdict
@@ -142,16 +163,16 @@ class Worker:
             verdict = {}
         return run.result(child, _known(verdict.get("verdict")))
 
-    def run_argv(
-        self, argv: Sequence[str], limits: Limits, files: dict[str, str] | None = None
-    ) -> Result:
+    def run_command(
+        self, argv: Sequence[str], limits: ResourceLimits, files: dict[str, str] | None = None
+    ) -> RunResult:
         """Run a command in a folder that holds `files`; passed if it exits with 0.
 
         Raises:
             ValueError: files are given, but no folder to hold them; or processes that nothing
                 holds here.
         """
-        if limits.processes and (self.backend != "bwrap" or os.geteuid() == 0):
+        if limits.max_processes and (self.backend != "bwrap" or os.geteuid() == 0):
             raise ValueError("programs that start others are held by bwrap alone, and not as root")
         if files and not limits.folder_bytes:
             raise ValueError("files need a folder: set folder_bytes")
@@ -166,32 +187,21 @@ class Worker:
         code = (child.ended or {}).get("status", 1)
         return run.result(child, "passed" if code == 0 else None)
 
-    def test(
-        self,
-        source: str,
-        *,
-        entry_point: str,
-        test: str,
-        limits: Limits,
-        prompt: str = "",
-        check: bool = True,
-    ) -> Result:
-        """Judge a solution by its values: it runs in one child and the tests in another.
-
-        Args:
-            source: the whole solution.
-            entry_point: the function of it that `check(candidate)` gets; "" for none.
-            test: Python source of the tests; `check` says whether it defines `check`. Functions
-                of the solution that it names and does not define are called there.
-            prompt: source whose helpers the tests may use.
+    def test_solution(self, solution: str, test: SolutionTest, limits: ResourceLimits) -> RunResult:
+        """Test a solution by its values: it runs in one process and the tests in another.
 
         Returns:
-            the status; `unplain` where a value could not cross between the two.
+            the status; `unsupported_value` if a value could not be sent between the two.
         """
         ends = socket.socketpair()
         try:
-            tested = self._launch("solution", limits, {"source": source}, peer=ends[0])
-            order = {"prompt": prompt, "test": test, "entry_point": entry_point, "check": check}
+            tested = self._launch("solution", limits, {"source": solution}, peer=ends[0])
+            order = {
+                "prompt": test.prompt,
+                "test": test.source,
+                "entry_point": test.entry_point,
+                "check": test.defines_check,
+            }
             tests = self._launch("tests", limits, order, peer=ends[1])
         finally:
             for end in ends:
@@ -210,7 +220,7 @@ class Worker:
         run = Relay(self._control, [tested, tests], limits, judge, at_end)
         run.go()
         said = verdict.get("verdict")
-        status = said if said == "unplain" else _known(said)
+        status = said if said == "unsupported_value" else _known(said)
         if status == "passed" and tests.ended and tests.ended["status"] != 0:
             status = "failed"
         if status == "exited":  # by itself, or by a limit?
@@ -220,14 +230,16 @@ class Worker:
         if not detail:
             return result
         stderr = (result.stderr + "\n" + detail).strip()[-KEPT_OUTPUT:]
-        return Result(result.status, result.stdout, stderr, result.duration, result.peak_memory_mb)
+        return RunResult(
+            result.status, result.stdout, stderr, result.duration, result.peak_memory_mb
+        )
 
     # -- orders to the zygote --------------------------------------------------------------
 
     def _launch(
         self,
         kind: str,
-        limits: Limits,
+        limits: ResourceLimits,
         first: dict[str, Any],
         files: dict[str, str] | None = None,
         peer: socket.socket | None = None,
@@ -239,12 +251,12 @@ class Worker:
             "kind": kind,
             "name": name or self._folder_name(kind),
             "files": files or {},
-            "processes": limits.processes,
+            "processes": limits.max_processes,
             "cpu_s": limits.wall_s,
             "memory": limits.memory_mb << 20,
             "file_size": limits.folder_bytes,
             "folder": limits.folder_bytes,
-            "open_files": limits.open_files,
+            "open_files": limits.max_open_files,
         }
         mine, theirs = socket.socketpair()
         out, out_theirs = os.pipe()
@@ -257,7 +269,7 @@ class Worker:
             mine.close()
             os.close(out)
             os.close(err)
-            raise Gone(str(error)) from None
+            raise SandboxDied(str(error)) from None
         finally:
             theirs.close()
             os.close(out_theirs)

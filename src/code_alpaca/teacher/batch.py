@@ -1,9 +1,10 @@
-"""The Batch API (https://platform.openai.com/docs/guides/batch): half the price, within a day.
+"""Send requests through the Batch API: half the price, replies within a day.
 
-What the engine asks for is gathered, uploaded as one JSONL file and polled for. The batch's id
-is in the ledger, and the run's in the batch's metadata, so that a start after a kill collects
-what an earlier one submitted instead of paying again. Answers are matched by `custom_id`, which
-is the request's key in the ledger: order, missing lines and lines too many do no harm.
+https://platform.openai.com/docs/guides/batch. Requests are collected, uploaded as one JSONL file
+and polled for. The ledger records the id of the batch, and the batch's metadata records the id of
+the run, so that after a kill the next start collects submitted batches instead of paying again.
+Results are matched by `custom_id`, the request's key in the ledger: their order does not matter,
+missing lines are retried and unknown lines are ignored.
 """
 
 from __future__ import annotations
@@ -18,134 +19,148 @@ import openai
 
 from code_alpaca.core.errors import Stopped
 from code_alpaca.core.ledger import Ledger
-from code_alpaca.teacher import apis
-from code_alpaca.teacher.batch_lines import ENDPOINT, line_of, parse, trouble_in
-from code_alpaca.teacher.blame import Blame
-from code_alpaca.teacher.budget import Budget
-from code_alpaca.teacher.connection import Tally, new_client
-from code_alpaca.teacher.dialect import Dialect
-from code_alpaca.teacher.refusals import (
-    FATAL_CODES,
-    Meaning,
-    Trouble,
-    message_of,
-    refusal,
+from code_alpaca.teacher.batch_api import (
+    ENDPOINT,
+    classify_result,
+    decode_result,
+    encode_request,
+    format_api_error,
+    wait_for_batch,
 )
+from code_alpaca.teacher.budget import Budget
+from code_alpaca.teacher.capabilities import ServerCapabilities
+from code_alpaca.teacher.error_classification import (
+    ErrorKind,
+    RequestFailure,
+    format_fatal_error,
+)
+from code_alpaca.teacher.failure_attribution import FailureAttribution, save_error_reply
+from code_alpaca.teacher.http_client import RequestStats, create_client
+from code_alpaca.teacher.reply_parsing import UNANSWERED, count_billed_tokens, find_error
+from code_alpaca.teacher.request_body import ENDPOINT_PATHS, drop_negotiable_keys
+from code_alpaca.teacher.scheduling import ConnectionSettings
 
-RUN = "code_alpaca_run"  # metadata key that names the run
-GATHER_S = 0.3  # without a further request, what is there is submitted
-MOST_REQUESTS = 50_000  # the API's limit of one batch
-MOST_BYTES = 150 << 20  # of 200 MB
-MOST_REPLY_BYTES = 2 << 30  # of a batch's output file, which is one body
-HICCUPS = 30  # looks at a batch in a row that may fail: it goes on without us
-TRIES = 3  # batches that a request may fail to be answered in
-ENDED = {"completed", "failed", "expired", "cancelled"}
+RUN_ID_KEY = "code_alpaca_run"  # metadata key of a batch with the id of its run
+COLLECT_S = 0.3  # a batch is submitted when no further request arrives for this long
+MAX_REQUESTS = 50_000  # limit of the API per batch
+MAX_INPUT_BYTES = 150 << 20  # the API allows 200 MB
+MAX_OUTPUT_BYTES = 2 << 30  # an output file is one response body
+MAX_CONNECTIONS = 4
+MAX_BATCHES_PER_REQUEST = 3
 
 
 @dataclass(slots=True)
-class Waiting:
-    """A request that is not answered yet: its body, and who waits for the reply."""
+class PendingRequest:
+    """A request without a reply, and the future that receives it."""
 
     payload: dict[str, Any]
     future: asyncio.Future[dict[str, Any]]
-    tries: int = 0
+
+    def resolve(self, result: dict[str, Any] | Exception) -> None:
+        if self.future.done():
+            return
+        if isinstance(result, Exception):
+            self.future.set_exception(result)
+        else:
+            self.future.set_result(result)
 
 
 class BatchTeacher:
-    """A teacher behind the Batch API, with `ask` as the engine wants it.
+    """A teacher behind the Batch API, with the interface of `Teacher`.
 
     Args:
-        poll_s: seconds between two looks at a batch.
-        say: where progress goes, a line at a time.
+        base_url: None for OPENAI_BASE_URL or OpenAI.
+        report: prints a line of progress.
     """
 
     def __init__(
         self,
         base_url: str | None,
+        settings: ConnectionSettings,
         *,
         ledger: Ledger,
         budget: Budget | None,
-        timeout_s: float,
-        poll_s: float,
-        say: Callable[[str], None],
+        report: Callable[[str], None],
     ) -> None:
-        self.tally = Tally()
-        self._client = new_client(base_url, timeout_s, 4, MOST_REPLY_BYTES)
+        self.stats = RequestStats()
+        self._client = create_client(
+            base_url,
+            timeout_s=settings.timeout_s,
+            max_connections=MAX_CONNECTIONS,
+            max_bytes=MAX_OUTPUT_BYTES,
+        )
         self._ledger, self._budget = ledger, budget
-        self._dialect = Dialect(ledger)
-        self._poll_s, self._say = poll_s, say
-        self._gathered: dict[str, Waiting] = {}
-        self._submitted: dict[str, Waiting] = {}
-        self._changed = asyncio.Event()
+        self._poll_s, self._report = settings.batch_poll_s, report
+        self._queued: dict[str, PendingRequest] = {}  # by request key
+        self._submitted: dict[str, PendingRequest] = {}
+        self._arrived = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
-        self._closing = asyncio.Event()
-        self._blame = Blame(ledger, self.tally, self._closing)
+        self._stopping = asyncio.Event()
+        self._attribution = FailureAttribution(ledger, self.stats, self._stopping)
+        self._capabilities = ServerCapabilities(ledger)
 
     @property
     def in_flight(self) -> int:
+        """The number of requests submitted and not yet answered."""
         return len(self._submitted)
 
     async def start(self) -> None:
-        """Collect what earlier starts submitted.
+        """Collect the batches that earlier starts submitted.
 
         Raises:
-            Stopped: the server refuses or does not answer.
+            Stopped: the server rejects the requests or does not answer.
         """
         try:
-            await self._adopt_orphans()
+            await self._adopt_unrecorded_batches()
             open_batches = self._ledger.open_batches()
             if self._budget:
-                self._budget.give_up_lost({key for _, keys in open_batches for key in keys})
+                self._budget.close_lost_attempts({key for _, keys in open_batches for key in keys})
             for batch_id, keys in open_batches:
-                self._say(f"batch     {batch_id}: collecting {len(keys)} requests sent earlier")
-                await self._collect(batch_id, keys)
+                self._report(f"{batch_id}: collecting {len(keys)} requests submitted earlier")
+                await self._collect_results(batch_id, keys)
         except openai.OpenAIError as error:
-            raise Stopped(_failed(error)) from None
+            raise Stopped(format_api_error(error)) from None
 
-    async def ask(
-        self, number: int, payload: dict[str, Any], asked: dict[str, Any], seed_ids: Sequence[str]
+    async def complete(
+        self, index: int, payload: dict[str, Any], asked: dict[str, Any], seed_ids: Sequence[str]
     ) -> tuple[str, dict[str, Any]]:
-        """The key and the raw reply of request `number`, from the ledger or from a batch.
+        """Return the key and the raw reply of request `index`, from the ledger or a batch.
 
         Raises:
-            Stopped: the teacher refused for good, or the budget is used up.
+            Stopped: the server rejects the requests, or the budget is exhausted.
         """
-        tries = 0
+        num_batches = 0
         while True:
-            sent = self._dialect.weaken(payload)
+            sent = self._capabilities.adapt(payload)
             key = self._ledger.request(
-                number,
-                apis.PATHS["chat"],
+                index,
+                ENDPOINT_PATHS["chat"],
                 sent,
                 seed_ids=seed_ids,
                 asked=asked,
-                same=apis.question,
+                same=drop_negotiable_keys,
             )
             if (reply := self._ledger.reply(key)) is not None:
                 return key, reply
-            waiting = Waiting(sent, asyncio.get_running_loop().create_future(), tries)
-            self._gathered[key] = waiting
-            self._wake()
             try:
-                return key, await waiting.future
-            except AskAgain as again:
-                tries = waiting.tries + again.counts
-                if tries < TRIES:
+                return key, await self._enqueue(key, sent)
+            except RetryInNextBatch as retry:
+                num_batches += retry.counts
+                if num_batches < MAX_BATCHES_PER_REQUEST:
                     continue
-                trouble = Trouble(Meaning.FAULT, str(again))
-                if self._blame.is_this_request(number, trouble, None):
-                    return key, self._pass_over(key, str(again), apis.UNANSWERED)
+                failure = RequestFailure(ErrorKind.TRANSIENT, str(retry))
+                if self._attribution.is_request_at_fault(index, failure, None):
+                    return key, save_error_reply(self._ledger, key, str(retry), UNANSWERED)
                 raise Stopped(
-                    f"request {number} was not answered in {TRIES} batches ({again}); "
-                    "everything so far is kept: give the same command again"
+                    f"request {index} was not answered in {num_batches} batches ({retry}); all "
+                    "replies so far are kept: rerun the same command to resume"
                 ) from None
 
     def stop_sending(self) -> None:
-        """Submit nothing more; what was submitted is collected by the next start."""
-        self._closing.set()
-        for waiting in [*self._gathered.values(), *self._submitted.values()]:
-            if not waiting.future.done():
-                waiting.future.cancel()
+        """Submit no more batches; the next start collects what was submitted."""
+        self._stopping.set()
+        for pending in self._all_pending():
+            pending.future.cancel()
         if self._worker:
             self._worker.cancel()
 
@@ -156,231 +171,201 @@ class BatchTeacher:
 
     # -- submitting ------------------------------------------------------------------------
 
-    def _wake(self) -> None:
-        self._changed.set()
+    def _enqueue(self, key: str, payload: dict[str, Any]) -> asyncio.Future[dict[str, Any]]:
+        """Queue a request for the next batch, and start the worker if it does not run."""
+        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._queued[key] = PendingRequest(payload, future)
+        self._arrived.set()
         if self._worker is None or self._worker.done():
-            self._worker = asyncio.create_task(self._work())
+            self._worker = asyncio.create_task(self._process_queue())
+        return future
 
-    async def _work(self) -> None:
-        """Batch after batch, as long as anything is asked for; errors go to those who wait."""
+    async def _process_queue(self) -> None:
+        """Submit and collect one batch after another until the queue is empty."""
         try:
-            while self._gathered and not self._closing.is_set():
-                await self._gather()
-                chosen = self._choose()
-                batch_id = await self._submit(chosen)
-                await self._collect(batch_id, list(chosen))
+            while self._queued and not self._stopping.is_set():
+                await self._wait_for_arrivals()
+                selected = self._select_requests()
+                batch_id = await self._submit(selected)
+                await self._collect_results(batch_id, list(selected))
         except (openai.OpenAIError, Stopped) as error:
-            self._tell_all(error if isinstance(error, Stopped) else Stopped(_failed(error)))
-            self._gathered.clear()
+            self._fail_all(
+                error if isinstance(error, Stopped) else Stopped(format_api_error(error))
+            )
+            self._queued.clear()
             self._submitted.clear()
-        except Exception as error:  # a defect of ours: whoever waits must hear of it
-            self._tell_all(error)
+        except Exception as error:  # a bug: whoever awaits a reply must get the exception
+            self._fail_all(error)
             raise
 
-    def _tell_all(self, error: Exception) -> None:
-        for waiting in [*self._gathered.values(), *self._submitted.values()]:
-            if not waiting.future.done():
-                waiting.future.set_exception(error)
+    def _all_pending(self) -> list[PendingRequest]:
+        return [*self._queued.values(), *self._submitted.values()]
 
-    async def _gather(self) -> None:
+    def _fail_all(self, error: Exception) -> None:
+        for pending in self._all_pending():
+            pending.resolve(error)
+
+    async def _wait_for_arrivals(self) -> None:
+        """Return once no request was queued for COLLECT_S seconds."""
         while True:
-            self._changed.clear()
+            self._arrived.clear()
             try:
-                await asyncio.wait_for(self._changed.wait(), GATHER_S)
+                await asyncio.wait_for(self._arrived.wait(), COLLECT_S)
             except TimeoutError:
                 return
 
-    def _choose(self) -> dict[str, Waiting]:
-        """As many of the gathered requests as limits and budget allow, reserved.
+    def _select_requests(self) -> dict[str, PendingRequest]:
+        """Move as many queued requests as the API limits and the budget allow to the next batch.
+
+        Their worst-case costs are reserved.
 
         Raises:
             Stopped: the budget has no room for a single one.
         """
-        chosen: dict[str, Waiting] = {}
+        selected: dict[str, PendingRequest] = {}
         size = 0
-        for key, waiting in self._gathered.items():
-            size += len(line_of(key, waiting.payload))
-            if len(chosen) == MOST_REQUESTS or (chosen and size > MOST_BYTES):
+        for key, pending in self._queued.items():
+            size += len(encode_request(key, pending.payload))
+            if len(selected) == MAX_REQUESTS or (selected and size > MAX_INPUT_BYTES):
                 break
             if self._budget:
-                if not self._budget.fits(waiting.payload):
+                if not self._budget.can_afford(pending.payload):
                     break
-                self._budget.reserve(key, waiting.payload)
-            chosen[key] = waiting
-        if not chosen and self._budget:
-            raise Stopped(self._budget.used_up(next(iter(self._gathered.values())).payload))
-        for key, waiting in chosen.items():
-            self._submitted[key] = waiting
-            del self._gathered[key]
-        return chosen
+                self._budget.reserve(key, pending.payload)
+            selected[key] = pending
+        if not selected and self._budget:
+            first = next(iter(self._queued.values()))
+            raise Stopped(self._budget.format_exhausted(first.payload))
+        for key, pending in selected.items():
+            self._submitted[key] = pending
+            del self._queued[key]
+        return selected
 
-    async def _submit(self, chosen: dict[str, Waiting]) -> str:
-        lines = "".join(line_of(key, waiting.payload) for key, waiting in chosen.items())
+    async def _submit(self, selected: dict[str, PendingRequest]) -> str:
+        """Upload the requests and create a batch of them; return its id."""
+        lines = "".join(encode_request(key, pending.payload) for key, pending in selected.items())
         try:
             file = await self._client.files.create(
                 file=("requests.jsonl", lines.encode()), purpose="batch"
             )
         except openai.OpenAIError:
-            self._give_up(chosen, free=True, why="not uploaded")
+            self._release(selected, "not uploaded", not_billed=True)
             raise
         try:
             batch = await self._client.batches.create(
                 input_file_id=file.id,
                 endpoint=ENDPOINT,
                 completion_window="24h",
-                metadata={RUN: self._ledger.run_id()},
+                metadata={RUN_ID_KEY: self._ledger.run_id()},
             )
         except openai.APIStatusError as error:
             if error.status_code < 500:
-                self._give_up(chosen, free=True, why="batch refused")
+                self._release(selected, "batch refused", not_billed=True)
             raise
-        self._ledger.add_batch(batch.id, list(chosen))
-        self._say(f"batch     {batch.id}: {len(chosen)} requests submitted")
+        self._ledger.add_batch(batch.id, list(selected))
+        self._report(f"{batch.id}: {len(selected)} requests submitted")
         return batch.id
 
     # -- collecting ------------------------------------------------------------------------
 
-    async def _adopt_orphans(self) -> None:
-        """Batches of this run that a kill kept out of the ledger, between submit and record."""
-        known = self._ledger.batch_ids()
-        run_id = self._ledger.run_id()
+    async def _adopt_unrecorded_batches(self) -> None:
+        """Record batches of this run that were submitted just before a kill."""
+        recorded, run_id = self._ledger.batch_ids(), self._ledger.run_id()
         async for batch in self._client.batches.list(limit=100):
-            if (batch.metadata or {}).get(RUN) == run_id and batch.id not in known:
-                text = (await self._client.files.content(batch.input_file_id)).text
-                self._ledger.add_batch(
-                    batch.id, [json.loads(line)["custom_id"] for line in text.split("\n") if line]
-                )
+            if (batch.metadata or {}).get(RUN_ID_KEY) == run_id and batch.id not in recorded:
+                lines = await self._read_file(batch.input_file_id)
+                keys = [json.loads(line)["custom_id"] for line in lines if line]
+                self._ledger.add_batch(batch.id, keys)
 
-    async def _collect(self, batch_id: str, keys: Sequence[str]) -> None:
-        """Wait for a batch to end and hand out what came of it.
+    async def _read_file(self, file_id: str) -> list[str]:
+        return (await self._client.files.content(file_id)).text.split("\n")
+
+    async def _collect_results(self, batch_id: str, keys: Sequence[str]) -> None:
+        """Wait for a batch to end, record its results and resolve the pending requests.
 
         Raises:
-            Stopped: the batch failed as a whole, or a line says that the teacher refuses for good.
+            Stopped: the batch failed, or a result shows that the server rejects every request.
         """
-        batch = await self._ended(batch_id)
+        batch = await wait_for_batch(self._client, batch_id, self._poll_s, self._report)
         if batch.status == "failed":
-            problems = (batch.errors.data if batch.errors else None) or []
-            told = "; ".join(str(problem.message) for problem in problems)
+            errors = (batch.errors.data if batch.errors else None) or []
+            reason = "; ".join(str(error.message) for error in errors)[:200]
             self._ledger.end_batch(batch_id)
-            self._give_up(keys, free=True, why="batch failed")
+            self._release(keys, "batch failed", not_billed=True)
             raise Stopped(
-                f"batch {batch_id} failed ({told[:200] or 'no reason given'}); everything so far "
-                "is kept: mend the cause and give the same command again"
+                f"batch {batch_id} failed ({reason or 'no reason given'}); all replies so far are "
+                "kept: fix the cause and rerun the same command"
             )
         stopped: Stopped | None = None
-        left = set(keys)
-        for file_id in (batch.output_file_id, batch.error_file_id):
-            if file_id is None:
-                continue
-            for line in (await self._client.files.content(file_id)).text.split("\n"):
-                key, result = parse(line)
-                if key in left:
-                    left.discard(key)
-                    stopped = self._take(key, result) or stopped
+        missing = set(keys)
+        for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
+            for line in await self._read_file(file_id):
+                key, result = decode_result(line)
+                if key in missing:
+                    missing.discard(key)
+                    stopped = self._record_result(key, result) or stopped
         self._ledger.end_batch(batch_id)
-        self._give_up(left, free=batch.status != "completed", why=f"missing, batch {batch.status}")
-        for key in left:
-            self._again(key, f"no line for it in batch {batch_id} ({batch.status})", 1)
+        was_cancelled = batch.status != "completed"
+        self._release(missing, f"missing, batch {batch.status}", not_billed=was_cancelled)
+        for key in missing:
+            reason = f"no line for it in batch {batch_id} ({batch.status})"
+            self._resolve(key, RetryInNextBatch(reason))
         if stopped:
             raise stopped
 
-    async def _ended(self, batch_id: str) -> Any:
-        shown, hiccups = "", 0
-        while True:
-            try:
-                batch = await self._client.batches.retrieve(batch_id)
-            except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError):
-                hiccups += 1
-                if hiccups > HICCUPS:
-                    raise
-                await asyncio.sleep(min(60.0, self._poll_s * 2 ** min(hiccups, 6)))
-                continue
-            hiccups = 0
-            counts = batch.request_counts
-            line = f"batch     {batch_id}: {batch.status}"
-            if counts and counts.total:
-                line += f", {counts.completed + counts.failed}/{counts.total} done"
-            if line != shown:
-                self._say(line)
-                shown = line
-            if batch.status in ENDED:
-                return batch
-            await asyncio.sleep(self._poll_s)
-
-    def _take(self, key: str, result: dict[str, Any]) -> Stopped | None:
-        """Record one line of a batch and wake who waits for it."""
+    def _record_result(self, key: str, result: dict[str, Any]) -> Stopped | None:
+        """Record one line of a batch; return the error if it must stop the run."""
         response = result.get("response")
         response = response if isinstance(response, dict) else {}
         status, body = response.get("status_code"), response.get("body")
         status = status if isinstance(status, int) else None
-        failed = apis.error_of(body) if status == 200 else None
-        if status == 200 and isinstance(body, dict) and failed is None:
+        error = find_error(body) if status == 200 else None
+        if status == 200 and isinstance(body, dict) and error is None:
             with self._ledger.durable():
-                self._ledger.save_reply(key, body, usage=apis.usage(body))
+                self._ledger.save_reply(key, body, usage=count_billed_tokens(body))
                 if self._budget:
                     self._budget.settle(key, body)
-            self.tally.answered += 1
-            self._answer(key, body)
+            self.stats.answered += 1
+            self._resolve(key, body)
             return None
-        trouble = trouble_in(status, failed or result.get("error") or body)
+        failure = classify_result(status, error or result.get("error") or body)
         if self._budget:
-            why = trouble.code or trouble.outcome
-            used = apis.usage(body) if failed and isinstance(body, dict) else None
-            self._budget.give_up(key, why, free=trouble.free, usage=used)
-        waiting = self._submitted.get(key)
-        doubtful = trouble.meaning is Meaning.DOUBTFUL
-        if trouble.meaning is Meaning.PROMPT:
-            self._answer(key, self._pass_over(key, trouble.message, trouble.code))
-        elif waiting and self._dialect.learn(trouble, waiting.payload):
-            self._again(key, trouble.message, 0)
-        elif doubtful and self.tally.answered:  # the teacher answers others
-            self._answer(key, self._pass_over(key, trouble.message, trouble.code))
-        elif trouble.meaning is Meaning.FATAL or doubtful:
-            stopped = Stopped(refusal(trouble.status, trouble.message))
-            if waiting and not waiting.future.done():
-                waiting.future.set_exception(stopped)
-            self._submitted.pop(key, None)
+            outcome = failure.code or failure.outcome
+            usage = count_billed_tokens(body) if error and isinstance(body, dict) else None
+            self._budget.release(key, outcome, not_billed=failure.not_billed, usage=usage)
+        return self._handle_failure(key, failure)
+
+    def _handle_failure(self, key: str, failure: RequestFailure) -> Stopped | None:
+        """Skip or retry a failed request; return the error if it must stop the run."""
+        pending = self._submitted.get(key)
+        ambiguous = failure.kind is ErrorKind.AMBIGUOUS
+        if failure.kind is ErrorKind.PROMPT_REJECTED:
+            self._resolve(key, save_error_reply(self._ledger, key, failure.message, failure.code))
+        elif pending and self._capabilities.downgrade(failure, pending.payload):
+            self._resolve(key, RetryInNextBatch(failure.message, counts=False))
+        elif ambiguous and self.stats.answered:  # other prompts succeed
+            self._resolve(key, save_error_reply(self._ledger, key, failure.message, failure.code))
+        elif failure.kind is ErrorKind.FATAL or ambiguous:
+            stopped = Stopped(format_fatal_error(failure.status, failure.message))
+            self._resolve(key, stopped)
             return stopped
         else:
-            self._again(key, trouble.message, 1)
+            self._resolve(key, RetryInNextBatch(failure.message))
         return None
 
-    def _pass_over(self, key: str, message: str, code: str | None) -> dict[str, Any]:
-        """Record an error as the reply to a request: it brings no row, and is not asked again."""
-        reply = {"error": {"message": message, "code": code}}
-        with self._ledger.durable():
-            self._ledger.save_reply(key, reply)
-        return reply
+    def _resolve(self, key: str, result: dict[str, Any] | Exception) -> None:
+        if pending := self._submitted.pop(key, None):
+            pending.resolve(result)
 
-    def _answer(self, key: str, reply: dict[str, Any]) -> None:
-        waiting = self._submitted.pop(key, None)
-        if waiting and not waiting.future.done():
-            waiting.future.set_result(reply)
-
-    def _again(self, key: str, why: str, counts: int) -> None:
-        waiting = self._submitted.pop(key, None)
-        if waiting and not waiting.future.done():
-            waiting.future.set_exception(AskAgain(why, counts))
-
-    def _give_up(self, keys: Iterable[str], *, free: bool, why: str) -> None:
+    def _release(self, keys: Iterable[str], outcome: str, *, not_billed: bool) -> None:
         if self._budget:
             for key in keys:
-                self._budget.give_up(key, why, free=free)
+                self._budget.release(key, outcome, not_billed=not_billed)
 
 
-class AskAgain(Exception):
-    """A request that its batch did not answer; `counts` is 1 where that was a try."""
+class RetryInNextBatch(Exception):
+    """A batch ended without a reply to a request; `counts` is whether this was an attempt."""
 
-    def __init__(self, why: str, counts: int) -> None:
-        super().__init__(why)
+    def __init__(self, reason: str, *, counts: bool = True) -> None:
+        super().__init__(reason)
         self.counts = counts
-
-
-def _failed(error: openai.OpenAIError) -> str:
-    passing = isinstance(error, openai.RateLimitError | openai.InternalServerError)
-    if isinstance(error, openai.APIStatusError) and (not passing or error.code in FATAL_CODES):
-        return refusal(error.status_code, message_of(error.body or str(error)))
-    return (
-        f"the Batch API does not answer ({str(error)[:200]}); everything so far is kept, and what "
-        "was submitted is collected when you give the same command again"
-    )

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 
 from code_alpaca.core.config import read_yaml, unknown_key
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.key_roles import Role
 from code_alpaca.core.shipped import recipe
-from code_alpaca.training.layout import Layout, of_this_process
+from code_alpaca.training.parallelism import Layout, of_this_process
 
 if TYPE_CHECKING:
     from trl import ModelConfig, SFTConfig
 
-LEAST_VOCABULARY = 259  # 256 bytes, and the signs for beginning, end and padding
+LEAST_VOCABULARY = 259  # bytes, BOS, EOS and padding
 CHECKPOINTING = {"activation_checkpointing", "gradient_checkpointing"}
 # Keys that TRL takes and that this stage would not honour: refused, never ignored.
 REFUSED = {
@@ -34,13 +35,25 @@ class SFTArguments:
     """What to train on, and how rows become tokens."""
 
     dataset_name: str | None = field(
-        default=None, metadata={"help": "dataset folder, Alpaca JSON or JSONL file, or Hub id"}
+        default=None,
+        metadata={
+            "help": "dataset folder, Alpaca JSON or JSONL file, or Hub id",
+            "roles": (Role.FREE, Role.OFF_CARD),  # its revision identifies the content
+        },
     )
     dataset_config: str = field(
-        default="default", metadata={"help": "config of the dataset: default, derisk or verified"}
+        default="default",
+        metadata={
+            "help": "config of the dataset: default, derisk or verified",
+            "roles": (Role.OFF_CARD,),
+        },
     )
     dataset_revision: str | None = field(
-        default=None, metadata={"help": "tag or commit of a Hub dataset, e.g. v1.0.0"}
+        default=None,
+        metadata={
+            "help": "tag or commit of a Hub dataset, e.g. v1.0.0",
+            "roles": (Role.OFF_CARD,),
+        },
     )
     column_map: dict | str | None = field(
         default=None,
@@ -53,7 +66,8 @@ class SFTArguments:
         default_factory=list,
         metadata={
             "help": "in a file, instead of dataset_name: several, each a mapping of name, config, "
-            "revision, column_map and weight (0.5: a random half of its rows, 2: every row twice)"
+            "revision, column_map and weight (0.5: a random half of its rows, 2: every row twice)",
+            "roles": (Role.OFF_CARD,),
         },
     )
     validation_fraction: float = field(
@@ -83,11 +97,17 @@ class SFTArguments:
     )
     assumed_mfu: float = field(
         default=0.4,
-        metadata={"help": "share of the GPUs' peak speed assumed when hours are estimated"},
+        metadata={
+            "help": "share of the GPUs' peak speed assumed when hours are estimated",
+            "roles": (Role.FREE, Role.LOCAL),
+        },
     )
     gpu_memory_gib: float | None = field(
         default=None,
-        metadata={"help": "memory of each GPU, for a dry run on a machine without them"},
+        metadata={
+            "help": "memory of each GPU, for a dry run on a machine without them",
+            "roles": (Role.FREE, Role.LOCAL),
+        },
     )
     from_scratch: bool = field(
         default=False,
@@ -99,7 +119,10 @@ class SFTArguments:
     scratch_heads: int = field(default=4, metadata={"help": "its attention heads"})
     dry_run: bool = field(
         default=False,
-        metadata={"help": "print memory, tokens, steps and hours, show three rows; train nothing"},
+        metadata={
+            "help": "print memory, tokens, steps and hours, show three rows; train nothing",
+            "roles": (Role.FREE, Role.LOCAL),
+        },
     )
 
 

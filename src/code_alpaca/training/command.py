@@ -25,7 +25,7 @@ from code_alpaca.core.config import read_yaml, with_choices, write_yaml
 from code_alpaca.core.errors import INTERRUPTED, Diverged, InputError, Stopped, machine_trouble
 from code_alpaca.core.shipped import accelerate_config
 from code_alpaca.training.arguments import SFTArguments, asks_dry_run
-from code_alpaca.training.layout import Layout, of_file, require_devices
+from code_alpaca.training.parallelism import Layout, of_file, require_devices
 
 OUTCOME = "CODE_ALPACA_OUTCOME"  # names the file in which a launched child says why it ended
 FOR_GPUS = ("MULTI_GPU", "DEEPSPEED", "FSDP")  # distributed_type of an accelerate config

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.training.arguments import Job
-from code_alpaca.training.tokens import Tokens
+from code_alpaca.training.tokenization import Tokens
 
 if TYPE_CHECKING:
     from datasets import Dataset

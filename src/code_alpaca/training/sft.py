@@ -19,20 +19,20 @@ from code_alpaca.core.fs import weights_sha256
 from code_alpaca.core.prompts import chat_template
 from code_alpaca.core.quiet import quiet
 from code_alpaca.training import (
-    base,
     checkpoints,
-    data,
     model_limits,
-    outcome,
-    preflight,
-    record,
+    model_loading,
+    output_dir,
+    plan,
+    run_summary,
+    training_rows,
 )
 from code_alpaca.training.arguments import Job, parse
-from code_alpaca.training.layout import Layout, require_devices
-from code_alpaca.training.scoring import learned_alone
-from code_alpaca.training.steps import accumulation, examples_per_sequence
+from code_alpaca.training.batching import accumulation, examples_per_sequence
+from code_alpaca.training.parallelism import Layout, require_devices
 from code_alpaca.training.telemetry import telemetry, watched
-from code_alpaca.training.tokens import Tokens, tokenize
+from code_alpaca.training.tokenization import Tokens, tokenize
+from code_alpaca.training.trainer import learned_alone
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -84,17 +84,17 @@ def _leave(job: Job) -> None:
 def _fine_tune(job: Job) -> None:
     """From the rows to the model in its folder."""
     arguments, training = job.arguments, job.training
-    base.require_quantization(job)
-    base.pin(job)
+    model_loading.require_quantization(job)
+    model_loading.pin(job)
     if not arguments.dry_run:
         require_devices(job.layout)
-        preflight.find_build_tools(job.layout)
+        plan.find_build_tools(job.layout)
     rows = _rows(job)
     for line in rows.left_out if rows else ():
         job.say(f"warning: {line}")
     config, out = _config(job), Path(training.output_dir)
     with training.main_process_first(desc="output_dir"):
-        if rows and record.claim(out, config, rows.revision, write=not arguments.dry_run):
+        if rows and output_dir.claim(out, config, rows.revision, write=not arguments.dry_run):
             job.say(f"{out} is trained already with this very configuration")
             return
     start = _start(job, rows)
@@ -102,23 +102,25 @@ def _fine_tune(job: Job) -> None:
     model_limits.check_positions(job, start.config, tokens)
     if start.tokenizer is not None:
         model_limits.check_vocabulary(job, start.config, start.tokenizer, tokens)
-    plan = preflight.plan(job, start.config, tokens)
-    for line in preflight.told(job, plan):
+    training_plan = plan.plan(job, start.config, tokens)
+    for line in plan.told(job, training_plan):
         job.say(line)
-    preflight.refuse(job, plan)
+    plan.refuse(job, training_plan)
     if arguments.dry_run or rows is None or tokens is None:
         if rows and tokens:
-            for line in preflight.shown(job, start.tokenizer, rows.train, tokens):
+            for line in plan.shown(job, start.tokenizer, rows.train, tokens):
                 job.say(line)
         job.say("dry run: nothing was trained or written")
         return
-    training.activation_checkpointing = training.gradient_checkpointing = plan.checkpointing
+    training.activation_checkpointing = training.gradient_checkpointing = (
+        training_plan.checkpointing
+    )
     trainer = _trainer(job, start, tokens)
-    watch = telemetry(plan.speed, len(start.tokenizer), on_cpu=job.layout.on_cpu)
+    watch = telemetry(training_plan.speed, len(start.tokenizer), on_cpu=job.layout.on_cpu)
     trainer.callback_handler.callbacks.insert(0, watch)  # trackers report what it adds to a log
     with checkpoints.disk_errors(out):
         spent = _train(job, trainer)
-        report = outcome.report(job, plan, trainer, spent)
+        report = run_summary.report(job, training_plan, trainer, spent)
         _save(job, trainer)
     origin = {
         "base_model": job.model.model_name_or_path or "from scratch",
@@ -128,14 +130,14 @@ def _fine_tune(job: Job) -> None:
         "config": config,
     }
     if trainer.is_world_process_zero():
-        outcome.finish(out, {**origin, **report})
-        job.say(outcome.in_words(report))
+        run_summary.finish(out, {**origin, **report})
+        job.say(run_summary.in_words(report))
         job.say(f"model in {out}")
 
 
 def _config(job: Job) -> dict[str, Any]:
     """What decides the result, beside the dataset."""
-    config = record.plain_config(job)
+    config = output_dir.plain_config(job)
     if job.layout.deepspeed:  # its checkpoints are cut into parts, which fit the same layout alone
         config["deepspeed"] = str(job.layout)
     if not job.arguments.from_scratch:
@@ -149,10 +151,10 @@ def _commit(job: Job) -> str | None:
     return job.model.model_revision if name and not Path(name).exists() else None
 
 
-def _rows(job: Job) -> data.Rows | None:
+def _rows(job: Job) -> training_rows.Rows | None:
     """What to learn from; None where a dry run of a model that exists can do without."""
     try:
-        return data.read(job.arguments, job.training.seed, job.say)
+        return training_rows.read(job.arguments, job.training.seed, job.say)
     except InputError as error:
         if not job.arguments.dry_run or job.arguments.from_scratch:
             raise
@@ -160,14 +162,14 @@ def _rows(job: Job) -> data.Rows | None:
         return None
 
 
-def _start(job: Job, rows: data.Rows | None) -> Start:
+def _start(job: Job, rows: training_rows.Rows | None) -> Start:
     if job.arguments.from_scratch and rows:
-        model, tokenizer = base.from_nothing(job, rows.train)
+        model, tokenizer = model_loading.from_nothing(job, rows.train)
         return Start(model, model.config, tokenizer)
-    config = base.read_config(job)
+    config = model_loading.read_config(job)
     name = str(job.model.model_name_or_path)
     try:
-        return Start(name, config, base.read_tokenizer(job))
+        return Start(name, config, model_loading.read_tokenizer(job))
     except InputError as error:
         if not job.arguments.dry_run:
             raise
@@ -175,7 +177,7 @@ def _start(job: Job, rows: data.Rows | None) -> Start:
         return Start(name, config, None)
 
 
-def _tokens(job: Job, start: Start, rows: data.Rows | None) -> Tokens | None:
+def _tokens(job: Job, start: Start, rows: training_rows.Rows | None) -> Tokens | None:
     """Rows as tokens, and the accumulation that follows; None without a tokenizer or rows."""
     arguments, training = job.arguments, job.training
     tokens, per_sequence = None, 1.0
@@ -214,7 +216,7 @@ def _trainer(job: Job, start: Start, tokens: Tokens) -> SFTTrainer:
     if training.ddp_find_unused_parameters is None:
         training.ddp_find_unused_parameters = False  # every weight is used; looking costs time
     if isinstance(start.model, str):
-        training.model_init_kwargs = base.how_to_load(job, start.config)
+        training.model_init_kwargs = model_loading.how_to_load(job, start.config)
     limit, training.save_total_limit = training.save_total_limit, None
     kind = learned_alone(SFTTrainer) if job.layout.on_cpu else SFTTrainer
     try:
@@ -224,7 +226,7 @@ def _trainer(job: Job, start: Start, tokens: Tokens) -> SFTTrainer:
             train_dataset=tokens.train,
             eval_dataset=tokens.validation,
             processing_class=start.tokenizer,
-            peft_config=base.adapter(job.model),
+            peft_config=model_loading.adapter(job.model),
         )
     except OSError as error:
         if error.errno is not None:
@@ -237,7 +239,7 @@ def _trainer(job: Job, start: Start, tokens: Tokens) -> SFTTrainer:
     return trainer
 
 
-def _train(job: Job, trainer: SFTTrainer) -> outcome.Spent:
+def _train(job: Job, trainer: SFTTrainer) -> run_summary.Spent:
     """Train to the end, from the last whole checkpoint on, and return the time it took."""
     out = Path(job.training.output_dir)
     checkpoint = checkpoints.last_checkpoint(out)
@@ -250,7 +252,7 @@ def _train(job: Job, trainer: SFTTrainer) -> outcome.Spent:
     epochs = checkpoints.epochs_until(checkpoint)
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return outcome.Spent(before, epochs, time.monotonic() - started)
+    return run_summary.Spent(before, epochs, time.monotonic() - started)
 
 
 def _save(job: Job, trainer: SFTTrainer) -> None:
@@ -263,7 +265,7 @@ def _save(job: Job, trainer: SFTTrainer) -> None:
     if not trainer.is_world_process_zero():
         return
     if adapted != out:
-        base.merge(job, adapted, out)
+        model_loading.merge(job, adapted, out)
         tokenizer.save_pretrained(out)
     trainer.model.generation_config.save_pretrained(out)
     for folder in (out, adapted):

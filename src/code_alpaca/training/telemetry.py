@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from code_alpaca.core import fs
 from code_alpaca.core.errors import Diverged
-from code_alpaca.training.memory import GIB
+from code_alpaca.training.activation_memory import GIB
 
 if TYPE_CHECKING:
     import torch

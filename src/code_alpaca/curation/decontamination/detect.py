@@ -27,15 +27,15 @@ from typing import NamedTuple
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.schema import Example
-from code_alpaca.curation.code_regions import python_trees
 from code_alpaca.curation.decontamination import code_tokens, wording
 from code_alpaca.curation.decontamination.fingerprints import Fingerprint, fingerprints
 from code_alpaca.curation.decontamination.index import (
     MIN_NODES,
-    Index,
+    BenchmarkIndex,
     cached_index,
     same_names_only,
 )
+from code_alpaca.curation.python_parsing import find_python_trees
 from code_alpaca.problems import benchmarks
 from code_alpaca.problems.benchmarks import Problem
 
@@ -50,7 +50,7 @@ RARE_TOKEN, RARE_TOKENS = 8, 3  # bits, and how many of them make a comparison w
 COMMON_PART, RARE_PARTS = 30, 4  # functions that may have a part, and how many such are shared
 
 
-class Hit(NamedTuple):
+class ContaminationMatch(NamedTuple):
     """One problem that a row leaks, how it was found, and the evidence."""
 
     task_id: str
@@ -58,19 +58,19 @@ class Hit(NamedTuple):
     evidence: str
 
 
-class Contamination:
+class ContaminationDetector:
     """A search for the problems of benchmarks, by names or files.
 
     Args:
         names: what `benchmarks.load` takes; all splits are searched.
-        go_without: leave out a benchmark of the Hub that cannot be fetched, and list it in
+        skip_missing: leave out a benchmark of the Hub that cannot be fetched, and list it in
             `missing`, instead of refusing.
 
     Raises:
         InputError: a benchmark does not exist, is of another form or cannot be fetched.
     """
 
-    def __init__(self, names: Sequence[str], *, go_without: bool = False) -> None:
+    def __init__(self, names: Sequence[str], *, skip_missing: bool = False) -> None:
         self.missing: list[str] = []
         problems: list[Problem] = []
         for name in names:
@@ -79,17 +79,17 @@ class Contamination:
             except InputError as error:
                 if name.partition("@")[0] not in benchmarks.ON_THE_HUB:
                     raise
-                if not go_without:
+                if not skip_missing:
                     raise InputError(
                         f"{error}; or go on without it by --missing_benchmarks skip, which the "
                         f"card then says"
                     ) from error
                 self.missing.append(name)
-        self.problems = len(problems)
+        self.num_problems = len(problems)
         self._index = index = cached_index(problems)
         self._invert(index)
 
-    def _invert(self, index: Index) -> None:
+    def _invert(self, index: BenchmarkIndex) -> None:
         """Note which problems have which rare members: only these are compared with a row."""
         # A statement is searched only in rows with its rarest word.
         times = Counter(w for text, _ in index.statements for w in set(wording.inner_words(text)))
@@ -111,11 +111,11 @@ class Contamination:
         parts = _inverted(parts for parts, _ in index.parts)
         self._parts = {key: found for key, found in parts.items() if len(found) <= COMMON_PART}
 
-    def hits(self, example: Example) -> list[Hit]:
+    def find_matches(self, example: Example) -> list[ContaminationMatch]:
         """Return every problem that the row leaks, once a method, sorted."""
         text = f"{example.instruction}\n{example.input}\n{example.output}"
         names, functions = _code_of(example)
-        found: dict[tuple[str, str], Hit] = {}
+        found: dict[tuple[str, str], ContaminationMatch] = {}
         for hit in (
             *self._statement(text),
             *self._solution(functions),
@@ -127,14 +127,14 @@ class Contamination:
             found.setdefault((hit.task_id, hit.method), hit)
         return sorted(found.values())
 
-    def _statement(self, text: str) -> Iterator[Hit]:
+    def _statement(self, text: str) -> Iterator[ContaminationMatch]:
         text = wording.normalized(text)
         for word in set(wording.WORD.findall(text)) & self._statements.keys():
             for statement, task_id in self._statements[word]:
                 if statement in text:
-                    yield Hit(task_id, "statement", statement[:120])
+                    yield ContaminationMatch(task_id, "statement", statement[:120])
 
-    def _solution(self, functions: list[Fingerprint]) -> Iterator[Hit]:
+    def _solution(self, functions: list[Fingerprint]) -> Iterator[ContaminationMatch]:
         for function in functions:
             same: list[str] = []
             if function.nodes >= MIN_NODES:
@@ -145,11 +145,11 @@ class Contamination:
                 for key in same_names_only(function):
                     same += self._index.verbatim.get(key, [])
             for task_id in same:
-                yield Hit(task_id, "solution", f"def {function.name}")
+                yield ContaminationMatch(task_id, "solution", f"def {function.name}")
             if not same and function.nodes >= MIN_SIMILAR_NODES:
                 yield from self._similar(function)
 
-    def _similar(self, function: Fingerprint) -> Iterator[Hit]:
+    def _similar(self, function: Fingerprint) -> Iterator[ContaminationMatch]:
         parts = {str(key): count for key, count in function.parts.items()}
         total = sum(parts.values())
         for number in _sharing(self._parts, parts, least=RARE_PARTS):
@@ -157,9 +157,11 @@ class Contamination:
             same = sum(min(count, others.get(key, 0)) for key, count in parts.items())
             similarity = 2 * same / (total + sum(others.values()))
             if similarity >= SIMILAR:
-                yield Hit(task_id, "solution", f"def {function.name}, similarity {similarity:.2f}")
+                yield ContaminationMatch(
+                    task_id, "solution", f"def {function.name}, similarity {similarity:.2f}"
+                )
 
-    def _reworded(self, instruction: str, names: dict[str, int]) -> Iterator[Hit]:
+    def _reworded(self, instruction: str, names: dict[str, int]) -> Iterator[ContaminationMatch]:
         bag = wording.bag(instruction)
         counts = Counter(bag)
         shared = Counter(n for word in counts for n in self._bags.get(word, ()))
@@ -170,10 +172,12 @@ class Contamination:
             if words + repeated >= least and len(other) >= least:  # cheap bounds first
                 f1 = 2 * (counts & Counter(other)).total() / (len(bag) + len(other))
                 if f1 >= REWORDED:
-                    yield Hit(task_id, "reworded", _evidence(f1, other))
+                    yield ContaminationMatch(task_id, "reworded", _evidence(f1, other))
         yield from self._synonymous(wording.stems(instruction), names)
 
-    def _synonymous(self, stems: dict[str, str], names: dict[str, int]) -> Iterator[Hit]:
+    def _synonymous(
+        self, stems: dict[str, str], names: dict[str, int]
+    ) -> Iterator[ContaminationMatch]:
         total = sum(map(wording.weight, stems))
         named = {n for name in names for n in self._named_wordings.get(name, ())}
         for number in named | _sharing(self._wordings, stems, least=2):
@@ -185,9 +189,11 @@ class Contamination:
             found = (2 * bits / (total + total_other), bits, bits / min(total, total_other))
             limits = [SYNONYMOUS, SAME_NAME] if number in named else [SYNONYMOUS]
             if any(all(map(ge, found, limit)) for limit in limits):
-                yield Hit(task_id, "reworded", _evidence(found[0], [stems[stem] for stem in both]))
+                yield ContaminationMatch(
+                    task_id, "reworded", _evidence(found[0], [stems[stem] for stem in both])
+                )
 
-    def _identifiers(self, names: dict[str, int]) -> Iterator[Hit]:
+    def _identifiers(self, names: dict[str, int]) -> Iterator[ContaminationMatch]:
         named = {n for name in names for n in self._named_tokens.get(name, ())}
         for number in named | _sharing(self._tokens, names, least=RARE_TOKENS):
             reference, _, task_id = self._index.tokens[number]
@@ -195,17 +201,17 @@ class Contamination:
             bits = sum(reference[token] for token in both)
             share, least = IDENTIFIERS if number in named else UNNAMED_IDENTIFIERS
             if bits >= least and bits >= share * sum(reference.values()):
-                yield Hit(task_id, "identifiers", " ".join(both)[:120])
+                yield ContaminationMatch(task_id, "identifiers", " ".join(both)[:120])
 
-    def _copied_tests(self, text: str) -> Iterator[Hit]:
+    def _copied_tests(self, text: str) -> Iterator[ContaminationMatch]:
         for run in code_tokens.literal_runs(text):
             for task_id in self._index.runs.get(run, ()):
-                yield Hit(task_id, "tests", run.replace("|", " ")[:120])
+                yield ContaminationMatch(task_id, "tests", run.replace("|", " ")[:120])
 
-    def _overlap(self, text: str) -> Iterator[Hit]:
+    def _overlap(self, text: str) -> Iterator[ContaminationMatch]:
         for gram in wording.grams(text):
             if (task_id := self._index.grams.get(gram)) is not None:
-                yield Hit(task_id, "overlap", gram)
+                yield ContaminationMatch(task_id, "overlap", gram)
 
 
 def _code_of(example: Example) -> tuple[dict[str, int], list[Fingerprint]]:
@@ -213,7 +219,7 @@ def _code_of(example: Example) -> tuple[dict[str, int], list[Fingerprint]]:
     names: dict[str, int] = {}
     functions: list[Fingerprint] = []
     for text in (example.output, example.input, example.instruction):
-        functions += fingerprints(python_trees(text))
+        functions += fingerprints(find_python_trees(text))
         if text is not example.instruction:
             names |= code_tokens.tokens(text)
     return names, functions

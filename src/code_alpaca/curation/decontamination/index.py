@@ -15,7 +15,7 @@ from pathlib import Path
 
 from code_alpaca.core import fs
 from code_alpaca.core.fs import cache_dir
-from code_alpaca.curation import code_regions
+from code_alpaca.curation import code_regions, python_parsing
 from code_alpaca.curation.decontamination import code_tokens, fingerprints, python_terms, wording
 from code_alpaca.curation.decontamination.fingerprints import Fingerprint
 from code_alpaca.problems.benchmarks import Problem
@@ -28,7 +28,7 @@ VERSION = 2  # of the form of the index
 
 
 @dataclass
-class Index:
+class BenchmarkIndex:
     """The signs of all problems of some benchmarks; lists and dicts, as JSON has them."""
 
     statements: list[tuple[str, str]] = field(default_factory=list)  # normalized text, task id
@@ -42,13 +42,13 @@ class Index:
     grams: dict[str, str] = field(default_factory=dict)  # words with spaces between: task id
 
 
-def cached_index(problems: Sequence[Problem]) -> Index:
+def cached_index(problems: Sequence[Problem]) -> BenchmarkIndex:
     """Return the index of these problems, from the cache where an earlier run left it."""
     facts = [_rules(), [asdict(problem) for problem in problems]]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     path = cache_dir() / f"contamination-{key}.json"
     try:
-        return Index(**json.loads(path.read_text(encoding="utf-8")))
+        return BenchmarkIndex(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         pass
     index = build_index(problems)
@@ -62,15 +62,15 @@ def cached_index(problems: Sequence[Problem]) -> Index:
 
 def _rules() -> list[object]:
     """All that shapes an index besides the problems: the code, and Python's syntax trees."""
-    modules = (code_regions, code_tokens, fingerprints, python_terms, wording)
+    modules = (code_regions, python_parsing, code_tokens, fingerprints, python_terms, wording)
     files = [*(Path(str(module.__file__)) for module in modules), Path(__file__)]
     sources = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
     return [VERSION, sys.version, sources]
 
 
-def build_index(problems: Sequence[Problem]) -> Index:
+def build_index(problems: Sequence[Problem]) -> BenchmarkIndex:
     """Return the signs of these problems."""
-    index = Index()
+    index = BenchmarkIndex()
     for problem in problems:
         _add_wording(index, problem)
         _add_code(index, problem)
@@ -102,7 +102,7 @@ def same_names_only(found: Fingerprint) -> Iterator[str]:
         yield str(found.typed)
 
 
-def _add_wording(index: Index, problem: Problem) -> None:
+def _add_wording(index: BenchmarkIndex, problem: Problem) -> None:
     statement = wording.statement_of(problem)
     for text in (statement, problem.instruction):
         normal = wording.normalized(text)
@@ -114,9 +114,9 @@ def _add_wording(index: Index, problem: Problem) -> None:
         index.wordings.append((stems, own_name(problem), problem.task_id))
 
 
-def _add_code(index: Index, problem: Problem) -> None:
+def _add_code(index: BenchmarkIndex, problem: Problem) -> None:
     code = problem.prompt + problem.canonical_solution
-    trees = code_regions.python_trees(code) if problem.language == "python" else []
+    trees = python_parsing.find_python_trees(code) if problem.language == "python" else []
     for found in fingerprints.fingerprints(trees):
         entry = found.name == problem.entry_point
         least = MIN_NODES if entry else MIN_HELPER_NODES

@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-from code_alpaca.curation.code_regions import parse_python
 from code_alpaca.curation.novelty.measures import LANGUAGES
+from code_alpaca.curation.python_parsing import parse_python
 from code_alpaca.problems.benchmarks import Problem
 
 GRAM = 13

@@ -13,19 +13,19 @@ import numpy as np
 
 from code_alpaca.curation.novelty import kernels
 from code_alpaca.curation.novelty.kernels import Level, Rows, Scratch
-from code_alpaca.curation.novelty.measures import Parts
+from code_alpaca.curation.novelty.measures import TokenizedTask
 
 PARTS = 3
 NEWEST = 2048  # rows that are scanned; older ones stand in prefix indices
 FAN = 16  # an index takes in so many of the one before it
 
 
-class Verdict(NamedTuple):
+class NoveltyVerdict(NamedTuple):
     """The most similar kept row at the time ("" where nothing is alike), and the decision."""
 
     nearest_id: str
     score: float
-    fresh: bool
+    is_novel: bool
 
 
 class Vocabulary:
@@ -38,7 +38,7 @@ class Vocabulary:
         self._size = 0
         self._scratch = _scratch(1 << 12, 1, 1)
 
-    def rows(self, tasks: Sequence[Parts]) -> Rows:
+    def rows(self, tasks: Sequence[TokenizedTask]) -> Rows:
         """Tasks as rows of token numbers."""
         flat: list[int] = []
         start, ends = [0], []
@@ -82,7 +82,7 @@ class Vocabulary:
         return self._scratch
 
 
-class Index:
+class SimilarityIndex:
     """The kept tasks of one group: rows, and three prefix indices that are merged as they grow.
 
     As in an LSM tree (O'Neil et al. 1996, https://doi.org/10.1007/s002360050048) the newest rows
@@ -108,7 +108,7 @@ class Index:
             kernels.insert(query, batch.ends[i], batch.filled[i], self._rows, len(self) + i)
         self._ids.extend(ids)
 
-    def offer_nearest(self, ids: Sequence[str], batch: Rows) -> list[Verdict]:
+    def check_nearest(self, ids: Sequence[str], batch: Rows) -> list[NoveltyVerdict]:
         """Decide rows in order by the exact nearest of each."""
         self._make_room(batch)
         scratch = self._scratch_for(batch)
@@ -121,13 +121,13 @@ class Index:
                 query, ends, filled, self._rows, 0, len(self), scratch, apart
             )
             fresh = not score > self._threshold
-            verdicts.append(Verdict(self._ids[best] if best >= 0 else "", score, fresh))
+            verdicts.append(NoveltyVerdict(self._ids[best] if best >= 0 else "", score, fresh))
             if fresh:
                 kernels.insert(query, ends, filled, self._rows, len(self))
                 self._ids.append(row_id)
         return verdicts
 
-    def offer(self, ids: Sequence[str], batch: Rows) -> list[Verdict]:
+    def check(self, ids: Sequence[str], batch: Rows) -> list[NoveltyVerdict]:
         """Decide rows in order by the first that is too similar."""
         self._make_room(batch)
         scratch = self._scratch_for(batch)
@@ -146,13 +146,13 @@ class Index:
         verdicts, apart = [], np.empty(1, np.float32)
         for i, row in enumerate(found):
             if row < 0:
-                verdicts.append(Verdict("", 0.0, True))
+                verdicts.append(NoveltyVerdict("", 0.0, True))
                 continue
             query = batch.tokens[batch.start[i] : batch.start[i + 1]]
             _, score = kernels.nearest(
                 query, batch.ends[i], batch.filled[i], self._rows, row, row + 1, scratch, apart
             )
-            verdicts.append(Verdict(self._ids[row], score, False))
+            verdicts.append(NoveltyVerdict(self._ids[row], score, False))
         return verdicts
 
     def pairs(self, batch: Rows) -> Iterator[tuple[int, int]]:

@@ -407,7 +407,7 @@ def insert(query, ends, filled, rows, count):
 
 
 @compiled
-def offer(batch, begin, rows, indexed, count, room, levels, scratch, ranks, threshold, found):
+def check(batch, begin, rows, indexed, count, room, levels, scratch, ranks, threshold, found):
     """Decide the rows of a batch from `begin` on, in their order; keep those that are new.
 
     `found[i]` becomes the kept row that is too like row i, or -1. Stops when `count` reaches

@@ -13,13 +13,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from code_alpaca.curation.novelty.index import Index, Verdict, Vocabulary
-from code_alpaca.curation.novelty.measures import MEASURES, THRESHOLDS, Parts, Task
+from code_alpaca.curation.novelty.index import NoveltyVerdict, SimilarityIndex, Vocabulary
+from code_alpaca.curation.novelty.measures import (
+    DEFAULT_THRESHOLDS,
+    MEASURES,
+    TaskText,
+    TokenizedTask,
+)
 
 CHUNK = 4096  # tasks read at once, so that a million are not held as text
 
 
-class Neighbours(NamedTuple):
+class TaskNeighbours(NamedTuple):
     """The most similar earlier tasks, best first, and the mean over all earlier ones."""
 
     id: str
@@ -27,7 +32,7 @@ class Neighbours(NamedTuple):
     mean: float
 
 
-class Novelty:
+class NoveltyPool:
     """The tasks kept so far, and the verdict on the next ones.
 
     Args:
@@ -46,22 +51,22 @@ class Novelty:
     ) -> None:
         if measure not in MEASURES:
             raise ValueError(f"no measure {measure!r}; there are {', '.join(MEASURES)}")
-        self.threshold = THRESHOLDS[measure] if threshold is None else threshold
+        self.threshold = DEFAULT_THRESHOLDS[measure] if threshold is None else threshold
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"a threshold of {threshold} is outside 0..1")
         self._parts = MEASURES[measure]
         self._nearest = nearest
         self._vocabulary = Vocabulary()
-        self._indices: dict[str, Index] = {}
+        self._indices: dict[str, SimilarityIndex] = {}
 
     def __len__(self) -> int:
         return sum(len(index) for index in self._indices.values())
 
-    def keep(self, tasks: Iterable[Task]) -> None:
+    def add(self, tasks: Iterable[TaskText]) -> None:
         """Take tasks in without asking: seeds, or rows that were accepted earlier."""
         tasks = iter(tasks)
         while chunk := list(itertools.islice(tasks, CHUNK)):
-            groups: dict[str, tuple[list[str], list[Parts]]] = {}
+            groups: dict[str, tuple[list[str], list[TokenizedTask]]] = {}
             for task in chunk:
                 parts = self._parts(task)
                 ids, all_parts = groups.setdefault(parts.group, ([], []))
@@ -70,31 +75,34 @@ class Novelty:
             for group, (ids, all_parts) in groups.items():
                 self._index(group).insert(ids, self._vocabulary.rows(all_parts))
 
-    def offer(self, tasks: Sequence[Task]) -> list[Verdict]:
+    def check(self, tasks: Sequence[TaskText]) -> list[NoveltyVerdict]:
         """Decide tasks one after the other, as if each came alone; keep those that are fresh."""
         groups: dict[str, list[int]] = {}
         parts = [self._parts(task) for task in tasks]
         for i, each in enumerate(parts):
             groups.setdefault(each.group, []).append(i)
-        verdicts: list[Verdict] = [Verdict("", 0.0, True)] * len(tasks)
+        verdicts: list[NoveltyVerdict] = [NoveltyVerdict("", 0.0, True)] * len(tasks)
         for group, members in groups.items():  # groups never meet, so their order is free
             index = self._index(group)
             rows = self._vocabulary.rows([parts[i] for i in members])
             ids = [tasks[i].id for i in members]
-            decide = index.offer_nearest if self._nearest else index.offer
+            decide = index.check_nearest if self._nearest else index.check
             for i, verdict in zip(members, decide(ids, rows), strict=True):
                 verdicts[i] = verdict
         return verdicts
 
-    def _index(self, group: str) -> Index:
+    def _index(self, group: str) -> SimilarityIndex:
         if group not in self._indices:
-            self._indices[group] = Index(self.threshold, self._vocabulary)
+            self._indices[group] = SimilarityIndex(self.threshold, self._vocabulary)
         return self._indices[group]
 
 
-def neighbours(
-    tasks: Sequence[Task], measure: str = "code_aware", most: int = 10, threads: int | None = None
-) -> Iterator[Neighbours]:
+def find_neighbours(
+    tasks: Sequence[TaskText],
+    measure: str = "code_aware",
+    most: int = 10,
+    threads: int | None = None,
+) -> Iterator[TaskNeighbours]:
     """What Code Alpaca recorded in 2023: of each task the most similar of all before it.
 
     Equal scores go by age, the newest first. The mean counts tasks of other languages as 0. Every
@@ -108,18 +116,18 @@ def neighbours(
         members.setdefault(each.group, []).append(i)
     indices = {}
     for group, places in members.items():
-        indices[group] = Index(1.0, vocabulary)
+        indices[group] = SimilarityIndex(1.0, vocabulary)
         batch = vocabulary.rows([parts[i] for i in places])
         indices[group].insert([tasks[i].id for i in places], batch)
     place_in_group = {i: n for places in members.values() for n, i in enumerate(places)}
     own = threading.local()
 
-    def look(i: int) -> Neighbours:
+    def look(i: int) -> TaskNeighbours:
         if not hasattr(own, "scratch"):
             own.scratch = {}
         index = indices[parts[i].group]
         found, total = index.most_similar(place_in_group[i], most, own.scratch)
-        return Neighbours(tasks[i].id, found, total / i if i else 0.0)
+        return TaskNeighbours(tasks[i].id, found, total / i if i else 0.0)
 
     with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
         yield from pool.map(look, range(len(tasks)))

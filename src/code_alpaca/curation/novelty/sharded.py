@@ -26,9 +26,9 @@ from datatrove.pipeline.readers import JsonlReader
 from datatrove.pipeline.writers import JsonlWriter
 
 from code_alpaca.core.schema import Example
-from code_alpaca.curation.novelty.index import Index, Vocabulary, rows_of
+from code_alpaca.curation.novelty.index import SimilarityIndex, Vocabulary, rows_of
 from code_alpaca.curation.novelty.kernels import prefix
-from code_alpaca.curation.novelty.measures import MEASURES, THRESHOLDS, Parts
+from code_alpaca.curation.novelty.measures import DEFAULT_THRESHOLDS, MEASURES, TokenizedTask
 
 LINE_BITS = 40  # of a row's position: the file above, the line below
 
@@ -56,7 +56,7 @@ def stages(
     """
     if measure not in MEASURES:
         raise ValueError(f"no measure {measure!r}; there are {', '.join(MEASURES)}")
-    limit = THRESHOLDS[measure] if threshold is None else threshold
+    limit = DEFAULT_THRESHOLDS[measure] if threshold is None else threshold
     if not 0 <= limit <= 1:
         raise ValueError(f"a threshold of {threshold} is outside 0..1")
 
@@ -110,7 +110,7 @@ class _Step(PipelineStep):
             {path: number for number, path in enumerate(sorted(files))},
         )
 
-    def _parts(self, document: Document) -> Parts:
+    def _parts(self, document: Document) -> TokenizedTask:
         row = document.metadata["row"]
         texts = row["instruction"], row.get("input") or "", ""
         return MEASURES[self._measure](Example(*texts, language=row.get("language") or ""))
@@ -228,7 +228,7 @@ class FindPairs(_Step):
             np.concatenate([[0], np.cumsum([len(t) for _, t, _ in rows], dtype=np.int64)]),
             np.array([ends for _, _, ends in rows], np.int32),
         )
-        index = Index(self._threshold, Vocabulary.of_size(int(tokens.max()) + 1))
+        index = SimilarityIndex(self._threshold, Vocabulary.of_size(int(tokens.max()) + 1))
         for i, j in index.pairs(batch):
             yield positions[i], positions[j]
 
@@ -263,7 +263,7 @@ class Keep(_Step):
                 yield document
 
 
-def _named(parts: Parts) -> Iterator[str]:
+def _named(parts: TokenizedTask) -> Iterator[str]:
     """Tokens with the number of their part, so that those of two parts are never equal."""
     for number, tokens in enumerate(parts[1:]):
         for token in tokens:

@@ -70,10 +70,12 @@ class PassAtK(evaluate.Metric):
         timeout: float = 10.0,
     ) -> tuple[dict[str, Any], dict[int, list[str]]]:
         possible = _possible(k, [len(candidates) for candidates in predictions])
-        limits = sandbox.Limits(wall_s=timeout, memory_mb=MEMORY_MB, folder_bytes=FOLDER_BYTES)
+        limits = sandbox.ResourceLimits(
+            wall_s=timeout, memory_mb=MEMORY_MB, folder_bytes=FOLDER_BYTES
+        )
         pairs = [(c, test) for cs, test in zip(predictions, references, strict=True) for c in cs]
-        backend = sandbox.choose().backend
-        with sandbox.Pool(backend, size=num_workers, packages=True) as pool:
+        backend = sandbox.choose_backend().backend
+        with sandbox.WorkerPool(backend, size=num_workers, packages=True) as pool:
             ends = iter(list(pool.map(lambda worker, pair: _judge(worker, *pair, limits), pairs)))
         statuses = {n: [next(ends).status for _ in cs] for n, cs in enumerate(predictions)}
         counts = [(len(found), found.count("passed")) for found in statuses.values()]
@@ -95,8 +97,8 @@ def _possible(ks: Sequence[int], counts: list[int]) -> list[int]:
 
 
 def _judge(
-    worker: sandbox.Worker, candidate: str, test: str, limits: sandbox.Limits
-) -> sandbox.Result:
+    worker: sandbox.Worker, candidate: str, test: str, limits: sandbox.ResourceLimits
+) -> sandbox.RunResult:
     """The verdict of one process, unless the candidate cheated it.
 
     Where the tests pass in one process and not by values alone, because they use a class or a
@@ -105,7 +107,7 @@ def _judge(
     together = _run(worker, candidate, test, limits)
     if together.status != "passed":
         return together
-    apart = worker.test(candidate, entry_point="", test=test, limits=limits, check=False)
+    apart = worker.test_solution(candidate, sandbox.SolutionTest(test, defines_check=False), limits)
     if apart.status == "passed":
         return together
     for control in controls(test):
@@ -118,6 +120,6 @@ def _judge(
 
 
 def _run(
-    worker: sandbox.Worker, candidate: str, test: str, limits: sandbox.Limits
-) -> sandbox.Result:
+    worker: sandbox.Worker, candidate: str, test: str, limits: sandbox.ResourceLimits
+) -> sandbox.RunResult:
     return worker.run_program(f"{candidate}\n{test}", limits, module="solution")

@@ -14,7 +14,7 @@ from code_alpaca.core.reasoning import strip_reasoning
 from code_alpaca.core.schema import SeedTask
 from code_alpaca.generation.parsing import Candidate, dropped, unusable
 from code_alpaca.generation.strategies.view import Asked, View, render
-from code_alpaca.teacher.apis import Answer
+from code_alpaca.teacher.reply_parsing import ParsedReply
 
 TEMPLATES = ("seed_compat",)
 SEEDS = 3
@@ -35,7 +35,7 @@ def wanted(asked: Asked) -> int:
     return LAST - len(asked.seed_ids)
 
 
-def parse_2023(answer: Answer, first: int = SEEDS + 1) -> list[Candidate]:
+def parse_2023(answer: ParsedReply, first: int = SEEDS + 1) -> list[Candidate]:
     """The candidates as the 2023 parser found them, with its losses.
 
     Split at "###", each block split at its own number's headings, exactly seven pieces or it is
@@ -46,7 +46,7 @@ def parse_2023(answer: Answer, first: int = SEEDS + 1) -> list[Candidate]:
     blocks = re.split("###", f"{first}. Instruction:" + strip_reasoning(answer.text))
     candidates = []
     for place, block in enumerate(blocks):
-        if place == len(blocks) - 1 and answer.cut:
+        if place == len(blocks) - 1 and answer.truncated:
             candidates.append(dropped(block, "truncated"))
             continue
         number = place + first

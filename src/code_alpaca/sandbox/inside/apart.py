@@ -24,7 +24,7 @@ import traceback
 import harness
 import wire
 
-UNPLAIN = "unplain"
+UNPLAIN = "unsupported_value"
 DETAIL = 2_000  # characters
 
 

@@ -1,6 +1,7 @@
-"""The embedded teacher: a grammar behind an OpenAI-compatible endpoint on loopback.
+"""The embedded teacher: a grammar behind an OpenAI-compatible endpoint on 127.0.0.1.
 
-`teacher_base_url: offline` starts it, `offline?wrong_answer=0.05&latency=0.2` with faults.
+`teacher_base_url: offline` starts it; options follow a question mark, as in
+`offline?wrong_answer=0.05&latency=0.2`.
 """
 
 from __future__ import annotations
@@ -19,20 +20,20 @@ from code_alpaca.core.errors import InputError
 
 
 def is_offline(url: str | None) -> TypeGuard[str]:
-    """Whether a `teacher_base_url` means the embedded teacher."""
+    """Return whether a `teacher_base_url` selects the embedded teacher."""
     return url is not None and (url == "offline" or url.startswith("offline?"))
 
 
 @contextlib.contextmanager
-def serving(url: str = "offline", seed: int = 0) -> Iterator[str]:
-    """Run the embedded teacher in a process of its own and yield its base URL.
+def start_server(url: str = "offline", seed: int = 0) -> Iterator[str]:
+    """Run the embedded teacher in a child process and yield its base URL.
 
-    The process ends with this one, however this one ends.
+    The child ends with this process, even if this process is killed.
 
     Raises:
-        InputError: an option of `url` does not exist or has a bad value.
+        InputError: an option in `url` is unknown or has an invalid value.
     """
-    options = options_of(url)
+    options = parse_options(url)
     command = [sys.executable, "-m", "code_alpaca.cli", "teacher", "--port", "0", "--until_eof"]
     command += ["--seed", str(seed)]
     for key, value in options.items():
@@ -54,11 +55,11 @@ def serving(url: str = "offline", seed: int = 0) -> Iterator[str]:
                 process.kill()
 
 
-def options_of(url: str) -> dict[str, str]:
-    """The options in `offline?key=value&...`, checked.
+def parse_options(url: str) -> dict[str, str]:
+    """Return the options in `offline?key=value&...`.
 
     Raises:
-        InputError: an option does not exist or has a bad value.
+        InputError: an option is unknown or has an invalid value.
     """
     from code_alpaca.teacher.offline.faults import Faults
 
@@ -70,8 +71,8 @@ def options_of(url: str) -> dict[str, str]:
         Faults.model_validate(options)
     except ValidationError as error:
         first = error.errors()[0]
-        name, told = str(first["loc"][0]), first["msg"]
+        name, reason = str(first["loc"][0]), first["msg"]
         raise InputError(
-            f"bad value for {name!r} (teacher_base_url): {told}, got {options[name]!r}"
+            f"bad value for {name!r} (teacher_base_url): {reason}, got {options[name]!r}"
         ) from None
     return options

@@ -1,8 +1,8 @@
-"""What the embedded teacher composes: functions over integers, characters and words.
+"""Grammar of the embedded teacher: draw small functions over integers, characters and words.
 
-This is no language model. A composition is drawn from parts (reduce the transformed selected
-values), its code is written from the same parts in any of the languages, and it is said in one
-of many ways. `kinds` makes tasks of it.
+This is not a language model. A composition is drawn from parts of the vocabulary (a reduction of
+transformed selected values); its instruction, its tests and its code in several languages follow
+from the same parts. `tasks` builds complete tasks from compositions.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from code_alpaca.teacher.offline.parts import (
-    ARGUMENTS,
+from code_alpaca.teacher.offline.vocabulary import (
+    ARGUMENT_PHRASES,
     CHARACTER_SELECTIONS,
+    CODE_TEMPLATES,
     CONTEXTS,
-    EMPTY,
-    ENDINGS,
-    FRAMES,
+    EMPTY_CASE_NOTES,
+    ENDING_PHRASES,
+    INSTRUCTION_TEMPLATES,
     LANGUAGE_NAMES,
-    LANGUAGES,
     NOUNS,
     NUMBERS,
     REDUCTIONS,
     SELECTIONS,
-    TEXT_ARGUMENTS,
+    TEXT_ARGUMENT_PHRASES,
     TEXT_CONTEXTS,
     TEXT_REDUCTIONS,
     TEXT_TRANSFORMATIONS,
@@ -38,18 +38,18 @@ from code_alpaca.teacher.offline.parts import (
 
 @dataclass(frozen=True, slots=True)
 class Composition:
-    """A function over `values` (integers) or `text`: its name, its body and how to say it."""
+    """A function over `values` (integers) or `text`, with its name, code and description."""
 
     kind: str  # numbers | characters | words
     name: str
     reduction: Part
     condition: str
     expression: str
-    what: str
+    description: str
 
     @property
     def source(self) -> str:
-        """What the loop runs over."""
+        """The expression that the loop iterates over."""
         return {"numbers": "values", "characters": "text", "words": "text.split()"}[self.kind]
 
     @property
@@ -62,7 +62,7 @@ class Composition:
         return f"def {self.name}({self.argument}):\n    return {body}"
 
 
-# Compositions that only the mini benchmark asks for: every part of them occurs in others.
+# Compositions reserved for the mini benchmark; each of their parts occurs in other compositions.
 HELD_OUT = frozenset({
     "sum_even_squares", "list_odd_doubles", "largest_negative_cubes", "sorted_positive_negations",
     "smallest_above_7_triples", "first_even_plus_5", "sum_below_9_doubles",
@@ -74,38 +74,43 @@ HELD_OUT = frozenset({
 })  # fmt: skip
 
 
-def draw(rng: random.Random, kind: str | None = None, held_out: bool = False) -> Composition:
-    """A composition, never a held-out one unless those are what is asked for."""
+def draw_composition(
+    rng: random.Random, kind: str | None = None, held_out: bool = False
+) -> Composition:
+    """Draw a composition outside the mini benchmark or, with `held_out`, one of the benchmark."""
     while True:
         drawn = _draw(rng, kind or rng.choices(("numbers", "characters", "words"), (6, 1, 2))[0])
         if (drawn.name in HELD_OUT) == held_out:
             return drawn
 
 
-def say(rng: random.Random, composition: Composition, language: str = "python") -> str:
-    """An instruction that asks for a composition in a language."""
+def write_instruction(
+    rng: random.Random, composition: Composition, language: str = "python"
+) -> str:
+    """Write an instruction to implement a composition in a language."""
     numeric = composition.kind == "numbers"
-    name = composition.name if language == "python" else camel(composition.name, language)
-    sentence = rng.choice(FRAMES).format(
+    name = (
+        composition.name
+        if language == "python"
+        else format_function_name(composition.name, language)
+    )
+    sentence = rng.choice(INSTRUCTION_TEMPLATES).format(
         lang=LANGUAGE_NAMES[language],
         sig=f"{name}({composition.argument})",
-        what=composition.what,
-        arg=rng.choice(ARGUMENTS if numeric else TEXT_ARGUMENTS),
+        what=composition.description,
+        arg=rng.choice(ARGUMENT_PHRASES if numeric else TEXT_ARGUMENT_PHRASES),
     )
-    edge = EMPTY[composition.reduction.name] if numeric and rng.random() < 0.5 else ""
-    parts = (
-        rng.choice(CONTEXTS if numeric else TEXT_CONTEXTS),
-        sentence,
-        edge,
-        rng.choice(ENDINGS),
-    )
+    with_note = numeric and rng.random() < 0.5
+    note = EMPTY_CASE_NOTES[composition.reduction.name] if with_note else ""
+    context = rng.choice(CONTEXTS if numeric else TEXT_CONTEXTS)
+    parts = (context, sentence, note, rng.choice(ENDING_PHRASES))
     return " ".join(part for part in parts if part)
 
 
-def tests_for(rng: random.Random, composition: Composition) -> str:
-    """Three asserts whose expected values come from running the code itself."""
-    function = function_of(composition.code, composition.name)
-    samples: list[Any] = [sample(rng, composition.kind) for _ in range(2)]
+def write_tests(rng: random.Random, composition: Composition) -> str:
+    """Write three asserts; the expected values come from running the code."""
+    function = compile_function(composition.code, composition.name)
+    samples: list[Any] = [draw_argument(rng, composition.kind) for _ in range(2)]
     samples.append([] if composition.kind == "numbers" else "")
     return "\n".join(
         f"assert {composition.name}({value!r}) == {_literal(function(value))}" for value in samples
@@ -126,10 +131,11 @@ def _draw(rng: random.Random, kind: str) -> Composition:
         "n": rng.choice(NUMBERS), "m": rng.choice(NUMBERS[:11]), "k": rng.randint(2, 7),
         "l": rng.choice("abdelmnorst"), "noun": rng.choice(NOUNS),
     }  # fmt: skip
-    if "{noun}" in selection.words[0] and not transformation.name and slots["noun"] == "values":
+    if "{noun}" in selection.phrases[0] and not transformation.name and slots["noun"] == "values":
         slots["noun"] = "numbers"
-    words = rng.choice(selection.words).format(**slots)
-    changed = rng.choice(transformation.words).format(**slots)
+    selected = rng.choice(selection.phrases).format(**slots)
+    transformed = rng.choice(transformation.phrases).format(**slots)
+    values = f"{transformed} {selected}" if transformed else selected
     names = (reduction.name, selection.name.format(**slots), transformation.name.format(**slots))
     return Composition(
         kind=kind,
@@ -137,61 +143,52 @@ def _draw(rng: random.Random, kind: str) -> Composition:
         reduction=reduction,
         condition=selection.code.format(**slots),
         expression=transformation.code.format(**slots),
-        what=f"{rng.choice(reduction.words)} the {changed + ' ' if changed else ''}{words}",
+        description=f"{rng.choice(reduction.phrases)} the {values}",
     )
 
 
-def in_language(rng: random.Random, language: str) -> tuple[Composition, str]:
-    """A composition that this language's table can write, and its code."""
-    skeletons = LANGUAGES[language]
-    item = draw(rng, "numbers")
-    while item.reduction.name not in skeletons:
-        item = draw(rng, "numbers")
+def draw_in_language(rng: random.Random, language: str) -> tuple[Composition, str]:
+    """Draw a composition with a code template in this language; return it with its code."""
+    templates = CODE_TEMPLATES[language]
+    item = draw_composition(rng, "numbers")
+    while item.reduction.name not in templates:
+        item = draw_composition(rng, "numbers")
     dollar = {"pc": item.condition.replace("v", "$v"), "pe": item.expression.replace("v", "$v")}
-    code = skeletons[item.reduction.name].format(
-        name=camel(item.name, language), c=item.condition, e=item.expression, **dollar
+    code = templates[item.reduction.name].format(
+        name=format_function_name(item.name, language),
+        c=item.condition,
+        e=item.expression,
+        **dollar,
     )
     return item, code
 
 
-def camel(name: str, language: str) -> str:
-    """The function's name as the language's users write it."""
+def format_function_name(name: str, language: str) -> str:
+    """Return a function name in the language's naming convention."""
     if language in ("python", "ruby", "rust", "c", "c++", "php"):
         return name
     head, *tail = name.split("_")
     return head + "".join(part.capitalize() for part in tail)
 
 
-def sample(rng: random.Random, kind: str) -> list[int] | str:
+def draw_argument(rng: random.Random, kind: str) -> list[int] | str:
+    """Draw an argument for the function of a composition."""
     if kind == "numbers":
         return [rng.randint(-30, 60) for _ in range(rng.randint(4, 8))]
-    words = (
-        "Tom",
-        "met",
-        "7",
-        "otters,",
-        "near",
-        "Lake",
-        "Aral.",
-        "and",
-        "added",
-        "12",
-        "stones",
-        "to",
-        "a",
-        "dam",
-    )
-    return " ".join(rng.choice(words) for _ in range(rng.randint(3, 7)))  # fmt: skip
+    words = ("Tom", "met", "7", "otters,", "near", "Lake", "Aral.", "and", "added", "12", "stones",
+             "to", "a", "dam")  # fmt: skip
+    return " ".join(rng.choice(words) for _ in range(rng.randint(3, 7)))
 
 
 def _literal(value: Any) -> str:
-    """repr, but with sets in order: the text must not depend on the hash seed of the process."""
+    """Return repr(value) with sets sorted, so that it does not depend on PYTHONHASHSEED."""
     if isinstance(value, set):
         return "{" + ", ".join(map(repr, sorted(value))) + "}" if value else "set()"
     return repr(value)
 
 
-def function_of(code: str, name: str) -> Callable[[Any], Any]:
+def compile_function(code: str, name: str) -> Callable[[Any], Any]:
+    """Run the code of a composition and return its function."""
     namespace: dict[str, Any] = {}
-    exec(code, namespace)  # our own grammar's code, never a model's
+    exec(code, namespace)  # code of this grammar, never of a model
     return namespace[name]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from code_alpaca.core.errors import one_line
-from code_alpaca.training import base, memory
+from code_alpaca.training import activation_memory, model_loading
+from code_alpaca.training.activation_memory import Batch, Memory, Model
 from code_alpaca.training.arguments import Job
-from code_alpaca.training.memory import Batch, Memory, Model
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -42,7 +42,8 @@ def estimate_memory(
     except Exception as error:
         return Unknown(f"{type(error).__name__}: {one_line(error)}")
     return Estimate(
-        model, memory.needed(model, job.layout, activated, optim=str(job.training.optim.value))
+        model,
+        activation_memory.needed(model, job.layout, activated, optim=str(job.training.optim.value)),
     )
 
 
@@ -57,17 +58,17 @@ def _trace(
     if job.layout.deepspeed:  # casts the weights themselves, and needs no autocast
         dtype = torch.bfloat16 if mixed else torch.float32
     autocast = mixed and not job.layout.deepspeed
-    with memory.without_data(job.training):
-        model = memory.skeleton(config, dtype, base.adapter(job.model))
-        numbers = memory.sizes(
+    with activation_memory.without_data(job.training):
+        model = activation_memory.skeleton(config, dtype, model_loading.adapter(job.model))
+        numbers = activation_memory.sizes(
             model,
             quantized=bool(job.model.load_in_4bit),
             mixed=mixed,
             merged=job.model.use_peft and job.arguments.merge_adapter,
         )
-        activated = memory.activations(
+        activated = activation_memory.activations(
             model, batch, mixed=autocast, checkpointing=checkpointing, on_cpu=job.layout.on_cpu
         )
         if job.layout.on_cpu:
-            activated += memory.holes(model, batch, mixed=mixed)
+            activated += activation_memory.holes(model, batch, mixed=mixed)
     return numbers, activated

@@ -1,27 +1,31 @@
-"""The parts that the embedded teacher composes, with their words and their code.
+"""Vocabulary of the embedded teacher: parts of functions with their phrases and their code.
 
-A composition reads: reduce the transformed selected values, e.g. the sum of the squares of the
-even numbers. Conditions and transformations are written so that they mean the same in every
-language of the tables (`v % 2 != 0`, never `v % 2 == 1`, which differs below zero).
+A composition applies a reduction to transformed selected values, e.g. the sum of the squares of
+the even numbers. Conditions and transformations have the same result in every language of the
+tables (`v % 2 != 0` instead of `v % 2 == 1`, which differs for negative numbers).
+
+The phrases are data: changing one changes the datasets that the embedded teacher generates.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from code_alpaca.core import languages
+
 NUMBERS = tuple(range(2, 21))
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One word of a function's name, ways to say it, and its code over `v`."""
+    """A part of a composition: its part of the function name, its phrases, its code over `v`."""
 
     name: str
-    words: tuple[str, ...]
+    phrases: tuple[str, ...]
     code: str
 
 
-# {noun} is what the values are called; {n} a number.
+# {noun} is one of NOUNS, {n} one of NUMBERS.
 SELECTIONS = (
     Part("even", ("even {noun}", "{noun} divisible by two", "{noun} that are even"), "v % 2 == 0"),
     Part("odd", ("odd {noun}", "{noun} that are odd", "{noun} not divisible by two"), "v % 2 != 0"),
@@ -48,7 +52,7 @@ TRANSFORMATIONS = (
     Part("plus_{m}", ("values, raised by {m}, of the", "values plus {m} of the"), "v + {m}"),
     Part("minus_{m}", ("values, lowered by {m}, of the", "values minus {m} of the"), "v - {m}"),
 )
-# {e} is the transformed value, {c} the condition.
+# {e} is the transformed value, {c} the selection's condition.
 REDUCTIONS = (
     Part("sum", ("the sum of", "the total of", "the result of adding up"), "sum({e} for v in values if {c})"),
     Part("list", ("a list of", "a new list with"), "[{e} for v in values if {c}]"),
@@ -70,7 +74,7 @@ REDUCTIONS = (
     Part("distinct", ("how many different values are among", "the number of distinct"), "len({{{e} for v in values if {c}}})"),
     Part("any_over_50", ("whether any value over 50 is among", "True if something exceeds 50 among"), "any({e} > 50 for v in values if {c})"),
 )  # fmt: skip
-EMPTY = {
+EMPTY_CASE_NOTES = {
     "sum": "An empty selection gives 0.", "largest": "Give 0 if nothing qualifies.",
     "smallest": "Give 0 if nothing qualifies.", "first": "Return 0 when there is none.",
     "last": "Return 0 when there is none.", "list": "Keep the original order.",
@@ -154,8 +158,8 @@ TEXT_CONTEXTS = (
     "Poems are analysed line by line.",
     "Keep it short and free of imports.",
 )  # fmt: skip
-# {what} is the reduction with its object, {sig} the call, {lang} the language.
-FRAMES = (
+# {what} describes the composition, {sig} is the call, {arg} the argument, {lang} the language.
+INSTRUCTION_TEMPLATES = (
     "Write a {lang} function `{sig}` that returns {what} in {arg}.",
     "Implement `{sig}` in {lang}. It should give back {what} found in {arg}.",
     "Create {lang} code for `{sig}`: given {arg}, compute {what}.",
@@ -169,16 +173,21 @@ FRAMES = (
     "Using {lang}, build `{sig}`. The answer must be {what}, taken over {arg}.",
     "Design a function in {lang}: name `{sig}`, input {arg}, output {what}.",
 )
-ARGUMENTS = ("a list of integers", "the list `values`", "an integer list", "its list argument")
-TEXT_ARGUMENTS = ("a string", "the string `text`", "a line of text", "its text argument")
-ENDINGS = (
+ARGUMENT_PHRASES = (
+    "a list of integers",
+    "the list `values`",
+    "an integer list",
+    "its list argument",
+)
+TEXT_ARGUMENT_PHRASES = ("a string", "the string `text`", "a line of text", "its text argument")
+ENDING_PHRASES = (
     "", "", "", "Leave the argument untouched.", "No loops that mutate state, please.",
     "Aim for readability.", "One expression is enough.", "Avoid third-party packages.",
     "Do not print anything.", "It will be called often.",
 )  # fmt: skip
 
-# Skeletons of the other languages over the same conditions and expressions: reduction -> code.
-LANGUAGES: dict[str, dict[str, str]] = {
+# Code in other languages, by reduction. {pc} and {pe} are {c} and {e} with PHP variables.
+CODE_TEMPLATES: dict[str, dict[str, str]] = {
     "javascript": {
         "sum": "function {name}(values) {{\n  return values.filter((v) => {c}).map((v) => {e}).reduce((a, b) => a + b, 0);\n}}",
         "list": "function {name}(values) {{\n  return values.filter((v) => {c}).map((v) => {e});\n}}",
@@ -220,12 +229,9 @@ LANGUAGES: dict[str, dict[str, str]] = {
         "sum": "function {name}(array $values): int {{\n    return array_sum(array_map(fn($v) => {pe}, array_filter($values, fn($v) => {pc})));\n}}",
     },
 }  # fmt: skip
-LANGUAGE_NAMES = {
-    "javascript": "JavaScript", "typescript": "TypeScript", "ruby": "Ruby", "java": "Java", "c": "C",
-    "c++": "C++", "go": "Go", "rust": "Rust", "kotlin": "Kotlin", "php": "PHP", "python": "Python",
-}  # fmt: skip
+LANGUAGE_NAMES = {language.name: language.display for language in languages.TABLE}
 
-TABLES = {
+SQL_TABLES = {
     "orders": ("amount", "customer", "status", ("paid", "open", "cancelled")),
     "employees": ("salary", "department", "city", ("Oslo", "Lima", "Kyoto")),
     "readings": ("temperature", "station", "quality", ("good", "poor", "suspect")),
@@ -235,7 +241,7 @@ TABLES = {
     "trees": ("height", "species", "park", ("North", "River", "Hill")),
     "tickets": ("minutes", "agent", "priority", ("low", "high", "urgent")),
 }
-AGGREGATES = {
+SQL_AGGREGATES = {
     "SUM": ("total", "sum"), "AVG": ("average", "mean"), "MAX": ("highest", "maximum"),
     "MIN": ("lowest", "minimum"), "COUNT": ("row count for", "count of"),
 }  # fmt: skip

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.prompts import PromptStyle, format_prompt
-from code_alpaca.training import base, memory
+from code_alpaca.training import activation_memory, model_loading
+from code_alpaca.training.activation_memory import GIB, Batch, Memory
 from code_alpaca.training.arguments import Job
-from code_alpaca.training.estimate import Estimate, Unknown, estimate_memory
-from code_alpaca.training.layout import Layout
-from code_alpaca.training.memory import GIB, Batch, Memory
-from code_alpaca.training.steps import examples_per_sequence, steps_of
+from code_alpaca.training.batching import examples_per_sequence, steps_of
+from code_alpaca.training.memory_estimate import Estimate, Unknown, estimate_memory
+from code_alpaca.training.parallelism import Layout
 from code_alpaca.training.telemetry import Speed
-from code_alpaca.training.tokens import IGNORED, Tokens
+from code_alpaca.training.tokenization import IGNORED, Tokens
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -142,8 +142,9 @@ def told(job: Job, plan: Plan) -> Iterator[str]:
     checkpointed = ", activations checkpointed" if plan.checkpointing else ""
     liger = ", Liger kernels" if job.training.use_liger_kernel else ""
     yield (
-        f"model     {plan.config.model_type}, {_size(plan.estimate)}{base.precision(job)}, "
-        f"{base.attention(job, plan.config)}{liger}{checkpointed}"
+        f"model     {plan.config.model_type}, {_size(plan.estimate)}"
+        f"{model_loading.precision(job)}, {model_loading.attention(job, plan.config)}"
+        f"{liger}{checkpointed}"
     )
     yield f"memory    {job.layout}: {_memory(job, plan)}"
     yield f"batch     {_batch(job, plan)}"
@@ -302,7 +303,7 @@ def _advice(job: Job, plan: Plan, estimate: Estimate) -> str:
             if job.layout.on_cpu and name != "ddp":
                 continue
             layout = replace(job.layout, **change)
-            need = memory.needed(estimate.model, layout, activated, optim=optim)
+            need = activation_memory.needed(estimate.model, layout, activated, optim=optim)
             if not _fits(need, plan.device, plan.host):
                 continue
             words = [] if layout == job.layout else [f"--accelerate_config {name}"]

@@ -12,7 +12,7 @@ from code_alpaca.core.errors import InputError, one_line
 from code_alpaca.core.prompts import format_prompt
 from code_alpaca.hub.model_source import find_commit
 from code_alpaca.training.arguments import Job
-from code_alpaca.training.scratch import make_base
+from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -28,13 +28,15 @@ SHAPES = "data/shapes"  # configs of the models that our recipes train, for plan
 def from_nothing(job: Job, rows: Dataset) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A random model and its tokenizer, the same in every process."""
     arguments = job.arguments
-    return make_base(
+    return build_scratch_model(
         (format_prompt(row["instruction"], row["input"]) + row["output"] for row in rows),
-        vocab_size=arguments.scratch_vocab_size,
-        hidden_size=arguments.scratch_hidden_size,
-        layers=arguments.scratch_layers,
-        heads=arguments.scratch_heads,
-        max_length=job.training.max_length or 0,
+        ScratchShape(
+            vocab_size=arguments.scratch_vocab_size,
+            hidden_size=arguments.scratch_hidden_size,
+            num_layers=arguments.scratch_layers,
+            num_heads=arguments.scratch_heads,
+            max_length=job.training.max_length or 0,
+        ),
         seed=job.training.seed,
     )
 

@@ -9,37 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from code_alpaca.core import fs
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.key_roles import Role, keys_with
+from code_alpaca.training.arguments import SFTArguments
 from code_alpaca.training.checkpoints import last_checkpoint
+from code_alpaca.training.trl_keys import TRL_KEYS
 
 if TYPE_CHECKING:
     from code_alpaca.training.arguments import Job
 
 STARTED, FINISHED = "sft_config.json", "run.json"
-SECRETS = ("hub_token", "push_to_hub_token")
-# Keys that are recorded also where nobody gave them: another version may have other defaults.
-SHAPING = ("adam_beta1", "adam_beta2", "adam_epsilon", "learning_rate", "lr_scheduler_type",
-           "max_grad_norm", "max_length", "num_train_epochs", "optim", "packing",
-           "per_device_train_batch_size", "seed", "warmup_steps", "weight_decay")  # fmt: skip
-OF_ADAPTERS = ("lora_alpha", "lora_dropout", "lora_r", "lora_target_modules")
-# Keys that say where and how loudly, not what is learned: they may differ on a resume. The
-# dataset's name is one of them, since its revision names the content.
-FREE = (
-    "dataset_name",
-    "output_dir",
-    "logging_dir",
-    "run_name",
-    "disable_tqdm",
-    "report_to",
-    "project",
-    "trackio_space_id",
-    "trackio_bucket_id",
-    "trackio_static_space_id",
-    "use_liger_kernel",
-    "logging_steps",
-    "dry_run",
-    "assumed_mfu",
-    "gpu_memory_gib",
-)
 
 
 def plain_config(job: Job) -> dict[str, Any]:
@@ -51,15 +29,18 @@ def plain_config(job: Job) -> dict[str, Any]:
         for item in dataclasses.fields(kind)
     }
     ours = job.arguments.__dict__
-    told = {*ours, *SHAPING, *(OF_ADAPTERS if job.model.use_peft else ())}
+    recorded = {*ours, *keys_with(Role.RECORDED, TRL_KEYS)}
+    if not job.model.use_peft:
+        recorded = {key for key in recorded if not key.startswith("lora_")}
+    secret = keys_with(Role.SECRET, TRL_KEYS)
     merged = {**job.model.__dict__, **job.training.to_dict(), **ours}
     return {
         key: value
         for key, value in sorted(merged.items())
-        if key not in SECRETS
+        if key not in secret
         and not key.startswith("_")
         and isinstance(value, str | int | float | bool | list | dict | None)
-        and (key in told or (key in defaults and value != defaults[key]))
+        and (key in recorded or (key in defaults and value != defaults[key]))
     }
 
 
@@ -81,7 +62,7 @@ def claim(out: Path, config: dict[str, Any], revision: str, *, write: bool = Tru
         raise InputError(f"{out} holds a model that this command did not make; use another folder")
     different = [
         f"{key}: {(before or {}).get(key)!r} there, {now.get(key)!r} now"
-        for key in sorted({*now, *(before or {})} - set(FREE))
+        for key in sorted({*now, *(before or {})} - keys_with(Role.FREE, SFTArguments, TRL_KEYS))
         if before is not None and before.get(key) != now.get(key)
     ]
     if different and (finished or last_checkpoint(out)):

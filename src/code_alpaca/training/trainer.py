@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from code_alpaca.training.tokens import IGNORED
+from code_alpaca.training.tokenization import IGNORED
 
 if TYPE_CHECKING:
     import torch

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from code_alpaca.core import fs
 from code_alpaca.core.plots import BLUE, DPI, MUTED, ORANGE, STYLE, WIDTH
-from code_alpaca.training import record
-from code_alpaca.training.estimate import Estimate
-from code_alpaca.training.memory import GIB
+from code_alpaca.training import output_dir
+from code_alpaca.training.activation_memory import GIB
+from code_alpaca.training.memory_estimate import Estimate
 from code_alpaca.training.telemetry import peak_memory, read_metrics
 
 if TYPE_CHECKING:
     from trl import SFTTrainer
 
     from code_alpaca.training.arguments import Job
-    from code_alpaca.training.preflight import Plan
+    from code_alpaca.training.plan import Plan
 
 CURVE = "loss.png"
 PACKAGES = ("code-alpaca", "torch", "transformers", "trl", "accelerate", "deepspeed", "peft",
@@ -99,7 +99,7 @@ def report(job: Job, plan: Plan, trainer: SFTTrainer, spent: Spent) -> dict[str,
 def finish(out: Path, values: dict[str, Any]) -> None:
     """Draw the curve and, last of all, write run.json: it says that training is over."""
     draw(out)
-    fs.write_json(out / record.FINISHED, values)
+    fs.write_json(out / output_dir.FINISHED, values)
 
 
 def in_words(values: dict[str, Any]) -> str:

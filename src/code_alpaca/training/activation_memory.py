@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from code_alpaca.training.layout import Layout
-from code_alpaca.training.scoring import loss_at
+from code_alpaca.training.parallelism import Layout
+from code_alpaca.training.trainer import loss_at
 
 if TYPE_CHECKING:
     import torch

@@ -1,46 +1,54 @@
-"""A base model from nothing: a tokenizer trained on the texts, and a random LLaMA to go with it.
+"""Build a base model from nothing: a tokenizer trained on the texts, and a random LLaMA.
 
-For machines without a Hub or a GPU: it shows that training works, and can learn a narrow
-family of tasks. It knows nothing else.
+For machines without a Hub or a GPU. The model shows that training works and can fit a narrow
+family of tasks; it has no other knowledge.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
+MIN_VOCAB_SIZE = 256 + 3  # bytes, BOS, EOS and padding
+MIN_POSITIONS = 2048
 
 
-def make_base(
-    texts: Iterable[str],
-    *,
-    vocab_size: int,
-    hidden_size: int,
-    layers: int,
-    heads: int,
-    max_length: int,
-    seed: int,
+@dataclass(frozen=True, slots=True)
+class ScratchShape:
+    """The size of a model that is built from nothing."""
+
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    max_length: int = MIN_POSITIONS  # positions; never less than the default
+
+
+def build_scratch_model(
+    texts: Iterable[str], shape: ScratchShape, seed: int = 0
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
-    """A random model and its tokenizer; the same texts and seed give the same pair.
+    """Build a random model and its tokenizer; equal texts and seeds produce equal pairs.
 
     The tokenizer is a byte-level BPE (Sennrich et al. 2016, https://arxiv.org/abs/1508.07909)
-    that splits digits singly, as LLaMA's does.
+    with one token per digit, as LLaMA's.
     """
     from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
-    tokenizer = _train_tokenizer(texts, vocab_size, max_length)
+    positions = max(MIN_POSITIONS, shape.max_length)
+    tokenizer = _train_tokenizer(texts, shape.vocab_size, positions)
     set_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=hidden_size,
-        intermediate_size=hidden_size * 3,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        max_position_embeddings=max(2048, max_length),
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.hidden_size * 3,
+        num_hidden_layers=shape.num_layers,
+        num_attention_heads=shape.num_heads,
+        max_position_embeddings=positions,
         tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -50,7 +58,7 @@ def make_base(
 
 
 def _train_tokenizer(
-    texts: Iterable[str], vocab_size: int, max_length: int
+    texts: Iterable[str], vocab_size: int, positions: int
 ) -> PreTrainedTokenizerFast:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
@@ -75,6 +83,6 @@ def _train_tokenizer(
         bos_token=BOS,
         eos_token=EOS,
         pad_token=PAD,
-        model_max_length=max(2048, max_length),
+        model_max_length=positions,
         clean_up_tokenization_spaces=False,
     )

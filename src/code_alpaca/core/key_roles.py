@@ -1,0 +1,61 @@
+"""What a config key means beyond its stage: may it change on resume, does it go on a card?
+
+Each key carries its roles where it is declared, so that a new key cannot be forgotten in a list
+elsewhere:
+
+    class GenerateConfig(StageConfig):
+        num_examples: Annotated[PositiveInt, Role.FREE] = Field(1000, description="...")
+
+    @dataclass
+    class SFTArguments:
+        dry_run: bool = field(default=False, metadata={"help": "...", "roles": (Role.LOCAL,)})
+
+A key without a role identifies its run: another value needs another run folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping
+from enum import Enum
+from typing import Any
+
+from pydantic import BaseModel
+
+
+class Role(Enum):
+    """A role of a config key."""
+
+    FREE = "may differ between two starts of a run, since it changes no row and no weight"
+    REQUEST = "may change between two starts, for requests that are not answered yet"
+    SECRET = "is never written to disk"
+    RECORDED = "is recorded even at its default, which may be another in the next version"
+    DERIVED = "is filled in by a library, or follows from another key: not on a card"
+    LOCAL = "is about one machine or one start: neither on a card nor in a released recipe"
+    OFF_CARD = "is in a released recipe, and not listed on the card"
+    REPRODUCED = "belongs in the command that repeats a measurement"
+    COMPARABLE = "must be the same in two measurements that are compared"
+
+
+Roles = Mapping[str, Collection[Role]]
+
+
+def keys_with(role: Role, *sources: type[Any] | Roles) -> frozenset[str]:
+    """Return the keys that have a role.
+
+    Args:
+        sources: config classes (pydantic models or dataclasses), or the roles of another
+            library's keys by name.
+    """
+    return frozenset(key for source in sources for key, roles in _roles_of(source) if role in roles)
+
+
+def _roles_of(source: type[Any] | Roles) -> Iterator[tuple[str, Collection[Any]]]:
+    if isinstance(source, Mapping):
+        yield from source.items()
+    elif issubclass(source, BaseModel):
+        for name, field in source.model_fields.items():
+            yield name, field.metadata
+    else:
+        for item in dataclasses.fields(source):
+            yield item.name, item.metadata.get("roles", ())

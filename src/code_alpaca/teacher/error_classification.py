@@ -1,0 +1,217 @@
+"""Classify server errors: wait, retry, skip one prompt, or stop the run.
+
+Error codes are used where a server sends them; most servers only send a message. An error with an
+unknown message concerns one prompt if other prompts succeed, and the whole run if none does.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+import httpx2
+import openai
+
+from code_alpaca.teacher.rate_limits import parse_retry_after
+
+OVERLOADED_STATUS = {429, 503, 529}  # some servers send 529 when overloaded
+FATAL_STATUS = {300, 301, 302, 303, 304, 305, 307, 308, 401, 402, 403, 404, 405}
+FATAL_CODES = {"insufficient_quota", "billing_hard_limit_reached", "model_not_found"}
+# Status codes with which servers reject a single prompt, with a message of their own.
+AMBIGUOUS_STATUS = {400, 403, 413, 422, 451}
+PROMPT_STATUS = {*AMBIGUOUS_STATUS, 500}  # llama.cpp: 500 for a prompt beyond the context length
+PROMPT_CODES = {
+    "content_filter",
+    "content_policy_violation",
+    "context_length_exceeded",
+    "data_inspection_failed",
+    "invalid_prompt",
+    "moderation_blocked",
+    "string_above_max_length",
+}
+PROMPT_PATTERN = re.compile(
+    r"context[ _-]?(length|size|window|limit)|exceed_context|maximum context|max_model_len"
+    r"|(prompt|inputs?|messages?|request)\b.{0,60}\b(too (long|large)|exceed|longer than)"
+    r"|(entity|payload|body)\b.{0,20}\btoo large|reduce the length|`inputs` (tokens|must)"
+    r"|moderation|flagged|content (policy|filter|management)|management policy|usage polic"
+    r"|inappropriate|prohibited[ _]content|safety (system|filter|polic|setting|reason)",
+    re.IGNORECASE | re.DOTALL,
+)
+# The server rejected the model's own output: the next attempt may succeed.
+INVALID_OUTPUT_CODES = {"json_validate_failed", "output_parse_failed", "tool_use_failed"}
+INVALID_OUTPUT_PATTERN = re.compile(
+    r"failed to (validate|generate) json|failed_generation", re.IGNORECASE
+)
+CREDENTIALS_PATTERN = re.compile(
+    r"\bapi[ _-]?key\b.{0,40}\b(not |in)valid|(incorrect|invalid|missing) (api[ _-]?key|authenti)"
+    r"|unauthori[sz]ed|insufficient (balance|credit|quota)",
+    re.IGNORECASE,
+)
+MAX_MESSAGE_CHARS = 200
+
+
+class ErrorKind(Enum):
+    """What to do about an error."""
+
+    OVERLOADED = auto()  # wait; not a failure of this request
+    TRANSIENT = auto()  # retry
+    INVALID_OUTPUT = auto()  # retry fewer times: every attempt may be billed
+    PROMPT_REJECTED = auto()  # skip this prompt; others may succeed
+    AMBIGUOUS = auto()  # this prompt, or every prompt
+    FATAL = auto()  # neither waiting nor another prompt helps
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFailure:
+    """An attempt without a reply.
+
+    Attributes:
+        status: HTTP status, or 0 without a response.
+        not_billed: whether the attempt was certainly not billed.
+        reached_server: whether a connection was made.
+        retry_after_s: seconds that an overloaded server asks to wait.
+        usage: billed prompt and completion tokens, if the server counted them all the same.
+        details: the error object or text of the response.
+    """
+
+    kind: ErrorKind
+    message: str
+    status: int = 0
+    code: str | None = None
+    not_billed: bool = False
+    reached_server: bool = True
+    retry_after_s: float | None = None
+    usage: tuple[int, int] | None = None
+    details: Any = None
+
+    @property
+    def outcome(self) -> str:
+        """A short description for the ledger."""
+        return f"HTTP {self.status}" if self.status else "no answer"
+
+
+class ErrorReply(Exception):
+    """A response with status 200 whose body is an error.
+
+    Args:
+        error: the error in the body.
+        usage: billed tokens, if the body counts any.
+    """
+
+    def __init__(self, error: Any, usage: tuple[int, int] | None = None) -> None:
+        super().__init__(f"HTTP 200 with an error: {extract_error_message(error)}")
+        self.error, self.usage = error, usage
+
+
+def classify_exception(error: Exception) -> RequestFailure:
+    """Classify an exception of the client, an `ErrorReply` or a body that is not JSON."""
+    if isinstance(error, openai.APIStatusError):
+        return _classify_response(error)
+    if isinstance(error, ErrorReply):
+        code, message = extract_error_code(error.error), extract_error_message(error.error)
+        status = int(code) if code and re.fullmatch("[45][0-9][0-9]", code) else 500
+        kind = classify_error(status, code, message)
+        if kind not in (ErrorKind.PROMPT_REJECTED, ErrorKind.OVERLOADED) and (
+            code not in FATAL_CODES
+        ):
+            kind = ErrorKind.TRANSIENT  # one upstream of a router failed; the next may not
+        not_billed = status < 500 and error.usage is None
+        return RequestFailure(kind, str(error), 200, code, not_billed, usage=error.usage)
+    if isinstance(error, json.JSONDecodeError):
+        return RequestFailure(ErrorKind.TRANSIENT, f"its replies are not JSON: {error}")
+    cause = error.__cause__ or error
+    unsent = isinstance(cause, httpx2.ConnectError)
+    return RequestFailure(
+        ErrorKind.TRANSIENT,
+        _shorten(str(cause) or type(cause).__name__),
+        not_billed=unsent,
+        reached_server=not unsent,
+    )
+
+
+def _classify_response(error: openai.APIStatusError) -> RequestFailure:
+    status, details = error.status_code, error.body or str(error)
+    code, message = extract_error_code(details), extract_error_message(details)
+    kind = classify_error(status, code, message)
+    overloaded = kind is ErrorKind.OVERLOADED
+    return RequestFailure(
+        kind,
+        message,
+        status,
+        code,
+        not_billed=status < 500 and kind is not ErrorKind.INVALID_OUTPUT,
+        retry_after_s=parse_retry_after(error.response.headers) if overloaded else None,
+        details=details,
+    )
+
+
+def classify_error(status: int, code: str | None, message: str) -> ErrorKind:
+    """Classify an error response by its HTTP status, error code and message."""
+    if code in FATAL_CODES:
+        return ErrorKind.FATAL
+    if status in (400, 422, 500) and (
+        code in INVALID_OUTPUT_CODES or INVALID_OUTPUT_PATTERN.search(message)
+    ):
+        return ErrorKind.INVALID_OUTPUT
+    if code in PROMPT_CODES:
+        return ErrorKind.PROMPT_REJECTED
+    if status in (400, 403) and CREDENTIALS_PATTERN.search(message):
+        return ErrorKind.FATAL
+    if status in PROMPT_STATUS and PROMPT_PATTERN.search(message):
+        return ErrorKind.PROMPT_REJECTED
+    if status in AMBIGUOUS_STATUS:
+        return ErrorKind.AMBIGUOUS
+    if status in OVERLOADED_STATUS:
+        return ErrorKind.OVERLOADED
+    return ErrorKind.FATAL if status in FATAL_STATUS else ErrorKind.TRANSIENT
+
+
+def extract_error_code(details: Any) -> str | None:
+    """Return the code of an error object in any of the usual formats."""
+    error = _unwrap_error(details)
+    if isinstance(error.get("code"), int | str):
+        return str(error["code"])
+    known_codes = FATAL_CODES | PROMPT_CODES | INVALID_OUTPUT_CODES
+    return error["type"] if error.get("type") in known_codes else None
+
+
+def extract_error_message(details: Any) -> str:
+    """Return the message of an error object on one short line."""
+    error = _unwrap_error(details)
+    for key in ("message", "error", "detail", "msg"):
+        if isinstance(error.get(key), str) and error[key]:
+            return _shorten(error[key])
+    return _shorten(details if isinstance(details, str) else json.dumps(details, default=str))
+
+
+def _unwrap_error(details: Any) -> Mapping[str, Any]:
+    if isinstance(details, list) and details:
+        details = details[0]
+    if not isinstance(details, dict):
+        return {}
+    return details["error"] if isinstance(details.get("error"), dict) else details
+
+
+def _shorten(text: str) -> str:
+    return " ".join(text.split())[:MAX_MESSAGE_CHARS]
+
+
+def format_fatal_error(status: int, message: str) -> str:
+    """Return the line for an error that retrying cannot fix, with the action to take."""
+    advice = {
+        401: "check OPENAI_API_KEY",
+        402: "top up the account",
+        403: "check the permissions of this API key",
+        404: "check teacher_model, teacher_api and teacher_base_url",
+        429: "top up the account",
+    }.get(status, "check teacher_base_url" if status < 400 else "change the sampling parameters")
+    if CREDENTIALS_PATTERN.search(message):
+        advice = "check OPENAI_API_KEY and the account"
+    return (
+        f"the teacher refused the request (HTTP {status}: {message}); {advice}, then rerun the "
+        "same command: all replies so far are kept"
+    )

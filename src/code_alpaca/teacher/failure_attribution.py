@@ -1,0 +1,106 @@
+"""Attribute a failure to one request or to the server: skip that request, or stop the run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from code_alpaca.core.errors import Refused
+from code_alpaca.core.ledger import Ledger
+from code_alpaca.teacher.error_classification import ErrorKind, RequestFailure, format_fatal_error
+from code_alpaca.teacher.http_client import RequestStats
+
+MAX_CONSECUTIVE_REJECTIONS = 8  # different requests: then their prompts are not the cause
+POLL_INTERVAL_S = 0.05
+
+
+class FailureAttribution:
+    """Compare a failing request with the other requests of the run.
+
+    Args:
+        stats: of this process; one answered request shows that server and API key work.
+        stopping: set when the run is stopping.
+    """
+
+    def __init__(self, ledger: Ledger, stats: RequestStats, stopping: asyncio.Event) -> None:
+        self._ledger, self._stats, self._stopping = ledger, stats, stopping
+        self._num_open = 0  # requests without a reply
+        self._num_waiting = 0  # of those, requests whose rejection is not attributed yet
+        self._rejected: set[int] = set()  # requests rejected since the last success
+
+    @contextlib.contextmanager
+    def track_request(self) -> Iterator[None]:
+        """Count a request as open until it has a reply or has failed."""
+        self._num_open += 1
+        try:
+            yield
+        finally:
+            self._num_open -= 1
+
+    def record_success(self) -> None:
+        """Reset the count of consecutive rejections."""
+        self._rejected.clear()
+
+    async def is_prompt_rejected(self, index: int, failure: RequestFailure) -> bool:
+        """Return whether request `index` was rejected because of its prompt.
+
+        After an error with an unknown message, wait until another request succeeds or several
+        others are rejected as well. A 403 concerns the API key, unless a request has succeeded.
+
+        Raises:
+            Refused: the server rejects every request.
+        """
+        if failure.kind is not ErrorKind.AMBIGUOUS:
+            return failure.kind is ErrorKind.PROMPT_REJECTED
+        self._rejected.add(index)
+        self._num_waiting += 1
+        try:
+            while self._may_be_prompt(failure):
+                if self._stats.answered:
+                    return True
+                if self._num_open == self._num_waiting:  # no other request to wait for
+                    if self._ledger.usage()["replies"]:
+                        return True
+                    break
+                await asyncio.sleep(POLL_INTERVAL_S)
+        finally:
+            self._num_waiting -= 1
+        raise Refused(format_fatal_error(failure.status, failure.message))
+
+    def is_request_at_fault(
+        self, index: int, failure: RequestFailure, answered_before: int | None
+    ) -> bool:
+        """Return whether request `index` itself causes its failures, after its last attempt.
+
+        True if other requests succeeded since its first failure, or if an earlier process already
+        stopped at the same request.
+
+        Args:
+            answered_before: replies to other requests at its first failure; None if unknown.
+        """
+        overloaded = failure.kind is ErrorKind.OVERLOADED
+        if self._stopping.is_set() or not failure.reached_server or overloaded:
+            return False
+        if answered_before is not None and self._stats.answered > answered_before:
+            return True
+        stopped_at = json.loads(self._ledger.meta("unanswered") or "[]")
+        if index in stopped_at and self._ledger.usage()["replies"]:
+            return True
+        self._ledger.set_meta("unanswered", json.dumps(sorted({*stopped_at, index})))
+        return False
+
+    def _may_be_prompt(self, failure: RequestFailure) -> bool:
+        about_key = failure.status == 403 and not self._stats.answered
+        too_many = len(self._rejected) >= MAX_CONSECUTIVE_REJECTIONS
+        return not (about_key or too_many or self._stopping.is_set())
+
+
+def save_error_reply(ledger: Ledger, key: str, message: str, code: str | None) -> dict[str, Any]:
+    """Record an error as the reply to a request, so that it is skipped and not sent again."""
+    reply = {"error": {"message": message, "code": code}}
+    with ledger.durable():
+        ledger.save_reply(key, reply)
+    return reply

@@ -1,0 +1,172 @@
+"""Create the HTTP client of one server, and decode its responses."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import httpx2
+import openai
+
+from code_alpaca.core.errors import InputError
+from code_alpaca.teacher.error_classification import ErrorReply
+from code_alpaca.teacher.reply_parsing import count_billed_tokens, find_error
+from code_alpaca.teacher.sse import assemble_stream
+
+MAX_REPLY_BYTES: Final = 8 << 20  # of one reply, decompressed; 128k tokens are about 1 MB
+# One 16 KiB chunk in these encodings expands to 16 MiB at most; a kilobyte of Brotli can expand to
+# gigabytes.
+ENCODINGS: Final = ("gzip", "x-gzip", "deflate", "identity", "")
+MIN_SECRET_LENGTH: Final = 8  # shorter API keys ("none", "EMPTY") are not secret
+MASK: Final = b"***"
+
+
+@dataclass(slots=True)
+class RequestStats:
+    """Counts and times of the requests of this process; times are those of the event loop."""
+
+    answered: int = 0
+    retried: int = 0
+    rejected: int = 0  # 429 and 503
+    first_sent: float = 0.0
+    last_answered: float = 0.0
+
+
+class BoundedHttpClient(openai.DefaultAioHttpClient):
+    """An HTTP client that limits the size of responses and raises only httpx2 errors.
+
+    Args:
+        max_bytes: of one decompressed body. The body of a larger response is dropped, and the
+            response has the extension `too_large`.
+        secret: an API key to mask in every response body.
+    """
+
+    def __init__(self, *, max_bytes: int, secret: str = "", **options: Any) -> None:
+        super().__init__(**options)
+        self._max_bytes = max_bytes
+        self._secret = secret.encode() if len(secret) >= MIN_SECRET_LENGTH else b""
+
+    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        """Send a request and read the response completely, or up to the size limit."""
+        request.headers["accept-encoding"] = "gzip, deflate"
+        try:
+            response = await super().send(request, **{**options, "stream": True})
+            try:
+                body, too_large = await self._read(response)
+            finally:
+                await response.aclose()
+        except httpx2.HTTPError:
+            raise
+        except Exception as error:  # of aiohttp: a bad status line, oversized headers, ...
+            message = getattr(error, "message", None) or str(error) or type(error).__name__
+            raise httpx2.RemoteProtocolError(f"malformed HTTP: {message}") from error
+        if self._secret:
+            body = body.replace(self._secret, MASK)
+        headers = [
+            (name, value)
+            for name, value in response.headers.multi_items()
+            if name not in ("content-encoding", "content-length", "transfer-encoding")
+        ]
+        return httpx2.Response(
+            response.status_code,
+            headers=headers,
+            content=body,
+            request=request,
+            extensions={"too_large": too_large},
+        )
+
+    async def _read(self, response: httpx2.Response) -> tuple[bytes, bool]:
+        encoding = response.headers.get("content-encoding", "").strip().lower()
+        if encoding not in ENCODINGS:
+            raise httpx2.DecodingError(f"unexpected content-encoding {encoding}")
+        parts, size = [], 0
+        async for part in response.aiter_bytes():
+            parts.append(part)
+            size += len(part)
+            if size > self._max_bytes:
+                return b"", True
+        return b"".join(parts), False
+
+
+def create_client(
+    base_url: str | None,
+    *,
+    timeout_s: float,
+    max_connections: int,
+    max_bytes: int = MAX_REPLY_BYTES,
+    transport: httpx2.AsyncBaseTransport | None = None,
+) -> openai.AsyncOpenAI:
+    """Create a client of one server.
+
+    Args:
+        max_bytes: size limit of one response body.
+        transport: replaces the network connection.
+
+    Raises:
+        InputError: OPENAI_API_KEY is missing or invalid, and the server is not on this machine.
+    """
+    key = _read_api_key(base_url)
+    return openai.AsyncOpenAI(
+        base_url=base_url,
+        api_key=key,
+        max_retries=0,  # `Teacher` retries: it pauses all requests after one 429, and counts
+        timeout=timeout_s,
+        # aiohttp needs half the CPU time per request of httpx (benchmarks/generation_speed.py).
+        # Its default limit is 100 connections.
+        http_client=BoundedHttpClient(
+            max_bytes=max_bytes,
+            secret=key,
+            limits=httpx2.Limits(
+                max_connections=max_connections, max_keepalive_connections=max_connections
+            ),
+            follow_redirects=False,  # every request sent must have its own budget reservation
+            transport=transport,
+        ),
+    )
+
+
+def _read_api_key(base_url: str | None) -> str:
+    key = os.environ.get("OPENAI_API_KEY")
+    if key:
+        if not (key.isascii() and key.isprintable()):
+            raise InputError(
+                "OPENAI_API_KEY contains characters that are not allowed in an HTTP header; copy "
+                "the key again"
+            )
+        return key
+    host = urlsplit(base_url).hostname if base_url else None
+    if host in ("127.0.0.1", "localhost", "::1"):
+        return "none"  # local servers need no key, but the client requires one
+    raise InputError(
+        "OPENAI_API_KEY is not set; set it (to any text if the server needs no key), or set "
+        "teacher_base_url: offline to use the embedded teacher"
+    )
+
+
+def decode_reply(response: httpx2.Response) -> dict[str, Any]:
+    """Return the JSON object in a response body.
+
+    A truncated body and an error body are exceptions, because a retry can succeed. A body that
+    would be the same after a retry (too large, too deeply nested) is returned as an unreadable
+    reply.
+
+    Raises:
+        ErrorReply: the body is an error.
+        json.JSONDecodeError: the body is not JSON.
+    """
+    if response.extensions.get("too_large"):
+        return {"unreadable": "the response exceeds the size limit and was dropped"}
+    try:
+        reply = json.loads(response.content)
+    except json.JSONDecodeError:
+        reply = assemble_stream(response.text)  # some servers always stream
+        if reply is None:
+            raise
+    except (ValueError, RecursionError):  # an integer of thousands of digits, or deep nesting
+        return {"unreadable": response.text}
+    if (error := find_error(reply)) is not None:
+        raise ErrorReply(error, count_billed_tokens(reply) if isinstance(reply, dict) else None)
+    return reply

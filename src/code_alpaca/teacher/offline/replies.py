@@ -1,0 +1,109 @@
+"""Write the embedded teacher's replies: a pure function of the request body and the seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+import re
+from typing import TYPE_CHECKING, Any
+
+from code_alpaca.teacher.offline.tasks import compose_task
+from code_alpaca.teacher.request_body import get_token_limit
+
+if TYPE_CHECKING:
+    from code_alpaca.teacher.offline.server import TeacherConfig
+
+TASK_KEYS = ("instruction", "input", "output", "language", "tests")
+TASK_COUNT = re.compile(r"exactly (\d+)|(\d+) (?:new |programming |coding )*tasks", re.IGNORECASE)
+NUMBERED_TASK = re.compile(r"^(\d+)\. Instruction:", re.MULTILINE)
+OPEN_NUMBERED_TASK = re.compile(r"^\d+\. Instruction:\s*\Z", re.MULTILINE)
+MAX_TASKS = 50
+BYTES_PER_TOKEN = 4
+
+
+def write_chat_reply(body: dict[str, Any], prompt: str, config: TeacherConfig) -> tuple[str, bool]:
+    """Return the text of a chat reply, and whether it is truncated."""
+    if OPEN_NUMBERED_TASK.search(prompt):
+        return write_completion_reply(body, prompt, config)
+    rng = random.Random(f"content/{hash_body(body, config.seed)}")
+    output_format = body.get("response_format") or (body.get("text") or {}).get("format") or {}
+    keys, count = _read_schema(output_format, prompt)
+    examples = _find_examples(prompt)
+    tasks = [
+        config.corrupt_task(rng, {key: getattr(task, key) for key in keys}, examples)
+        for task in (compose_task(rng) for _ in range(count))
+    ]
+    text = json.dumps({"tasks": tasks}, ensure_ascii=False)
+    if output_format.get("type") not in ("json_schema", "json_object"):
+        text = f"Here are the tasks.\n\n```json\n{text}\n```\n"
+    return _truncate(body, *config.corrupt_reply(rng, text))
+
+
+def write_completion_reply(
+    body: dict[str, Any], prompt: str, config: TeacherConfig
+) -> tuple[str, bool]:
+    """Return the continuation of a numbered list of tasks, the format of the 2023 prompt."""
+    rng = random.Random(f"content/{hash_body(body, config.seed)}")
+    first = max(map(int, NUMBERED_TASK.findall(prompt)), default=0)
+    is_open = prompt.rstrip().endswith("Instruction:")
+    first += not is_open
+    last = _count_tasks(prompt)  # of the whole list, or of new tasks if that is too small
+    blocks = []
+    for number in range(first, (last if last >= first else first + last - 1) + 1):
+        composed = compose_task(rng)
+        fields = {key: getattr(composed, key) for key in TASK_KEYS}
+        task = config.corrupt_task(rng, fields, [])
+        head = "" if is_open and number == first else f"###\n{number}. Instruction:"
+        blocks.append(
+            f"{head} {task['instruction']}\n{number}. Input:\n{task['input'] or '<noinput>'}\n"
+            f"{number}. Output:\n{task['output']}\n"
+        )
+    return _truncate(body, *config.corrupt_reply(rng, "".join(blocks)))
+
+
+def count_tokens(text: str) -> int:
+    """Return the token count that the embedded teacher reports: UTF-8 bytes / 4, rounded up."""
+    return math.ceil(len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN)
+
+
+def hash_body(body: dict[str, Any], seed: int) -> str:
+    """Return the hash of a request body and the server's seed, from which its reply is drawn."""
+    return hashlib.sha256(json.dumps([body, seed], sort_keys=True).encode()).hexdigest()
+
+
+def _read_schema(output_format: dict[str, Any], prompt: str) -> tuple[list[str], int]:
+    """Return the keys of a task and the number of tasks, from the JSON schema if there is one."""
+    try:
+        schema = (output_format.get("json_schema") or output_format)["schema"]
+        array = schema["properties"]["tasks"]
+        keys = [key for key in array["items"]["properties"] if key in TASK_KEYS]
+    except (KeyError, TypeError):
+        return list(TASK_KEYS), _count_tasks(prompt)
+    count = array.get("maxItems") or array.get("minItems") or _count_tasks(prompt)
+    return keys, min(int(count), MAX_TASKS)
+
+
+def _count_tasks(prompt: str) -> int:
+    match = TASK_COUNT.search(prompt)
+    return min(int(match[1] or match[2]), MAX_TASKS) if match else 1
+
+
+def _find_examples(prompt: str) -> list[dict[str, Any]]:
+    """Return the tasks that the prompt shows, one JSON object per line."""
+    examples = []
+    for line in prompt.split("\n"):
+        if line.startswith("{") and '"instruction"' in line:
+            try:
+                examples.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+    return examples
+
+
+def _truncate(body: dict[str, Any], text: str, truncated: bool) -> tuple[str, bool]:
+    limit = get_token_limit(body)
+    if limit and count_tokens(text) > limit:
+        return text.encode()[: BYTES_PER_TOKEN * limit].decode("utf-8", "ignore"), True
+    return text, truncated

@@ -1,0 +1,172 @@
+"""Parse replies of OpenAI-compatible servers: text, refusal, finish reason and token counts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+from code_alpaca.core.reasoning import strip_reasoning
+
+MAX_TOKEN_COUNT = 2**24  # above every context window: a larger count is an error of the server
+# Finish reasons of a complete output. After any other reason (`length`, `max_tokens`,
+# `model_length`, `content_filter`, `error`, `abort`, ...), or none, it may be truncated.
+COMPLETE_FINISH_REASONS = {
+    "stop",
+    "eos",
+    "eos_token",
+    "stop_sequence",
+    "end_turn",
+    "complete",
+    "completed",
+    "tool_calls",
+    "function_call",
+}
+UNANSWERED = "unanswered"  # error code recorded for a request that failed at every attempt
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedReply:
+    """The content of a reply, independent of the API format.
+
+    Attributes:
+        truncated: whether the output may be incomplete: the token limit, a content filter or an
+            error ended it, or the server reported no finish reason.
+        readable: whether the reply has the expected structure.
+    """
+
+    text: str = ""
+    refusal: str = ""
+    truncated: bool = False
+    readable: bool = True
+
+
+def parse_reply(reply: Any) -> ParsedReply:
+    """Parse a reply of any of the three APIs, without its reasoning. Never raises."""
+    if not isinstance(reply, dict):
+        return ParsedReply(readable=False)
+    error = reply.get("error")
+    try:
+        if "output" in reply:
+            parsed = _parse_responses_reply(reply)
+        else:
+            parsed = _parse_choice(reply["choices"][0])
+    except (KeyError, IndexError, TypeError, AttributeError):
+        parsed = ParsedReply(readable=False)
+    if not error:
+        return parsed
+    if parsed.text:  # the error occurred after part of the output was generated
+        return replace(parsed, truncated=True)
+    if isinstance(error, dict) and error.get("code") != UNANSWERED:
+        # A content policy or the context limit rejected the prompt.
+        return ParsedReply(refusal=str(error.get("message") or "refused"))
+    return ParsedReply(readable=False)
+
+
+def find_error(reply: Any) -> Any:
+    """Return the error in a body that was sent with status 200, or None if it is a valid reply.
+
+    A reply without text is valid: the model may have generated nothing.
+    """
+    if not isinstance(reply, dict):
+        return {"message": f"not a JSON object: {str(reply)[:100]}"}
+    if parse_reply(reply).text:
+        return None
+    if reply.get("error"):
+        return reply["error"]
+    if isinstance(reply.get("output"), list):
+        return None
+    choices = reply.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        return {"message": f"no choices in it: {str(reply)[:100]}"}
+    if choices[0].get("error"):
+        return choices[0]["error"]
+    if choices[0].get("finish_reason") == "error":
+        return {"message": "finish_reason error"}
+    return None
+
+
+def count_billed_tokens(reply: dict[str, Any]) -> tuple[int, int] | None:
+    """Return the billed prompt and completion tokens of a reply, or None if they are unknown.
+
+    Some servers count reasoning only in the total: tokens beyond the prompt are completion
+    tokens. A missing count, or a zero next to a text, counts as unknown.
+    """
+    usage = reply.get("usage")
+    if not isinstance(usage, dict):
+        return None
+    for prompt_key, completion_key in (
+        ("prompt_tokens", "completion_tokens"),
+        ("input_tokens", "output_tokens"),
+    ):
+        prompt = _parse_count(usage.get(prompt_key))
+        completion = _parse_count(usage.get(completion_key))
+        if prompt is None or completion is None:
+            continue
+        if 0 in (prompt, completion) and parse_reply(reply).text:
+            return None
+        details = usage.get(f"{completion_key}_details")
+        if isinstance(details, dict):
+            reasoning = _parse_count(details.get("reasoning_tokens"))
+            if reasoning and reasoning > completion:  # then the completion does not include it
+                completion += reasoning
+        total = _parse_count(usage.get("total_tokens")) or 0
+        return prompt, max(completion, total - prompt)
+    return None
+
+
+def _parse_count(value: Any) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    valid = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_TOKEN_COUNT
+    return value if valid else None
+
+
+def _parse_choice(choice: dict[str, Any]) -> ParsedReply:
+    truncated = str(choice.get("finish_reason")).lower() not in COMPLETE_FINISH_REASONS
+    if "message" not in choice:
+        return _parse_content(choice["text"], "", truncated)
+    message = choice["message"]
+    content = message.get("content")
+    if not content:  # some models return structured output as the arguments of a tool call
+        calls = [call["function"] for call in message.get("tool_calls") or []]
+        calls += [message["function_call"]] if message.get("function_call") else []
+        content = "".join(_to_text(call["arguments"]) for call in calls) if calls else content
+    return _parse_content(content, message.get("refusal"), truncated)
+
+
+def _parse_responses_reply(reply: dict[str, Any]) -> ParsedReply:
+    parts = [
+        part
+        for item in reply["output"]
+        if item.get("type") == "message"
+        for part in item.get("content") or []
+    ]
+    text = "".join(part["text"] for part in parts if part.get("type") == "output_text")
+    refusal = "".join(part["refusal"] for part in parts if part.get("type") == "refusal")
+    return _parse_content(text, refusal, reply.get("status") != "completed")
+
+
+def _parse_content(content: Any, refusal: Any, truncated: bool) -> ParsedReply:
+    if isinstance(content, dict) and isinstance(content.get("text"), str):
+        content = [content]
+    if isinstance(content, list) and not any(map(_is_task, content)):
+        # Typed content parts; every type except text is reasoning.
+        content = "".join(
+            part if isinstance(part, str) else part.get("text") or ""
+            for part in content
+            if isinstance(part, str) or part.get("type", "text") in ("text", "output_text")
+        )
+    if content is not None and not isinstance(content, str | dict | list):
+        return ParsedReply(readable=False)
+    text = strip_reasoning(_to_text(content or ""))
+    return ParsedReply(text=text, refusal=str(refusal or ""), truncated=truncated)
+
+
+def _is_task(part: Any) -> bool:
+    return isinstance(part, dict) and "instruction" in part
+
+
+def _to_text(value: Any) -> str:
+    """Serialize output that the server has already parsed as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

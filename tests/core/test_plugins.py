@@ -1,0 +1,80 @@
+"""A user's file gives one object and its SHA-256, or one line that names what is wrong."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.plugins import is_plugin, load_plugin
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Write a file into the working directory and return its name."""
+    monkeypatch.chdir(tmp_path)
+
+    def write_file(source: str, name: str = "mine.py") -> str:
+        (tmp_path / name).write_text(source)
+        return name
+
+    return write_file
+
+
+def test_the_object_and_the_hash_of_its_file(write, tmp_path):
+    write("VALUE = 3\n\ndef double(x):\n    return VALUE * x\n")
+    function, sha256 = load_plugin("mine.py:double", kind="filter")
+    assert function(2) == 6
+    assert sha256 == hashlib.sha256((tmp_path / "mine.py").read_bytes()).hexdigest()
+    assert load_plugin(f"{tmp_path}/mine.py:double", kind="filter").value is function
+
+
+def test_an_edited_file_is_loaded_again(write):
+    write("def size():\n    return 1\n")
+    before = load_plugin("mine.py:size", kind="benchmark")
+    write("def size():\n    return 2\n")
+    after = load_plugin("mine.py:size", kind="benchmark")
+    assert (before.value(), after.value()) == (1, 2) and before.sha256 != after.sha256
+
+
+def test_dataclasses_and_postponed_annotations_work(write):
+    write(
+        "from __future__ import annotations\nfrom dataclasses import dataclass, field\n"
+        "@dataclass\nclass Row:\n    names: list[str] = field(default_factory=list)\n"
+    )
+    assert load_plugin("mine.py:Row", kind="benchmark").value().names == []
+
+
+@pytest.mark.parametrize(
+    ("source", "reference", "message"),
+    [
+        ("x = 1", "gone.py:x", "cannot read filter file gone.py: No such file"),
+        ("x = 1\ndef check(row): pass", "mine.py:chek", "does not define 'chek'; did you mean"),
+        ("x = 1", "mine.py:other", "does not define 'other'; it defines x"),
+        ("x = 1\ny = z", "mine.py:x", "NameError: name 'z' is not defined (line 2)"),
+        ("x = 1\ndef f(:", "mine.py:x", "SyntaxError: invalid syntax (line 2)"),
+        ("raise SystemExit(3)", "mine.py:x", "SystemExit: 3 (line 1)"),
+        ("import not_installed", "mine.py:x", "No module named 'not_installed'"),
+        ("x = 1", "mine.py", "is not of the form FILE.py:NAME"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_one_line(write, source, reference, message):
+    write(source)
+    with pytest.raises(InputError) as caught:
+        load_plugin(reference, kind="filter")
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a/b.py:f", True),
+        ("default", False),
+        ("b.py", False),
+        ("b.jsonl", False),
+        ("b.py:1", False),
+    ],
+)
+def test_a_reference_names_a_file_and_an_object(name, expected):
+    assert is_plugin(name) is expected
