@@ -14,7 +14,7 @@ from support.generation_runs import QUICK, generate_args, read_payloads, read_ro
 from code_alpaca.cli import main
 from code_alpaca.core.ledger import Ledger
 from code_alpaca.core.row_checks import MAX_ROW_BYTES
-from code_alpaca.dataset.build import build
+from code_alpaca.dataset.build import build_dataset
 
 
 def run_args(run_dir, *more, **changes):
@@ -85,7 +85,7 @@ def test_the_dataset_names_every_teacher_model_that_answered(run_dir):
     changes = [{"from_request": 1, "changed": {"teacher_model": ["older", "offline-teacher"]}}]
     with Ledger(run_dir / "ledger.sqlite") as ledger:
         ledger.set_meta("config_changes", json.dumps(changes))
-    build(run_dir, draw=False)
+    build_dataset(run_dir, draw_plots=False)
     manifest = json.loads((run_dir / "dataset/manifest.json").read_text())
     assert manifest["teacher"] == "older, offline-teacher"
 
@@ -206,7 +206,7 @@ def test_a_secret_in_the_config_of_an_old_run_is_not_published(run_dir, capsys):
     with Ledger(run_dir / "ledger.sqlite") as ledger:
         config = {**ledger.record("config"), "teacher_base_url": "http://h/v1?api_key=hunter2"}
         ledger.set_meta("config", json.dumps(config))
-    build(run_dir, draw=False)
+    build_dataset(run_dir, draw_plots=False)
     assert main(["report", "--run_dir", str(run_dir)]) == 0
     published = [*run_dir.glob("dataset/**/*"), *run_dir.glob("report*")]
     assert published and not any(b"hunter2" in p.read_bytes() for p in published if p.is_file())

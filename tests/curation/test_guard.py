@@ -14,7 +14,7 @@ from code_alpaca.core.row_checks import MAX_ROW_BYTES, fault_of, storable
 from code_alpaca.core.schema import Example
 from code_alpaca.curation.guard import GuardedCurator
 from code_alpaca.curation.novelty.pool import NoveltyPool
-from code_alpaca.dataset.build import build
+from code_alpaca.dataset.build import build_dataset
 
 
 class Contamination:
@@ -112,7 +112,7 @@ def test_a_dataset_is_built_though_its_ledger_holds_such_rows(tmp_path, capsys):
         rows = [ROWS[0], *(row for row, _, _ in FAULTY), ROWS[1], ROWS[2], ROWS[2]]
         decisions = [Decision(row, "") for row in rows]
         ledger.decide(0, [*decisions, Decision(FAULTY[0][0], "refusal", "no")])
-    folder = build(tmp_path, draw=False)
+    folder = build_dataset(tmp_path, draw_plots=False)
     assert f"{len(FAULTY)} accepted rows are unusable" in capsys.readouterr().out
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["counts"]["default"] == 3

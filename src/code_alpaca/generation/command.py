@@ -16,8 +16,9 @@ from code_alpaca.core import console
 from code_alpaca.core.errors import InputError, Stopped
 from code_alpaca.core.run_folder import open_run
 from code_alpaca.curation.rules import open_curator
-from code_alpaca.dataset.build import build
-from code_alpaca.dataset.push import prepare, preupload, push
+from code_alpaca.dataset.build import build_dataset
+from code_alpaca.dataset.folder import DatasetOptions
+from code_alpaca.dataset.push import prepare_repo, preupload_shards, push_dataset
 from code_alpaca.generation.checks import check_environment, check_limits, find_teacher_price
 from code_alpaca.generation.config import GenerateConfig as GenerateConfig
 from code_alpaca.generation.dry_run import describe_dry_run
@@ -26,6 +27,7 @@ from code_alpaca.generation.progress import RunProgress
 from code_alpaca.generation.request_plan import RequestPlan
 from code_alpaca.generation.seed_check import verify_seed_tasks
 from code_alpaca.generation.teacher_session import TeacherSession
+from code_alpaca.hub.release_plan import Terms
 from code_alpaca.teacher.budget import Budget
 from code_alpaca.teacher.prices import Price
 
@@ -47,15 +49,14 @@ def generate_dataset(config: GenerateConfig) -> None:
         return
     repository = config.hub_dataset_id if config.push_to_hub else None
     if repository:  # check access to the Hub before money is spent
-        prepare(repository, config.dataset_version, config.run_dir, private=config.private)
+        prepare_repo(repository, config.dataset_version, config.run_dir, private=config.private)
     new_version = _fill_ledger(config, plan, price, repository)
-    folder = build(
-        config.run_dir,
-        dataset_version=config.dataset_version if new_version else None,
-        repository=repository,
+    options = DatasetOptions(
+        version=config.dataset_version if new_version else None, repository=repository
     )
+    folder = build_dataset(config.run_dir, options)
     if repository:
-        push(folder, repository, private=config.private)
+        push_dataset(folder, repository, Terms(config.private))
 
 
 def _fill_ledger(
@@ -111,7 +112,7 @@ def _write_rejected_rows(run_dir: Path, engine: GenerationEngine) -> Iterator[No
     except Stopped:
         if engine.totals.rejected and not engine.totals.accepted:
             try:
-                build(run_dir, draw=False)
+                build_dataset(run_dir, draw_plots=False)
             except InputError as error:
                 console.stage("generate").print(str(error))
         raise
@@ -122,10 +123,10 @@ def _make_checkpoint(run_dir: Path, repository: str | None) -> Callable[[], None
     uploaded: set[str] = set()
 
     def write() -> None:
-        folder = build(run_dir, draw=False)
+        folder = build_dataset(run_dir, draw_plots=False)
         if repository:
             try:
-                preupload(folder, repository, uploaded)
+                preupload_shards(folder, repository, uploaded)
             except (InputError, Stopped) as error:  # the release uploads what is missing
                 console.stage("generate").print(f"shards were not uploaded early: {error}")
 
