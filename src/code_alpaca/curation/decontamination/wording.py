@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from code_alpaca.core import languages
 from code_alpaca.curation.python_parsing import parse_python
-from code_alpaca.problems.benchmarks import Problem
+from code_alpaca.problems import Problem
 
 GRAM = 13
 WORD = re.compile(r"\w+")
