@@ -104,7 +104,7 @@ def _resume(
     new: dict[str, Any],
     facts: Mapping[str, str],
 ) -> None:
-    old = config.OLD_SPELLINGS.update(ledger.record("config", {}), warn=False)
+    old = config.update_recorded(ledger.record("config", {}))
     # A key that came with a later version had its default then.
     defaults = {name: field.default for name, field in type(config).model_fields.items()}
     defaults = json.loads(json.dumps(defaults, default=str))

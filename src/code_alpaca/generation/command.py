@@ -203,10 +203,10 @@ def generate_dataset(config: GenerateConfig) -> None:
     if release_as:  # what is wrong with the Hub is better known before money is spent
         prepare(release_as, config.dataset_version, config.run_dir, private=config.private)
     # The algorithm of 2023 with its defects has its own filters and its own rule.
-    changes = {"filters": ["legacy_2023"], "novelty": "rouge_l"}
+    changes = {"filters": ["alpaca_2023"], "novelty": "rouge_l"}
     with (
         open_curator(config, **(changes if config.seed_compat_defects else {})) as (curator, facts),
-        open_run(config.run_dir, config, plan.facts()) as ledger,
+        open_run(config.run_dir, config, plan.facts() | config.filter_facts()) as ledger,
     ):
         ledger.set_meta("contamination", facts)
         if config.verify:
