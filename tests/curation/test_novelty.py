@@ -197,6 +197,26 @@ def test_code_aware_compares_language_operators_and_input(old, new, is_novel):
     assert pool.check([new])[0].is_novel is is_novel
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (
+            ("Write a bash script", ""),
+            ("Write a shell script", ""),
+        ),
+        (("Count files", "bash"), ("Count files", "Shell")),
+        (("Count files", "js"), ("Count files", "javascript")),
+        (("Count files in a shell script", ""), ("Count files in a script", "sh")),
+    ],
+)
+def test_names_of_one_language_are_compared(first, second):
+    groups = {
+        code_aware(Example(instruction, "", "", language=language)).group
+        for instruction, language in (first, second)
+    }
+    assert len(groups) == 1
+
+
 @pytest.mark.parametrize("measure", MEASURES)
 def test_a_task_without_words_is_always_novel(measure):
     verdicts = NoveltyPool(measure).check([task("???", id="a"), task("???"), task("")])

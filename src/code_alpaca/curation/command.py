@@ -29,8 +29,9 @@ from code_alpaca.curation.language_detection import detect_language
 from code_alpaca.curation.pipeline import Curator
 from code_alpaca.curation.rules import CurationRules, open_curator
 from code_alpaca.curation.source_rows import SourceRow, read_rows
-from code_alpaca.dataset.build import build
-from code_alpaca.dataset.load import Source, open_source
+from code_alpaca.dataset.build import build_dataset
+from code_alpaca.dataset.folder import DatasetOptions
+from code_alpaca.dataset.load import OpenedDataset, open_dataset
 
 CHUNK = 500  # rows decided and committed together
 MALFORMED_ROW = "malformed_row"
@@ -75,8 +76,8 @@ def curate_dataset(config: CurateConfig) -> None:
     if config.strict:
         _refuse_malformed_rows(config.source, source)
     output = console.stage("curate")
-    if source.form.note:
-        output.print(f"{config.source}: {source.form.note}")
+    if source.row_format.note:
+        output.print(f"{config.source}: {source.row_format.note}")
     with (
         open_curator(config) as (curator, benchmarks),
         open_run(config.run_dir, config, _facts(config, source)) as ledger,
@@ -86,20 +87,20 @@ def curate_dataset(config: CurateConfig) -> None:
         curator.add_to_pool(ledger.accepted())
         _decide_rows(source, curator, ledger, output)
         _print_outcomes(ledger, len(source.records), output)
-    folder = build(config.run_dir, dataset_version=config.dataset_version)
+    folder = build_dataset(config.run_dir, DatasetOptions(config.dataset_version))
     output.print(f"{folder}, version {config.dataset_version}")
 
 
-def _open_source(config: CurateConfig) -> Source:
+def _open_source(config: CurateConfig) -> OpenedDataset:
     path = Path(config.source)
     if path.is_file() and (config.revision is not None or config.source_config != "default"):
         raise InputError(f"{path} is a file: leave revision and source_config out")
-    return open_source(
+    return open_dataset(
         config.source, config.source_config, config.revision, column_map=config.column_map
     )
 
 
-def _facts(config: CurateConfig, source: Source) -> dict[str, str]:
+def _facts(config: CurateConfig, source: OpenedDataset) -> dict[str, str]:
     """Return the hashes of the files that the config names: they identify the run."""
     facts = {"source_revision": source.revision, **config.filter_facts()}
     if config.seed_tasks:
@@ -107,7 +108,7 @@ def _facts(config: CurateConfig, source: Source) -> dict[str, str]:
     return facts
 
 
-def _refuse_malformed_rows(name: str, source: Source) -> None:
+def _refuse_malformed_rows(name: str, source: OpenedDataset) -> None:
     for row in read_rows(source, 0, len(source.records)):
         if row.problem:
             raise InputError(
@@ -115,7 +116,9 @@ def _refuse_malformed_rows(name: str, source: Source) -> None:
             )
 
 
-def _decide_rows(source: Source, curator: Curator, ledger: Ledger, output: console.Stage) -> None:
+def _decide_rows(
+    source: OpenedDataset, curator: Curator, ledger: Ledger, output: console.Stage
+) -> None:
     total = len(source.records)
     chunks = range(0, total, CHUNK)
     first = ledger.next_undecided()
@@ -138,7 +141,9 @@ def _check_row(row: SourceRow, curator: Curator) -> Decision:
         return Decision(row.example, MALFORMED_ROW, f"row {row.number}: {row.problem}")
     example = row.example
     with contextlib.suppress(Exception):  # the same error in `check_row` rejects the row
-        example = replace(example, language=detect_language(example))
+        stated = example.language.strip().lower()  # kept, also where it is not canonical
+        language = stated if example.language else detect_language(example)
+        example = replace(example, language=language)
     return curator.check_row(example)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 
-from code_alpaca.core import languages
 from code_alpaca.core.schema import Example, SeedTask
 from code_alpaca.curation.code_regions import find_fenced_code
 from code_alpaca.curation.language_detection import detect_language, extract_programs, is_code
@@ -57,7 +56,7 @@ class DuplicateOutputs:
 
 def _hash_output(task: Example | SeedTask) -> int | None:
     """Return the hash of an output, with the code of its task, or None for a short output."""
-    language = languages.canonical(detect_language(task))
+    language = detect_language(task)
     answer = next(iter(extract_programs(task.output, language)), task.output)
     key = _normalize(answer, language)
     if len(key) < MIN_CHARACTERS:

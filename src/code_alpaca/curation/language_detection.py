@@ -90,13 +90,13 @@ SESSION_LINE = re.compile(r"^[ \t]*(?:>>>|\.\.\.)(?: (.*))?$", M)
 
 
 def detect_language(row: Example | SeedTask) -> str:
-    """Return the language of a row in lower case, or "" if none is detected.
+    """Return the language of a row by its name in `core.languages`, or "" if none is detected.
 
     That is the value of its column `language`, or the one language that its instruction names, or
     the detected language of its output.
     """
     if row.language:
-        return row.language.strip().lower()
+        return languages.canonical(row.language)
     named = {
         languages.PROSE_NAMES[token]
         for token in CODE_TOKEN.findall(row.instruction.lower())

@@ -10,7 +10,7 @@ from code_alpaca.core.data_files import Unreadable
 from code_alpaca.core.ledger import now
 from code_alpaca.core.row_formats import ALPACA, RowFormat, is_unicode
 from code_alpaca.core.schema import Example, content_id
-from code_alpaca.dataset.load import Source, listed
+from code_alpaca.dataset.load import OpenedDataset, slice_records
 
 PROVENANCE = ("language", "strategy", "teacher", "prompt_version", "request_id", "tests")
 MAX_FIELD_CHARACTERS = 2_000  # of a record that is not a row
@@ -24,10 +24,10 @@ class SourceRow(NamedTuple):
     problem: str = ""
 
 
-def read_rows(source: Source, start: int, stop: int) -> Iterator[SourceRow]:
+def read_rows(source: OpenedDataset, start: int, stop: int) -> Iterator[SourceRow]:
     """Yield the records from `start` to `stop`, counted from 0."""
-    for number, record in enumerate(listed(source.records, start, stop), start + 1):
-        example, problem = _read_record(record, source.form)
+    for number, record in enumerate(slice_records(source.records, start, stop), start + 1):
+        example, problem = _read_record(record, source.row_format)
         yield SourceRow(number, example, problem)
 
 

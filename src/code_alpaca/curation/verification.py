@@ -26,7 +26,6 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 
-from code_alpaca.core import languages
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.schema import Example
 from code_alpaca.curation.language_detection import (
@@ -113,7 +112,7 @@ class Verifier:
 
     def _programs(self, example: Example) -> list[str]:
         """Return the programs to run, one after the other, until one runs to its end."""
-        language = languages.canonical(detect_language(example))
+        language = detect_language(example)
         programs = extract_programs(example.output, language)
         if language == "python":
             if _has_tests(example):
@@ -130,7 +129,7 @@ class Verifier:
         return []
 
     def _run(self, example: Example, programs: list[str]) -> str:
-        language = languages.canonical(detect_language(example))
+        language = detect_language(example)
         has_tests = _has_tests(example)
         verdicts: list[str] = []
         for program in programs:
@@ -182,7 +181,7 @@ def _prepend_input(
     programs: list[str], example: Example, is_program: Callable[[str], bool]
 ) -> list[str]:
     """Return each program alone, then after the row's input if that is a program."""
-    input_programs = extract_programs(example.input, languages.canonical(detect_language(example)))
+    input_programs = extract_programs(example.input, detect_language(example))
     before = input_programs[0].strip() if input_programs else ""
     if not before or not is_program(before):
         return programs

@@ -8,7 +8,6 @@ import textwrap
 import warnings
 from functools import lru_cache
 
-from code_alpaca.core import languages
 from code_alpaca.core.schema import Example
 from code_alpaca.curation.code_regions import find_fenced_code
 from code_alpaca.curation.language_detection import (
@@ -49,7 +48,7 @@ def unbalanced_fence(example: Example) -> str | None:
 
 def cut_off(example: Example) -> str | None:
     """Drop an output that ends inside a string or a bracket."""
-    language = languages.canonical(detect_language(example))
+    language = detect_language(example)
     programs = extract_programs(example.output, language)
     text = programs[0].rstrip() if programs else ""
     if not is_code(text):
@@ -71,7 +70,7 @@ def syntax_error(example: Example) -> str | None:
 
 
 def _check_language(example: Example) -> str:
-    language = languages.canonical(detect_language(example))
+    language = detect_language(example)
     return _find_language_error(language, example.output, bool(example.language))
 
 

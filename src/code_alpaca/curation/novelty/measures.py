@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import NamedTuple, Protocol
 
 from code_alpaca.core import languages
@@ -62,13 +63,21 @@ def code_aware(task: TaskText) -> TokenizedTask:
     "in Python" adds nothing to a Python task.
     """
     words, operators, named = [], [], {}
-    for token in CODE_TOKEN.findall(task.instruction.lower()):
-        if language := languages.PROSE_NAMES.get(token):
-            named[language] = True
+    tokens = CODE_TOKEN.findall(task.instruction.lower())
+    for token, following in zip_longest(tokens, tokens[1:], fillvalue=""):
+        if token in languages.PROSE_NAMES:
+            named[_named_language(token, following)] = True
         else:
             (words if token[0].isalnum() or token[0] == "_" else operators).append(token)
     group = "+".join(named) or languages.canonical(task.language)
     return TokenizedTask(group, words, operators, CODE_TOKEN.findall(task.input.lower()))
+
+
+def _named_language(token: str, following: str) -> str:
+    """Return the language that a token names: a shell script is Bash, "the shell" any shell."""
+    if token == "shell" and not following.startswith("script"):
+        return token
+    return languages.PROSE_NAMES[token]
 
 
 MEASURES: dict[str, Callable[[TaskText], TokenizedTask]] = {
