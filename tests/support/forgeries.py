@@ -12,7 +12,7 @@ import json
 import sys
 
 from code_alpaca.evaluation.grading import Grader
-from code_alpaca.problems.benchmarks import Problem
+from code_alpaca.problems import Problem
 from code_alpaca.sandbox import WorkerPool
 from support.attacks import FALSE_PASSES, TEST
 

@@ -52,7 +52,7 @@ INTERPRETERS = {
         # The sandbox counts what is written, so it refuses several buffers in one call.
         extra_files={".streams.js": "require('fs').WriteStream.prototype._writev = null;\n"},
     ),
-    "shell": InterpreterSettings("program.sh", "echo '{}'", memory_mb=512, max_processes=64),
+    "bash": InterpreterSettings("program.sh", "echo '{}'", memory_mb=512, max_processes=64),
 }
 
 
