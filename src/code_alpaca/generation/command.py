@@ -65,7 +65,7 @@ def _fill_ledger(
     """Generate into the ledger; return whether the dataset version is a new one."""
     with (
         open_curator(config, **plan.curation_overrides) as (curator, contamination),
-        open_run(config.run_dir, config, plan.identity()) as ledger,
+        open_run(config.run_dir, config, plan.identity() | config.filter_facts()) as ledger,
     ):
         ledger.set_meta("contamination", contamination)
         plan = plan.resumed(ledger.record("config")["strategy"])
@@ -100,7 +100,7 @@ def _fill_ledger(
                 with _write_rejected_rows(config.run_dir, engine):
                     session.run(engine)
             progress.finish(engine.totals)
-    console.stage("generate").print(f"writing {config.run_dir / 'dataset'}")
+        console.stage("generate").print(f"writing {config.run_dir / 'dataset'}")
     return new_version
 
 
