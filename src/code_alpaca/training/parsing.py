@@ -118,6 +118,10 @@ def _update_old_spellings(words: Sequence[str], file_keys: dict[str, Any]) -> li
     return updated + OLD_SPELLINGS.update_arguments(words, warn=warn)
 
 
+def _key(word: str) -> str:
+    return word.removeprefix("--").partition("=")[0] if word.startswith("--") else ""
+
+
 def _parse_with_trl(
     words: list[str], groups: tuple[type, ...], valid_keys: Sequence[str]
 ) -> tuple[SFTArguments, SFTConfig, ModelConfig]:
