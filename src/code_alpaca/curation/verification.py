@@ -244,7 +244,7 @@ def _standard_names() -> frozenset[str]:
 
 
 def _available(language: str, pool: WorkerPool) -> bool:
-    if shutil.which(interpreters.INTERPRETERS[language].command[0]) is None:
+    if shutil.which(interpreters.interpreter_name(language)) is None:
         return False
     try:
         interpreters.check_interpreter(language, pool.backend)

@@ -17,8 +17,8 @@ What is not protected:
   program escape; run in a virtual machine what you believe to be a targeted attack.
 - System folders (/usr, /lib, /etc/alternatives), the Python installation and, with
   `packages=True`, the installed packages are readable: keep no secrets there.
-- Side channels: timing, CPU caches, the load of the machine. The limits are per program, so many
-  programs at a time can still keep a machine busy.
+- Side channels: timing, CPU caches, the load of the machine. Limits are per program: the pool's
+  size decides how busy the machine gets.
 - Where the kernel cannot suspend system calls (before Linux 5.5, or in a container that already
   does), written bytes are measured every 20 ms instead of counted, so a program can briefly
   exceed its limit; its threads are then limited by its memory only.
