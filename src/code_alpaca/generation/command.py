@@ -100,7 +100,7 @@ def _fill_ledger(
                 with _write_rejected_rows(config.run_dir, engine):
                     session.run(engine)
             progress.finish(engine.totals)
-    console.stage("generate").print(f"writing {config.run_dir / 'dataset'}")
+        console.stage("generate").print(f"writing {config.run_dir / 'dataset'}")
     return new_version
 
 
