@@ -271,7 +271,7 @@ def test_2023_decisions_equal_a_direct_use_of_rouge_score():
         for _ in range(300)
     ]
     curator = Curator(
-        filters=["legacy_2023"],
+        filters=["alpaca_2023"],
         contamination=ContaminationDetector([]),
         novelty=NoveltyPool("rouge_l"),
     )
