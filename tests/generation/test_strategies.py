@@ -9,6 +9,7 @@ import subprocess
 from collections import Counter
 
 import pytest
+from code_alpaca.generation.strategies.view import View
 from rouge_score import rouge_scorer
 
 from code_alpaca.cli import main
@@ -20,7 +21,6 @@ from code_alpaca.curation.novelty.pool import NoveltyPool
 from code_alpaca.curation.pipeline import Curator
 from code_alpaca.generation.quotas import Quotas
 from code_alpaca.generation.strategies import STRATEGIES, oss_instruct, seed_compat
-from code_alpaca.generation.strategies.view import View
 from code_alpaca.teacher.reply_parsing import ParsedReply
 
 SEEDS = load_seed_tasks()

@@ -1,18 +1,19 @@
-"""The Alpaca prompts: the only place where they exist.
+"""The prompt styles: what a model is trained on and what inference sends, the only place for both.
 
-The two strings are an interface shared with every Alpaca-trained model
-(https://github.com/tatsu-lab/stanford_alpaca); a changed byte is another model's prompt.
+The two Alpaca strings are an interface shared with every Alpaca-trained model
+(https://github.com/tatsu-lab/stanford_alpaca); changing a byte makes them another model's prompt.
+To add a style, add a row to PROMPT_STYLES: training, evaluation, the chat template, cards and the
+demo read it from there.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-PromptStyle = Literal["alpaca", "alpaca_nl"]
 
 PROMPT_WITH_INPUT = (
     "Below is an instruction that describes a task, paired with an input that provides "
@@ -25,29 +26,48 @@ PROMPT_WITHOUT_INPUT = (
 )
 
 
-def format_prompt(instruction: str, input: str = "", style: PromptStyle = "alpaca") -> str:
-    """The prompt for one task; an empty `input` takes the form without one.
+@dataclass(frozen=True, slots=True)
+class PromptTemplate:
+    """The text before a response, with and without an input.
 
-    `alpaca_nl` ends in a newline, so that no tokenizer merges the final ":" with the answer.
+    Attributes:
+        with_input: contains `{instruction}` and `{input}`.
+        without_input: contains `{instruction}`; used where the input is empty.
+        stops: strings at which a response has ended and the model starts another turn.
     """
-    template = PROMPT_WITH_INPUT if input else PROMPT_WITHOUT_INPUT
-    prompt = template.format(instruction=instruction, input=input)
-    return prompt + "\n" if style == "alpaca_nl" else prompt
+
+    with_input: str
+    without_input: str
+    stops: tuple[str, ...] = ("\n### Instruction:", "\n### Input:", "\n### Response:")
+
+
+PROMPT_STYLES = {
+    "alpaca": PromptTemplate(PROMPT_WITH_INPUT, PROMPT_WITHOUT_INPUT),
+    # Ends in a newline, so that no tokenizer merges the final ":" with the response.
+    "alpaca_nl": PromptTemplate(PROMPT_WITH_INPUT + "\n", PROMPT_WITHOUT_INPUT + "\n"),
+}
+PromptStyle = Literal[*PROMPT_STYLES]
+
+
+def format_prompt(instruction: str, input: str = "", style: PromptStyle = "alpaca") -> str:
+    """Return the prompt of one task in a style of PROMPT_STYLES."""
+    template = PROMPT_STYLES[style]
+    text = template.with_input if input else template.without_input
+    return text.format(instruction=instruction, input=input)
 
 
 def chat_template(tokenizer: PreTrainedTokenizerBase, style: PromptStyle = "alpaca") -> str:
-    """A Jinja template that renders one message of a user to the prompt of training.
+    """Return a Jinja chat template that renders one user message as the training prompt.
 
-    Chat servers tokenize what it renders without special tokens, so it writes those that the
-    tokenizer adds to a prompt. The form has no turns: a system message or a second message is an
-    error, not text that the model never learned to read. An `input` given to
-    `apply_chat_template` takes the form with an input.
+    Chat servers tokenize its output without special tokens, so it writes those that the tokenizer
+    adds to a prompt. A system message or a second message is an error: the model was trained on
+    single turns. An `input` passed to `apply_chat_template` selects the prompt with an input.
     """
-    begin, after = _special_text(tokenizer)
-    end = ("\n" if style == "alpaca_nl" else "") + after
+    template = PROMPT_STYLES[style]
+    begin, end = _special_text(tokenizer, template.without_input)
     task, given = "messages[0]['content']", "input"
-    with_input = _as_jinja(begin + PROMPT_WITH_INPUT + end, instruction=task, input=given)
-    without = _as_jinja(begin + PROMPT_WITHOUT_INPUT + end, instruction=task)
+    with_input = _as_jinja(begin + template.with_input + end, instruction=task, input=given)
+    without = _as_jinja(begin + template.without_input + end, instruction=task)
     return (
         "{%- if messages | length != 1 or messages[0]['role'] != 'user' -%}"
         "{{ raise_exception('this model answers one user message; it knows no system message and "
@@ -58,15 +78,15 @@ def chat_template(tokenizer: PreTrainedTokenizerBase, style: PromptStyle = "alpa
     )
 
 
-def _special_text(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-    """The text of the special tokens before and after a prompt, which tokenizes to its very ids.
+def _special_text(tokenizer: PreTrainedTokenizerBase, prompt: str) -> tuple[str, str]:
+    """Return text that tokenizes to the special tokens before and after a prompt.
 
-    A LLaMA tokenizer that marks the first word of a text (`prepend_scheme: first`) does so after
-    a begin token of its own making, and not after one that the text spells: there a space has to
-    stand for the mark, or "Below" becomes "Bel", "ow".
+    A LLaMA tokenizer with `prepend_scheme: first` marks the first word after a BOS token that it
+    adds itself, but not after one that the text contains: there a space must replace the mark, or
+    "Below" becomes "Bel", "ow".
     """
-    plain = tokenizer(PROMPT_WITHOUT_INPUT, add_special_tokens=False)["input_ids"]
-    ids = tokenizer(PROMPT_WITHOUT_INPUT)["input_ids"]
+    plain = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    ids = tokenizer(prompt)["input_ids"]
     count = next(
         (at for at in range(len(ids)) if ids[at : at + len(plain)] == plain), len(ids) - len(plain)
     )
@@ -75,14 +95,14 @@ def _special_text(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
         for part in (ids[:count], ids[count + len(plain) :])
     )
     for space in ("", " "):
-        text = begin + space + PROMPT_WITHOUT_INPUT + end
+        text = begin + space + prompt + end
         if tokenizer(text, add_special_tokens=False)["input_ids"] == ids:
             return begin + space, end
     return begin, end
 
 
 def _as_jinja(prompt: str, **fields: str) -> str:
-    """An expression that joins the pieces of a prompt and the values of its fields."""
+    """Return a Jinja expression that concatenates the prompt's text and its fields."""
     for name, expression in fields.items():
         prompt = prompt.replace("{" + name + "}", f"\0{expression}\0")
     pieces = prompt.split("\0")

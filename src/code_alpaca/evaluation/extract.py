@@ -30,7 +30,7 @@ from code_alpaca.evaluation.needed import (
     needed_source,
     statement_source,
 )
-from code_alpaca.problems.benchmarks import Problem
+from code_alpaca.problems import Problem
 
 OTHER_LANGUAGES = {
     "bash", "sh", "shell", "console", "zsh", "powershell", "json", "yaml", "toml", "text", "txt",

@@ -12,9 +12,9 @@ from code_alpaca.core.errors import InputError, one_line
 from code_alpaca.core.fs import weights_sha256
 from code_alpaca.core.key_roles import Role, keys_with
 from code_alpaca.core.prompts import PromptStyle, format_prompt
-from code_alpaca.evaluation.compare import compare
+from code_alpaca.evaluation.compare import compare_runs
 from code_alpaca.evaluation.config import EvalConfig
-from code_alpaca.evaluation.inference import prompt_ids
+from code_alpaca.evaluation.inference import encode_prompt
 from code_alpaca.hub.cards import public
 from code_alpaca.training.trl_keys import TRL_KEYS
 
@@ -96,7 +96,7 @@ def read(
         if name not in folders:
             raise InputError(f"{path} is on {name}, of which `results` holds nothing")
         _require_results_of_base(theirs, found[name], path, training, base_model)
-        comparisons[name] = compare(folders[name], path.parent).as_dict()
+        comparisons[name] = compare_runs(folders[name], path.parent).as_dict()
     _require_chat_template(model_dir, training)
     alone = (model_dir / "adapter_model.safetensors").exists()
     return Facts(
@@ -206,7 +206,7 @@ def _require_chat_template(model_dir: Path, training: dict[str, Any]) -> None:
     for instruction, input in TRIED:
         trained = tokenizer(format_prompt(instruction, input, style=style))["input_ids"]
         try:
-            rendered = prompt_ids(tokenizer, instruction, input)
+            rendered = encode_prompt(tokenizer, instruction, input)
         except Exception as error:  # jinja2's, or whatever the template raises
             rendered = one_line(error)
         if rendered != trained:
