@@ -130,7 +130,7 @@ class Teacher:
         """Return the key and the raw reply of request `index`, from the ledger or the server.
 
         Raises:
-            Refused: the server rejects all requests or does not answer.
+            TeacherRefused: the server rejects all requests or does not answer.
             Stopped: the budget is exhausted, or the run is stopping.
         """
         with self._attribution.track_request():
