@@ -1,4 +1,4 @@
-"""Detect the programming language of a row, and tell code from prose.
+"""Detect the programming language of a row, and distinguish code from prose.
 
 Detection relies on a few strong patterns; a text that matches none has no detected language, and no
 row is dropped for that. Only Python is checked with a parser.
