@@ -10,7 +10,7 @@ from datasets import load_dataset
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.ledger import Decision, Ledger
-from code_alpaca.core.row_checks import MAX_ROW_BYTES, fault_of, storable
+from code_alpaca.core.row_checks import MAX_ROW_BYTES, make_storable, validate_row
 from code_alpaca.core.schema import Example
 from code_alpaca.curation.guard import GuardedCurator
 from code_alpaca.curation.novelty.pool import NoveltyPool
@@ -105,12 +105,12 @@ FAULTY = [
 
 @pytest.mark.parametrize(("row", "reason", "evidence"), FAULTY)
 def test_a_row_that_cannot_be_stored_is_rejected_in_a_storable_form(row, reason, evidence):
-    fault = fault_of(row)
+    fault = validate_row(row)
     assert fault[0] == reason and evidence in fault[1]
-    stored = storable(row)
-    assert fault_of(stored) is None and len(json.dumps(stored.as_row())) < 20_000
+    stored = make_storable(row)
+    assert validate_row(stored) is None and len(json.dumps(stored.as_row())) < 20_000
     _, (decision,) = decide([row])
-    assert (decision.reason, fault_of(decision.example)) == (reason, None)
+    assert (decision.reason, validate_row(decision.example)) == (reason, None)
 
 
 def test_a_dataset_is_built_from_a_ledger_with_such_rows(tmp_path, capsys):
