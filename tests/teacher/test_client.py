@@ -25,7 +25,7 @@ from support.simulated_teacher import (
     run_with_teacher,
 )
 
-from code_alpaca.core.errors import InputError, Refused
+from code_alpaca.core.errors import InputError, TeacherRefused
 from code_alpaca.core.ledger import Ledger
 from code_alpaca.teacher.client import Teacher
 
@@ -46,7 +46,7 @@ from code_alpaca.teacher.client import Teacher
 def test_a_fatal_error_is_not_retried(tmp_path, response, advice):
     server = SimulatedServer(lambda body, index: response)
     refused = complete_prompts(tmp_path, server, range(4)).results
-    assert all(isinstance(result, Refused) and advice in str(result) for result in refused)
+    assert all(isinstance(result, TeacherRefused) and advice in str(result) for result in refused)
     assert "\n" not in str(refused[0])
     assert len(server.bodies) == 4
 
@@ -67,7 +67,7 @@ def test_a_rejected_api_key_does_not_wait_for_slower_requests(tmp_path):
 
     run = run_with_teacher(tmp_path, server, stop_at_first_error)
     stopped_at, (refused,) = run.results
-    assert isinstance(refused, Refused) and stopped_at < 1
+    assert isinstance(refused, TeacherRefused) and stopped_at < 1
     assert run.usage["replies"] == 1, "the slower reply is recorded when it arrives"
 
 
@@ -110,7 +110,7 @@ def test_a_failed_attempt_is_retried(tmp_path, response):
 def test_a_server_that_never_sends_a_valid_reply_stops_the_run(tmp_path, response):
     server = SimulatedServer(lambda body, index: response)
     (refused,) = complete_prompts(tmp_path, server, [0]).results
-    assert isinstance(refused, Refused) and "does not answer" in str(refused)
+    assert isinstance(refused, TeacherRefused) and "does not answer" in str(refused)
 
 
 def test_a_body_that_never_completes_is_a_timeout(tmp_path):

@@ -15,7 +15,7 @@ from support.simulated_teacher import (
     prompt_number,
 )
 
-from code_alpaca.core.errors import Refused
+from code_alpaca.core.errors import TeacherRefused
 from code_alpaca.core.ledger import Ledger
 from code_alpaca.teacher.error_classification import ErrorKind, RequestFailure
 from code_alpaca.teacher.failure_attribution import FailureAttribution
@@ -85,7 +85,7 @@ def test_the_only_open_request_may_be_the_rejected_one(tmp_path):
 def test_a_parameter_that_is_rejected_in_every_request_stops_the_run(tmp_path, status):
     server = SimulatedServer(lambda *_: error(status, "Unsupported parameter: 'top_p'"))
     run = complete_prompts(tmp_path, server, range(12), price=PRICE, cap=None)
-    assert all(isinstance(result, Refused) for result in run.results)
+    assert all(isinstance(result, TeacherRefused) for result in run.results)
     message = str(run.results[0])
     assert "Unsupported parameter: 'top_p'" in message and "\n" not in message
     assert len(server.bodies) <= 12
@@ -97,7 +97,7 @@ def test_a_resumed_run_stops_if_every_request_is_rejected(tmp_path):
     server = SimulatedServer(lambda body, _: retired if prompt_number(body) >= 12 else None)
     complete_prompts(tmp_path, server)
     results = complete_prompts(tmp_path, server, range(12, 40)).results
-    assert all(isinstance(result, Refused) for result in results)
+    assert all(isinstance(result, TeacherRefused) for result in results)
     assert "this model was retired" in str(results[0])
 
 
@@ -106,7 +106,7 @@ def test_an_invalid_api_key_is_recognized_by_its_message(tmp_path, status):
     body = [{"error": {"code": status, "message": "API key not valid. Please pass a valid key."}}]
     server = SimulatedServer(lambda *_: respond_with(status, body))
     (refused,) = complete_prompts(tmp_path, server, [0]).results
-    assert isinstance(refused, Refused) and "check OPENAI_API_KEY" in str(refused)
+    assert isinstance(refused, TeacherRefused) and "check OPENAI_API_KEY" in str(refused)
 
 
 # -- one output ----------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def test_a_request_that_fails_at_two_starts_is_skipped(tmp_path):
     server = SimulatedServer(lambda body, _: broken if prompt_number(body) == 5 else None)
     complete_prompts(tmp_path, server, range(5))
     (first,) = complete_prompts(tmp_path, server, [5]).results
-    assert isinstance(first, Refused), "the server may be down"
+    assert isinstance(first, TeacherRefused), "the server may be down"
     (second,) = complete_prompts(tmp_path, server, [5]).results
     assert not parse_reply(second).readable
     num_sent = len(server.bodies)

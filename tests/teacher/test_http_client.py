@@ -21,7 +21,7 @@ from support.simulated_teacher import (
 )
 
 from code_alpaca.cli import main
-from code_alpaca.core.errors import Refused
+from code_alpaca.core.errors import TeacherRefused
 from code_alpaca.teacher.reply_parsing import parse_reply
 
 MALFORMED = {
@@ -119,7 +119,7 @@ def test_an_api_key_repeated_in_an_error_is_masked(tmp_path, monkeypatch, status
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     response = error(status, f"Incorrect API key: Bearer {SECRET}")
     (refused,) = complete_prompts(tmp_path, SimulatedServer(lambda *_: response), [0]).results
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, TeacherRefused)
     assert "***" in str(refused) and SECRET not in str(refused)
     assert SECRET.encode() not in read_all_files(tmp_path)
 
