@@ -1,4 +1,4 @@
-"""A run is a function of its config, seed tasks and replies: not of concurrency, faults or kills."""
+"""A run depends on its config, seed tasks and replies: not on concurrency, faults or kills."""
 
 from __future__ import annotations
 
