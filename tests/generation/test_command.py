@@ -26,7 +26,7 @@ from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.ledger import Ledger
 from code_alpaca.core.row_checks import MAX_ROW_BYTES
-from code_alpaca.dataset.build import build
+from code_alpaca.dataset.build import build_dataset
 from code_alpaca.teacher import offline
 
 CONTENT_FAULTS = "near_duplicate=0.05&refusal=0.1&wrong_answer=0.05&truncated=0.15&malformed=0.15"
@@ -336,7 +336,7 @@ def test_unusable_tasks_are_rejected_and_written_also_without_an_accepted_row(
     assert set(reasons[4:]) == {"malformed"}
     assert max(map(len, rows["output"])) <= 2_000
     with pytest.raises(InputError, match="no row was accepted"):
-        build(tmp_path)
+        build_dataset(tmp_path)
 
 
 # -- what a run reports --------------------------------------------------------------------------

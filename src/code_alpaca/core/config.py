@@ -55,6 +55,11 @@ class StageConfig(BaseModel):
     def _accept_old_spellings(cls, values: Any) -> Any:
         return cls.OLD_SPELLINGS.update(values) if isinstance(values, dict) else values
 
+    @classmethod
+    def update_recorded(cls, recorded: dict[str, Any]) -> dict[str, Any]:
+        """Return a config that an earlier version recorded, in today's spelling."""
+        return cls.OLD_SPELLINGS.update(recorded, warn=False)
+
     @field_validator("*", mode="before")
     @classmethod
     def _no_nul_and_no_secret(cls, value: Any) -> Any:

@@ -115,7 +115,7 @@ def _resume(
 ) -> dict[str, Any]:
     """Check that a run may be resumed with a config, and return the config to record."""
     recorded = ledger.record("config", {})
-    previous = config.OLD_SPELLINGS.update(recorded, warn=False)
+    previous = config.update_recorded(recorded)
     # A key of a later version had its default before.
     defaults = {name: field.default for name, field in type(config).model_fields.items()}
     previous = {**json.loads(json.dumps(defaults, default=str)), **previous}

@@ -57,6 +57,11 @@ class Example:
     contamination: list[str] = field(default_factory=list)
     created_at: str = ""
 
+    @property
+    def texts(self) -> tuple[str, str, str]:
+        """The three Alpaca fields."""
+        return self.instruction, self.input, self.output
+
     def as_row(self) -> dict[str, Any]:
         """The columns of the `default` config, in their order."""
         return {name: getattr(self, name) for name in COLUMNS}

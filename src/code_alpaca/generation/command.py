@@ -65,7 +65,7 @@ def _fill_ledger(
     """Generate into the ledger; return whether the dataset version is a new one."""
     with (
         open_curator(config, **plan.curation_overrides) as (curator, contamination),
-        open_run(config.run_dir, config, plan.identity()) as ledger,
+        open_run(config.run_dir, config, plan.identity() | config.filter_facts()) as ledger,
     ):
         ledger.set_meta("contamination", contamination)
         plan = plan.resumed(ledger.record("config")["strategy"])

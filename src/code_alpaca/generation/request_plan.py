@@ -106,14 +106,13 @@ class RequestPlan:
 
     def identity(self) -> dict[str, str]:
         """Return hashes of what the config only names; a run is not resumed under other ones."""
-        seeds = [[task.instruction, task.input, task.output] for task in self.seed_tasks]
         strategies = self.mix.strategies.values()
-        identity = {
-            "seed_tasks_sha256": hashlib.sha256(json.dumps(seeds).encode()).hexdigest(),
-            "prompt_version": "+".join(map(self._prompt_version, strategies)),
-        }
+        identity: dict[str, str] = {}
         for strategy in strategies:
             identity |= strategy.identity()
+        seeds = [[task.instruction, task.input, task.output] for task in self.seed_tasks]
+        identity["seed_tasks_sha256"] = hashlib.sha256(json.dumps(seeds).encode()).hexdigest()
+        identity["prompt_version"] = "+".join(map(self._prompt_version, strategies))
         return identity
 
     def build_request(
