@@ -90,10 +90,10 @@ def test_a_strategy_object_brings_its_own_template_stop_string_and_parser(tmp_pa
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("ask = 3", "is a int; write a function ask(context)"),
+        ("ask = 3", "is of type int; write a function ask(context)"),
         ("def ask(context):\n    return 'text'", "returned a str; return a code_alpaca.generation"),
         ("def ask(context):\n    return context.nothing", "failed: AttributeError"),
-        ("def ask(context):\n    return 1 / 0", "ZeroDivisionError: division by zero (mine.py:2)"),
+        ("def ask(context):\n    return 1 / 0", "ZeroDivisionError: division by zero (line 2)"),
         ("def other(context): ...", "does not define 'ask'"),
         ("import nothing_like_this", "No module named 'nothing_like_this'"),
     ],

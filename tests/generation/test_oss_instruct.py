@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.generation.snippets import load_snippets
+from code_alpaca.generation.strategies.oss_instruct import load_snippets
 
 SNIPPETS = ["\n".join(f"line_{n} = {n}" for n in range(60)), "a\nb\nc\nd\ne"]
 
