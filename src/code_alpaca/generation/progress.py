@@ -159,7 +159,8 @@ class RunProgress:
         grid.add_row("rejected", reasons or "none", "")
         grid.add_row(
             "teacher",
-            f"{totals.replies_per_second:.1f} replies/s, {totals.in_flight} in flight, busy {totals.busy} times",
+            f"{totals.replies_per_second:.1f} replies/s, {totals.in_flight} in flight, "
+            f"busy {totals.busy} times",
             f"{totals.tokens / 1000:,.0f}k tokens",
         )
         grid.add_row("cost", self._cost(totals) or "price unknown", _time_left(totals))
