@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.core.schema import fulfilled
+from code_alpaca.core.schema import count_fulfilled
 from code_alpaca.generation.quotas import Quotas
 
 
@@ -57,8 +57,8 @@ def test_a_restart_does_not_change_the_labels():
 
 def test_a_row_in_another_language_than_requested_does_not_count():
     languages = ["Rust", "python", "", "rust"]
-    assert fulfilled("language", "rust", languages) == 3
-    assert fulfilled("difficulty", "hard", languages) == 4
+    assert count_fulfilled("language", "rust", languages) == 3
+    assert count_fulfilled("difficulty", "hard", languages) == 4
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.generation.strategies.base import Prompt, PromptContext, Strategy, prompt_fields
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def _read_column(source: str, path: Path, column: str) -> Iterator[str]:
         else:
             rows = load_dataset(source, split="train")
     except (DatasetsError, ValueError, OSError) as error:
-        raise InputError(f"cannot load snippets {source}: {one_line(error)}") from None
+        raise InputError(f"cannot load snippets {source}: {error_message(error)}") from None
     if column not in rows.column_names:
         raise InputError(
             f"snippets {source} has no column {column!r}; set snippets_column to one of "
