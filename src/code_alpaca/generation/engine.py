@@ -187,7 +187,7 @@ class GenerationEngine:
             self._quotas.restore(labels, languages)
         usage = self.ledger.usage(decided=True)  # replies without a decision are counted with it
         self.totals.accepted = len(self._numbers)
-        self.totals.rejected.update(self.ledger.reasons())
+        self.totals.rejected.update(self.ledger.reasons(self.limits.num_examples))
         self.totals.replies = usage["replies"]
         self.totals.tokens = usage["prompt_tokens"] + usage["completion_tokens"]
         self.totals.start()
