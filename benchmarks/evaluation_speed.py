@@ -23,8 +23,7 @@ from typing import Any
 
 from code_alpaca import sandbox
 from code_alpaca.evaluation.grading import Grader
-from code_alpaca.problems import benchmarks
-from code_alpaca.problems.benchmarks import Problem
+from code_alpaca.problems import Problem, load_problems
 
 SAMPLES, REPEATS = 10, 3
 CORES = len(os.sched_getaffinity(0))
@@ -116,7 +115,7 @@ def main() -> None:
     parser.add_argument("--code_eval", metavar="FOLDER", help="evaluate's metric on disk")
     parser.add_argument("--evalplus", metavar="PYTHON", help="an interpreter that has EvalPlus")
     args = parser.parse_args()
-    problems = [p for p in benchmarks.load(args.benchmark) for _ in range(SAMPLES)]
+    problems = [p for p in load_problems(args.benchmark) for _ in range(SAMPLES)]
     programs = [problem.prompt + problem.canonical_solution for problem in problems]
     runs = {b: ours(b) for b in sandbox.SAFE if sandbox.probe_backend(b).safe}
     if args.evalplus:

@@ -18,8 +18,7 @@ from rouge_score import rouge_scorer
 from code_alpaca import sandbox
 from code_alpaca.core.schema import Example
 from code_alpaca.curation.novelty.measures import MEASURES
-from code_alpaca.problems import benchmarks
-from code_alpaca.problems.benchmarks import Problem
+from code_alpaca.problems import Problem, load_problems
 from code_alpaca.sandbox import ResourceLimits
 
 LEAST, RUN = 0.6, 60  # similarity of a pair worth a bin; pairs run of each
@@ -33,7 +32,7 @@ def same(pool: sandbox.WorkerPool, one: Problem, other: Problem) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("mbpp", help="MBPP, as JSONL")
-    problems = benchmarks.load(str(parser.parse_args().mbpp))
+    problems = load_problems(str(parser.parse_args().mbpp))
     texts = [problem.instruction.split("\n")[0] for problem in problems]
     pool, rng = sandbox.WorkerPool(sandbox.choose_backend().backend), random.Random(0)
     for name, measure in MEASURES.items():

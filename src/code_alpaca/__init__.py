@@ -2,14 +2,19 @@
 
 from typing import Any
 
-__all__ = ["generate"]
+__all__ = ["respond"]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """`generate`, imported when it is first asked for: the sandbox runs on this file alone."""
-    if name != "generate":
+    """Import `respond` on first use: the sandbox imports this package without its dependencies."""
+    if name not in ("respond", "generate"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from code_alpaca.evaluation.inference import generate
+    from code_alpaca.evaluation.inference import respond
 
-    return generate
+    if name == "generate":
+        import warnings
+
+        message = "code_alpaca.generate was renamed: use code_alpaca.respond"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+    return respond

@@ -6,7 +6,7 @@ import pytest
 from support import tokenizers_in_use
 
 from code_alpaca.core.prompts import chat_template, format_prompt
-from code_alpaca.evaluation.inference import decode_answer, prompt_ids
+from code_alpaca.evaluation.inference import decode_response, encode_prompt
 
 
 def test_without_input():
@@ -80,9 +80,11 @@ def test_a_chat_server_reads_the_tokens_of_training(tokenizer, style, ends):
     tokenizer.chat_template = chat_template(tokenizer, style)
     for task, given in (("Add 1.", ""), (" two\n\n  lines ", "x = 1\n"), ("<s> tag", "<s>")):
         trained = tokenizer(format_prompt(task, given, style=style))["input_ids"]
-        assert prompt_ids(tokenizer, task, given) == trained
+        assert encode_prompt(tokenizer, task, given) == trained
 
 
 @pytest.mark.parametrize("text", ["", "x", "def f():\n    return 1", "    return 1", "  a", "\n a"])
 def test_an_answer_is_decoded_to_what_training_tokenized(tokenizer, text):
-    assert decode_answer(tokenizer, tokenizer(text, add_special_tokens=False)["input_ids"]) == text
+    assert (
+        decode_response(tokenizer, tokenizer(text, add_special_tokens=False)["input_ids"]) == text
+    )

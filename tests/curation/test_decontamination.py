@@ -14,7 +14,7 @@ from support.reference_problems import RECORDS, SHORT
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.schema import Example
 from code_alpaca.curation.decontamination.detect import ContaminationDetector
-from code_alpaca.problems import benchmarks
+from code_alpaca.problems import load_problems
 
 PROBLEM = {
     "task_id": "Own/1",
@@ -105,7 +105,7 @@ def test_runs_of_words_are_found_and_lists_of_numbers_are_none(tmp_path):
 
 def test_planted_copies_of_every_problem_are_found():
     """Renamed and written in another layout; without the docstring only short ones slip by."""
-    problems = benchmarks.load("mini")
+    problems = load_problems("mini")
     index = ContaminationDetector(["mini"])
     for keep_docstring in (True, False):
         missed = [
@@ -140,7 +140,7 @@ def test_an_index_is_cached_by_its_problems_and_made_again_where_that_is_broken(
     tmp_path, monkeypatch
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    problem = benchmarks.load("mini")[3]
+    problem = load_problems("mini")[3]
     row = planted(problem, keep_docstring=True)
     first = ContaminationDetector(["mini"]).find_matches(row)
     (cached,) = (tmp_path / "code_alpaca").glob("contamination-*.json")
@@ -544,6 +544,6 @@ def test_every_split_of_mbpp_is_searched(tmp_path):
     path = tmp_path / "mbpp.jsonl"
     rows = [{**record, "task_id": number} for number in (7, 12, 803)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert len(benchmarks.load(str(path))) == 1
+    assert len(load_problems(str(path))) == 1
     hits = ContaminationDetector([str(path)]).find_matches(Example("Write it.", "", record["code"]))
     assert {hit.task_id for hit in hits} == {"MBPP/7", "MBPP/12", "MBPP/803"}

@@ -1,4 +1,4 @@
-"""One row never ends a run: what breaks a check, or cannot be stored, is rejected with a reason."""
+"""A row that breaks a check or cannot be stored is rejected with a reason; the run continues."""
 
 from __future__ import annotations
 
@@ -8,20 +8,17 @@ import json
 import pytest
 from datasets import load_dataset
 
-from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.ledger import Decision, Ledger
-from code_alpaca.core.row_checks import MAX_ROW_BYTES, fault_of, storable
+from code_alpaca.core.row_checks import MAX_ROW_BYTES, make_storable, validate_row
 from code_alpaca.core.schema import Example
 from code_alpaca.curation.guard import GuardedCurator
 from code_alpaca.curation.novelty.pool import NoveltyPool
-from code_alpaca.dataset.build import build
-from code_alpaca.generation.parsing import guarded_parse
-from code_alpaca.teacher.reply_parsing import ParsedReply
+from code_alpaca.dataset.build import build_dataset
 
 
-class Contamination:
-    """In the place of the real one: raises for some rows."""
+class FailingDetector:
+    """A contamination detector that raises an error for some rows."""
 
     def __init__(self, error=None):
         self.error = error
@@ -32,8 +29,8 @@ class Contamination:
         return []
 
 
-class Verifier(Contamination):
-    """The same in the place of the sandboxes."""
+class FailingVerifier(FailingDetector):
+    """A verifier that raises an error for some rows."""
 
     def has_program(self, example):
         return not self.find_matches(example)
@@ -42,11 +39,12 @@ class Verifier(Contamination):
         return "" if self.find_matches(example) else "passed"
 
 
-def decided(rows, contamination=None, verifier=None):
+def decide(rows, *, filters=("empty",), contamination=None, verifier=None):
+    """Return a guarded curator and its decisions on rows."""
     curator = GuardedCurator(
-        filters=["empty"],
+        filters=filters,
         novelty=NoveltyPool(),
-        contamination=contamination or Contamination(),
+        contamination=contamination or FailingDetector(),
         verifier=verifier,
     )
     decisions = []
@@ -62,32 +60,35 @@ ROWS = [
     Example("Explain fragile base classes.", "", "They break."),
     Example("Open a socket.", "", "import socket"),
 ]
-
-
 ERRORS = [KeyError("x"), RecursionError("too\ndeep"), MemoryError(), OSError(36, "Name too long")]
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("check", [Contamination, Verifier])
-def test_a_row_on_which_a_check_fails_is_rejected_alone_and_counted(check, error):
-    curator, decisions = decided(ROWS, **{check.__name__.lower(): check(error)})
-    assert [each.reason for each in decisions] == ["", "internal_error", ""]
+@pytest.mark.parametrize(
+    ("key", "check"), [("contamination", FailingDetector), ("verifier", FailingVerifier)]
+)
+def test_only_the_row_on_which_a_check_fails_is_rejected(key, check, error):
+    curator, decisions = decide(ROWS, **{key: check(error)})
+    assert [decision.reason for decision in decisions] == ["", "internal_error", ""]
     assert type(error).__name__ in decisions[1].evidence and "\n" not in decisions[1].evidence
     assert curator.failures.total() == 1
 
 
+def test_only_the_row_on_which_a_users_filter_fails_is_rejected(tmp_path):
+    path = tmp_path / "my_filters.py"
+    path.write_text('def fails(example):\n    return example.output.index("import")\n')
+    curator, decisions = decide(ROWS[:2], filters=[f"{path}:fails"])
+    assert [decision.reason for decision in decisions] == ["internal_error", "internal_error"]
+    assert decisions[0].evidence == (
+        f"filter {path}:fails: ValueError: substring not found (line 2)"
+    )
+    assert curator.filter_failures.total() == 2 and not curator.failures
+
+
 @pytest.mark.parametrize("error", [InputError("no sandbox"), OSError(errno.ENOSPC, "disk full")])
-def test_what_is_wrong_with_the_machine_ends_the_run(error):
+def test_an_error_of_the_machine_ends_the_run(error):
     with pytest.raises(type(error)):
-        decided(ROWS, contamination=Contamination(error))
-
-
-def test_a_parser_that_fails_gives_one_rejected_candidate():
-    def parse(answer):
-        raise IndexError(answer.text)
-
-    (candidate,) = guarded_parse(parse)(ParsedReply("odd"))
-    assert candidate.reason == "internal_error" and "IndexError: odd" in candidate.output
+        decide(ROWS, contamination=FailingDetector(error))
 
 
 FAULTY = [
@@ -103,16 +104,16 @@ FAULTY = [
 
 
 @pytest.mark.parametrize(("row", "reason", "evidence"), FAULTY)
-def test_a_row_that_cannot_be_stored_is_named_and_shown(row, reason, evidence):
-    found = fault_of(row)
-    assert found[0] == reason and evidence in found[1]
-    shown = storable(row)
-    assert fault_of(shown) is None and len(json.dumps(shown.as_row())) < 20_000
-    (decision,) = decided([row])[1]
-    assert (decision.reason, fault_of(decision.example)) == (reason, None)
+def test_a_row_that_cannot_be_stored_is_rejected_in_a_storable_form(row, reason, evidence):
+    fault = validate_row(row)
+    assert fault[0] == reason and evidence in fault[1]
+    stored = make_storable(row)
+    assert validate_row(stored) is None and len(json.dumps(stored.as_row())) < 20_000
+    _, (decision,) = decide([row])
+    assert (decision.reason, validate_row(decision.example)) == (reason, None)
 
 
-def test_a_dataset_is_built_though_its_ledger_holds_such_rows(tmp_path, capsys):
+def test_a_dataset_is_built_from_a_ledger_with_such_rows(tmp_path, capsys):
     config = {
         "teacher_model": "m", "dataset_version": "0.1.0", "num_examples": 3, "novelty": "rouge_l",
         "novelty_threshold": 0.7,
@@ -123,7 +124,7 @@ def test_a_dataset_is_built_though_its_ledger_holds_such_rows(tmp_path, capsys):
         rows = [ROWS[0], *(row for row, _, _ in FAULTY), ROWS[1], ROWS[2], ROWS[2]]
         decisions = [Decision(row, "") for row in rows]
         ledger.decide(0, [*decisions, Decision(FAULTY[0][0], "refusal", "no")])
-    folder = build(tmp_path, draw=False)
+    folder = build_dataset(tmp_path, draw_plots=False)
     assert f"{len(FAULTY)} accepted rows are unusable" in capsys.readouterr().out
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["counts"]["default"] == 3
@@ -133,75 +134,3 @@ def test_a_dataset_is_built_though_its_ledger_holds_such_rows(tmp_path, capsys):
     assert manifest["candidates"] == 3 + manifest["counts"]["rejected"]
     rows = load_dataset(str(folder), "rejected", split="train", cache_dir=str(tmp_path / "cache"))
     assert rows["reason"][:2] == ["refusal", "malformed_row"] and rows["seed_ids"][1] == ["1"]
-
-
-def words(run_dir, *more, url="offline"):
-    return ["generate", "--run_dir", str(run_dir), "--teacher_base_url", url, *more]
-
-
-def test_nothing_in_a_paid_reply_ends_the_run_and_no_accepted_row_still_leaves_the_rejected(
-    tmp_path, httpserver, capsys
-):
-    good = {"instruction": "Add two numbers in Python.", "output": "1 + 1"}
-    odd = [
-        {**good, "output": "x" * (MAX_ROW_BYTES + 1)},
-        {**good, "tests": "\0"},
-        {**good, "input": "\0"},
-        {**good, "instruction": "\ud800"},
-        {**good, "output": ["a"]},
-        {**good, "output": None},
-        "text",
-        None,
-    ]
-    text = json.dumps({"tasks": odd})[:-2] + ', {"instruction": ' + "[" * 5_000
-    reply = {"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}
-    httpserver.expect_request("/v1/chat/completions").respond_with_json(reply)
-    more = ["--patience", "2", "--max_concurrency", "1", "--verify", "false", "--filters", "none",
-            "--decontaminate", "none"]  # fmt: skip
-    assert main(words(tmp_path, *more, url=httpserver.url_for("/v1"))) == 3
-    shown = capsys.readouterr()
-    assert "2 replies in a row brought no new row" in shown.err
-    assert f"are in {tmp_path}/dataset/data/rejected" in shown.out
-    rows = load_dataset(
-        str(tmp_path / "dataset"), "rejected", split="train", cache_dir=str(tmp_path / "cache")
-    )
-    reasons = rows["reason"][:9]
-    assert reasons[:4] == ["row_too_large", "not_text", "not_text", "not_text"]
-    assert set(reasons[4:]) == {"malformed"}
-    assert max(map(len, rows["output"])) <= 2_000
-    with pytest.raises(InputError, match="no row was accepted"):
-        build(tmp_path)
-
-
-def test_every_count_is_the_datasets_and_skipped_decontamination_is_said_at_the_end(
-    tmp_path, capsys
-):
-    more = ["--num_examples", "12", "--lookahead", "4", "--verify", "false",
-            "--decontaminate", "humaneval", "--missing_benchmarks", "skip"]  # fmt: skip
-    assert main(words(tmp_path, *more)) == 0
-    shown = capsys.readouterr().out
-    manifest = json.loads((tmp_path / "dataset/manifest.json").read_text())
-    assert manifest["counts"]["default"] == 12
-    assert f"12 rows accepted of {manifest['candidates']} candidates" in shown
-    with Ledger(tmp_path / "ledger.sqlite", write=False) as ledger:
-        surplus = ledger.accepted_count() - 12
-    assert surplus > 0 and f"{surplus} more accepted rows stay in the ledger" in shown
-    assert "decontamination skipped for humaneval" in shown.strip().splitlines()[-1]
-
-
-def test_a_seed_task_that_fails_its_own_tests_is_named_before_anything_is_sent(tmp_path, capsys):
-    seeds = tmp_path / "seeds.jsonl"
-    tasks = [
-        {"id": "adds", "output": "def f(a):\n    return a + 1", "tests": "assert f(1) == 2"},
-        {"id": "broken", "output": "def f(a):\n    return a - 1", "tests": "assert f(1) == 2"},
-        {"id": "untested", "output": "SELECT 1", "language": "sql"},
-        {"id": "elsewhere", "output": "import nowhere", "tests": "assert nowhere.x"},
-    ]
-    lines = [json.dumps({"instruction": "Do it.", "language": "python", **task}) for task in tasks]
-    seeds.write_text("\n".join(lines))
-    more = ["--seed_tasks", str(seeds), "--num_examples", "3", "--decontaminate", "none"]
-    assert main(words(tmp_path / "run", *more)) == 2
-    error = capsys.readouterr().err
-    assert "1 seed tasks do not pass their own tests: broken (failed)" in error
-    with Ledger(tmp_path / "run/ledger.sqlite", write=False) as ledger:
-        assert ledger.usage()["requests"] == 0

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from code_alpaca.cli import main
-from code_alpaca.evaluation.compare import mcnemar
-from code_alpaca.problems import benchmarks
+from code_alpaca.evaluation.compare import mcnemar_p_value
+from code_alpaca.problems import load_problems
 
 WORDS = ["eval", "--benchmark", "mini"]
 
@@ -21,14 +21,14 @@ def test_mcnemar_is_the_two_sided_binomial_test(won, lost):
     n = won + lost
     at_least_as_odd = [i for i in range(n + 1) if abs(i - n / 2) >= abs(won - n / 2)]
     exact = sum(math.comb(n, i) for i in at_least_as_odd) / 2**n
-    assert mcnemar(won, lost) == pytest.approx(exact)
-    assert mcnemar(won, lost) == mcnemar(lost, won)
+    assert mcnemar_p_value(won, lost) == pytest.approx(exact)
+    assert mcnemar_p_value(won, lost) == mcnemar_p_value(lost, won)
 
 
 def run(folder, solved):
     """An evaluation in which the first `solved` problems are right."""
     lines = []
-    for n, problem in enumerate(benchmarks.load("mini")):
+    for n, problem in enumerate(load_problems("mini")):
         text = problem.canonical_solution if n < solved else "    return None\n"
         lines.append(json.dumps({"task_id": problem.task_id, "completion": text}))
     samples = folder.with_suffix(".jsonl")

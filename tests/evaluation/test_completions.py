@@ -11,17 +11,21 @@ import torch
 
 from code_alpaca.cli import main
 from code_alpaca.evaluation import completions, local_model
-from code_alpaca.evaluation.completions import Job, Settings, until
-from code_alpaca.problems import benchmarks
+from code_alpaca.evaluation.completions import (
+    CompletionRequest,
+    GenerationSettings,
+    truncate_at_stop,
+)
+from code_alpaca.problems import load_problems
 from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
-PROBLEMS = benchmarks.load("mini")[:4]
+PROBLEMS = load_problems("mini")[:4]
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    texts = [problem.prompt + problem.canonical_solution for problem in benchmarks.load("mini")]
+    texts = [problem.prompt + problem.canonical_solution for problem in load_problems("mini")]
     for part in build_scratch_model(
         texts, ScratchShape(vocab_size=400, hidden_size=32, num_layers=1, num_heads=2)
     ):
@@ -31,8 +35,8 @@ def model(tmp_path_factory):
 
 def answers(model, batch_size, settings, samples=1):
     found = {}
-    local_model.complete_locally(
-        str(model), [Job(problem, n) for problem in PROBLEMS for n in range(samples)],
+    local_model.complete_with_model(
+        str(model), [CompletionRequest(problem, n) for problem in PROBLEMS for n in range(samples)],
         lambda job, answer: found.__setitem__((job.problem.task_id, job.sample), answer.text),
         settings, batch_size=batch_size, dtype="auto",
     )  # fmt: skip
@@ -41,18 +45,22 @@ def answers(model, batch_size, settings, samples=1):
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_an_answer_does_not_depend_on_its_batch(model, temperature):
-    settings = Settings("completion", temperature, 12, seed=3)
+    settings = GenerationSettings("completion", temperature, 12, seed=3)
     samples = 3 if temperature else 1
     alone = answers(model, 1, settings, samples)
     assert alone == answers(model, 5, settings, samples)
     if temperature:
         assert len(set(alone.values())) > 9, "each sample has a seed of its own"
-        assert alone != answers(model, 5, Settings("completion", temperature, 12, seed=4), samples)
+        assert alone != answers(
+            model, 5, GenerationSettings("completion", temperature, 12, seed=4), samples
+        )
 
 
 def test_the_sampler_draws_from_the_softmax():
     logits = torch.tensor([[1.0, 0.0, -1.0, 3.0]])
-    sampler = local_model.Sampler([Job(PROBLEMS[0], 0)], Settings("chat", 2.0, 1, 0), "cpu")
+    sampler = local_model.GumbelSampler(
+        [CompletionRequest(PROBLEMS[0], 0)], GenerationSettings("chat", 2.0, 1, 0), "cpu"
+    )
     draws = torch.tensor([sampler(None, logits).argmax() for _ in range(4000)])
     seen = torch.bincount(draws, minlength=4) / 4000
     assert torch.allclose(seen, torch.softmax(logits[0] / 2, 0), atol=0.03)
@@ -61,9 +69,9 @@ def test_the_sampler_draws_from_the_softmax():
 
 def test_an_answer_ends_where_the_function_does():
     text = "    return 1\n\n\ndef other():\n    pass\nprint(1)"
-    assert until(text, completions.AFTER_A_FUNCTION) == "    return 1\n\n"
-    assert until("a\n### Instruction:\nb", completions.AFTER_AN_ANSWER) == "a"
-    assert until("a", completions.AFTER_AN_ANSWER) == "a"
+    assert truncate_at_stop(text, completions.FUNCTION_STOPS) == "    return 1\n\n"
+    assert truncate_at_stop("a\n### Instruction:\nb", completions.RESPONSE_STOPS) == "a"
+    assert truncate_at_stop("a", completions.RESPONSE_STOPS) == "a"
 
 
 def test_two_processes_answer_as_one(model, tmp_path):
@@ -85,7 +93,7 @@ def test_two_processes_answer_as_one(model, tmp_path):
 
 
 def test_problems_in_the_training_data_are_scored_apart(tmp_path):
-    taken = benchmarks.load("mini")[0]
+    taken = load_problems("mini")[0]
     data = tmp_path / "train.jsonl"
     rows = [
         {"instruction": taken.instruction, "input": "", "output": "x"},

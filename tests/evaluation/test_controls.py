@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from code_alpaca.evaluation.controls import MAX_CONTROLS, controls, positive_control
+from code_alpaca.evaluation.controls import (
+    MAX_CONTROLS,
+    make_negative_controls,
+    make_positive_control,
+)
 
 
 def passes(program: str, test: str) -> bool:
@@ -61,7 +65,7 @@ TESTS = {
 def test_a_right_program_fails_every_control(body):
     test = f"def check(candidate):\n    {body}\n"
     assert passes(RIGHT, test)
-    found = controls(test)
+    found = make_negative_controls(test)
     assert found and not any(passes(RIGHT, control) for control in found)
 
 
@@ -103,12 +107,12 @@ CHEATS = {
 def test_a_cheat_passes_a_control(cheat, body):
     test = f"def check(candidate):\n    {body}\n"
     assert passes(CHEATS[cheat], test)
-    assert any(passes(CHEATS[cheat], control) for control in controls(test))
+    assert any(passes(CHEATS[cheat], control) for control in make_negative_controls(test))
 
 
 def test_leaving_early_passes_the_control_that_fails_at_the_end():
     test = "def check(candidate):\n    candidate(1)\n"
-    (at_end,) = controls(test)
+    (at_end,) = make_negative_controls(test)
     with pytest.raises(SystemExit):
         passes("def f(x): raise SystemExit(0)", at_end)
     assert not passes(RIGHT, at_end)
@@ -116,9 +120,11 @@ def test_leaving_early_passes_the_control_that_fails_at_the_end():
 
 def test_there_are_a_few_spread_over_long_tests():
     lines = "".join(f"    assert candidate({n}) == {n}\n" for n in range(100))
-    found = controls(f"def check(candidate):\n{lines}")
+    found = make_negative_controls(f"def check(candidate):\n{lines}")
     assert 2 <= len(found) <= MAX_CONTROLS
-    assert found == controls(f"def check(candidate):\n{lines}"), "the same for the same tests"
+    assert found == make_negative_controls(f"def check(candidate):\n{lines}"), (
+        "the same for the same tests"
+    )
     assert len(set(found)) == len(found)
 
 
@@ -128,17 +134,19 @@ NOT_PRINTED = "def check(candidate):\n    assert candidate(1) == f'''{'a' + \"\"
 
 @pytest.mark.parametrize("test", [TOO_DEEP, NOT_PRINTED])
 def test_tests_that_python_cannot_print_have_as_many_as_can_be_made(test):
-    assert len(controls(test)) <= MAX_CONTROLS
-    made = positive_control(test)
+    assert len(make_negative_controls(test)) <= MAX_CONTROLS
+    made = make_positive_control(test)
     assert made is None or "candidate" in made
 
 
 def test_the_positive_control_is_the_same_tests_in_the_form_of_a_control():
     test = "def check(candidate):\n    # by hand\n    assert candidate(1) == 1\n"
-    assert passes(RIGHT, positive_control(test)) and "by hand" not in positive_control(test)
-    assert not passes("def f(x): return 2", positive_control(test))
+    assert passes(RIGHT, make_positive_control(test)) and "by hand" not in make_positive_control(
+        test
+    )
+    assert not passes("def f(x): return 2", make_positive_control(test))
 
 
 @pytest.mark.parametrize("test", ["def check(", "", "x = '\0'", "(" * 1000])
 def test_tests_that_do_not_parse_have_none_or_fail(test):
-    assert len(controls(test)) <= 1
+    assert len(make_negative_controls(test)) <= 1

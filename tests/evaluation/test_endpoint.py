@@ -8,9 +8,9 @@ import pytest
 from werkzeug import Request, Response
 
 from code_alpaca.cli import main
-from code_alpaca.problems import benchmarks
+from code_alpaca.problems import load_problems
 
-PROBLEMS = benchmarks.load("mini")
+PROBLEMS = load_problems("mini")
 KEY = "sk-a-key-that-must-not-be-printed"
 
 

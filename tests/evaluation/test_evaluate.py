@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from code_alpaca.cli import main
 from code_alpaca.evaluation import grading, metrics
 from code_alpaca.evaluation.extract import extract_program
-from code_alpaca.problems import benchmarks
+from code_alpaca.problems import Problem, humaneval, load_problems
 from code_alpaca.teacher import offline
 from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
@@ -50,7 +50,7 @@ def test_problems_without_samples_count_and_k_beyond_n_is_an_error():
 
 @given(st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=50))
 def test_the_interval_holds_the_mean(scores):
-    low, high = metrics.interval(scores)
+    low, high = metrics.confidence_interval(scores)
     assert 0 <= low <= sum(scores) / len(scores) <= high <= 1
     assert low < high
 
@@ -58,27 +58,27 @@ def test_the_interval_holds_the_mean(scores):
 @given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=40))
 def test_no_interval_is_a_point(scores):
     """Also of a single problem with several samples, and of problems that all score the same."""
-    low, high = metrics.interval(scores)
+    low, high = metrics.confidence_interval(scores)
     assert 0 <= low <= sum(scores) / len(scores) <= high <= 1
     assert high - low > 0.01
 
 
 @given(st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.25, 1.0]), min_size=1, max_size=40))
 def test_no_interval_of_a_difference_is_a_point(differences):
-    low, high = metrics.paired_interval(differences)
+    low, high = metrics.paired_confidence_interval(differences)
     assert -1 <= low <= sum(differences) / len(differences) <= high <= 1
     assert high - low > 0.01
-    mirrored = metrics.paired_interval([-each for each in differences])
-    if len(differences) < metrics.FEW:
+    mirrored = metrics.paired_confidence_interval([-each for each in differences])
+    if len(differences) < metrics.MIN_BOOTSTRAP_PROBLEMS:
         assert mirrored == pytest.approx((-high, -low))
 
 
 def test_wilson_by_hand():
-    low, high = metrics.interval([1.0] * 15 + [0.0] * 5)
+    low, high = metrics.confidence_interval([1.0] * 15 + [0.0] * 5)
     assert (round(low, 3), round(high, 3)) == (0.531, 0.888)
 
 
-PROBLEM = benchmarks.Problem(
+PROBLEM = Problem(
     "Own/0", 'def add(a, b):\n    """Add."""\n', "add", "    return a + b\n",
     "def check(candidate):\n    assert candidate(1, 2) == 3\n",
 )  # fmt: skip
@@ -107,7 +107,7 @@ def test_answers_are_found_and_judged(pool, answer, status):
 def own(tmp_path):
     """A benchmark file of two problems."""
     path = tmp_path / "own.jsonl"
-    record = {key: getattr(PROBLEM, key) for key in benchmarks.HUMANEVAL_KEYS}
+    record = {key: getattr(PROBLEM, key) for key in humaneval.KEYS}
     path.write_text(json.dumps(record) + "\n" + json.dumps({**record, "task_id": "Own/1"}) + "\n")
     return path
 
@@ -311,7 +311,7 @@ def test_an_endpoint_that_fails_is_exit_3(tmp_path, capsys):
 def tiny_model(tmp_path_factory):
     """A folder with a LLaMA that has learned nothing."""
     folder = tmp_path_factory.mktemp("tiny") / "model"
-    texts = [problem.prompt + problem.canonical_solution for problem in benchmarks.load("mini")]
+    texts = [problem.prompt + problem.canonical_solution for problem in load_problems("mini")]
     model, tokenizer = build_scratch_model(
         texts, ScratchShape(vocab_size=400, hidden_size=32, num_layers=1, num_heads=2)
     )

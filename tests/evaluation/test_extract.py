@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from code_alpaca.evaluation.extract import extract_program
-from code_alpaca.problems.benchmarks import Problem
+from code_alpaca.problems import Problem
 
 PROMPT = (
     'import math\n\ndef half(x):\n    return x / 2\n\ndef area(r):\n    """Area of a circle."""\n'

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from code_alpaca.evaluation.grading import Grader
-from code_alpaca.problems.benchmarks import Problem
+from code_alpaca.problems import Problem
 from code_alpaca.sandbox import WorkerPool, choose_backend
 
 
@@ -130,9 +130,9 @@ def test_a_right_program_passes_whatever_it_is_made_of(pool, name):
 
 def test_a_verdict_that_rests_on_one_process_is_marked(pool):
     asked = problem("class Box: value = 3\nassert candidate(Box()) == 3", "    return x.value\n")
-    assert grade(pool, asked, "def f(x): return x.value").shared
+    assert grade(pool, asked, "def f(x): return x.value").in_process
     plain = problem("assert candidate(3) == 3")
-    assert not grade(pool, plain, "def f(x): return x").shared
+    assert not grade(pool, plain, "def f(x): return x").in_process
 
 
 def test_a_program_that_passes_what_a_right_one_must_fail_is_forged(pool):
@@ -251,7 +251,7 @@ def test_a_right_program_passes_where_one_process_decides_for_every_form_of_test
         for name, tests in STYLES.items()
     ]
     grades = Grader(pool, timeout=5).grade(problems, [by_hand] * len(problems))
-    assert {(g.status, g.shared) for g in grades} == {("passed", True)}
+    assert {(g.status, g.in_process) for g in grades} == {("passed", True)}
 
 
 MAIN_MODULE = {
@@ -299,7 +299,7 @@ def test_an_exception_that_unittest_takes_for_no_failure_is_one(pool, error):
         program = program.replace("raise unittest", f"raise {name}")
         assert grade(pool, asked, program).status == "failed"
     right = grade(pool, asked, "import unittest\ndef f(x): return x + 1\n")
-    assert (right.status, right.shared) == ("passed", False)
+    assert (right.status, right.in_process) == ("passed", False)
 
 
 def test_a_program_that_prints_megabytes_passes(pool):

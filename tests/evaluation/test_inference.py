@@ -49,7 +49,7 @@ def greedy(model, tokenizer, prompt, count):
 def test_it_is_the_greedy_continuation_of_the_prompt(student, input):
     folder, model, tokenizer, style = student
     expected = greedy(model, tokenizer, format_prompt("Add 1.", input, style=style), 12)
-    answer = code_alpaca.generate(folder, "Add 1.", input, max_new_tokens=12)
+    answer = code_alpaca.respond(folder, "Add 1.", input, max_new_tokens=12)
     assert answer == expected and answer
 
 
@@ -58,7 +58,7 @@ def test_a_pipeline_is_as_good_as_its_name(student):
 
     folder, *_ = student
     pipe = pipeline("text-generation", str(folder))
-    assert code_alpaca.generate(pipe, "Go.", max_new_tokens=6) == code_alpaca.generate(
+    assert code_alpaca.respond(pipe, "Go.", max_new_tokens=6) == code_alpaca.respond(
         str(folder), "Go.", max_new_tokens=6
     )
 
@@ -66,15 +66,15 @@ def test_a_pipeline_is_as_good_as_its_name(student):
 def test_a_temperature_samples(student):
     folder, *_ = student
     told = dict(max_new_tokens=12, temperature=2.0)
-    assert len({code_alpaca.generate(folder, "Add 1.", **told) for _ in range(4)}) > 1
+    assert len({code_alpaca.respond(folder, "Add 1.", **told) for _ in range(4)}) > 1
 
 
 def test_a_prompt_that_does_not_fit_is_refused_and_an_answer_is_cut(student):
     folder, _, tokenizer, style = student
     with pytest.raises(InputError, match="this model reads 512 at most"):
-        code_alpaca.generate(folder, "Add 1. " * 300)
+        code_alpaca.respond(folder, "Add 1. " * 300)
     prompt = len(tokenizer(format_prompt("Add 1.", style=style))["input_ids"])
-    answer = code_alpaca.generate(folder, "Add 1.", max_new_tokens=10_000)
+    answer = code_alpaca.respond(folder, "Add 1.", max_new_tokens=10_000)
     assert len(tokenizer(answer, add_special_tokens=False)["input_ids"]) <= WINDOW - prompt
 
 
@@ -83,21 +83,21 @@ def test_an_input_is_never_dropped_in_silence(student, tmp_path):
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     (tmp_path / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
-    assert code_alpaca.generate(tmp_path, "Go.", max_new_tokens=2) is not None
+    assert code_alpaca.respond(tmp_path, "Go.", max_new_tokens=2) is not None
     with pytest.raises(InputError, match="no place for an input"):
-        code_alpaca.generate(tmp_path, "Go.", "x = 1", max_new_tokens=2)
+        code_alpaca.respond(tmp_path, "Go.", "x = 1", max_new_tokens=2)
 
 
 def test_a_model_that_was_trained_again_is_loaded_again(student, tmp_path):
     _, model, tokenizer, _ = student
     tokenizer.save_pretrained(tmp_path)
     model.save_pretrained(tmp_path)
-    before = code_alpaca.generate(tmp_path, "Go.", max_new_tokens=12)
+    before = code_alpaca.respond(tmp_path, "Go.", max_new_tokens=12)
     again = copy.deepcopy(model)
     with torch.no_grad():
         again.model.norm.weight.zero_()  # all tokens are alike, and the first one is taken
     again.save_pretrained(tmp_path)
-    assert code_alpaca.generate(tmp_path, "Go.", max_new_tokens=12) != before
+    assert code_alpaca.respond(tmp_path, "Go.", max_new_tokens=12) != before
 
 
 @pytest.mark.parametrize("broken", ["model.safetensors", "tokenizer.json", "config.json"])
@@ -106,11 +106,11 @@ def test_broken_files_are_one_line(student, tmp_path, broken):
     shutil.copytree(folder, tmp_path / "model")
     (tmp_path / "model" / broken).write_bytes(b"{nothing")
     with pytest.raises(InputError, match="cannot load model"):
-        code_alpaca.generate(tmp_path / "model", "Go.")
+        code_alpaca.respond(tmp_path / "model", "Go.")
     with pytest.raises(InputError, match="which has no revision"):
-        code_alpaca.generate(folder, "Go.", revision="v1.0.0")
+        code_alpaca.respond(folder, "Go.", revision="v1.0.0")
 
 
 def test_a_model_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match="cannot load model"):
-        code_alpaca.generate(tmp_path, "Add 1.")
+        code_alpaca.respond(tmp_path, "Add 1.")

@@ -11,12 +11,12 @@ from support import scripted_model, tokenizers_in_use
 import code_alpaca
 from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
-from code_alpaca.evaluation.completions import Job, Settings, prompt_of
-from code_alpaca.evaluation.local_model import complete_locally
-from code_alpaca.problems import benchmarks
+from code_alpaca.evaluation.completions import CompletionRequest, GenerationSettings, build_prompt
+from code_alpaca.evaluation.local_model import complete_with_model
+from code_alpaca.problems import load_problems
 from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
-PROBLEMS = benchmarks.load("mini")[:5]
+PROBLEMS = load_problems("mini")[:5]
 TEXTS = [problem.prompt + problem.canonical_solution for problem in PROBLEMS]
 
 
@@ -37,7 +37,7 @@ def perfect_student(folder, tokenizer, prompt_format, answer_of):
     """Write a model that answers each problem of the mini benchmark with `answer_of(problem)`."""
     script = {}
     for problem in PROBLEMS:
-        prompt, answer = prompt_of(problem, prompt_format), answer_of(problem)
+        prompt, answer = build_prompt(problem, prompt_format), answer_of(problem)
         ids = (
             continuation(tokenizer, prompt, answer)
             if prompt_format == "completion"
@@ -49,8 +49,8 @@ def perfect_student(folder, tokenizer, prompt_format, answer_of):
 
 def answers(folder, settings, batch_size=7, problems=PROBLEMS):
     found = {}
-    complete_locally(
-        str(folder), [Job(problem, 0) for problem in problems],
+    complete_with_model(
+        str(folder), [CompletionRequest(problem, 0) for problem in problems],
         lambda job, answer: found.__setitem__(job.problem.task_id, answer),
         settings, batch_size=batch_size, dtype="auto",
     )  # fmt: skip
@@ -59,7 +59,7 @@ def answers(folder, settings, batch_size=7, problems=PROBLEMS):
 
 def test_a_completion_keeps_the_indentation_of_its_first_line(tokenizer, tmp_path):
     perfect_student(tmp_path, tokenizer, "completion", lambda p: p.canonical_solution)
-    found = answers(tmp_path, Settings("completion", 0.0, 512, seed=0))
+    found = answers(tmp_path, GenerationSettings("completion", 0.0, 512, seed=0))
     for problem in PROBLEMS:
         assert found[problem.task_id].text.rstrip() == problem.canonical_solution.rstrip()
         assert found[problem.task_id].finish_reason == "stop"
@@ -71,7 +71,7 @@ def test_an_answer_is_the_text_that_training_tokenized(tokenizer, tmp_path, begi
         return beginning + problem.canonical_solution.strip()
 
     perfect_student(tmp_path, tokenizer, "alpaca", answer)
-    found = answers(tmp_path, Settings("alpaca", 0.0, 512, seed=0), problems=PROBLEMS[:4])
+    found = answers(tmp_path, GenerationSettings("alpaca", 0.0, 512, seed=0), problems=PROBLEMS[:4])
     assert {p.task_id: answer(p) for p in PROBLEMS[:4]} == {k: a.text for k, a in found.items()}
 
 
@@ -85,13 +85,15 @@ def test_an_answer_may_begin_with_what_ends_it_after_a_newline(llama, tmp_path):
         return problem.prompt.rstrip() + "\n" + problem.canonical_solution
 
     perfect_student(tmp_path, llama, "completion", whole)
-    found = answers(tmp_path, Settings("completion", 0.0, 600, seed=0), problems=PROBLEMS[:1])
+    found = answers(
+        tmp_path, GenerationSettings("completion", 0.0, 600, seed=0), problems=PROBLEMS[:1]
+    )
     assert PROBLEMS[0].prompt.endswith("\n") and found[PROBLEMS[0].task_id].text.startswith("def ")
 
 
 def test_a_cut_answer_says_so_and_one_that_ended_does_not(llama, tmp_path):
     perfect_student(tmp_path, llama, "completion", lambda p: p.canonical_solution)
-    short = answers(tmp_path, Settings("completion", 0.0, 4, seed=0))
+    short = answers(tmp_path, GenerationSettings("completion", 0.0, 4, seed=0))
     assert {answer.finish_reason for answer in short.values()} == {"length"}
 
 
@@ -104,7 +106,7 @@ def test_one_prompt_that_the_model_fails_at_has_no_answer_and_the_others_have_th
     ids = " ".join(map(str, llama(bad.prompt)["input_ids"]))
     config.script[ids] = [10**6]  # beyond the vocabulary
     config.save_pretrained(tmp_path)
-    found = answers(tmp_path, Settings("completion", 0.0, 512, seed=0))
+    found = answers(tmp_path, GenerationSettings("completion", 0.0, 512, seed=0))
     assert found[bad.task_id].finish_reason == "error" and "Index" in found[bad.task_id].error
     for problem in PROBLEMS:
         if problem != bad:
@@ -115,7 +117,7 @@ def test_a_model_that_fails_at_every_prompt_is_an_error_and_not_a_score(llama, t
     script = {tuple(llama(problem.prompt)["input_ids"]): [10**6] for problem in PROBLEMS}
     scripted_model.save(tmp_path, llama, script)
     with pytest.raises(InputError, match="fails at every prompt"):
-        answers(tmp_path, Settings("completion", 0.0, 16, seed=0), batch_size=2)
+        answers(tmp_path, GenerationSettings("completion", 0.0, 16, seed=0), batch_size=2)
 
 
 def test_an_answer_stays_within_the_window_of_its_model(llama, tmp_path):
@@ -124,7 +126,7 @@ def test_an_answer_stays_within_the_window_of_its_model(llama, tmp_path):
     lengths = sorted(len(llama(problem.prompt)["input_ids"]) for problem in PROBLEMS)
     config.max_position_embeddings = lengths[-1]
     config.save_pretrained(tmp_path)
-    found = answers(tmp_path, Settings("completion", 0.0, 512, seed=0))
+    found = answers(tmp_path, GenerationSettings("completion", 0.0, 512, seed=0))
     for problem in PROBLEMS:
         prompt = llama(problem.prompt)["input_ids"]
         answer = found[problem.task_id]
@@ -150,7 +152,7 @@ def set_generation_config(folder, **values):
 
 
 def test_greedy_is_greedy_whatever_the_generation_config_says(random_model, tmp_path):
-    settings = Settings("completion", 0.0, 24, seed=0)
+    settings = GenerationSettings("completion", 0.0, 24, seed=0)
     plain = answers(random_model, settings)
     copy = tmp_path / "copy"
     shutil.copytree(random_model, copy)
@@ -160,7 +162,7 @@ def test_greedy_is_greedy_whatever_the_generation_config_says(random_model, tmp_
     )  # fmt: skip
     assert answers(copy, settings) == plain
     ask = dict(max_new_tokens=24)
-    assert code_alpaca.generate(copy, "Go.", **ask) == code_alpaca.generate(
+    assert code_alpaca.respond(copy, "Go.", **ask) == code_alpaca.respond(
         random_model, "Go.", **ask
     )
 

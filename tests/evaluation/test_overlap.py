@@ -8,10 +8,10 @@ import json
 import pytest
 
 from code_alpaca.cli import main
-from code_alpaca.problems import benchmarks
+from code_alpaca.problems import load_problems
 from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
-FIRST, SECOND = benchmarks.load("mini")[:2]
+FIRST, SECOND = load_problems("mini")[:2]
 
 
 def write_rows(path, *instructions):

@@ -1,15 +1,22 @@
-"""Benchmarks of several makers come out in one form, and one that is of no form is named."""
+"""Every benchmark is loaded into one form; a record in no known form is refused by its line."""
 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 
 import pytest
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.evaluation.grading import Grader
-from code_alpaca.problems import benchmarks
+from code_alpaca.problems import (
+    BENCHMARKS,
+    Problem,
+    describe_benchmark,
+    is_on_hub,
+    load_problems,
+)
 
 MBPP = [
     {
@@ -29,7 +36,7 @@ MBPP = [
         "test_setup_code": "root = Node(1)\nroot.next = Node(2)",
         "test_list": ["assert count(root) == 2", "assert count(None) == 0"],
     },
-    {"task_id": 900, "text": "Not in the test split.", "code": "def f(): pass",
+    {"task_id": 900, "text": "Outside the test split.", "code": "def f(): pass",
      "test_list": ["assert f() is None"]},
 ]  # fmt: skip
 
@@ -40,61 +47,140 @@ def write(path, records):
     return str(path)
 
 
-def test_mbpp_in_its_three_shapes_is_graded(tmp_path, pool):
-    problems = benchmarks.load(write(tmp_path / "mbpp.jsonl.gz", MBPP))
+def test_mbpp_in_its_three_forms_is_graded(tmp_path, pool):
+    problems = load_problems(write(tmp_path / "mbpp.jsonl.gz", MBPP))
     assert [p.task_id for p in problems] == ["MBPP/11", "MBPP/12", "MBPP/13"]
     assert [p.entry_point for p in problems] == ["twice", "check", "count"]
     assert "called `twice`" in problems[0].instruction and "assert twice(2)" in problems[0].prompt
     programs = [p.prompt + p.canonical_solution for p in problems]
     grades = Grader(pool, timeout=5).grade(problems, programs)
     assert [grade.status for grade in grades] == ["passed"] * 3
-    assert [grade.shared for grade in grades] == [False, False, True], "its tests build a Node"
+    assert [grade.in_process for grade in grades] == [False, False, True], "its tests build a Node"
     wrong = [program.replace("return ", "return 1 or ") for program in programs]
     assert [grade.status for grade in Grader(pool, timeout=5).grade(problems, wrong)] == [
         "failed"
     ] * 3
 
 
-def test_the_larger_tests_of_evalplus(tmp_path, pool):
+def test_evalplus_tests_replace_those_of_mbpp(tmp_path, pool):
     test = (
         "import math\ndef assertion(out, exp, atol):\n    assert out == exp\n"
         "inputs = [[1], [5]]\nresults = [2, 10]\n"
         "for i, (inp, exp) in enumerate(zip(inputs, results)):\n    assertion(twice(*inp), exp, 0)"
     )
-    (problem,) = benchmarks.load(write(tmp_path / "plus.jsonl", [{**MBPP[0], "test": test}]))
+    (problem,) = load_problems(write(tmp_path / "plus.jsonl", [{**MBPP[0], "test": test}]))
     programs = ["def twice(n): return n + n", "def twice(n): return 2"]
     grades = Grader(pool, timeout=5).grade([problem] * 2, programs)
     assert [grade.status for grade in grades] == ["passed", "failed"]
 
 
+def test_mbpp_outside_the_test_split_is_loaded_for_decontamination(tmp_path):
+    path = write(tmp_path / "mbpp.jsonl", MBPP)
+    assert len(load_problems(path)) == 3
+    assert len(load_problems(path, all_splits=True)) == 4
+
+
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("{broken", "line 1: not JSON"),
         ("[1]", "line 1: not a JSON object"),
         ('{"task_id": "x", "prompt": "p"}', "without entry_point, canonical_solution, test"),
         ('{"task_id": 1, "text": "t", "code": "f(", "test_list": ["assert f()"]}', "MBPP"),
         ('{"task_id": 1, "text": "t", "code": "x = 1", "test_list": ["f()"]}', "call no function"),
-        ("", "holds no problem"),
+        ("", "contains no problem"),
     ],
 )  # fmt: skip
-def test_a_file_of_another_shape_is_refused_by_line(tmp_path, line, told):
+def test_a_record_in_no_known_form_is_refused_by_line(tmp_path, line, message):
     path = tmp_path / "odd.jsonl"
     path.write_text(line)
     with pytest.raises(InputError) as caught:
-        benchmarks.load(str(path))
-    assert told in str(caught.value) and "\n" not in str(caught.value)
+        load_problems(str(path))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_names_are_pinned_and_a_revision_can_replace_the_pin():
-    for name in benchmarks.ON_THE_HUB:
-        assert len(benchmarks.source(name)["revision"]) == 40
-    assert benchmarks.source("humaneval@main")["revision"] == "main"
-    assert benchmarks.source("some/file.jsonl") == {"name": "some/file.jsonl"}
+def test_a_repeated_task_id_is_refused_by_name(tmp_path):
+    with pytest.raises(InputError, match="task_id 'MBPP/11' twice"):
+        load_problems(write(tmp_path / "twice.jsonl", [MBPP[0], MBPP[0]]))
 
 
-def test_without_the_hub_a_name_says_what_to_do():
-    with pytest.raises(InputError, match="give the path of a file"):
-        benchmarks.load("humaneval")
-    with pytest.raises(InputError, match="humaneval_plus"):
-        benchmarks.load("humanevl")
+def test_hub_benchmarks_are_pinned_and_a_revision_replaces_the_pin():
+    for name in filter(is_on_hub, BENCHMARKS):
+        assert len(describe_benchmark(name)["revision"]) == 40
+    assert describe_benchmark("humaneval@main")["revision"] == "main"
+    assert describe_benchmark("mini") == {"name": "mini"}
+
+
+def test_without_network_the_error_names_the_alternative():
+    with pytest.raises(InputError, match="give the path of a JSONL file"):
+        load_problems("humaneval")
+    with pytest.raises(InputError, match=r"humaneval_plus.*FILE\.py:FUNCTION"):
+        load_problems("humanevl")
+
+
+HUMANEVAL_RECORD = {
+    "task_id": "mine/0", "prompt": "def one():\n", "entry_point": "one",
+    "canonical_solution": "    return 1\n",
+    "test": "def check(candidate):\n    assert candidate() == 1\n",
+}  # fmt: skip
+
+
+def write_function(folder, body):
+    path = folder / "my_bench.py"
+    path.write_text(
+        f"from code_alpaca.problems import Problem\nRECORD = {HUMANEVAL_RECORD}\n{body}"
+    )
+    return f"{path}:load"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "def load():\n    return [RECORD]",
+        "def load():\n    yield Problem(**RECORD)",
+        "load = lambda: (RECORD for _ in range(1))",
+    ],
+)
+def test_a_users_function_returns_problems_or_records(tmp_path, body):
+    reference = write_function(tmp_path, body)
+    assert load_problems(reference) == [Problem(**HUMANEVAL_RECORD)]
+    sha256 = hashlib.sha256((tmp_path / "my_bench.py").read_bytes()).hexdigest()
+    assert describe_benchmark(reference) == {"name": reference, "sha256": sha256}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("load = 3", "my_bench.py:load is not a function"),
+        ("def other(): pass", "does not define 'load'"),
+        ("def load():\n    return None", "returned NoneType; return an iterable of Problem"),
+        ("def load():\n    return RECORD", "returned dict; return an iterable"),
+        ("def load():\n    return [RECORD, 'x']", "item 2 is str"),
+        ("def load():\n    return [{'task_id': 'x'}]", "item 1 is neither in HumanEval's form"),
+        (
+            "def load():\n    yield RECORD\n    1 / 0",
+            "ZeroDivisionError: division by zero (line 5",
+        ),
+        ("def load(path):\n    return []", "missing 1 required positional argument: 'path'"),
+        ("def load():\n    return []", "contains no problem"),
+    ],
+)
+def test_a_users_function_that_cannot_be_used_is_one_line(tmp_path, body, message):
+    with pytest.raises(InputError) as caught:
+        load_problems(write_function(tmp_path, body))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_missing_file_of_a_users_function_is_named():
+    with pytest.raises(InputError, match=r"cannot read benchmark file gone\.py: No such file"):
+        load_problems("gone.py:load")
+
+
+def test_languages_have_one_name(tmp_path):
+    record = {"name": "HumanEval_0_one", "language": "sh", "prompt": "one() {\n", "tests": "one"}
+    (problem,) = load_problems(write(tmp_path / "sh.jsonl", [record]))
+    assert (problem.language, problem.entry_point) == ("bash", "one")
+    (problem,) = load_problems(
+        write(tmp_path / "py.jsonl", [{**HUMANEVAL_RECORD, "language": "Python"}])
+    )
+    assert problem.language == "python"

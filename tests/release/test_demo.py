@@ -23,8 +23,9 @@ from huggingface_hub import SpaceCard, metadata_load
 from support.needs import need
 
 from code_alpaca.cli import main
+from code_alpaca.core import languages
 from code_alpaca.core.prompts import format_prompt
-from code_alpaca.evaluation.completions import AFTER_AN_ANSWER
+from code_alpaca.evaluation.completions import RESPONSE_STOPS
 from code_alpaca.release import app, space
 from code_alpaca.release.demo import DemoConfig, free_port, settings_of
 from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
@@ -136,7 +137,7 @@ def test_what_run_json_says(model_folder):
     assert settings.prompt_without_input.endswith("### Response:\n")
     url = f"https://huggingface.co/datasets/some-org/some-data/tree/{'a' * 40}"
     assert settings.datasets == [{"name": "some-org/some-data", "url": url}]
-    assert tuple(settings.stops) == AFTER_AN_ANSWER
+    assert tuple(settings.stops) == RESPONSE_STOPS
 
 
 def test_an_answer_ends_where_the_next_turn_begins(model):
@@ -173,13 +174,13 @@ def test_answers_take_turns(model_folder):
         ("A C++ class", "cpp"),
         ("In C, swap two ints", "c"),
         ("A SQL query", "sql"),
-        ("Use C# and LINQ", "python"),
+        ("Use C# and LINQ", "csharp"),
         ("A bash one-liner", "bash"),
         ("Let go of it, in Go", "go"),
     ],
 )
 def test_the_highlighter_is_that_of_the_language_asked_for(instruction, language):
-    assert app.language_of(instruction) == language
+    assert app.language_of(instruction, languages.highlighting()) == language
 
 
 def test_code_is_fenced_and_fences_are_kept():

@@ -56,7 +56,7 @@ chat = [{"role": "user", "content": "Return 3."}]
 ids = tokenizer.apply_chat_template(chat, return_tensors="pt", return_dict=True)["input_ids"]
 with torch.no_grad():
     logits = model(ids).logits
-answer = code_alpaca.generate(name, "Return 3.", max_new_tokens=5, **where)
+answer = code_alpaca.respond(name, "Return 3.", max_new_tokens=5, **where)
 print(json.dumps([ids.tolist(), logits.double().flatten().tolist(), answer]))
 """
 

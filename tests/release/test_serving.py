@@ -89,7 +89,7 @@ def test_an_answer_of_the_server_is_the_one_that_the_model_was_trained_for(train
         reply = httpx.post(f"{served}/v1/chat/completions", json=request, timeout=120).json()
         found = reply["choices"][0]["message"]["content"]
         assert found == tokenizer.decode(answer, skip_special_tokens=True)
-        assert found == code_alpaca.generate(folder, task, max_new_tokens=MOST)
+        assert found == code_alpaca.respond(folder, task, max_new_tokens=MOST)
         assert reply["usage"]["prompt_tokens"] == start
         assert reply["usage"]["completion_tokens"] == len(answer)
 

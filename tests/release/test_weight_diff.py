@@ -180,7 +180,7 @@ def test_released_and_recovered_it_is_the_model_that_was_trained(released, tmp_p
     assert not (out / "weight_diff").exists() and not (out / "README.md").exists()
     for more in ({}, {"input": "x"}):
         answers = [
-            code_alpaca.generate(folder, "Return 3.", max_new_tokens=6, **more)
+            code_alpaca.respond(folder, "Return 3.", max_new_tokens=6, **more)
             for folder in (out, released / "model")
         ]
         assert answers[0] == answers[1]

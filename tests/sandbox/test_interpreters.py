@@ -13,7 +13,7 @@ from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
 from code_alpaca.evaluation.extract import extract_program
 from code_alpaca.evaluation.grading import Grader
-from code_alpaca.problems import benchmarks
+from code_alpaca.problems import load_problems
 from code_alpaca.sandbox import interpreters
 
 JS = {
@@ -72,7 +72,7 @@ def test_javascript_is_judged(tmp_path, pool):
     for answer, status in [*ANSWERS["Own_0_twice"], ANSWERS["Own_0_twice"][0]]:
         (grade,) = grader.grade([problem], [extract_program(problem, answer)])
         assert grade.status == status, (answer, grade)
-        assert grade.shared
+        assert grade.in_process
 
 
 def test_shell_is_judged_as_nobody(tmp_path):
@@ -84,10 +84,10 @@ def test_shell_is_judged_as_nobody(tmp_path):
         "import json, sys\n"
         "from code_alpaca.sandbox import interpreters\n"
         "from code_alpaca.sandbox import WorkerPool\n"
-        "interpreters.check_interpreter('shell', 'bwrap')\n"
+        "interpreters.check_interpreter('bash', 'bwrap')\n"
         "with WorkerPool('bwrap', size=1) as pool:\n"
         "    for program in json.load(sys.stdin):\n"
-        "        print(interpreters.run_program(pool, 'shell', program, 2).status)\n"
+        "        print(interpreters.run_program(pool, 'bash', program, 2).status)\n"
     )
     names = (*SANDBOX, "evaluation/__init__.py", "sandbox/interpreters.py")
     with as_nobody(names) as run:
@@ -101,7 +101,7 @@ def test_shell_is_judged_as_nobody(tmp_path):
 def load(tmp_path, record):
     path = tmp_path / "own.jsonl"
     path.write_text(json.dumps(record))
-    (problem,) = benchmarks.load(str(path))
+    (problem,) = load_problems(str(path))
     return problem
 
 
@@ -128,4 +128,4 @@ def test_an_interpreter_that_cannot_be_used_is_named(tmp_path, monkeypatch, caps
 
 def test_shell_needs_bubblewrap():
     with pytest.raises(InputError, match="bwrap alone"):
-        interpreters.check_interpreter("shell", "landlock")
+        interpreters.check_interpreter("bash", "landlock")

@@ -24,7 +24,12 @@ SANDBOX = (
     "core/fs.py",
     "sandbox",
 )  # and what it rests on
-GRADING = (*SANDBOX, "problems", "evaluation")
+GRADING = (
+    *SANDBOX,
+    *(f"core/{name}.py" for name in ("jsonl", "languages", "plugins")),
+    "problems",
+    "evaluation",
+)
 
 
 @contextlib.contextmanager

@@ -22,19 +22,23 @@ from rich.table import Table
 
 from code_alpaca import __version__, sandbox
 from code_alpaca.core import fs
-from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.evaluation import grading, identity, results, samples
-from code_alpaca.evaluation.compare import compare
-from code_alpaca.evaluation.completions import Job, PromptFormat, Save, Settings
+from code_alpaca.evaluation.compare import compare_runs
+from code_alpaca.evaluation.completions import (
+    CompletionRequest,
+    GenerationSettings,
+    PromptFormat,
+    SaveCompletion,
+)
 from code_alpaca.evaluation.config import EvalConfig
-from code_alpaca.evaluation.endpoint import complete_remotely
+from code_alpaca.evaluation.endpoint import complete_with_endpoint
 from code_alpaca.evaluation.extract import extract_program
-from code_alpaca.evaluation.local_model import complete_locally, resolve_dtype
-from code_alpaca.evaluation.overlap import uncontaminated
-from code_alpaca.evaluation.samples import Samples
-from code_alpaca.hub.model_source import Fingerprint, ModelSource, find_model, run_json
-from code_alpaca.problems import benchmarks
-from code_alpaca.problems.benchmarks import Problem
+from code_alpaca.evaluation.local_model import complete_with_model, resolve_dtype
+from code_alpaca.evaluation.overlap import score_uncontaminated
+from code_alpaca.evaluation.samples import SampleStore
+from code_alpaca.hub.model_source import Fingerprint, ModelSource, find_model, read_run_json
+from code_alpaca.problems import Problem, describe_benchmark, load_problems
 from code_alpaca.sandbox import interpreters
 
 EVERY_S = 10.0  # between two lines of progress
@@ -44,7 +48,7 @@ EVERY_S = 10.0  # between two lines of progress
 class Subject:
     """What is measured: `source` is None for an endpoint, `settings` for a file of samples."""
 
-    settings: Settings | None = None
+    settings: GenerationSettings | None = None
     source: ModelSource | None = None
     files: Fingerprint = field(default_factory=dict)  # of the model
     dtype: str | None = None  # of its weights while it is measured
@@ -69,17 +73,17 @@ def evaluate(config: EvalConfig) -> dict[str, Any]:
         return _compare(config)
     subject = _subject(config)
     guard = sandbox.choose_backend(config.sandbox, allow_unsafe=config.allow_unsafe)
-    every = benchmarks.load(config.benchmark)
+    every = load_problems(config.benchmark)
     problems = every[: config.limit]
-    for language in {problem.language for problem in problems} & set(interpreters.INTERPRETERS):
-        interpreters.check_interpreter(language, guard.backend)
+    for language in {problem.language for problem in problems} & set(grading.INTERPRETED):
+        interpreters.check_interpreter(grading.INTERPRETED[language], guard.backend)
     _refuse_other_results(config)
     config.output_dir.mkdir(parents=True, exist_ok=True)
-    store = Samples(config.output_dir, _identity(config, subject, problems))
+    store = SampleStore(config.output_dir, _identity(config, subject, problems))
     if config.samples == "reference":
-        rows = samples.of_references(problems)
+        rows = samples.reference_samples(problems)
     elif config.samples:
-        rows = samples.of_file(Path(config.samples), every, config.benchmark)
+        rows = samples.read_samples(Path(config.samples), every, config.benchmark)
         wanted = {problem.task_id for problem in problems}
         rows = [row for row in rows if row["task_id"] in wanted]
         if not rows:
@@ -125,10 +129,10 @@ def _subject(config: EvalConfig) -> Subject:
     source, files, dtype, training = None, {}, None, {}
     if config.base_url is None:
         source = find_model(config.model, config.revision)
-        files, training = source.fingerprint(), run_json(source.folder)
+        files, training = source.fingerprint(), read_run_json(source.folder)
         dtype = resolve_dtype(config.dtype)
     usual = "chat" if config.base_url else _trained_format(training)
-    settings = Settings(
+    settings = GenerationSettings(
         config.prompt_format or usual,
         config.temperature,
         config.max_new_tokens,
@@ -152,21 +156,21 @@ def _trained_format(training: dict[str, Any]) -> PromptFormat:
 
 def _identity(
     config: EvalConfig, subject: Subject, problems: list[Problem]
-) -> identity.Identity | None:
+) -> identity.RunIdentity | None:
     if subject.settings is None:
         return None
     # Of the whole benchmark, so that `limit` asks for fewer of the same answers.
-    every = benchmarks.load(config.benchmark) if config.limit else problems
+    every = load_problems(config.benchmark) if config.limit else problems
     if subject.source is None:
-        return identity.of_endpoint(
+        return identity.identify_endpoint_run(
             subject.settings, str(config.model), str(config.base_url), every
         )
-    return identity.of_model(subject.settings, subject.files, str(subject.dtype), every)
+    return identity.identify_model_run(subject.settings, subject.files, str(subject.dtype), every)
 
 
 def _compare(config: EvalConfig) -> dict[str, Any]:
     """Report how this run differs from another, and write it beside the results."""
-    found = compare(config.output_dir, Path(str(config.compare)))
+    found = compare_runs(config.output_dir, Path(str(config.compare)))
     fs.write_json(config.output_dir / "comparison.json", found.as_dict())
     low, high = found.interval
     Console(highlight=False, soft_wrap=True).print(
@@ -178,25 +182,25 @@ def _compare(config: EvalConfig) -> dict[str, Any]:
 
 
 def _answers(
-    config: EvalConfig, subject: Subject, problems: list[Problem], store: Samples
+    config: EvalConfig, subject: Subject, problems: list[Problem], store: SampleStore
 ) -> list[dict[str, Any]] | None:
     settings = subject.settings
     assert settings is not None
-    jobs = [Job(p, sample) for p in problems for sample in range(config.num_samples)]
+    jobs = [CompletionRequest(p, sample) for p in problems for sample in range(config.num_samples)]
     Console(highlight=False, soft_wrap=True).print(
         f"eval      {len(jobs)} answers of {config.model}, {config.max_new_tokens} tokens at most",
         markup=False,
     )
     before = bool(store.found())
 
-    def complete(missing: list[Job], save: Save) -> None:
+    def complete(missing: list[CompletionRequest], save: SaveCompletion) -> None:
         size = config.batch_size
         if subject.source:
-            complete_locally(
+            complete_with_model(
                 subject.source, missing, save, settings, batch_size=size, dtype=str(subject.dtype)
             )
         else:
-            complete_remotely(
+            complete_with_endpoint(
                 str(config.base_url), str(config.model), missing, save, settings,
                 batch_size=size, answered=before,
             )  # fmt: skip
@@ -228,7 +232,7 @@ def _grade(
         references = grader.failing_references(asked, grades)
     for row, grade in zip(rows, grades, strict=True):
         row["status"] = grade.status
-        if grade.shared:
+        if grade.in_process:
             row["shared_process"] = True
         if grade.refused:
             row |= {"refused": grade.refused, "detail": grade.detail}
@@ -249,7 +253,7 @@ def _program(problem: Problem, row: dict[str, Any], *, exact: bool) -> str:
     try:
         return extract_program(problem, row["completion"])
     except Exception as error:  # one odd answer must not end the run: it is judged as it is
-        row["extraction_error"] = f"{type(error).__name__}: {one_line(error)}"
+        row["extraction_error"] = f"{type(error).__name__}: {error_message(error)}"
         return row["completion"]
 
 
@@ -266,13 +270,13 @@ def _results(
     counts = [(tried[p.task_id], passed[p.task_id]) for p in problems]
     return {
         "benchmark": config.benchmark,
-        "source": benchmarks.source(config.benchmark),
+        "source": describe_benchmark(config.benchmark),
         "problems": len(problems),
         "task_ids": [problem.task_id for problem in problems],
         "samples": len(rows),
         "problems_without_samples": sum(not n for n, _ in counts),
         **results.scores(counts, config.k),
-        **uncontaminated(
+        **score_uncontaminated(
             config.benchmark, problems, counts, config.k, subject.training, config.training_data
         ),
         "statuses": dict(Counter(row["status"] for row in rows).most_common()),

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.evaluation.metrics import paired_interval
+from code_alpaca.evaluation.metrics import paired_confidence_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Comparison:
         return asdict(self)
 
 
-def compare(ours: Path, theirs: Path) -> Comparison:
+def compare_runs(ours: Path, theirs: Path) -> Comparison:
     """Compare two output folders of eval.
 
     Raises:
@@ -61,14 +61,14 @@ def compare(ours: Path, theirs: Path) -> Comparison:
         ours=sum(mine.values()) / n,
         theirs=sum(others.values()) / n,
         difference=sum(differences) / n,
-        interval=paired_interval(differences),
-        p_value=mcnemar(len(won), len(lost)),
+        interval=paired_confidence_interval(differences),
+        p_value=mcnemar_p_value(len(won), len(lost)),
         won=won,
         lost=lost,
     )
 
 
-def mcnemar(won: int, lost: int) -> float:
+def mcnemar_p_value(won: int, lost: int) -> float:
     """The exact two-sided p-value: a fair coin splits won + lost at least as unevenly."""
     n = won + lost
     tail = sum(math.comb(n, i) for i in range(min(won, lost) + 1)) / 2**n

@@ -8,18 +8,18 @@ from typing import Any, Literal
 
 from code_alpaca.core.prompts import format_prompt
 from code_alpaca.core.reasoning import strip_reasoning
-from code_alpaca.problems.benchmarks import Problem
+from code_alpaca.problems import Problem
 
 PromptFormat = Literal["alpaca", "alpaca_nl", "completion", "chat"]
-COMPLETE = "Complete the following Python function. Reply with the whole function."
+COMPLETION_TASK = "Complete the following Python function. Reply with the whole function."
 # Where an answer has ended and a model continues: the next thing at the left margin after a
 # function's body, or the next turn of an Alpaca prompt.
-AFTER_A_FUNCTION = ("\ndef ", "\nclass ", "\nif __name__", "\nprint(", "\nassert ", "\n@", "\n```")
-AFTER_AN_ANSWER = ("\n### Instruction:", "\n### Input:", "\n### Response:")
+FUNCTION_STOPS = ("\ndef ", "\nclass ", "\nif __name__", "\nprint(", "\nassert ", "\n@", "\n```")
+RESPONSE_STOPS = ("\n### Instruction:", "\n### Input:", "\n### Response:")
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class CompletionRequest:
     """One answer wanted: sample number `sample` of `problem`."""
 
     problem: Problem
@@ -27,7 +27,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class GenerationSettings:
     """What an answer depends on besides model and problem."""
 
     prompt_format: PromptFormat
@@ -42,7 +42,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Completion:
     """What came for one job.
 
     `finish_reason` is `stop` where the answer came to its end, `length` where `max_new_tokens`
@@ -63,16 +63,16 @@ class Answer:
         return {**row, "error": self.error} if self.error else row
 
 
-Save = Callable[[Job, Answer], None]
+SaveCompletion = Callable[[CompletionRequest, Completion], None]
 # The finish reasons of servers for an answer that came to its own end.
-COMPLETE_REASONS = (None, "stop", "eos", "eos_token", "end_turn", "stop_sequence", "tool_calls")
-NO_ANSWER = ("error", "refused")
+FINISHED_REASONS = (None, "stop", "eos", "eos_token", "end_turn", "stop_sequence", "tool_calls")
+NO_RESPONSE_REASONS = ("error", "refused")
 
 
 def is_truncated(row: dict[str, Any]) -> bool:
     """Whether an answer was cut: by a token limit, or by a filter of the server."""
     reason = row.get("finish_reason")
-    return reason not in COMPLETE_REASONS and reason not in NO_ANSWER
+    return reason not in FINISHED_REASONS and reason not in NO_RESPONSE_REASONS
 
 
 def is_empty(row: dict[str, Any]) -> bool:
@@ -81,26 +81,26 @@ def is_empty(row: dict[str, Any]) -> bool:
     return not strip_reasoning(text).strip()
 
 
-def prompt_of(problem: Problem, prompt_format: PromptFormat) -> str:
+def build_prompt(problem: Problem, prompt_format: PromptFormat) -> str:
     """What the model continues: the Alpaca prompt, the problem's own, or the words of a chat."""
     if prompt_format == "completion":
         return problem.prompt
-    task = (problem.instruction, "") if problem.instruction else (COMPLETE, problem.prompt)
+    task = (problem.instruction, "") if problem.instruction else (COMPLETION_TASK, problem.prompt)
     if prompt_format == "chat":
         return "\n\n".join(task).strip()
     return format_prompt(*task, style=prompt_format)
 
 
-def stops_of(problem: Problem, prompt_format: PromptFormat) -> tuple[str, ...]:
+def stop_strings(problem: Problem, prompt_format: PromptFormat) -> tuple[str, ...]:
     """The strings at which an answer ends."""
     if prompt_format == "chat":
         return ()
     if prompt_format != "completion":
-        return AFTER_AN_ANSWER
-    return problem.stops if problem.language != "python" else AFTER_A_FUNCTION
+        return RESPONSE_STOPS
+    return problem.stops if problem.language != "python" else FUNCTION_STOPS
 
 
-def until(text: str, stops: Sequence[str]) -> str:
+def truncate_at_stop(text: str, stops: Sequence[str]) -> str:
     """The text up to the first of the stops, without it."""
     ends = [at for stop in stops if (at := text.find(stop)) >= 0]
     return text[: min(ends)] if ends else text

@@ -27,7 +27,7 @@ MAX_CONTROLS = 8  # run for one program
 NOT_PARSED = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
-def controls(test: str, *, checked: bool = False) -> list[str]:
+def make_negative_controls(test: str, *, checked: bool = False) -> list[str]:
     """The controls of a test's source text, at most MAX_CONTROLS, spread over its assertions.
 
     The last one fails at the very end, whatever was compared before: it catches programs that
@@ -52,7 +52,7 @@ def controls(test: str, *, checked: bool = False) -> list[str]:
     return list(dict.fromkeys(control for control in made if control is not None))
 
 
-def positive_control(test: str) -> str | None:
+def make_positive_control(test: str) -> str | None:
     """The same tests in the form of a control; None where they do not parse."""
     tree = _parsed(test)
     return None if tree is None else _printed(lambda: tree)

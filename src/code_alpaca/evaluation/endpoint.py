@@ -7,15 +7,15 @@ import os
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from code_alpaca.core.errors import InputError, Stopped, one_line
+from code_alpaca.core.errors import InputError, Stopped, error_message
 from code_alpaca.evaluation.completions import (
-    Answer,
-    Job,
-    Save,
-    Settings,
-    prompt_of,
-    stops_of,
-    until,
+    Completion,
+    CompletionRequest,
+    GenerationSettings,
+    SaveCompletion,
+    build_prompt,
+    stop_strings,
+    truncate_at_stop,
 )
 
 WAIT_S = 0.5  # before another try, times the number of tries so far
@@ -26,12 +26,12 @@ NO_ACCESS = (401, 404)
 FAILS_IN_A_ROW = 8  # without an answer in between: then it is the endpoint, not the prompt
 
 
-def complete_remotely(
+def complete_with_endpoint(
     base_url: str,
     model: str,
-    jobs: Sequence[Job],
-    save: Save,
-    settings: Settings,
+    jobs: Sequence[CompletionRequest],
+    save: SaveCompletion,
+    settings: GenerationSettings,
     *,
     batch_size: int,
     answered: bool = False,
@@ -58,13 +58,20 @@ class _NoAnswer(Exception):
 
 class _Asker:
     def __init__(
-        self, base_url: str, model: str, save: Save, settings: Settings, answered: bool
+        self,
+        base_url: str,
+        model: str,
+        save: SaveCompletion,
+        settings: GenerationSettings,
+        answered: bool,
     ) -> None:
         self._base_url, self._model, self._settings = base_url, model, settings
         self._save, self._answered = save, answered
-        self._without: list[tuple[Job, Answer]] = []  # kept back until one prompt was answered
+        self._without: list[
+            tuple[CompletionRequest, Completion]
+        ] = []  # kept back until one prompt was answered
 
-    async def run(self, jobs: Sequence[Job], batch_size: int) -> None:
+    async def run(self, jobs: Sequence[CompletionRequest], batch_size: int) -> None:
         import openai
 
         self._client = openai.AsyncOpenAI(
@@ -74,7 +81,7 @@ class _Asker:
         )
         slots = asyncio.Semaphore(batch_size)
 
-        async def take(job: Job) -> None:
+        async def take(job: CompletionRequest) -> None:
             async with slots:
                 self._keep(job, await self._answer(job), batch_size)
 
@@ -89,7 +96,7 @@ class _Asker:
             self._give_up()
         self._flush()
 
-    def _keep(self, job: Job, answer: Answer, batch_size: int) -> None:
+    def _keep(self, job: CompletionRequest, answer: Completion, batch_size: int) -> None:
         """Save an answer; a missing one only once it is known to be about its prompt."""
         self._answered = self._answered or not answer.error
         self._without.append((job, answer))
@@ -110,7 +117,7 @@ class _Asker:
             raise InputError(f"{text}; check model, max_new_tokens and prompt_format")
         raise Stopped(f"{text}; rerun the same command to resume")
 
-    async def _answer(self, job: Job) -> Answer:
+    async def _answer(self, job: CompletionRequest) -> Completion:
         import openai
 
         reason = ""
@@ -118,9 +125,9 @@ class _Asker:
             await asyncio.sleep(WAIT_S * attempt)
             try:
                 text, finish = await self._ask(job)
-                stops = stops_of(job.problem, self._settings.prompt_format)
-                kept = until(text, stops)
-                return Answer(kept, "stop" if kept != text else finish)
+                stops = stop_strings(job.problem, self._settings.prompt_format)
+                kept = truncate_at_stop(text, stops)
+                return Completion(kept, "stop" if kept != text else finish)
             except openai.APIStatusError as error:
                 reason = self._one_line(error)
                 if error.status_code in NO_ACCESS:
@@ -129,7 +136,7 @@ class _Asker:
                         "base_url and model"
                     ) from None
                 if error.status_code in REFUSED:
-                    return Answer("", "refused", reason)
+                    return Completion("", "refused", reason)
                 if error.status_code != 500:  # the client has retried all of them
                     self._stop(reason)
                 break
@@ -137,12 +144,12 @@ class _Asker:
                 self._stop(self._one_line(error))
             except Exception as error:  # a body that is no JSON, or JSON of another form
                 reason = f"{type(error).__name__}: {self._one_line(error)}"
-        return Answer("", "error", reason)
+        return Completion("", "error", reason)
 
-    async def _ask(self, job: Job) -> tuple[str, str | None]:
+    async def _ask(self, job: CompletionRequest) -> tuple[str, str | None]:
         """The text of a reply and its finish_reason."""
         settings = self._settings
-        prompt = prompt_of(job.problem, settings.prompt_format)
+        prompt = build_prompt(job.problem, settings.prompt_format)
         sampling: dict[str, Any] = {"model": self._model, "temperature": settings.temperature}
         if settings.top_p is not None:
             sampling["top_p"] = settings.top_p
@@ -155,7 +162,7 @@ class _Asker:
             choice = _first_choice(reply)
             text = choice.message.content
         else:
-            stops = stops_of(job.problem, settings.prompt_format)
+            stops = stop_strings(job.problem, settings.prompt_format)
             reply = await self._client.completions.create(
                 **sampling,
                 prompt=prompt,
@@ -177,7 +184,7 @@ class _Asker:
     def _one_line(self, error: Exception) -> str:
         """An error in one line, without the key that some servers repeat in it."""
         key = os.environ.get("OPENAI_API_KEY")
-        text = one_line(error)
+        text = error_message(error)
         return text.replace(key, "***") if key else text
 
 

@@ -30,7 +30,7 @@ from code_alpaca.evaluation.needed import (
     needed_source,
     statement_source,
 )
-from code_alpaca.problems.benchmarks import Problem
+from code_alpaca.problems import Problem
 
 OTHER_LANGUAGES = {
     "bash", "sh", "shell", "console", "zsh", "powershell", "json", "yaml", "toml", "text", "txt",
@@ -137,7 +137,7 @@ def _blocks(answer: str) -> list[str]:
         if "```" in region.code
     ]
     found += [region for region in nested if region.kind == "fence"]
-    wanted = [region.code for region in found if region.language not in OTHER_LANGUAGES]
+    wanted = [region.code for region in found if region.tag not in OTHER_LANGUAGES]
     return wanted or [region.code for region in found]
 
 

@@ -18,10 +18,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from code_alpaca.evaluation.controls import controls, positive_control
-from code_alpaca.problems.benchmarks import Problem
+from code_alpaca.core import languages
+from code_alpaca.evaluation.controls import make_negative_controls, make_positive_control
+from code_alpaca.problems import Problem
 from code_alpaca.sandbox import ResourceLimits, RunResult, SolutionTest, WorkerPool, interpreters
 
+INTERPRETED = {languages.canonical(name): name for name in interpreters.INTERPRETERS}
 MEMORY_MB = 1024
 FOLDER_BYTES = 16 << 20  # for temporary files, and the caches that libraries write on import
 OUTPUT_BYTES = 16 << 20  # of each stream: a right program may print a lot
@@ -37,14 +39,14 @@ INCONCLUSIVE = ("unsupported_value", "timeout", "out_of_memory", "output_limit")
 class Grade:
     """The verdict on one program: a status of the contract, and the end of what it printed.
 
-    `shared` is True where the verdict rests on tests that ran in the program's own process, and
+    `in_process` is True where the verdict rests on tests that ran in the program's own process, and
     `refused` says why a program failed that passes there: its `values` say otherwise, or it is
     `forged`, since it also passes tests that a right program must fail.
     """
 
     status: str
     detail: str = ""
-    shared: bool = False
+    in_process: bool = False
     refused: Literal["", "values", "forged"] = ""
 
 
@@ -113,12 +115,12 @@ class Grader:
             return Grade("failed", f"not judged: {type(error).__name__}: {error}"[:1000])
 
     def _judge(self, problem: Problem, program: str) -> Grade:
-        if problem.language in interpreters.INTERPRETERS:
+        if problem.language in INTERPRETED:
             text = f"{program}\n{problem.test}"
             result = interpreters.run_program(
-                self._pool, problem.language, text, self._limits.wall_s
+                self._pool, INTERPRETED[problem.language], text, self._limits.wall_s
             )
-            return Grade(result.status, result.stderr, shared=True)
+            return Grade(result.status, result.stderr, in_process=True)
         if problem.language != "python":
             return Grade("unsupported")
         together = self._together(problem, program)
@@ -131,7 +133,7 @@ class Grader:
         if apart.status == "passed":
             return Grade("passed", together.stderr)
         if program == _reference(problem):  # what the problem's own solution does is right
-            return Grade("passed", together.stderr, shared=True)
+            return Grade("passed", together.stderr, in_process=True)
         facts = self._facts_of(problem)
         if apart.status not in INCONCLUSIVE and facts.reference_passes_apart():
             detail = f"passes in one process, but not by its values alone: {apart.stderr}"
@@ -139,14 +141,14 @@ class Grader:
         for control in facts.controls():
             if self._together(problem, program, control).status == "passed":
                 detail = "forged: it also passes tests that a right program must fail"
-                return Grade("failed", detail, shared=True, refused="forged")
+                return Grade("failed", detail, in_process=True, refused="forged")
         again = facts.positive_control()
         if again is not None and not all(
             self._passes_again(problem, program, again) for _ in range(POSITIVE_RUNS)
         ):
             detail = "forged: it passes the tests only when they look as they do"
-            return Grade("failed", detail, shared=True, refused="forged")
-        return Grade("passed", together.stderr, shared=True)
+            return Grade("failed", detail, in_process=True, refused="forged")
+        return Grade("passed", together.stderr, in_process=True)
 
     def _passes_again(self, problem: Problem, program: str, test: str) -> bool:
         """Whether it passes, twice if it is slow, since a busy machine proves nothing."""
@@ -222,11 +224,11 @@ class _Facts:
         with self._lock:
             if self._controls is None:
                 known = bool(self._problem.canonical_solution.strip())
-                found = controls(self._problem.test, checked=known)
+                found = make_negative_controls(self._problem.test, checked=known)
                 if known:
                     found = [test for test in found if not self._reference_passes(test)]
                 self._controls = found * -(-FEWEST_RUNS // max(1, len(found)))
-                self._positive = positive_control(self._problem.test)
+                self._positive = make_positive_control(self._problem.test)
                 if known and self._positive and not self._reference_passes(self._positive):
                     self._positive = None
             return self._controls

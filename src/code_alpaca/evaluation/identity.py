@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from code_alpaca.core import fs
-from code_alpaca.evaluation.completions import Settings
+from code_alpaca.evaluation.completions import GenerationSettings
 from code_alpaca.hub.model_source import Fingerprint
-from code_alpaca.problems.benchmarks import Problem
+from code_alpaca.problems import Problem
 
 NAME = "answers.json"
 # Raised when the same model and settings give other answers, so that earlier ones are not reused.
@@ -21,7 +21,7 @@ SHORTEST = 12  # characters of a hash or commit in a message
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class RunIdentity:
     """The facts that shape an answer, and their hash."""
 
     facts: dict[str, Any]
@@ -55,19 +55,19 @@ class Identity:
         return "; ".join(differ) or "of another run"
 
 
-def of_endpoint(
-    settings: Settings, model: str, base_url: str, problems: Sequence[Problem]
-) -> Identity:
+def identify_endpoint_run(
+    settings: GenerationSettings, model: str, base_url: str, problems: Sequence[Problem]
+) -> RunIdentity:
     """The identity of answers that may have been paid for: this hash must never change."""
     facts = {**settings.as_dict(), "model": model, "base_url": base_url}
     hashed = {**facts, "prompts": _prompts(problems), "weights": None}
     run_hash = hashlib.sha256(json.dumps(hashed).encode()).hexdigest()[:16]
-    return Identity({**facts, "benchmark": _digest(_prompts(problems))}, run_hash)
+    return RunIdentity({**facts, "benchmark": _digest(_prompts(problems))}, run_hash)
 
 
-def of_model(
-    settings: Settings, files: Fingerprint, dtype: str, problems: Sequence[Problem]
-) -> Identity:
+def identify_model_run(
+    settings: GenerationSettings, files: Fingerprint, dtype: str, problems: Sequence[Problem]
+) -> RunIdentity:
     """The identity of a local model's answers: its commit, or the content of all its files."""
     facts = {
         **settings.as_dict(),
@@ -76,7 +76,7 @@ def of_model(
         "benchmark": _digest([_prompts(problems), [problem.stops for problem in problems]]),
         "decoding": DECODING,
     }
-    return Identity(facts, _digest(facts)[:16])
+    return RunIdentity(facts, _digest(facts)[:16])
 
 
 def _prompts(problems: Sequence[Problem]) -> list[tuple[str, str, str]]:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.prompts import format_prompt
 from code_alpaca.hub.model_source import ModelSource, find_model
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Loaded = tuple["PreTrainedModel", "PreTrainedTokenizerBase"]
 
 
-def generate(
+def respond(
     model: str | Path | TextGenerationPipeline,
     instruction: str,
     input: str = "",
@@ -48,7 +48,7 @@ def generate(
         network, tokenizer = _load(str(model), revision, _written(Path(model)))
     else:
         network, tokenizer = model.model, model.tokenizer
-    ids = prompt_ids(tokenizer, instruction, input)
+    ids = encode_prompt(tokenizer, instruction, input)
     window = getattr(network.config, "max_position_embeddings", None)
     if window and len(ids) >= window:
         raise InputError(
@@ -60,14 +60,14 @@ def generate(
     sampling: dict[str, Any] = {"do_sample": False}
     if temperature:
         sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
-    with plain_generation(network, tokenizer), torch.inference_mode():
+    with neutral_generation_config(network, tokenizer), torch.inference_mode():
         written = network.generate(
             inputs,
             attention_mask=torch.ones_like(inputs),
             max_new_tokens=min(max_new_tokens, room),
             **sampling,
         )
-    return decode_answer(tokenizer, written[0, len(ids) :].tolist())
+    return decode_response(tokenizer, written[0, len(ids) :].tolist())
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
@@ -75,7 +75,7 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     return tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
-def decode_answer(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+def decode_response(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     """The text of an answer to an instruction, as training tokenizes it: apart from its prompt.
 
     A LLaMA tokenizer marks the first word of a text with a space, and decoding removes one. The
@@ -107,7 +107,9 @@ def decode_continuation(
 
 
 @contextmanager
-def plain_generation(network: Any, tokenizer: PreTrainedTokenizerBase) -> Iterator[list[int]]:
+def neutral_generation_config(
+    network: Any, tokenizer: PreTrainedTokenizerBase
+) -> Iterator[list[int]]:
     """Let `network.generate` do what it is asked and nothing else; gives the ids that end a text.
 
     `generate` fills in what a call leaves open from the model's generation_config: penalties,
@@ -130,7 +132,9 @@ def plain_generation(network: Any, tokenizer: PreTrainedTokenizerBase) -> Iterat
         network.generation_config = before
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, instruction: str, input: str = "") -> list[int]:
+def encode_prompt(
+    tokenizer: PreTrainedTokenizerBase, instruction: str, input: str = ""
+) -> list[int]:
     """The tokens of the prompt, the very ones of training.
 
     Raises:
@@ -193,4 +197,4 @@ def load_model(source: ModelSource, *, dtype: str) -> Loaded:
             model = PeftModel.from_pretrained(model, source.folder)
         return model.to(device).eval(), tokenizer
     except Exception as error:  # transformers, safetensors and tokenizers each have their own
-        raise InputError(f"cannot load model {source.name}: {one_line(error)}") from None
+        raise InputError(f"cannot load model {source.name}: {error_message(error)}") from None

@@ -8,34 +8,34 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from code_alpaca.core.errors import InputError, Stopped, one_line
-from code_alpaca.core.quiet import quiet
+from code_alpaca.core.errors import InputError, Stopped, error_message
+from code_alpaca.core.quiet import silence_libraries
 from code_alpaca.evaluation.completions import (
-    Answer,
-    Job,
-    Save,
-    Settings,
-    prompt_of,
-    stops_of,
-    until,
+    Completion,
+    CompletionRequest,
+    GenerationSettings,
+    SaveCompletion,
+    build_prompt,
+    stop_strings,
+    truncate_at_stop,
 )
 from code_alpaca.evaluation.inference import (
     decode,
-    decode_answer,
     decode_continuation,
+    decode_response,
     load_model,
-    plain_generation,
+    neutral_generation_config,
 )
 from code_alpaca.hub.model_source import ModelSource, find_model
 
 TAIL = 8  # tokens to decode beyond one for each character of a stop string
 
 
-def complete_locally(
+def complete_with_model(
     model: str | ModelSource,
-    jobs: Sequence[Job],
-    save: Save,
-    settings: Settings,
+    jobs: Sequence[CompletionRequest],
+    save: SaveCompletion,
+    settings: GenerationSettings,
     *,
     batch_size: int,
     dtype: str,
@@ -55,11 +55,13 @@ def complete_locally(
         InputError: the model cannot be loaded, or fails at every prompt.
         Stopped: the GPU failed; what was answered is saved.
     """
-    quiet()
+    silence_libraries()
     source = model if isinstance(model, ModelSource) else find_model(model)
     network, tokenizer = load_model(source, dtype=resolve_dtype(dtype))
     writer = _Writer(network, tokenizer, settings)
-    failed: list[tuple[Job, Answer]] = []  # kept back until one prompt was answered
+    failed: list[
+        tuple[CompletionRequest, Completion]
+    ] = []  # kept back until one prompt was answered
     answered = False
     for batch in writer.batches(jobs, batch_size):
         for job, answer in zip(batch, writer.answer(batch), strict=True):
@@ -91,13 +93,15 @@ def resolve_dtype(dtype: str) -> str:
 class _Writer:
     """One loaded model, and what each job gives it to continue."""
 
-    def __init__(self, network: Any, tokenizer: Any, settings: Settings) -> None:
+    def __init__(self, network: Any, tokenizer: Any, settings: GenerationSettings) -> None:
         self._network, self._tokenizer, self._settings = network, tokenizer, settings
         config = network.config.get_text_config()
         self._window = getattr(config, "max_position_embeddings", None)
         self._prompts: dict[tuple[str, int], list[int]] = {}
 
-    def batches(self, jobs: Sequence[Job], size: int) -> Iterator[list[Job]]:
+    def batches(
+        self, jobs: Sequence[CompletionRequest], size: int
+    ) -> Iterator[list[CompletionRequest]]:
         """Neighbours of similar length waste the least padding; the longest prompts come first
         and show early whether a batch fits into memory.
 
@@ -112,12 +116,12 @@ class _Writer:
             for start in range(0, len(same), size):
                 yield same[start : start + size]
 
-    def answer(self, batch: list[Job]) -> list[Answer]:
+    def answer(self, batch: list[CompletionRequest]) -> list[Completion]:
         """The answers to a batch; a row that fails in it is tried alone."""
         import torch
 
         if self._room(batch[0]) < 1:
-            return [Answer("", "length") for _ in batch]
+            return [Completion("", "length") for _ in batch]
         try:
             return self._generate(batch)
         except torch.OutOfMemoryError:
@@ -132,33 +136,36 @@ class _Writer:
         except Exception as error:  # whatever a model, its cache or its tokenizer raises
             if isinstance(error, getattr(torch, "AcceleratorError", ())):
                 raise Stopped(
-                    f"the GPU failed ({one_line(error)}); answers so far are saved: rerun the same "
-                    "command to resume"
+                    f"the GPU failed ({error_message(error)}); answers so far are saved: rerun the "
+                    "same command to resume"
                 ) from None
             if len(batch) == 1:
-                return [Answer("", "error", f"{type(error).__name__}: {one_line(error)}")]
+                return [Completion("", "error", f"{type(error).__name__}: {error_message(error)}")]
         return [answer for job in batch for answer in self.answer([job])]
 
-    def _room(self, job: Job) -> int:
+    def _room(self, job: CompletionRequest) -> int:
         """The tokens that an answer may have."""
         most = self._settings.max_new_tokens
         return min(most, self._window - len(self._prompts[_key(job)])) if self._window else most
 
-    def _generate(self, batch: list[Job]) -> list[Answer]:
+    def _generate(self, batch: list[CompletionRequest]) -> list[Completion]:
         import torch
         from transformers import LogitsProcessorList, StoppingCriteriaList
 
         form, device = self._settings.prompt_format, self._network.device
         prompts = [self._prompts[_key(job)] for job in batch]
-        stops = [stops_of(job.problem, form) for job in batch]
+        stops = [stop_strings(job.problem, form) for job in batch]
         width = max(map(len, prompts))
-        with plain_generation(self._network, self._tokenizer) as ends, torch.inference_mode():
+        with (
+            neutral_generation_config(self._network, self._tokenizer) as ends,
+            torch.inference_mode(),
+        ):
             padding = self._network.generation_config.pad_token_id
             rows = [[padding] * (width - len(ids)) + ids for ids in prompts]
             mask = [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts]
             processors = LogitsProcessorList()
             if self._settings.temperature:
-                processors.append(Sampler(batch, self._settings, device))
+                processors.append(GumbelSampler(batch, self._settings, device))
             criteria = StoppingCriteriaList()
             if any(stops):
                 criteria.append(_StopStrings(self._tokenizer, width, stops))
@@ -179,23 +186,23 @@ class _Writer:
 
     def _as_answer(
         self, prompt: list[int], ids: list[int], ends: list[int], stops: tuple[str, ...]
-    ) -> Answer:
+    ) -> Completion:
         end = next((at for at, token in enumerate(ids) if token in ends), None)
         ids = ids[:end]
         if self._settings.prompt_format == "completion":
             text = decode_continuation(self._tokenizer, prompt, ids)
         else:  # an answer of its own, which training tokenizes apart from the prompt
-            text = decode_answer(self._tokenizer, ids)
-        kept = until(text, stops)
-        return Answer(kept, "length" if end is None and kept == text else "stop")
+            text = decode_response(self._tokenizer, ids)
+        kept = truncate_at_stop(text, stops)
+        return Completion(kept, "length" if end is None and kept == text else "stop")
 
 
-def _key(job: Job) -> tuple[str, int]:
+def _key(job: CompletionRequest) -> tuple[str, int]:
     return job.problem.task_id, job.sample
 
 
-def _prompt_ids(job: Job, settings: Settings, tokenizer: Any) -> list[int]:
-    prompt = prompt_of(job.problem, settings.prompt_format)
+def _prompt_ids(job: CompletionRequest, settings: GenerationSettings, tokenizer: Any) -> list[int]:
+    prompt = build_prompt(job.problem, settings.prompt_format)
     if settings.prompt_format == "chat":
         if tokenizer.chat_template is None:
             raise InputError(
@@ -208,8 +215,8 @@ def _prompt_ids(job: Job, settings: Settings, tokenizer: Any) -> list[int]:
             )
         except Exception as error:  # jinja2's, or whatever the template raises
             raise InputError(
-                f"the chat template of the model fails ({one_line(error)}); set prompt_format to "
-                "alpaca or completion"
+                f"the chat template of the model fails ({error_message(error)}); set prompt_format "
+                "to alpaca or completion"
             ) from None
     ids = tokenizer(prompt)["input_ids"]
     if settings.prompt_format == "completion" and ids[-1:] == [tokenizer.eos_token_id]:
@@ -244,7 +251,7 @@ class _StopStrings:
         return torch.tensor(self._ended, device=input_ids.device)
 
 
-class Sampler:
+class GumbelSampler:
     """Draw each row's next token by a random source of its own.
 
     The Gumbel-max trick (Gumbel 1954; https://arxiv.org/abs/1411.0030): the arg max of
@@ -252,7 +259,9 @@ class Sampler:
     greedily, and a row's draws do not depend on the other rows of its batch.
     """
 
-    def __init__(self, batch: Sequence[Job], settings: Settings, device: Any) -> None:
+    def __init__(
+        self, batch: Sequence[CompletionRequest], settings: GenerationSettings, device: Any
+    ) -> None:
         import torch
 
         self._settings = settings

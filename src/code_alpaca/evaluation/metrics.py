@@ -10,9 +10,9 @@ import math
 import random
 from collections.abc import Sequence
 
-RESAMPLES = 2_000
-FEW = 30  # problems; below this a bootstrap knows too little of how they differ
-Z = 1.959964  # 97.5th percentile of the normal distribution
+BOOTSTRAP_RESAMPLES = 2_000
+MIN_BOOTSTRAP_PROBLEMS = 30  # problems; below this a bootstrap knows too little of how they differ
+Z_975 = 1.959964  # 97.5th percentile of the normal distribution
 
 
 def pass_at_k(samples: int, passed: int, k: int) -> float:
@@ -30,7 +30,7 @@ def pass_at_k(samples: int, passed: int, k: int) -> float:
     return 1.0 - math.comb(samples - passed, k) / math.comb(samples, k)
 
 
-def interval(scores: Sequence[float], seed: int = 0) -> tuple[float, float]:
+def confidence_interval(scores: Sequence[float], seed: int = 0) -> tuple[float, float]:
     """A 95% interval for the mean of per-problem scores, never of zero width.
 
     Scores that are all 0 or 1 (one sample each) get Wilson's interval (Wilson 1927), which
@@ -41,17 +41,25 @@ def interval(scores: Sequence[float], seed: int = 0) -> tuple[float, float]:
     """
     n = len(scores)
     mean = sum(scores) / n
-    if n < FEW or len(set(scores)) == 1 or all(score in (0.0, 1.0) for score in scores):
-        centre = (mean + Z * Z / (2 * n)) / (1 + Z * Z / n)
-        half = Z * math.sqrt(mean * (1 - mean) / n + Z * Z / (4 * n * n)) / (1 + Z * Z / n)
+    if (
+        n < MIN_BOOTSTRAP_PROBLEMS
+        or len(set(scores)) == 1
+        or all(score in (0.0, 1.0) for score in scores)
+    ):
+        centre = (mean + Z_975 * Z_975 / (2 * n)) / (1 + Z_975 * Z_975 / n)
+        half = (
+            Z_975
+            * math.sqrt(mean * (1 - mean) / n + Z_975 * Z_975 / (4 * n * n))
+            / (1 + Z_975 * Z_975 / n)
+        )
         # The ends are exact where the mean is at one; rounding must not leave it outside.
         return min(mean, max(0.0, centre - half)), max(mean, min(1.0, centre + half))
     rng = random.Random(seed)
-    means = sorted(sum(rng.choices(scores, k=n)) / n for _ in range(RESAMPLES))
-    return means[int(0.025 * RESAMPLES)], means[int(0.975 * RESAMPLES) - 1]
+    means = sorted(sum(rng.choices(scores, k=n)) / n for _ in range(BOOTSTRAP_RESAMPLES))
+    return means[int(0.025 * BOOTSTRAP_RESAMPLES)], means[int(0.975 * BOOTSTRAP_RESAMPLES) - 1]
 
 
-def paired_interval(differences: Sequence[float], seed: int = 0) -> tuple[float, float]:
+def paired_confidence_interval(differences: Sequence[float], seed: int = 0) -> tuple[float, float]:
     """A 95% interval for the mean of per-problem differences within [-1, 1], never of zero width.
 
     A percentile bootstrap over problems; for fewer than FEW, or where all differences are the
@@ -60,15 +68,15 @@ def paired_interval(differences: Sequence[float], seed: int = 0) -> tuple[float,
     """
     n = len(differences)
     mean = sum(differences) / n
-    if n < FEW or len(set(differences)) == 1:
+    if n < MIN_BOOTSTRAP_PROBLEMS or len(set(differences)) == 1:
         won = sum(max(each, 0.0) for each in differences) + 0.5
         lost = sum(max(-each, 0.0) for each in differences) + 0.5
         centre = (won - lost) / (n + 2)
-        half = Z * math.sqrt(max(0.0, won + lost - (won - lost) ** 2 / (n + 2))) / (n + 2)
+        half = Z_975 * math.sqrt(max(0.0, won + lost - (won - lost) ** 2 / (n + 2))) / (n + 2)
         return min(mean, max(-1.0, centre - half)), max(mean, min(1.0, centre + half))
     rng = random.Random(seed)
-    means = sorted(sum(rng.choices(differences, k=n)) / n for _ in range(RESAMPLES))
-    return means[int(0.025 * RESAMPLES)], means[int(0.975 * RESAMPLES) - 1]
+    means = sorted(sum(rng.choices(differences, k=n)) / n for _ in range(BOOTSTRAP_RESAMPLES))
+    return means[int(0.025 * BOOTSTRAP_RESAMPLES)], means[int(0.975 * BOOTSTRAP_RESAMPLES) - 1]
 
 
 def summarize(counts: Sequence[tuple[int, int]], ks: Sequence[int]) -> dict[str, object]:
@@ -81,5 +89,5 @@ def summarize(counts: Sequence[tuple[int, int]], ks: Sequence[int]) -> dict[str,
     for k in ks:
         scores = [pass_at_k(samples, passed, k) for samples, passed in counts]
         summary[f"pass@{k}"] = sum(scores) / len(scores)
-        summary[f"pass@{k}_interval"] = list(interval(scores))
+        summary[f"pass@{k}_interval"] = list(confidence_interval(scores))
     return summary

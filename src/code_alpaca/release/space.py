@@ -14,10 +14,11 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
+from code_alpaca.core import languages
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.markdown import code, inline, url
 from code_alpaca.core.prompts import PromptStyle, format_prompt
-from code_alpaca.evaluation.completions import AFTER_AN_ANSWER
+from code_alpaca.evaluation.completions import RESPONSE_STOPS
 
 HUB = "https://huggingface.co"
 NO_GRADIO = "gradio is not installed: pip install 'gradio>=6.31'"
@@ -82,7 +83,8 @@ def settings(
         "safety_note": safety_note,
         "prompt_without_input": format_prompt("{instruction}", style=prompt_style),
         "prompt_with_input": format_prompt("{instruction}", "{input}", style=prompt_style),
-        "stops": list(AFTER_AN_ANSWER),
+        "stops": list(RESPONSE_STOPS),
+        "languages": languages.highlighting(),
         "examples": EXAMPLES,
         **limits,
     }

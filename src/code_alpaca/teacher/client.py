@@ -18,7 +18,7 @@ from typing import Any
 import httpx2
 import openai
 
-from code_alpaca.core.errors import Refused
+from code_alpaca.core.errors import TeacherRefused
 from code_alpaca.core.ledger import Ledger
 from code_alpaca.core.redact import redact
 from code_alpaca.teacher.budget import Budget
@@ -80,7 +80,6 @@ class Teacher:
         base_urls: e.g. `http://127.0.0.1:8000/v1`; empty for OPENAI_BASE_URL or OpenAI.
         ledger: where requests and replies are recorded.
         budget: None if the price is unknown.
-        transport: replaces the network connection.
 
     Raises:
         InputError: OPENAI_API_KEY is missing, and a server is not on this machine.
@@ -93,7 +92,6 @@ class Teacher:
         *,
         ledger: Ledger,
         budget: Budget | None,
-        transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self.stats = RequestStats()
         self._path, self._timeout_s = ENDPOINT_PATHS[settings.api], settings.timeout_s
@@ -106,7 +104,7 @@ class Teacher:
                     url,
                     timeout_s=settings.timeout_s,
                     max_connections=settings.max_concurrency,
-                    transport=transport,
+                    transport=settings.transport,
                 ),
                 ConcurrencyWindow(settings.max_concurrency),
             )
@@ -132,7 +130,7 @@ class Teacher:
         """Return the key and the raw reply of request `index`, from the ledger or the server.
 
         Raises:
-            Refused: the server rejects all requests or does not answer.
+            TeacherRefused: the server rejects all requests or does not answer.
             Stopped: the budget is exhausted, or the run is stopping.
         """
         with self._attribution.track_request():
@@ -156,7 +154,7 @@ class Teacher:
             if self._capabilities.downgrade(failure, sent):
                 continue
             if failure.kind is ErrorKind.FATAL:
-                raise Refused(format_fatal_error(failure.status, failure.message))
+                raise TeacherRefused(format_fatal_error(failure.status, failure.message))
             if await self._attribution.is_prompt_rejected(index, failure):
                 return key, save_error_reply(self._ledger, key, failure.message, failure.code)
             counts.add(failure, self.stats.answered)
@@ -166,7 +164,7 @@ class Teacher:
                 answered_before = counts.answered_before
                 if self._attribution.is_request_at_fault(index, failure, answered_before):
                     return key, save_error_reply(self._ledger, key, failure.message, UNANSWERED)
-                raise Refused(self._format_unreachable(failure.message))
+                raise TeacherRefused(self._format_unreachable(failure.message))
             await self._back_off(failure, counts)
 
     def _is_exhausted(self, counts: AttemptCounts) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from code_alpaca.core.plots import BLUE, DOTS, MUTED, ORANGE, STYLE, WIDTH
+from code_alpaca.core.plots import BLUE, DPI, MUTED, ORANGE, STYLE, WIDTH
 from code_alpaca.training.metrics import read_metrics
 
 LOSS_PLOT = "loss.png"
@@ -33,4 +33,4 @@ def plot_losses(output_dir: Path) -> None:
         axes.set_xlabel("step")
         axes.set_ylabel("nats per token", color=MUTED)
         axes.grid(axis="y")
-        figure.savefig(output_dir / LOSS_PLOT, dpi=DOTS, metadata={"Software": None})
+        figure.savefig(output_dir / LOSS_PLOT, dpi=DPI, metadata={"Software": None})

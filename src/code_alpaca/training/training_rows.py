@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
-from code_alpaca.core.config import StageConfig, Words
-from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.config import NonEmptyStr, StageConfig
+from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.row_formats import ColumnMap
-from code_alpaca.dataset.build import split_of
-from code_alpaca.dataset.load import ALPACA, lineage, load
+from code_alpaca.dataset.load import ALPACA, load_rows, read_origin
+from code_alpaca.dataset.shards import assign_split
 from code_alpaca.training.arguments import SFTArguments
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ MAX_ROWS_IN_MESSAGE = 5
 class MixtureSource(StageConfig):
     """One dataset of `dataset_mixture`."""
 
-    name: Words
-    config: Words = "default"
+    name: NonEmptyStr
+    config: NonEmptyStr = "default"
     revision: str | None = None
     column_map: ColumnMap = None
     weight: float = Field(1.0, gt=0)
@@ -85,7 +85,7 @@ def read_training_rows(
         train.append(_apply_weight(rows, source.weight, seed))
         if held_out is not None:
             validation.append(held_out)
-        origin = lineage(source.name, revision)
+        origin = read_origin(source.name, revision)
         values = source.model_dump(exclude_none=True)
         sources.append({**values, "revision": revision, "origin": origin})
     all_train = concatenate_datasets(train)
@@ -107,16 +107,16 @@ def _read_source(
     """Return the training rows, held-out rows and revision of one dataset."""
 
     def read(split: str, name: str) -> tuple[Dataset, str]:
-        rows, revision = load(
+        rows, revision = load_rows(
             source.name, source.config, source.revision, split=split,
-            column_map=source.column_map, say=log,
+            column_map=source.column_map, log=log,
         )  # fmt: skip
         return _drop_large_rows(rows, name, warnings), revision
 
     rows, revision = read("train", source.name)
     columns = list(ALPACA)
     if fraction := arguments.validation_fraction:
-        splits = [split_of(f"training {_row_id(row)}", fraction) for row in rows]
+        splits = [assign_split(f"training {_row_id(row)}", fraction) for row in rows]
         train, held_out = (
             rows.select([i for i, name in enumerate(splits) if name == split])
             for split in ("train", "validation")
@@ -146,7 +146,7 @@ def _parse_source(values: Any, keys: str) -> MixtureSource:
         return MixtureSource(**values)
     except (ValidationError, TypeError) as error:
         raise InputError(
-            f"bad {keys} ({one_line(error)}); a dataset has a name, and optionally config, "
+            f"bad {keys} ({error_message(error)}); a dataset has a name, and optionally config, "
             "revision, column_map and weight"
         ) from None
 

@@ -36,8 +36,7 @@ from code_alpaca.curation.decontamination.index import (
     same_names_only,
 )
 from code_alpaca.curation.python_parsing import find_python_trees
-from code_alpaca.problems import benchmarks
-from code_alpaca.problems.benchmarks import Problem
+from code_alpaca.problems import Problem, is_on_hub, load_problems
 
 REWORDED = 0.9  # F1 of the bags of words
 SYNONYMOUS = (0.65, 28, 0.9)  # F1 of the weighed words, shared bits, share of the shorter text
@@ -62,7 +61,7 @@ class ContaminationDetector:
     """A search for the problems of benchmarks, by names or files.
 
     Args:
-        names: what `benchmarks.load` takes; all splits are searched.
+        names: what `load_problems` takes; all splits are searched.
         skip_missing: leave out a benchmark of the Hub that cannot be fetched, and list it in
             `missing`, instead of refusing.
 
@@ -75,9 +74,9 @@ class ContaminationDetector:
         problems: list[Problem] = []
         for name in names:
             try:
-                problems += benchmarks.load(name, every_split=True)
+                problems += load_problems(name, all_splits=True)
             except InputError as error:
-                if name.partition("@")[0] not in benchmarks.ON_THE_HUB:
+                if not is_on_hub(name):
                     raise
                 if not skip_missing:
                     raise InputError(

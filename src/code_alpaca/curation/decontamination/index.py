@@ -18,7 +18,7 @@ from code_alpaca.core.fs import cache_dir
 from code_alpaca.curation import code_regions, python_parsing
 from code_alpaca.curation.decontamination import code_tokens, fingerprints, python_terms, wording
 from code_alpaca.curation.decontamination.fingerprints import Fingerprint
-from code_alpaca.problems.benchmarks import Problem
+from code_alpaca.problems import Problem
 
 MIN_NODES = 9  # of a function that is compared whatever its names; smaller ones are common code
 MIN_HELPER_NODES = 20  # of a function that a reference only calls

@@ -20,7 +20,7 @@ import evaluate
 
 from code_alpaca import sandbox
 from code_alpaca.evaluation import metrics
-from code_alpaca.evaluation.controls import controls, positive_control
+from code_alpaca.evaluation.controls import make_negative_controls, make_positive_control
 
 DEFAULT_K = (1, 10, 100)
 MEMORY_MB = 1024
@@ -110,10 +110,10 @@ def _judge(
     apart = worker.test_solution(candidate, sandbox.SolutionTest(test, defines_check=False), limits)
     if apart.status == "passed":
         return together
-    for control in controls(test):
+    for control in make_negative_controls(test):
         if _run(worker, candidate, control, limits).status == "passed":
             return replace(together, status="failed")
-    same = positive_control(test)  # a program may tell controls by their form
+    same = make_positive_control(test)  # a program may tell controls by their form
     if same is not None and _run(worker, candidate, same, limits).status == "failed":
         return replace(together, status="failed")
     return together

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from code_alpaca.problems import benchmarks
+from code_alpaca.problems import load_problems
 
 REFUSAL = "I'm sorry, but I can't help with that."
 
@@ -74,7 +74,7 @@ class Faults(BaseModel):
         if fault == "empty_output":
             return {**task, "output": ""}
         if fault == "benchmark_copy":
-            problem = rng.choice(benchmarks.load("mini"))
+            problem = rng.choice(load_problems("mini"))
             code = problem.prompt + problem.canonical_solution
             return {**task, "instruction": problem.instruction, "input": "", "output": code,
                     "language": "python", "tests": ""}  # fmt: skip

@@ -1,0 +1,116 @@
+"""Load a benchmark from the Hub, at a pinned commit unless the user names another revision."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from code_alpaca.core.errors import InputError, error_message
+from code_alpaca.problems.problem import Problem
+
+TIMEOUT_S = 10.0  # of the one request that finds out whether the Hub can be reached
+
+
+@dataclass(frozen=True, slots=True)
+class HubBenchmark:
+    """A dataset on the Hub whose rows are problems.
+
+    Attributes:
+        revision: the commit to read.
+        parse: converts a row to a problem; its second argument is the row's place, for errors.
+        in_test_split: whether a row belongs to the test split, for datasets whose own `test`
+            split contains other rows as well.
+    """
+
+    dataset: str
+    config: str
+    revision: str
+    parse: Callable[[dict[str, Any], str], Problem]
+    in_test_split: Callable[[dict[str, Any]], bool] = lambda record: True
+
+    def load(self, revision: str = "", *, all_splits: bool = False) -> list[Problem]:
+        """Return the problems; without network, those in the local cache.
+
+        Raises:
+            InputError: the Hub cannot be reached or refuses, and the cache lacks this revision.
+        """
+        rows = self._download(revision or self.revision, "all" if all_splits else "test")
+        problems = []
+        for number, row in enumerate(map(dict, rows), 1):
+            where = f"benchmark {self.dataset}, row {number}"
+            try:
+                problems.append((row, self.parse(row, where)))
+            except (KeyError, TypeError) as error:
+                raise InputError(
+                    f"{where} has another form ({error!r}); use the pinned revision"
+                ) from None
+        return select_test_split(problems, self.in_test_split, all_splits=all_splits)
+
+    def describe(self, revision: str = "") -> dict[str, str]:
+        """Return dataset, config and revision."""
+        return {
+            "dataset": self.dataset,
+            "config": self.config,
+            "revision": revision or self.revision,
+        }
+
+    def _download(self, revision: str, split: str) -> Any:
+        from datasets import load_dataset
+
+        unreachable = _why_unreachable(self.dataset, revision)
+        try:
+            with _cache_only() if unreachable else nullcontext():
+                rows = load_dataset(self.dataset, self.config, revision=revision, split=split)
+                is_commit = re.fullmatch(r"[0-9a-f]{40}", revision)
+                if unreachable and is_commit and revision not in rows.cache_files[0]["filename"]:
+                    raise LookupError(f"{unreachable}; the cache has another revision")
+                return rows
+        except Exception as error:  # datasets raises errors of many libraries
+            reason = unreachable or (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(
+                f"cannot load benchmark {self.dataset} ({self.config}) at {revision[:7]} "
+                f"({reason}); check the network, or give the path of a JSONL file in its form"
+            ) from None
+
+
+def select_test_split(
+    problems: list[tuple[dict[str, Any], Problem]],
+    in_test_split: Callable[[dict[str, Any]], bool],
+    *,
+    all_splits: bool,
+) -> list[Problem]:
+    """Return the problems whose records are in the test split; all of them if none is."""
+    selected = [problem for record, problem in problems if all_splits or in_test_split(record)]
+    return selected or [problem for _, problem in problems]
+
+
+def _why_unreachable(dataset: str, revision: str) -> str:
+    """Return why the Hub cannot be reached, by one request; "" if it responds at all."""
+    import httpx2
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        HfApi().dataset_info(dataset, revision=revision, timeout=TIMEOUT_S)
+    except HfHubHTTPError:
+        return ""
+    except (httpx2.HTTPError, OfflineModeIsEnabled) as error:
+        return f"the Hub cannot be reached: {error_message(error)}"
+    return ""
+
+
+@contextmanager
+def _cache_only() -> Iterator[None]:
+    """Make `datasets` read its cache without requests, which it would retry for half a minute."""
+    import datasets
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
