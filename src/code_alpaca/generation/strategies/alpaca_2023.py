@@ -23,22 +23,21 @@ if TYPE_CHECKING:
 
 NUM_SEED_TASKS = 3
 LAST_TASK = 20
-DEFECTS_KEY = "alpaca_2023_defects"
 
 
 class Alpaca2023(Strategy):
     """Three seed tasks, and the heading of the fourth."""
 
     name = "alpaca_2023"
-    templates = ("alpaca_2023",)
     numbered_apis = ("chat", "responses", "completions")
-    own_keys = (DEFECTS_KEY,)
+    numbered_templates = ("alpaca_2023",)
+    own_keys = ("alpaca_2023_defects",)
 
     def __init__(self, *, defects: bool = False) -> None:
         self.defects = defects
         if defects:
             self.stop = ("\n20", "20.", "20.")
-            self.curation_overrides = {"filters": ["legacy_2023"], "novelty": "rouge_l"}
+            self.curation_overrides = {"filters": ["alpaca_2023"], "novelty": "rouge_l"}
 
     @classmethod
     def from_config(cls, config: GenerateConfig) -> Self:
