@@ -82,11 +82,11 @@ class ReleasePlan:
         replaced = [name for name in self.edited if name in names and name not in MERGED_FILES]
         sentences = []
         if self.deleted:
-            summarize_names = summarize_names(self.deleted, MAX_PLANNED_NAMES)
-            sentences.append(f"files to delete on the Hub: {summarize_names}")
+            listed = summarize_names(self.deleted, MAX_PLANNED_NAMES)
+            sentences.append(f"files to delete on the Hub: {listed}")
         if replaced:
-            summarize_names = summarize_names(replaced, MAX_PLANNED_NAMES)
-            sentences.append(f"edited on the Hub, replaced: {summarize_names}")
+            listed = summarize_names(replaced, MAX_PLANNED_NAMES)
+            sentences.append(f"edited on the Hub, replaced: {listed}")
         if self.moved:
             sentences.append(
                 f"tags moved by hand off the commit of their release: {', '.join(self.moved)}; "

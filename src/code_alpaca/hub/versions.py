@@ -50,14 +50,10 @@ def check_order(
     Raises:
         InputError: naming both.
     """
-    latest_version = latest_version(tags)
-    if (
-        latest_version
-        and precedence(version.number) < precedence(latest_version)
-        and not allow_older
-    ):
+    latest = latest_version(tags)
+    if latest and precedence(version.number) < precedence(latest) and not allow_older:
         raise InputError(
-            f"{repo.url} is at v{latest_version} and {version.number} is lower; set a higher "
+            f"{repo.url} is at v{latest} and {version.number} is lower; set a higher "
             f"{version.option}, or --allow_older true"
         )
 
