@@ -115,12 +115,13 @@ def _parse_values(text: str) -> Iterator[Any]:
 
 
 def _parse_object(path: Path, value: dict[str, Any]) -> RecordList:
-    """Return the records in one JSON object: a list under a key, columns, or the object itself."""
+    """Return the records in one object: a list under a key, columns, or the object itself."""
     lists = [key for key, rows in value.items() if _is_list_of_rows(rows)]
     if lists and not any(isinstance(value.get(key), str) for key in ("instruction", "output")):
         if len(lists) > 1:
             raise InputError(
-                """Return the records in one object: a list under a key, columns, or the object itself."""
+                f"{path} contains several lists of rows ({', '.join(lists)}); put each in its own "
+                "file"
             )
         rows = value[lists[0]]
         if all(isinstance(row.get("row"), dict) for row in rows):  # the Hub's viewer API
