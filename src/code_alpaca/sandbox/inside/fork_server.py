@@ -99,9 +99,11 @@ class RunningChild:
         self.folder_full = False
 
     def kill(self) -> None:
+        """Kill it; the event loop reaps it."""
         os.kill(self.pid, signal.SIGKILL)
 
     def kill_for_full_folder(self) -> None:
+        """Kill it, and have its report state why."""
         self.folder_full = True
         self.kill()
 
