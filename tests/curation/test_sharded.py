@@ -9,7 +9,7 @@ from datatrove.executor import LocalPipelineExecutor
 from support.novelty_rows import make_similar_tasks
 
 from code_alpaca.curation.novelty.pool import NoveltyPool
-from code_alpaca.curation.novelty.sharded import make_stages
+from code_alpaca.curation.novelty.sharded import Folders, make_stages
 
 
 def write_files(folder, rows, num_files: int) -> None:
@@ -30,8 +30,8 @@ def write_files(folder, rows, num_files: int) -> None:
 
 
 def run_stages(tmp_path, *, tasks: int, workers: int, **options) -> list[str]:
-    folders = [str(tmp_path / name) for name in ("in", "work", "out")]
-    for number, (pipeline, count) in enumerate(make_stages(*folders, tasks=tasks, **options)):
+    folders = Folders(*(str(tmp_path / name) for name in ("in", "work", "out")))
+    for number, (pipeline, count) in enumerate(make_stages(folders, tasks=tasks, **options)):
         logs = str(tmp_path / f"logs/{number}")
         LocalPipelineExecutor(pipeline, tasks=count, workers=workers, logging_dir=logs).run()
     kept = [
@@ -58,6 +58,6 @@ def test_four_shards_keep_what_one_process_keeps(tmp_path, measure, workers):
 
 def test_bad_settings_are_refused():
     with pytest.raises(ValueError, match="unknown measure 'rouge'"):
-        make_stages("in", "work", "out", tasks=2, measure="rouge")
+        make_stages(Folders("in", "work", "out"), tasks=2, measure="rouge")
     with pytest.raises(ValueError, match=r"outside 0\.\.1"):
-        make_stages("in", "work", "out", tasks=2, threshold=7)
+        make_stages(Folders("in", "work", "out"), tasks=2, threshold=7)
