@@ -58,9 +58,9 @@ def fill(run_dir: Path, rows: int) -> None:
 
 
 def build_it(run_dir: Path) -> str:
-    from code_alpaca.dataset.build import build
+    from code_alpaca.dataset.build import build_dataset
 
-    folder = build(run_dir)
+    folder = build_dataset(run_dir)
     size = sum(path.stat().st_size for path in folder.rglob("*.parquet"))
     return f"{size / 1e6:,.0f} MB in {len(list(folder.rglob('*.parquet')))} shards"
 
@@ -74,10 +74,10 @@ def read_it(run_dir: Path) -> str:
 
 
 def compare_it(run_dir: Path) -> str:
-    from code_alpaca.dataset.difference import difference
+    from code_alpaca.dataset.difference import diff_versions
 
     shards = sorted((run_dir / "dataset/data/default").glob("*.parquet"))
-    return str(difference(shards, shards))
+    return str(diff_versions(shards, shards))
 
 
 def measured(job, run_dir: Path, told) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from code_alpaca.generation.command import GenerateConfig, generate_dataset
-from code_alpaca.generation.engine import Engine
+from code_alpaca.generation.engine import GenerationEngine
 
 ROWS = 100_000
 
@@ -24,9 +24,9 @@ def main() -> None:
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else ROWS
     process = psutil.Process()
     seen: list[float] = []  # MiB, one for each tenth; the first is the warm-up
-    checkpoint = Engine._checkpoint
+    checkpoint = GenerationEngine._checkpoint
 
-    async def watching(self: Engine) -> None:
+    async def watching(self: GenerationEngine) -> None:
         if self.totals.accepted >= rows // 10 * (len(seen) + 1):
             seen.append(process.memory_info().rss / 2**20)
             told(f"{self.totals.accepted:,} rows")
@@ -36,7 +36,7 @@ def main() -> None:
         resident = process.memory_info().rss / 2**20
         print(f"{when:>16} {resident:7.0f} MiB, {resident - seen[0]:+.0f}", file=sys.stderr)
 
-    Engine._checkpoint = watching  # type: ignore[method-assign]
+    GenerationEngine._checkpoint = watching  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
         generate_dataset(
             GenerateConfig(

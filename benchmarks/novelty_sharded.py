@@ -15,7 +15,7 @@ from pathlib import Path
 from novelty_speed import maker
 
 from code_alpaca.curation.novelty.pool import NoveltyPool
-from code_alpaca.curation.novelty.sharded import stages
+from code_alpaca.curation.novelty.sharded import make_stages
 
 FILES, TASKS = 16, 4
 
@@ -46,7 +46,7 @@ def main() -> None:
         )
 
         began = time.monotonic()
-        shared = stages(
+        shared = make_stages(
             str(source), f"{folder}/work", f"{folder}/out", tasks=TASKS, measure="rouge_l"
         )
         for number, (pipeline, count) in enumerate(shared):

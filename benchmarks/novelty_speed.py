@@ -26,7 +26,7 @@ from pathlib import Path
 from rouge_score import rouge_scorer
 
 from code_alpaca.core.schema import Example
-from code_alpaca.curation.novelty import index as rooms
+from code_alpaca.curation.novelty import index
 from code_alpaca.curation.novelty.measures import MEASURES
 from code_alpaca.curation.novelty.pool import NoveltyPool, find_neighbours
 from code_alpaca.teacher.offline.tasks import compose_task
@@ -150,16 +150,16 @@ def main() -> None:
     print(f"  with the exact nearest  {nearest:12,.1f}   {before / nearest:,.0f} x")
     print(f"  exact mean and top ten  {ten:12,.1f}   {before / ten:,.0f} x (wall, all cores)")
 
-    rooms.NEWEST, usual = 1 << 40, rooms.NEWEST  # nothing is ever indexed: a plain scan
+    index.SCANNED_ROWS, usual = 1 << 40, index.SCANNED_ROWS  # nothing is ever indexed: a plain scan
     for size in (5_000, 20_000, 50_000):
         scan, _ = filled(more, size, nearest=False)
         scanned = per_candidate(scan, tasks := more(4_000))
-        rooms.NEWEST = usual
-        index, _ = filled(more, size, nearest=False)
-        indexed = per_candidate(index, tasks)
-        rooms.NEWEST = 1 << 40
+        index.SCANNED_ROWS = usual
+        with_index, _ = filled(more, size, nearest=False)
+        indexed = per_candidate(with_index, tasks)
+        index.SCANNED_ROWS = 1 << 40
         print(f"pool of {size:,}: plain scan {scanned:.1f}, with indices {indexed:.1f}")
-    rooms.NEWEST = usual
+    index.SCANNED_ROWS = usual
 
     novelty, costs = NoveltyPool("rouge_l", nearest=False), {}
     for step in (size for size in STEPS if size <= options.largest):

@@ -9,8 +9,9 @@ import yaml
 from support.markup import HOSTILE, PARSER, body, front, shape
 
 from code_alpaca.core.markdown import block, cell, code, inline, python, shell
+from code_alpaca.core.records import Manifest
 from code_alpaca.dataset import card
-from code_alpaca.dataset.build import build_from_source
+from code_alpaca.dataset.importing import ImportSource, import_dataset
 from code_alpaca.hub import cards
 
 
@@ -19,10 +20,8 @@ def manifest(tmp_path_factory):
     home = tmp_path_factory.mktemp("made")
     rows = [{"instruction": f"Return {n}.", "input": "", "output": str(n)} for n in range(3)]
     (home / "rows.json").write_text(json.dumps(rows))
-    folder = build_from_source(
-        str(home / "rows.json"), home / "run", dataset_version="1.0.0", draw=False
-    )
-    return json.loads((folder / "manifest.json").read_text())
+    source = ImportSource(str(home / "rows.json"))
+    return Manifest.load(import_dataset(source, home / "run", draw_plots=False))
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -33,15 +32,16 @@ def test_a_dataset_card_holds_no_markup_of_its_rows(manifest, text):
 
     def rendered(word):
         counted = {"languages": {word: 3, "python": 1}, "verification": {word: 4}}
-        values = {**manifest, **dict.fromkeys(names, word), "usage": None}
-        values |= {"statistics": {**manifest["statistics"], **counted}}
+        values = {**manifest.as_dict(), **dict.fromkeys(names, word), "usage": None}
+        values |= {"statistics": {**manifest.as_dict()["statistics"], **counted}}
         values |= {
             "rejected_by_reason": {word: 2},
             "config": {"novelty": word, "novelty_threshold": 0.7},
         }
         values |= {"contamination": {"benchmarks": [word, "mbpp"], "missing": [word],
                                      "problems": 3, "policy": "drop"}}  # fmt: skip
-        return card.render(values, dict.fromkeys(example, word))
+        record = Manifest.parse(values, "manifest.json")
+        return card.render_card(record, dict.fromkeys(example, word))
 
     bad, good = rendered(text), rendered("benign")
     assert shape(body(bad)) == shape(body(good))

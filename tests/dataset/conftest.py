@@ -7,7 +7,8 @@ import json
 import pytest
 from support.hub_double import HubDouble
 
-from code_alpaca.dataset.build import build_from_source
+from code_alpaca.dataset.folder import DatasetOptions
+from code_alpaca.dataset.importing import ImportSource, import_dataset
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def hub():
 def folder(tmp_path):
     """Makes a dataset folder of some tasks."""
 
-    def make(version, rows=4, name=None, answer="x = {n}", draw=False, **keys):
+    def make(version, rows=4, name=None, answer="x = {n}", draw=False, **options):
         home = tmp_path / (name or f"run-{version}")
         home.mkdir(exist_ok=True)
         tasks = [
@@ -28,7 +29,7 @@ def folder(tmp_path):
             for n in range(rows)
         ]
         (home / "tasks.json").write_text(json.dumps(tasks))
-        return build_from_source(str(home / "tasks.json"), home, dataset_version=version, draw=draw,
-                                 **keys)  # fmt: skip
+        source = ImportSource(str(home / "tasks.json"))
+        return import_dataset(source, home, DatasetOptions(version, **options), draw_plots=draw)
 
     return make

@@ -15,8 +15,9 @@ from code_alpaca.core.errors import InputError
 from code_alpaca.core.ledger import Decision, Ledger
 from code_alpaca.core.schema import CONFIGS, Example, features
 from code_alpaca.dataset import card
-from code_alpaca.dataset.build import build
-from code_alpaca.dataset.load import load
+from code_alpaca.dataset.build import build_dataset
+from code_alpaca.dataset.folder import DatasetOptions
+from code_alpaca.dataset.load import load_rows
 
 CONFIG = {
     "num_examples": 3, "teacher_model": "m", "teacher_base_url": "offline", "seed": 0,
@@ -61,7 +62,7 @@ def run_dir(tmp_path):
 def test_each_config_loads_offline_with_the_contracts_features(run_dir, config, tmp_path_factory):
     from datasets import load_dataset
 
-    folder = build(run_dir)
+    folder = build_dataset(run_dir)
     rows = load_dataset(
         str(folder), config, split="train", cache_dir=str(tmp_path_factory.mktemp("cache"))
     )
@@ -88,9 +89,9 @@ def test_a_config_without_rows_is_left_out(tmp_path):
 
 def test_same_rows_same_bytes(run_dir):
     shards = "data/*/*.parquet"
-    first = {path: path.read_bytes() for path in build(run_dir).glob(shards)}
+    first = {path: path.read_bytes() for path in build_dataset(run_dir).glob(shards)}
     assert len(first) == 4
-    assert {path: path.read_bytes() for path in build(run_dir).glob(shards)} == first
+    assert {path: path.read_bytes() for path in build_dataset(run_dir).glob(shards)} == first
 
 
 def test_another_run_of_the_same_folder_name_is_not_served_from_the_cache(tmp_path):
@@ -107,18 +108,18 @@ def test_another_run_of_the_same_folder_name_is_not_served_from_the_cache(tmp_pa
 
 
 def test_a_failed_build_leaves_the_old_folder(run_dir, monkeypatch):
-    old = (build(run_dir) / "README.md").read_text()
-    monkeypatch.setattr(card, "render", lambda *_: 1 / 0)
+    old = (build_dataset(run_dir) / "README.md").read_text()
+    monkeypatch.setattr(card, "render_card", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        build(run_dir, dataset_version="0.2.0")
+        build_dataset(run_dir, DatasetOptions("0.2.0"))
     assert (run_dir / "dataset/README.md").read_text() == old
     monkeypatch.undo()
-    built = build(run_dir, dataset_version="0.2.0")
+    built = build_dataset(run_dir, DatasetOptions("0.2.0"))
     assert "# Code Alpaca 0.2.0" in (built / "README.md").read_text()
 
 
 def test_card_is_whole(run_dir):
-    text = (build(run_dir) / "README.md").read_text()
+    text = (build_dataset(run_dir) / "README.md").read_text()
     for gap in ("None", "More Information", "{{", "}}", "undefined"):
         assert gap not in text
     metadata = DatasetCard(text).data
@@ -136,7 +137,7 @@ def test_import_keeps_every_byte(tmp_path, capsys):
     source.write_text(json.dumps(rows))
     run = ["publish", "--source", str(source), "--run_dir", str(tmp_path / "r")]
     assert main([*run, "--dataset_version", "1.0.0", "--license", "cc-by-nc-4.0"]) == 0
-    loaded, revision = load(str(tmp_path / "r/dataset"))
+    loaded, revision = load_rows(str(tmp_path / "r/dataset"))
     assert [{key: row[key] for key in ("instruction", "input", "output")} for row in loaded] == rows
     assert revision.startswith("v1.0.0 (sha256 ")
     text = (tmp_path / "r/dataset/README.md").read_text()
@@ -149,7 +150,7 @@ def test_import_keeps_every_byte(tmp_path, capsys):
         (["--dataset_version", "1.0"], "not SemVer"),
         (["--hub_dataset_id", "me/data"], "no token for the Hub"),
         (["--run_dir", "nowhere"], "is nowhere a run folder?"),
-        (["--source", "missing.json"], "holds a run of generate"),
+        (["--source", "missing.json"], "contains a run of generate"),
         (["--source", "missing.json", "--run_dir", "nowhere"], "cannot read missing.json"),
         (["--source", "", "--run_dir", "nowhere"], "is empty; give an Alpaca JSON or JSONL file"),
     ],
@@ -162,7 +163,7 @@ def test_bad_input(run_dir, words, said, capsys):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[]", "holds no rows"),
+        ("[]", "contains no rows"),
         ('[{"instruction": "a", "output": 3}]', "row 1: 'output' is a number, not text"),
         ('{"instruction": "a", "input": "", "output": "b"}\n{"x": 1}', "line 2: 'instruction' is"),
         ("[{", "neither a JSON list nor JSONL"),
@@ -172,7 +173,7 @@ def test_bad_alpaca_files(tmp_path, text, said):
     path = tmp_path / "rows.json"
     path.write_text(text)
     with pytest.raises(InputError, match=said):
-        load(str(path))
+        load_rows(str(path))
 
 
 def test_a_source_of_another_form_is_told_what_is_accepted(tmp_path):
@@ -181,16 +182,16 @@ def test_a_source_of_another_form_is_told_what_is_accepted(tmp_path):
     (tmp_path / "folder" / "rows.json").write_text(rows)
     for name, said in (
         (" ", "is empty"),
-        (tmp_path / "folder", "is no dataset folder"),
+        (tmp_path / "folder", "is not a dataset folder"),
     ):
         with pytest.raises(InputError, match=f"{said}.* give an Alpaca JSON or JSONL file"):
-            load(str(name))
+            load_rows(str(name))
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "no/such/thing", "nobody/nothing"])
 def test_a_dataset_that_is_not_there(name):
     with pytest.raises(InputError, match=r"no dataset at|cannot find dataset"):
-        load(name)
+        load_rows(name)
 
 
 def test_the_templates_are_the_ones_at_the_top_of_the_tree():
@@ -200,11 +201,11 @@ def test_the_templates_are_the_ones_at_the_top_of_the_tree():
 
 
 def test_rows_that_are_not_the_manifests_are_refused(run_dir):
-    folder = build(run_dir)
+    folder = build_dataset(run_dir)
     shard = next((folder / "data/default").iterdir())
     shard.write_bytes((folder / "data/rejected" / shard.name).read_bytes())
-    with pytest.raises(InputError, match="is not what manifest"):
-        load(str(folder))
+    with pytest.raises(InputError, match="differs from manifest"):
+        load_rows(str(folder))
 
 
 def test_a_folder_of_someone_else_is_not_replaced(tmp_path, capsys):
@@ -213,19 +214,19 @@ def test_a_folder_of_someone_else_is_not_replaced(tmp_path, capsys):
     (tmp_path / "dataset").mkdir()
     (tmp_path / "dataset/mine.txt").write_text("precious")
     assert main(["publish", "--source", str(source), "--run_dir", str(tmp_path)]) == 2
-    assert "is no dataset of code-alpaca" in capsys.readouterr().err
+    assert "code-alpaca did not create it" in capsys.readouterr().err
     assert (tmp_path / "dataset/mine.txt").read_text() == "precious"
 
 
 def test_version_and_licence_stay_until_told_otherwise(run_dir):
-    build(run_dir, dataset_version="2.0.0", license="mit")
-    again = json.loads((build(run_dir) / "manifest.json").read_text())
+    build_dataset(run_dir, DatasetOptions("2.0.0", "mit"))
+    again = json.loads((build_dataset(run_dir) / "manifest.json").read_text())
     assert (again["version"], again["license"]) == ("2.0.0", "mit")
 
 
 def test_a_kill_between_the_renames_forgets_nothing(run_dir):
     """What `mv dataset .dataset.old` leaves: the version, licence and split are still known."""
-    build(run_dir, dataset_version="2.3.0", license="cc-by-4.0", validation_fraction=0.3)
+    build_dataset(run_dir, DatasetOptions("2.3.0", "cc-by-4.0", 0.3))
     before = (run_dir / "dataset/manifest.json").read_bytes()
     (run_dir / "dataset").rename(run_dir / ".dataset.old")
     assert main(["publish", "--run_dir", str(run_dir)]) == 0

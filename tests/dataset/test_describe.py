@@ -8,14 +8,14 @@ import random
 import pytest
 
 from code_alpaca.core.schema import Example
-from code_alpaca.dataset.describe import FIELDS, LABELS, Description
+from code_alpaca.dataset.describe import FIELDS, MAX_LABELS, RowStatistics
 
 
 def facts_of(*examples: Example) -> dict:
-    description = Description()
+    description = RowStatistics()
     for example in examples:
         description.add(example.as_row())
-    return description.facts()
+    return description.as_dict()
 
 
 def test_labels_inputs_and_characters():
@@ -79,7 +79,7 @@ def test_small_and_without_order(seed):
     shuffled = rows.copy()
     random.Random(seed).shuffle(shuffled)
     assert json.dumps(facts_of(*shuffled)) == json.dumps(facts)
-    assert len(facts["languages"]) == LABELS and sum(facts["languages"].values()) == len(rows)
+    assert len(facts["languages"]) == MAX_LABELS and sum(facts["languages"].values()) == len(rows)
     assert len(json.dumps(facts)) < 8_000
 
 

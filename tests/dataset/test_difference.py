@@ -9,7 +9,9 @@ import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from code_alpaca.dataset.difference import difference, entry
+from code_alpaca.core.records import Manifest
+from code_alpaca.dataset.changelog import update_changelog
+from code_alpaca.dataset.difference import diff_versions
 
 ROWS = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), max_size=8)
 
@@ -27,7 +29,7 @@ def write(path, rows, **columns):
 def test_rows_added_removed_and_changed(tmp_path):
     old = write(tmp_path / "old", [("a", "1"), ("b", "1"), ("c", "1")])
     new = write(tmp_path / "new", [("b", "2"), ("c", "1"), ("d", "1"), ("e", "1")])
-    found = difference(old, new)
+    found = diff_versions(old, new)
     assert (found.added, found.removed, found.changed) == (2, 1, 1)
     assert found.bytes_before == old[0].stat().st_size
 
@@ -36,7 +38,7 @@ def test_columns_and_dates(tmp_path):
     rows = [("a", "1")]
     old = write(tmp_path / "old", rows, created_at=["then"], gone=[1])
     new = write(tmp_path / "new", rows, created_at=["now"], come=["x"])
-    found = difference(old, new)
+    found = diff_versions(old, new)
     assert found[:3] == (0, 0, 0)  # a date alone is no change
     assert (found.columns_added, found.columns_removed) == (["come"], ["gone"])
     assert "new columns come; dropped columns gone" in str(found)
@@ -46,7 +48,7 @@ def test_columns_and_dates(tmp_path):
 @given(old=ROWS, new=ROWS)
 def test_it_adds_up(tmp_path_factory, old, new):
     folder = tmp_path_factory.mktemp("rows")
-    found = difference(write(folder / "old", old), write(folder / "new", new))
+    found = diff_versions(write(folder / "old", old), write(folder / "new", new))
     kept = (Counter(old) & Counter(new)).total()
     assert kept + found.changed + found.removed == len(old)
     assert kept + found.changed + found.added == len(new)
@@ -57,12 +59,13 @@ def test_the_changelog_keeps_older_entries_and_what_people_wrote():
     manifest = {
         "version": "1.1.0", "created_at": "2026-01-02T03:04:05", "strategy": "self_instruct",
         "teacher": "t", "prompt_version": "p", "counts": {"default": 7, "verified": 3},
+        "license": "mit", "sha256": {},
     }  # fmt: skip
     old = (
         "# Our changes\n\nHello.\n\n"
         "## 1.1.0 (2026-01-01)\n\n- half\n\n## 1.0.0 (2025-01-01)\n\n- first\n"
     )
-    text = entry(manifest, "1.0.0", None, old)
+    text = update_changelog(Manifest(**manifest), "1.0.0", None, old)
     assert text.startswith("# Our changes\n\nHello.\n\n## 1.1.0 (2026-01-02)\n\n- First version")
     assert text.endswith("## 1.0.0 (2025-01-01)\n\n- first\n") and "half" not in text
 
@@ -71,8 +74,8 @@ def test_names_from_data_stay_on_their_line_of_the_changelog():
     manifest = {
         "version": "1.0.0", "created_at": "2026-01-02T03:04:05", "strategy": "imported",
         "source": "a\n## 9.9.9 (now)\n[b](https://evil.example)", "source_revision": "<b>c",
-        "counts": {"default": 7, "verified": 3},
+        "counts": {"default": 7, "verified": 3}, "license": "mit", "sha256": {},
     }  # fmt: skip
-    text = entry(manifest, None, None, None)
+    text = update_changelog(Manifest(**manifest), None, None, None)
     assert text.count("\n## ") == 1
     assert "- Rows of `a ## 9.9.9 (now) [b](https://evil.example)` (&lt;b&gt;c).\n" in text

@@ -17,7 +17,7 @@ import pytest
 
 from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
-from code_alpaca.dataset.load import load
+from code_alpaca.dataset.load import load_rows
 
 ROWS = [
     {"instruction": "Écris une fonction.", "input": "", "output": "def f(x):\r\n\treturn 2*x"},
@@ -48,7 +48,7 @@ def parquet(rows):
 def read(path, content, **keys):
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     said = []
-    rows, _ = load(str(path), say=said.append, **keys)
+    rows, _ = load_rows(str(path), log=said.append, **keys)
     return [{key: row[key] for key in KEYS} for row in rows], said
 
 
@@ -179,7 +179,7 @@ def test_a_bad_row_costs_curate_itself_alone(tmp_path, capsys):
     words = ["--source", str(source), "--run_dir", str(run), "--verify", "false"]
     assert main(["curate", *words, "--filters", "none", "--novelty_threshold", "1"]) == 0
     assert "curate    malformed_row: row 2: is not JSON" in capsys.readouterr().out
-    rejected, _ = load(str(run / "dataset"), "rejected", blank="keep")
+    rejected, _ = load_rows(str(run / "dataset"), "rejected", blank="keep")
     found = list(zip(rejected["reason"], rejected["evidence"], strict=True))
     for place, (problem, (reason, evidence)) in enumerate(
         zip(BAD_ROWS.values(), found, strict=True), 1
@@ -204,13 +204,13 @@ def test_null_input_is_empty_and_rows_without_an_answer_are_left_out_and_counted
     with pytest.raises(InputError, match="row 2: 'output' is null"):
         read(tmp_path / "rows.json", json.dumps(rows), blank="keep")
     kept, said = read(tmp_path / "rows.json", json.dumps(rows[2:]), blank="keep")
-    assert len(kept) == 2 and "are kept as they are" in said[0]
+    assert len(kept) == 2 and "are kept unchanged" in said[0]
 
 
 def test_reasoning_in_answers_is_counted(tmp_path):
     rows = [{"instruction": "Add.", "output": "<think>\nOf course.\n</think>\n\na + b"}, *ROWS]
     found, said = read(tmp_path / "rows.json", json.dumps(rows))
-    assert len(found) == 4 and "1 of 4 outputs hold a model's reasoning (<think>)" in said[0]
+    assert len(found) == 4 and "1 of 4 outputs contain a model's reasoning (<think>)" in said[0]
 
 
 def test_a_column_map_names_the_columns_for_curate_and_publish(tmp_path, capsys):
@@ -223,7 +223,7 @@ def test_a_column_map_names_the_columns_for_curate_and_publish(tmp_path, capsys)
     assert main(["publish", *words, "--run_dir", str(tmp_path / "one")]) == 0
     assert main(["curate", *words, "--run_dir", str(tmp_path / "two"), "--verify", "false"]) == 0
     for folder in ("one", "two"):
-        rows, _ = load(str(tmp_path / folder / "dataset"))
+        rows, _ = load_rows(str(tmp_path / folder / "dataset"))
         assert [rows[0][key] for key in (*KEYS, "language")] == [
             record["task"], "", record["code"], "python" if folder == "two" else "Python",
         ]  # fmt: skip
@@ -245,7 +245,7 @@ def test_a_column_that_is_mapped_to_nothing_is_not_read(tmp_path):
     (tmp_path / "a.parquet").write_bytes(parquet(ROWS))
     words = ["--source", str(tmp_path / "a.parquet"), "--run_dir", str(tmp_path / "run")]
     assert main(["publish", *words]) == 0
-    rows, _ = load(str(tmp_path / "run/dataset"), column_map={"input": "none"})
+    rows, _ = load_rows(str(tmp_path / "run/dataset"), column_map={"input": "none"})
     assert [{key: row[key] for key in KEYS} for row in rows] == first
 
 
@@ -263,8 +263,8 @@ HUB_TABLES = {
 LOADER = """
 import json, os, sys
 from huggingface_hub import HfApi
-from code_alpaca.dataset.build import build_from_source
-from code_alpaca.dataset.load import load
+from code_alpaca.dataset.importing import ImportSource, import_dataset
+from code_alpaca.dataset.load import load_rows
 from code_alpaca.core.errors import InputError
 from pathlib import Path
 for name in sorted(os.listdir("tables")):
@@ -274,9 +274,9 @@ for name in sorted(os.listdir("tables")):
                         repo_id=repo, repo_type="dataset")
     said = []
     try:
-        rows, _ = load(repo, say=said.append)
+        rows, _ = load_rows(repo, log=said.append)
         found = [[row[key] for key in ("instruction", "input", "output")] for row in rows]
-        build_from_source(repo, Path(name), dataset_version="1.0.0", draw=False)
+        import_dataset(ImportSource(repo), Path(name), draw_plots=False)
     except InputError as error:
         said.append(str(error))
         found = found if "is null" in str(error) else None

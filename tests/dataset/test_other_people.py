@@ -141,7 +141,7 @@ def test_links_and_other_files_of_the_folder_are_not_sent(hub, push, folder, tmp
     place = made / "data/default/notes.txt"
     place.symlink_to(private) if kind == "link" else place.write_text("mine")
     error = refused(hub, push, made)
-    assert "data/default/notes.txt" in error and ("holds links" in error) == (kind == "link")
+    assert "data/default/notes.txt" in error and ("contains links" in error) == (kind == "link")
 
 
 # -- who may, and what for ---------------------------------------------------------------------

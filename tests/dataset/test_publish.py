@@ -63,9 +63,9 @@ def test_an_alpaca_file_becomes_a_version_and_loads_back_byte_for_byte(
     # The release, from the Hub, is a source like any other.
     words = ["publish", "--source", "alice/tasks", "--revision", "v1.0.0", "--run_dir", "again"]
     command(*words, "--dataset_version", "1.0.0")
-    from code_alpaca.dataset.load import load
+    from code_alpaca.dataset.load import load_rows
 
-    rows, _ = load(str(tmp_path / "again/dataset"))
+    rows, _ = load_rows(str(tmp_path / "again/dataset"))
     assert [{k: row[k] for k in ("instruction", "input", "output")} for row in rows] == TASKS
     manifest = json.loads((tmp_path / "again/dataset/manifest.json").read_text())
     assert manifest["source"] == "alice/tasks"
@@ -118,15 +118,15 @@ def test_a_push_needs_a_repository_and_a_token_before_the_teacher_is_asked(comma
 
 
 def test_a_validation_split_keeps_its_rows_from_version_to_version(command, source, tmp_path):
-    from code_alpaca.dataset.load import load
+    from code_alpaca.dataset.load import load_rows
 
     many = [{**TASKS[0], "input": str(n)} for n in range(400)]
     held = []
     for rows in (many[:300], many):
         source.write_text(json.dumps(rows))
         command("publish", "--source", source, "--run_dir", "r", "--validation_fraction", "0.1")
-        split, _ = load(str(tmp_path / "r/dataset"), split="validation")
+        split, _ = load_rows(str(tmp_path / "r/dataset"), split="validation")
         held.append(split["id"][:])
     assert 10 < len(held[0]) < 60 and held[1][: len(held[0])] == held[0]
-    train, _ = load(str(tmp_path / "r/dataset"))
+    train, _ = load_rows(str(tmp_path / "r/dataset"))
     assert len(train) + len(held[1]) == 400 and not set(train["id"]) & set(held[1])

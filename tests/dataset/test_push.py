@@ -12,7 +12,7 @@ import pytest
 from support.dataset_releases import REPO, Publisher, commit_of, whole_versions
 from support.hub_client import Request
 
-from code_alpaca.dataset import build as rooms
+from code_alpaca.dataset import shards as shard_writing
 
 # Steps that write, and the moments of each; those of which the quick run has enough are slow.
 STEPS = [
@@ -181,25 +181,25 @@ def test_prose_edited_on_the_hub_is_kept_and_numbers_are_made_anew(hub, start, f
     publisher.push(folder("1.0.0", rows=4))
     card = hub.read(REPO, "main", "README.md").decode()
     edited = (
-        card.replace("nobody has read every row", "one of us has read every row")
-        .replace("4 candidates, 4 rows", "lots of rows")
+        card.replace("no person has reviewed every row", "one of us has reviewed every row")
+        .replace("4 candidates, 4 accepted rows", "lots of rows")
         .replace("pretty_name:", "annotations_creators: [machine-generated]\npretty_name:")
     ) + "\n## Thanks\n\nTo the readers.\n"
     hub.edit(REPO, {"README.md": edited.encode()}, author="bob")
     made = folder("1.1.0", rows=6)
     ended = publisher.push(made)
     card = hub.read(REPO, "v1.1.0", "README.md").decode()
-    assert "one of us has read every row" in card and "To the readers." in card
-    assert "6 candidates, 6 rows" in card and "lots of rows" not in card
+    assert "one of us has reviewed every row" in card and "To the readers." in card
+    assert "6 candidates, 6 accepted rows" in card and "lots of rows" not in card
     assert "annotations_creators:" in card and "# Code Alpaca 1.1.0" in card
     told = " ".join(ended["said"])
     assert "kept: Limitations, Datasheet, Thanks, metadata annotations_creators" in told
-    assert "replaced: How it came about" in told
+    assert "replaced: How it was made" in told
     assert (made / "README.md").read_text() == card
     publisher.push(folder("1.2.0", rows=7))  # and the one after it keeps it, too
     card = hub.read(REPO, "v1.2.0", "README.md").decode()
-    assert "one of us has read every row" in card and "To the readers." in card
-    assert "7 candidates, 7 rows" in card and "annotations_creators:" in card
+    assert "one of us has reviewed every row" in card and "To the readers." in card
+    assert "7 candidates, 7 accepted rows" in card and "annotations_creators:" in card
 
 
 @pytest.mark.parametrize("rubbish", [b"\xff\xfeA\0\n", b"", b"---\n: [\n---\n", b"# Mine\n"])
@@ -257,7 +257,7 @@ def test_a_shard_changed_since_the_manifest_is_not_pushed(hub, start, folder):
     shard = made / "data/default/train-00000-of-00001.parquet"
     shard.write_bytes(shard.read_bytes()[:-1] + b"?")
     ended = start().push(made)
-    assert ended["kind"] == "InputError" and "is not what manifest.json says" in ended["error"]
+    assert ended["kind"] == "InputError" and "differs from manifest.json" in ended["error"]
     assert hub.log == []
 
 
@@ -290,7 +290,7 @@ def test_a_half_finished_push_of_other_rows_is_taken_over(hub, start, folder):
 
 
 def test_full_shards_go_ahead_of_the_release_and_nobody_sees_them(hub, start, folder, monkeypatch):
-    monkeypatch.setattr(rooms, "ROWS_PER_SHARD", 1_000)
+    monkeypatch.setattr(shard_writing, "ROWS_PER_SHARD", 1_000)
     publisher, made = start(), folder("1.0.0", rows=2_500)
     hub.do_create(Request("alice", {"name": "tasks", "type": "dataset"}))
     assert publisher.push(made, ahead=True)["kind"] == ""
@@ -334,9 +334,9 @@ def test_a_reader_meanwhile_sees_whole_versions_alone(hub, start, folder, tmp_pa
 
 LOADER = """
 import json, sys
-from code_alpaca.dataset.load import load, stream
-rows, sha = load(sys.argv[1], "default", sys.argv[2])
-streamed, same = stream(sys.argv[1], "default", sys.argv[2])
+from code_alpaca.dataset.load import load_rows, stream_rows
+rows, sha = load_rows(sys.argv[1], "default", sys.argv[2])
+streamed, same = stream_rows(sys.argv[1], "default", sys.argv[2])
 assert sha == same and [r["id"] for r in streamed] == rows["id"][:]
 print(json.dumps([sha, rows["output"][:]]))
 """

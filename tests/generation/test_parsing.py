@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from code_alpaca.generation.parsing import parse_json, parse_numbered
+from code_alpaca.generation.json_parsing import parse_json
+from code_alpaca.generation.numbered_parsing import parse_numbered
 from code_alpaca.teacher.reply_parsing import parse_reply
 
 TASK = {

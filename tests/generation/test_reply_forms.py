@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from code_alpaca.generation.parsing import parse_json, parse_numbered
+from code_alpaca.generation.json_parsing import parse_json
+from code_alpaca.generation.numbered_parsing import parse_numbered
 from code_alpaca.teacher.reply_parsing import ParsedReply
 
 TASK = {

@@ -23,6 +23,7 @@ from huggingface_hub import SpaceCard, metadata_load
 from support.needs import need
 
 from code_alpaca.cli import main
+from code_alpaca.core import languages
 from code_alpaca.core.prompts import format_prompt
 from code_alpaca.evaluation.completions import RESPONSE_STOPS
 from code_alpaca.release import app, space
@@ -173,13 +174,13 @@ def test_answers_take_turns(model_folder):
         ("A C++ class", "cpp"),
         ("In C, swap two ints", "c"),
         ("A SQL query", "sql"),
-        ("Use C# and LINQ", "python"),
+        ("Use C# and LINQ", "csharp"),
         ("A bash one-liner", "bash"),
         ("Let go of it, in Go", "go"),
     ],
 )
 def test_the_highlighter_is_that_of_the_language_asked_for(instruction, language):
-    assert app.language_of(instruction) == language
+    assert app.language_of(instruction, languages.highlighting()) == language
 
 
 def test_code_is_fenced_and_fences_are_kept():

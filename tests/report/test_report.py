@@ -1,60 +1,73 @@
-"""The report tells what the ledger holds, and nothing else."""
+"""`code-alpaca report` prints the numbers of a ledger and writes them as JSON, plots and a page."""
 
 from __future__ import annotations
 
 import json
+import shutil
+
+import pytest
 
 from code_alpaca.cli import main
 from code_alpaca.core.ledger import Ledger
 
 
-def test_report_adds_up(tmp_path, capsys):
-    words = ["generate", "--run_dir", str(tmp_path), "--num_examples", "20"]
-    assert main([*words, "--teacher_base_url", "offline?refusal=0.1&truncated=0.2"]) == 0
-    assert main(["report", "--run_dir", str(tmp_path)]) == 0
-    shown = capsys.readouterr().out
-    facts = json.loads((tmp_path / "report.json").read_text())
-    totals = facts["totals"]
-    with Ledger(tmp_path / "ledger.sqlite", write=False) as ledger:
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory):
+    """A run of 20 examples by a teacher that refuses and truncates some."""
+    folder = tmp_path_factory.mktemp("generated") / "run"
+    command = ["generate", "--run_dir", str(folder), "--num_examples", "20"]
+    assert main([*command, "--teacher_base_url", "offline?refusal=0.1&truncated=0.2"]) == 0
+    return folder
+
+
+@pytest.fixture
+def run_dir(generated, tmp_path):
+    return shutil.copytree(generated, tmp_path / "run")
+
+
+def test_the_tables_agree_with_the_ledger(run_dir, capsys):
+    assert main(["report", "--run_dir", str(run_dir)]) == 0
+    printed = capsys.readouterr().out
+    tables = json.loads((run_dir / "report.json").read_text())
+    totals = tables["totals"]
+    with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
         assert totals["accepted"] == 20 <= ledger.accepted_count()
-        assert facts["rejected"] == ledger.reasons()
+        assert tables["rejected"] == ledger.reasons()
         assert totals["replies"] == ledger.usage()["replies"]
     assert totals["candidates"] == totals["accepted"] + totals["rejected"]
-    assert sum(facts["languages"].values()) == totals["accepted"]
-    for reason, count in facts["rejected"].items():
-        assert f"{reason} " in shown and f" {count} " in shown
+    assert sum(tables["languages"].values()) == totals["accepted"]
+    for reason, count in tables["rejected"].items():
+        assert f"{reason} " in printed and f" {count} " in printed
 
 
-def test_report_is_a_page_with_pictures(tmp_path, capsys):
-    words = ["generate", "--run_dir", str(tmp_path), "--num_examples", "20"]
-    assert main([*words, "--teacher_base_url", "offline?truncated=0.2"]) == 0
-    folder, page = tmp_path / "report", tmp_path / "report.html"
-    for rows in ("0", "5", "4000"):
-        assert main(["report", "--run_dir", str(tmp_path), "--page_rows", rows]) == 0
-        assert page.exists() == (rows != "0") == (str(page) in capsys.readouterr().out)
-        if rows == "5":
-            assert "rows this page holds the first 5." in page.read_text()
-    assert "rows this page holds" not in page.read_text()
-    drawn = {path.name for path in folder.iterdir()}
-    assert {"funnel.png", "verbs.png", "languages.png", "lengths.png"} <= drawn
-    assert page.read_text().count("<img") == len(drawn)
+def test_the_page_shows_the_plots_and_at_most_page_rows_rows(run_dir, capsys):
+    folder, page = run_dir / "report", run_dir / "report.html"
+    for limit in ("0", "5", "4000"):
+        assert main(["report", "--run_dir", str(run_dir), "--page_rows", limit]) == 0
+        assert page.exists() == (limit != "0") == (str(page) in capsys.readouterr().out)
+        if limit == "5":
+            assert "This page contains the first 5 of 20 accepted rows." in page.read_text()
+    assert "This page contains the first" not in page.read_text()
+    plots = {path.name for path in folder.iterdir()}
+    assert {"funnel.png", "verbs.png", "languages.png", "lengths.png"} <= plots
+    assert page.read_text().count("<img") == len(plots)
 
 
-def test_report_needs_nothing_but_the_ledger(tmp_path):
+def test_an_empty_ledger_is_reported_without_plots(tmp_path):
     Ledger(tmp_path / "ledger.sqlite").close()
     assert main(["report", "--run_dir", str(tmp_path)]) == 0
     assert not list((tmp_path / "report").iterdir())
     assert "<h1>" in (tmp_path / "report.html").read_text()
 
 
-def test_report_of_no_run(tmp_path, capsys):
+def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
     assert main(["report", "--run_dir", str(tmp_path)]) == 2
     assert "no ledger" in capsys.readouterr().err
 
 
-def test_report_of_something_else(tmp_path, capsys):
-    for text in (b"", b"not a database at all, but some other text"):
-        (tmp_path / "ledger.sqlite").write_bytes(text)
-        assert main(["report", "--run_dir", str(tmp_path)]) == 2
-        error = capsys.readouterr().err
-        assert "is not the ledger of a run" in error and error.count("\n") == 1
+@pytest.mark.parametrize("content", [b"", b"not a database at all, but some other text"])
+def test_a_file_that_is_not_a_ledger_is_refused_in_one_line(tmp_path, content, capsys):
+    (tmp_path / "ledger.sqlite").write_bytes(content)
+    assert main(["report", "--run_dir", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "is not the ledger of a run" in error and error.count("\n") == 1

@@ -84,10 +84,10 @@ def test_shell_is_judged_as_nobody(tmp_path):
         "import json, sys\n"
         "from code_alpaca.sandbox import interpreters\n"
         "from code_alpaca.sandbox import WorkerPool\n"
-        "interpreters.check_interpreter('shell', 'bwrap')\n"
+        "interpreters.check_interpreter('bash', 'bwrap')\n"
         "with WorkerPool('bwrap', size=1) as pool:\n"
         "    for program in json.load(sys.stdin):\n"
-        "        print(interpreters.run_program(pool, 'shell', program, 2).status)\n"
+        "        print(interpreters.run_program(pool, 'bash', program, 2).status)\n"
     )
     names = (*SANDBOX, "evaluation/__init__.py", "sandbox/interpreters.py")
     with as_nobody(names) as run:
@@ -128,4 +128,4 @@ def test_an_interpreter_that_cannot_be_used_is_named(tmp_path, monkeypatch, caps
 
 def test_shell_needs_bubblewrap():
     with pytest.raises(InputError, match="bwrap alone"):
-        interpreters.check_interpreter("shell", "landlock")
+        interpreters.check_interpreter("bash", "landlock")

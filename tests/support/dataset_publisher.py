@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 from code_alpaca.core.errors import InputError, Stopped
-from code_alpaca.dataset.push import preupload, preview, push
+from code_alpaca.dataset.push import preupload_shards, preview_push, push_dataset
 from code_alpaca.hub import client
+from code_alpaca.hub.release_plan import Terms
 
 for line in sys.stdin:
     folder, repo, options = json.loads(line)
@@ -20,11 +21,12 @@ for line in sys.stdin:
     client.TRIES = options.pop("tries", 6)
     try:
         if options.pop("ahead", False):
-            preupload(Path(folder), repo, set())
+            preupload_shards(Path(folder), repo, set())
         elif options.pop("dry", False):
-            ended["said"] = preview(Path(folder), repo, Path(folder).parent, **options)
+            terms = Terms(**options)
+            ended["said"] = preview_push(Path(folder), repo, Path(folder).parent, terms)
         else:
-            ended["sha"] = push(Path(folder), repo, say=said.append, **options)
+            ended["sha"] = push_dataset(Path(folder), repo, Terms(**options), said.append)
     except (InputError, Stopped) as error:
         ended |= {"kind": type(error).__name__, "error": str(error)}
     print(json.dumps(ended), flush=True)

@@ -1,4 +1,4 @@
-"""Tasks that are often near-duplicates of one another."""
+"""Build tasks that are often near-duplicates of one another."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ def task(instruction: str, input: str = "", language: str = "", id: str = "") ->
     return Example(instruction, input, "", id=id, language=language)
 
 
-def variants(count: int, seed: int, longest: int = 14) -> list[Example]:
-    """Tasks that are often nearly one another: copies with a few words changed, cut or moved."""
+def make_similar_tasks(count: int, seed: int, longest: int = 14) -> list[Example]:
+    """Return tasks of up to `longest` words; many are copies with a few words changed or moved."""
     rng, rows = random.Random(seed), []
     for number in range(count):
         if rows and rng.random() < 0.6:
             old = rng.choice(rows)
-            words, given = old.instruction.split(), old.input
+            words, text = old.instruction.split(), old.input
             for _ in range(rng.randint(0, 3)):
                 place = rng.randrange(len(words) + 1)
                 words[place : place + rng.randint(0, 1)] = rng.choices(WORDS, k=rng.randint(0, 1))
             if rng.random() < 0.2:
-                given = rng.choice(["", "x = [1, 2]", "x = [1, 3]", "a != b", old.input + " y"])
+                text = rng.choice(["", "x = [1, 2]", "x = [1, 3]", "a != b", old.input + " y"])
         else:
-            words, given = rng.choices([*WORDS, *"efghijklmnopq"], k=rng.randint(1, longest)), ""
+            words, text = rng.choices([*WORDS, *"efghijklmnopq"], k=rng.randint(1, longest)), ""
         language = rng.choice(["python", "python", "rust"])
-        rows.append(task(" ".join(words), given, language, id=f"r{number}"))
+        rows.append(task(" ".join(words), text, language, id=f"r{number}"))
     return rows

@@ -19,9 +19,10 @@ import pytest
 from support.needs import need_program
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.core.schema import Example, load_seed_tasks
+from code_alpaca.core.schema import Example
 from code_alpaca.curation.novelty.pool import NoveltyPool
-from code_alpaca.generation.plan import Plan
+from code_alpaca.generation.config import GenerateConfig
+from code_alpaca.generation.request_plan import RequestPlan
 from code_alpaca.problems import load_problems
 from code_alpaca.sandbox import ResourceLimits
 from code_alpaca.teacher import offline
@@ -30,25 +31,19 @@ from code_alpaca.teacher.offline.grammar import HELD_OUT
 from code_alpaca.teacher.offline.replies import write_chat_reply
 from code_alpaca.teacher.offline.server import TeacherConfig
 from code_alpaca.teacher.offline.tasks import compose_task
-from code_alpaca.teacher.request_body import SamplingParams
 
 TASKS = [compose_task(random.Random(f"test/{number}")) for number in range(1500)]
 
 
 def question(number=0, count=5, api="chat"):
-    plan = Plan(
-        weights={"self_instruct": 1.0},
-        api=api,
-        sampling=SamplingParams("offline-teacher", 1.0, 1.0, 4096),
-        seed=0,
-        seed_tasks=load_seed_tasks(),
-        snippets=[],
-        count=count,
+    config = GenerateConfig(
+        run_dir="unused",
+        teacher_api=api,
+        tasks_per_request=count,
         seeds_per_request=3,
         pool_per_request=0,
-        quotas={},
     )
-    return plan.request(number, [], {})
+    return RequestPlan.from_config(config).build_request(number, [], {})
 
 
 def body(number=0, count=5):

@@ -32,8 +32,9 @@ from code_alpaca.core.schema import Example, content_id, load_seed_tasks
 from code_alpaca.curation.language_detection import detect_language
 from code_alpaca.curation.pipeline import Curator
 from code_alpaca.curation.rules import CurationRules, open_curator
-from code_alpaca.dataset.build import build
-from code_alpaca.dataset.load import Source, listed, open_source
+from code_alpaca.dataset.build import build_dataset
+from code_alpaca.dataset.folder import DatasetOptions
+from code_alpaca.dataset.load import OpenedDataset, open_dataset, slice_records
 
 CHUNK = 500  # rows decided and committed together
 EVERY_S = 10.0  # between two lines of progress, where the output is no terminal
@@ -84,8 +85,8 @@ def curate_dataset(config: CurateConfig) -> None:
     if config.strict:
         _refuse_odd_rows(config.source, source)
     console = Console(highlight=False, soft_wrap=True)
-    if source.form.note:
-        console.print(f"curate    {config.source}: {source.form.note}")
+    if source.row_format.note:
+        console.print(f"curate    {config.source}: {source.row_format.note}")
     with (
         open_curator(config) as (curator, contamination),
         open_run(config.run_dir, config, facts) as ledger,
@@ -95,30 +96,30 @@ def curate_dataset(config: CurateConfig) -> None:
         curator.add_to_pool(ledger.accepted())
         _decide(source, curator, ledger, console)
         _print_funnel(ledger, len(source.records), console)
-    folder = build(config.run_dir, dataset_version=config.dataset_version)
+    folder = build_dataset(config.run_dir, DatasetOptions(config.dataset_version))
     console.print(f"curate    {folder}, version {config.dataset_version}")
 
 
-def _open(config: CurateConfig) -> Source:
+def _open(config: CurateConfig) -> OpenedDataset:
     """The records of the source, whatever their form, and the revision that names them."""
     path = Path(config.source)
     if path.is_file() and (config.revision is not None or config.source_config != "default"):
         raise InputError(f"{path} is a file: leave revision and source_config out")
-    return open_source(
+    return open_dataset(
         config.source, config.source_config, config.revision, column_map=config.column_map
     )
 
 
-def _refuse_odd_rows(name: str, source: Source) -> None:
+def _refuse_odd_rows(name: str, source: OpenedDataset) -> None:
     for start in range(0, len(source.records), CHUNK):
-        for number, record in enumerate(listed(source.records, start, start + CHUNK), start):
-            if problem := _read(record, source.form).problem:
+        for number, record in enumerate(slice_records(source.records, start, start + CHUNK), start):
+            if problem := _read(record, source.row_format).problem:
                 raise InputError(
                     f"{name}: row {number + 1}: {problem}; without strict it would be dropped"
                 )
 
 
-def _decide(source: Source, curator: Curator, ledger: Ledger, console: Console) -> None:
+def _decide(source: OpenedDataset, curator: Curator, ledger: Ledger, console: Console) -> None:
     total = len(source.records)
     chunks = range(0, total, CHUNK)
     columns = (TextColumn("curate "), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -131,9 +132,9 @@ def _decide(source: Source, curator: Curator, ledger: Ledger, console: Console) 
         for number in range(first, len(chunks)):
             start = chunks[number]
             read = [
-                _examined(_read(record, source.form), place, curator)
+                _examined(_read(record, source.row_format), place, curator)
                 for place, record in enumerate(
-                    listed(source.records, start, start + CHUNK), start + 1
+                    slice_records(source.records, start, start + CHUNK), start + 1
                 )
             ]
             settled = [
@@ -173,7 +174,9 @@ def _examined(row: _Row, place: int, curator: Curator) -> Decision:
         return Decision(row.example, "malformed_row", f"row {place}: {row.problem}")
     example = row.example
     with contextlib.suppress(Exception):  # what fails on it here fails in `examine`, which says so
-        example = replace(example, language=detect_language(example))
+        stated = example.language.strip().lower()
+        language = stated if example.language else detect_language(example)
+        example = replace(example, language=language)
     return curator.check_row(example)
 
 

@@ -6,7 +6,7 @@ import re
 import textwrap
 from typing import NamedTuple
 
-from code_alpaca.curation.novelty.measures import ALIASES, LANGUAGES
+from code_alpaca.core.languages import fence_language
 
 # A line that is a fence with its info string, in a list or a quotation too; or, as models write
 # it, one behind a colon.
@@ -18,13 +18,6 @@ OPENING = re.compile(
 ONE_LINE = re.compile(r"^[ \t]*```(?:(?P<tag>[\w+#]+)[ \t]+)?(?P<code>[^`\n]+)```[ \t]*$")
 QUOTE = re.compile(r"^[ \t]*>[ \t]?")
 TAG = re.compile(r"[\w+#.-]+")
-TAGS = {
-    **ALIASES, "py": "python", "ipython": "python", "pycon": "python", "jsx": "javascript",
-    "node": "javascript", "mjs": "javascript", "tsx": "typescript", "sh": "bash", "shell": "bash",
-    "zsh": "bash", "cpp": "c++", "cc": "c++", "cs": "c#", "csharp": "c#", "fs": "f#",
-    "rb": "ruby", "rs": "rust", "kt": "kotlin", "pl": "perl", "hs": "haskell", "ps1": "powershell",
-    "postgres": "sql", "tsql": "sql", "plsql": "sql",
-}  # fmt: skip
 TEXT_TAGS = {"text", "txt", "plaintext", "plain", "output", "console", "markdown", "md", "diff",
              "csv", "log"}  # fmt: skip
 
@@ -80,6 +73,4 @@ def _on_one_line(first: str, rest: str) -> Block:
 
 
 def _block(tag: str, lines: list[str], *, closed: bool) -> Block:
-    named = TAGS.get(tag, tag)
-    language = named if named in LANGUAGES else ""
-    return Block(language, tag, textwrap.dedent("\n".join(lines)), closed)
+    return Block(fence_language(tag), tag, textwrap.dedent("\n".join(lines)), closed)

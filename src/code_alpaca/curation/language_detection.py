@@ -11,9 +11,10 @@ import re
 import warnings
 from functools import lru_cache
 
+from code_alpaca.core import languages
 from code_alpaca.core.schema import Example, SeedTask
 from code_alpaca.curation.fences import TEXT_TAGS, Block, fenced_blocks
-from code_alpaca.curation.novelty.measures import ALIASES, CODE_TOKEN, LANGUAGES
+from code_alpaca.curation.novelty.measures import CODE_TOKEN
 
 M = re.MULTILINE
 # In the order in which they are tried: the first with a sign is the answer.
@@ -93,11 +94,11 @@ SESSION = re.compile(r"^[ \t]*(?:>>>|\.\.\.)(?: (.*))?$", M)
 def detect_language(example: Example | SeedTask) -> str:
     """What a row says of itself, else what its instruction names, else what its answer shows."""
     if example.language:
-        return example.language.strip().lower()
+        return languages.canonical(example.language)
     named = {
-        ALIASES.get(token, token)
+        languages.PROSE_NAMES[token]
         for token in CODE_TOKEN.findall(example.instruction.lower())
-        if token in LANGUAGES or token in ALIASES
+        if token in languages.PROSE_NAMES
     }
     shown = detect_text_language(example.output)
     if len(named) == 1 and not is_prose(example.output):

@@ -1,4 +1,4 @@
-"""The dataset card: a Jinja template, and every number in it from the manifest."""
+"""Render the dataset card: a Jinja template filled from the manifest."""
 
 from __future__ import annotations
 
@@ -9,76 +9,82 @@ from typing import Any
 
 import yaml
 
+from code_alpaca.core.records import Manifest
 from code_alpaca.core.schema import CONFIGS
 from code_alpaca.hub import cards
 
-SHOWN = 4_000  # characters of each field of the example
-SIZES = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")]
+MAX_FIELD_LENGTH = 4_000  # characters of each field of the example
+SIZE_CATEGORIES = [
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+]
 
 
-def render(
-    manifest: dict[str, Any], example: dict[str, Any] | None, pictures: Sequence[str] = ()
+def render_card(
+    manifest: Manifest, example: dict[str, Any] | None, plots: Sequence[str] = ()
 ) -> str:
-    """The README.md of a dataset folder: YAML metadata, then the card.
+    """Return the README.md of a dataset folder: YAML metadata, then the card.
 
     Args:
-        manifest: what `manifest.json` holds.
-        example: one row to show, if there is any.
-        pictures: names of files in `assets/`.
+        example: a row to show, if there is any.
+        plots: names of files in `assets/`.
     """
     return cards.render(
         "README.md.jinja",
-        _read,
+        _read_template,
         _metadata(manifest),
-        **{key: value for key, value in manifest.items() if key != "config"},
-        run=manifest["config"],
-        example=_shown(example),
-        pictures=pictures,
+        **{name: getattr(manifest, name) for name in Manifest.model_fields if name != "config"},
+        run=manifest.config,
+        example=_format_example(example),
+        plots=plots,
     )
 
 
-def _metadata(manifest: dict[str, Any]) -> dict[str, Any]:
-    """What the Hub reads: the constant part from metadata.yaml, the rest from the manifest."""
-    rows = manifest["counts"]["default"]
-    size = next((name for limit, name in SIZES if rows < limit), "1M<n<10M")
+def _metadata(manifest: Manifest) -> dict[str, Any]:
+    """Return the YAML metadata: constants from metadata.yaml, the rest from the manifest."""
+    rows = manifest.counts["default"]
+    size = next((name for limit, name in SIZE_CATEGORIES if rows < limit), "1M<n<10M")
     return {
-        **yaml.safe_load(_read("metadata.yaml")),
-        "license": manifest["license"],
+        **yaml.safe_load(_read_template("metadata.yaml")),
+        "license": manifest.license,
         "size_categories": [size],
         "configs": [
             {
                 "config_name": name,
                 **({"default": True} if name == "default" else {}),
-                # `datasets` keys its cache of a local folder on this metadata and not on the
-                # files: without a word of the content, it would hand out another run's rows.
-                "description": _content(manifest, name),
+                # `datasets` keys its cache of a local folder on this metadata, not on the files.
+                # Without a content hash it would return the cached rows of another run.
+                "description": _content_hash(manifest, name),
                 "data_files": [
                     {"split": split, "path": f"data/{name}/{split}-*.parquet"}
-                    for split in manifest["splits"][name]
+                    for split in manifest.splits[name]
                 ],
             }
             for name in CONFIGS
-            if manifest["counts"][name]
+            if manifest.counts[name]
         ],
     }
 
 
-def _content(manifest: dict[str, Any], name: str) -> str:
-    """The hash of a config's shards, as its description."""
-    shards = [sha for path, sha in manifest["sha256"].items() if Path(path).parts[1] == name]
-    return f"sha256 {' '.join(shards)}"
+def _content_hash(manifest: Manifest, config: str) -> str:
+    hashes = [sha for path, sha in manifest.sha256.items() if Path(path).parts[1] == config]
+    return f"sha256 {' '.join(hashes)}"
 
 
-def _shown(example: dict[str, Any] | None) -> str | None:
-    """One row as the card shows it, long fields cut."""
-    if example is None:
+def _format_example(row: dict[str, Any] | None) -> str | None:
+    """Return the texts of a row, long ones truncated."""
+    if row is None:
         return None
-    texts = [example[name] for name in ("instruction", "input", "output") if example[name]]
+    texts = [row[name] for name in ("instruction", "input", "output") if row[name]]
     return "\n\n".join(
-        text if len(text) <= SHOWN else f"{text[:SHOWN]} ... ({len(text):,} characters)"
+        text
+        if len(text) <= MAX_FIELD_LENGTH
+        else f"{text[:MAX_FIELD_LENGTH]} ... ({len(text):,} characters)"
         for text in texts
     )
 
 
-def _read(name: str) -> str:
+def _read_template(name: str) -> str:
     return resources.files("code_alpaca").joinpath("dataset/templates", name).read_text("utf-8")

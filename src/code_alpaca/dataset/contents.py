@@ -1,156 +1,140 @@
-"""Which files are a dataset release: in the folder, in the repository, and in neither."""
+"""Decide which files belong to a dataset release, in a folder and in a Hub repository."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.core.plots import PICTURES
+from code_alpaca.core.records import Manifest, RecordFormatError
 from code_alpaca.core.schema import CONFIGS
-from code_alpaca.dataset.manifest import CARD, MANIFEST, changed_files, is_manifest, manifest_of
+from code_alpaca.dataset.manifest import CARD, MANIFEST, find_changed_shards, read_manifest
+from code_alpaca.dataset.plots import PLOTS
+from code_alpaca.dataset.shards import VOLATILE_COLUMNS, read_columns, read_rows
 from code_alpaca.hub.client import Repo
 from code_alpaca.hub.release_plan import Kind, listed
 from code_alpaca.hub.unsafe_files import is_code_or_pickle, links_in
 from code_alpaca.hub.versions import README, read_json, text_of
 
 CHANGELOG = "CHANGELOG.md"
-KEY = "manifest sha256"  # what the description of every release commit starts with
-TABLES = (".parquet", ".json", ".jsonl", ".csv")
-# What the card's metadata loads, whoever put it there.
+KEY = "manifest sha256"  # prefix of the description of every release commit
+TABLE_SUFFIXES = (".parquet", ".json", ".jsonl", ".csv")
+# `datasets` loads these files through the card's metadata, no matter who added them.
 LOADED = re.compile(rf"data/({'|'.join(CONFIGS)})/(train|validation)-.*\.parquet")
-ROWS_AT_ONCE = 10_000
-UNTOLD = "created_at"  # the one column that differs between two makings of the same rows
+PLOT_LINK = re.compile(r"(?m)^!\[[^\]\n]*\]\((assets/[\w.-]+\.png)\)$")
+CODE_BLOCK = re.compile(r"(?ms)^(`{3,})[^`\n]*\n.*?^\1`*$")
 
 
-def checked(folder: Path) -> dict[str, Any]:
-    """Return the manifest of a folder that holds what its manifest says, and nothing else.
+def verify_folder(folder: Path) -> Manifest:
+    """Return the manifest of a dataset folder after comparing every file with it.
 
     Raises:
-        InputError: naming the file that is missing, changed, a link or not part of the dataset.
+        InputError: a file is missing, changed, a link, or not part of the dataset.
     """
-    manifest = manifest_of(folder)
+    manifest = read_manifest(folder)
     if manifest is None:
-        raise InputError(f"there is no {folder}; code-alpaca publish makes it")
-    require_no_others(folder, manifest)
-    for shard in changed_files(folder, manifest):
+        raise InputError(f"{folder} does not exist; code-alpaca publish makes it")
+    refuse_foreign_files(folder, manifest)
+    for shard in find_changed_shards(folder, manifest):
         raise InputError(
-            f"{folder / shard} is not what {MANIFEST} says, so nothing was pushed; make the folder "
+            f"{folder / shard} differs from {MANIFEST}, so nothing was pushed; make the folder "
             "again from its run or source"
         )
     return manifest
 
 
-def require_no_others(folder: Path, manifest: dict[str, Any]) -> None:
-    """Refuse links, and files that somebody put into a dataset folder.
+def refuse_foreign_files(folder: Path, manifest: Manifest) -> None:
+    """Refuse a folder with links, or with files that are not part of the dataset.
 
     Raises:
         InputError: naming them.
     """
     if links := links_in(folder):
         raise InputError(
-            f"{folder} holds links ({listed(links)}), which could lead to private files; replace "
-            "them by the files themselves, or make the folder again"
+            f"{folder} contains links ({listed(links)}), which could lead to private files; "
+            "replace them by the files themselves, or make the folder again"
         )
     card = folder / CARD
-    shown = _pictures(text_of(card)) if card.is_file() else set()
-    known = {*names(folder, manifest), *(f"assets/{name}" for name in PICTURES), *shown}
-    others = [name for name in _files(folder) if name not in known]
-    if others:
+    linked = _linked_plots(text_of(card)) if card.is_file() else set()
+    expected = {*release_paths(folder, manifest), *(f"assets/{name}" for name in PLOTS), *linked}
+    paths = [path for path in sorted(folder.rglob("*")) if not path.is_dir()]
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    if foreign := [name for name in names if name not in expected]:
         raise InputError(
-            f"{folder} holds files that are not part of the dataset ({listed(others)}); move them "
-            "away, or they would be lost or released"
+            f"{folder} contains files that are not part of the dataset ({listed(foreign)}); move "
+            "them away, or they would be lost or released"
         )
 
 
-def names(folder: Path, manifest: dict[str, Any]) -> list[str]:
+def release_paths(folder: Path, manifest: Manifest) -> list[str]:
     """Return the paths of a release of this folder in the repository."""
-    drawn = [f"assets/{name}" for name in PICTURES if (folder / "assets" / name).is_file()]
-    return [*manifest["sha256"], MANIFEST, README, CHANGELOG, CARD.as_posix(), *drawn]
+    plots = [f"assets/{name}" for name in PLOTS if (folder / "assets" / name).is_file()]
+    return [*manifest.sha256, MANIFEST, README, CHANGELOG, CARD.as_posix(), *plots]
 
 
-def kind() -> Kind:
-    """Return what tells the files of a dataset release from those of other people."""
-    return Kind(
-        KEY,
-        _owned,
-        harmful=lambda name, first: bool(LOADED.fullmatch(name)) or is_code_or_pickle(name),
-        strange=lambda name: name.startswith(("data/", "assets/")) or name.endswith(TABLES),
-    )
+def released_manifest(repo: Repo, sha: str) -> Manifest | None:
+    """Return the manifest of a release commit; None if it is missing or was edited.
 
-
-def released_manifest(repo: Repo, sha: str) -> dict[str, Any]:
-    """Return the manifest of a release by its commit; {} where there is none that can be read."""
-    path = repo.fetch(MANIFEST, sha)
-    manifest = read_json(path) if path else None
-    return manifest if is_manifest(manifest) else {}
-
-
-def content_key(folder: Path, manifest: dict[str, Any]) -> str:
-    """Return what names this release in the description of its commit.
-
-    It is a hash of the version, the licence and the rows, not of the files: the same run made
-    again after a loss has another `created_at` in every row, and is the same release.
+    Raises:
+        InputError: a newer version of code-alpaca wrote it.
     """
-    digests = {name: hashlib.sha256() for name in _splits(manifest)}
-    for shard in sorted(manifest["sha256"]):
-        digest = digests[_split(shard)]
-        for row in _rows(folder / shard):
-            digest.update(json.dumps(row, default=str).encode())
-    what = {
-        "version": manifest["version"],
-        "license": manifest["license"],
-        "columns": manifest.get("columns"),
-        "rows": {name: digest.hexdigest() for name, digest in digests.items()},
+    path = repo.fetch(MANIFEST, sha)
+    if path is None:
+        return None
+    try:
+        return Manifest.parse(read_json(path), f"{MANIFEST} in {repo.url}")
+    except RecordFormatError:
+        return None
+
+
+def content_key(folder: Path, manifest: Manifest) -> str:
+    """Return the key of a release: a hash of its version, licence and rows.
+
+    The rows are hashed without `created_at`, so that a run repeated after its folder was lost is
+    the same release.
+    """
+    shards: dict[str, list[str]] = {}
+    for shard in sorted(manifest.sha256):
+        path = Path(shard)
+        shards.setdefault(f"{path.parent.name}/{path.name.partition('-')[0]}", []).append(shard)
+    content = {
+        "version": manifest.version,
+        "license": manifest.license,
+        "columns": manifest.columns,
+        "rows": {
+            split: _hash_rows([folder / name for name in names]) for split, names in shards.items()
+        },
     }
-    return f"{KEY} {hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()}"
+    return f"{KEY} {hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}"
 
 
-def _owned(repo: Repo, sha: str) -> set[str]:
-    """The files of a release: the shards of its manifest, and the pictures on its card."""
-    card = repo.fetch(CARD.as_posix(), sha)
-    drawn = _pictures(text_of(card)) if card else set()
-    shards = released_manifest(repo, sha).get("sha256", {})
-    return {*shards, *drawn, MANIFEST, README, CHANGELOG, CARD.as_posix()}
+def _hash_rows(paths: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        columns = [name for name in read_columns(path) if name not in VOLATILE_COLUMNS]
+        for row in read_rows(path, columns):
+            digest.update(json.dumps([row[name] for name in columns], default=str).encode())
+    return digest.hexdigest()
 
 
-def _pictures(card: str) -> set[str]:
-    """The pictures that a card shows, outside of the rows that it quotes."""
-    return set(re.findall(r"(?m)^!\[[^\]\n]*\]\((assets/[\w.-]+\.png)\)$", _without_code(card)))
+def _released_files(repo: Repo, sha: str) -> set[str]:
+    """Return the files of a release commit: shards of its manifest, and plots on its card."""
+    card, manifest = repo.fetch(CARD.as_posix(), sha), released_manifest(repo, sha)
+    plots = _linked_plots(text_of(card)) if card else set()
+    shards = manifest.sha256 if manifest else {}
+    return {*shards, *plots, MANIFEST, README, CHANGELOG, CARD.as_posix()}
 
 
-def _without_code(card: str) -> str:
-    return re.sub(r"(?ms)^(`{3,})[^`\n]*\n.*?^\1`*$", "", card)
+def _linked_plots(card: str) -> set[str]:
+    """Return the plots that a card shows, ignoring links in the rows that it quotes."""
+    return set(PLOT_LINK.findall(CODE_BLOCK.sub("", card)))
 
 
-def _files(folder: Path) -> list[str]:
-    return [
-        path.relative_to(folder).as_posix()
-        for path in sorted(folder.rglob("*"))
-        if not path.is_dir()
-    ]
-
-
-def _splits(manifest: dict[str, Any]) -> list[str]:
-    return sorted({_split(shard) for shard in manifest["sha256"]})
-
-
-def _split(shard: str) -> str:
-    """Config and split of a shard, as `default/train`."""
-    path = Path(shard)
-    return f"{path.parent.name}/{path.name.partition('-')[0]}"
-
-
-def _rows(path: Path) -> Iterator[list[Any]]:
-    """The rows of a shard as lists of values, without when they were made."""
-    import pyarrow.parquet as pq
-
-    file = pq.ParquetFile(path)
-    columns = [name for name in file.schema_arrow.names if name != UNTOLD]
-    for batch in file.iter_batches(ROWS_AT_ONCE, columns=columns):
-        for row in batch.to_pylist():
-            yield [row[name] for name in columns]
+DATASET_RELEASE = Kind(
+    KEY,
+    _released_files,
+    harmful=lambda name, first: bool(LOADED.fullmatch(name)) or is_code_or_pickle(name),
+    strange=lambda name: name.startswith(("data/", "assets/")) or name.endswith(TABLE_SUFFIXES),
+)

@@ -1,14 +1,14 @@
-"""Load a dataset from where it is, and say exactly which one it was."""
+"""Load a dataset from a file, a folder or the Hub, and identify its exact revision."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from code_alpaca.core import console
 from code_alpaca.core.data_files import Records, Unreadable, read_records
 from code_alpaca.core.errors import InputError, one_line
 from code_alpaca.core.fs import file_sha256
@@ -20,34 +20,31 @@ from code_alpaca.core.row_formats import (
     recognize,
     recognize_columns,
 )
-from code_alpaca.dataset.manifest import MANIFEST, changed_files, manifest_of
+from code_alpaca.dataset.manifest import MANIFEST, find_changed_shards, read_manifest
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
-# Of a manifest: how the rows came about, for whoever learns from them.
-LINEAGE = ("version", "license", "teacher", "strategy", "prompt_version", "embedded_teacher",
-           "source")  # fmt: skip
-ACCEPTED = (
+# Keys of a manifest that training records about its data.
+ORIGIN_KEYS = ("version", "license", "teacher", "strategy", "prompt_version", "embedded_teacher",
+               "source")  # fmt: skip
+ACCEPTED_SOURCES = (
     "give an Alpaca JSON or JSONL file (or CSV, or Parquet), a dataset folder that code-alpaca "
     "publish made, or the id of a dataset on the Hub"
 )
-BATCH = 1_000  # rows checked at once
+BATCH_ROWS = 1_000
+SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".gz")
 
 
-class Source(NamedTuple):
-    """A dataset as it was found: its records, how to read them as rows, and its revision."""
+class OpenedDataset(NamedTuple):
+    """The records of a dataset, how to read them as rows, and the revision they are from."""
 
     records: Records | Dataset
-    form: RowFormat
+    row_format: RowFormat
     revision: str
 
 
-def _log(line: str) -> None:
-    print(f"dataset   {line}", file=sys.stderr)
-
-
-def load(
+def load_rows(
     name: str,
     config: str = "default",
     revision: str | None = None,
@@ -55,101 +52,104 @@ def load(
     split: str = "train",
     column_map: Mapping[str, str] | None = None,
     blank: Literal["drop", "keep"] = "drop",
-    say: Callable[[str], None] = _log,
+    log: Callable[[str], None] | None = None,
 ) -> tuple[Dataset, str]:
-    """Load the rows of `name` and the revision that names them for ever.
+    """Load the rows of a dataset, and the immutable revision that identifies them.
+
+    More than five parameters: they are those of `datasets.load_dataset`.
 
     Args:
-        name: a dataset folder of `publish`, a file that `records` reads, or a Hub id.
-        revision: a tag, branch or commit of a Hub dataset; what it means now is pinned.
-        column_map: the columns that hold the Alpaca fields, where they have other names.
+        name: a dataset folder of `publish`, a file that `data_files` reads, or a Hub id.
+        revision: tag, branch or commit of a Hub dataset; it is resolved to a commit.
+        column_map: the columns that contain the Alpaca fields, if they have other names.
         blank: what to do with rows whose instruction or output is null or white space. "drop"
-            leaves them out and says how many; "keep" keeps those of white space and refuses null.
-        say: gets a line for columns read under other names, and for rows left out.
+            leaves them out and logs their number; "keep" keeps white space and refuses null.
+        log: receives a line about renamed columns and dropped rows; stderr by default.
 
     Returns:
-        The dataset with at least the Alpaca columns, all of them text, and: the commit sha of a
-        Hub dataset, the `vX.Y.Z (sha256 ...)` of a folder, the `sha256 ...` of a file.
+        The dataset, with at least the Alpaca columns as text, and its revision: the commit of a
+        Hub dataset, `vX.Y.Z (sha256 ...)` of a folder, `sha256 ...` of a file.
 
     Raises:
-        InputError: it does not exist, is empty, its columns are unknown, or a row (named by its
-            number) holds something else than text.
+        InputError: the dataset does not exist, is empty or has unknown columns, or a value is not
+            text (the message names the row).
     """
-    source = open_source(name, config, revision, split=split, column_map=column_map)
-    if source.form.note:
-        say(f"{name}: {source.form.note}")
-    rows = _dataset(source)
-    full: list[int] = []
-    thinking = 0
-    for number, row in enumerate(_checked(name, source, blank)):
-        if _is_full(row):
-            full.append(number)
-            thinking += holds_reasoning(row["output"])
-    if thinking:
-        say(
-            f"{name}: {thinking} of {len(rows)} outputs hold a model's reasoning (<think>); they "
-            "are kept, and code-alpaca curate rejects them"
+    log = log or console.stage("dataset", stderr=True).print
+    source = open_dataset(name, config, revision, split=split, column_map=column_map)
+    if source.row_format.note:
+        log(f"{name}: {source.row_format.note}")
+    rows = _to_text_columns(source)
+    complete: list[int] = []
+    with_reasoning = 0
+    for index, row in enumerate(_checked_rows(name, source, blank)):
+        if _is_complete(row):
+            complete.append(index)
+            with_reasoning += holds_reasoning(row["output"])
+    if with_reasoning:
+        log(
+            f"{name}: {with_reasoning} of {len(rows)} outputs contain a model's reasoning "
+            "(<think>); they are kept, and code-alpaca curate rejects them"
         )
-    if empty := len(rows) - len(full):
-        first = next(i for i in range(len(rows)) if i == len(full) or full[i] != i)
-        say(
-            f"{name}: {empty} of {len(rows)} rows have no instruction or no output (the first is "
-            f"row {first + 1}); they are {'left out' if blank == 'drop' else 'kept as they are'}"
+    if num_blank := len(rows) - len(complete):
+        first = next(i for i in range(len(rows)) if i == len(complete) or complete[i] != i)
+        log(
+            f"{name}: {num_blank} of {len(rows)} rows have no instruction or no output (the first "
+            f"is row {first + 1}); they are {'dropped' if blank == 'drop' else 'kept unchanged'}"
         )
     if blank == "drop":
-        if not full:
-            raise InputError(f"dataset {name} holds no row with an instruction and an output")
-        rows = rows.select(full) if empty else rows
+        if not complete:
+            raise InputError(f"dataset {name} has no row with an instruction and an output")
+        rows = rows.select(complete) if num_blank else rows
     return rows, source.revision
 
 
-def open_source(
+def open_dataset(
     name: str,
     config: str = "default",
     revision: str | None = None,
     *,
     split: str = "train",
     column_map: Mapping[str, str] | None = None,
-) -> Source:
-    """Find a dataset and the format of its rows, without a look at each row.
+) -> OpenedDataset:
+    """Open a dataset and recognize the format of its rows, without reading every row.
 
     Raises:
-        InputError: it does not exist, is empty, or its columns are unknown.
+        InputError: the dataset does not exist, is empty, or has unknown columns.
     """
-    place, sha = _find(name, config, revision)
-    if isinstance(place, Records):
-        return Source(place, recognize(place, column_map, name), sha)
-    rows = _load(name, place, config, split, sha, streaming=False)
+    location, revision = _locate(name, config, revision)
+    if isinstance(location, Records):
+        return OpenedDataset(location, recognize(location, column_map, name), revision)
+    rows = _load_dataset(name, location, config, split, revision)
     if not len(rows):
-        raise InputError(f"dataset {name} holds no rows")
-    return Source(rows, recognize_columns(rows.column_names, column_map, name), sha)
+        raise InputError(f"dataset {name} contains no rows")
+    row_format = recognize_columns(rows.column_names, column_map, name)
+    return OpenedDataset(rows, row_format, revision)
 
 
-def stream(
+def stream_rows(
     name: str, config: str = "default", revision: str | None = None, *, split: str = "train"
 ) -> tuple[IterableDataset, str]:
-    """As `load`, but rows come one by one as they are read, and nothing is written to a cache.
-
-    Of a Hub dataset or a folder alone, and with the Alpaca columns.
-    """
-    place, sha = _find(name, config, revision)
-    if isinstance(place, Records):
-        return load(name, config)[0].to_iterable_dataset(), sha
-    rows = _load(name, place, config, split, sha, streaming=True)
+    """Load the rows of a dataset with Alpaca columns one by one, without caching them on disk."""
+    location, revision = _locate(name, config, revision)
+    if isinstance(location, Records):
+        return load_rows(name, config)[0].to_iterable_dataset(), revision
+    rows = _load_dataset(name, location, config, split, revision, streaming=True)
     columns = rows.column_names or list(rows.resolve_features().column_names)
     if missing := [column for column in ALPACA if column not in columns]:
-        raise InputError(f"dataset {name} has no column {', '.join(missing)}")
-    return rows, sha
+        raise InputError(
+            f"dataset {name} lacks the column {', '.join(missing)}; choose another config"
+        )
+    return rows, revision
 
 
-def lineage(name: str, revision: str) -> dict[str, Any]:
-    """What a dataset's manifest says of its origin: licence, teacher, strategy and the like.
+def read_origin(name: str, revision: str) -> dict[str, Any]:
+    """Return what a dataset's manifest records about its origin: licence, teacher, strategy, ...
 
     Args:
-        revision: as `load` returns it.
+        revision: as returned by `load_rows`.
 
     Returns:
-        Nothing for rows that no release of ours holds.
+        An empty dict if code-alpaca did not release the dataset.
     """
     path = Path(name)
     if not path.exists():
@@ -162,141 +162,147 @@ def lineage(name: str, revision: str) -> dict[str, Any]:
             ).parent
         except (HfHubHTTPError, LocalEntryNotFoundError):
             return {}
-    if not (path / MANIFEST).is_file():
+    manifest = read_manifest(path) if (path / MANIFEST).is_file() else None
+    if manifest is None:
         return {}
-    manifest = manifest_of(path) or {}
-    origin = {key: manifest[key] for key in LINEAGE if manifest.get(key) is not None}
-    against = (manifest.get("contamination") or {}).get("benchmarks")
-    return {**origin, **({"decontaminated": against} if against else {})}
+    values = manifest.as_dict()
+    origin = {key: values[key] for key in ORIGIN_KEYS if values.get(key) is not None}
+    if manifest.contamination and manifest.contamination.benchmarks:
+        origin["decontaminated"] = manifest.contamination.benchmarks
+    return origin
 
 
-def listed(records: Sequence[Any] | Dataset, start: int, stop: int) -> list[Any]:
-    """A slice of records: of a list, or of a `datasets.Dataset`, whose slices are columns."""
+def slice_records(records: Sequence[Any] | Dataset, start: int, stop: int) -> list[Any]:
+    """Return a slice of a list, or of a `datasets.Dataset`, whose own slices are columns."""
     rows = records[start:stop]
     if not isinstance(rows, dict):
         return list(rows)
     return [dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True)]
 
 
-def _checked(name: str, source: Source, blank: Literal["drop", "keep"]) -> Iterator[dict[str, Any]]:
-    """Every row as it is read; null is refused where blank rows are kept."""
-    for number, row in enumerate(_rows(source)):
+def _checked_rows(
+    name: str, source: OpenedDataset, blank: Literal["drop", "keep"]
+) -> Iterator[dict[str, Any]]:
+    """Yield every row, and refuse null where blank rows are kept."""
+    for index, row in enumerate(_read_rows(source)):
         if not isinstance(row, Unreadable):
             null = next((key for key in ALPACA if row[key] is None), "")
             if not null or blank == "drop":
                 yield row
                 continue
-            row = Unreadable(f"{source.form.columns.get(null, null)!r} is null")
+            row = Unreadable(f"{source.row_format.columns.get(null, null)!r} is null")
         records = source.records
-        where = records.where(number) if isinstance(records, Records) else f"row {number + 1}"
+        location = records.where(index) if isinstance(records, Records) else f"row {index + 1}"
         raise InputError(
-            f"{name}, {where}: {row.problem}; correct it, or drop such rows with code-alpaca "
+            f"{name}, {location}: {row.problem}; correct it, or drop such rows with code-alpaca "
             f"curate --source {name}"
         )
 
 
-def _is_full(row: dict[str, Any]) -> bool:
+def _is_complete(row: dict[str, Any]) -> bool:
     return all((row[key] or "").strip() for key in ("instruction", "output"))
 
 
-def _rows(source: Source) -> Iterator[dict[str, Any] | Unreadable]:
-    records, form = source.records, source.form
-    if form.plain and not isinstance(records, Records):  # read no other column
+def _read_rows(source: OpenedDataset) -> Iterator[dict[str, Any] | Unreadable]:
+    records, row_format = source.records, source.row_format
+    if row_format.plain and not isinstance(records, Records):  # do not read the other columns
         records = records.select_columns([key for key in ALPACA if key in records.column_names])
-    for start in range(0, len(records), BATCH):
-        yield from map(form.row, listed(records, start, start + BATCH))
+    for start in range(0, len(records), BATCH_ROWS):
+        yield from map(row_format.row, slice_records(records, start, start + BATCH_ROWS))
 
 
-def _dataset(source: Source) -> Dataset:
-    """The records as a `datasets.Dataset` in which the Alpaca columns are text."""
+def _to_text_columns(source: OpenedDataset) -> Dataset:
+    """Return the records as a `datasets.Dataset` whose Alpaca columns are text."""
     from datasets import Dataset, Features, Value
 
-    form, records = source.form, source.records
-    fields = dict.fromkeys((*ALPACA, *form.columns))
+    row_format, records = source.row_format, source.records
+    fields = dict.fromkeys((*ALPACA, *row_format.columns))
     text = Features({key: Value("string") for key in fields})
 
-    def only_text(record: Mapping[str, Any] | Unreadable) -> dict[str, str | None]:
-        row = form.row({**record} if isinstance(record, Mapping) else record)
+    def texts(record: Mapping[str, Any] | Unreadable) -> dict[str, str | None]:
+        row = row_format.row({**record} if isinstance(record, Mapping) else record)
         row = {} if isinstance(row, Unreadable) else row
         return {key: row.get(key) if isinstance(row.get(key), str) else None for key in fields}
 
     if isinstance(records, Records):
-        return Dataset.from_list(list(map(only_text, records)), features=text)
-    if form.plain and all(_is_text(records, key) for key in ALPACA):
+        return Dataset.from_list(list(map(texts, records)), features=text)
+    if row_format.plain and all(_is_text_column(records, key) for key in ALPACA):
         return records
     others = [key for key in records.column_names if key in TARGETS and key not in fields]
     features = Features({**text, **{key: records.features[key] for key in others}})
     unused = [key for key in records.column_names if key not in features]
-    return records.map(only_text, remove_columns=unused, features=features, desc="reading rows")
+    return records.map(texts, remove_columns=unused, features=features, desc="reading rows")
 
 
-def _is_text(rows: Dataset, column: str) -> bool:
-    """Whether a column is text in every row; `input` must be null nowhere."""
+def _is_text_column(rows: Dataset, column: str) -> bool:
+    """Whether a column is text in every row; `input` must not be null either."""
     if getattr(rows.features.get(column), "dtype", "") not in ("string", "large_string"):
         return False
     return column != "input" or not rows.data.column(column).null_count
 
 
-def _find(name: str, config: str, revision: str | None) -> tuple[Records | Path | None, str]:
-    """The records of a file, a folder, or None for the Hub; and the revision of it."""
+def _locate(name: str, config: str, revision: str | None) -> tuple[Records | Path | None, str]:
+    """Return the records of a file, a folder, or None for the Hub, and the revision."""
     if not name.strip():
-        raise InputError(f"the name of the dataset is empty; {ACCEPTED}")
+        raise InputError(f"the name of the dataset is empty; {ACCEPTED_SOURCES}")
     path = Path(name)
     if revision is not None and path.exists():
-        raise InputError(f"{name} is on this disk and has one revision; leave the revision out")
+        raise InputError(f"{name} is local and has no revisions; leave revision out")
     if path.is_file():
         if config != "default":
             raise InputError(f"{name} is a file and has no config {config!r}; leave it out")
         records = read_records(path)
         if not records:
-            raise InputError(f"{path} holds no rows")
+            raise InputError(f"{path} contains no rows")
         return records, f"sha256 {file_sha256(path)}"
     if (path / MANIFEST).is_file():
         return path, _folder_revision(path)
     if path.exists():
-        raise InputError(f"{name} is no dataset folder (no {MANIFEST}); {ACCEPTED}")
-    if path.suffix in (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".gz"):
+        raise InputError(f"{name} is not a dataset folder (no {MANIFEST}); {ACCEPTED_SOURCES}")
+    if path.suffix in SUFFIXES:
         raise InputError(f"cannot read {name}: no such file")
     if name.startswith((".", "/")) or name.count("/") > 1:
-        raise InputError(f"no dataset at {name}; {ACCEPTED}")
-    return None, _resolve(name, revision)
+        raise InputError(f"no dataset at {name}; {ACCEPTED_SOURCES}")
+    return None, _resolve_commit(name, revision)
 
 
-def _load(
-    name: str, folder: Path | None, config: str, split: str, sha: str, *, streaming: bool
+def _load_dataset(
+    name: str, folder: Path | None, config: str, split: str, commit: str, *, streaming: bool = False
 ) -> Any:
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
     try:
         return load_dataset(
-            name, config, split=split, revision=None if folder else sha, streaming=streaming
+            name, config, split=split, revision=None if folder else commit, streaming=streaming
         )
     except (DatasetsError, ValueError, OSError) as error:
         raise InputError(f"cannot load {name}, config {config!r}: {one_line(error)}") from None
 
 
 def _folder_revision(path: Path) -> str:
-    manifest = manifest_of(path) or {}
-    for shard in changed_files(path, manifest):
+    """Return the version of a dataset folder and a hash of its shards, which are verified."""
+    manifest = read_manifest(path)
+    assert manifest is not None
+    for shard in find_changed_shards(path, manifest):
         raise InputError(
-            f"{path / shard} is not what {MANIFEST} says; make the folder again with code-alpaca "
+            f"{path / shard} differs from {MANIFEST}; make the folder again with code-alpaca "
             "publish"
         )
-    shards = json.dumps(manifest["sha256"], sort_keys=True)
-    return f"v{manifest['version']} (sha256 {hashlib.sha256(shards.encode()).hexdigest()})"
+    shards = json.dumps(manifest.sha256, sort_keys=True)
+    return f"v{manifest.version} (sha256 {hashlib.sha256(shards.encode()).hexdigest()})"
 
 
-def _resolve(name: str, revision: str | None) -> str:
-    """The commit that a Hub revision means now; training records it."""
+def _resolve_commit(name: str, revision: str | None) -> str:
+    """Return the commit that a revision of a Hub dataset currently points to."""
     import httpx2
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     try:
-        return HfApi().dataset_info(name, revision=revision).sha
+        return str(HfApi().dataset_info(name, revision=revision).sha)
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, httpx2.HTTPError) as error:
         raise InputError(
             f"cannot find dataset {name} at revision {revision or 'main'} ({one_line(error)}); "
-            f"{ACCEPTED} that you may read"
+            f"{ACCEPTED_SOURCES} that you may read"
         ) from None

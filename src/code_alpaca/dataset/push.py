@@ -2,233 +2,218 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
+from code_alpaca.core import console
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.records import Manifest
+from code_alpaca.dataset.changelog import update_changelog
 from code_alpaca.dataset.contents import (
     CHANGELOG,
-    checked,
+    DATASET_RELEASE,
     content_key,
-    kind,
-    names,
+    release_paths,
     released_manifest,
+    verify_folder,
 )
-from code_alpaca.dataset.difference import Difference, difference, entry
-from code_alpaca.dataset.manifest import CARD, MANIFEST, manifest_of
-from code_alpaca.hub import release, release_plan
+from code_alpaca.dataset.difference import VersionDiff, diff_versions
+from code_alpaca.dataset.manifest import CARD, MANIFEST, read_manifest
+from code_alpaca.hub import release as releases
+from code_alpaca.hub import release_plan
 from code_alpaca.hub.client import Repo
 from code_alpaca.hub.release_plan import Plan, Terms
-from code_alpaca.hub.versions import README, Say, Version, text_of
+from code_alpaca.hub.versions import README, Version, text_of
 
-UNDER_WAY = ".publish.json"  # beside the folder: which release was begun and not finished
+UNFINISHED = ".publish.json"  # next to the folder: the release that was started and not finished
+Log = Callable[[str], None]
 
 
-def push(
-    folder: Path,
-    repo_id: str,
-    *,
-    private: bool = False,
-    allow_older: bool = False,
-    replace: bool = False,
-    say: Say = print,
+def push_dataset(
+    folder: Path, repo_id: str, terms: Terms | None = None, log: Log | None = None
 ) -> str:
-    """Make `folder` the version of its manifest on the Hub, and return the commit.
+    """Release `folder` as the version in its manifest, and return the commit.
 
-    Whatever stops it, the same call resumes; readers see the old version or all of the new one.
+    After an interruption the same call resumes. Readers see the old version or the new one.
 
     Args:
-        private: of a repository that is made now.
-        allow_older: accept a version lower than the last one.
-        replace: accept a repository with other columns, or with files of no release.
+        terms: what the user accepts; see `release_plan.Terms`.
 
     Raises:
-        InputError: what `preview` refuses; somebody else changed the same files meanwhile.
-        Stopped: the Hub does not answer, or the repository is gone.
+        InputError: the reasons of `preview_push`, or another user changed the same files.
+        Stopped: the Hub does not respond, or the repository was deleted.
     """
-    manifest = checked(folder)
-    version = _version(folder, manifest["version"], content_key(folder, manifest))
+    log = log or console.stage("publish").print
+    terms = terms or Terms()
+    manifest = verify_folder(folder)
+    version = _version(folder, manifest.version, content_key(folder, manifest))
     repo = Repo(repo_id)
 
     def contents(plan: Plan) -> Mapping[str, Path | bytes]:
-        files = _files(folder, manifest, repo, plan, replace, say)
-        say(f"publish   uploading {len(manifest['sha256'])} shards to {repo.url}")
+        files = _release_files(folder, repo, plan, terms, log)
+        log(f"uploading {len(manifest.sha256)} shards to {repo.url}")
         return files
 
-    sha = release.make(
+    sha = releases.make(
         repo,
         version,
-        kind(),
-        Terms(private, allow_older, replace),
+        DATASET_RELEASE,
+        terms,
         contents,
-        names=names(folder, manifest),
-        card=_card(folder),
-        say=lambda text: say(f"publish   {text}"),
+        names=release_paths(folder, manifest),
+        card=_read_card(folder),
+        say=log,
     )
-    _take_over(folder, repo, sha)
+    _download_release(folder, repo, sha)
     version.under_way.unlink(missing_ok=True)
-    say(f"publish   {repo.url}/tree/{version.tag} (commit {sha})")
-    say(f'publish   load_dataset("{repo_id}", "default", revision="{version.tag}")')
+    log(f"{repo.url}/tree/{version.tag} (commit {sha})")
+    log(f'load_dataset("{repo_id}", "default", revision="{version.tag}")')
     return sha
 
 
-def look(
-    repo_id: str,
-    number: str | None,
-    run_dir: Path,
-    *,
-    private: bool,
-    allow_older: bool = False,
-    replace: bool = False,
-) -> None:
-    """Refuse, before the folder is made, what `push` would refuse whatever the rows are.
+def check_push(repo_id: str, number: str | None, run_dir: Path, terms: Terms) -> None:
+    """Refuse, before the folder is made, what `push_dataset` would refuse for any rows.
 
     Args:
-        number: the version; None where it is the one that the folder has.
+        number: the version; None for the version of the existing folder.
     """
-    repo, terms = Repo(repo_id), Terms(private, allow_older, replace)
+    repo = Repo(repo_id)
     if number is None:
-        before = manifest_of(run_dir / "dataset")
-        number = before["version"] if before else None
+        manifest = read_manifest(run_dir / "dataset")
+        number = manifest.version if manifest else None
     if number is None:
         release_plan.check_access(repo, terms)
     else:
-        release_plan.check(repo, _version(run_dir / "dataset", number), kind(), terms)
+        version = _version(run_dir / "dataset", number)
+        release_plan.check(repo, version, DATASET_RELEASE, terms)
 
 
-def prepare(repo_id: str, number: str, run_dir: Path, *, private: bool) -> None:
-    """Make the repository, after `look` found that a release of `run_dir` may go there."""
-    version, terms = _version(run_dir / "dataset", number), Terms(private)
-    release.prepare(Repo(repo_id), version, kind(), terms)
+def prepare_repo(repo_id: str, number: str, run_dir: Path, *, private: bool) -> None:
+    """Create the repository of a release that `check_push` accepts."""
+    version = _version(run_dir / "dataset", number)
+    releases.prepare(Repo(repo_id), version, DATASET_RELEASE, Terms(private))
 
 
-def preview(
-    folder: Path,
-    repo_id: str,
-    run_dir: Path,
-    *,
-    private: bool = False,
-    allow_older: bool = False,
-    replace: bool = False,
-) -> list[str]:
-    """What a push would change, found without changing anything, in sentences.
+def preview_push(folder: Path, repo_id: str, run_dir: Path, terms: Terms) -> list[str]:
+    """Return what a push would change on the Hub, one sentence each, without changing anything.
 
     Args:
-        folder: the dataset as it would be.
-        run_dir: where it would be written.
+        folder: the dataset to push.
+        run_dir: where the dataset will be written.
 
     Raises:
-        InputError: a file of the folder is not what the manifest says; no token that may write;
-            the version exists, or is lower than the last; files of other people, or other
-            columns, are in the way.
-        Stopped: the Hub does not answer.
+        InputError: a file differs from the manifest; no token with write access; the version
+            exists or is lower than the last one; files of other people or other columns are in the
+            way.
+        Stopped: the Hub does not respond.
     """
-    manifest = checked(folder)
+    manifest = verify_folder(folder)
     repo = Repo(repo_id)
     key = content_key(folder, manifest)
-    version = _version(run_dir / "dataset", manifest["version"], key)
-    terms, paths = Terms(private, allow_older, replace), names(folder, manifest)
-    plan = release_plan.check(repo, version, kind(), terms, names=paths, card=_card(folder))
-    rows = f"{manifest['counts']['default']:,} rows added"
+    version = _version(run_dir / "dataset", manifest.version, key)
+    paths, card = release_paths(folder, manifest), _read_card(folder)
+    plan = release_plan.check(repo, version, DATASET_RELEASE, terms, names=paths, card=card)
+    rows = f"{manifest.counts['default']:,} rows added"
     if not plan.exists:
         return [f"{repo.url} does not exist yet; {rows}"]
     if plan.done:
-        return [f"{repo.url} holds this very version as commit {plan.done[:7]}; its tag is missing"]
+        return [f"{repo.url} has this version as commit {plan.done[:7]}; its tag is missing"]
     sentences: list[str] = []
-    _files(folder, manifest, repo, plan, replace, lambda text: sentences.append(text))
+    _release_files(folder, repo, plan, terms, sentences.append)
     if plan.before is None:
         sentences.append(f"{repo.url} has no version yet; {rows}")
-    return [text.removeprefix("publish   ") for text in sentences] + plan.changes(paths)
+    return sentences + plan.changes(paths)
 
 
-def preupload(folder: Path, repo_id: str, uploaded: set[str]) -> None:
-    """Upload the shards of a folder that will not change any more, and note them by hash.
+def preupload_shards(folder: Path, repo_id: str, uploaded: set[str]) -> None:
+    """Upload the shards that will not change any more, and add their hashes to `uploaded`.
 
-    Only a full shard is final: the last one of each config grows with the next rows.
+    Only full shards are final: the last one of each config grows with the next rows.
     """
-    manifest = manifest_of(folder) or {"sha256": {}}
+    manifest = read_manifest(folder)
     final = []
-    for name, sha in manifest["sha256"].items():
+    for name, sha256 in manifest.sha256.items() if manifest else ():
         number, _, total = Path(name).stem.removeprefix("train-").partition("-of-")
-        if number.isdigit() and int(number) < int(total) - 1 and sha not in uploaded:
+        if number.isdigit() and int(number) < int(total) - 1 and sha256 not in uploaded:
             final.append((name, folder / name))
-            uploaded.add(sha)
+            uploaded.add(sha256)
     if final:
         Repo(repo_id).preupload(final)
 
 
 def _version(folder: Path, number: str, key: str | None = None) -> Version:
-    return Version(number, key, folder.parent / UNDER_WAY, "dataset_version")
+    return Version(number, key, folder.parent / UNFINISHED, "dataset_version")
 
 
-def _card(folder: Path) -> str:
+def _read_card(folder: Path) -> str:
     return (folder / README).read_text(encoding="utf-8")
 
 
-def _files(
-    folder: Path, manifest: dict[str, Any], repo: Repo, plan: Plan, replace: bool, say: Say
+def _release_files(
+    folder: Path, repo: Repo, plan: Plan, terms: Terms, log: Log
 ) -> dict[str, Path | bytes]:
-    """Everything that the commit puts there, by its path in the repository.
+    """Return everything that the commit contains, by its path in the repository.
 
     Raises:
-        InputError: the release before has other columns, and they are not to be replaced.
+        InputError: the version before has other columns, and may not be replaced.
     """
-    before = released_manifest(repo, plan.before.sha) if plan.before else {}
-    if not replace:
-        _check_columns(repo, before, manifest)
-    files: dict[str, Path | bytes] = {
-        name: folder / name for name in names(folder, manifest) if name not in (README, CHANGELOG)
-    }
-    found = None
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    previous = released_manifest(repo, plan.before.sha) if plan.before else None
+    if previous and not terms.replace:
+        _refuse_other_columns(repo, previous, manifest)
+    diff = None
     if plan.before:
-        found = _difference(folder, manifest, repo, plan.before.sha, before)
-        say(f"publish   since {plan.before.tag}: {found}")
-    changelog = repo.fetch(CHANGELOG, plan.head) if plan.head else None
-    text = text_of(changelog) if changelog else None
-    since = plan.before.tag.removeprefix("v") if plan.before else None
-    files[CHANGELOG] = entry(manifest, since, found, text).encode()
-    card = release.keep_edits(
-        repo, _card(folder), CARD.as_posix(), plan, lambda text: say(f"publish   {text}")
-    )
+        old = _default_shards(previous) if previous else []
+        paths = [repo.fetch(name, plan.before.sha) for name in old]
+        new = [folder / name for name in _default_shards(manifest)]
+        diff = diff_versions([path for path in paths if path], new)
+        log(f"since {plan.before.tag}: {diff}")
+    files: dict[str, Path | bytes] = {
+        name: folder / name
+        for name in release_paths(folder, manifest)
+        if name not in (README, CHANGELOG)
+    }
+    files[CHANGELOG] = _changelog(repo, plan, manifest, diff).encode()
+    card = releases.keep_edits(repo, _read_card(folder), CARD.as_posix(), plan, log)
     files[README] = card.encode()
     return files
 
 
-def _check_columns(repo: Repo, before: dict[str, Any], manifest: dict[str, Any]) -> None:
-    columns, now = before.get("columns"), manifest["columns"]
-    if columns and columns != now:
-        differ = sorted(
-            name for name in columns.keys() | now.keys() if columns.get(name) != now.get(name)
-        )
+def _changelog(repo: Repo, plan: Plan, manifest: Manifest, diff: VersionDiff | None) -> str:
+    path = repo.fetch(CHANGELOG, plan.head) if plan.head else None
+    since = plan.before.tag.removeprefix("v") if plan.before else None
+    return update_changelog(manifest, since, diff, text_of(path) if path else None)
+
+
+def _default_shards(manifest: Manifest) -> list[str]:
+    return [name for name in manifest.sha256 if name.startswith("data/default/")]
+
+
+def _refuse_other_columns(repo: Repo, previous: Manifest, manifest: Manifest) -> None:
+    old, new = previous.columns, manifest.columns or {}
+    if old and old != new:
+        names = sorted(old.keys() | new.keys())
+        differing = [name for name in names if old.get(name) != new.get(name)]
         raise InputError(
-            f"{repo.url} has other columns ({', '.join(differ)}), which would break those who load "
-            "it; give another hub_dataset_id, or --replace true"
+            f"{repo.url} has other columns ({', '.join(differing)}), so this version would break "
+            "code that loads it; set another hub_dataset_id, or --replace true"
         )
 
 
-def _take_over(folder: Path, repo: Repo, sha: str) -> None:
-    """Make the folder what is on the Hub, byte for byte.
+def _download_release(folder: Path, repo: Repo, sha: str) -> None:
+    """Make the folder byte for byte what is on the Hub.
 
-    Usually that is the card and the changelog; all files, where the commit was made by a run of
-    the same rows that was lost since.
+    Usually the card and the changelog differ. All files do if the commit was made by an earlier
+    run of the same rows whose folder was lost.
     """
-    there = repo.fetch(MANIFEST, sha)
-    if there and there.read_bytes() != (folder / MANIFEST).read_bytes():
-        copied = sorted(kind().owned(repo, sha), key=lambda name: name == MANIFEST)
+    manifest = repo.fetch(MANIFEST, sha)
+    if manifest and manifest.read_bytes() != (folder / MANIFEST).read_bytes():
+        released = DATASET_RELEASE.owned(repo, sha)
+        names = sorted(released, key=lambda name: name == MANIFEST)  # last: it marks completion
     else:
-        copied = [README, CHANGELOG]
-    for name in copied:  # the manifest last: until then the folder is known to be unfinished
+        names = [README, CHANGELOG]
+    for name in names:
         if path := repo.fetch(name, sha):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(path.read_bytes())
-
-
-def _difference(
-    folder: Path, manifest: dict[str, Any], repo: Repo, sha: str, before: dict[str, Any]
-) -> Difference:
-    def shards(listing: dict[str, Any]) -> list[str]:
-        return [name for name in listing.get("sha256", {}) if name.startswith("data/default/")]
-
-    old = [repo.fetch(name, sha) for name in shards(before)]
-    return difference([path for path in old if path], [folder / name for name in shards(manifest)])

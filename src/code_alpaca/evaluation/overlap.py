@@ -14,7 +14,7 @@ from typing import Any
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.schema import Example
 from code_alpaca.curation.decontamination.detect import ContaminationDetector
-from code_alpaca.dataset.load import ALPACA, load
+from code_alpaca.dataset.load import ALPACA, load_rows
 from code_alpaca.evaluation import metrics
 from code_alpaca.problems import Problem
 
@@ -95,7 +95,7 @@ def _recorded(source: dict[str, Any]) -> dict[str, Any]:
 
 def _source(name: str, config: str = "default", revision: str | None = None) -> dict[str, Any]:
     is_commit = revision is not None and " " not in revision  # else of a local file or folder
-    rows, found = load(name, config, revision if is_commit else None)
+    rows, found = load_rows(name, config, revision if is_commit else None)
     data = rows.select_columns(list(ALPACA))
     digest = hashlib.sha256()
     for row in data:

@@ -1,8 +1,8 @@
-"""The loop: send ahead, decide in order, until enough is accepted.
+"""The generation loop: send requests ahead, decide replies in order, until enough is accepted.
 
-Requests are answered in any order but *decided* in the order of their numbers, and request k may
-show only rows accepted from requests up to k - lookahead. So the dataset depends on the config,
-the seed tasks and the teacher's replies alone: not on concurrency, retries or kills.
+Replies arrive in any order but are *decided* in the order of their request numbers, and request k
+may show only rows accepted from requests up to k - lookahead. So the dataset depends on the
+config, the seed tasks and the teacher's replies: not on concurrency, retries or kills.
 """
 
 from __future__ import annotations
@@ -14,28 +14,30 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
+from code_alpaca.core import console
 from code_alpaca.core.errors import Refused, Stopped
 from code_alpaca.core.ledger import Decision, Ledger, now
 from code_alpaca.core.schema import Example, content_id
 from code_alpaca.curation.pipeline import Curator
-from code_alpaca.generation.parsing import Candidate
-from code_alpaca.generation.plan import Plan, Request
+from code_alpaca.generation.candidates import Candidate
+from code_alpaca.generation.progress import RunProgress
 from code_alpaca.generation.quotas import Quotas
-from code_alpaca.generation.screen import Screen, Totals
-from code_alpaca.generation.signals import ended_by_signals
+from code_alpaca.generation.request_plan import RequestPlan, TeacherRequest
+from code_alpaca.generation.signals import stop_on_signals
+from code_alpaca.generation.totals import RunTotals
 from code_alpaca.teacher.reply_parsing import count_billed_tokens, parse_reply
 
-PULSE_S = 0.2  # between two looks at whether the screen wants news
-# How long an ending run waits for the replies still in flight: less than the 30 s that Slurm and
+PROGRESS_INTERVAL_S = 0.2
+# How long a stopping run waits for the replies in flight: less than the 30 s that Slurm and
 # Kubernetes leave between SIGTERM and SIGKILL.
-LANDING_S = 25.0
-SILENT_S = 0.5  # of this wait pass before it is announced
+MAX_WAIT_S = 25.0
+QUIET_WAIT_S = 0.5  # of this wait pass before it is reported
 
 
-class Asks(Protocol):
-    """What the engine wants of a teacher; see `teacher.client.Teacher`."""
+class TeacherClient(Protocol):
+    """What the engine uses of a teacher; see `teacher.client.Teacher`."""
 
     @property
     def in_flight(self) -> int: ...
@@ -52,8 +54,14 @@ class Asks(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How far a run goes, and when it gives up or writes in between."""
+class RunLimits:
+    """When a run is done, gives up, and writes a checkpoint.
+
+    Attributes:
+        lookahead: requests that may be sent before the decision on the first of them.
+        patience: consecutive replies without an accepted row before the run stops.
+        checkpoint_every: accepted rows between two checkpoints; 0 for none.
+    """
 
     num_examples: int
     lookahead: int
@@ -61,11 +69,8 @@ class Limits:
     checkpoint_every: int
 
 
-class Accepted(Sequence[Example]):
-    """The accepted rows in order; on disk, with twelve bytes a row in memory.
-
-    Asked by number alone, as `random` does: without slices, hence the `type: ignore`.
-    """
+class AcceptedRows(Sequence[Example]):
+    """The first accepted rows in order, read from the ledger: twelve bytes of memory a row."""
 
     def __init__(self, ledger: Ledger, numbers: array, positions: array, length: int) -> None:
         self._ledger, self._numbers, self._positions = ledger, numbers, positions
@@ -74,34 +79,49 @@ class Accepted(Sequence[Example]):
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, index: int) -> Example:  # type: ignore[override]
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self._length))]
+        if index < 0:
+            index += self._length
         if not 0 <= index < self._length:
             raise IndexError(index)
         return self._ledger.row(self._numbers[index], self._positions[index])
 
 
-class Engine:
-    """One run of `generate`, over a ledger that may hold earlier starts of it."""
+class GenerationEngine:
+    """One start of a run, over a ledger that may contain earlier starts.
+
+    Args:
+        write_checkpoint: writes the dataset so far; called in a thread.
+    """
 
     def __init__(
         self,
-        plan: Plan,
-        limits: Limits,
+        plan: RequestPlan,
+        limits: RunLimits,
         *,
         ledger: Ledger,
         curator: Curator,
-        screen: Screen,
-        checkpoint: Callable[[], None],
+        progress: RunProgress,
+        write_checkpoint: Callable[[], None],
     ) -> None:
         self.plan, self.limits = plan, limits
-        self.ledger, self.curator, self.screen = ledger, curator, screen
-        self._write_dataset = checkpoint
-        self.totals = Totals(limits.num_examples)
+        self.ledger, self.curator, self.progress = ledger, curator, progress
+        self._write_checkpoint = write_checkpoint
+        self.totals = RunTotals(limits.num_examples)
+        # Request number and position in its reply, of each accepted row.
         self._numbers, self._positions = array("q"), array("i")
         self._quotas = Quotas(plan.quotas, limits.lookahead)
-        self._examined: dict[int, asyncio.Task[list[Decision]]] = {}
-        self._decided = ledger.next_undecided()
-        self._barren = 0
+        self._pending: dict[int, asyncio.Task[list[Decision]]] = {}  # sent and not decided
+        self._next = ledger.next_undecided()
+        self._fruitless = 0  # consecutive replies without an accepted row
         self._refused: asyncio.Future[Refused] | None = None  # needs a running loop
         self._restore()
 
@@ -109,132 +129,136 @@ class Engine:
     def done(self) -> bool:
         return self.totals.accepted >= self.limits.num_examples
 
-    async def run(self, teacher: Asks) -> None:
-        """Send and decide until enough is accepted.
+    async def run(self, teacher: TeacherClient) -> None:
+        """Send and decide until enough rows are accepted.
 
         Raises:
-            Stopped: the teacher gave up, the budget is used, nothing new comes any more, or the
-                process was asked to end.
+            Stopped: the teacher refused, the budget is used, many replies in a row brought no new
+                row, or the process was signalled to stop.
         """
-        with ended_by_signals():
+        with stop_on_signals():
             await self._run(teacher)
 
-    async def _run(self, teacher: Asks) -> None:
-        threads = ThreadPoolExecutor(self.curator.num_workers)  # wait for the sandboxes
-        pulse = asyncio.create_task(self._pulse())
+    async def _run(self, teacher: TeacherClient) -> None:
+        threads = ThreadPoolExecutor(self.curator.num_workers)  # they wait for the sandboxes
+        progress = asyncio.create_task(self._update_progress())
         self._refused = asyncio.get_running_loop().create_future()
         try:
             await teacher.start()
             while not self.done:
                 self._send_ahead(teacher, threads)
-                self._decide(await self._oldest())
-                await asyncio.sleep(0)  # many may be ready at once: let others send between them
+                self._decide(await self._wait_for_next())
+                await asyncio.sleep(0)  # many may be ready at once: send others between them
                 await self._checkpoint()
         finally:
-            pulse.cancel()
-            await self._let_answers_land(teacher)
+            progress.cancel()
+            await self._collect_in_flight(teacher)
             threads.shutdown(wait=False, cancel_futures=True)
             await teacher.close()
 
-    async def _oldest(self) -> list[Decision]:
-        """What the request whose turn it is brought; a refusal of any other ends the wait."""
+    async def _wait_for_next(self) -> list[Decision]:
+        """Return the rows of the next request in order; a refusal of any other ends the wait."""
         assert self._refused is not None
-        oldest = self._examined[self._decided]
-        await asyncio.wait({oldest, self._refused}, return_when=asyncio.FIRST_COMPLETED)
-        if not oldest.done():
+        task = self._pending[self._next]
+        await asyncio.wait({task, self._refused}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
             raise self._refused.result()
-        return self._examined.pop(self._decided).result()
+        return self._pending.pop(self._next).result()
 
-    async def _pulse(self) -> None:
-        """Keep the screen alive, also while replies are long in coming."""
+    async def _update_progress(self) -> None:
+        """Keep the progress current while no reply arrives."""
         while True:
-            self.screen.show(self.totals)
-            await asyncio.sleep(PULSE_S)
+            self.progress.update(self.totals)
+            await asyncio.sleep(PROGRESS_INTERVAL_S)
 
     def _restore(self) -> None:
-        """Bring curation, pool, quotas and sums to where the last start left them."""
+        """Restore curation, pool, quotas and totals from the ledger."""
         self.curator.add_to_pool(self.plan.seed_tasks)
-        self.curator.add_to_pool(self._accepted_before())
-        for asked, languages in self.ledger.asked():
-            wish = {key: label for key, label in asked.items() if key in self.plan.quotas}
-            self._quotas.restore(wish, languages)
-        usage = self.ledger.usage(decided=True)  # what waits for its decision is counted then
+        self.curator.add_to_pool(self._restore_accepted())
+        for requested, languages in self.ledger.asked():
+            labels = {key: label for key, label in requested.items() if key in self.plan.quotas}
+            self._quotas.restore(labels, languages)
+        usage = self.ledger.usage(decided=True)  # replies without a decision are counted with it
         self.totals.accepted = len(self._numbers)
         self.totals.rejected.update(self.ledger.reasons())
         self.totals.replies = usage["replies"]
         self.totals.tokens = usage["prompt_tokens"] + usage["completion_tokens"]
-        self.totals.begin()
+        self.totals.start()
 
-    def _accepted_before(self) -> Iterator[Example]:
+    def _restore_accepted(self) -> Iterator[Example]:
         for number, position, example in self.ledger.accepted_places():
             self._numbers.append(number)
             self._positions.append(position)
             yield example
 
-    def _send_ahead(self, teacher: Asks, threads: ThreadPoolExecutor) -> None:
-        """Send every request that may be sent now and is likely to be needed."""
-        number = self._decided + len(self._examined)
-        while number < self._decided + self.limits.lookahead and self._worth_sending(number):
-            request = self._build(number)
-            self._examined[number] = asyncio.create_task(
-                self._answer(teacher, threads, number, request)
+    def _send_ahead(self, teacher: TeacherClient, threads: ThreadPoolExecutor) -> None:
+        """Send every request that may be sent now and will probably be needed."""
+        number = self._next + len(self._pending)
+        while number < self._next + self.limits.lookahead and self._is_needed(number):
+            request = self._build_request(number)
+            self._pending[number] = asyncio.create_task(
+                self._process(teacher, threads, number, request)
             )
             number += 1
 
-    def _worth_sending(self, number: int) -> bool:
-        """Whether the requests on their way leave something to do, at the yield seen so far.
+    def _is_needed(self, number: int) -> bool:
+        """Return whether a request will be needed, at the yield so far.
 
-        Replies cost money; prompts depend on their number alone, so holding one back changes
-        the bill and not the dataset.
+        Replies cost money, and prompts depend only on their number: holding one back changes the
+        bill and not the dataset.
         """
-        rows = self.totals.accepted
-        rate = rows / self._decided if self._decided and rows else self.plan.count
-        ahead = number - self._decided
-        return ahead == 0 or rows + ahead * rate < self.limits.num_examples
+        accepted = self.totals.accepted
+        rows_per_reply = accepted / self._next if self._next and accepted else None
+        ahead = number - self._next
+        expected = accepted + ahead * (rows_per_reply or self.plan.tasks_per_request)
+        return ahead == 0 or expected < self.limits.num_examples
 
-    def _build(self, number: int) -> Request:
-        wish = self._quotas.wish(number)  # once for every request, in order
+    def _build_request(self, number: int) -> TeacherRequest:
+        labels = self._quotas.next_labels(number)  # once for every request, in order
         if (sent := self.ledger.answered(number)) is not None:
-            return self.plan.answered(*sent)
-        seen = bisect.bisect_right(self._numbers, number - self.limits.lookahead)
-        return self.plan.request(
-            number, Accepted(self.ledger, self._numbers, self._positions, seen), wish
-        )
+            return self.plan.restore_request(*sent)
+        visible = bisect.bisect_right(self._numbers, number - self.limits.lookahead)
+        pool = AcceptedRows(self.ledger, self._numbers, self._positions, visible)
+        return self.plan.build_request(number, pool, labels)
 
-    async def _answer(
-        self, teacher: Asks, threads: ThreadPoolExecutor, number: int, request: Request
+    async def _process(
+        self,
+        teacher: TeacherClient,
+        threads: ThreadPoolExecutor,
+        number: int,
+        request: TeacherRequest,
     ) -> list[Decision]:
+        """Send a request and return its candidates, each checked as far as it can be alone."""
         try:
             key, reply = await teacher.complete(
-                number, request.payload, request.asked, request.seed_ids
+                number, request.payload, request.requested, request.seed_ids
             )
         except Refused as error:
             if self._refused and not self._refused.done():
                 self._refused.set_result(error)
             raise
-        await asyncio.sleep(0)  # the request that waited for this one's place leaves first
+        await asyncio.sleep(0)  # the request that waited for this connection is sent first
         self.totals.replies += 1
         self.totals.tokens += sum(count_billed_tokens(reply) or ())
-        read = [
-            self._examine(candidate, key, request)
-            for candidate in request.parse(parse_reply(reply))
+        decisions = [
+            self._check(candidate, key, request) for candidate in request.parse(parse_reply(reply))
         ]
-        run = asyncio.get_running_loop().run_in_executor
+        run_in_thread = asyncio.get_running_loop().run_in_executor
         return [
-            await run(threads, self.curator.verify, decision)
+            await run_in_thread(threads, self.curator.verify, decision)
             if self.curator.needs_sandbox(decision)
             else self.curator.verify(decision)
-            for decision in read
+            for decision in decisions
         ]
 
-    def _examine(self, candidate: Candidate, key: str, request: Request) -> Decision:
+    def _check(self, candidate: Candidate, key: str, request: TeacherRequest) -> Decision:
         example = Example(
             instruction=candidate.instruction,
             input=candidate.input,
             output=candidate.output,
             id=content_id(candidate.instruction, candidate.input, candidate.output),
             language=candidate.language,
-            strategy=request.asked["strategy"],
+            strategy=request.requested["strategy"],
             teacher=request.payload["model"],
             prompt_version=request.prompt_version,
             seed_ids=request.seed_ids,
@@ -247,56 +271,56 @@ class Engine:
         return self.curator.check_row(example)
 
     def _decide(self, decisions: list[Decision]) -> None:
-        """Settle one reply's rows in their order and commit them together."""
-        settled = [self.curator.check_pool(decision) for decision in decisions]
-        self.ledger.decide(self._decided, settled)
-        fresh = 0
-        for position, decision in enumerate(settled):
+        """Finish one reply's rows in their order and commit them together."""
+        decisions = [self.curator.check_pool(decision) for decision in decisions]
+        self.ledger.decide(self._next, decisions)
+        num_accepted = 0
+        for position, decision in enumerate(decisions):
             if decision.reason:
                 self.totals.rejected[decision.reason] += 1
                 continue
-            self._numbers.append(self._decided)
+            self._numbers.append(self._next)
             self._positions.append(position)
-            fresh += 1
-        self.totals.accepted += fresh
-        self._quotas.decided([d.example.language for d in settled if not d.reason])
-        self._decided += 1
-        self._barren = 0 if fresh else self._barren + 1
-        if self._barren >= self.limits.patience:
-            raise Stopped(self._why_barren(settled))
+            num_accepted += 1
+        self.totals.accepted += num_accepted
+        self._quotas.record_decision([d.example.language for d in decisions if not d.reason])
+        self._next += 1
+        self._fruitless = 0 if num_accepted else self._fruitless + 1
+        if self._fruitless >= self.limits.patience:
+            raise Stopped(self._describe_fruitless(decisions))
 
-    def _why_barren(self, last: list[Decision]) -> str:
+    def _describe_fruitless(self, decisions: list[Decision]) -> str:
         reasons = ", ".join(f"{n} {reason}" for reason, n in self.totals.rejected.most_common())
-        refusals = [item.example.output for item in last if item.reason == "refusal"]
-        said = f"; the last one: {refusals[-1][:200]!r}" if refusals else ""
+        refusals = [item.example.output for item in decisions if item.reason == "refusal"]
+        last = f"; the last one: {refusals[-1][:200]!r}" if refusals else ""
         return (
-            f"{self._barren} replies in a row brought no new row (rejected so far: {reasons}"
-            f"{said}); the {self.totals.accepted} accepted rows are kept: look at the replies in "
+            f"{self._fruitless} replies in a row brought no new row (rejected so far: {reasons}"
+            f"{last}); the {self.totals.accepted} accepted rows are kept: read the replies in "
             f"{self.ledger.path}, then change the teacher or raise patience and rerun the same "
             "command"
         )
 
     async def _checkpoint(self) -> None:
-        """Write the dataset folder now and then, while requests are under way."""
+        """Write the dataset folder when a checkpoint is due, while requests are in flight."""
         every = self.limits.checkpoint_every
         if every and self.totals.checkpoint_due(every) and not self.done:
-            await asyncio.to_thread(self._write_dataset)
+            await asyncio.to_thread(self._write_checkpoint)
 
-    async def _let_answers_land(self, teacher: Asks) -> None:
-        """Requests in flight are paid for: give their replies a moment to reach the ledger."""
+    async def _collect_in_flight(self, teacher: TeacherClient) -> None:
+        """Wait a moment for replies in flight: they are paid for and belong in the ledger."""
         teacher.stop_sending()
-        tasks = list(self._examined.values())
+        tasks = list(self._pending.values())
         with contextlib.suppress(asyncio.CancelledError):
             if tasks:
-                await asyncio.wait(tasks, timeout=SILENT_S)
+                await asyncio.wait(tasks, timeout=QUIET_WAIT_S)
             pending = [task for task in tasks if not task.done()]
             if pending and teacher.in_flight:
-                self.screen.say(
-                    f"generate  waiting up to {LANDING_S:.0f} s for {teacher.in_flight} replies in "
-                    "flight (they may be billed); interrupt once more to leave them"
+                console.stage("generate").print(
+                    f"waiting up to {MAX_WAIT_S:.0f} s for {teacher.in_flight} replies in "
+                    "flight (they may be billed); interrupt again to leave them"
                 )
             if pending:
-                await asyncio.wait(pending, timeout=LANDING_S)
+                await asyncio.wait(pending, timeout=MAX_WAIT_S)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

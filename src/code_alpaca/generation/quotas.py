@@ -1,4 +1,4 @@
-"""Shares of the dataset by language, kind of task and difficulty, and what to ask for next."""
+"""Steer the dataset towards fractions by language, kind of task and difficulty."""
 
 from __future__ import annotations
 
@@ -9,80 +9,84 @@ from code_alpaca.core.errors import InputError
 from code_alpaca.core.schema import fulfilled
 
 DIMENSIONS = ("language", "task_type", "difficulty")
-MOST_FAVOUR = 10  # a label that brings nothing is asked for ten times as often, and no more
+MAX_BOOST = 10  # a label that brings no rows is requested at most ten times as often
 
 
 class Quotas:
-    """Says for each request which labels it asks for, so that the accepted rows get the shares.
+    """Choose the labels that each request asks for, so that the accepted rows get the fractions.
 
-    A label whose tasks are accepted less often is asked for more often; a row in another language
-    than was asked is none. What request k asks for depends on the requests before it and on what
-    was accepted from those up to k - lookahead.
+    A label whose tasks are accepted less often is requested more often; a row in another language
+    than requested does not count. The labels of request k depend on the requests before it and on
+    what was accepted from those up to k - lookahead.
 
     Args:
-        shares: for some of DIMENSIONS, labels with their weights.
+        weights: for some of DIMENSIONS, labels with their weights.
 
     Raises:
         InputError: another dimension, or a weight that is not positive.
     """
 
-    def __init__(self, shares: Mapping[str, Mapping[str, float]], lookahead: int) -> None:
-        for dimension, labels in shares.items():
+    def __init__(self, weights: Mapping[str, Mapping[str, float]], lookahead: int) -> None:
+        for dimension, labels in weights.items():
             if dimension not in DIMENSIONS:
                 raise InputError(
-                    f"quotas: no dimension {dimension!r}; there are {', '.join(DIMENSIONS)}"
+                    f"quotas: there is no dimension {dimension!r}; use {', '.join(DIMENSIONS)}"
                 )
             if not labels or min(labels.values()) <= 0:
                 raise InputError(f"quotas: {dimension} needs labels with weights above 0")
-        self._shares = {
+        self._fractions = {
             dimension: {label: weight / sum(labels.values()) for label, weight in labels.items()}
-            for dimension, labels in shares.items()
+            for dimension, labels in weights.items()
         }
         self._lookahead = lookahead
-        self._wishes: list[dict[str, str]] = []  # of every request so far, by its number
-        self._accepted: list[Sequence[str]] = []  # languages of each decided request's rows
-        self._seen = 0  # requests counted in _tried and _got
-        self._asked: Counter[tuple[str, str]] = Counter()  # requests
+        self._requested: list[Mapping[str, str]] = []  # labels of each request, by its number
+        self._languages: list[Sequence[str]] = []  # of the accepted rows of each decided request
+        self._num_counted = 0  # requests in _tried and _accepted
+        self._num_requests: Counter[tuple[str, str]] = Counter()  # by dimension and label
         self._tried: Counter[tuple[str, str]] = Counter()  # requests up to k - lookahead
-        self._got: Counter[tuple[str, str]] = Counter()  # rows from those
+        self._accepted: Counter[tuple[str, str]] = Counter()  # rows from those
 
-    def restore(self, wish: dict[str, str], languages: Sequence[str]) -> None:
+    def restore(self, labels: Mapping[str, str], languages: Sequence[str]) -> None:
         """Count a request that was decided in an earlier start."""
-        self._record(wish)
-        self._accepted.append(languages)
+        self._record_request(labels)
+        self._languages.append(languages)
 
-    def decided(self, languages: Sequence[str]) -> None:
-        """The next request in order was decided: the languages of the rows that it brought."""
-        self._accepted.append(languages)
+    def record_decision(self, languages: Sequence[str]) -> None:
+        """Count the next request in order, by the languages of its accepted rows."""
+        self._languages.append(languages)
 
-    def wish(self, number: int) -> dict[str, str]:
-        """What request `number` asks for, one label a dimension; call it once, in order."""
-        while self._seen <= number - self._lookahead:
-            for item in self._wishes[self._seen].items():
+    def next_labels(self, number: int) -> dict[str, str]:
+        """Return one label per dimension for request `number`; call it once each, in order."""
+        while self._num_counted <= number - self._lookahead:
+            for item in self._requested[self._num_counted].items():
                 self._tried[item] += 1
-                self._got[item] += fulfilled(*item, self._accepted[self._seen])
-            self._seen += 1
-        made = {dimension: self._pick(dimension) for dimension in self._shares}
-        self._record(made)
-        return made
+                self._accepted[item] += fulfilled(*item, self._languages[self._num_counted])
+            self._num_counted += 1
+        labels = {dimension: self._choose(dimension) for dimension in self._fractions}
+        self._record_request(labels)
+        return labels
 
-    def _pick(self, dimension: str) -> str:
-        """The label that lags most behind its share of the requests."""
-        shares = self._shares[dimension]
-        yields = {label: self._yield((dimension, label)) for label in shares}
-        least = max(yields.values()) / MOST_FAVOUR
-        weights = {label: share / max(least, yields[label]) for label, share in shares.items()}
+    def _choose(self, dimension: str) -> str:
+        """Return the label that is furthest behind its fraction of the requests."""
+        fractions = self._fractions[dimension]
+        yields = {label: self._estimate_yield((dimension, label)) for label in fractions}
+        minimum = max(yields.values()) / MAX_BOOST
+        weights = {
+            label: fraction / max(minimum, yields[label]) for label, fraction in fractions.items()
+        }
         total = sum(weights.values())
-        asked = len(self._wishes) + 1
+        num_requests = len(self._requested) + 1
         return max(
             weights,
-            key=lambda label: weights[label] / total * asked - self._asked[dimension, label],
+            key=lambda label: (
+                weights[label] / total * num_requests - self._num_requests[dimension, label]
+            ),
         )
 
-    def _yield(self, item: tuple[str, str]) -> float:
-        """Rows a request brings under this label, one success in one trial before any is known."""
-        return (1 + self._got[item]) / (1 + self._tried[item])
+    def _estimate_yield(self, item: tuple[str, str]) -> float:
+        """Return accepted rows per request; starts at one, as if one request had brought one."""
+        return (1 + self._accepted[item]) / (1 + self._tried[item])
 
-    def _record(self, wish: dict[str, str]) -> None:
-        self._wishes.append(wish)
-        self._asked.update(wish.items())
+    def _record_request(self, labels: Mapping[str, str]) -> None:
+        self._requested.append(labels)
+        self._num_requests.update(labels.items())

@@ -1,24 +1,25 @@
-"""Run the seed tasks' own tests before money is spent: every prompt shows seeds as examples."""
+"""Run the seed tasks' own tests before money is spent: every prompt shows seed tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from code_alpaca.core import console
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.ledger import Decision
 from code_alpaca.core.schema import Example, SeedTask
 from code_alpaca.curation.pipeline import Curator
 
 
-def check_seeds(seed_tasks: Sequence[SeedTask], curator: Curator, *, refuse: bool) -> None:
+def verify_seed_tasks(seed_tasks: Sequence[SeedTask], curator: Curator, *, refuse: bool) -> None:
     """Run each seed task that has tests, and name those that fail.
 
-    A test that needs what no sandbox has (a module, a file, a network) proves nothing and passes.
+    A test that needs something no sandbox has (a module, a file, a network) counts as passed.
 
     Args:
-        refuse: stop here; a run that already holds replies only prints a warning, because its
-            seed tasks cannot be changed any more.
+        refuse: raise; a run that already contains replies only prints a warning, because its seed
+            tasks can no longer be changed.
 
     Raises:
         InputError: a seed task fails its own tests, and `refuse` is set.
@@ -37,10 +38,10 @@ def check_seeds(seed_tasks: Sequence[SeedTask], curator: Curator, *, refuse: boo
         f"{len(failed)} seed tasks do not pass their own tests: {', '.join(failed)}; correct their "
         "output or tests"
     )
-    only_slow = all(name.endswith("(timeout)") for name in failed)  # a busy machine, perhaps
-    if refuse and not only_slow:
+    only_timeouts = all(name.endswith("(timeout)") for name in failed)  # maybe a busy machine
+    if refuse and not only_timeouts:
         raise InputError(f"{message}, or set verify: false")
-    print(f"warning   {message} in the next run")
+    console.warning(f"{message} in the next run")
 
 
 def _as_decision(task: SeedTask) -> Decision:

@@ -1,4 +1,4 @@
-"""End a run on SIGTERM and SIGHUP as on Ctrl-C: a scheduler's stop must not lose paid replies."""
+"""Stop a run on SIGTERM and SIGHUP as on Ctrl-C: a scheduler's stop must not lose paid replies."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from code_alpaca.core.errors import INTERRUPTED, Stopped
 
 
 @contextlib.contextmanager
-def ended_by_signals() -> Iterator[None]:
+def stop_on_signals() -> Iterator[None]:
     """Cancel the running task at the first SIGTERM or SIGHUP; a second one kills the process.
 
     A signal that is ignored (nohup) stays ignored. Outside the main thread nothing happens.
 
     Raises:
-        Stopped: a signal came, and the task has ended.
+        Stopped: a signal arrived, and the task has ended.
     """
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     received: list[int] = []
 
-    def end(number: int) -> None:
+    def stop(number: int) -> None:
         received.append(number)
-        for handled in before:
-            loop.remove_signal_handler(handled)  # back to the default: to kill
+        for handled in previous:
+            loop.remove_signal_handler(handled)  # back to the default, which kills
         if task:
             task.cancel()
 
-    for number, handler in before.items():
+    for number, handler in previous.items():
         if handler is not signal.SIG_IGN:
             with contextlib.suppress(RuntimeError, ValueError):
-                loop.add_signal_handler(number, end, number)
+                loop.add_signal_handler(number, stop, number)
     try:
         yield
     except asyncio.CancelledError:
@@ -41,6 +41,6 @@ def ended_by_signals() -> Iterator[None]:
             raise Stopped(INTERRUPTED) from None
         raise
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             if loop.remove_signal_handler(number) or received:
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -23,12 +23,6 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 EVERY_S = 0.1  # between two looks at an answer; whoever has left is noticed as often
-LANGUAGES = {  # words of an instruction: the highlighter's name; the first that is found
-    r"typescript": "typescript", r"javascript|node\.?js|react": "javascript", r"java": "java",
-    r"sql|sqlite|postgres(ql)?|mysql": "sql", r"html": "html", r"css": "css", r"php": "php",
-    r"c\+\+|cpp": "cpp", r"rust": "rust", r"golang|go": "go", r"bash|shell|linux": "bash",
-    r"yaml": "yaml", r"json": "json", r"c": "c",
-}  # fmt: skip
 CSS = """
 .gradio-container > main, .gradio-container .main { max-width: 1160px; margin: 0 auto; }
 #head h1 { margin: 0 0 .2rem; font-size: 1.6rem; }
@@ -74,6 +68,8 @@ class Settings:
     datasets: list[dict[str, str]] = dataclasses.field(default_factory=list)  # name and url
     examples: list[list[str]] = dataclasses.field(default_factory=list)  # instruction and input
     stops: list[str] = dataclasses.field(default_factory=list)  # text at which an answer has ended
+    # Fence tags of programming languages, with the words of an instruction that name each.
+    languages: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     dtype: str = "auto"  # of the weights; auto: bfloat16 where the GPU has it, else float32
     max_new_tokens: int = 512
     max_characters: int = 8000  # of an instruction and its input together
@@ -268,10 +264,11 @@ def number(value: Any) -> float:
         return math.nan
 
 
-def language_of(instruction: str) -> str:
-    """The highlighter for the programming language that an instruction names; else Python's."""
-    for words, language in LANGUAGES.items():
-        if re.search(rf"(?<![\w-])({words})(?![\w+#-])", instruction, re.IGNORECASE):
+def language_of(instruction: str, languages: dict[str, list[str]]) -> str:
+    """The fence tag of the programming language that an instruction names; else Python's."""
+    for language, names in languages.items():
+        words = "|".join(map(re.escape, names))
+        if words and re.search(rf"(?<![\w-])({words})(?![\w+#-])", instruction, re.IGNORECASE):
             return language
     return "python"
 
@@ -311,7 +308,8 @@ def answer_with(model: Model) -> Callable[..., AsyncIterator[tuple[str, str, str
     ) -> AsyncIterator[tuple[str, str, str]]:
         """Answer an instruction: the text so far, the same as Markdown, and how it goes."""
         answer = Answer(model, *model.question(instruction, input, temperature, max_new_tokens))
-        language, started = language_of(str(instruction)), time.monotonic()
+        language = language_of(str(instruction), model.settings.languages)
+        started = time.monotonic()
         try:
             while True:
                 done = answer.done  # looked at before the text, so that the last look has it all

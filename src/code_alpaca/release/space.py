@@ -14,6 +14,7 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
+from code_alpaca.core import languages
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.markdown import code, inline, url
 from code_alpaca.core.prompts import PromptStyle, format_prompt
@@ -83,6 +84,7 @@ def settings(
         "prompt_without_input": format_prompt("{instruction}", style=prompt_style),
         "prompt_with_input": format_prompt("{instruction}", "{input}", style=prompt_style),
         "stops": list(RESPONSE_STOPS),
+        "languages": languages.highlighting(),
         "examples": EXAMPLES,
         **limits,
     }

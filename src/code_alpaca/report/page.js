@@ -1,140 +1,149 @@
 "use strict";
-// The hash of the address holds all state: what is filtered, searched and shown. Rows were written
-// by a model nobody trusts, so they reach the page as text nodes and never as markup.
+// The URL fragment holds all state: filters, search and page. A model wrote the rows, so they are
+// inserted as text nodes and never parsed as markup.
 
-const PER_PAGE = 20;
+const ROWS_PER_PAGE = 20;
 const FILTERS = ["reason", "language", "verification"];
-const UNNAMED = { reason: "accepted", language: "unknown", verification: "skipped" };
-const TEXTS = { input: "Input", output: "Output", tests: "Tests" };
+const DEFAULT_VALUES = { reason: "accepted", language: "unknown", verification: "skipped" };
+const TEXT_TITLES = { input: "Input", output: "Output", tests: "Tests" };
 const form = document.getElementById("filters");
 const list = document.getElementById("list");
-const turns = { ArrowLeft: document.getElementById("previous"), ArrowRight: document.getElementById("next") };
+const buttons = { ArrowLeft: document.getElementById("previous"), ArrowRight: document.getElementById("next") };
 let rows = [];
-let known = new Set();
+let ids = new Set();
 
-function make(tag, attributes, ...children) {
+function create(tag, attributes, ...children) {
   const element = Object.assign(document.createElement(tag), attributes);
   element.append(...children);
   return element;
 }
 
-async function unpack() {
+async function unpackRows() {
   const packed = atob(document.getElementById("packed").textContent);
-  const bytes = Uint8Array.from(packed, (each) => each.charCodeAt(0));
+  const bytes = Uint8Array.from(packed, (character) => character.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  const found = await new Response(stream).json();
-  for (const row of found) {
-    for (const name of FILTERS) row[name] ||= UNNAMED[name];
-    const told = [row.instruction, row.input, row.output, row.tests, row.evidence, row.id];
-    row.searched = told.filter(Boolean).join("\n").toLowerCase();
+  const unpacked = await new Response(stream).json();
+  for (const row of unpacked) {
+    for (const name of FILTERS) row[name] ||= DEFAULT_VALUES[name];
+    const texts = [row.instruction, row.input, row.output, row.tests, row.evidence, row.id];
+    row.searchText = texts.filter(Boolean).join("\n").toLowerCase();
   }
-  return found;
+  return unpacked;
 }
 
-function offer(name) {
+function fillFilter(name) {
   const counts = new Map();
   for (const row of rows) counts.set(row[name], (counts.get(row[name]) || 0) + 1);
-  const accepted = (value) => name === "reason" && value === "accepted";
-  const order = [...counts].sort((a, b) => accepted(b[0]) - accepted(a[0]) || b[1] - a[1]);
-  for (const [value, count] of order) {
-    form.elements[name].append(make("option", { value }, `${name === "language" ? value : spoken(value)} (${count.toLocaleString("en")})`));
+  const isAccepted = (value) => name === "reason" && value === "accepted";
+  const sorted = [...counts].sort((a, b) => isAccepted(b[0]) - isAccepted(a[0]) || b[1] - a[1]);
+  for (const [value, count] of sorted) {
+    const label = name === "language" ? value : humanize(value);
+    form.elements[name].append(create("option", { value }, `${label} (${format(count)})`));
   }
 }
 
-function spoken(label) {
+function humanize(label) {
   return label.replaceAll("_", " ");
 }
 
-function state() {
+function format(number) {
+  return number.toLocaleString("en");
+}
+
+function readState() {
   return Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
 }
 
-function address(values) {
-  const given = Object.entries(values).filter(([name, value]) => value && !(name === "page" && value == 1));
-  return "#" + new URLSearchParams(given);
+function toFragment(state) {
+  const set = Object.entries(state).filter(([name, value]) => value && !(name === "page" && value == 1));
+  return "#" + new URLSearchParams(set);
 }
 
-function matching({ q = "", ...wanted }) {
+function filterRows({ q = "", ...filters }) {
   const words = q.toLowerCase().split(/\s+/).filter(Boolean);
-  const set = FILTERS.filter((name) => wanted[name]);
+  const active = FILTERS.filter((name) => filters[name]);
   return rows.filter(
-    (row) => set.every((name) => row[name] === wanted[name]) && words.every((word) => row.searched.includes(word)),
+    (row) => active.every((name) => row[name] === filters[name]) && words.every((word) => row.searchText.includes(word)),
   );
 }
 
-function show() {
-  const wanted = state();
-  for (const name of ["q", ...FILTERS]) form.elements[name].value = wanted[name] || "";
-  const found = matching(wanted);
-  const last = Math.max(1, Math.ceil(found.length / PER_PAGE));
-  const page = Math.min(Math.max(1, Number.parseInt(wanted.page) || 1), last);
-  const first = (page - 1) * PER_PAGE;
-  const shown = found.slice(first, first + PER_PAGE);
-  list.replaceChildren(...shown.map(article));
-  if (!shown.length) list.append(make("p", { className: "note" }, rows.length ? "No row is like that." : "This page holds no rows."));
-  const [from, to, of] = [first + 1, first + shown.length, found.length].map((each) => each.toLocaleString("en"));
-  document.getElementById("place").value = shown.length > 1 ? `${from} to ${to} of ${of}` : `${shown.length && from} of ${of}`;
-  turns.ArrowLeft.disabled = page === 1;
-  turns.ArrowRight.disabled = page === last;
-  turns.ArrowLeft.onclick = () => turn({ ...wanted, page: page - 1 });
-  turns.ArrowRight.onclick = () => turn({ ...wanted, page: page + 1 });
-  mark(wanted.q || "");
+function render() {
+  const state = readState();
+  for (const name of ["q", ...FILTERS]) form.elements[name].value = state[name] || "";
+  const matches = filterRows(state);
+  const lastPage = Math.max(1, Math.ceil(matches.length / ROWS_PER_PAGE));
+  const page = Math.min(Math.max(1, Number.parseInt(state.page) || 1), lastPage);
+  const start = (page - 1) * ROWS_PER_PAGE;
+  const visible = matches.slice(start, start + ROWS_PER_PAGE);
+  list.replaceChildren(...visible.map(renderRow));
+  if (!visible.length) {
+    const note = rows.length ? "No row matches." : "This page contains no rows.";
+    list.append(create("p", { className: "note" }, note));
+  }
+  const range = visible.length > 1 ? `${format(start + 1)} to ${format(start + visible.length)}` : format(visible.length && start + 1);
+  document.getElementById("place").value = `${range} of ${format(matches.length)}`;
+  buttons.ArrowLeft.disabled = page === 1;
+  buttons.ArrowRight.disabled = page === lastPage;
+  buttons.ArrowLeft.onclick = () => navigate({ ...state, page: page - 1 });
+  buttons.ArrowRight.onclick = () => navigate({ ...state, page: page + 1 });
+  highlightMatches(state.q || "");
 }
 
-function turn(values) {
-  location.hash = address(values);
-  const top = document.getElementById("rows");
-  if (top.getBoundingClientRect().top < 0) top.scrollIntoView();
+function navigate(state) {
+  location.hash = toFragment(state);
+  const section = document.getElementById("rows");
+  if (section.getBoundingClientRect().top < 0) section.scrollIntoView();
 }
 
-function article(row) {
-  const accepted = row.reason === "accepted";
-  const facts = make(
+function renderRow(row) {
+  const outcome = row.reason === "accepted" ? "accepted" : "rejected";
+  const facts = create(
     "p",
     { className: "facts" },
-    make("span", { className: `outcome ${accepted ? "accepted" : "rejected"}` }, spoken(row.reason)),
-    make("span", {}, row.language),
-    make("span", {}, `verification ${spoken(row.verification)}`),
+    create("span", { className: `outcome ${outcome}` }, humanize(row.reason)),
+    create("span", {}, row.language),
+    create("span", {}, `verification ${humanize(row.verification)}`),
   );
-  if (row.id) facts.append(make("span", {}, "id ", make("code", {}, row.id)));
+  if (row.id) facts.append(create("span", {}, "id ", create("code", {}, row.id)));
   if (row.nearest_id) {
-    const near = known.has(row.nearest_id) ? make("a", { href: address({ q: row.nearest_id }) }, row.nearest_id) : row.nearest_id;
-    facts.append(make("span", {}, `${(row.nearest_score || 0).toFixed(2)} like `, make("code", {}, near)));
+    const nearest = ids.has(row.nearest_id) ? create("a", { href: toFragment({ q: row.nearest_id }) }, row.nearest_id) : row.nearest_id;
+    facts.append(create("span", {}, `similarity ${(row.nearest_score || 0).toFixed(2)} to `, create("code", {}, nearest)));
   }
   const parts = [facts];
-  if (row.evidence) parts.push(make("p", { className: "evidence" }, row.evidence));
-  parts.push(make("h2", {}, row.instruction || "(no instruction)"));
-  for (const [name, title] of Object.entries(TEXTS)) {
+  if (row.evidence) parts.push(create("p", { className: "evidence" }, row.evidence));
+  parts.push(create("h2", {}, row.instruction || "(no instruction)"));
+  for (const [name, title] of Object.entries(TEXT_TITLES)) {
     if (!row[name]) continue;
-    parts.push(make("h3", {}, title), make("pre", { tabIndex: 0 }, ...coloured(row[name], row.colours?.[name])));
+    const code = colorize(row[name], row.colors?.[name]);
+    parts.push(create("h3", {}, title), create("pre", { tabIndex: 0 }, ...code));
   }
-  return make("article", {}, ...parts);
+  return create("article", {}, ...parts);
 }
 
-function coloured(text, runs) {
+function colorize(text, runs) {
   if (!runs) return [text];
   const pieces = [];
-  let at = 0;
+  let position = 0;
   for (const [, length, kind] of runs.matchAll(/(\d+)([a-z-])/g)) {
-    const piece = text.slice(at, (at += Number(length)));
-    pieces.push(kind === "-" ? piece : make("span", { className: kind }, piece));
+    const piece = text.slice(position, (position += Number(length)));
+    pieces.push(kind === "-" ? piece : create("span", { className: kind }, piece));
   }
-  return [...pieces, text.slice(at)];
+  return [...pieces, text.slice(position)];
 }
 
-function mark(q) {
-  if (!globalThis.Highlight) return; // an older browser shows the rows without marks
+function highlightMatches(q) {
+  if (!globalThis.Highlight) return; // not supported by older browsers
   const words = q.toLowerCase().split(/\s+/).filter(Boolean);
   const ranges = [];
   const walker = document.createTreeWalker(list, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
     const text = walker.currentNode.data.toLowerCase();
-    if (text.length !== walker.currentNode.length) continue; // some letters grow in lower case
+    if (text.length !== walker.currentNode.length) continue; // some letters are longer in lower case
     for (const word of words) {
-      for (let at = text.indexOf(word); at >= 0; at = text.indexOf(word, at + word.length)) {
+      for (let start = text.indexOf(word); start >= 0; start = text.indexOf(word, start + word.length)) {
         const range = new Range();
-        range.setStart(walker.currentNode, at);
-        range.setEnd(walker.currentNode, at + word.length);
+        range.setStart(walker.currentNode, start);
+        range.setEnd(walker.currentNode, start + word.length);
         ranges.push(range);
       }
     }
@@ -142,33 +151,33 @@ function mark(q) {
   CSS.highlights.set("found", new Highlight(...ranges));
 }
 
-let typing;
+let typingTimer;
 form.addEventListener("submit", (event) => event.preventDefault());
 form.addEventListener("input", (event) => {
-  const values = Object.fromEntries(new FormData(form));
-  clearTimeout(typing);
-  if (event.target.name !== "q") return turn(values);
-  typing = setTimeout(() => {
-    history.replaceState(null, "", address(values));
-    show();
+  const state = Object.fromEntries(new FormData(form));
+  clearTimeout(typingTimer);
+  if (event.target.name !== "q") return navigate(state);
+  typingTimer = setTimeout(() => {
+    history.replaceState(null, "", toFragment(state));
+    render();
   }, 150);
 });
 for (const button of document.querySelectorAll("figure button")) {
   button.addEventListener("click", () => button.parentElement.classList.toggle("large"));
 }
-addEventListener("hashchange", show);
+addEventListener("hashchange", render);
 addEventListener("keydown", (event) => {
-  const button = turns[event.key];
-  const taken = event.altKey || event.ctrlKey || event.metaKey || event.shiftKey;
-  if (button && !taken && !event.target.closest("input, select, pre")) button.click();
+  const button = buttons[event.key];
+  const hasModifier = event.altKey || event.ctrlKey || event.metaKey || event.shiftKey;
+  if (button && !hasModifier && !event.target.closest("input, select, pre")) button.click();
 });
 
-unpack().then(
-  (found) => {
-    rows = found;
-    known = new Set(rows.map((row) => row.id));
-    FILTERS.forEach(offer);
-    show();
+unpackRows().then(
+  (unpacked) => {
+    rows = unpacked;
+    ids = new Set(rows.map((row) => row.id));
+    FILTERS.forEach(fillFilter);
+    render();
   },
-  () => list.append(make("p", { className: "note" }, "This browser is too old to unpack the rows.")),
+  () => list.append(create("p", { className: "note" }, "This browser is too old to decompress the rows.")),
 );

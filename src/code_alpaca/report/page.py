@@ -1,245 +1,150 @@
-"""One HTML page that shows a run: its numbers, its pictures, and its rows to page through.
+"""Write the report of a run as one HTML page: its numbers, its plots, and its rows to browse.
 
-The page is one file that needs no network and opens from a disk. A model wrote the rows, so no
-row is ever read as markup: they travel as packed JSON, the script puts them on the page as text
-(colours of code are lengths beside the text), and a Content-Security-Policy lets run that one
-script and load nothing.
+The page is one file that works offline. A model wrote the rows, so none is ever parsed as markup:
+they are embedded as compressed JSON, the script inserts them as text nodes, and a
+Content-Security-Policy allows only that script and forbids loading anything.
 """
 
 from __future__ import annotations
 
 import base64
-import functools
 import gzip
 import hashlib
 import io
 import json
-import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jinja2
 
 from code_alpaca.core import fs
-from code_alpaca.core import plots as drawings
+from code_alpaca.core.records import RunSummary
+from code_alpaca.dataset import plots
+from code_alpaca.report.highlighting import highlight
 
-if TYPE_CHECKING:
-    from pygments.lexer import Lexer
-
-LONGEST = 20_000  # characters of a field that the page shows
-# Lexers are made for people's code, and the time of some grows with the square of what a model made
-# up. So only well-worn ones run, on short texts, and all together not for long.
-COLOURED = 4_000  # characters of a text that is coloured
-PATIENCE = 30.0  # seconds for the colours of a page; usual code takes one for 2,000 rows
-LANGUAGES = {
-    "bash", "c", "c#", "c++", "cpp", "csharp", "css", "dart", "elixir", "go", "golang",
-    "haskell", "html", "java", "javascript", "js", "json", "jsx", "julia", "kotlin", "lua",
-    "matlab", "perl", "php", "powershell", "py", "python", "r", "rb", "ruby", "rust", "scala",
-    "sh", "shell", "sql", "swift", "toml", "ts", "tsx", "typescript", "vb.net", "xml", "yaml",
-}  # fmt: skip
-TEXTS = ("instruction", "input", "output", "tests")
-FACTS = ("id", "language", "verification", "nearest_id", "nearest_score", "reason", "evidence")
-FENCE = re.compile(
-    r"^(```+|~~~+)[ \t]*([\w+#.-]*)[^\n]*\n(.*?)^\1[ \t]*$", re.DOTALL | re.MULTILINE
-)
-CODE = re.compile(r"[{}()\[\];=<>#]|^[ \t]+\S", re.MULTILINE)
+MAX_FIELD_LENGTH = 20_000  # characters of a field that the page contains
+# The time of some lexers grows with the square of the length on text that is not code. So only
+# short texts are highlighted, within a time budget per page.
+MAX_HIGHLIGHTED_LENGTH = 4_000  # characters
+HIGHLIGHTING_BUDGET_S = 30.0  # typical code takes 1 s for 2,000 rows
+TEXT_COLUMNS = ("instruction", "input", "output", "tests")
+OTHER_COLUMNS = ("id", "language", "verification", "nearest_id", "nearest_score", "reason",
+                 "evidence")  # fmt: skip
 
 
-def write(
-    path: Path, manifest: dict[str, Any], rows: Iterable[dict[str, Any]], pictures: Path
+def write_page(
+    path: Path,
+    summary: RunSummary,
+    rows: Iterable[dict[str, Any]],
+    plot_folder: Path,
+    *,
+    highlighting_budget_s: float = HIGHLIGHTING_BUDGET_S,
 ) -> int:
-    """Write the page and return how many rows are on it; a reader never sees half of it.
+    """Write the page atomically and return the number of rows on it.
 
     Args:
-        manifest: `counts`, `candidates`, and where known `name`, `version`, `teacher`,
-            `strategy` and `cost_usd`.
-        rows: as many as the page shall hold, columns as in `schema.Example`; a rejected row has
-            its `reason` and `evidence` as well.
-        pictures: the folder with the files of `pictures.draw`; those that it lacks are left out.
+        summary: a manifest, or what is known of a run.
+        rows: columns as in `schema.Example`; a rejected row also has `reason` and `evidence`.
+        plot_folder: contains the files of `dataset.plots.draw_plots`; missing ones are left out.
     """
-    held: Counter[str] = Counter()
-    packed = _pack(rows, held)
-    style, script = _asset("page.css"), _asset("page.js")
+    packed, num_rows = _pack_rows(rows, highlighting_budget_s)
+    style, script = _read_asset("page.css"), _read_asset("page.js")
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=True
     )
-    text = environment.from_string(_asset("page.html.jinja")).render(
-        name=manifest.get("name") or manifest.get("repository") or "Code Alpaca",
-        about=_about(manifest),
-        headline=_headline(manifest),
-        held=held,
-        counts=manifest["counts"],
-        pictures=[
-            (drawings.caption(name), base64.b64encode((pictures / name).read_bytes()).decode())
-            for name in drawings.PICTURES
-            if (pictures / name).exists()
+    html = environment.from_string(_read_asset("page.html.jinja")).render(
+        name=summary.name or "Code Alpaca",
+        about=_describe_run(summary),
+        headline=_headline(summary),
+        num_rows=num_rows,
+        counts=summary.counts,
+        plots=[
+            (plots.caption(name), base64.b64encode((plot_folder / name).read_bytes()).decode())
+            for name in plots.PLOTS
+            if (plot_folder / name).exists()
         ],
         style=style,
         script=script,
-        policy="; ".join(
-            (
-                "default-src 'none'",
-                "img-src data:",
-                f"style-src {_allowed(style)}",
-                f"script-src {_allowed(script)}",
-                "base-uri 'none'",
-                "form-action 'none'",
-            )
+        policy=(
+            f"default-src 'none'; img-src data:; style-src {_csp_hash(style)}; "
+            f"script-src {_csp_hash(script)}; base-uri 'none'; form-action 'none'"
         ),
         packed=packed,
     )
-    fs.write_text(path, text)
-    return held.total()
+    fs.write_text(path, html)
+    return num_rows.total()
 
 
-def _about(manifest: dict[str, Any]) -> list[str]:
-    """What is known of how the rows came about, in a few words each."""
-    found = [("version", "version"), ("teacher", "teacher"), ("strategy", "strategy")]
-    return [
-        f"{label} {manifest[key]}"
-        for key, label in found
-        if manifest.get(key) not in (None, "", "unknown")
-    ]
+def _describe_run(summary: RunSummary) -> list[str]:
+    facts = {"teacher": summary.teacher, "strategy": summary.strategy}
+    return [f"{key} {value}" for key, value in facts.items() if value not in (None, "", "unknown")]
 
 
-def _headline(manifest: dict[str, Any]) -> list[tuple[str, str]]:
-    """The numbers at the top: each with what it counts."""
-    counts, candidates = manifest["counts"], manifest.get("candidates") or 0
-    share = f" ({100 * counts['default'] / candidates:.0f}%)" if candidates else ""
-    found = [
+def _headline(summary: RunSummary) -> list[tuple[str, str]]:
+    """Return the numbers at the top of the page, each with its label."""
+    counts, candidates = summary.counts, summary.candidates
+    rate = f" ({100 * counts['default'] / candidates:.0f}%)" if candidates else ""
+    headline = [
         (f"{candidates:,}", "candidates"),
-        (f"{counts['default']:,}", f"accepted{share}"),
+        (f"{counts['default']:,}", f"accepted{rate}"),
         (f"{counts.get('verified', 0):,}", "verified by tests"),
         (f"{counts.get('rejected', 0):,}", "rejected"),
     ]
-    if manifest.get("cost_usd"):
-        found.append((f"${manifest['cost_usd']:,.2f}", "spent"))
-    return found
+    if summary.cost_usd:
+        headline.append((f"${summary.cost_usd:,.2f}", "spent"))
+    return headline
 
 
-def _pack(rows: Iterable[dict[str, Any]], held: Counter[str]) -> str:
-    """The rows as JSON, in gzip, in base64; counts "accepted" and "rejected" ones in `held`."""
-    buffer, spent = io.BytesIO(), 0.0
+def _pack_rows(rows: Iterable[dict[str, Any]], budget_s: float) -> tuple[str, Counter[str]]:
+    """Return the rows as base64 of gzipped JSON, and the number of accepted and rejected rows."""
+    num_rows: Counter[str] = Counter()
+    buffer, seconds, separator = io.BytesIO(), 0.0, "["
     with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as file:
-        before = "["
         for row in rows:
-            held["rejected" if row.get("reason") else "accepted"] += 1
-            record, began = _record(row), time.monotonic()
-            if spent < PATIENCE and (colours := _all_colours(record)):
-                record["colours"] = colours
-            spent += time.monotonic() - began
-            # ASCII, so that half a surrogate pair, which a rejected row can hold, is an escape.
-            file.write((before + json.dumps(record, separators=(",", ":"))).encode())
-            before = ",\n"
-        file.write(b"]" if before != "[" else b"[]")
-    return base64.b64encode(buffer.getvalue()).decode()
+            num_rows["rejected" if row.get("reason") else "accepted"] += 1
+            record, start = _page_record(row), time.monotonic()
+            if seconds < budget_s and (colors := _highlight_record(record)):
+                record["colors"] = colors
+            seconds += time.monotonic() - start
+            # ASCII escapes lone surrogates, which a rejected row can contain.
+            file.write((separator + json.dumps(record, separators=(",", ":"))).encode())
+            separator = ",\n"
+        file.write(b"]" if separator != "[" else b"[]")
+    return base64.b64encode(buffer.getvalue()).decode(), num_rows
 
 
-def _record(row: dict[str, Any]) -> dict[str, Any]:
-    """A row as the script wants it: what is empty is left out, what is very long is cut."""
-    record = {name: row[name] for name in FACTS if row.get(name)}
-    for name in TEXTS:
+def _page_record(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the columns that the page shows, without empty ones, long texts truncated."""
+    record = {name: row[name] for name in OTHER_COLUMNS if row.get(name)}
+    for name in TEXT_COLUMNS:
         text = row.get(name) or ""
-        if len(text) > LONGEST:
-            text = f"{text[:LONGEST]}\n… and {len(text) - LONGEST:,} more characters"
+        if len(text) > MAX_FIELD_LENGTH:
+            omitted = len(text) - MAX_FIELD_LENGTH
+            text = f"{text[:MAX_FIELD_LENGTH]}\n… and {omitted:,} more characters"
         if text:
             record[name] = text
     return record
 
 
-def _all_colours(record: dict[str, Any]) -> dict[str, str]:
-    """The colours of those texts of a row that have any; tests are Python if nothing is said."""
-    language = record.get("language", "").strip().lower()
-    found = {
-        name: _colours(record[name], language or ("python" if name == "tests" else ""))
+def _highlight_record(record: dict[str, Any]) -> dict[str, str]:
+    """Return the highlighting of each text that has any; tests are Python by default."""
+    language = record.get("language", "")
+    colors = {
+        name: highlight(record[name], language or ("python" if name == "tests" else ""))
         for name in ("input", "output", "tests")
-        if len(record.get(name, "")) in range(1, COLOURED + 1)
+        if 0 < len(record.get(name, "")) <= MAX_HIGHLIGHTED_LENGTH
     }
-    return {name: runs for name, runs in found.items() if runs}
+    return {name: runs for name, runs in colors.items() if runs}
 
 
-def _colours(text: str, language: str) -> str:
-    """Runs of one colour, as "4k1-5f": four characters of a keyword, one plain, five of a name.
-
-    Lengths are in UTF-16 units, as scripts count; "" for a text without colours.
-    """
-    runs: list[list[Any]] = []
-    for piece, lexer in _pieces(text, language):
-        tokens = lexer.get_tokens_unprocessed(piece) if lexer else [(0, None, piece)]
-        for _, token, value in tokens:
-            kind = _kind(token)
-            length = len(value.encode("utf-16-le", "surrogatepass")) // 2
-            if runs and (runs[-1][1] == kind or value.isspace()):
-                runs[-1][0] += length
-            else:
-                runs.append([length, kind])
-    if all(kind == "-" for _, kind in runs):
-        return ""
-    return "".join(f"{length}{kind}" for length, kind in runs)
-
-
-def _pieces(text: str, language: str) -> Iterator[tuple[str, Lexer | None]]:
-    """The text in pieces with their lexers: only fenced code if there is any, else all of it."""
-    end = 0
-    for fence in FENCE.finditer(text):
-        yield text[end : fence.start(3)], None
-        yield fence[3], _lexer_of(fence[2].lower() or language)
-        end = fence.end(3)
-    prose = text[:1].isupper() and text.rstrip().endswith((".", "?", "!", ":"))
-    plain = end or prose or not CODE.search(text)
-    yield text[end:], None if plain else _lexer_of(language)
-
-
-@functools.cache
-def _kinds() -> dict[Any, str]:
-    from pygments.token import Comment, Keyword, Name, Number, Operator, String
-
-    return {
-        Comment: "c",
-        Keyword: "k",
-        Operator.Word: "k",
-        Name.Tag: "k",
-        Name.Function: "f",
-        Name.Class: "f",
-        Name.Attribute: "f",
-        Name.Decorator: "f",
-        Name.Builtin: "b",
-        Name.Exception: "b",
-        Name.Variable: "b",
-        Number: "n",
-        String: "s",
-    }
-
-
-@functools.cache
-def _kind(token: Any) -> str:
-    """The letter of a token type, its own or that of its nearest ancestor; "-" for none."""
-    while token is not None:
-        if token in _kinds():
-            return _kinds()[token]
-        token = token.parent
-    return "-"
-
-
-def _lexer_of(language: str) -> Lexer | None:
-    return _lexer(language) if language in LANGUAGES else None
-
-
-@functools.cache
-def _lexer(language: str) -> Lexer:
-    from pygments.lexers import get_lexer_by_name
-
-    return get_lexer_by_name(language)
-
-
-def _allowed(text: str) -> str:
-    """The name of an inline style or script in a Content-Security-Policy."""
+def _csp_hash(text: str) -> str:
+    """Return the Content-Security-Policy source of an inline style or script."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _asset(name: str) -> str:
+def _read_asset(name: str) -> str:
     return resources.files("code_alpaca").joinpath("report", name).read_text("utf-8")

@@ -42,7 +42,7 @@ INTERPRETERS = {
         # The sandbox counts what is written, and for that refuses several buffers in one call.
         files=((".streams.js", "require('fs').WriteStream.prototype._writev = null;\n"),),
     ),
-    "shell": Language(("bash",), "program.sh", "echo '{}'", memory_mb=512, processes=64),
+    "bash": Language(("bash",), "program.sh", "echo '{}'", memory_mb=512, processes=64),
 }
 
 

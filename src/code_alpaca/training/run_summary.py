@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from code_alpaca.core import fs
-from code_alpaca.core.plots import BLUE, DOTS, MUTED, ORANGE, STYLE, WIDTH
+from code_alpaca.core.plots import BLUE, DPI, MUTED, ORANGE, STYLE, WIDTH
 from code_alpaca.training import output_dir
 from code_alpaca.training.activation_memory import GIB
 from code_alpaca.training.memory_estimate import Estimate
@@ -137,7 +137,7 @@ def draw(out: Path) -> None:
         axes.set_xlabel("step")
         axes.set_ylabel("nats a token", color=MUTED)
         axes.grid(axis="y")
-        figure.savefig(out / CURVE, dpi=DOTS, metadata={"Software": None})
+        figure.savefig(out / CURVE, dpi=DPI, metadata={"Software": None})
 
 
 def hardware(job: Job) -> dict[str, Any]:

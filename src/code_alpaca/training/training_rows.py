@@ -12,8 +12,8 @@ from pydantic import Field, ValidationError
 from code_alpaca.core.config import StageConfig, Words
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.row_formats import ColumnMap
-from code_alpaca.dataset.build import split_of
-from code_alpaca.dataset.load import ALPACA, lineage, load
+from code_alpaca.dataset.load import ALPACA, load_rows, read_origin
+from code_alpaca.dataset.shards import assign_split
 from code_alpaca.training.arguments import SFTArguments
 
 if TYPE_CHECKING:
@@ -72,25 +72,27 @@ def read(arguments: SFTArguments, seed: int, say: Callable[[str], None] = print)
 
     train, validation, sources, left_out = [], [], [], []
     for source in _sources(arguments):
-        rows, revision = load(
-            source.name, source.config, source.revision, column_map=source.column_map, say=say
+        rows, revision = load_rows(
+            source.name, source.config, source.revision, column_map=source.column_map, log=say
         )
         rows = _bounded(rows, source.name, left_out)
         fraction = arguments.validation_fraction
-        sides = [split_of(f"training {_name(row)}", fraction) for row in rows] if fraction else []
+        sides = (
+            [assign_split(f"training {_name(row)}", fraction) for row in rows] if fraction else []
+        )
         rows = rows.select_columns(list(ALPACA))
         if fraction:
             validation.append(rows.select([i for i, s in enumerate(sides) if s == "validation"]))
             rows = rows.select([i for i, s in enumerate(sides) if s == "train"])
         elif arguments.validation_split:
-            measured, _ = load(
+            measured, _ = load_rows(
                 source.name, source.config, source.revision, split=arguments.validation_split,
-                column_map=source.column_map, say=say,
+                column_map=source.column_map, log=say,
             )  # fmt: skip
             measured = _bounded(measured, f"{source.name}, validation", left_out)
             validation.append(measured.select_columns(list(ALPACA)))
         train.append(_weighted(rows, source.weight, seed))
-        origin = lineage(source.name, revision)
+        origin = read_origin(source.name, revision)
         named = source.model_dump(exclude_none=True)
         sources.append({**named, "revision": revision, "origin": origin})
     whole = concatenate_datasets(train)

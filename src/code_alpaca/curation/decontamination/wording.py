@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-from code_alpaca.curation.novelty.measures import LANGUAGES
+from code_alpaca.core import languages
 from code_alpaca.curation.python_parsing import parse_python
 from code_alpaca.problems import Problem
 
@@ -111,7 +111,7 @@ def bag(text: str) -> list[str]:
     return [
         word[:-1] if len(word) > 3 and word.endswith("s") and word[-2] != "s" else word
         for word in words
-        if word not in GLUE and word not in LANGUAGES
+        if word not in GLUE and word not in languages.NAMES
     ]
 
 
@@ -141,7 +141,7 @@ def grams(text: str) -> Iterator[str]:
 @lru_cache(maxsize=50_000)
 def _stem(word: str) -> str:
     """The word without its inflection; "" for one that says nothing."""
-    if word in GLUE or word in FILLERS or word in LANGUAGES:
+    if word in GLUE or word in FILLERS or word in languages.NAMES:
         return ""
     stem = _uninflected(word)
     stem = GROUPS.get(word) or GROUPS.get(stem, stem)

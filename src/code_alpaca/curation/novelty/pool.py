@@ -1,7 +1,8 @@
-"""Exact novelty: is this task too like one that we already have?
+"""Decide whether tasks are new: drop those that are too similar to a task in the pool.
 
-A task is dropped above the threshold and stays at it, in the order of the run: what is decided
-of a row depends on the rows before it alone, not on how many are decided at once.
+A task is dropped if its similarity to some task in the pool is above the threshold; at the
+threshold it is kept. The search is exact, and a decision depends only on earlier tasks, not on how
+many tasks are checked in one call.
 """
 
 from __future__ import annotations
@@ -14,47 +15,31 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from code_alpaca.curation.novelty.index import NoveltyVerdict, SimilarityIndex, Vocabulary
-from code_alpaca.curation.novelty.measures import (
-    DEFAULT_THRESHOLDS,
-    MEASURES,
-    TaskText,
-    TokenizedTask,
-)
+from code_alpaca.curation.novelty.measures import DEFAULT_THRESHOLDS, MEASURES, TaskText
 
-CHUNK = 4096  # tasks read at once, so that a million are not held as text
-
-
-class TaskNeighbours(NamedTuple):
-    """The most similar earlier tasks, best first, and the mean over all earlier ones."""
-
-    id: str
-    most_similar: list[tuple[str, float]]
-    mean: float
+CHUNK = 4096  # tasks tokenized at a time, to bound memory
 
 
 class NoveltyPool:
-    """The tasks kept so far, and the verdict on the next ones.
+    """Accepted tasks, and the check of new tasks against them.
 
     Args:
         measure: one of MEASURES.
-        threshold: from 0 to 1; None takes that of THRESHOLDS.
-        nearest: find the most similar kept task of every task exactly, which takes a look at the
-            sign of each (a few microseconds for a thousand kept tasks). Without, a verdict names
-            some task that is too similar, or none, and its cost hardly grows with the pool.
+        threshold: similarity from 0 to 1 above which a task is dropped; None: the default of the
+            measure.
+        nearest: find the most similar task in the pool for every task, which scans the signature
+            of each (a few microseconds for 1,000 tasks). If False, a verdict names some task that
+            is too similar, or none, and its cost hardly grows with the pool.
 
     Raises:
-        ValueError: there is no such measure, or the threshold is outside 0..1.
+        ValueError: unknown measure, or a threshold outside 0..1.
     """
 
     def __init__(
         self, measure: str = "code_aware", threshold: float | None = None, *, nearest: bool = True
     ) -> None:
-        if measure not in MEASURES:
-            raise ValueError(f"no measure {measure!r}; there are {', '.join(MEASURES)}")
-        self.threshold = DEFAULT_THRESHOLDS[measure] if threshold is None else threshold
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(f"a threshold of {threshold} is outside 0..1")
-        self._parts = MEASURES[measure]
+        self.threshold = resolve_threshold(measure, threshold)
+        self._tokenize = MEASURES[measure]
         self._nearest = nearest
         self._vocabulary = Vocabulary()
         self._indices: dict[str, SimilarityIndex] = {}
@@ -63,31 +48,24 @@ class NoveltyPool:
         return sum(len(index) for index in self._indices.values())
 
     def add(self, tasks: Iterable[TaskText]) -> None:
-        """Take tasks in without asking: seeds, or rows that were accepted earlier."""
+        """Add tasks to the pool without checking them: seed tasks, or rows accepted earlier."""
         tasks = iter(tasks)
         while chunk := list(itertools.islice(tasks, CHUNK)):
-            groups: dict[str, tuple[list[str], list[TokenizedTask]]] = {}
-            for task in chunk:
-                parts = self._parts(task)
-                ids, all_parts = groups.setdefault(parts.group, ([], []))
-                ids.append(task.id)
-                all_parts.append(parts)
-            for group, (ids, all_parts) in groups.items():
-                self._index(group).insert(ids, self._vocabulary.rows(all_parts))
+            tokenized = [self._tokenize(task) for task in chunk]
+            for group, members in _group_indices(task.group for task in tokenized).items():
+                rows = self._vocabulary.encode([tokenized[i] for i in members])
+                self._index(group).insert([chunk[i].id for i in members], rows)
 
     def check(self, tasks: Sequence[TaskText]) -> list[NoveltyVerdict]:
-        """Decide tasks one after the other, as if each came alone; keep those that are fresh."""
-        groups: dict[str, list[int]] = {}
-        parts = [self._parts(task) for task in tasks]
-        for i, each in enumerate(parts):
-            groups.setdefault(each.group, []).append(i)
-        verdicts: list[NoveltyVerdict] = [NoveltyVerdict("", 0.0, True)] * len(tasks)
-        for group, members in groups.items():  # groups never meet, so their order is free
-            index = self._index(group)
-            rows = self._vocabulary.rows([parts[i] for i in members])
-            ids = [tasks[i].id for i in members]
-            decide = index.check_nearest if self._nearest else index.check
-            for i, verdict in zip(members, decide(ids, rows), strict=True):
+        """Decide tasks in order, as if one by one, and add the novel ones to the pool."""
+        tokenized = [self._tokenize(task) for task in tasks]
+        verdicts = [NoveltyVerdict("", 0.0, True)] * len(tasks)
+        for group, members in _group_indices(task.group for task in tokenized).items():
+            index = self._index(group)  # groups are never compared, so their order is irrelevant
+            rows = self._vocabulary.encode([tokenized[i] for i in members])
+            check = index.check_nearest if self._nearest else index.check
+            found = check([tasks[i].id for i in members], rows)
+            for i, verdict in zip(members, found, strict=True):
                 verdicts[i] = verdict
         return verdicts
 
@@ -97,37 +75,68 @@ class NoveltyPool:
         return self._indices[group]
 
 
+class TaskNeighbours(NamedTuple):
+    """The most similar earlier tasks, best first, and the mean similarity to all earlier ones."""
+
+    id: str
+    most_similar: list[tuple[str, float]]
+    mean: float
+
+
 def find_neighbours(
     tasks: Sequence[TaskText],
     measure: str = "code_aware",
-    most: int = 10,
-    threads: int | None = None,
+    count: int = 10,
+    num_threads: int | None = None,
 ) -> Iterator[TaskNeighbours]:
-    """What Code Alpaca recorded in 2023: of each task the most similar of all before it.
+    """Yield, for each task, the `count` most similar of all earlier tasks, as Code Alpaca recorded
+    in 2023.
 
-    Equal scores go by age, the newest first. The mean counts tasks of other languages as 0. Every
-    earlier task is looked at, so the cost of a task grows with their number (a millisecond at
-    20,000): this is for after a run, in as many threads as there are cores.
+    Among equally similar tasks the newest come first. In the mean, tasks of other languages count
+    as 0. Every pair is compared, so the cost of a task grows with their number (1 ms at 20,000
+    tasks): use it after a run.
+
+    Args:
+        num_threads: None: one per available core.
     """
     vocabulary = Vocabulary()
-    parts = [MEASURES[measure](task) for task in tasks]
-    members: dict[str, list[int]] = {}
-    for i, each in enumerate(parts):
-        members.setdefault(each.group, []).append(i)
-    indices = {}
-    for group, places in members.items():
+    tokenized = [MEASURES[measure](task) for task in tasks]
+    indices, places = {}, {}
+    for group, members in _group_indices(task.group for task in tokenized).items():
         indices[group] = SimilarityIndex(1.0, vocabulary)
-        batch = vocabulary.rows([parts[i] for i in places])
-        indices[group].insert([tasks[i].id for i in places], batch)
-    place_in_group = {i: n for places in members.values() for n, i in enumerate(places)}
-    own = threading.local()
+        rows = vocabulary.encode([tokenized[i] for i in members])
+        indices[group].insert([tasks[i].id for i in members], rows)
+        places.update({i: place for place, i in enumerate(members)})
+    local = threading.local()
 
-    def look(i: int) -> TaskNeighbours:
-        if not hasattr(own, "scratch"):
-            own.scratch = {}
-        index = indices[parts[i].group]
-        found, total = index.most_similar(place_in_group[i], most, own.scratch)
-        return TaskNeighbours(tasks[i].id, found, total / i if i else 0.0)
+    def rank(i: int) -> TaskNeighbours:
+        if not hasattr(local, "workspaces"):
+            local.workspaces = {}
+        index = indices[tokenized[i].group]
+        most_similar, total = index.rank_earlier(places[i], count, local.workspaces)
+        return TaskNeighbours(tasks[i].id, most_similar, total / i if i else 0.0)
 
-    with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
-        yield from pool.map(look, range(len(tasks)))
+    with ThreadPoolExecutor(num_threads or len(os.sched_getaffinity(0))) as pool:
+        yield from pool.map(rank, range(len(tasks)))
+
+
+def resolve_threshold(measure: str, threshold: float | None) -> float:
+    """Return the threshold, or the default of the measure if it is None.
+
+    Raises:
+        ValueError: unknown measure, or a threshold outside 0..1.
+    """
+    if measure not in MEASURES:
+        raise ValueError(f"unknown measure {measure!r}; choose one of {', '.join(MEASURES)}")
+    if threshold is None:
+        return DEFAULT_THRESHOLDS[measure]
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold {threshold} is outside 0..1")
+    return threshold
+
+
+def _group_indices(groups: Iterable[str]) -> dict[str, list[int]]:
+    members: dict[str, list[int]] = {}
+    for i, group in enumerate(groups):
+        members.setdefault(group, []).append(i)
+    return members

@@ -1,13 +1,13 @@
-"""The same novelty decisions on many machines, moved by datatrove's executors.
+"""Deduplicate datasets of many files on many machines, with datatrove's executors.
 
-`stages` gives pipelines for `LocalPipelineExecutor`, `SlurmPipelineExecutor` or
-`RayPipelineExecutor`, one after the other; what is kept equals what one process keeps over the
-same files in order. Two tasks that are too alike share one of their rarest tokens (see `kernels`),
-so rows go to the workers of those: each pair meets somewhere. Who of a pair stays depends on the
-rows before it, and is settled by one pass over the few pairs there are.
+`make_stages` returns pipelines for `LocalPipelineExecutor`, `SlurmPipelineExecutor` or
+`RayPipelineExecutor`, to run one after the other. They keep exactly the rows that one process keeps
+over the same files in order. Two similar tasks share one of their rarest tokens (see `kernels`), so
+each row goes to the workers of its rarest tokens and every pair meets in some worker. Which row of
+a pair is dropped depends on earlier rows; one pass over the few similar pairs decides it.
 
-A copy of an earlier row is dropped whatever became of that one, which was kept or is too similar
-to a kept one; so a thousand copies do not become half a million pairs.
+An exact copy of an earlier row is dropped without comparison: the earlier row was either kept or is
+too similar to a kept row. So a thousand copies do not become half a million pairs.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ from datatrove.pipeline.readers import JsonlReader
 from datatrove.pipeline.writers import JsonlWriter
 
 from code_alpaca.core.schema import Example
-from code_alpaca.curation.novelty.index import SimilarityIndex, Vocabulary, rows_of
-from code_alpaca.curation.novelty.kernels import prefix
-from code_alpaca.curation.novelty.measures import DEFAULT_THRESHOLDS, MEASURES, TokenizedTask
+from code_alpaca.curation.novelty.index import Vocabulary, find_similar_pairs, make_rows
+from code_alpaca.curation.novelty.kernels import prefix_length
+from code_alpaca.curation.novelty.measures import MEASURES, TokenizedTask
+from code_alpaca.curation.novelty.pool import resolve_threshold
 
-LINE_BITS = 40  # of a row's position: the file above, the line below
+LINE_BITS = 40  # a row's position: file number above, line number in the low bits
 
 
-def stages(
+def make_stages(
     source: DataFolderLike,
     work: DataFolderLike,
     output: DataFolderLike,
@@ -42,38 +43,35 @@ def stages(
     measure: str = "code_aware",
     threshold: float | None = None,
 ) -> list[tuple[list[PipelineStep], int]]:
-    """Pipelines with their numbers of tasks, to be run one after the other.
+    """Return pipelines, each with its number of tasks, to run in this order.
 
     Args:
-        source: a folder of JSONL files of rows with `instruction`, and where they have them
-            `input` and `language`; their order is that of the files' names, then of lines.
-        work: an empty folder that all workers share.
-        output: where the kept rows go, as JSONL files.
-        tasks: how many shards; each may run on another machine.
+        source: folder of JSONL files of rows with `instruction` and optionally `input` and
+            `language`. Rows are in the order of file names, then of lines.
+        work: empty folder that all workers share.
+        output: folder for the kept rows, as JSONL files.
+        tasks: number of shards; each may run on another machine.
 
     Raises:
-        ValueError: there is no such measure, or the threshold is outside 0..1.
+        ValueError: unknown measure, or a threshold outside 0..1.
     """
-    if measure not in MEASURES:
-        raise ValueError(f"no measure {measure!r}; there are {', '.join(MEASURES)}")
-    limit = DEFAULT_THRESHOLDS[measure] if threshold is None else threshold
-    if not 0 <= limit <= 1:
-        raise ValueError(f"a threshold of {threshold} is outside 0..1")
+    limit = resolve_threshold(measure, threshold)
 
     def read() -> JsonlReader:
-        return JsonlReader(source, text_key="instruction", adapter=_adapter)
+        return JsonlReader(source, text_key="instruction", adapter=_to_document)
 
     return [
         ([read(), CountTokens(work, measure)], tasks),
-        ([read(), SendToTokens(work, measure, limit, tasks)], tasks),
+        ([read(), DistributeRows(work, measure, limit, tasks)], tasks),
         ([FindPairs(work, limit)], tasks),
-        ([Settle(work)], 1),
-        ([read(), Keep(work), JsonlWriter(output, compression=None, adapter=_as_it_was)], tasks),
+        ([ResolvePairs(work)], 1),
+        ([read(), KeepRows(work), JsonlWriter(output, compression=None, adapter=_to_row)], tasks),
     ]
 
 
-def _adapter(self: Any, data: dict[str, Any], path: str, id_in_file: int | str) -> dict[str, Any]:
-    """A row, whole, with its place; the instruction is the text."""
+def _to_document(
+    self: Any, data: dict[str, Any], path: str, id_in_file: int | str
+) -> dict[str, Any]:
     return {
         "text": data.get("instruction"),
         "id": f"{path}:{id_in_file}",
@@ -81,12 +79,12 @@ def _adapter(self: Any, data: dict[str, Any], path: str, id_in_file: int | str) 
     }
 
 
-def _as_it_was(self: Any, document: Document) -> dict[str, Any]:
+def _to_row(self: Any, document: Document) -> dict[str, Any]:
     return document.metadata["row"]
 
 
-class _Step(PipelineStep):
-    """What the steps share: the folder, and what was counted in it."""
+class NoveltyStep(PipelineStep):
+    """Base of the steps: the shared folder, and the token counts in it."""
 
     type = "novelty"
 
@@ -95,29 +93,29 @@ class _Step(PipelineStep):
         self.work, self._measure = get_datafolder(work), measure
 
     @cached_property
-    def _counted(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Numbers of tokens, the rarest first, and of files: the same in every worker."""
-        times: Counter[str] = Counter()
+    def _numbers(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Numbers of tokens, rarest first, and of files; the same in every worker."""
+        counts: Counter[str] = Counter()
         files: list[str] = []
         for path in self.work.list_files("counts"):
             with self.work.open(path, "rt") as file:
-                counted = json.load(file)
-            times.update(counted["times"])
-            files += counted["files"]
-        tokens = sorted(times, key=lambda token: (times[token], token))
+                shard = json.load(file)
+            counts.update(shard["counts"])
+            files += shard["files"]
+        tokens = sorted(counts, key=lambda token: (counts[token], token))
         return (
             {token: number for number, token in enumerate(tokens)},
             {path: number for number, path in enumerate(sorted(files))},
         )
 
-    def _parts(self, document: Document) -> TokenizedTask:
+    def _tokenize(self, document: Document) -> TokenizedTask:
         row = document.metadata["row"]
         texts = row["instruction"], row.get("input") or "", ""
         return MEASURES[self._measure](Example(*texts, language=row.get("language") or ""))
 
     def _position(self, document: Document) -> int:
-        """A number that orders the rows of all files."""
-        _, files = self._counted
+        """Return a number that orders the rows of all files."""
+        _, files = self._numbers
         return files[document.metadata["path"]] << LINE_BITS | document.metadata["line"]
 
     def _save(self, path: str, **arrays: np.ndarray) -> None:
@@ -130,47 +128,48 @@ class _Step(PipelineStep):
                 yield dict(arrays)
 
 
-class CountTokens(_Step):
-    """In how many rows each token stands, and which files there are."""
+class CountTokens(NoveltyStep):
+    """Count the rows with each token, and list the files."""
 
     name = "count tokens"
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
-        times: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         files: set[str] = set()
         for document in data:
             files.add(document.metadata["path"])
-            times.update(set(_named(self._parts(document))))
+            counts.update(set(_name_tokens(self._tokenize(document))))
         with self.work.open(f"counts/{rank:05}.json", "wt") as file:
-            json.dump({"times": times, "files": sorted(files)}, file)
+            json.dump({"counts": counts, "files": sorted(files)}, file)
         yield from ()
 
 
-class SendToTokens(_Step):
-    """Each row to the shards of its rarest tokens."""
+class DistributeRows(NoveltyStep):
+    """Send each row to the shards of its rarest tokens."""
 
-    name = "send to tokens"
+    name = "distribute rows"
 
     def __init__(self, work: DataFolderLike, measure: str, threshold: float, shards: int) -> None:
         super().__init__(work, measure)
         self._threshold, self._shards = threshold, shards
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
-        numbers, _ = self._counted
-        sent: list[list[tuple[int, str, list[int], list[int]]]] = [[] for _ in range(self._shards)]
+        numbers, _ = self._numbers
+        shards: list[list[tuple[int, str, list[int], list[int]]]]
+        shards = [[] for _ in range(self._shards)]
         for document in data:
-            parts = self._parts(document)
-            if not parts.words:
-                continue  # like nothing
+            task = self._tokenize(document)
+            if not task.words:
+                continue  # similar to no row
             ids: list[int] = []
             ends: list[int] = []
-            for number, tokens in enumerate(parts[1:]):
-                ids += [numbers[f"{number}{token}"] for token in tokens]
+            for part, tokens in enumerate(task[1:]):
+                ids += [numbers[f"{part}{token}"] for token in tokens]
                 ends.append(len(ids))
-            rarest = sorted(ids)[: prefix(len(ids), self._threshold)]
+            rarest = sorted(ids)[: prefix_length(len(ids), self._threshold)]
             for shard in {token % self._shards for token in rarest}:
-                sent[shard].append((self._position(document), parts.group, ids, ends))
-        for shard, rows in enumerate(sent):
+                shards[shard].append((self._position(document), task.group, ids, ends))
+        for shard, rows in enumerate(shards):
             self._save(
                 f"rows/{shard:05}/{rank:05}.npz",
                 positions=np.array([row[0] for row in rows], np.int64),
@@ -181,8 +180,8 @@ class SendToTokens(_Step):
         yield from ()
 
 
-class FindPairs(_Step):
-    """All pairs of rows of one shard that are too alike: the later, and the earlier."""
+class FindPairs(NoveltyStep):
+    """Find all pairs of too similar rows in a shard, and all copies."""
 
     name = "find pairs"
 
@@ -210,7 +209,7 @@ class FindPairs(_Step):
                 else:
                     seen.add(key)
                     distinct.append((position, tokens, ends))
-            pairs += self._pairs(distinct)
+            pairs += self._find_pairs(distinct)
         self._save(
             f"pairs/{rank:05}.npz",
             pairs=np.array(pairs, np.int64).reshape(-1, 2),
@@ -218,41 +217,41 @@ class FindPairs(_Step):
         )
         yield from ()
 
-    def _pairs(
+    def _find_pairs(
         self, rows: Sequence[tuple[int, np.ndarray, np.ndarray]]
     ) -> Iterator[tuple[int, int]]:
         positions = [position for position, _, _ in rows]
         tokens = np.concatenate([tokens for _, tokens, _ in rows])
-        batch = rows_of(
+        batch = make_rows(
             tokens,
             np.concatenate([[0], np.cumsum([len(t) for _, t, _ in rows], dtype=np.int64)]),
             np.array([ends for _, _, ends in rows], np.int32),
         )
-        index = SimilarityIndex(self._threshold, Vocabulary.of_size(int(tokens.max()) + 1))
-        for i, j in index.pairs(batch):
-            yield positions[i], positions[j]
+        vocabulary = Vocabulary(size=int(tokens.max()) + 1)
+        for later, earlier in find_similar_pairs(batch, vocabulary, self._threshold):
+            yield positions[later], positions[earlier]
 
 
-class Settle(_Step):
-    """Who of each pair stays: row by row in order, as one process would have it."""
+class ResolvePairs(NoveltyStep):
+    """Decide in row order which row of each pair is dropped, as one process would."""
 
-    name = "settle"
+    name = "resolve pairs"
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
-        found = list(self._load("pairs"))
-        pairs = np.unique(np.concatenate([shard["pairs"] for shard in found]), axis=0)
-        dropped = set(np.concatenate([shard["copies"] for shard in found]).tolist())
-        for later, earlier in pairs.tolist():  # sorted: all that decides `earlier` was seen
+        shards = list(self._load("pairs"))
+        pairs = np.unique(np.concatenate([shard["pairs"] for shard in shards]), axis=0)
+        dropped = set(np.concatenate([shard["copies"] for shard in shards]).tolist())
+        for later, earlier in pairs.tolist():  # sorted, so `earlier` has been decided
             if earlier not in dropped:
                 dropped.add(later)
         self._save("dropped/rows.npz", positions=np.array(sorted(dropped), np.int64))
         yield from ()
 
 
-class Keep(_Step):
-    """Lets the rows pass that were not dropped."""
+class KeepRows(NoveltyStep):
+    """Pass on the rows that were not dropped."""
 
-    name = "keep"
+    name = "keep rows"
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
         with self.work.open("dropped/rows.npz", "rb") as file, np.load(file) as arrays:
@@ -263,8 +262,8 @@ class Keep(_Step):
                 yield document
 
 
-def _named(parts: TokenizedTask) -> Iterator[str]:
-    """Tokens with the number of their part, so that those of two parts are never equal."""
-    for number, tokens in enumerate(parts[1:]):
+def _name_tokens(task: TokenizedTask) -> Iterator[str]:
+    """Yield tokens after the number of their part, so that tokens of two parts are never equal."""
+    for part, tokens in enumerate(task[1:]):
         for token in tokens:
-            yield f"{number}{token}"
+            yield f"{part}{token}"

@@ -1,22 +1,21 @@
-"""Ways to ask for new tasks. Each is one module with `ask(view) -> Asked` and its own template.
+"""Strategies: the ways to request new tasks, by name.
 
-To add one: write the module, name it in `STRATEGIES`, and add its template to `prompts/`.
+To add one: write a module with a subclass of `Strategy`, list the class in STRATEGIES, and add its
+template to `generation/prompts/`. A strategy can also come from a user's file: `my_file.py:ask`
+names a function `ask(context) -> Prompt` or a `Strategy` object in it.
 """
 
 from __future__ import annotations
 
-from types import ModuleType
+from code_alpaca.generation.strategies.alpaca_2023 import Alpaca2023
+from code_alpaca.generation.strategies.base import Prompt as Prompt
+from code_alpaca.generation.strategies.base import PromptContext as PromptContext
+from code_alpaca.generation.strategies.base import Strategy as Strategy
+from code_alpaca.generation.strategies.evol_instruct import EvolInstruct
+from code_alpaca.generation.strategies.oss_instruct import OssInstruct
+from code_alpaca.generation.strategies.self_instruct import SelfInstruct
 
-from code_alpaca.generation.strategies import (
-    evol_instruct,
-    oss_instruct,
-    seed_compat,
-    self_instruct,
-)
-
-STRATEGIES: dict[str, ModuleType] = {
-    "self_instruct": self_instruct,
-    "evol_instruct": evol_instruct,
-    "oss_instruct": oss_instruct,
-    "seed_compat": seed_compat,
+# A request draws its strategy from a mix in this order: append, and never reorder.
+STRATEGIES: dict[str, type[Strategy]] = {
+    cls.name: cls for cls in (EvolInstruct, OssInstruct, Alpaca2023, SelfInstruct)
 }

@@ -1,15 +1,15 @@
-"""Evol-Instruct: make a harder or a wider task out of one that we have.
+"""Evol-Instruct: turn an existing task into a harder or a broader one.
 
 After WizardLM (Xu et al. 2023, https://arxiv.org/abs/2304.12244) and, for code, WizardCoder
-(Luo et al. 2023, https://arxiv.org/abs/2306.08568). The ways to evolve are our own words.
+(Luo et al. 2023, https://arxiv.org/abs/2306.08568). The evolutions are worded by this project.
 """
 
 from __future__ import annotations
 
-from code_alpaca.generation.strategies.view import Asked, View, fields_of, render
+from code_alpaca.generation.strategies.base import Prompt, PromptContext, Strategy, prompt_fields
 
-TEMPLATES = ("evol_instruct", "rules")
-WAYS = {
+# These texts are part of the prompts: a change makes other datasets.
+EVOLUTIONS = {
     "deepen": (
         "add one more requirement that changes the solution",
         "ask for a stated time or memory complexity that the obvious solution misses",
@@ -25,18 +25,23 @@ WAYS = {
 }
 
 
-def ask(view: View) -> Asked:
-    """A prompt that evolves one accepted row, or a seed task while there are none."""
-    rng = view.rng
-    base = rng.choice(view.pool) if view.pool else rng.choice(view.seed_tasks)
-    direction = rng.choice(sorted(WAYS))
-    way = rng.choice(WAYS[direction])
-    prompt = render(
-        TEMPLATES[0],
-        count=view.count,
-        task=fields_of(base),
-        direction=direction,
-        way=way,
-        wish=view.wish,
-    )
-    return Asked(prompt, [base.id])
+class EvolInstruct(Strategy):
+    """One accepted row to evolve, or a seed task while there are none."""
+
+    name = "evol_instruct"
+    templates = ("evol_instruct", "rules")
+
+    def ask(self, context: PromptContext) -> Prompt:
+        rng = context.rng
+        base = rng.choice(context.pool) if context.pool else rng.choice(context.seed_tasks)
+        direction = rng.choice(sorted(EVOLUTIONS))
+        way = rng.choice(EVOLUTIONS[direction])
+        text = context.render(
+            "evol_instruct",
+            count=context.num_tasks,
+            task=prompt_fields(base),
+            direction=direction,
+            way=way,
+            wish=context.labels,
+        )
+        return Prompt(text, [base.id])

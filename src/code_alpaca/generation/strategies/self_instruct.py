@@ -1,30 +1,44 @@
-"""Self-Instruct: show a few tasks, ask for new ones.
+"""Self-Instruct: show a few tasks, request new ones.
 
-After Wang et al. 2022 (https://arxiv.org/abs/2212.10560): each prompt mixes human seed tasks
-with tasks that the teacher itself wrote earlier in this run, six and two as in the paper.
+After Wang et al. 2022 (https://arxiv.org/abs/2212.10560): each prompt mixes human-written seed
+tasks with tasks that the teacher wrote earlier in this run, six and two as in the paper.
 """
 
 from __future__ import annotations
 
-from code_alpaca.generation.strategies.view import Asked, View, fields_of, render
+from code_alpaca.generation.strategies.base import Prompt, PromptContext, Strategy, prompt_fields
+from code_alpaca.generation.templates import PromptTemplates
+from code_alpaca.teacher.request_body import Api
 
-TEMPLATES = ("self_instruct", "rules")
-NUMBERED = "numbered"  # for base models, which continue text
+NUMBERED = "numbered"
 
 
-def ask(view: View) -> Asked:
-    """A prompt with random seed and pool tasks, in random order."""
-    rng = view.rng
-    shown = [
-        *rng.sample(view.seed_tasks, min(view.seeds_per_request, len(view.seed_tasks))),
-        *rng.sample(view.pool, min(view.pool_per_request, len(view.pool))),
-    ]
-    rng.shuffle(shown)
-    tasks = [fields_of(task) for task in shown]
-    ids = [task.id for task in shown]
-    if view.numbered:
-        first = len(tasks) + 1
-        prompt = render(NUMBERED, tasks=tasks, last=len(tasks) + view.count, first=first)
-        return Asked(prompt, ids, prefix=f"{first}. Instruction:")
-    prompt = render(TEMPLATES[0], count=view.count, examples=tasks, wish=view.wish)
-    return Asked(prompt, ids)
+class SelfInstruct(Strategy):
+    """Random seed tasks and accepted rows, in random order."""
+
+    name = "self_instruct"
+    templates = ("self_instruct", "rules")
+    numbered_apis = ("completions",)
+
+    def prompt_version(self, templates: PromptTemplates, api: Api) -> str:
+        numbered = api in self.numbered_apis
+        return templates.version(NUMBERED) if numbered else super().prompt_version(templates, api)
+
+    def ask(self, context: PromptContext) -> Prompt:
+        rng, seed_tasks, pool = context.rng, context.seed_tasks, context.pool
+        shown = [
+            *rng.sample(seed_tasks, min(context.seeds_per_request, len(seed_tasks))),
+            *rng.sample(pool, min(context.pool_per_request, len(pool))),
+        ]
+        rng.shuffle(shown)
+        tasks = [prompt_fields(task) for task in shown]
+        ids = [task.id for task in shown]
+        if context.numbered:
+            first = len(tasks) + 1
+            last = len(tasks) + context.num_tasks
+            text = context.render(NUMBERED, tasks=tasks, last=last, first=first)
+            return Prompt(text, ids, prefix=f"{first}. Instruction:")
+        text = context.render(
+            "self_instruct", count=context.num_tasks, examples=tasks, wish=context.labels
+        )
+        return Prompt(text, ids)

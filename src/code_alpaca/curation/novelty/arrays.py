@@ -1,0 +1,151 @@
+"""Array layouts that the compiled similarity search (`kernels`) reads and writes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+NUM_PARTS = 3  # instruction words, instruction operators, input tokens
+RECENT_ROWS = 256  # entries of `Workspace.recent` in a search for a single match
+
+
+class TokenRows(NamedTuple):
+    """Tokenized tasks.
+
+    The tokens of row r are `tokens[start[r]:start[r + 1]]`; its parts end at `ends[r]` in them.
+    """
+
+    tokens: np.ndarray  # (tokens,) int32
+    start: np.ndarray  # (rows + 1,) int64
+    ends: np.ndarray  # (rows, 3) int32; the last entry is the length of the row
+    signatures: np.ndarray  # (rows, 2) uint64, see `kernels.write_signatures`
+    filled: np.ndarray  # (rows,) uint8: bit p is set if part p has tokens
+
+
+class Query(NamedTuple):
+    """One row that is compared with others (see `kernels.read_query`)."""
+
+    tokens: np.ndarray  # (tokens,) int32
+    ends: np.ndarray  # (3,) int32
+    filled: np.uint8
+    low: np.uint64  # the two words of the signature
+    high: np.uint64
+
+
+class PrefixLevel(NamedTuple):
+    """A prefix index over rows that no longer change.
+
+    Postings are sorted by token, then by the length of the row (a group), then by the position of
+    the token in the row.
+    """
+
+    rank: np.ndarray  # (vocabulary,) int32: rank of a token by document frequency, rarest first
+    groups: np.ndarray  # (vocabulary + 1,) int32: first group of the token of each rank
+    length: np.ndarray  # (groups,) int32: row length
+    first: np.ndarray  # (groups + 1,) int32: first posting of each group
+    row: np.ndarray  # (postings,) int32
+    position: np.ndarray  # (postings,) int32
+    signatures: np.ndarray  # (postings, 2) uint64, copied so that a scan reads memory in order
+    threshold: float  # similarity above which two rows match
+
+
+class SearchIndex(NamedTuple):
+    """Indexed rows and the similarity above which two rows match.
+
+    Rows from `num_indexed` on are in no level and are scanned one by one.
+    """
+
+    rows: TokenRows
+    levels: tuple[PrefixLevel, PrefixLevel, PrefixLevel]
+    num_indexed: int
+    num_rows: int
+    capacity: int  # `kernels.check_batch` stops at this number of rows
+    threshold: float
+
+
+class LcsTables(NamedTuple):
+    """The current query as `kernels.similarity` reads it.
+
+    `bits` and `places` are all zero between two queries.
+    """
+
+    bits: np.ndarray  # (vocabulary,) uint64: positions of a token in its part of the query
+    places: np.ndarray  # (vocabulary,) int32: 1 + the row of `wide` of a token, or 0
+    wide: np.ndarray  # (query tokens + 1, words): `bits` for parts longer than a word
+    vector: np.ndarray  # (words,) uint64: state of the LCS computation
+
+
+class Workspace(NamedTuple):
+    """Scratch memory of one thread."""
+
+    lcs: LcsTables
+    ranks: np.ndarray  # (query tokens,) int32
+    recent: np.ndarray  # (a power of two,) int64: rows compared with the current query
+    matches: np.ndarray  # (most matches to find,) int64
+    distances: np.ndarray  # (rows to scan,) float32
+
+
+def empty_rows(num_rows: int, num_tokens: int) -> TokenRows:
+    """Return zeroed arrays with room for this many rows and tokens."""
+    return TokenRows(
+        np.zeros(num_tokens, np.int32),
+        np.zeros(num_rows + 1, np.int64),
+        np.zeros((num_rows, NUM_PARTS), np.int32),
+        np.zeros((num_rows, 2), np.uint64),
+        np.zeros(num_rows, np.uint8),
+    )
+
+
+def grow_rows(rows: TokenRows, num_rows: int, num_tokens: int) -> TokenRows:
+    """Return the rows in arrays with room for at least this many rows and tokens."""
+    return TokenRows(
+        _grow(rows.tokens, num_tokens),
+        _grow(rows.start, num_rows + 1),
+        _grow(rows.ends, num_rows),
+        _grow(rows.signatures, num_rows),
+        _grow(rows.filled, num_rows),
+    )
+
+
+def make_workspace(vocabulary: int, longest_row: int, words: int) -> Workspace:
+    """Return scratch memory for queries of up to `longest_row` tokens.
+
+    Args:
+        vocabulary: number of distinct tokens.
+        words: 64-bit words for the longest part of a query.
+    """
+    lcs = LcsTables(
+        bits=np.zeros(vocabulary, np.uint64),
+        places=np.zeros(vocabulary, np.int32),
+        wide=np.zeros((longest_row + 1 if words > 1 else 1, words), np.uint64),
+        vector=np.zeros(words, np.uint64),
+    )
+    return Workspace(
+        lcs,
+        ranks=np.zeros(longest_row, np.int32),
+        recent=np.zeros(RECENT_ROWS, np.int64),
+        matches=np.zeros(1, np.int64),
+        distances=np.zeros(1, np.float32),
+    )
+
+
+def _grow(array: np.ndarray, size: int) -> np.ndarray:
+    """Return a copy with at least `size` entries, half as long again so that growing is rare."""
+    if size <= len(array):
+        return array
+    longer = np.zeros((max(size, len(array) * 3 // 2), *array.shape[1:]), array.dtype)
+    longer[: len(array)] = array
+    return longer
+
+
+EMPTY_LEVEL = PrefixLevel(
+    rank=np.zeros(0, np.int32),
+    groups=np.zeros(1, np.int32),
+    length=np.zeros(0, np.int32),
+    first=np.zeros(1, np.int32),
+    row=np.zeros(0, np.int32),
+    position=np.zeros(0, np.int32),
+    signatures=np.zeros((0, 2), np.uint64),
+    threshold=0.0,
+)

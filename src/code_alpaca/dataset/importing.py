@@ -1,0 +1,101 @@
+"""Import an Alpaca dataset of any origin as a dataset folder, its fields unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.row_checks import fault_of
+from code_alpaca.core.schema import Example, content_id, features, is_unicode
+from code_alpaca.dataset.build import publishable
+from code_alpaca.dataset.folder import DatasetContent, DatasetOptions, write_dataset
+from code_alpaca.dataset.load import ALPACA, load_rows
+from code_alpaca.dataset.manifest import recover_manifest
+
+
+@dataclass(frozen=True, slots=True)
+class ImportSource:
+    """A dataset to import, with the arguments of `load_rows`."""
+
+    name: str  # a file, a dataset folder or a Hub id
+    config: str = "default"
+    revision: str | None = None
+    column_map: dict[str, str] | None = None
+
+
+def import_dataset(
+    source: ImportSource,
+    run_dir: Path,
+    options: DatasetOptions | None = None,
+    *,
+    output_dir: Path | None = None,
+    draw_plots: bool = True,
+) -> Path:
+    """Write `<run_dir>/dataset` from a file, folder or Hub dataset and return its path.
+
+    Args:
+        options: None stands for version 0.1.0, licence "other", no validation split and no
+            repository.
+        output_dir, draw_plots: as in `build_dataset`.
+
+    Raises:
+        InputError: a row lacks `instruction`, `input` or `output`, or `run_dir` contains a run.
+    """
+    if (run_dir / "ledger.sqlite").exists():
+        raise InputError(f"{run_dir} contains a run of generate; import into another run_dir")
+    rows, revision = load_rows(
+        source.name, source.config, source.revision, column_map=source.column_map, blank="keep"
+    )
+    schema = features()
+    columns = [
+        name
+        for name in rows.column_names
+        if name in ALPACA or (name in schema and rows.features[name] == schema[name])
+    ]
+    provenance = {
+        "teacher": "unknown",
+        "embedded_teacher": False,
+        "strategy": "imported",
+        "source": publishable(source.name),
+        "source_revision": revision,
+        "contamination": None,
+        "usage": None,
+        "cost_usd": None,
+        "config": None,
+        "pace": None,
+    }
+    content = DatasetContent(
+        accepted=lambda: _check_rows(rows.select_columns(columns), source.name),
+        rejected=lambda: iter(()),
+        provenance=provenance,
+    )
+    return write_dataset(
+        output_dir or run_dir,
+        content,
+        (options or DatasetOptions()).resolve(None, "0.1.0"),
+        recover_manifest(run_dir / "dataset"),
+        draw_plots=draw_plots,
+    )
+
+
+def _check_rows(rows: Iterable[dict[str, Any]], source: str) -> Iterator[dict[str, Any]]:
+    for number, row in enumerate(rows, 1):
+        texts = [row["instruction"], row["input"] or "", row["output"]]
+        if not all(isinstance(text, str) and is_unicode(text) for text in texts):
+            raise InputError(
+                f"{source}, row {number}: instruction, input and output must be text; correct or "
+                "delete that row"
+            )
+        values = {name: value for name, value in row.items() if value is not None}
+        example = Example(**values | dict(zip(ALPACA, texts, strict=True)))
+        if fault := fault_of(example):
+            raise InputError(f"{source}, row {number}: {fault[1]}; correct or delete that row")
+        yield {
+            **example.as_row(),
+            "id": example.id or content_id(*texts),
+            "strategy": example.strategy or "imported",
+            "verification": example.verification or "skipped",
+        }

@@ -1,0 +1,143 @@
+"""The tasks in a reply: how a teacher writes one, and what becomes of it.
+
+Nothing is guessed: every field of a candidate is in the reply as it is. A broken record costs
+only itself, or itself and the records after it where its end is unknown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from code_alpaca.core.schema import Example, is_unicode
+from code_alpaca.curation.guard import INTERNAL_ERROR, describe_failure
+from code_alpaca.curation.language_detection import detect_language
+from code_alpaca.teacher.reply_parsing import ParsedReply
+
+NO_INPUT = ("", "<noinput>")
+MAX_REJECTED_CHARACTERS = 2_000  # stored of a rejected text
+MAX_LANGUAGE_LENGTH = 40  # characters; a longer value names no language
+
+
+class GeneratedTask(BaseModel):
+    """One task as a teacher writes it: the source of the JSON schema, and what is parsed.
+
+    Only `instruction` and `output` are required. Servers without JSON schemas omit the others, or
+    write null or another type; that costs the value and not the task.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    instruction: str
+    input: str = ""
+    output: str
+    language: str | None = None  # None: it is detected
+    tests: str = ""
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _data_as_text(cls, value: Any) -> str:
+        if isinstance(value, str):
+            return value
+        return "" if value is None else json.dumps(value, ensure_ascii=False)
+
+    @field_validator("language", mode="before")
+    @classmethod
+    def _language_name(cls, value: Any) -> str | None:
+        return value if isinstance(value, str) and len(value) <= MAX_LANGUAGE_LENGTH else None
+
+    @field_validator("tests", mode="before")
+    @classmethod
+    def _join_lines(cls, value: Any) -> str:
+        if isinstance(value, list) and all(isinstance(line, str) for line in value):
+            return "\n".join(value)
+        return value if isinstance(value, str) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One record of a reply; `reason` is "" unless it is unusable."""
+
+    instruction: str = ""
+    input: str = ""
+    output: str = ""
+    language: str = ""
+    tests: str = ""
+    reason: str = ""
+
+
+def build_schema(num_tasks: int) -> dict[str, Any]:
+    """Return the strict JSON schema of a reply with `num_tasks` tasks.
+
+    OpenAI's strict mode requires that every key is required and no others are allowed
+    (https://platform.openai.com/docs/guides/structured-outputs).
+    """
+    keys = list(GeneratedTask.model_fields)
+    task = {
+        "type": "object",
+        "properties": {key: {"type": "string"} for key in keys},
+        "required": keys,
+        "additionalProperties": False,
+    }
+    tasks = {"type": "array", "items": task, "minItems": num_tasks, "maxItems": num_tasks}
+    return {
+        "type": "object",
+        "properties": {"tasks": tasks},
+        "required": ["tasks"],
+        "additionalProperties": False,
+    }
+
+
+def build_candidate(task: GeneratedTask) -> Candidate:
+    """Return a task as a candidate; one with invalid Unicode is rejected as `not_text`."""
+    values = {
+        "instruction": task.instruction.strip(),
+        "input": "" if task.input.strip().lower() in NO_INPUT else task.input,
+        "output": task.output,
+        "tests": task.tests,
+    }
+    if task.language is None:
+        values["language"] = detect_language(
+            Example(values["instruction"], values["input"], values["output"])
+        )
+    else:
+        values["language"] = task.language.strip().lower()
+    if all(is_unicode(value) for value in values.values()):
+        return Candidate(**values)
+    printable = {key: _replace_surrogates(value) for key, value in values.items()}
+    return Candidate(**printable, reason="not_text")
+
+
+def reject_text(text: str, reason: str) -> Candidate:
+    """Return a rejected candidate with the beginning of the text that it was in."""
+    return Candidate(output=_replace_surrogates(text[:MAX_REJECTED_CHARACTERS]), reason=reason)
+
+
+def reject_reply(reply: ParsedReply) -> Candidate | None:
+    """Return a reply without any text, or a refusal, as a rejected candidate; else None."""
+    if not reply.readable:
+        return Candidate(reason="no_reply")
+    return reject_text(reply.refusal, "refusal") if reply.refusal else None
+
+
+def catch_parse_errors(
+    parse: Callable[[ParsedReply], list[Candidate]],
+) -> Callable[[ParsedReply], list[Candidate]]:
+    """Wrap a parser so that a reply it fails on becomes one rejected candidate."""
+
+    def parse_safely(reply: ParsedReply) -> list[Candidate]:
+        try:
+            return parse(reply)
+        except Exception as error:
+            failure = describe_failure(error)
+            return [reject_text(f"this reply could not be parsed: {failure}", INTERNAL_ERROR)]
+
+    return parse_safely
+
+
+def _replace_surrogates(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,87 @@
+"""Refuse a config under which a run would fail later, before anything is sent or paid for."""
+
+from __future__ import annotations
+
+import os
+
+from code_alpaca.core import console
+from code_alpaca.core.config import base_urls
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.redact import secret_in
+from code_alpaca.generation.config import GenerateConfig
+from code_alpaca.generation.quotas import Quotas
+from code_alpaca.generation.request_plan import RequestPlan
+from code_alpaca.generation.strategies import STRATEGIES
+from code_alpaca.teacher import offline
+from code_alpaca.teacher.prices import Price, find_price
+
+
+def check_environment(config: GenerateConfig) -> None:
+    """Refuse a base URL in the environment that the config would refuse."""
+    url = os.environ.get("OPENAI_BASE_URL")
+    if config.teacher_base_url is not None or not url:
+        return
+    if secret := secret_in(url):
+        raise InputError(
+            f"OPENAI_BASE_URL is a URL with credentials ({secret}); put the key in OPENAI_API_KEY"
+        )
+    try:
+        base_urls(url)
+    except ValueError as error:
+        raise InputError(f"OPENAI_BASE_URL is {error}") from None
+
+
+def find_teacher_price(config: GenerateConfig) -> Price | None:
+    """Return the teacher's price, None where it is unknown and no cap needs it."""
+    prices = (config.price_per_mtok_input, config.price_per_mtok_output)
+    if prices.count(None) == 1:
+        raise InputError("set both price_per_mtok_input and price_per_mtok_output, or neither")
+    price = find_price(
+        config.teacher_model,
+        config.teacher_base_url,
+        configured=prices,
+        batch=config.teacher_api == "batch",
+    )
+    if price is None and config.max_cost_usd is not None:
+        raise InputError(
+            f"max_cost_usd is set and the price of {config.teacher_model} is unknown; set "
+            "price_per_mtok_input and price_per_mtok_output"
+        )
+    return price
+
+
+def check_limits(config: GenerateConfig, plan: RequestPlan, price: Price | None) -> None:
+    """Refuse limits that no request can meet, and keys without an effect."""
+    _check_keys(config, plan)
+    Quotas(config.quotas, config.lookahead)  # refuses invalid ones
+    payload = plan.build_request(0, [], {}).payload
+    if (
+        price
+        and config.max_cost_usd is not None
+        and price.bound_cost(payload) > config.max_cost_usd
+    ):
+        raise InputError(
+            f"max_cost_usd {config.max_cost_usd:g} is less than one request may cost "
+            f"(${price.bound_cost(payload):.4f}); raise it, or lower max_completion_tokens"
+        )
+    if config.tokens_per_minute and config.tokens_per_minute < config.max_completion_tokens:
+        raise InputError(
+            f"tokens_per_minute {config.tokens_per_minute:g} is less than the limit of one reply "
+            f"(max_completion_tokens {config.max_completion_tokens}); lower the latter"
+        )
+    if config.max_concurrency > config.lookahead:
+        console.stage("generate").print(
+            f"note: lookahead {config.lookahead} limits max_concurrency "
+            f"{config.max_concurrency} to {config.lookahead}; a larger one needs a new run_dir"
+        )
+
+
+def _check_keys(config: GenerateConfig, plan: RequestPlan) -> None:
+    if config.teacher_api == "batch" and offline.is_offline(config.teacher_base_url):
+        raise InputError("the embedded teacher has no Batch API; use teacher_api: chat with it")
+    if config.push_to_hub and not config.hub_dataset_id:
+        raise InputError("push_to_hub needs hub_dataset_id: ORG/NAME on the Hub")
+    for name, strategy in STRATEGIES.items():
+        for key in strategy.own_keys if name not in plan.mix.strategies else ():
+            if getattr(config, key) != type(config).model_fields[key].default:
+                raise InputError(f"{key} has an effect only with strategy {name}; leave it out")

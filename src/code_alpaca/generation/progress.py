@@ -1,0 +1,169 @@
+"""Show the progress of a run: a live panel on a terminal, elsewhere a log line now and then."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from code_alpaca.core import console
+from code_alpaca.core.errors import InputError
+from code_alpaca.generation.totals import RunTotals
+
+LOG_INTERVAL_S, DRAW_INTERVAL_S = 5.0, 0.2
+
+
+class RunProgress:
+    """Progress towards a number of accepted rows.
+
+    Args:
+        spent: returns dollars so far, None where the price is unknown.
+        connection: returns the requests in flight, and how often the teacher reported that it was
+            busy.
+        report_to: `trackio` also logs the metrics there.
+        name: of the run, for trackio.
+
+    Raises:
+        InputError: trackio is not installed.
+    """
+
+    def __init__(
+        self,
+        *,
+        spent: Callable[[], float | None] = lambda: None,
+        connection: Callable[[], tuple[int, int]] = lambda: (0, 0),
+        report_to: str = "none",
+        name: str = "generate",
+    ) -> None:
+        self._spent, self._connection = spent, connection
+        self._output = console.stage("generate")
+        self._live = Live(console=self._output.rich, auto_refresh=False, transient=True)
+        self._updated_at = 0.0
+        self._tracker = _start_trackio(name) if report_to == "trackio" else None
+
+    def __enter__(self) -> RunProgress:
+        if self._output.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+        if self._tracker:
+            self._tracker.finish()
+
+    def update(self, totals: RunTotals) -> None:
+        """Show the totals, unless they were shown a moment ago."""
+        interval = DRAW_INTERVAL_S if self._output.is_terminal else LOG_INTERVAL_S
+        if time.monotonic() - self._updated_at < interval:
+            return
+        self._updated_at = time.monotonic()
+        if self._output.is_terminal:
+            self._live.update(self._panel(totals), refresh=True)
+        else:
+            self._output.print(self._line(totals))
+        if self._tracker:
+            self._tracker.log(self._metrics(totals))
+
+    def finish(self, totals: RunTotals) -> None:
+        """Print the result: accepted rows, usage, and the rejected rows by reason."""
+        self._live.stop()
+        self._output.print(
+            f"{totals.in_dataset:,} rows accepted of {totals.candidates:,} candidates, "
+            f"{self._usage(totals)}"
+        )
+        outcomes = [("accepted", totals.in_dataset), *_sort_by_count(totals.rejected)]
+        self._output.table(
+            ["outcome", "candidates", "share"],
+            [
+                [outcome, f"{count:,}", f"{count / max(1, totals.candidates):.1%}"]
+                for outcome, count in outcomes
+            ],
+        )
+        if surplus := totals.accepted - totals.in_dataset:
+            self._output.print(
+                f"{surplus:,} more accepted rows stay in the ledger, for a larger num_examples"
+            )
+        if self._tracker:
+            self._tracker.log(self._metrics(totals))
+
+    def _panel(self, totals: RunTotals) -> Table:
+        in_flight, busy = self._connection()
+        grid = Table.grid(padding=(0, 2))
+        bar = ProgressBar(total=totals.target, completed=totals.in_dataset, width=40)
+        grid.add_row(
+            "accepted",
+            bar,
+            f"{totals.in_dataset:,}/{totals.target:,} rows, {totals.acceptance:.0%} of candidates",
+        )
+        reasons = ", ".join(f"{reason} {n}" for reason, n in _sort_by_count(totals.rejected)[:5])
+        grid.add_row("rejected", reasons or "none", "")
+        grid.add_row(
+            "teacher",
+            f"{totals.replies_per_second:.1f} replies/s, {in_flight} in flight, busy {busy} times",
+            f"{totals.tokens / 1000:,.0f}k tokens",
+        )
+        grid.add_row("cost", self._cost(totals) or "price unknown", _time_left(totals))
+        return grid
+
+    def _line(self, totals: RunTotals) -> str:
+        in_flight, busy = self._connection()
+        return (
+            f"{totals.in_dataset}/{totals.target} rows, {totals.acceptance:.0%} of candidates "
+            f"accepted, {self._usage(totals)}, {totals.replies_per_second:.1f}/s, "
+            f"{in_flight} in flight"
+            + (f", busy {busy} times" if busy else "")
+            + f", {_time_left(totals)}"
+        )
+
+    def _usage(self, totals: RunTotals) -> str:
+        text = f"{totals.replies} replies, {totals.tokens / 1000:,.0f}k tokens"
+        cost = self._cost(totals)
+        return f"{text}, {cost}" if cost else text
+
+    def _cost(self, totals: RunTotals) -> str:
+        spent = self._spent()
+        if spent is None:
+            return ""
+        if not 0 < totals.accepted < totals.target:
+            return f"${spent:.4f}"
+        return f"${spent:.4f} of about ${spent / totals.accepted * totals.target:.2f}"
+
+    def _metrics(self, totals: RunTotals) -> dict[str, Any]:
+        in_flight, busy = self._connection()
+        metrics = {
+            "accepted": totals.in_dataset,
+            "acceptance": totals.acceptance,
+            "replies": totals.replies,
+            "tokens": totals.tokens,
+            "in_flight": in_flight,
+            "busy": busy,
+            **{f"rejected/{reason}": n for reason, n in totals.rejected.items()},
+        }
+        spent = self._spent()
+        return metrics if spent is None else {**metrics, "cost_usd": spent}
+
+
+def _sort_by_count(reasons: Counter[str]) -> list[tuple[str, int]]:
+    return sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _time_left(totals: RunTotals) -> str:
+    seconds_left = totals.seconds_left
+    if seconds_left is None:
+        return "time left unknown"
+    minutes, seconds = divmod(round(seconds_left), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02} left"
+
+
+def _start_trackio(name: str) -> Any:
+    try:
+        import trackio
+    except ImportError:
+        raise InputError("report_to trackio: pip install trackio, or leave report_to out") from None
+    trackio.init(project="code-alpaca", name=name)  # a local database; nothing leaves the machine
+    return trackio

@@ -1,0 +1,128 @@
+"""The protocol of a strategy: how one request to the teacher is written and its reply is read."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.schema import Example, SeedTask
+from code_alpaca.generation.candidates import Candidate
+from code_alpaca.generation.json_parsing import parse_json
+from code_alpaca.generation.numbered_parsing import parse_numbered
+from code_alpaca.generation.templates import PromptTemplates
+from code_alpaca.teacher.reply_parsing import ParsedReply
+from code_alpaca.teacher.request_body import Api
+
+if TYPE_CHECKING:
+    from code_alpaca.generation.config import GenerateConfig
+
+TASK_KEYS = ("instruction", "input", "output", "language", "tests")
+
+
+@dataclass(frozen=True, slots=True)
+class PromptContext:
+    """Everything that the prompt of one request may depend on.
+
+    Attributes:
+        rng: the random numbers of this request; use no others, so that a rerun writes the same.
+        pool: accepted rows that the request may show.
+        num_tasks: how many tasks to request.
+        numbered: request numbered text, for an API that continues text.
+        labels: the language, task type and difficulty that the quotas call for; may be empty.
+    """
+
+    rng: random.Random
+    seed_tasks: Sequence[SeedTask]
+    pool: Sequence[Example]
+    num_tasks: int
+    seeds_per_request: int
+    pool_per_request: int
+    templates: PromptTemplates
+    numbered: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def render(self, template: str, **values: Any) -> str:
+        """Return a prompt template filled with values."""
+        return self.templates.render(template, **values)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The text of a prompt.
+
+    Attributes:
+        seed_ids: ids of the seed tasks and rows that it shows, recorded with each row.
+        prefix: the end of the prompt where a reply continues its last line.
+    """
+
+    text: str
+    seed_ids: list[str]
+    prefix: str = ""
+
+
+class Strategy:
+    """One way to request new tasks; subclasses override what differs from these defaults.
+
+    Attributes:
+        name: its name in the config, and in the column `strategy` of its rows.
+        templates: the prompt templates it renders; their hash is the rows' `prompt_version`.
+        numbered_apis: the APIs over which it requests numbered text. Over the others it requests
+            JSON. Base models (`completions`) only continue text.
+        stop: strings at which the teacher must stop.
+        own_keys: config keys that are refused in a run without this strategy.
+        curation_overrides: values for keys of curation, in a run that uses this strategy.
+    """
+
+    name: str = ""
+    templates: tuple[str, ...] = ()
+    numbered_apis: tuple[Api, ...] = ()
+    stop: tuple[str, ...] = ()
+    own_keys: tuple[str, ...] = ()
+    curation_overrides: Mapping[str, Any] = {}
+
+    @classmethod
+    def from_config(cls, config: GenerateConfig) -> Self:
+        """Return the strategy for a run, with its own keys of the config read."""
+        return cls()
+
+    def validate(self, config: GenerateConfig) -> None:
+        """Raise InputError where the strategy cannot work under a config."""
+        numbered = config.request_api in self.numbered_apis
+        if config.request_api == "completions" and not numbered:
+            raise InputError(
+                f"strategy {self.name} requests JSON, and teacher_api completions only continues "
+                "text; set teacher_api to chat or responses"
+            )
+        if config.quotas and numbered:
+            raise InputError(
+                f"strategy {self.name} over teacher_api {config.teacher_api} has no place for "
+                "quotas in its prompt; remove quotas"
+            )
+
+    def identity(self) -> dict[str, str]:
+        """Return hashes of what the config only names, by the name of the input."""
+        return {}
+
+    def prompt_version(self, templates: PromptTemplates, api: Api) -> str:
+        """Return the hash of the templates in use over an API."""
+        return templates.version(*self.templates)
+
+    def tasks_per_request(self, prompt: Prompt, default: int) -> int:
+        """Return how many tasks a reply to the prompt may contain."""
+        return default
+
+    def ask(self, context: PromptContext) -> Prompt:
+        """Return the prompt of one request, a pure function of its context."""
+        raise NotImplementedError
+
+    def parse(self, reply: ParsedReply, prefix: str, *, numbered: bool) -> list[Candidate]:
+        """Return the tasks in a reply, those that are unusable with a reason."""
+        return parse_numbered(reply, prefix) if numbered else parse_json(reply)
+
+
+def prompt_fields(task: SeedTask | Example) -> dict[str, str]:
+    """Return the fields of a task that a prompt shows."""
+    return {key: getattr(task, key) for key in TASK_KEYS}

@@ -1,0 +1,118 @@
+"""Load and render the prompt templates, the built-in ones or a user's own.
+
+`prompts: DIR` in the config overrides built-in templates by name: `DIR/rules.jinja` replaces the
+rules in every prompt that includes them. The hash of the templates that a strategy uses is the
+`prompt_version` of its rows.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from code_alpaca.core.errors import InputError
+
+SUFFIX = ".jinja"
+
+
+class PromptTemplates:
+    """The templates of a run by name.
+
+    Args:
+        directory: a folder of templates that override built-in ones of the same name.
+        custom_names: templates that a strategy from a user's file brings along in that folder.
+
+    Raises:
+        InputError: the folder cannot be read or holds no template, a template overrides nothing,
+            or its syntax is wrong.
+    """
+
+    def __init__(self, directory: Path | None = None, custom_names: Iterable[str] = ()) -> None:
+        self._sources = _read_built_in()
+        self._paths: dict[str, Path] = {}
+        if directory is not None:
+            self._paths = _find_overrides(directory, {*self._sources, *custom_names})
+            self._sources |= {name: _read(path) for name, path in self._paths.items()}
+        self._environment = jinja2.Environment(
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            autoescape=False,
+            loader=jinja2.FunctionLoader(self._sources.get),
+        )
+        # Jinja's own tojson escapes < > & ' for HTML; a teacher should read code as it is.
+        self._environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
+        for name in self._paths:
+            self._compile(name)
+
+    def render(self, name: str, **values: Any) -> str:
+        """Return a template filled with values.
+
+        Raises:
+            InputError: there is no such template, or it uses a value that it does not get.
+        """
+        template = self._compile(name)
+        try:
+            return template.render(**values)
+        except (jinja2.TemplateError, TypeError) as error:
+            raise InputError(f"prompt template {self._describe(name)}: {error}") from None
+
+    def version(self, *names: str) -> str:
+        """Return eight hex digits of the SHA-256 over the sources of templates."""
+        text = "\0".join(self._sources.get(name, "") for name in names)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    def _compile(self, name: str) -> jinja2.Template:
+        try:
+            return self._environment.get_template(name)
+        except jinja2.TemplateSyntaxError as error:
+            place = f"{self._describe(error.name or name)}, line {error.lineno}"
+            raise InputError(f"prompt template {place}: {error.message}") from None
+        except jinja2.TemplateNotFound:
+            raise InputError(
+                f"there is no prompt template {name!r}; add {name}{SUFFIX} to the folder that the "
+                "key prompts names"
+            ) from None
+
+    def _describe(self, name: str) -> str:
+        return str(self._paths.get(name, name))
+
+
+def _read_built_in() -> dict[str, str]:
+    folder = resources.files("code_alpaca").joinpath("generation/prompts")
+    return {
+        file.name.removesuffix(SUFFIX): file.read_text("utf-8")
+        for file in folder.iterdir()
+        if file.name.endswith(SUFFIX)
+    }
+
+
+def _find_overrides(directory: Path, valid: set[str]) -> dict[str, Path]:
+    if not directory.is_dir():
+        raise InputError(f"prompts {directory} is not a folder; give one with NAME{SUFFIX} files")
+    found = {path.stem: path for path in sorted(directory.glob(f"*{SUFFIX}"))}
+    if not found:
+        raise InputError(
+            f"prompts {directory} contains no {SUFFIX} file; templates are "
+            + ", ".join(sorted(valid))
+        )
+    for name, path in found.items():
+        if name not in valid:
+            nearest = difflib.get_close_matches(name, sorted(valid), n=1)
+            hint = f"did you mean {nearest[0]}{SUFFIX}?" if nearest else "it overrides nothing;"
+            raise InputError(f"{path}: {hint} templates are {', '.join(sorted(valid))}")
+    return found
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read prompt template {path}: {error}") from None
