@@ -1,4 +1,4 @@
-"""Load a causal language model and generate text: the one path of evaluation, `respond` and the demo.
+"""Load a causal language model and generate text, for evaluation, `respond` and the demo.
 
 This file imports nothing else of code_alpaca, because a Hugging Face Space contains it beside its
 app.py. torch and transformers are imported on first use.
