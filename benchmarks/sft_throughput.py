@@ -29,12 +29,12 @@ from statistics import median
 from typing import Any
 
 from code_alpaca.core.prompts import format_prompt
-from code_alpaca.core.quiet import quiet
+from code_alpaca.core.quiet import silence_libraries
 from code_alpaca.teacher.offline.tasks import compose_task
 
 APART = 200  # rows
 BEFORE, PLAIN = "as in 2023", "trl sft"
-TOKENS = {"prompt_style": "alpaca", "max_length": 512, "mask": "seed"}
+TOKENS = {"prompt_style": "alpaca", "max_length": 512, "mask": "alpaca_2023"}
 CPU = {"use_cpu": True, "bf16": False, "learning_rate": 1e-3, "optim": "adamw_torch"}
 GPU = {"bf16": True, "learning_rate": 2e-5, "optim": "adamw_torch_fused"}
 
@@ -84,7 +84,7 @@ def main() -> None:
         return train(*args.side)
     import torch
 
-    quiet()
+    silence_libraries()
     for name in args.sizes.split(","):
         if SIZES[name].on_cpu or torch.cuda.is_available():
             with tempfile.TemporaryDirectory() as folder:
@@ -161,10 +161,11 @@ def prepare(folder: Path, size: Size, args: argparse.Namespace) -> str:
 def tokens_of(folder: Path, name: str) -> Any:
     from transformers import AutoTokenizer
 
-    from code_alpaca.training.tokenization import tokenize
+    from code_alpaca.training.tokenization import TokenizationOptions, tokenize_rows
 
     rows = json.loads((folder / f"{name}.json").read_text("utf-8"))
-    return tokenize(rows, AutoTokenizer.from_pretrained(folder / "model"), **TOKENS)
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    return tokenize_rows(rows, tokenizer, TokenizationOptions(**TOKENS))
 
 
 def initialize(folder: Path, size: Size, seed: int) -> None:
@@ -255,8 +256,8 @@ def watch(folder: Path, size: Size) -> None:
     """Have `Trainer.train`, which all sides end in, write down what it took and came to."""
     from transformers import Trainer
 
-    from code_alpaca.training.activation_memory import GIB
-    from code_alpaca.training.telemetry import Speed, peak_memory
+    from code_alpaca.training.model_state_memory import GIB
+    from code_alpaca.training.throughput import ThroughputMeter, peak_memory_bytes
 
     train, step, slots = Trainer.train, Trainer.training_step, 0
 
@@ -270,10 +271,10 @@ def watch(folder: Path, size: Size) -> None:
         began = clock()
         result = train(self, *rest, **more)
         took = clock() - began
-        peak = peak_memory(size.on_cpu) / GIB
+        peak = peak_memory_bytes(size.on_cpu) / GIB
         _, counts = tokens_of(folder, "rows")
         real = counts.tokens * size.epochs
-        speed = Speed(self.model.config, counts.tokens // counts.rows, 1, adapter=False)
+        speed = ThroughputMeter(self.model.config, counts.tokens // counts.rows, 1, adapter=False)
         measured = {"pace": real / took, "padding": 1 - real / slots, "mfu": speed.mfu(real / took)}
         measured |= {"peak": peak, "loss": loss_apart(self.model, folder)}
         (folder / "measured.json").write_text(json.dumps(measured), "utf-8")
@@ -294,7 +295,7 @@ def loss_apart(model: Any, folder: Path) -> float:
             ids, labels = (torch.tensor([row[key]], device=model.device) for key in row)
             learned = (labels[:, 1:] != -100).sum().item()
             total += model(input_ids=ids, labels=labels).loss.item() * learned
-    return total / counts.learned_tokens
+    return total / counts.loss_tokens
 
 
 if __name__ == "__main__":

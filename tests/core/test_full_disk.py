@@ -111,11 +111,11 @@ def test_sft_goes_on_from_the_last_whole_checkpoint(
     assert done.returncode == 2, done.stderr
     assert "the disk is full" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
-    assert [path.parent.name for path in out.glob("*/whole")] == ["checkpoint-2"]
+    assert [path.parent.name for path in out.glob("*/complete.json")] == ["checkpoint-2"]
     assert not (out / "run.json").exists()
     assert main(words) == 0
     shown = capsys.readouterr().out
-    assert "checkpoint-4 was not written to its end" in shown and "step 2/4" not in shown
+    assert "checkpoint-4 is incomplete and was deleted" in shown and "step 2/4" not in shown
     for name in ("model.safetensors", "checkpoint-4/optimizer.pt"):
         assert (out / name).read_bytes() == (whole / name).read_bytes(), name
     ended, uninterrupted = (json.loads((path / "run.json").read_text()) for path in (out, whole))

@@ -21,7 +21,7 @@ from code_alpaca.evaluation.grading import Grader
 from code_alpaca.problems import Problem
 from code_alpaca.sandbox import WorkerPool, backends
 
-BACKENDS = [name for name in backends.SAFE if backends.available(name) is None]
+BACKENDS = [name for name in backends.SAFE if backends.find_problem(name) is None]
 PLAIN = """\
 import linecache, sys, types
 source = sys.stdin.read()

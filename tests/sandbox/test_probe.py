@@ -31,7 +31,7 @@ def test_the_strongest_that_holds_is_chosen_and_remembered(tmp_path, monkeypatch
     (cache,) = tmp_path.rglob("sandbox-*.json")
     rows = json.loads(cache.read_text())
     assert [row["backend"] for row in rows] == ["bwrap", "landlock", "rlimit"]
-    monkeypatch.setattr(backends, "command", None)  # nothing is started again
+    monkeypatch.setattr(backends, "build_command", None)  # nothing is started again
     assert sandbox.choose_backend() == first
     cache.write_text("{broken")
     monkeypatch.undo()
@@ -39,7 +39,7 @@ def test_the_strongest_that_holds_is_chosen_and_remembered(tmp_path, monkeypatch
 
 
 def test_without_bubblewrap_landlock_is_next(monkeypatch, tmp_path):
-    lacks = backends.available("landlock")
+    lacks = backends.find_problem("landlock")
     need(not lacks, f"landlock: {lacks}; run the tests where there is one, to see it hold")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert sandbox.choose_backend().backend == "landlock"
@@ -47,8 +47,8 @@ def test_without_bubblewrap_landlock_is_next(monkeypatch, tmp_path):
 
 
 def test_a_bubblewrap_installed_later_is_noticed(monkeypatch, tmp_path):
-    need(not backends.available("bwrap"), "bwrap is not installed (apt install bubblewrap)")
-    need(not backends.available("landlock"), "this kernel has no Landlock")
+    need(not backends.find_problem("bwrap"), "bwrap is not installed (apt install bubblewrap)")
+    need(not backends.find_problem("landlock"), "this kernel has no Landlock")
     real, found = shutil.which("bwrap"), tmp_path / "bin" / "bwrap"
     found.parent.mkdir()
     monkeypatch.setenv("PATH", str(found.parent))
@@ -65,15 +65,15 @@ def test_a_bubblewrap_installed_later_is_noticed(monkeypatch, tmp_path):
 
 def test_a_failure_that_may_pass_is_not_remembered(monkeypatch, tmp_path):
     with monkeypatch.context() as broken:
-        broken.setattr(backends, "ZYGOTE", tmp_path / "nonexistent.py")
-        with pytest.raises(InputError, match="no sandbox holds"):
+        broken.setattr(backends, "FORK_SERVER", tmp_path / "nonexistent.py")
+        with pytest.raises(InputError, match="no sandbox works"):
             sandbox.choose_backend()
     assert sandbox.choose_backend().safe
 
 
 def test_none_is_refused_with_what_to_install(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(backends.lock, "landlock_version", lambda: 0)
+    monkeypatch.setattr(backends.landlock_rules, "landlock_version", lambda: 0)
     with pytest.raises(InputError, match="install bubblewrap"):
         sandbox.choose_backend()
     assert main(["eval", "--samples", "reference", "--output_dir", str(tmp_path / "e")]) == 2

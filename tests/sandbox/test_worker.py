@@ -15,7 +15,7 @@ import pytest
 from code_alpaca.core.errors import InputError
 from code_alpaca.sandbox import ResourceLimits, Worker, WorkerPool, backends
 
-BACKENDS = [name for name in backends.SAFE if backends.available(name) is None]
+BACKENDS = [name for name in backends.SAFE if backends.find_problem(name) is None]
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
@@ -187,6 +187,6 @@ def _kill_children() -> None:
 
 
 def test_a_sandbox_that_does_not_start_says_why(monkeypatch):
-    monkeypatch.setattr(backends, "ZYGOTE", Path("/nonexistent.py"))
+    monkeypatch.setattr(backends, "FORK_SERVER", Path("/nonexistent.py"))
     with pytest.raises(InputError, match=r"does not start: .*nonexistent"):
         Worker(BACKENDS[0])

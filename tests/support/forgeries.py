@@ -1,9 +1,9 @@
-"""Programs that try to be graded as passed by the judge that shares a process with them.
+"""Wrong programs that try to be graded as passed although tests run in their own process.
 
-Beside `attacks.FALSE_PASSES`, which try it in general, these know how the judge works. Runs as a
-module of the tests, and as a script under another user and interpreter:
+Unlike `attacks.FALSE_PASSES`, which use generic tricks, these target the sandbox's own code. Used
+by the tests, and run under another user and interpreter:
 
-    python forgeries.py landlock      # one JSON object: problem and forgery -> what it got
+    python -m support.forgeries landlock    # prints one JSON object: problem and forgery -> grade
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from code_alpaca.problems import Problem
 from code_alpaca.sandbox import WorkerPool
 from support.attacks import FALSE_PASSES, TEST
 
-OF_A_BOX = """
+BOX_TEST = """
 class Box:
     def __init__(self, value):
         self.value = value
@@ -28,29 +28,29 @@ def check(candidate):
         assert got == want, "wrong"
     assert [candidate(Box(7))] == [8] and candidate(Box(8)) in {9}
 """
-OF_AN_ERROR = """
+ERROR_TEST = """
 def check(candidate):
     try:
         candidate(object())
     except TypeError as error:
-        assert error.args == ("no number", 3)
+        assert error.args == ("not an int", 3)
     else:
         assert False
     assert candidate(1).value == 2
 """
-# Values alone settle the first; objects that cannot cross between processes are in the others.
+# Values decide the first; the others use objects that cannot be sent between processes.
 PROBLEMS = [
     Problem("plain values", "def f(n):\n", "f", "    return n + 1\n", TEST),
-    Problem("an object as argument", "def f(n):\n", "f", "    return n.value + 1\n", OF_A_BOX),
-    Problem("no reference", "def f(n):\n", "f", "", OF_A_BOX),
+    Problem("an object as argument", "def f(n):\n", "f", "    return n.value + 1\n", BOX_TEST),
+    Problem("no reference", "def f(n):\n", "f", "", BOX_TEST),
     Problem(
         "an object as answer",
         "class Box:\n    def __init__(self, value):\n        self.value = value\n\n"
         'def f(n):\n    """Box n + 1"""\n',
         "f",
-        "    if type(n) is not int:\n        raise TypeError('no number', 3)\n"
+        "    if type(n) is not int:\n        raise TypeError('not an int', 3)\n"
         "    return Box(n + 1)\n",
-        OF_AN_ERROR,
+        ERROR_TEST,
     ),
 ]
 RIGHT = {
@@ -58,7 +58,7 @@ RIGHT = {
     "an object as argument": "def f(box):\n    return 1 + box.value\n",
     "no reference": "def f(box):\n    return 1 + box.value\n",
     "an object as answer": "import types\ndef f(n):\n    if not isinstance(n, int):\n"
-    "        raise TypeError('no number', 3)\n    return types.SimpleNamespace(value=n + 1)\n",
+    "        raise TypeError('not an int', 3)\n    return types.SimpleNamespace(value=n + 1)\n",
 }
 WALK = """
 import json, os, sys
@@ -69,8 +69,8 @@ def f(n):
             if hasattr(value, "write") and hasattr(value, "readline"):
                 try:
                     value.write(b'{"ended": "passed"}\\n')
-                    word = json.loads(value.readline())["word"]
-                    value.write(json.dumps({"verdict": "passed", "word": word}).encode() + b"\\n")
+                    nonce = json.loads(value.readline())["nonce"]
+                    value.write(json.dumps({"verdict": "passed", "nonce": nonce}).encode() + b"\\n")
                     os._exit(0)
                 except Exception: pass
         frame = frame.f_back
@@ -81,8 +81,8 @@ def f(n):
     for fd in range(3, 64):
         try:
             os.write(fd, b'{"ended": "passed"}\\n')
-            word = json.loads(os.read(fd, 1000))["word"]
-            os.write(fd, json.dumps({"verdict": "passed", "word": word}).encode() + b"\\n")
+            nonce = json.loads(os.read(fd, 1000))["nonce"]
+            os.write(fd, json.dumps({"verdict": "passed", "nonce": nonce}).encode() + b"\\n")
             os._exit(0)
         except Exception: pass
 """
@@ -94,12 +94,13 @@ FORGERIES = {
     "the harness by the collector": "import gc, sys\ndef f(n):\n for found in gc.get_objects():\n"
     "  if isinstance(found, dict) and 'FAILED' in found and 'EXITED' in found:\n"
     "   found['FAILED'] = found['EXITED'] = 'passed'\n raise SystemExit",
-    "the harness by its module": "import sys\ndef f(n):\n harness = sys.modules['harness']\n"
+    "the harness by its module": "import sys\ndef f(n):\n harness = sys.modules['inside.harness']\n"
     " harness.FAILED = harness.EXITED = 'passed'\n raise ValueError",
-    "a send that lies": "import sys\ndef f(n):\n harness = sys.modules['harness']\n"
-    " send = harness.send\n def lie(channel, message):\n"
-    "  send(channel, {**message, 'verdict': 'passed', 'ended': 'passed'})\n"
-    " harness.send = lie\n raise ValueError",
+    "a channel that sends another verdict": "import sys\ndef f(n):\n"
+    " channel = sys.modules['inside.harness'].Channel\n send = channel.send\n"
+    " def forge(self, message):\n"
+    "  send(self, {**message, 'verdict': 'passed', 'ended': 'passed'})\n"
+    " channel.send = forge\n raise ValueError",
     "another check": "import sys\ndef f(n):\n sys._getframe(1).f_globals['check'] = print\n",
     "the code of check": "import sys\ndef f(n):\n frame = sys._getframe(1)\n"
     " while frame and 'check' not in frame.f_globals: frame = frame.f_back\n"
@@ -110,7 +111,7 @@ FORGERIES = {
     "the constants of check": "import sys\ndef f(n):\n frame = sys._getframe(1)\n"
     " numbers = [c for c in frame.f_code.co_consts if isinstance(c, int)]\n"
     " return numbers[-1] if numbers else 0",
-    "an object of every attribute": "class Any:\n def __getattr__(self, name): return self\n"
+    "an object with every attribute": "class Any:\n def __getattr__(self, name): return self\n"
     " def __call__(self, *a): return self\n def __iter__(self): return iter(())\n"
     " def __bool__(self): return True\n def __eq__(self, other): return True\n"
     " def __hash__(self): return 9\ndef f(n):\n if type(n) is object:\n"
@@ -125,19 +126,19 @@ FORGERIES = {
 }  # fmt: skip
 
 
-def forge(backend: str) -> dict[str, str]:
-    """What each forgery got: "" for a grade that is not passed; right programs must pass."""
-    got: dict[str, str] = {}
+def grade_forgeries(backend: str) -> dict[str, str]:
+    """Return each wrong grade: a forgery that passes, or a right program that does not."""
+    wrong: dict[str, str] = {}
     with WorkerPool(backend) as pool:
         grader = Grader(pool, timeout=1.5)
         for problem in PROBLEMS:
             programs = {"right": RIGHT[problem.task_id], **FORGERIES}
             grades = grader.grade([problem] * len(programs), list(programs.values()))
             for name, grade in zip(programs, grades, strict=True):
-                wrong = (grade.status == "passed") is not (name == "right")
-                got[f"{problem.task_id}: {name}"] = f"{grade.status}" if wrong else ""
-    return got
+                if (grade.status == "passed") is not (name == "right"):
+                    wrong[f"{problem.task_id}: {name}"] = grade.status
+    return wrong
 
 
 if __name__ == "__main__":
-    print(json.dumps(forge(sys.argv[1])))
+    print(json.dumps(grade_forgeries(sys.argv[1])))

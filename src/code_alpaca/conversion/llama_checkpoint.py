@@ -1,6 +1,6 @@
-"""LLaMA 1 and 2 weights as Meta ships them: what is in them, read safely and held to account.
+"""Read and validate LLaMA 1 and 2 checkpoints in Meta's format.
 
-What is not as it should be is an InputError that names the file.
+Every problem is an InputError that names the file.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Shards = list[dict[str, torch.Tensor]]
 
-# transformers' name: (Meta's name, the dimension along which Meta's model parallelism cuts it)
+# transformers' name: (Meta's name, dimension that model parallelism shards; None: replicated)
 WEIGHTS: dict[str, tuple[str, int | None]] = {
     "model.embed_tokens": ("tok_embeddings", 1),
     "model.layers.{}.self_attn.q_proj": ("layers.{}.attention.wq", 0),
@@ -34,12 +34,12 @@ WEIGHTS: dict[str, tuple[str, int | None]] = {
     "model.norm": ("norm", None),
     "lm_head": ("output", 0),
 }
-ROPE = "rope.freqs"  # a table that follows from rope_theta; transformers computes it
-NAMED = 3  # so many weights are named in an error; the rest are counted
+ROTARY_TABLE = "rope.freqs"  # follows from rope_theta; transformers computes it
+MAX_NAMES_IN_ERROR = 3
 
 
-class Params(BaseModel):
-    """Meta's params.json: the arguments its own model takes, and no others."""
+class LlamaParams(BaseModel):
+    """Meta's params.json."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -47,7 +47,7 @@ class Params(BaseModel):
     n_layers: PositiveInt
     n_heads: PositiveInt
     n_kv_heads: PositiveInt | None = None
-    vocab_size: int = -1
+    vocab_size: int = -1  # -1: as the tokenizer
     multiple_of: PositiveInt = 256
     ffn_dim_multiplier: PositiveFloat | None = None
     norm_eps: PositiveFloat = 1e-5
@@ -56,74 +56,51 @@ class Params(BaseModel):
     max_seq_len: int | None = None
 
     @property
-    def kv_heads(self) -> int:
-        """Heads of keys and values; fewer than `n_heads` where queries share them."""
+    def num_kv_heads(self) -> int:
+        """Key and value heads; fewer than `n_heads` with grouped-query attention."""
         return self.n_kv_heads or self.n_heads
 
     @property
     def ffn_dim(self) -> int:
-        """Width of the feed-forward layer: two thirds of 4 `dim`, scaled and rounded up."""
+        """Width of the feed-forward layer: 8/3 * dim, scaled and rounded up to `multiple_of`."""
         width = int(2 * (4 * self.dim) / 3)
         if self.ffn_dim_multiplier:
             width = int(self.ffn_dim_multiplier * width)
         return -(-width // self.multiple_of) * self.multiple_of
 
 
-class Source(NamedTuple):
-    """Where a weight comes from."""
+class WeightSource(NamedTuple):
+    """Where a weight of the transformers model comes from."""
 
-    name: str  # Meta's
-    dim: int | None  # shards are joined along it; None: every shard holds the whole
-    heads: int | None  # of a query or key projection, whose rows change places
-
-
-def load(file: Path) -> dict[str, torch.Tensor]:
-    """The tensors of one shard, mapped and not read; a pickle can run nothing here."""
-    import torch
-
-    try:
-        shard: Any = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
-    except pickle.UnpicklingError:
-        raise InputError(
-            f"{file} holds more than tensors and was not opened, since it could run code; "
-            "get the weights from their publisher"
-        ) from None
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"cannot read {file} ({reason}); truncated? fetch it again and compare its size"
-        ) from None
-    if not isinstance(shard, dict) or not all(
-        isinstance(name, str) and isinstance(weight, torch.Tensor) for name, weight in shard.items()
-    ):
-        raise InputError(f"{file} holds no table of named tensors; expected Meta's LLaMA weights")
-    return shard
+    name: str  # in Meta's checkpoint
+    shard_dim: int | None  # shards are concatenated along it; None: replicated in every shard
+    num_heads: int | None  # of a query or key projection, whose rows are permuted
 
 
-def shard_files(folder: Path) -> list[Path]:
-    """consolidated.00.pth to the last one, in order."""
+def list_shards(folder: Path) -> list[Path]:
+    """Return the files consolidated.NN.pth in order."""
     if not folder.is_dir():
         raise InputError(f"no such folder: input_dir {folder}")
-    found = {
+    shards = {
         int(match[1]): file
         for file in folder.iterdir()
         if (match := re.fullmatch(r"consolidated\.(\d+)\.pth", file.name))
     }
-    if not found:
-        raise InputError(f"{folder} holds no consolidated.00.pth; expected Meta's LLaMA weights")
-    missing = [f"consolidated.{n:02}.pth" for n in range(max(found)) if n not in found]
+    if not shards:
+        raise InputError(f"{folder} contains no consolidated.00.pth; expected Meta's LLaMA weights")
+    missing = [f"consolidated.{n:02}.pth" for n in range(max(shards)) if n not in shards]
     if missing:
-        raise InputError(f"{folder} lacks {_named(missing)}; fetch every shard")
-    return [found[number] for number in sorted(found)]
+        raise InputError(f"{folder} is missing {_list_names(missing)}; download every shard")
+    return [shards[number] for number in sorted(shards)]
 
 
-def read_params(path: Path, shards: int) -> Params:
-    """params.json, with numbers that fit each other and the number of shards."""
+def read_params(path: Path, num_shards: int) -> LlamaParams:
+    """Read params.json, and check its values against each other and the number of shards."""
     try:
-        params = Params.model_validate_json(path.read_bytes())
+        params = LlamaParams.model_validate_json(path.read_bytes())
     except OSError as error:
         raise InputError(
-            f"cannot read {path}: {error.strerror}; it lies with the weights"
+            f"cannot read {path}: {error.strerror}; it is distributed with the weights"
         ) from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -131,88 +108,125 @@ def read_params(path: Path, shards: int) -> Params:
         raise InputError(
             f"{path} is not of LLaMA 1 or 2: {key + ': ' if key else ''}{first['msg']}"
         ) from None
-    if params.dim % (2 * params.n_heads) or params.n_heads % params.kv_heads:
+    if params.dim % (2 * params.n_heads) or params.n_heads % params.num_kv_heads:
         raise InputError(
-            f"{path} does not add up: dim {params.dim}, n_heads {params.n_heads}, "
-            f"n_kv_heads {params.kv_heads}"
+            f"{path} is inconsistent: dim {params.dim}, n_heads {params.n_heads}, "
+            f"n_kv_heads {params.num_kv_heads}; get the file that belongs to the weights"
         )
-    for what, count in (("heads", params.n_heads), ("key and value heads", params.kv_heads)):
-        if count % shards:
+    for name, count in (("heads", params.n_heads), ("key and value heads", params.num_kv_heads)):
+        if count % num_shards:
             raise InputError(
-                f"{path.parent} has {shards} shards, which do not divide the {count} {what} of "
-                "params.json; a shard is missing or of another model"
+                f"{path.parent} has {num_shards} shards, which do not divide the {count} {name} of "
+                "params.json; a shard is missing or belongs to another model"
             )
     return params
 
 
-def sources_of(params: Params) -> dict[str, Source]:
-    """Every weight of the model in transformers' naming, and where it comes from."""
-    heads = {"attention.wq": params.n_heads, "attention.wk": params.kv_heads}
+def load_shard(file: Path) -> dict[str, torch.Tensor]:
+    """Memory-map the tensors of one shard; a pickle cannot run code here."""
+    import torch
+
+    try:
+        shard: Any = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
+    except pickle.UnpicklingError:
+        raise InputError(
+            f"{file} contains more than tensors and was not opened, since it could run code; "
+            "get the weights from their publisher"
+        ) from None
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"cannot read {file} ({reason}); truncated? download it again and compare its size"
+        ) from None
+    if not isinstance(shard, dict) or not all(
+        isinstance(name, str) and isinstance(weight, torch.Tensor) for name, weight in shard.items()
+    ):
+        raise InputError(
+            f"{file} contains no table of named tensors; expected Meta's LLaMA weights"
+        )
+    return shard
+
+
+def map_weights(params: LlamaParams) -> dict[str, WeightSource]:
+    """Return the source of every weight, by its name in transformers."""
+    num_heads = {"attention.wq": params.n_heads, "attention.wk": params.num_kv_heads}
     return {
-        f"{ours}.weight".format(layer): Source(
-            f"{theirs}.weight".format(layer), dim, heads.get(theirs.removeprefix("layers.{}."))
+        f"{name}.weight".format(layer): WeightSource(
+            f"{meta_name}.weight".format(layer),
+            shard_dim,
+            num_heads.get(meta_name.removeprefix("layers.{}.")),
         )
         for layer in range(params.n_layers)
-        for ours, (theirs, dim) in WEIGHTS.items()
+        for name, (meta_name, shard_dim) in WEIGHTS.items()
     }
 
 
 def check_weights(
     shards: Shards,
     files: list[Path],
-    sources: dict[str, Source],
-    empty: dict[str, torch.Tensor],
+    sources: dict[str, WeightSource],
+    expected: dict[str, torch.Tensor],
 ) -> None:
-    """Every weight there, none besides, each of the shape that the model has."""
-    wanted = {source.name: (source.dim, empty[name].shape) for name, source in sources.items()}
+    """Check that the shards contain exactly the expected weights, with the expected shapes."""
+    shapes = {
+        source.name: (source.shard_dim, expected[name].shape) for name, source in sources.items()
+    }
     for file, shard in zip(files, shards, strict=True):
-        found = {name for name in shard if not name.endswith(ROPE)}
-        if missing := [name for name in wanted if name not in found]:
-            raise InputError(f"{file} lacks {_named(missing)}; params.json is of another model?")
-        if extra := sorted(found - set(wanted)):
-            raise InputError(f"{file} holds {_named(extra)}, which LLaMA 1 and 2 do not have")
+        actual = {name for name in shard if not name.endswith(ROTARY_TABLE)}
+        if missing := [name for name in shapes if name not in actual]:
+            raise InputError(
+                f"{file} is missing {_list_names(missing)}; does params.json belong to it?"
+            )
+        if extra := sorted(actual - set(shapes)):
+            raise InputError(
+                f"{file} contains {_list_names(extra)}, which LLaMA 1 and 2 do not have; does "
+                "params.json belong to it?"
+            )
         wrong = []
-        for name, (dim, shape) in wanted.items():
+        for name, (shard_dim, shape) in shapes.items():
             weight = shard[name]
-            whole = list(weight.shape)
-            if dim is not None and dim < len(whole):
-                whole[dim] *= len(files)
-            if whole != list(shape) or not weight.is_floating_point():
-                kind = str(weight.dtype).removeprefix("torch.")
-                wrong.append(f"{name} ({kind}, {whole} over all shards, expected {list(shape)})")
+            merged_shape = list(weight.shape)
+            if shard_dim is not None and shard_dim < len(merged_shape):
+                merged_shape[shard_dim] *= len(files)
+            if merged_shape != list(shape) or not weight.is_floating_point():
+                dtype = str(weight.dtype).removeprefix("torch.")
+                wrong.append(
+                    f"{name} ({dtype}, {merged_shape} over all shards, expected {list(shape)})"
+                )
         if wrong:
             raise InputError(
-                f"{file} holds misshapen {_named(wrong)}: are all shards there, and params.json "
-                "their own?"
+                f"{file} has wrong shapes or dtypes: {_list_names(wrong)}; check that all shards "
+                "are present and params.json belongs to them"
             )
 
 
-def vocab_size(params: Params, shard: dict[str, Any], pieces: int, tokenizer: Path) -> int:
-    """Rows of the embedding; params.json says -1 where the tokenizer is to decide."""
-    size = params.vocab_size
-    if size <= 0 and "tok_embeddings.weight" in shard:
-        size = shard["tok_embeddings.weight"].shape[0]
-    if size > 0 and size != pieces:
+def check_vocab_size(
+    params: LlamaParams, shard: dict[str, torch.Tensor], num_pieces: int, tokenizer_file: Path
+) -> None:
+    """Check that the embedding has one row for each piece of the tokenizer."""
+    vocab_size = params.vocab_size
+    if vocab_size <= 0 and "tok_embeddings.weight" in shard:
+        vocab_size = shard["tok_embeddings.weight"].shape[0]
+    if vocab_size > 0 and vocab_size != num_pieces:
         raise InputError(
-            f"{tokenizer} has {pieces} pieces and the model {size} embeddings: the tokenizer "
-            "belongs to another model"
+            f"{tokenizer_file} has {num_pieces} pieces and the model {vocab_size} embeddings; use "
+            "the tokenizer that belongs to the model"
         )
-    return pieces
 
 
-def told_positions(shard: dict[str, Any], params: Params) -> int:
-    """The context length of the generation, by the rotary table it was published with."""
+def detect_context_length(shard: dict[str, torch.Tensor], params: LlamaParams) -> int:
+    """Detect LLaMA 1 or 2, and so the context length, by where the rotary table is stored."""
     if params.rope_theta == 10_000:
-        if ROPE in shard:
+        if ROTARY_TABLE in shard:
             return 4096
-        if any(name.endswith(f".{ROPE}") for name in shard):
+        if any(name.endswith(f".{ROTARY_TABLE}") for name in shard):
             return 2048
     raise InputError(
-        "cannot tell LLaMA 1 from 2 by these weights; give --max_position_embeddings 2048 "
+        "cannot detect LLaMA 1 or 2 from these weights; give --max_position_embeddings 2048 "
         "(LLaMA 1) or 4096 (LLaMA 2)"
     )
 
 
-def _named(names: list[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+def _list_names(names: list[str]) -> str:
+    rest = len(names) - MAX_NAMES_IN_ERROR
+    return ", ".join(names[:MAX_NAMES_IN_ERROR]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,9 +1,9 @@
-"""A SentencePiece BPE model as a `tokenizer.json`, with the ids that SentencePiece itself gives.
+"""Convert a SentencePiece BPE model to a `tokenizer.json` that produces the same token ids.
 
-The two sides do not merge alike by themselves. SentencePiece ranks a merge by the score of the
-piece it makes; loading its file directly ranks by id. Its `▁` goes before every text, also one
-that begins with a space; `LlamaTokenizer` leaves it out there. So the pipeline is built here,
-piece by piece, and compared with SentencePiece on texts that are known to break tokenizers.
+The two libraries differ. SentencePiece ranks a merge by the score of the resulting piece, while
+loading its file in `tokenizers` ranks by id. SentencePiece prepends `▁` to every text, also to one
+that begins with a space, where `LlamaTokenizer` omits it. So the pipeline is built here and
+compared with SentencePiece on texts that are known to break tokenizers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
     from transformers import PreTrainedTokenizerFast
 
-SPACE = "▁"  # U+2581, how SentencePiece writes a space
+SPACE = "▁"  # U+2581, the space in SentencePiece
 PROBES = (
     "", " ", "  ", "a", " a", "  a", "a ", "a  ", "\t", "\ta", "a\t\tb", "\n", "\n\n", "\n a\n\n",
     "\r\n", "a\r\nb", "one  two   three    four     five      six       seven        eight",
@@ -32,11 +32,11 @@ PROBES = (
 )  # fmt: skip
 
 
-def read_model(path: Path) -> SentencePieceProcessor:
-    """The SentencePiece model in a file.
+def load_sentencepiece(path: Path) -> SentencePieceProcessor:
+    """Load a SentencePiece model.
 
     Raises:
-        InputError: it cannot be read, is none, or has no begin, end or unknown token.
+        InputError: the file is no SentencePiece model, or has no BOS, EOS or unknown token.
     """
     from sentencepiece import SentencePieceProcessor
 
@@ -45,15 +45,15 @@ def read_model(path: Path) -> SentencePieceProcessor:
     except (OSError, RuntimeError) as error:
         raise InputError(f"cannot read {path} as a SentencePiece model ({error})") from None
     if min(model.bos_id(), model.eos_id(), model.unk_id()) < 0:
-        raise InputError(f"{path} lacks a begin, end or unknown token; expected LLaMA's own")
+        raise InputError(f"{path} has no BOS, EOS or unknown token; use LLaMA's tokenizer.model")
     return model
 
 
-def build(model: SentencePieceProcessor, max_length: int) -> PreTrainedTokenizerFast:
-    """The same tokenizer for transformers: begin token first, bytes for what it has no piece for.
+def build_tokenizer(model: SentencePieceProcessor, max_length: int) -> PreTrainedTokenizerFast:
+    """Build the equivalent tokenizer for transformers, with BOS first and byte fallback.
 
-    Special tokens are the one intended difference: `</s>` inside a text is the end token here,
-    and four letters to SentencePiece.
+    Special tokens are the only intended difference: `</s>` within a text is the EOS token here,
+    and four characters in SentencePiece.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -96,28 +96,29 @@ def build(model: SentencePieceProcessor, max_length: int) -> PreTrainedTokenizer
     )
 
 
-def check(
+def check_tokenizer(
     tokenizer: PreTrainedTokenizerFast,
     model: SentencePieceProcessor,
     texts: Iterable[str] = PROBES,
 ) -> None:
-    """Compare ids, and the texts made of them again, with SentencePiece's own.
+    """Compare token ids and decoded texts with SentencePiece.
 
     Raises:
-        InputError: they differ; the line holds the text and both lists of ids.
+        InputError: they differ; the message contains the text and both lists of ids.
     """
     if (tokenizer.bos_token_id, tokenizer.eos_token_id) != (model.bos_id(), model.eos_id()):
         raise InputError(
-            f"the converted tokenizer has begin and end ids {tokenizer.bos_token_id} and "
+            f"the converted tokenizer has BOS and EOS ids {tokenizer.bos_token_id} and "
             f"{tokenizer.eos_token_id}, SentencePiece {model.bos_id()} and {model.eos_id()}"
         )
     for text in texts:
-        wanted, got = model.encode(text), tokenizer(text).input_ids
-        if got != [model.bos_id(), *wanted]:
+        expected, actual = [model.bos_id(), *model.encode(text)], tokenizer(text).input_ids
+        if actual != expected:
             raise InputError(
-                f"the converted tokenizer reads {text!r} as {got}, SentencePiece as "
-                f"{[model.bos_id(), *wanted]}; only BPE models with byte fallback and without "
-                "normalization, as LLaMA 1 and 2 have, can be converted"
+                f"the converted tokenizer encodes {text!r} as {actual}, SentencePiece as "
+                f"{expected}; only BPE models with byte fallback and without normalization can be "
+                "converted, such as those of LLaMA 1 and 2"
             )
-        if tokenizer.decode(got, skip_special_tokens=True) != model.decode(wanted):
-            raise InputError(f"the converted tokenizer does not give {text!r} back")
+        decoded = tokenizer.decode(actual, skip_special_tokens=True)
+        if decoded != model.decode(expected[1:]):
+            raise InputError(f"the converted tokenizer decodes the ids of {text!r} as {decoded!r}")

@@ -1,9 +1,9 @@
-"""Find the code in a text that mixes code and prose, and parse Python that anyone may have written.
+"""Find the code in a text that mixes code and prose.
 
-`regions` reads what marks code as code: fences of backticks or tildes (indented, quoted, on one
-line, longer than three, never closed), HTML and bracket tags, LaTeX environments, interactive
-sessions and indented blocks. `python_trees` finds every Python function of a text, marked as
-code or not. Neither raises for any text.
+`find_code_regions` returns everything that is marked as code: fences of backticks or tildes
+(indented, quoted, in a list, on one line, never closed), HTML and bracket tags, LaTeX environments,
+interactive sessions and indented blocks. `find_fenced_code` returns the fences alone. Neither
+raises for any text.
 """
 
 from __future__ import annotations
@@ -14,36 +14,88 @@ import textwrap
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from code_alpaca.core import languages
+
+# https://spec.commonmark.org/0.31.2/#fenced-code-blocks, at any indentation.
 OPENING = re.compile(
-    r"^(?P<lead>(?:[ \t]|>|(?:[-*+]|\d{1,3}[.)])(?=[ \t]))*)(?P<mark>`{3,}|~{3,})"
+    r"^(?P<lead>(?:[ \t]|>|(?:[-*+]|\d{1,3}[.)])(?=[ \t]))*)(?P<fence>`{3,}|~{3,})"
     r"[ \t]*(?P<info>[^`\n]*)$"
 )
-LATE_OPENING = re.compile(r"^[^`]*[^`\s][ \t]*(?P<mark>```)(?P<info>[\w+#.-]*)[ \t]*$")
-ONE_LINE = re.compile(
-    r"```(?:[ \t]*(?P<info>[a-zA-Z][\w+#-]*)(?=[ \t]+[\w@#]))?[ \t]*(?P<code>[^`\n]+)```"
-)
+# A fence after a sentence on the same line.
+LATE_OPENING = re.compile(r"^[^`]*[^`\s][ \t]*(?P<fence>```)(?P<info>[\w+#.-]*)[ \t]*$")
+ONE_LINE = re.compile(r"```[ \t]*(?P<code>[^`\n]+)```")
+# `python print(1)`, but not `c = 1`.
+FIRST_WORD = re.compile(r"(?P<word>[a-zA-Z][\w+#-]*)[ \t]+(?P<rest>(?:[\w@#$\"'(\[{]|<[\w!/?]).*)")
+QUOTE = re.compile(r"^[ \t]*>[ \t]?")
 CODE_START = re.compile(r"(?:async |def |class |import |from |@|return |for |while |if |#)")
-HEADER = re.compile(
+BLOCK_HEADER = re.compile(
     r"(?:async|def|class|for|while|if|elif|else|try|except|finally|with|match|case)\b.*[:,(]\s*$"
 )
 SESSION = re.compile(r"^[ \t]*(?:>>>|In \[\d+\]:)", re.MULTILINE)
-TAGS = re.compile(
-    r"<(?P<tag>pre|code|python|answer)\b(?P<attributes>[^>]*)>(?P<html>.*?)(?:</(?P=tag)>|\Z)"
+PROMPT = re.compile(r"[ \t]*(?:>>>|\.\.\.|In \[\d+\]:)(?: |$)")
+MARKUP = re.compile(
+    r"<(?P<element>pre|code|python|answer)\b(?P<attributes>[^>]*)>(?P<html>.*?)"
+    r"(?:</(?P=element)>|\Z)"
     r"|\[(?P<bracket>PYTHON|CODE|python|code)(?:=\w+)?\](?P<text>.*?)(?:\[/(?P=bracket)\]|\Z)"
     r"|\\begin\{(?P<env>lstlisting|verbatim|minted|code)\}(?:\[[^]]*\])?(?:\{\w+\})?"
     r"(?P<tex>.*?)(?:\\end\{(?P=env)\}|\Z)",
     re.DOTALL,
 )
-INNER_TAG = re.compile(r"</?(?:code|span|pre|br)\b[^>]*>")
+INNER_ELEMENT = re.compile(r"</?(?:code|span|pre|br)\b[^>]*>")
+# Tags of fences that contain no code.
+TEXT_TAGS = {"text", "txt", "plaintext", "plain", "output", "console", "markdown", "md", "diff",
+             "csv", "log"}  # fmt: skip
 LANGUAGE_CLASS = re.compile(r"(?:language|lang)-?[=\"']*([\w+#]+)")
 
 
 class CodeRegion(NamedTuple):
-    """A piece of a text that is marked as code."""
+    """A part of a text that is marked as code, without common indentation.
 
-    kind: str  # fence, line, tag, session or indented
-    language: str  # as the mark names it, in lower case; "" where it names none
+    Attributes:
+        kind: fence, line (a fence on one line), tag, session or indented.
+        tag: the word after the fence or the HTML class, in lower case; "" if there is none.
+        closed: False for a fence that ends with the text or at the next opening fence.
+    """
+
+    kind: str
+    tag: str
     code: str
+    closed: bool = True
+
+    @property
+    def language(self) -> str:
+        """The programming language that the tag names, or ""."""
+        return languages.fence_language(self.tag)
+
+
+def find_code_regions(text: str) -> list[CodeRegion]:
+    """Return the code regions of a text in order, as code without prompts of a session.
+
+    Indented blocks count only outside of other regions. An empty list means that nothing is marked
+    as code; the whole text may still be code.
+    """
+    regions: list[CodeRegion] = []
+    for prose, fence in _split_at_fences(text):
+        regions += _find_unfenced(prose)
+        if fence:
+            regions.append(fence)
+    return [_strip_prompts(region) for region in regions if region.code.strip()]
+
+
+def find_fenced_code(text: str) -> list[CodeRegion]:
+    """Return the fences of a text in order, empty ones included, and its one-line fences that have
+    a line of their own.
+    """
+    if "```" not in text and "~~~" not in text:
+        return []
+    regions: list[CodeRegion] = []
+    for prose, fence in _split_at_fences(text):
+        for line in prose:
+            if match := ONE_LINE.fullmatch(line.strip()):
+                regions.append(_one_line_region(match["code"]))
+        if fence:
+            regions.append(fence)
+    return regions
 
 
 def normalize_newlines(text: str) -> str:
@@ -51,115 +103,113 @@ def normalize_newlines(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff")
 
 
-def find_code_regions(text: str) -> list[CodeRegion]:
-    """Return the code regions of a text in order of appearance, without common indentation.
-
-    Indented blocks count only outside of the others. A fence that is never closed ends with the
-    text. An empty list means that nothing is marked: the text may still be code as it stands.
-    """
-    found: list[CodeRegion] = []
+def _split_at_fences(text: str) -> Iterator[tuple[list[str], CodeRegion | None]]:
+    """Yield the lines before each fence with the fence; at the end the remaining lines and None."""
     prose: list[str] = []
     lines = normalize_newlines(text).split("\n")
-    at = 0
-    while at < len(lines):
-        opening = OPENING.match(lines[at]) or LATE_OPENING.match(lines[at])
+    index = 0
+    while index < len(lines):
+        opening = OPENING.match(lines[index]) or LATE_OPENING.match(lines[index])
         if opening is None:
-            prose.append(lines[at])
-            at += 1
+            prose.append(lines[index])
+            index += 1
             continue
-        found += _outside(prose)
+        fence, index = _read_fence(lines, index, opening)
+        yield prose, fence
         prose = []
-        region, at = _fenced(lines, at, opening)
-        found.append(region)
-    found += _outside(prose)
-    return [_without_prompts(region) for region in found if region.code.strip()]
+    yield prose, None
 
 
-# -- regions -------------------------------------------------------------------------------------
-
-
-def _fenced(lines: list[str], at: int, opening: re.Match[str]) -> tuple[CodeRegion, int]:
-    """The region that opens at line `at`, and the number of the line after it."""
-    mark, info = opening["mark"], opening["info"].strip()
+def _read_fence(lines: list[str], index: int, opening: re.Match[str]) -> tuple[CodeRegion, int]:
+    """Return the fence that opens at line `index`, and the index of the line after it."""
+    fence, info = opening["fence"], opening["info"].strip()
     lead = opening.groupdict().get("lead") or ""
-    closing = re.compile(rf"^[ \t]*{mark[0]}{{{len(mark)},}}[ \t]*$")
+    closing = re.compile(rf"^[ \t]*{fence[0]}{{{len(fence)},}}[ \t]*$")
     words = info.replace("{", " ").replace("}", " ").split()
-    language = words[0].lstrip(".").lower() if words else ""
+    tag = words[0].lstrip(".").lower() if words else ""
     body: list[str] = []
     if CODE_START.match(info):
-        language, body = "", [info]
+        tag, body = "", [info]
     elif len(words) > 1 and CODE_START.match(rest := info.split(None, 1)[1]):
         body = [rest]
-    quoted = ">" in lead
-    for number in range(at + 1, len(lines)):
-        line = re.sub(r"^[ \t]*>[ \t]?", "", lines[number]) if quoted else lines[number]
+    for number in range(index + 1, len(lines)):
+        line = QUOTE.sub("", lines[number]) if ">" in lead else lines[number]
         indent = len(line) - len(line.lstrip(" \t"))
         if closing.match(line) and indent < len(lead.expandtabs(4)) + 4:
-            return CodeRegion("fence", language, _dedented(body)), number + 1
-        again = OPENING.match(line)
-        if again and again["info"] and again["mark"] == mark and indent <= len(lead):
-            return CodeRegion("fence", language, _dedented(body)), number  # the last was not closed
-        if mark == "```" and line.endswith(mark) and line.count(mark) == 1 and line.strip() != mark:
-            body.append(line[: -len(mark)])
-            return CodeRegion("fence", language, _dedented(body)), number + 1
+            return CodeRegion("fence", tag, _dedent(body)), number + 1
+        reopening = OPENING.match(line)
+        is_next = reopening and reopening["info"] and reopening["fence"] == fence
+        if is_next and indent <= len(lead):
+            return CodeRegion("fence", tag, _dedent(body), closed=False), number
+        ends = fence == "```" and line.endswith(fence) and line.count(fence) == 1
+        if ends and line.strip() != fence:  # code and the closing fence on one line
+            body.append(line[: -len(fence)])
+            return CodeRegion("fence", tag, _dedent(body)), number + 1
         body.append(line)
-    return CodeRegion("fence", language, _dedented(body)), len(lines)
+    while body and not body[-1].strip():
+        body.pop()
+    closed = bool(body and closing.match(body[-1]))  # indented too far, but the end of the text
+    return CodeRegion("fence", tag, _dedent(body[:-1] if closed else body), closed), len(lines)
 
 
-def _outside(lines: list[str]) -> Iterator[CodeRegion]:
-    """Regions of the lines between two fences."""
+def _find_unfenced(lines: list[str]) -> Iterator[CodeRegion]:
+    """Yield the regions in lines between two fences."""
     text = "\n".join(lines)
     if not text.strip():
         return
     for match in ONE_LINE.finditer(text):
-        yield CodeRegion("line", (match["info"] or "").lower(), match["code"].strip())
-    for match in TAGS.finditer(text):
-        if match["tag"]:
+        yield _one_line_region(match["code"])
+    for match in MARKUP.finditer(text):
+        if match["element"]:
             named = LANGUAGE_CLASS.search(match["attributes"]) or LANGUAGE_CLASS.search(
                 match["html"][:80]
             )
-            code = html.unescape(INNER_TAG.sub("", match["html"]))
-            yield CodeRegion("tag", named[1].lower() if named else "", _dedented(code.split("\n")))
+            code = html.unescape(INNER_ELEMENT.sub("", match["html"]))
+            yield CodeRegion("tag", named[1].lower() if named else "", _dedent(code.split("\n")))
         else:
             code = match["text"] or match["tex"] or ""
-            yield CodeRegion("tag", "", _dedented(code.split("\n")))
-    text = TAGS.sub("\n", text)
+            yield CodeRegion("tag", "", _dedent(code.split("\n")))
+    text = MARKUP.sub("\n", text)
     if (session := SESSION.search(text)) is not None:
         yield CodeRegion("session", "python", text[session.start() :])
-    yield from _indented(text.split("\n"))
+    yield from _find_indented(text.split("\n"))
 
 
-def _indented(lines: list[str]) -> Iterator[CodeRegion]:
-    """Indented runs of lines after prose, a heading or nothing; the body of a block is none."""
+def _one_line_region(content: str) -> CodeRegion:
+    """Return the region of ```python print(1)``` or ```print(1)```: the first word may be code."""
+    match = FIRST_WORD.match(content)
+    if match and (languages.find(match["word"]) or match["word"].lower() in TEXT_TAGS):
+        return CodeRegion("line", match["word"].lower(), match["rest"].strip())
+    return CodeRegion("line", "", content.strip())
+
+
+def _find_indented(lines: list[str]) -> Iterator[CodeRegion]:
+    """Yield indented blocks that follow prose or an empty line, not those inside a code block."""
     block: list[str] = []
     before = last = ""
     for line in [*lines, "."]:
         blank = not line.strip()
         starts = not before.strip() or before.rstrip().endswith(":")
-        starts = starts and not last.startswith((" ", "\t")) and not HEADER.match(last)
+        starts = starts and not last.startswith((" ", "\t")) and not BLOCK_HEADER.match(last)
         if (block and blank) or (line.startswith(("    ", "\t")) and (block or starts)):
             block.append(line)
         else:
             if block:
-                yield CodeRegion("indented", "", _dedented(block))
+                yield CodeRegion("indented", "", _dedent(block))
             block = []
         before, last = line, last if blank else line
 
 
-def _dedented(lines: list[str]) -> str:
+def _dedent(lines: list[str]) -> str:
     return textwrap.dedent("\n".join(lines)).strip("\n") + "\n"
 
 
-def _without_prompts(region: CodeRegion) -> CodeRegion:
-    """An interactive session as the code that was typed; any other region as it is."""
-    if not SESSION.search(region.code):
-        return region
-    first = next((line for line in region.code.split("\n") if line.strip()), "")
+def _strip_prompts(region: CodeRegion) -> CodeRegion:
+    """Return an interactive session as the code that was typed, any other region unchanged."""
+    lines = region.code.split("\n")
+    first = next((line for line in lines if line.strip()), "")
     if not SESSION.match(first):
-        return region  # examples in a docstring or after the code
-    typed = []
-    for line in region.code.split("\n"):
-        prompt = re.match(r"[ \t]*(?:>>>|\.\.\.|In \[\d+\]:)(?: |$)", line)
-        if prompt:
-            typed.append(line[prompt.end() :])
+        return region  # no session, or examples in a docstring or after the code
+    prompts = [(line, PROMPT.match(line)) for line in lines]
+    typed = [line[prompt.end() :] for line, prompt in prompts if prompt]
     return CodeRegion("session", "python", "\n".join(typed) + "\n")

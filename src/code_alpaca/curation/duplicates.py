@@ -1,4 +1,4 @@
-"""Find answers that were given before, whatever their white space, comments and fences."""
+"""Find outputs that repeat an earlier one, ignoring white space, comments and fences."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import hashlib
 import re
 
 from code_alpaca.core.schema import Example, SeedTask
-from code_alpaca.curation.fences import fenced_blocks
+from code_alpaca.curation.code_regions import find_fenced_code
 from code_alpaca.curation.language_detection import detect_language, extract_programs, is_code
 
-MIN_CHARACTERS = 60  # without white space; shorter answers ("42", "True") suit many tasks
+MIN_CHARACTERS = 60  # without white space; shorter outputs ("42", "True") answer many tasks
 
-# What is never closed ends with the text, so that no text takes quadratic time.
+# Unterminated strings and comments end with the text, so that no text takes quadratic time.
 DOCSTRING = re.compile(r'"""[\s\S]*?(?:"""|\Z)|\'\'\'[\s\S]*?(?:\'\'\'|\Z)')
 STRINGS = DOCSTRING.pattern + r'|"(?:\\.|[^"\n\\])*"|\'(?:\\.|[^\'\n\\])*\'|`[^`]*`'
 SLASHES, STARS, DASHES = r"//[^\n]*", r"/\*[\s\S]*?(?:\*/|\Z)", r"--[^\n]*"
 HASH, LONE_HASH, ARROWS = r"#[^\n]*", r"(?<![^\s;])#[^\n]*", r"<!--[\s\S]*?(?:-->|\Z)"
-# How each language writes comments; of any other nothing is taken out.
+# Comments by language; in other languages they are not removed.
 COMMENTS = {
     "python": HASH,
     "css": STARS,
@@ -36,38 +36,40 @@ PATTERNS = {
 
 
 class DuplicateOutputs:
-    """The answers of the tasks that were kept: the one filter that knows other rows.
+    """The outputs of all accepted rows.
 
-    The same answer to other given code is another task: a repair, or a translation, whose result
-    was written before.
+    The same output for other code in the task is not a duplicate: a repair or a translation may
+    have the same result.
     """
 
     def __init__(self) -> None:
-        self._seen: set[int] = set()
+        self._hashes: set[int] = set()
 
     def add(self, task: Example | SeedTask) -> None:
-        if (key := _key(task)) is not None:
-            self._seen.add(key)
+        """Add the output of a row."""
+        if (key := _hash_output(task)) is not None:
+            self._hashes.add(key)
 
     def __contains__(self, task: Example | SeedTask) -> bool:
-        return _key(task) in self._seen
+        return _hash_output(task) in self._hashes
 
 
-def _key(task: Example | SeedTask) -> int | None:
+def _hash_output(task: Example | SeedTask) -> int | None:
+    """Return the hash of an output, with the code of its task, or None for a short output."""
     language = detect_language(task)
     answer = next(iter(extract_programs(task.output, language)), task.output)
-    bare = _bare(answer, language)
-    if len(bare) < MIN_CHARACTERS:
+    key = _normalize(answer, language)
+    if len(key) < MIN_CHARACTERS:
         return None
-    given = _bare(DOCSTRING.sub("", _given_code(task)), language)
-    if 2 * len(given) >= len(bare):  # less is data to work on, or a header to complete
-        bare = f"{bare}\0{given}"
-    return int.from_bytes(hashlib.blake2b(bare.encode("utf-8", "replace"), digest_size=8).digest())
+    task_code = _normalize(DOCSTRING.sub("", _find_task_code(task)), language)
+    if 2 * len(task_code) >= len(key):  # less is data to work on, or a header to complete
+        key = f"{key}\0{task_code}"
+    return int.from_bytes(hashlib.blake2b(key.encode("utf-8", "replace"), digest_size=8).digest())
 
 
-def _given_code(task: Example | SeedTask) -> str:
-    """The code that a task hands over to be changed: its input, or a part of its instruction."""
-    if blocks := fenced_blocks(task.input) or fenced_blocks(task.instruction):
+def _find_task_code(task: Example | SeedTask) -> str:
+    """Return the code that a task asks to change: its input, or a part of its instruction."""
+    if blocks := find_fenced_code(task.input) or find_fenced_code(task.instruction):
         return "\n".join(block.code for block in blocks)
     if is_code(task.input):
         return task.input
@@ -75,8 +77,8 @@ def _given_code(task: Example | SeedTask) -> str:
     return rest if is_code(rest) else ""
 
 
-def _bare(code: str, language: str) -> str:
-    """Code without comments and white space; a comment sign within a string stays."""
+def _normalize(code: str, language: str) -> str:
+    """Return code without comments and white space; comment signs inside strings are kept."""
     if pattern := PATTERNS.get(language):
-        code = pattern.sub(lambda found: found[1] or "", code)
+        code = pattern.sub(lambda match: match[1] or "", code)
     return "".join(code.split())

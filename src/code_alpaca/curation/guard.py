@@ -1,7 +1,7 @@
-"""The curator of a run, for which no single row is fatal.
+"""Keep one bad row from ending a run.
 
-Rows come from teachers and strangers' files: an exception that a row causes in a check becomes
-the verdict on that row (`internal_error`, with the place in the code as evidence).
+Rows come from teachers and from files of unknown origin. An exception that a row causes in a check
+rejects that row as `internal_error`, with the place in the code as evidence.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from code_alpaca.core.errors import InputError, Stopped, is_disk_full, one_line
+from code_alpaca.core.errors import InputError, Stopped, error_message, is_disk_full
 from code_alpaca.core.ledger import Decision
-from code_alpaca.core.row_checks import fault_of, storable
+from code_alpaca.core.row_checks import make_storable, validate_row
 from code_alpaca.core.schema import Example
+from code_alpaca.curation.filters import FilterError
 from code_alpaca.curation.pipeline import Curator
 
 INTERNAL_ERROR = "internal_error"
@@ -26,58 +27,62 @@ INTERNAL_ERROR = "internal_error"
 class GuardedCurator(Curator):
     """A `Curator` whose checks never raise for a row.
 
-    What concerns the machine and not the row (a full disk, a sandbox that cannot start) still
-    ends the run, which can then be resumed.
+    Errors of the machine (a full disk, a sandbox that cannot start) still end the run, which can
+    be resumed.
+
+    Attributes:
+        failures: number of rows by failure in code-alpaca.
+        filter_failures: number of rows by failure in a user's filter.
     """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.failures: Counter[str] = Counter()  # rows by what went wrong
-        self._counting = threading.Lock()  # `verify` runs in threads
+        self.failures: Counter[str] = Counter()
+        self.filter_failures: Counter[str] = Counter()
+        self._counter_lock = threading.Lock()  # `verify` runs in threads
 
     def check_row(self, example: Example) -> Decision:
-        fault = fault_of(example)
+        fault = validate_row(example)
         if fault is None:
-            return self._guarded(super().check_row, example, Decision(example, ""))
-        shown = storable(example)
+            return self._guard(super().check_row, example, Decision(example, ""))
+        stored = make_storable(example)
         if fault[0] != "not_text":
-            return Decision(shown, *fault)
-        # Filters can read it, and may find more to say.
-        decision = self._guarded(super().check_row, example, Decision(example, ""))
-        return replace(decision, example=shown) if decision.reason else Decision(shown, *fault)
+            return Decision(stored, *fault)
+        # Filters can read the row and may reject it for a more specific reason.
+        decision = self._guard(super().check_row, example, Decision(example, ""))
+        return replace(decision, example=stored) if decision.reason else Decision(stored, *fault)
 
     def needs_sandbox(self, decision: Decision) -> bool:
         try:
             return super().needs_sandbox(decision)
         except Exception:
-            return False  # `verify` meets the same error and rejects the row
+            return False  # `verify` raises the same error, which rejects the row
 
     def verify(self, decision: Decision) -> Decision:
-        return self._guarded(super().verify, decision, decision)
+        return self._guard(super().verify, decision, decision)
 
     def check_pool(self, decision: Decision) -> Decision:
-        return self._guarded(super().check_pool, decision, decision)
+        return self._guard(super().check_pool, decision, decision)
 
-    def _guarded(
-        self, check: Callable[[Any], Decision], subject: Any, before: Decision
-    ) -> Decision:
+    def _guard(self, check: Callable[[Any], Decision], subject: Any, before: Decision) -> Decision:
+        """Return the result of a check; if it raises, reject the row of `before`."""
         try:
-            decision = check(subject)
+            return check(subject)
         except (InputError, Stopped):
             raise
+        except FilterError as error:
+            failures, evidence = self.filter_failures, str(error)
         except Exception as error:
             if is_disk_full(error):
                 raise
-            evidence = f"{check.__name__}: {describe_failure(error)}"
-            decision = Decision(before.example, INTERNAL_ERROR, evidence)
-        if decision.reason == INTERNAL_ERROR != before.reason:
-            with self._counting:
-                self.failures[decision.evidence] += 1
-        return decision
+            failures, evidence = self.failures, f"{check.__name__}: {describe_failure(error)}"
+        with self._counter_lock:
+            failures[evidence] += 1
+        return Decision(before.example, INTERNAL_ERROR, evidence)
 
 
 def describe_failure(error: Exception) -> str:
-    """An error with the last place in the code, on one line."""
+    """Return an error and the last place in the code, on one line."""
     frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {one_line(error)}{where}"
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error_message(error)}{place}"

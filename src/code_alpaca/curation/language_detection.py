@@ -1,24 +1,23 @@
-"""Which programming language is this, and is it code at all? By signs, for rows that do not say.
+"""Detect the programming language of a row, and tell code from prose.
 
-Signs are few and strong: a text without any is of no language that we know, and nothing is
-dropped for that. Python alone is asked of a parser.
+Detection relies on a few strong patterns; a text that matches none has no detected language, and no
+row is dropped for that. Only Python is checked with a parser.
 """
 
 from __future__ import annotations
 
-import ast
 import re
-import warnings
 from functools import lru_cache
 
 from code_alpaca.core import languages
 from code_alpaca.core.schema import Example, SeedTask
-from code_alpaca.curation.fences import TEXT_TAGS, Block, fenced_blocks
+from code_alpaca.curation.code_regions import TEXT_TAGS, CodeRegion, find_fenced_code
 from code_alpaca.curation.novelty.measures import CODE_TOKEN
+from code_alpaca.curation.python_parsing import parse_python
 
 M = re.MULTILINE
-# In the order in which they are tried: the first with a sign is the answer.
-SIGNS = {
+# In the order in which they are tried: the first that matches decides.
+LANGUAGE_PATTERNS = {
     "php": re.compile(r"<\?php|^\s*\$\w+\s*=.*;\s*$.*^\s*echo\b", M | re.S),
     "html": re.compile(
         r"<!doctype html|<(html|head|body|div|table|form|ul|p|h1|a|span)\b[^>]*>", M | re.I
@@ -66,7 +65,7 @@ PYTHON = re.compile(
     r"\b(print|len|range|sorted|input)\(|\w\[.*:.*\]|\blambda \w+:",
     M,
 )
-BROKEN_PYTHON = re.compile(  # what is Python's alone, for text that does not parse
+BROKEN_PYTHON = re.compile(  # what is only Python, for text that does not parse
     r"^\s*(def \w+\(.*\)\s*(->.*)?:|import \w+( as \w+)?$|from [\w.]+ import \w|for .+ in .+:$|"
     r"while .+:$|elif .+:$|if .+:$|print\s?\(.*\)$)",
     M,
@@ -74,11 +73,10 @@ BROKEN_PYTHON = re.compile(  # what is Python's alone, for text that does not pa
 CODE_SIGN = re.compile(r"[{};=<>\[\]]|\w\(|\)\s*$|^\s*(#|//|--|\$ )|\w\.\w+\(|\w_\w|^\s{4}\S", M)
 SENTENCE = re.compile(r"(?<![A-Za-z'])[A-Za-z][a-z']+(?:[ ,;:-]+[A-Za-z'()]+){5,}")
 SENTENCE_END = re.compile(r"[a-z)][.!?](\s|$)")
-SHOWN_CHARACTERS = 4_000  # enough to tell; some signs take quadratic time on endless words
-PARSED_CHARACTERS = 200_000  # beyond that ast.parse takes seconds and gigabytes
+HEAD_CHARACTERS = 4_000  # enough to detect; some patterns take quadratic time on endless words
 APOSTROPHES = "'\u2019"
-# How an answer in words begins: a few words, or a line that introduces what follows.
-TALK = re.compile(
+# The first line of an answer in prose: a few words, or a line that introduces what follows.
+INTRODUCTION = re.compile(
     rf"([A-Z][a-z{APOSTROPHES}]*[,:]?|`+[^`]+`+)( \S+){{4,}}|[A-Z][\w{APOSTROPHES}, -]*:\s*$"
 )
 COMPLEXITY = re.compile(r"[O\u0398\u03a9\u03b8]\([^()\n]*(\([^()\n]*\)[^()\n]*)*\)(?=[.,;:\s]|$)")
@@ -88,107 +86,127 @@ LONG_STRING = re.compile(r'"""[\s\S]*?("""|\Z)|\'\'\'[\s\S]*?(\'\'\'|\Z)')
 OUTPUT_HEADING = re.compile(r"^\W*(?:(?:sample|expected|example) )?output\b[^\n]{0,20}$", re.I)
 PLAIN_WORD = re.compile(rf"[\"(]*[A-Za-z][a-z{APOSTROPHES}-]*[\")]*[,.;:!?]*")
 MIN_SENTENCE_WORDS = 6
-SESSION = re.compile(r"^[ \t]*(?:>>>|\.\.\.)(?: (.*))?$", M)
+SESSION_LINE = re.compile(r"^[ \t]*(?:>>>|\.\.\.)(?: (.*))?$", M)
 
 
-def detect_language(example: Example | SeedTask) -> str:
-    """What a row says of itself, else what its instruction names, else what its answer shows."""
-    if example.language:
-        return languages.canonical(example.language)
+def detect_language(row: Example | SeedTask) -> str:
+    """Return the language of a row by its name in `core.languages`, or "" if none is detected.
+
+    That is the value of its column `language`, or the one language that its instruction names, or
+    the detected language of its output.
+    """
+    if row.language:
+        return languages.canonical(row.language)
     named = {
         languages.PROSE_NAMES[token]
-        for token in CODE_TOKEN.findall(example.instruction.lower())
+        for token in CODE_TOKEN.findall(row.instruction.lower())
         if token in languages.PROSE_NAMES
     }
-    shown = detect_text_language(example.output)
-    if len(named) == 1 and not is_prose(example.output):
+    detected = detect_text_language(row.output)
+    if len(named) == 1 and not is_prose(row.output):
         (name,) = named
-        # "c" may be a letter, HTML or SQL what a program in another language works on, and Python
-        # what was to be translated.
-        parsed = any(map(is_valid_python, extract_programs(example.output, "python")))
-        other = name in {"c", "html", "sql"} or (name == "python" and not parsed)
-        return shown if shown and other else name
-    return shown
+        # "c" may be a letter; HTML and SQL may be data for a program in another language; Python
+        # may be the source of a translation.
+        parsed = any(map(is_valid_python, extract_programs(row.output, "python")))
+        uncertain = name in {"c", "html", "sql"} or (name == "python" and not parsed)
+        return detected if detected and uncertain else name
+    return detected
 
 
 def detect_text_language(text: str) -> str:
-    """The language of an answer by its fences, or by the signs near its beginning, or ""."""
+    """Return the language of an answer by its fences or by patterns in its first lines, or ""."""
     if is_prose(text):
         return ""
     if blocks := find_code_blocks(text):
         main = max(blocks, key=lambda block: len(block.code))
         return main.language or detect_text_language(main.code)
-    head = text[:SHOWN_CHARACTERS]
+    head = text[:HEAD_CHARACTERS]
     if PYTHON.search(head) and is_valid_python(text):
         return "python"
-    for language, sign in SIGNS.items():
-        if sign.search(head):
+    for language, pattern in LANGUAGE_PATTERNS.items():
+        if pattern.search(head):
             return language
     return "python" if BROKEN_PYTHON.search(head) else ""
 
 
-def find_code_blocks(text: str) -> list[Block]:
-    """The fenced blocks of an answer that may hold code.
+def find_code_blocks(text: str) -> list[CodeRegion]:
+    """Return the fenced blocks of an answer that may contain code.
 
-    A fence inside a program (in a docstring, say) is a part of it.
+    A text that is a Python program has none: its fences are in docstrings.
     """
-    blocks = fenced_blocks(text)
+    blocks = find_fenced_code(text)
     if not blocks or is_valid_python(text):
         return []
     return [block for block in blocks if block.tag not in TEXT_TAGS and block.code.strip()]
 
 
 def extract_programs(text: str, language: str) -> list[str]:
-    """The programs of a language that an answer holds: what it is judged by, the best first.
+    """Return the programs in a language that an answer contains, the best candidate first.
 
-    Without fences that is the answer itself, or what was typed in an interactive session.
-    With fences it is all blocks of the language one after the other, then the longest of them;
-    a block counts where its fence names the language, or names none and it looks like it.
+    Without fences that is the answer itself, or what was typed in an interactive session. With
+    fences it is all blocks of the language joined, then the longest of them; a block counts if its
+    fence names the language, or names none and the language is detected.
     """
     blocks = find_code_blocks(text)
-    if blocks or (fenced_blocks(text) and not is_valid_python(text)):
+    if blocks or (find_fenced_code(text) and not is_valid_python(text)):
         codes = [
-            block.code
+            block.code.rstrip("\n")
             for block in blocks
             if not language or (block.language or detect_text_language(block.code)) == language
         ]
     else:
         codes = [text]
     if language == "python":
-        codes = [_typed(code) for code in codes]
+        codes = [_strip_session_prompts(code) for code in codes]
     return list(dict.fromkeys(["\n\n".join(codes), max(codes, key=len)])) if codes else []
 
 
-def _typed(code: str) -> str:
-    """What was typed in a `>>>` session; any other code as it is."""
-    if ">>>" not in code or is_valid_python(code):
-        return code
-    return "\n".join(line or "" for line in SESSION.findall(code)) or code
-
-
 def is_code(text: str) -> bool:
-    """Whether an answer is code from its first line on, not words about code."""
+    """Return whether an answer is code from its first line on, not prose about code."""
     first = text.strip().split("\n", 1)[0]
-    comment = first.startswith(("#", "//", "/*", "--"))
-    talk = TALK.match(first) or COMPLEXITY.match(first)
-    return bool(CODE_SIGN.search(text)) and (comment or not talk)
+    is_comment = first.startswith(("#", "//", "/*", "--"))
+    is_text = INTRODUCTION.match(first) or COMPLEXITY.match(first)
+    return bool(CODE_SIGN.search(text)) and (is_comment or not is_text)
+
+
+def is_prose(text: str) -> bool:
+    """Return whether a text is sentences without code; a few words or a number are not prose."""
+    return bool(
+        SENTENCE.search(text)
+        and SENTENCE_END.search(text)
+        and not CODE_SIGN.search(text)
+        and not any(block.code.strip() for block in find_fenced_code(text))
+    )
 
 
 def contains_sentences(text: str) -> bool:
-    """Whether a text that is no Python program has sentences in it: code within words.
+    """Return whether code that does not parse contains prose.
 
-    Not those in comments and docstrings, nor output shown under a heading that says so.
+    Comments, docstrings and text under a heading such as "Output:" are ignored.
     """
-    shown = False
+    in_output = False
     for line in LONG_STRING.sub("", text).split("\n"):
-        shown = shown or bool(OUTPUT_HEADING.match(line))
-        if not shown and not COMMENT_LINE.match(line) and _is_sentence(line):
+        in_output = in_output or bool(OUTPUT_HEADING.match(line))
+        if not in_output and not COMMENT_LINE.match(line) and _is_sentence(line):
             return True
     return False
 
 
+@lru_cache(maxsize=64)
+def is_valid_python(text: str) -> bool:
+    """Return whether a text is a Python program, of a size that an answer may have."""
+    return parse_python(text) is not None
+
+
+def _strip_session_prompts(code: str) -> str:
+    """Return what was typed in a `>>>` session; other code unchanged."""
+    if ">>>" not in code or is_valid_python(code):
+        return code
+    return "\n".join(line or "" for line in SESSION_LINE.findall(code)) or code
+
+
 def _is_sentence(line: str) -> bool:
-    """Whether a line is a sentence, an item of a list in words, or introduces what follows."""
+    """Return whether a line is a sentence, a list item in words, or introduces what follows."""
     words = LIST_MARK.sub("", line).split()
     if len(words) < 3 or not words[0].strip("\"'`(*_")[:1].isupper():
         return False
@@ -196,27 +214,3 @@ def _is_sentence(line: str) -> bool:
     if LIST_MARK.match(line) or (words[-1].endswith(":") and plain == 1):
         return plain >= 0.6
     return len(words) >= MIN_SENTENCE_WORDS and plain >= 0.6 and words[-1][-1] in ".:!?)"
-
-
-@lru_cache(maxsize=64)
-def is_valid_python(text: str) -> bool:
-    """Whether it is the text of a Python program, of a size that an answer may have."""
-    if len(text) > PARSED_CHARACTERS:
-        return False
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd escapes, which are the row's own business
-            ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return True
-
-
-def is_prose(text: str) -> bool:
-    """Sentences and nothing that looks like code; a few words, or a number, are not prose."""
-    return bool(
-        SENTENCE.search(text)
-        and SENTENCE_END.search(text)
-        and not CODE_SIGN.search(text)
-        and not any(block.code.strip() for block in fenced_blocks(text))
-    )

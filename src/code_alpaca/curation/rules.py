@@ -1,4 +1,4 @@
-"""The keys that say what is kept, for rows that a teacher writes and for rows that exist."""
+"""The config keys that decide which rows are accepted, shared by `generate` and `curate`."""
 
 from __future__ import annotations
 
@@ -11,53 +11,57 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from code_alpaca import sandbox
+from code_alpaca.core import console
 from code_alpaca.core.config import StageConfig
 from code_alpaca.core.errors import InputError
+from code_alpaca.curation import filters
 from code_alpaca.curation.decontamination.detect import ContaminationDetector
-from code_alpaca.curation.filters import DEFAULT_FILTERS, FILTER_NAMES
 from code_alpaca.curation.guard import INTERNAL_ERROR, GuardedCurator
 from code_alpaca.curation.novelty.measures import DEFAULT_THRESHOLDS
 from code_alpaca.curation.verification import Verifier
 
 
 class CurationRules(StageConfig):
-    """What a row must be to be accepted."""
+    """The rules by which rows are accepted."""
 
     novelty: Literal["code_aware", "rouge_l"] = Field(
         "code_aware",
-        description="similarity of tasks: words, operators and input within one language; or the "
-        "ROUGE-L of instructions, as in 2023",
+        description="similarity measure of tasks: words, operators and input within one language, "
+        "or the ROUGE-L of instructions, as in 2023",
     )
     novelty_threshold: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="drop above this similarity; none: "
+        description="reject rows above this similarity; none: "
         + ", ".join(f"{value} for {name}" for name, value in DEFAULT_THRESHOLDS.items()),
     )
     novelty_nearest: bool = Field(
         True,
-        description="record the most similar kept row of every row; false: faster by far where "
-        "millions are kept",
+        description="record the most similar accepted row of every row; false: much faster with "
+        "millions of accepted rows",
     )
     filters: list[str] = Field(
-        list(DEFAULT_FILTERS),
-        description=f"filters by name, or none; there are {', '.join(FILTER_NAMES)}",
+        list(filters.DEFAULT_FILTERS),
+        description="filters by name, the sets default and alpaca_2023, functions in a file "
+        f"(my_filters.py:no_todo), or none; the names are {', '.join(filters.FILTER_NAMES)}",
     )
     decontaminate: list[str] = Field(
-        ["mini"], description="benchmarks by name or files in their form, or none"
+        ["mini"], description="benchmarks by name, files in their format, or none"
     )
     contaminated: Literal["drop", "mark"] = Field(
-        "drop", description="what becomes of rows that give a benchmark problem away"
+        "drop", description="reject rows that leak a benchmark problem, or only mark them"
     )
     missing_benchmarks: Literal["refuse", "skip"] = Field(
-        "refuse", description="what to do where a benchmark cannot be fetched; the card says it"
+        "refuse",
+        description="what to do if a benchmark cannot be fetched; a skipped one is named in the "
+        "card",
     )
-    verify: bool = Field(True, description="run answers, with their tests where they have some")
+    verify: bool = Field(True, description="run outputs in a sandbox, with their tests if any")
 
     @model_validator(mode="before")
     @classmethod
-    def _threshold_of_the_measure(cls, values: dict[str, Any]) -> dict[str, Any]:
+    def _set_default_threshold(cls, values: dict[str, Any]) -> dict[str, Any]:
         measure = values.get("novelty", cls.model_fields["novelty"].default)
         if values.get("novelty_threshold") is None and measure in DEFAULT_THRESHOLDS:
             return {**values, "novelty_threshold": DEFAULT_THRESHOLDS[measure]}
@@ -65,79 +69,95 @@ class CurationRules(StageConfig):
 
     @field_validator("filters", "decontaminate", mode="before")
     @classmethod
-    def _none_is_empty(cls, value: Any) -> Any:
+    def _read_none(cls, value: Any) -> Any:
         return [] if value in (None, "none") else value
 
     @field_validator("filters")
     @classmethod
-    def _known_filters(cls, names: list[str]) -> list[str]:
-        for name in names:
-            if name not in FILTER_NAMES:
-                raise ValueError(f"no filter {name!r}; there are {', '.join(FILTER_NAMES)}")
-        return names
+    def _resolve_filters(cls, names: list[str]) -> list[str]:
+        return filters.resolve_names(names, warn=True)
+
+    @classmethod
+    def update_recorded(cls, recorded: dict[str, Any]) -> dict[str, Any]:
+        recorded = super().update_recorded(recorded)
+        if "filters" in recorded:
+            recorded["filters"] = filters.resolve_names(recorded["filters"])
+        return recorded
+
+    def filter_facts(self) -> dict[str, str]:
+        """Return the hashes of users' filter files, which identify the run."""
+        return filters.hash_plugins(self.filters)
 
 
 @contextmanager
 def open_curator(rules: CurationRules, **changes: Any) -> Iterator[tuple[GuardedCurator, str]]:
-    """The curator that the keys ask for, and what to remember of its benchmarks (JSON).
+    """Yield the curator for these rules, and a description of its benchmarks (JSON) for the card.
 
-    At the end it prints what the user must know of the rows: that they were not compared with a
-    benchmark, or that a check failed on some.
+    When it closes, it prints warnings: benchmarks that were not searched, and failed checks.
+
+    Args:
+        changes: values that replace those of `rules`.
 
     Raises:
-        InputError: a benchmark that is not there, or no sandbox that holds.
+        InputError: a benchmark or filter cannot be loaded, or no sandbox works.
     """
     from code_alpaca.curation.novelty.pool import NoveltyPool  # compiles on import
 
     rules = rules.model_copy(update=changes)
-    index = ContaminationDetector(
+    detector = ContaminationDetector(
         rules.decontaminate, skip_missing=rules.missing_benchmarks == "skip"
     )
-    facts = {
-        # Of a file the name alone: the card is published, and a path tells of its maker's disk.
-        "benchmarks": [Path(n).name for n in rules.decontaminate if n not in index.missing],
-        "problems": index.num_problems,
-        "missing": index.missing,
+    benchmarks = {
+        # Names of files without their folders, since the card is published.
+        "benchmarks": [Path(n).name for n in rules.decontaminate if n not in detector.missing],
+        "problems": detector.num_problems,
+        "missing": detector.missing,
         "policy": rules.contaminated,
     }
     curator = GuardedCurator(
         filters=rules.filters,
-        contamination=index,
+        contamination=detector,
         mark=rules.contaminated == "mark",
-        verifier=Verifier(sandbox.WorkerPool(_sandbox())) if rules.verify else None,
+        verifier=Verifier(sandbox.WorkerPool(_choose_sandbox())) if rules.verify else None,
         novelty=NoveltyPool(rules.novelty, rules.novelty_threshold, nearest=rules.novelty_nearest),
     )
-    started = True
+    refused = False
     try:
-        yield curator, json.dumps(facts)
+        yield curator, json.dumps(benchmarks)
     except InputError:
-        started = False  # refused: there are no rows to warn of
+        refused = True  # there are no rows to warn about
         raise
     finally:
         curator.close()
-        for line in _warnings(rules, index, curator) if started else ():
-            print(line)
+        if not refused:
+            _print_warnings(rules, detector, curator)
 
 
-def _warnings(
-    rules: CurationRules, index: ContaminationDetector, curator: GuardedCurator
-) -> Iterator[str]:
-    if index.missing:
-        yield (
-            f"warning   decontamination skipped for {', '.join(index.missing)}, which could not be "
+def _print_warnings(
+    rules: CurationRules, detector: ContaminationDetector, curator: GuardedCurator
+) -> None:
+    if detector.missing:
+        console.warning(
+            f"decontamination skipped for {', '.join(detector.missing)}, which could not be "
             "fetched: no row was compared with it"
         )
     if not rules.decontaminate:
-        yield "note      decontaminate: none: no row was compared with any benchmark"
+        console.note("decontaminate: none: no row was compared with any benchmark")
     if curator.failures:
         (evidence, _), *_ = curator.failures.most_common(1)
-        yield (
-            f"warning   {curator.failures.total()} rows were rejected as {INTERNAL_ERROR}, because "
+        console.warning(
+            f"{curator.failures.total()} rows were rejected as {INTERNAL_ERROR}, because "
             f"code-alpaca failed on them ({evidence}); please report it with such a row"
+        )
+    if curator.filter_failures:
+        (evidence, _), *_ = curator.filter_failures.most_common(1)
+        console.warning(
+            f"{curator.filter_failures.total()} rows were rejected as {INTERNAL_ERROR}, because a "
+            f"filter failed on them ({evidence}); correct it and start a new run_dir"
         )
 
 
-def _sandbox() -> sandbox.Backend:
+def _choose_sandbox() -> sandbox.Backend:
     try:
         return sandbox.choose_backend().backend
     except InputError as error:

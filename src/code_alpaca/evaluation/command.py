@@ -12,7 +12,7 @@ from typing import Any
 
 from code_alpaca import sandbox
 from code_alpaca.core import fs
-from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.records import EvalResults, RecordFormatError
 from code_alpaca.evaluation import grading, reporting
 from code_alpaca.evaluation.compare import compare_runs
@@ -176,5 +176,5 @@ def _program(problem: Problem, row: dict[str, Any], *, as_is: bool) -> str:
     try:
         return extract_program(problem, row["completion"])
     except Exception as error:  # one response must not end the run: it is graded as it is
-        row["extraction_error"] = f"{type(error).__name__}: {one_line(error)}"
+        row["extraction_error"] = f"{type(error).__name__}: {error_message(error)}"
         return row["completion"]

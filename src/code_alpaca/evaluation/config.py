@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from code_alpaca.core.config import BaseUrl, StageConfig, Words
+from code_alpaca.core.config import BaseUrl, NonEmptyStr, StageConfig
 from code_alpaca.core.key_roles import Role
 from code_alpaca.core.prompts import PROMPT_STYLES
 from code_alpaca.evaluation.completions import PromptFormat
@@ -25,7 +25,7 @@ class EvalConfig(StageConfig):
     model: str | None = Field(
         None, description="model folder or Hub id; with base_url the name of a served model"
     )
-    revision: Words | None = Field(None, description="branch, tag or commit of a Hub id")
+    revision: NonEmptyStr | None = Field(None, description="branch, tag or commit of a Hub id")
     base_url: BaseUrl | None = Field(
         None, description="OpenAI-compatible endpoint that serves the model"
     )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from code_alpaca.core.errors import InputError, Stopped, one_line
+from code_alpaca.core.errors import InputError, Stopped, error_message
 from code_alpaca.evaluation.completions import (
     Completion,
     CompletionRequest,
@@ -189,7 +189,7 @@ class _EndpointRun:
 def _one_line_without_key(error: Exception) -> str:
     """Return an error in one line, without the API key that some servers repeat in it."""
     key = os.environ.get("OPENAI_API_KEY")
-    text = one_line(error)
+    text = error_message(error)
     return text.replace(key, "***") if key else text
 
 

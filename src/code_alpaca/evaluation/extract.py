@@ -137,7 +137,7 @@ def _code_blocks(response: str) -> list[str]:
         if "```" in region.code
     ]
     regions += [region for region in nested if region.kind == "fence"]
-    blocks = [region.code for region in regions if _may_be_python(region.language)]
+    blocks = [region.code for region in regions if _may_be_python(region.tag)]
     return blocks or [region.code for region in regions]
 
 

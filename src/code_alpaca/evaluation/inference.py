@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.prompts import format_prompt
 from code_alpaca.evaluation import text_generation
 from code_alpaca.evaluation.text_generation import LoadedModel, decode_response
@@ -76,7 +76,7 @@ def load_model(source: ModelSource, *, dtype: str) -> LoadedModel:
             tokenizer=source.folder if source.base and has_tokenizer else None,
         )
     except Exception as error:  # transformers, safetensors and tokenizers each have their own
-        raise InputError(f"cannot load model {source.name}: {one_line(error)}") from None
+        raise InputError(f"cannot load model {source.name}: {error_message(error)}") from None
 
 
 def encode_prompt(

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from code_alpaca.core.errors import InputError, Stopped, one_line
-from code_alpaca.core.quiet import quiet
+from code_alpaca.core.errors import InputError, Stopped, error_message
+from code_alpaca.core.quiet import silence_libraries
 from code_alpaca.evaluation.completions import (
     Completion,
     CompletionRequest,
@@ -61,7 +61,7 @@ class LocalModelBackend:
             InputError: the model cannot be loaded, or fails at every prompt.
             Stopped: the GPU failed; what was saved is kept.
         """
-        quiet()
+        silence_libraries()
         loaded = load_model(self.source, dtype=resolve_dtype(self.dtype))
         batches = _BatchCompleter(loaded, self.settings)
         # Failures are saved only after a success: if every prompt fails, the model is broken.
@@ -128,11 +128,11 @@ class _BatchCompleter:
         except Exception as error:  # any of the model's code, its cache or its tokenizer
             if isinstance(error, getattr(torch, "AcceleratorError", ())):
                 raise Stopped(
-                    f"the GPU failed ({one_line(error)}); completions so far are saved: rerun the "
+                    f"the GPU failed ({error_message(error)}); completions so far are saved: rerun the "
                     "same command to resume"
                 ) from None
             if len(batch) == 1:
-                return [Completion("", "error", f"{type(error).__name__}: {one_line(error)}")]
+                return [Completion("", "error", f"{type(error).__name__}: {error_message(error)}")]
         return [completion for request in batch for completion in self.complete([request])]
 
     def _max_new_tokens(self, request: CompletionRequest) -> int:
@@ -193,7 +193,7 @@ def _encode_chat(tokenizer: Any, message: str) -> list[int]:
         return encode_chat(tokenizer, message)
     except Exception as error:  # jinja2's, or what the template itself raises
         raise InputError(
-            f"the chat template of the model fails ({one_line(error)}); set prompt_format to "
+            f"the chat template of the model fails ({error_message(error)}); set prompt_format to "
             "alpaca or completion"
         ) from None
 

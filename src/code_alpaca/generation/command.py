@@ -27,7 +27,7 @@ from code_alpaca.generation.progress import RunProgress
 from code_alpaca.generation.request_plan import RequestPlan
 from code_alpaca.generation.seed_check import verify_seed_tasks
 from code_alpaca.generation.teacher_session import TeacherSession
-from code_alpaca.hub.release_plan import Terms
+from code_alpaca.hub.release_plan import ReleaseTerms
 from code_alpaca.teacher.budget import Budget
 from code_alpaca.teacher.prices import Price
 
@@ -56,7 +56,7 @@ def generate_dataset(config: GenerateConfig) -> None:
     )
     folder = build_dataset(config.run_dir, options)
     if repository:
-        push_dataset(folder, repository, Terms(config.private))
+        push_dataset(folder, repository, ReleaseTerms(config.private))
 
 
 def _fill_ledger(
@@ -65,7 +65,7 @@ def _fill_ledger(
     """Generate into the ledger; return whether the dataset version is a new one."""
     with (
         open_curator(config, **plan.curation_overrides) as (curator, contamination),
-        open_run(config.run_dir, config, plan.identity()) as ledger,
+        open_run(config.run_dir, config, plan.identity() | config.filter_facts()) as ledger,
     ):
         ledger.set_meta("contamination", contamination)
         plan = plan.resumed(ledger.record("config")["strategy"])
@@ -100,7 +100,7 @@ def _fill_ledger(
                 with _write_rejected_rows(config.run_dir, engine):
                     session.run(engine)
             progress.finish(engine.totals)
-    console.stage("generate").print(f"writing {config.run_dir / 'dataset'}")
+        console.stage("generate").print(f"writing {config.run_dir / 'dataset'}")
     return new_version
 
 

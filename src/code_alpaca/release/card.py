@@ -41,7 +41,7 @@ def render(facts: Facts, about: About) -> str:
     style = training["config"].get("prompt_style", "alpaca")
     install = cards.install_command()
     end = "\n" if style == "alpaca_nl" else ""
-    return cards.render(
+    return cards.render_card(
         "model_card.md.jinja",
         lambda name: resources.files("code_alpaca").joinpath("release", name).read_text("utf-8"),
         _metadata(facts, about),

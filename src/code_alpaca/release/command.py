@@ -15,8 +15,8 @@ from rich.console import Console
 from code_alpaca.core import fs
 from code_alpaca.core.config import SEMVER
 from code_alpaca.core.errors import InputError
-from code_alpaca.hub.client import Repo
-from code_alpaca.hub.release_plan import Terms
+from code_alpaca.hub.client import HubRepo
+from code_alpaca.hub.release_plan import ReleaseTerms
 from code_alpaca.hub.versions import README, Say
 from code_alpaca.release import space
 from code_alpaca.release.config import ReleaseConfig
@@ -127,7 +127,7 @@ def _look(config: ReleaseConfig, facts: Facts, text: str, say: Say) -> None:
             f"{target.repo.url} holds whole weights, beside which a difference keeps nothing back; "
             "give another hub_model_id"
         )
-    if facts.base_model and Repo(facts.base_model, "model").head() is None:
+    if facts.base_model and HubRepo(facts.base_model, "model").head() is None:
         raise InputError(
             f"the Hub has no model {facts.base_model} that you may see; --base_model names another"
         )
@@ -168,13 +168,13 @@ def _release(config: ReleaseConfig, facts: Facts, folder: Path, say: Say) -> Non
 
 def _target(config: ReleaseConfig) -> Target:
     return Target(
-        Repo(str(config.hub_model_id), "model", config.hub_revision),
-        Terms(config.private, config.allow_older, config.replace),
+        HubRepo(str(config.hub_model_id), "model", config.hub_revision),
+        ReleaseTerms(config.private, config.allow_older, config.replace),
     )
 
 
 def _space_target(config: ReleaseConfig) -> Target:
     return Target(
-        Repo(str(config.space), "space"),
-        Terms(config.private, config.allow_older, config.replace, space_sdk="gradio"),
+        HubRepo(str(config.space), "space"),
+        ReleaseTerms(config.private, config.allow_older, config.replace, space_sdk="gradio"),
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from code_alpaca.core.config import StageConfig, Version, Words
+from code_alpaca.core.config import NonEmptyStr, StageConfig, Version
 
 
 class ReleaseConfig(StageConfig):
@@ -22,11 +22,11 @@ class ReleaseConfig(StageConfig):
     )
     output_dir: Path = Field(Path("runs/release"), description="the release folder to write")
     model_version: Version = Field("0.1.0", description="SemVer of this release")
-    license: Words = Field("other", description="licence of the weights, by its Hub name")
-    base_model: Words | None = Field(
+    license: NonEmptyStr = Field("other", description="licence of the weights, by its Hub name")
+    base_model: NonEmptyStr | None = Field(
         None, description="Hub id of the base model; needed where training read it from a folder"
     )
-    base_license: Words | None = Field(None, description="its licence, by its Hub name")
+    base_license: NonEmptyStr | None = Field(None, description="its licence, by its Hub name")
     dataset_card: Path | None = Field(None, description="card of the training data, to go along")
     weight_diff: bool = Field(
         False, description="release the difference to the base model, whose licence does not let "
@@ -35,12 +35,14 @@ class ReleaseConfig(StageConfig):
     base_dir: Path | None = Field(
         None, description="folder of the base model, for weight_diff; none: what sft started from"
     )
-    hub_model_id: Words | None = Field(
+    hub_model_id: NonEmptyStr | None = Field(
         None, description="ORG/NAME on the Hub to release it as; none: the folder alone"
     )
-    hub_revision: Words = Field("main", description="branch for the commit; made where it is not")
+    hub_revision: NonEmptyStr = Field(
+        "main", description="branch for the commit; made where it is not"
+    )
     private: bool = Field(False, description="of repositories that are made now: only for you")
-    space: Words | None = Field(
+    space: NonEmptyStr | None = Field(
         None, description="ORG/NAME of a Space to release with it: the page of `code-alpaca demo`"
     )
     allow_older: bool = Field(False, description="release a version lower than the last one")

@@ -17,10 +17,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from code_alpaca.core.config import StageConfig, Words
+from code_alpaca.core.config import NonEmptyStr, StageConfig
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.prompts import PromptStyle
-from code_alpaca.hub.model_source import find_model, run_json
+from code_alpaca.hub.model_source import find_model, read_run_json
 from code_alpaca.release import space
 
 LIMITS = ("max_new_tokens", "max_characters", "max_seconds", "concurrency", "queue_size")
@@ -29,8 +29,10 @@ LIMITS = ("max_new_tokens", "max_characters", "max_seconds", "concurrency", "que
 class DemoConfig(StageConfig):
     """The keys of `code-alpaca demo`."""
 
-    model: Words = Field(description="model folder or Hub id")
-    model_revision: Words | None = Field(None, description="commit, tag or branch of a Hub id")
+    model: NonEmptyStr = Field(description="model folder or Hub id")
+    model_revision: NonEmptyStr | None = Field(
+        None, description="commit, tag or branch of a Hub id"
+    )
     prompt_style: PromptStyle | None = Field(
         None,
         description="alpaca or alpaca_nl; by default what run.json says, else alpaca",
@@ -38,8 +40,10 @@ class DemoConfig(StageConfig):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="of the weights; auto: bfloat16 where the GPU has it, else float32"
     )
-    title: Words | None = Field(None, description="heading of the page; by default with the model")
-    host: Words = Field(
+    title: NonEmptyStr | None = Field(
+        None, description="heading of the page; by default with the model"
+    )
+    host: NonEmptyStr = Field(
         "127.0.0.1", description="address to serve on; 0.0.0.0: whoever reaches this machine"
     )
     port: int = Field(7860, ge=0, le=65535, description="port to serve on; 0: any free one")
@@ -66,10 +70,10 @@ def serve_demo(config: DemoConfig) -> None:
     port = free_port(config.host, config.port)
     settings = settings_of(config)
     source = find_model(config.model, config.model_revision)
-    from code_alpaca.core.quiet import quiet
+    from code_alpaca.core.quiet import silence_libraries
     from code_alpaca.release import app
 
-    quiet()
+    silence_libraries()
     try:
         model = app.Model(
             app.Settings(**settings | {"model": str(source.folder), "revision": None})
@@ -124,7 +128,7 @@ def settings_of(config: DemoConfig) -> dict[str, Any]:
 
 def _run_json(config: DemoConfig) -> dict[str, Any]:
     """What sft wrote beside the weights; nothing for a model that is not of ours."""
-    return run_json(find_model(config.model, config.model_revision).folder)
+    return read_run_json(find_model(config.model, config.model_revision).folder)
 
 
 def free_port(host: str, port: int) -> int:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
-from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.fs import weights_sha256
 from code_alpaca.core.key_roles import Role, keys_with
 from code_alpaca.core.prompts import PromptStyle, format_prompt
 from code_alpaca.evaluation.compare import compare_runs
 from code_alpaca.evaluation.config import EvalConfig
 from code_alpaca.evaluation.inference import encode_prompt
-from code_alpaca.hub.cards import public
+from code_alpaca.hub.cards import strip_local_paths
 from code_alpaca.training.trl_keys import TRL_KEYS
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Compared:
         found = {_identity(source) for source in clean.get("sources") or [whole]}
         learned = {_identity(source): str(source.get("name")) for source in training["datasets"]}
         missing = [name for identity, name in learned.items() if identity not in found]
-        return cls(bool(found) and found <= learned.keys(), public(missing))
+        return cls(bool(found) and found <= learned.keys(), strip_local_paths(missing))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +100,8 @@ def read(
     _require_chat_template(model_dir, training)
     alone = (model_dir / "adapter_model.safetensors").exists()
     return Facts(
-        training=public(training),
-        results=public(found),
+        training=strip_local_paths(training),
+        results=strip_local_paths(found),
         comparisons=comparisons,
         compared={
             name: Compared.of(result, training)
@@ -208,7 +208,7 @@ def _require_chat_template(model_dir: Path, training: dict[str, Any]) -> None:
         try:
             rendered = encode_prompt(tokenizer, instruction, input)
         except Exception as error:  # jinja2's, or whatever the template raises
-            rendered = one_line(error)
+            rendered = error_message(error)
         if rendered != trained:
             raise InputError(
                 f"the chat template in {model_dir} does not render the prompt of training "
@@ -222,7 +222,9 @@ def _tokenizer(model_dir: Path) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(model_dir)
     except Exception as error:  # transformers, tokenizers and json each have their own
-        raise InputError(f"cannot load the tokenizer of {model_dir}: {one_line(error)}") from None
+        raise InputError(
+            f"cannot load the tokenizer of {model_dir}: {error_message(error)}"
+        ) from None
 
 
 def _json(path: Path, keys: Sequence[str], stage: str) -> dict[str, Any]:

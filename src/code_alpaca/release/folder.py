@@ -14,7 +14,7 @@ import jinja2
 
 from code_alpaca.core import fs
 from code_alpaca.core.config import write_yaml
-from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.fs import file_sha256, weights_sha256
 from code_alpaca.core.key_roles import Role, keys_with
 from code_alpaca.hub.versions import README, Say, read_json
@@ -57,8 +57,8 @@ def card_of(config: ReleaseConfig, facts: Facts) -> str:
         return card.render(facts, about)
     except (jinja2.UndefinedError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"run.json or results.json lack what the card tells ({one_line(error)}); they are of "
-            "another version: train or evaluate again"
+            f"run.json or results.json lack what the card tells ({error_message(error)}); they are "
+            "of another version: train or evaluate again"
         ) from None
 
 

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from code_alpaca.core.fs import file_sha256
 from code_alpaca.hub import release, release_plan
-from code_alpaca.hub.client import Repo
-from code_alpaca.hub.release_plan import Kind, Plan, Terms
+from code_alpaca.hub.client import HubRepo
+from code_alpaca.hub.release_plan import ReleaseKind, ReleasePlan, ReleaseTerms
 from code_alpaca.hub.unsafe_files import is_code_or_pickle
-from code_alpaca.hub.versions import README, Say, Version, read_json
+from code_alpaca.hub.versions import README, ReleaseVersion, Say, read_json
 from code_alpaca.release.folder import ADAPTER, CARD, MANIFEST, RELEASED
 from code_alpaca.release.weight_diff import FOLDER
 
@@ -27,18 +27,18 @@ FOLDERS = (f"{FOLDER}/", "adapter/", "additional_chat_templates/")
 class Target(NamedTuple):
     """Where a folder is released, and under which terms."""
 
-    repo: Repo
-    terms: Terms
+    repo: HubRepo
+    terms: ReleaseTerms
 
 
-def version_of(folder: Path, number: str) -> Version:
+def version_of(folder: Path, number: str) -> ReleaseVersion:
     """The version that a release folder is, or, before there is one, is to be."""
     path = folder / MANIFEST
     key = f"{KEY} {file_sha256(path)}" if path.exists() else None
-    return Version(number, key, folder.parent / f".{folder.name}.begun", "model_version")
+    return ReleaseVersion(number, key, folder.parent / f".{folder.name}.begun", "model_version")
 
 
-def push(folder: Path, version: Version, target: Target, say: Say = print) -> str:
+def push(folder: Path, version: ReleaseVersion, target: Target, say: Say = print) -> str:
     """Make `folder` a version on the Hub, and return the commit.
 
     Whatever stops it, the same call resumes; readers see the old version or all of the new one.
@@ -54,22 +54,22 @@ def push(folder: Path, version: Version, target: Target, say: Say = print) -> st
         if path.is_file()
     }
 
-    def contents(plan: Plan) -> Mapping[str, Path | bytes]:
+    def contents(plan: ReleasePlan) -> Mapping[str, Path | bytes]:
         card = ours[README].read_text(encoding="utf-8")
         if plan.last or README not in kind_of(repo).made_by_hub:
-            card = release.keep_edits(repo, card, CARD, plan, say)
+            card = release.merge_card_edits(repo, card, CARD, plan, say)
         size = sum(path.stat().st_size for path in ours.values())
         say(f"uploading {len(ours)} files, {size / 1e6:,.1f} MB, to {repo.url}")
         return {**ours, README: card.encode()}
 
     card = None if repo.type == "space" else ours[README].read_text(encoding="utf-8")
-    return release.make(
+    return release.publish_release(
         repo, version, kind_of(repo), target.terms, contents, names=ours, card=card, say=say
     )
 
 
 def look(
-    version: Version,
+    version: ReleaseVersion,
     target: Target,
     names: Collection[str],
     card: str | None = None,
@@ -89,10 +89,10 @@ def look(
     """
     repo = target.repo
     kind, terms = kind_of(repo), target.terms
-    plan = release_plan.check(repo, version, kind, terms, names=names, card=card)
+    plan = release_plan.plan_release(repo, version, kind, terms, names=names, card=card)
     if plan.untagged and key:
         known = version._replace(key=key())
-        plan = release_plan.check(repo, known, kind, terms, names=names)
+        plan = release_plan.plan_release(repo, known, kind, terms, names=names)
     if not plan.exists:
         return [f"{repo.url} does not exist yet and is made"]
     if plan.before is None:
@@ -100,13 +100,13 @@ def look(
     return [f"{repo.url} is at {plan.before.tag}", *plan.changes(names)]
 
 
-def kind_of(repo: Repo) -> Kind:
+def kind_of(repo: HubRepo) -> ReleaseKind:
     """What tells the files of a release of a model, or of a Space, from those of other people."""
     if repo.type == "space":
         made_by_hub = (".gitattributes", README)
-        return Kind(KEY, _owned, _harmful_in_space, strange=lambda name: False,
+        return ReleaseKind(KEY, _owned, _harmful_in_space, strange=lambda name: False,
                     made_by_hub=made_by_hub)  # fmt: skip
-    return Kind(KEY, _owned, _harmful_in_model, strange=lambda name: False)
+    return ReleaseKind(KEY, _owned, _harmful_in_model, strange=lambda name: False)
 
 
 def _harmful_in_model(name: str, first: bool) -> bool:
@@ -121,7 +121,7 @@ def _harmful_in_space(name: str, first: bool) -> bool:
     return first or is_code_or_pickle(name)
 
 
-def _owned(repo: Repo, sha: str) -> set[str]:
+def _owned(repo: HubRepo, sha: str) -> set[str]:
     """The files that the manifest of a release lists."""
     path = repo.fetch(MANIFEST, sha)
     manifest = read_json(path) if path else None

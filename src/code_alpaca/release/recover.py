@@ -12,7 +12,7 @@ from pydantic import Field
 from rich.console import Console
 
 from code_alpaca.core import fs
-from code_alpaca.core.config import StageConfig, Words
+from code_alpaca.core.config import NonEmptyStr, StageConfig
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.fs import weights_sha256
 from code_alpaca.release.weight_diff import FOLDER, add_base, folder_of, read_plan
@@ -24,12 +24,14 @@ LEFT_OUT = {"README.md", "release.json", "assets", FOLDER.name, ".git", ".gitatt
 class RecoverConfig(StageConfig):
     """The keys of `code-alpaca recover`."""
 
-    diff: Words = Field(description="folder or Hub id of a release made with --weight_diff")
-    diff_revision: Words | None = Field(None, description="tag or commit of a Hub id, e.g. v1.0.0")
-    base: Words | None = Field(
+    diff: NonEmptyStr = Field(description="folder or Hub id of a release made with --weight_diff")
+    diff_revision: NonEmptyStr | None = Field(
+        None, description="tag or commit of a Hub id, e.g. v1.0.0"
+    )
+    base: NonEmptyStr | None = Field(
         None, description="folder or Hub id of the base model; none: the one that the release names"
     )
-    base_revision: Words | None = Field(
+    base_revision: NonEmptyStr | None = Field(
         None, description="commit of its Hub id; none: the one that the release names"
     )
     output_dir: Path = Field(description="the model folder to write")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.fs import file_sha256, weights_sha256
 from code_alpaca.hub.versions import Say
 
@@ -68,7 +68,7 @@ class Base:
                 shard = files.enter_context(safe_open(path, "pt"))
             except SafetensorError as error:
                 raise InputError(
-                    f"{path} of the base model is broken ({one_line(error)}); download it again"
+                    f"{path} of the base model is damaged ({error}); download it again"
                 ) from None
             self._place |= dict.fromkeys(shard.keys(), shard)
         if not self._place:
@@ -227,7 +227,7 @@ def folder_of(model: str, revision: str | None) -> Path:
     ) as error:  # fmt: skip
         raise InputError(
             f"no model {model}: no such folder, and none on the Hub at {revision or 'main'} "
-            f"({one_line(error)})"
+            f"({error_message(error)})"
         ) from None
 
 

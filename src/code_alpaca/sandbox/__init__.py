@@ -1,7 +1,38 @@
-"""Run programs that nobody trusts, and tell how they ended.
+"""Run untrusted programs, and report how they ended. Linux only.
 
-`choose()` picks the strongest backend that holds on this machine, `Pool` keeps its workers,
-`Worker` runs a program, a command, or a solution against its tests. Linux alone.
+What a program in a safe sandbox (`bwrap` or `landlock`) cannot do, as root and as other users:
+
+- read files other than system folders and the Python installation, write or delete any file of
+  yours, or change modes, owners and times;
+- use the network, and connect to services on this machine;
+- read your environment variables, tokens, or the memory of other processes;
+- start processes (but for shell programs, a limited number), or signal, trace and inspect others;
+- use more than its limits of CPU time, wall time, memory, threads, output, files and disk space;
+- leave anything behind: its folder is empty at the start and removed at the end;
+- learn anything about the programs before it, or change anything for those after it.
+
+What is not protected:
+
+- The kernel. A bug in the Linux kernel that is reachable by the remaining system calls lets a
+  program escape; run in a virtual machine what you believe to be a targeted attack.
+- System folders (/usr, /lib, /etc/alternatives), the Python installation and, with
+  `packages=True`, the installed packages are readable: keep no secrets there.
+- Side channels: timing, CPU caches, the load of the machine. The limits are per program, so many
+  programs at a time can still keep a machine busy.
+- Where the kernel cannot suspend system calls (before Linux 5.5, or in a container that already
+  does), written bytes are measured every 20 ms instead of counted, so a program can briefly
+  exceed its limit; its threads are then limited by its memory only.
+- Verdicts of one process. A program that shares a process with its tests can forge their verdict;
+  `Worker.test_solution` runs the two in separate processes, and `evaluation.grading` uses both.
+- The backend `rlimit` protects against accidents (endless loops, memory), not against attacks: it
+  restricts neither files nor network.
+
+`choose_backend()` returns the strongest backend that is safe on this machine, as tried by a canary
+program that attempts to escape (`probe`). `WorkerPool` keeps its workers, and `Worker` runs a
+program, a command, or a solution against its tests.
+
+Containers and existing wrappers start an interpreter per program, need root or a daemon, or leave
+out limits of files and threads; here a start is a fork, which takes milliseconds.
 """
 
 from code_alpaca.sandbox.backends import SAFE, Backend
@@ -13,7 +44,7 @@ from code_alpaca.sandbox.probe import (
     probe_backend,
     probe_backends,
 )
-from code_alpaca.sandbox.relay import ResourceLimits, RunResult, SandboxDied
+from code_alpaca.sandbox.results import ResourceLimits, RunResult, SandboxDied
 from code_alpaca.sandbox.worker import SolutionTest, Worker
 
 __all__ = [

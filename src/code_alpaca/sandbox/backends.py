@@ -1,94 +1,148 @@
-"""The shells around untrusted programs: what each is made of, and how it is started.
+"""The sandbox backends: what each needs, and the command line that starts its fork server.
 
-`bwrap`: Bubblewrap puts the zygote and its children into namespaces of their own: no network,
-no other process, an empty home, and a file system of a few read-only folders. `landlock`: the
-same process in the open, whose children lock themselves in by Landlock; it works without root
-and where user namespaces are switched off. Both add seccomp and limits (`inside/lock.py`), and
-bwrap adds Landlock where the kernel has it. `rlimit`: limits alone, which hide neither files
-nor network: only for code that you would run yourself.
+`bwrap`: Bubblewrap runs the fork server and its children in namespaces of their own: no network,
+no other processes, an empty home, and a file system of a few read-only folders. `landlock`: the
+fork server runs as a normal process, and its children confine themselves by Landlock; this needs
+neither root nor user namespaces. Both add seccomp and resource limits (`inside/confinement.py`),
+and bwrap adds Landlock where the kernel supports it. `rlimit`: resource limits only, which
+restrict neither files nor network: only for code that you would run yourself.
+
+To add a backend, add its name to `Backend` and its row to `BACKENDS`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
 import sys
 import sysconfig
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from code_alpaca.sandbox.inside import lock
+from code_alpaca.sandbox.inside import control_protocol, landlock_rules, syscall_table
 
 Backend = Literal["bwrap", "landlock", "rlimit"]
-SAFE: tuple[Backend, ...] = ("bwrap", "landlock")  # strongest first
-INSIDE = Path(lock.__file__).parent
-ZYGOTE = INSIDE / "zygote.py"
-SYSTEM = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin", "/etc/ld.so.cache",
-          "/etc/alternatives")  # fmt: skip
-WORK = "/sandbox"
-WORK_BYTES = 64 << 20
+
+INSIDE = Path(control_protocol.__file__).parent
+FORK_SERVER = INSIDE / "__main__.py"
+SYSTEM_PATHS = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin", "/etc/ld.so.cache",
+                "/etc/alternatives")  # fmt: skip
+BWRAP_WORK_FOLDER = "/sandbox"
+BWRAP_WORK_BYTES = 64 << 20
 
 
-def available(backend: Backend) -> str | None:
-    """None where this machine has what the backend needs, else what it lacks."""
-    if backend == "rlimit":
-        return None
-    if sys.platform != "linux":
-        return "Linux alone has it"
-    if platform.machine() not in ("x86_64", "aarch64"):
-        return f"no seccomp filter for {platform.machine()}"
-    if backend == "bwrap" and shutil.which("bwrap") is None:
-        return "bwrap is not installed (Debian and Ubuntu: apt install bubblewrap)"
-    if backend == "landlock" and lock.landlock_version() == 0:
-        return "this kernel has no Landlock (Linux 5.13, with landlock in its lsm= list)"
-    return None
+@dataclass(frozen=True, slots=True)
+class BackendSpec:
+    """How one backend confines programs.
+
+    Attributes:
+        find_problem: returns why the backend cannot be used on this machine, or None.
+        kernel_filters: whether children confine themselves by seccomp, and by Landlock where the
+            kernel supports it.
+        private_namespaces: whether the fork server has its own processes and file system.
+        wrap: returns the command line before the fork server's, from the paths to show.
+    """
+
+    find_problem: Callable[[], str | None]
+    kernel_filters: bool = True
+    private_namespaces: bool = False
+    wrap: Callable[[list[str]], list[str]] = lambda readable: []
 
 
-def command(backend: Backend, control: int, work: str, packages: bool) -> list[str]:
-    """The command line of a zygote.
+def find_problem(backend: Backend) -> str | None:
+    """Return why a backend cannot be used on this machine, or None."""
+    return BACKENDS[backend].find_problem()
+
+
+def can_limit_processes(backend: Backend) -> bool:
+    """Whether programs may start others: the kernel must limit their number, and end them."""
+    return BACKENDS[backend].private_namespaces and os.geteuid() != 0
+
+
+def build_command(
+    backend: Backend, control_fd: int, work_folder: str, *, packages: bool
+) -> list[str]:
+    """Return the command line of a fork server.
 
     Args:
-        control: the file descriptor over which it takes orders.
-        work: an empty folder of this machine for the files of programs (bwrap has its own).
-        packages: let programs import what is installed beside this library.
+        control_fd: the descriptor over which it receives requests.
+        work_folder: an empty folder for the files of programs; unused if the backend has its own.
+        packages: let programs import the packages that are installed beside this library.
     """
+    spec = BACKENDS[backend]
     python = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
     installed = sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
-    shown = [*SYSTEM, os.path.realpath(sys.base_prefix), str(INSIDE), *(installed * packages)]
-    config = {
-        "readable": shown,
-        "writable": WORK if backend == "bwrap" else work,
-        "packages": installed * packages,
-        "landlock": backend != "rlimit" and lock.landlock_version() > 0,
-        "seccomp": backend != "rlimit",
-        "alone": backend == "bwrap",
-    }
-    zygote = [python, "-s", "-S", str(ZYGOTE), str(control), json.dumps(config)]
-    return [*_bwrap(shown), "--", *zygote] if backend == "bwrap" else zygote
+    installed = installed if packages else []
+    readable = [*SYSTEM_PATHS, os.path.realpath(sys.base_prefix), str(INSIDE), *installed]
+    config = control_protocol.ServerConfig(
+        readable=readable,
+        work_folder=BWRAP_WORK_FOLDER if spec.private_namespaces else work_folder,
+        packages=installed,
+        landlock=spec.kernel_filters and landlock_rules.landlock_version() > 0,
+        seccomp=spec.kernel_filters,
+        private_namespaces=spec.private_namespaces,
+    )
+    config_json = control_protocol.encode(config).decode()
+    server = [python, "-s", "-S", str(FORK_SERVER), str(control_fd), config_json]
+    return [*spec.wrap(readable), *server]
 
 
-def environment() -> dict[str, str]:
-    """All that a program sees of the environment: nothing of the user's."""
+def build_environment() -> dict[str, str]:
+    """Return all environment variables of a program: none of the user's."""
     return {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "HOME": "/tmp",
         "LANG": "C.UTF-8",
-        "PYTHONHASHSEED": "0",  # the order of sets is the same in every run
+        "PYTHONHASHSEED": "0",  # sets have the same order in every run
         "OPENBLAS_NUM_THREADS": "1",
     }
 
 
-def _bwrap(shown: list[str]) -> list[str]:
-    words = [shutil.which("bwrap") or "bwrap", "--unshare-all", "--die-with-parent"]
-    words += ["--new-session", "--cap-drop", "ALL", "--hostname", "sandbox", "--clearenv"]
-    for name, value in environment().items():
-        words += ["--setenv", name, value]
-    words += ["--dev", "/dev", "--tmpfs", "/tmp"]
-    for path in shown:
-        words += ["--ro-bind-try", path, path]
-    words += ["--size", str(WORK_BYTES), "--tmpfs", WORK, "--chdir", WORK]
-    for path in ("/tmp", "/dev", "/"):  # /dev holds /dev/shm
-        words += ["--remount-ro", path]
-    return words
+def _find_kernel_problem() -> str | None:
+    if sys.platform != "linux":
+        return "this needs Linux"
+    if platform.machine() not in syscall_table.ARCHITECTURES:
+        return f"no seccomp filter for {platform.machine()}"
+    return None
+
+
+def _find_bwrap_problem() -> str | None:
+    if problem := _find_kernel_problem():
+        return problem
+    if shutil.which("bwrap") is None:
+        return "bwrap is not installed (Debian and Ubuntu: apt install bubblewrap)"
+    return None
+
+
+def _find_landlock_problem() -> str | None:
+    if problem := _find_kernel_problem():
+        return problem
+    if landlock_rules.landlock_version() == 0:
+        return "this kernel has no Landlock (Linux 5.13, with landlock in its lsm= list)"
+    return None
+
+
+def _wrap_in_bwrap(readable: list[str]) -> list[str]:
+    command = [shutil.which("bwrap") or "bwrap", "--unshare-all", "--die-with-parent"]
+    command += ["--new-session", "--cap-drop", "ALL", "--hostname", "sandbox", "--clearenv"]
+    for name, value in build_environment().items():
+        command += ["--setenv", name, value]
+    command += ["--dev", "/dev", "--tmpfs", "/tmp"]
+    for path in readable:
+        command += ["--ro-bind-try", path, path]
+    command += ["--size", str(BWRAP_WORK_BYTES), "--tmpfs", BWRAP_WORK_FOLDER]
+    command += ["--chdir", BWRAP_WORK_FOLDER]
+    for path in ("/tmp", "/dev", "/"):  # /dev contains /dev/shm
+        command += ["--remount-ro", path]
+    return [*command, "--"]
+
+
+BACKENDS: dict[Backend, BackendSpec] = {  # strongest first
+    "bwrap": BackendSpec(_find_bwrap_problem, private_namespaces=True, wrap=_wrap_in_bwrap),
+    "landlock": BackendSpec(_find_landlock_problem),
+    "rlimit": BackendSpec(lambda: None, kernel_filters=False),
+}
+SAFE: tuple[Backend, ...] = tuple(name for name, spec in BACKENDS.items() if spec.kernel_filters)

@@ -1,9 +1,9 @@
-"""Programs of other languages: which interpreter runs them, and with what.
+"""Run programs of other languages than Python in their own interpreters.
 
 Their tests run in the program's own process, as MultiPL-E's do (Cassano et al. 2022,
-https://arxiv.org/abs/2208.08227): in the sandbox, so nothing gets out; but a program that looks
-for its tests could fool them. Leaving early does not: the last thing a program does is to print
-a word that is new each time.
+https://arxiv.org/abs/2208.08227). The sandbox confines them, but a program that searches for its
+tests could forge their verdict. Exiting early does not pass: the last thing that a program does is
+to print a nonce.
 """
 
 from __future__ import annotations
@@ -11,79 +11,98 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from code_alpaca.core import languages
 from code_alpaca.core.errors import InputError
 from code_alpaca.sandbox import ResourceLimits, RunResult, WorkerPool, backends
 
+FOLDER_BYTES = 16 << 20
+MAX_OPEN_FILES = 256
+
 
 @dataclass(frozen=True, slots=True)
-class Language:
-    """`last` prints a word; `memory_mb` is 0 where the runtime reserves more than it uses.
+class InterpreterSettings:
+    """How programs of one language are run.
 
-    `files` lie beside the program, for the command.
+    Attributes:
+        file: name of the program's file.
+        print_nonce: a statement that prints its one argument.
+        memory_mb: limit of address space; 0 where the runtime reserves more than it uses.
+        arguments: of the interpreter, before the file.
+        max_processes: other processes that a program may start at a time.
+        extra_files: text files beside the program, by name.
     """
 
-    command: tuple[str, ...]
     file: str
-    last: str
+    print_nonce: str
     memory_mb: int
-    processes: int = 0
-    files: tuple[tuple[str, str], ...] = ()
+    arguments: tuple[str, ...] = ()
+    max_processes: int = 0
+    extra_files: dict[str, str] = field(default_factory=dict)
 
 
 INTERPRETERS = {
-    "javascript": Language(
-        # Without the flag, node reads OpenSSL's configuration, which the sandbox does not show.
-        ("node", "--openssl-config=/dev/null", "--max-old-space-size=512", "-r", "./.streams.js"),
+    "javascript": InterpreterSettings(
         "program.js",
         'console.log("{}");',
         memory_mb=0,
-        # The sandbox counts what is written, and for that refuses several buffers in one call.
-        files=((".streams.js", "require('fs').WriteStream.prototype._writev = null;\n"),),
+        # Without the first, node reads OpenSSL's configuration, which the sandbox does not show.
+        arguments=("--openssl-config=/dev/null", "--max-old-space-size=512", "-r", "./.streams.js"),
+        # The sandbox counts what is written, so it refuses several buffers in one call.
+        extra_files={".streams.js": "require('fs').WriteStream.prototype._writev = null;\n"},
     ),
-    "bash": Language(("bash",), "program.sh", "echo '{}'", memory_mb=512, processes=64),
+    "bash": InterpreterSettings("program.sh", "echo '{}'", memory_mb=512, max_processes=64),
 }
 
 
-def check_interpreter(language: str, backend: backends.Backend) -> None:
-    """Whether programs of a language can be run here.
-
-    Raises:
-        InputError: no interpreter, or one that the sandbox does not show, or a sandbox that
-            does not hold programs which start others.
-    """
-    wanted = INTERPRETERS[language]
-    name = wanted.command[0]
-    found = shutil.which(name)
-    if found is None:
-        raise InputError(f"{language} needs {name}, which is not installed")
-    real = os.path.realpath(found)
-    if not real.startswith(tuple(f"{folder}/" for folder in backends.SYSTEM)):
-        raise InputError(
-            f"the sandbox does not show {real}; install {name} under /usr (Debian: apt install)"
-        )
-    if wanted.processes and (backend != "bwrap" or os.geteuid() == 0):
-        raise InputError(
-            f"{language} programs start others, which sandbox bwrap alone can hold, and for no "
-            "root: run as another user, with bubblewrap installed"
-        )
-
-
-def run_program(pool: WorkerPool, language: str, program: str, wall_s: float) -> RunResult:
-    """Run a program to its end; passed if it got there with exit code 0."""
-    wanted, word = INTERPRETERS[language], secrets.token_hex(16)
+def run_program(pool: WorkerPool, language: str, source: str, wall_s: float) -> RunResult:
+    """Run a program; it passes if it runs to its end and exits with code 0."""
+    settings, nonce = INTERPRETERS[language], secrets.token_hex(16)
     limits = ResourceLimits(
         wall_s=wall_s,
-        memory_mb=wanted.memory_mb,
-        folder_bytes=16 << 20,
-        max_processes=wanted.processes,
-        max_open_files=256,
+        memory_mb=settings.memory_mb,
+        folder_bytes=FOLDER_BYTES,
+        max_open_files=MAX_OPEN_FILES,
+        max_processes=settings.max_processes,
     )
-    interpreter = os.path.realpath(shutil.which(wanted.command[0]) or wanted.command[0])
-    argv = [interpreter, *wanted.command[1:], wanted.file]
-    files = {**dict(wanted.files), wanted.file: f"{program}\n{wanted.last.format(word)}\n"}
+    interpreter = interpreter_name(language)
+    path = os.path.realpath(shutil.which(interpreter) or interpreter)
+    argv = [path, *settings.arguments, settings.file]
+    program = f"{source}\n{settings.print_nonce.format(nonce)}\n"
+    files = {**settings.extra_files, settings.file: program}
     result = pool.run(lambda worker: worker.run_command(argv, limits, files))
-    if result.status == "passed" and not result.stdout.rstrip().endswith(word):
+    if result.status == "passed" and not result.stdout.rstrip().endswith(nonce):
         return RunResult("exited", result.stdout, result.stderr, result.duration)
     return result
+
+
+def check_interpreter(language: str, backend: backends.Backend) -> None:
+    """Check that programs of a language can be run on this machine.
+
+    Raises:
+        InputError: the interpreter is not installed or not visible in the sandbox, or the
+            backend cannot limit the processes that programs start.
+    """
+    name = interpreter_name(language)
+    path = shutil.which(name)
+    if path is None:
+        raise InputError(f"{language} needs {name}, which is not installed")
+    real_path = os.path.realpath(path)
+    if not real_path.startswith(tuple(f"{folder}/" for folder in backends.SYSTEM_PATHS)):
+        raise InputError(
+            f"the sandbox does not show {real_path}; install {name} under /usr (Debian: apt "
+            "install)"
+        )
+    if INTERPRETERS[language].max_processes and not backends.can_limit_processes(backend):
+        raise InputError(
+            f"{language} programs start other processes; only sandbox bwrap can limit these, and "
+            "not as root: run as another user, with bubblewrap installed"
+        )
+
+
+def interpreter_name(language: str) -> str:
+    """Return the name of the program that runs a language in `INTERPRETERS`."""
+    row = languages.find(language)
+    assert row is not None, f"{language} is not in core.languages"
+    return row.interpreter

@@ -1,4 +1,4 @@
-"""Many sandboxes at once: all cores busy, and a new worker where one died."""
+"""Keep several workers busy, and replace those that die."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TypeVar
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.sandbox.backends import Backend
-from code_alpaca.sandbox.relay import ResourceLimits, RunResult
+from code_alpaca.sandbox.results import ResourceLimits, RunResult
 from code_alpaca.sandbox.worker import Worker
 
-USUAL = ResourceLimits(folder_bytes=16 << 20)
+DEFAULT_LIMITS = ResourceLimits(folder_bytes=16 << 20)
 Item = TypeVar("Item")
 
 
@@ -21,7 +21,7 @@ class WorkerPool:
     """Workers of one backend, started when first needed; safe to use from many threads.
 
     Args:
-        size: how many programs run at once; None: one for each core.
+        size: how many programs run at a time; None: one per CPU core.
         packages: as for `Worker`.
     """
 
@@ -41,7 +41,7 @@ class WorkerPool:
         self.close()
 
     def close(self) -> None:
-        """End the workers that are idle: all of them, once nothing runs."""
+        """End the idle workers: all of them if nothing is running."""
         workers = []
         while not self._idle.empty():
             workers.append(self._idle.get())
@@ -51,16 +51,16 @@ class WorkerPool:
             self._idle.put(None)
 
     def run(self, job: Callable[[Worker], RunResult]) -> RunResult:
-        """Do one job on a free worker, and once more on a fresh one if the first fails under it.
+        """Run a job on a free worker; if an exception ends it, once more on a fresh worker.
 
-        Whatever goes wrong in a worker is the verdict on its program, not the end of the run.
+        If that fails too, the result is `failed`: one program must not end the caller's run.
 
         Raises:
-            InputError: no sandbox starts here.
-            ValueError: the job asks for what a worker does not do.
+            InputError: the sandbox does not start on this machine.
+            ValueError: the job requests something that a worker does not support.
         """
         worker = self._idle.get()
-        error: Exception | None = None
+        last_error: Exception | None = None
         try:
             for _ in range(2):
                 worker = worker or Worker(self.backend, packages=self._packages)
@@ -68,27 +68,27 @@ class WorkerPool:
                     return job(worker)
                 except (InputError, ValueError):
                     raise
-                except Exception as failure:
-                    error = failure
+                except Exception as error:
+                    last_error = error
                     worker.close()
                     worker = None
-            name = type(error).__name__
-            return RunResult("failed", "", f"the sandbox failed twice: {name}: {error}", 0.0)
+            reason = f"the sandbox failed twice: {type(last_error).__name__}: {last_error}"
+            return RunResult("failed", "", reason, 0.0)
         except BaseException:
-            if worker is not None:  # it may still be busy with the job
+            if worker is not None:  # it may still be running the job
                 worker.close()
                 worker = None
             raise
         finally:
             self._idle.put(worker)
 
-    def run_program(self, source: str, limits: ResourceLimits = USUAL) -> RunResult:
-        """As `Worker.run_program`, on a free worker."""
+    def run_program(self, source: str, limits: ResourceLimits = DEFAULT_LIMITS) -> RunResult:
+        """Run a program as `Worker.run_program` does, on a free worker."""
         return self.run(lambda worker: worker.run_program(source, limits))
 
     def map(
         self, job: Callable[[Worker, Item], RunResult], items: Iterable[Item]
     ) -> Iterator[RunResult]:
-        """Results in the order of `items`."""
+        """Run a job for each item, and yield the results in the order of `items`."""
         with ThreadPoolExecutor(self.size) as threads:
             yield from threads.map(lambda item: self.run(lambda worker: job(worker, item)), items)

@@ -1,8 +1,8 @@
-"""Which sandbox holds on this machine? Ask each with a program that tries to get out.
+"""Find out which backends really confine programs on this machine, by trying to escape.
 
-A canary tries to write outside, to read a secret, to reach a listener on loopback, to find a
-secret in an environment, to start a process, to signal its parent and to take more memory than
-it may. What it managed is the backend's verdict, whatever the backend claims to be.
+A canary program tries to write outside its sandbox, to read a secret, to connect to a listener on
+loopback, to find a secret in an environment, to start a process, to signal its parent and to
+exceed its memory limit. A backend is safe if the canary fails at all of them.
 """
 
 from __future__ import annotations
@@ -14,24 +14,25 @@ import secrets
 import shutil
 import socket
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from code_alpaca.core import fs
 from code_alpaca.core.errors import InputError
-from code_alpaca.core.fs import cache_dir
 from code_alpaca.sandbox import backends
-from code_alpaca.sandbox.backends import SAFE, Backend
-from code_alpaca.sandbox.inside import lock
-from code_alpaca.sandbox.relay import ResourceLimits, SandboxDied
-from code_alpaca.sandbox.scratch import Scratch
+from code_alpaca.sandbox.backends import BACKENDS, Backend
+from code_alpaca.sandbox.inside import landlock_rules
+from code_alpaca.sandbox.results import ResourceLimits, SandboxDied
+from code_alpaca.sandbox.temp_folder import LockedTempFolder
 from code_alpaca.sandbox.worker import Worker
 
 ESCAPES = ("write", "read", "network", "environment", "processes", "signals", "memory")
 MEMORY_MB = 256
-CONSENT = "HF_ALLOW_CODE_EVAL"
-USER_NAMESPACES = (
+CONSENT_VARIABLE = "HF_ALLOW_CODE_EVAL"
+# Kernel settings that decide whether users may create namespaces.
+USER_NAMESPACE_SETTINGS = (
     "user/max_user_namespaces",
     "kernel/unprivileged_userns_clone",
     "kernel/apparmor_restrict_unprivileged_userns",
@@ -84,7 +85,12 @@ print(json.dumps(escaped))
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What the canary managed inside one backend; `problem` where it could not even run."""
+    """What the canary could do in one backend.
+
+    Attributes:
+        escaped: the names of its successful attempts.
+        problem: why it could not be run at all; "" if it ran.
+    """
 
     backend: Backend
     escaped: tuple[str, ...] = ()
@@ -92,137 +98,139 @@ class ProbeResult:
 
     @property
     def safe(self) -> bool:
+        """Whether the canary ran and could do nothing."""
         return not self.problem and not self.escaped
 
 
-def probe_backend(backend: Backend) -> ProbeResult:
-    """Try to break out of one backend."""
-    if lacks := backends.available(backend):
-        return ProbeResult(backend, problem=lacks)
-    secret = secrets.token_hex(16)
-    with (
-        Scratch() as outside,
-        socket.create_server(("127.0.0.1", 0)) as listener,
-        _in_environment("CODE_ALPACA_CANARY", secret),
-    ):
-        Path(outside, "secret").write_text(secret)
-        facts = {
-            "outside": outside,
-            "secret": secret,
-            "port": listener.getsockname()[1],
-            "parent": os.getpid(),
-            "memory": 2 * MEMORY_MB << 20,
-        }
-        given = "".join(f"{name} = {value!r}\n" for name, value in facts.items())
-        try:
-            with Worker(backend) as worker:
-                result = worker.run_program(
-                    given + CANARY, ResourceLimits(wall_s=10, memory_mb=MEMORY_MB)
-                )
-        except (InputError, SandboxDied) as error:
-            return ProbeResult(backend, problem=str(error))
-        if result.status != "passed":
-            last = (result.stderr.strip().splitlines() or [result.status])[-1]
-            return ProbeResult(backend, problem=f"its canary did not end: {last}")
-        escaped = set(json.loads(result.stdout))
-        if Path(outside, "canary").exists():
-            escaped.add("write")
-    return ProbeResult(backend, tuple(name for name in ESCAPES if name in escaped))
+def choose_backend(requested: str = "auto", *, allow_unsafe: bool = False) -> ProbeResult:
+    """Choose a backend: the strongest that is safe here, or the requested one if it is safe.
+
+    Raises:
+        InputError: none is safe, or an unsafe one is requested without consent.
+    """
+    probes = probe_backends()
+    if requested == "auto":
+        for probe in probes:
+            if probe.safe:
+                return probe
+        reasons = "; ".join(
+            f"{probe.backend}: {_describe_failure(probe)}"
+            for probe in probes
+            if probe.backend in backends.SAFE
+        )
+        raise InputError(f"no sandbox works on this machine ({reasons}); install bubblewrap")
+    probe = next(probe for probe in probes if probe.backend == requested)
+    if probe.safe:
+        return probe
+    if requested in backends.SAFE:
+        raise InputError(
+            f"sandbox {requested} does not work on this machine ({_describe_failure(probe)}); "
+            "use sandbox auto"
+        )
+    if not allow_unsafe or os.environ.get(CONSENT_VARIABLE) != "1":
+        raise InputError(
+            f"sandbox {requested} restricts neither files nor network of the code it runs; to use "
+            f"it nevertheless, add --allow_unsafe true and set {CONSENT_VARIABLE}=1"
+        )
+    return probe
 
 
 def probe_backends(*, cached: bool = True) -> list[ProbeResult]:
-    """The probes of all backends, strongest first; remembered until something they rest on changes.
+    """Return the probes of all backends, strongest first.
 
-    A backend that could not be tried, though nothing is known to be missing, is tried again.
+    They are cached until something that they depend on changes. A backend that unexpectedly
+    could not be tried is not cached, so that it is tried again.
     """
-    lacking = {backend: backends.available(backend) for backend in (*SAFE, "rlimit")}
-    path = _cache_path(lacking)
+    problems = {backend: backends.find_problem(backend) for backend in BACKENDS}
+    path = _cache_path(problems)
     if cached and path is not None:
         with suppress(OSError, ValueError, TypeError, KeyError):
             return [
                 ProbeResult(row["backend"], tuple(row["escaped"]), row["problem"])
                 for row in json.loads(path.read_text(encoding="utf-8"))
             ]
-    probes = [probe_backend(backend) for backend in lacking]
-    certain = all(found.problem == (lacking[found.backend] or "") for found in probes)
-    if path is not None and certain:
+    probes = [probe_backend(backend) for backend in BACKENDS]
+    reproducible = all(probe.problem == (problems[probe.backend] or "") for probe in probes)
+    if path is not None and reproducible:
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            fs.write_text(path, json.dumps([asdict(found) for found in probes]))
+            fs.write_text(path, json.dumps([asdict(probe) for probe in probes]))
     return probes
 
 
-def choose_backend(wanted: str = "auto", *, allow_unsafe: bool = False) -> ProbeResult:
-    """The backend to use: the strongest that holds, or the wanted one if it does.
+def probe_backend(backend: Backend) -> ProbeResult:
+    """Run the canary in one backend."""
+    if problem := backends.find_problem(backend):
+        return ProbeResult(backend, problem=problem)
+    secret = secrets.token_hex(16)
+    with (
+        LockedTempFolder() as outside,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        _environment_variable("CODE_ALPACA_CANARY", secret),
+    ):
+        Path(outside, "secret").write_text(secret)
+        variables = {
+            "outside": outside,
+            "secret": secret,
+            "port": listener.getsockname()[1],
+            "parent": os.getpid(),
+            "memory": 2 * MEMORY_MB << 20,
+        }
+        assignments = "".join(f"{name} = {value!r}\n" for name, value in variables.items())
+        limits = ResourceLimits(wall_s=10, memory_mb=MEMORY_MB)
+        try:
+            with Worker(backend) as worker:
+                result = worker.run_program(assignments + CANARY, limits)
+        except (InputError, SandboxDied) as error:
+            return ProbeResult(backend, problem=str(error))
+        if result.status != "passed":
+            last_line = (result.stderr.strip().splitlines() or [result.status])[-1]
+            return ProbeResult(backend, problem=f"its canary failed: {last_line}")
+        escaped = set(json.loads(result.stdout))
+        if Path(outside, "canary").exists():
+            escaped.add("write")
+    return ProbeResult(backend, tuple(name for name in ESCAPES if name in escaped))
 
-    Raises:
-        InputError: none holds, or the guard is to be lowered without consent.
-    """
-    probes = probe_backends()
-    if wanted == "auto":
-        for found in probes:
-            if found.safe:
-                return found
-        told = "; ".join(f"{found.backend}: {_why(found)}" for found in probes[:-1])
-        raise InputError(f"no sandbox holds on this machine ({told}); install bubblewrap")
-    found = next(found for found in probes if found.backend == wanted)
-    if found.safe:
-        return found
-    if wanted != "rlimit":
-        raise InputError(f"sandbox {wanted} does not hold here ({_why(found)}); use auto")
-    if not allow_unsafe or os.environ.get(CONSENT) != "1":
-        raise InputError(
-            "sandbox rlimit hides neither files nor network from the code it runs; to run it all "
-            f"the same, add --allow_unsafe true and set {CONSENT}=1"
-        )
-    return found
+
+def _describe_failure(probe: ProbeResult) -> str:
+    return probe.problem or f"the canary could: {', '.join(probe.escaped)}"
 
 
-def _why(found: ProbeResult) -> str:
-    return found.problem or f"the canary got through: {', '.join(found.escaped)}"
-
-
-def _cache_path(lacking: dict[Backend, str | None]) -> Path | None:
-    """Where the verdicts are kept for this boot, user, interpreter, code and sandbox programs."""
+def _cache_path(problems: dict[Backend, str | None]) -> Path | None:
+    """Return a path that changes with the boot, user, interpreter, settings and sandbox code."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text()
     except OSError:
         return None
+    facts = [boot_id, os.getuid(), os.path.realpath(sys.executable), os.environ.get("PATH")]
+    facts += [problems, landlock_rules.landlock_version(), _describe_bubblewrap()]
+    facts += [_read_setting(name) for name in USER_NAMESPACE_SETTINGS]
     sources = sorted(backends.INSIDE.parent.rglob("*.py"))
-    facts = [boot, os.getuid(), os.path.realpath(sys.executable), os.environ.get("PATH")]
-    facts += [lacking, lock.landlock_version(), _bubblewrap(), *_switches()]
-    text = json.dumps(facts).encode() + b"".join(path.read_bytes() for path in sources)
-    return cache_dir() / f"sandbox-{hashlib.sha256(text).hexdigest()[:16]}.json"
+    content = json.dumps(facts).encode() + b"".join(path.read_bytes() for path in sources)
+    return fs.cache_dir() / f"sandbox-{hashlib.sha256(content).hexdigest()[:16]}.json"
 
 
-def _bubblewrap() -> list[object]:
-    """The program that bwrap is now, so that another version is tried again."""
-    found = shutil.which("bwrap")
-    if found is None:
+def _describe_bubblewrap() -> list[object]:
+    """Identify the installed bwrap, so that another version is tried again."""
+    path = shutil.which("bwrap")
+    if path is None:
         return []
-    facts = os.stat(found)
-    return [os.path.realpath(found), facts.st_size, facts.st_mtime_ns, facts.st_mode]
+    status = os.stat(path)
+    return [os.path.realpath(path), status.st_size, status.st_mtime_ns, status.st_mode]
 
 
-def _switches() -> list[str]:
-    """The settings of the kernel that decide whether users may have namespaces of their own."""
-    values = []
-    for name in USER_NAMESPACES:
-        try:
-            values.append(Path("/proc/sys", name).read_text())
-        except OSError:
-            values.append("")
-    return values
+def _read_setting(name: str) -> str:
+    try:
+        return Path("/proc/sys", name).read_text()
+    except OSError:
+        return ""
 
 
-class _in_environment:
-    """A variable of this process for a while."""
-
-    def __init__(self, name: str, value: str) -> None:
-        self._name, self._value = name, value
-
-    def __enter__(self) -> None:
-        os.environ[self._name] = self._value
-
-    def __exit__(self, *_: object) -> None:
-        del os.environ[self._name]
+@contextmanager
+def _environment_variable(name: str, value: str) -> Iterator[None]:
+    """Set a variable of this process within the context."""
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]

@@ -1,4 +1,4 @@
-"""How many examples a step learns from: the recipe's number, on any machine, packed or not."""
+"""Compute gradient accumulation and optimizer steps for a global batch size in rows."""
 
 from __future__ import annotations
 
@@ -12,49 +12,59 @@ if TYPE_CHECKING:
     from trl import SFTConfig
 
 
-def examples_per_sequence(dataset: Dataset, training: SFTConfig) -> float:
-    """How many rows stand in one sequence on the average; 1 where rows are not packed."""
-    from trl import pack_dataset
-
-    if not training.packing:
-        return 1.0
-    if training.max_length is None:
-        raise InputError("packing needs max_length, the length of the sequences to fill")
-    return len(dataset) / len(pack_dataset(dataset, training.max_length, training.packing_strategy))
-
-
-def accumulation(
-    target: int, sequences_per_device: int, processes: int, per_sequence: float
-) -> int:
-    """The micro-batches to add up before each step, so that it sees `target` examples.
-
-    Packed rows cannot divide evenly; the nearest number is taken.
+def average_rows_per_sequence(dataset: Dataset, training_args: SFTConfig) -> float:
+    """Return the average number of rows in a sequence; 1 without packing.
 
     Raises:
-        InputError: rows that are not packed do not divide the target.
+        InputError: packing without `max_length`.
     """
-    at_once = sequences_per_device * processes
-    if per_sequence != 1.0:
-        return max(1, round(target / (at_once * per_sequence)))
-    if target % at_once:
-        fitting = [n for n in range(1, sequences_per_device + 1) if target % (n * processes) == 0]
-        advice = (
-            f"give per_device_train_batch_size {fitting[-1]}"
-            if fitting
-            else f"give a target that {processes} divides"
-        )
-        raise InputError(
-            f"target_examples_per_step {target} cannot be made of {processes} processes with "
-            f"{sequences_per_device} rows each; {advice}"
-        )
-    return target // at_once
+    from trl import pack_dataset
+
+    if not training_args.packing:
+        return 1.0
+    if training_args.max_length is None:
+        raise InputError("packing needs max_length, the length of a packed sequence; set it")
+    packed = pack_dataset(dataset, training_args.max_length, training_args.packing_strategy)
+    return len(dataset) / len(packed)
 
 
-def steps_of(rows: int, training: SFTConfig, processes: int, per_sequence: float) -> int:
-    """The steps of a whole training on so many rows."""
-    if training.max_steps > 0:
-        return training.max_steps
-    at_once = training.per_device_train_batch_size * processes
-    micro_batches = math.ceil(math.ceil(rows / per_sequence) / at_once)
-    each_epoch = math.ceil(micro_batches / training.gradient_accumulation_steps)
-    return math.ceil(each_epoch * training.num_train_epochs)
+def gradient_accumulation_steps(
+    target_rows: int, micro_batch_size: int, world_size: int, rows_per_sequence: float
+) -> int:
+    """Return the number of micro-batches per optimizer step for a global batch of `target_rows`.
+
+    Packed rows cannot be divided evenly, so the nearest number is returned for them.
+
+    Args:
+        micro_batch_size: sequences per device.
+
+    Raises:
+        InputError: rows that are not packed cannot be divided evenly.
+    """
+    sequences = micro_batch_size * world_size
+    if rows_per_sequence != 1.0:
+        return max(1, round(target_rows / (sequences * rows_per_sequence)))
+    if target_rows % sequences == 0:
+        return target_rows // sequences
+    divisors = [n for n in range(1, micro_batch_size + 1) if target_rows % (n * world_size) == 0]
+    advice = (
+        f"set per_device_train_batch_size: {divisors[-1]}"
+        if divisors
+        else f"choose a target that is divisible by {world_size}"
+    )
+    raise InputError(
+        f"target_examples_per_step {target_rows} is not divisible by {world_size} processes x "
+        f"{micro_batch_size} rows; {advice}"
+    )
+
+
+def count_optimizer_steps(
+    num_rows: int, training_args: SFTConfig, world_size: int, rows_per_sequence: float
+) -> int:
+    """Return the optimizer steps of a training run."""
+    if training_args.max_steps > 0:
+        return training_args.max_steps
+    sequences = training_args.per_device_train_batch_size * world_size
+    micro_batches = math.ceil(math.ceil(num_rows / rows_per_sequence) / sequences)
+    steps_per_epoch = math.ceil(micro_batches / training_args.gradient_accumulation_steps)
+    return math.ceil(steps_per_epoch * training_args.num_train_epochs)

@@ -1,4 +1,8 @@
-"""Checkpoints that count only when they are whole, in every process."""
+"""Find complete checkpoints, and delete those that a kill interrupted.
+
+A checkpoint is complete once every rank has written its part. The callback that marks it is
+`callbacks.CheckpointCallback`; the Trainer has no such mark.
+"""
 
 from __future__ import annotations
 
@@ -6,35 +10,56 @@ import json
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from code_alpaca.core import fs
 
-if TYPE_CHECKING:
-    from transformers import TrainerCallback
-
-WHOLE = "whole"  # written when every process has written its part; holds the seconds until then
-# In the words of torch.save for a write that failed: "[enforce fail at inline_container.cc:672]
-# . unexpected pos 54400 vs 54288" and "basic_ios::clear: iostream error".
-WRITER = ("inline_container", "iostream error")
-ASKED = 1 << 20  # bytes, for which a full disk has no room
+MARKER = "complete.json"  # contains the seconds of training up to the checkpoint
+OLD_MARKER = "whole"  # of versions up to 0.1
+# What torch.save raises for a failed write: "[enforce fail at inline_container.cc:672] .
+# unexpected pos 54400 vs 54288" and "basic_ios::clear: iostream error".
+FAILED_WRITE = ("inline_container", "iostream error")
+PROBE_BYTES = 1 << 20  # does not fit on a full disk
 
 
-def last_checkpoint(out: Path) -> Path | None:
-    """The newest checkpoint that was written to its end."""
-    complete = [path for path in out.glob("checkpoint-*") if (path / WHOLE).exists()]
-    return max(complete, key=_step, default=None)
+def find_last_checkpoint(output_dir: Path) -> Path | None:
+    """Return the newest complete checkpoint."""
+    complete = [path for path in list_checkpoints(output_dir) if _marker(path).exists()]
+    return complete[-1] if complete else None
 
 
-def seconds_until(checkpoint: Path | None) -> float | None:
-    """Return the seconds of training behind a checkpoint, over all starts that led to it.
+def list_checkpoints(output_dir: Path) -> list[Path]:
+    """Return the checkpoint folders, complete or not, by step."""
+    return sorted(output_dir.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+
+
+def mark_complete(checkpoint: Path, seconds: float | None) -> None:
+    """Mark a checkpoint as complete, and flush it to the disk."""
+    fs.write_json(checkpoint / MARKER, {"seconds": seconds})
+    os.sync()  # or a power failure could leave the mark on the disk without the weights
+
+
+def delete_checkpoint(checkpoint: Path) -> None:
+    """Delete a checkpoint, its mark first: a kill must not leave part of it marked."""
+    _marker(checkpoint).unlink(missing_ok=True)
+    shutil.rmtree(checkpoint)
+
+
+def delete_incomplete(output_dir: Path) -> list[str]:
+    """Delete the checkpoints that were interrupted, and return their names."""
+    incomplete = [path for path in list_checkpoints(output_dir) if not _marker(path).exists()]
+    for path in incomplete:
+        shutil.rmtree(path)
+    return sorted(path.name for path in incomplete)
+
+
+def training_seconds(checkpoint: Path | None) -> float | None:
+    """Return the seconds of training up to a checkpoint, over all starts.
 
     Args:
-        checkpoint: None: training starts from nothing.
+        checkpoint: None: training starts from the beginning.
 
     Returns:
         None for a checkpoint of a version that did not record them.
@@ -42,78 +67,35 @@ def seconds_until(checkpoint: Path | None) -> float | None:
     if checkpoint is None:
         return 0.0
     try:
-        return float(json.loads((checkpoint / WHOLE).read_text(encoding="utf-8"))["seconds"])
+        return float(json.loads(_marker(checkpoint).read_text(encoding="utf-8"))["seconds"])
     except (OSError, ValueError, LookupError, TypeError):
         return None
 
 
-def epochs_until(checkpoint: Path | None) -> float:
-    """Return the epochs behind a checkpoint."""
+def trained_epochs(checkpoint: Path | None) -> float:
+    """Return the epochs of training up to a checkpoint."""
     if checkpoint is None:
         return 0.0
     state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     return float(state.get("epoch") or 0)
 
 
-def delete_torn(out: Path) -> list[str]:
-    """Delete checkpoints that were not written to their end, and return their names."""
-    torn = [path for path in out.glob("checkpoint-*") if not (path / WHOLE).exists()]
-    for path in torn:
-        shutil.rmtree(path)
-    return sorted(path.name for path in torn)
-
-
 @contextmanager
-def disk_errors(out: Path) -> Iterator[None]:
-    """Give the failed write of a torch.save its reason back, which torch does not tell.
+def disk_errors(output_dir: Path) -> Iterator[None]:
+    """Find the reason of a failed torch.save, which torch does not report.
 
     Raises:
-        OSError: what the disk says when it is asked to take more.
+        OSError: of another write to the same disk.
     """
     try:
         yield
     except RuntimeError as error:
-        if any(words in str(error) for words in WRITER):
-            with tempfile.TemporaryFile(dir=out) as file:
-                file.write(bytes(ASKED))
+        if any(text in str(error) for text in FAILED_WRITE):
+            with tempfile.TemporaryFile(dir=output_dir) as file:
+                file.write(bytes(PROBE_BYTES))
         raise
 
 
-def keep_whole(limit: int | None) -> TrainerCallback:
-    """A callback that marks a checkpoint once it is whole, and only then deletes older ones.
-
-    The Trainer's own `save_total_limit` deletes as soon as the first process has written its
-    part, so that a kill at that moment can leave nothing to go on from.
-
-    Args:
-        limit: how many to keep; None keeps all.
-    """
-    from accelerate import PartialState
-    from transformers import TrainerCallback
-
-    class KeepWhole(TrainerCallback):
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            step = state.global_step  # of the checkpoint that training resumes from
-            checkpoint = Path(args.output_dir, f"checkpoint-{step}") if step else None
-            self.started, self.before = time.monotonic(), seconds_until(checkpoint)
-
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            PartialState().wait_for_everyone()
-            if not state.is_world_process_zero:
-                return
-            out = Path(args.output_dir)
-            mark = out / f"checkpoint-{state.global_step}" / WHOLE
-            seconds = time.monotonic() - self.started
-            known = self.before is not None
-            fs.write_json(mark, {"seconds": seconds + self.before if known else None})
-            os.sync()  # or a machine that dies has the mark on its disk, and not the weights
-            older = sorted(out.glob("checkpoint-*"), key=_step)
-            for path in older[:-limit] if limit else []:
-                (path / WHOLE).unlink(missing_ok=True)
-                shutil.rmtree(path)
-
-    return KeepWhole()
-
-
-def _step(path: Path) -> int:
-    return int(path.name.split("-")[1])
+def _marker(checkpoint: Path) -> Path:
+    old = checkpoint / OLD_MARKER
+    return old if old.exists() else checkpoint / MARKER

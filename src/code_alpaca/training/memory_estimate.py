@@ -1,74 +1,94 @@
-"""Estimate the memory of a training from a step of the model's own code without data."""
+"""Estimate the peak memory of a training run before anything is loaded.
+
+`accelerate estimate-memory` and DeepSpeed's estimators leave out activations, which dominate long
+batches, and each covers one layout. This estimate covers every layout, adapters and packed
+batches; the tests compare it with measured peaks.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from code_alpaca.core.errors import one_line
-from code_alpaca.training import activation_memory, model_loading
-from code_alpaca.training.activation_memory import Batch, Memory, Model
-from code_alpaca.training.arguments import Job
+from code_alpaca.core.errors import error_message
+from code_alpaca.training.activation_memory import (
+    MicroBatch,
+    adapter_fragmentation,
+    measure_activations,
+)
+from code_alpaca.training.adapters import adapter_config
+from code_alpaca.training.model_state_memory import MemoryNeed, ModelSize, compute_memory_need
+from code_alpaca.training.setup import TrainingSetup
+from code_alpaca.training.skeleton_model import build_skeleton, fake_tensors, measure_size
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """The numbers of a model, and the memory that training it needs."""
+class MemoryEstimate:
+    """The size of a model, and the memory that training it needs."""
 
-    model: Model
-    need: Memory
+    model: ModelSize
+    need: MemoryNeed
 
 
 @dataclass(frozen=True, slots=True)
-class Unknown:
-    """Why there is no estimate."""
+class NoEstimate:
+    """Why the memory could not be estimated."""
 
     reason: str
 
 
 def estimate_memory(
-    job: Job, config: PretrainedConfig, batch: Batch, checkpointing: bool
-) -> Estimate | Unknown:
-    """The memory of a training, or why it is not known.
+    setup: TrainingSetup,
+    config: PretrainedConfig,
+    batch: MicroBatch,
+    *,
+    activation_checkpointing: bool,
+) -> MemoryEstimate | NoEstimate:
+    """Estimate the peak memory of a training run.
 
-    The estimate runs the model's own code without data, which not every architecture allows; that
-    must not keep anyone from training it.
+    The model's own code runs on fake tensors. Not every architecture supports that, and such a
+    model must still be trainable, so an error becomes NoEstimate.
     """
     try:
-        model, activated = _trace(job, config, batch, checkpointing)
+        model, activations = _trace_step(setup, config, batch, activation_checkpointing)
     except Exception as error:
-        return Unknown(f"{type(error).__name__}: {one_line(error)}")
-    return Estimate(
-        model,
-        activation_memory.needed(model, job.layout, activated, optim=str(job.training.optim.value)),
-    )
+        return NoEstimate(f"{type(error).__name__}: {error_message(error)}")
+    optimizer = str(setup.training_args.optim.value)
+    need = compute_memory_need(model, setup.layout, activations, optimizer=optimizer)
+    return MemoryEstimate(model, need)
 
 
-def _trace(
-    job: Job, config: PretrainedConfig, batch: Batch, checkpointing: bool
-) -> tuple[Model, float]:
-    """The numbers of the model, and the bytes of its activations."""
+def _trace_step(
+    setup: TrainingSetup,
+    config: PretrainedConfig,
+    batch: MicroBatch,
+    activation_checkpointing: bool,
+) -> tuple[ModelSize, float]:
+    """Return the size of the model and the bytes of its activations."""
     import torch
 
-    mixed = bool(job.training.bf16 or job.training.fp16)
-    dtype = getattr(torch, job.model.dtype or "float32", torch.float32)
-    if job.layout.deepspeed:  # casts the weights themselves, and needs no autocast
-        dtype = torch.bfloat16 if mixed else torch.float32
-    autocast = mixed and not job.layout.deepspeed
-    with activation_memory.without_data(job.training):
-        model = activation_memory.skeleton(config, dtype, model_loading.adapter(job.model))
-        numbers = activation_memory.sizes(
+    mixed_precision, on_cpu = setup.mixed_precision, setup.layout.on_cpu
+    dtype = getattr(torch, setup.model_args.dtype or "float32", torch.float32)
+    if setup.layout.uses_deepspeed:  # casts the weights itself, without autocast
+        dtype = torch.bfloat16 if mixed_precision else torch.float32
+    with fake_tensors(setup.training_args):
+        model = build_skeleton(config, dtype, adapter_config(setup.model_args))
+        size = measure_size(
             model,
-            quantized=bool(job.model.load_in_4bit),
-            mixed=mixed,
-            merged=job.model.use_peft and job.arguments.merge_adapter,
+            quantized=bool(setup.model_args.load_in_4bit),
+            mixed_precision=mixed_precision,
+            merged=setup.model_args.use_peft and setup.script_args.merge_adapter,
         )
-        activated = activation_memory.activations(
-            model, batch, mixed=autocast, checkpointing=checkpointing, on_cpu=job.layout.on_cpu
+        activations: float = measure_activations(
+            model,
+            batch,
+            autocast=mixed_precision and not setup.layout.uses_deepspeed,
+            activation_checkpointing=activation_checkpointing,
+            on_cpu=on_cpu,
         )
-        if job.layout.on_cpu:
-            activated += activation_memory.holes(model, batch, mixed=mixed)
-    return numbers, activated
+        if on_cpu:
+            activations += adapter_fragmentation(model, batch, mixed_precision=mixed_precision)
+    return size, activations

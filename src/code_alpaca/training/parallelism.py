@@ -1,4 +1,4 @@
-"""How a training is laid out over processes: known from an accelerate config, or while it runs."""
+"""Describe how a training run is distributed: world size, sharding and offloading."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from code_alpaca.core.errors import InputError
 if TYPE_CHECKING:
     from trl import SFTConfig
 
-Kind = Literal["ddp", "zero1", "zero2", "zero3", "fsdp2"]
-ZERO: dict[int, Kind] = {1: "zero1", 2: "zero2", 3: "zero3"}  # by stage
-NAMES = {
+ShardingStrategy = Literal["ddp", "zero1", "zero2", "zero3", "fsdp2"]
+ZERO_STAGES: dict[int, ShardingStrategy] = {1: "zero1", 2: "zero2", 3: "zero3"}
+DISPLAY_NAMES = {
     "ddp": "DDP",
     "zero1": "ZeRO-1",
     "zero2": "ZeRO-2",
@@ -25,105 +25,92 @@ NAMES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """Processes, each with a device of its own, and what they share out among them."""
+class ParallelLayout:
+    """The ranks of a run, one device each, and the states that are sharded across them."""
 
-    kind: Kind
-    processes: int
-    machines: int = 1
-    offload_optimizer: bool = False  # to the memory of the host
+    strategy: ShardingStrategy
+    world_size: int
+    num_machines: int = 1
+    offload_optimizer: bool = False  # to host memory
     offload_weights: bool = False
     on_cpu: bool = False
 
     @property
-    def on_each_machine(self) -> int:
-        return self.processes // self.machines
+    def ranks_per_machine(self) -> int:
+        return self.world_size // self.num_machines
 
     @property
-    def deepspeed(self) -> bool:
-        return self.kind.startswith("zero")
+    def uses_deepspeed(self) -> bool:
+        return self.strategy.startswith("zero")
 
     def __str__(self) -> str:
-        if self.processes == 1 and self.kind == "ddp":
+        """Name the layout; checkpoints of DeepSpeed record it."""
+        if self.world_size == 1 and self.strategy == "ddp":
             return "one process"
-        offloaded = " with offload" if self.offload_optimizer or self.offload_weights else ""
-        many = "es" * (self.processes != 1)
-        return f"{NAMES[self.kind]}{offloaded} on {self.processes} process{many}"
+        offload = " with offload" if self.offload_optimizer or self.offload_weights else ""
+        return f"{DISPLAY_NAMES[self.strategy]}{offload} on {count_processes(self.world_size)}"
 
 
-def of_file(path: Path, processes: int | None = None) -> Layout:
-    """The layout that `accelerate launch --config_file` would start.
+def count_processes(world_size: int) -> str:
+    """Return `1 process` or `2 processes`."""
+    return f"{world_size} process{'es' * (world_size != 1)}"
+
+
+def read_accelerate_config(path: Path) -> ParallelLayout:
+    """Return the layout that `accelerate launch --config_file` starts.
 
     Raises:
-        InputError: the file cannot be read, or spreads training in a way that is unknown here.
+        InputError: the file cannot be read, or its strategy is not supported.
     """
     values = read_yaml(path)
     deepspeed = values.get("deepspeed_config") or {}
-    kind = str(values.get("distributed_type", "NO")).upper()
-    found: Kind
-    if kind == "DEEPSPEED":
+    distributed_type = str(values.get("distributed_type", "NO")).upper()
+    strategy: ShardingStrategy
+    if distributed_type == "DEEPSPEED":
         stage = deepspeed.get("zero_stage", 2)
-        if stage not in tuple(ZERO):
+        if stage not in tuple(ZERO_STAGES):
             raise InputError(f"{path}: zero_stage {stage!r} is not 1, 2 or 3")
-        found = ZERO[stage]
-    elif kind == "FSDP":
-        found = "fsdp2"
-    elif kind in ("NO", "MULTI_GPU", "MULTI_CPU"):
-        found = "ddp"
+        strategy = ZERO_STAGES[stage]
+    elif distributed_type == "FSDP":
+        strategy = "fsdp2"
+    elif distributed_type in ("NO", "MULTI_GPU", "MULTI_CPU"):
+        strategy = "ddp"
     else:
-        raise InputError(f"{path}: distributed_type {kind} is not one that this command knows")
-    return Layout(
-        kind=found,
-        processes=processes or int(values.get("num_processes") or 1),
-        machines=int(values.get("num_machines") or 1),
+        raise InputError(
+            f"{path}: distributed_type {distributed_type} is not supported; use NO, MULTI_GPU, "
+            "MULTI_CPU, DEEPSPEED or FSDP"
+        )
+    return ParallelLayout(
+        strategy,
+        world_size=int(values.get("num_processes") or 1),
+        num_machines=int(values.get("num_machines") or 1),
         offload_optimizer=deepspeed.get("offload_optimizer_device") == "cpu",
         offload_weights=deepspeed.get("offload_param_device") == "cpu",
         on_cpu=bool(values.get("use_cpu")),
     )
 
 
-def of_this_process(training: SFTConfig) -> Layout:
-    """The layout that this process was started in."""
+def detect_layout(training_args: SFTConfig) -> ParallelLayout:
+    """Return the layout that this process was started in."""
     import torch
 
-    processes = training.world_size
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
-    on_cpu = training.use_cpu or not torch.cuda.is_available()
-    shape: dict[str, Any] = {
-        "processes": processes,
-        "machines": max(1, processes // here),
+    world_size = training_args.world_size
+    local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
+    on_cpu = training_args.use_cpu or not torch.cuda.is_available()
+    ranks: dict[str, Any] = {
+        "world_size": world_size,
+        "num_machines": max(1, world_size // local_world_size),
         "on_cpu": on_cpu,
     }
-    plugin = getattr(training, "deepspeed_plugin", None)
+    plugin = getattr(training_args, "deepspeed_plugin", None)
     if plugin is not None:
         zero = plugin.deepspeed_config.get("zero_optimization", {})
-        return Layout(
-            kind=ZERO[plugin.zero_stage],
+        return ParallelLayout(
+            ZERO_STAGES[plugin.zero_stage],
             offload_optimizer=(zero.get("offload_optimizer") or {}).get("device") == "cpu",
             offload_weights=(zero.get("offload_param") or {}).get("device") == "cpu",
-            **shape,
+            **ranks,
         )
-    # accelerate takes FSDP on a CPU for DDP, and says nothing.
-    fsdp = training.distributed_state.distributed_type == "FSDP" and not on_cpu
-    return Layout(kind="fsdp2" if fsdp else "ddp", **shape)
-
-
-def require_devices(layout: Layout) -> None:
-    """Refuse a layout for another machine before every process fails in its own words.
-
-    Raises:
-        InputError: more processes here than GPUs.
-    """
-    import torch
-
-    there = torch.cuda.device_count()
-    if layout.on_cpu or there >= layout.on_each_machine:
-        return
-    gpus = f"{there} GPU{'s' * (there != 1)}"
-    advice = "take --accelerate_config cpu"
-    if there:
-        advice = f"set num_processes: {there} in a copy of the accelerate config"
-    raise InputError(
-        f"{layout.on_each_machine} processes are to run here, which has {gpus}; {advice}, plan it "
-        "with --dry_run, or take a machine with more GPUs"
-    )
+    # On a CPU accelerate silently replaces FSDP by DDP.
+    fsdp = training_args.distributed_state.distributed_type == "FSDP" and not on_cpu
+    return ParallelLayout("fsdp2" if fsdp else "ddp", **ranks)

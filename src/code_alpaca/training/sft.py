@@ -1,7 +1,7 @@
-"""Supervised fine-tuning with TRL's SFTTrainer on tokens and labels of our own making.
+"""Fine-tune a model with TRL's SFTTrainer on prompts and completions.
 
-Says first whether it will fit and how long it will take, goes on from the last whole checkpoint
-in `output_dir`, and ends by writing the model, its curve and `run.json`.
+A run first reports whether it fits into memory and how long it takes, resumes from the last
+complete checkpoint in `output_dir`, and ends by writing the model, its loss plot and run.json.
 """
 
 from __future__ import annotations
@@ -11,263 +11,263 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from code_alpaca.core.errors import InputError, one_line
-from code_alpaca.core.fs import weights_sha256
+from code_alpaca.core import console
+from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.prompts import chat_template
-from code_alpaca.core.quiet import quiet
-from code_alpaca.training import (
-    checkpoints,
-    model_limits,
-    model_loading,
-    output_dir,
-    plan,
-    run_summary,
-    training_rows,
-)
-from code_alpaca.training.arguments import Job, parse
-from code_alpaca.training.batching import accumulation, examples_per_sequence
-from code_alpaca.training.parallelism import Layout, require_devices
-from code_alpaca.training.telemetry import telemetry, watched
-from code_alpaca.training.tokenization import Tokens, tokenize
-from code_alpaca.training.trainer import learned_alone
+from code_alpaca.core.quiet import silence_libraries
+from code_alpaca.core.records import RunRecord
+from code_alpaca.training import checkpoints, model_limits, model_loading
+from code_alpaca.training.adapters import adapter_config, merge_adapter, require_quantization
+from code_alpaca.training.batching import average_rows_per_sequence, gradient_accumulation_steps
+from code_alpaca.training.environment_checks import require_build_tools, require_devices
+from code_alpaca.training.layout_advice import require_memory
+from code_alpaca.training.loss_plot import plot_losses
+from code_alpaca.training.output_dir import claim_output_dir, identifying_config
+from code_alpaca.training.parallelism import ParallelLayout
+from code_alpaca.training.parsing import parse_sft_arguments
+from code_alpaca.training.plan import TrainingPlan, make_plan
+from code_alpaca.training.plan_report import describe_plan, preview_rows
+from code_alpaca.training.run_summary import TrainingTime, collect_results, summarize
+from code_alpaca.training.setup import TrainingSetup
+from code_alpaca.training.tokenization import TokenizationOptions, TokenizedRows, tokenize_rows
+from code_alpaca.training.training_rows import TrainingRows, read_training_rows
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-    from trl import SFTTrainer
+
+    from code_alpaca.training.trainer import MonitoredTrainer
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """What training begins from."""
+class BaseModel:
+    """The model that training starts from."""
 
-    model: PreTrainedModel | str  # TRL loads what has only a name
+    model: PreTrainedModel | str  # a name, which TRL loads
     config: PretrainedConfig
-    tokenizer: PreTrainedTokenizerBase | None  # None: of a dry run that cannot read it
+    tokenizer: PreTrainedTokenizerBase | None  # None: a dry run that cannot load it
 
 
-def train(argv: Sequence[str], planned: Layout | None = None) -> None:
-    """Train as `--config FILE.yaml --key value ...` says.
+def train(argv: Sequence[str], planned_layout: ParallelLayout | None = None) -> None:
+    """Train with the keys in `--config FILE.yaml --key value ...`.
 
     Args:
-        planned: of a dry run: the layout that `accelerate launch` would start.
+        planned_layout: of a dry run: the layout that `accelerate launch` would start.
 
     Raises:
-        InputError: an unknown key, a dataset or model that cannot be used, or does not fit.
-        Diverged: the loss is no number any more.
+        InputError: a key is unknown, a dataset or model cannot be used, or memory is too small.
+        Diverged: the loss is NaN, infinite or far above that of uniform guessing.
     """
-    quiet()
-    job = parse(argv, planned)
-    _fine_tune(job)
-    if job.training.world_size > 1:
-        _leave(job)
+    silence_libraries()
+    setup = parse_sft_arguments(argv, planned_layout)
+    _fine_tune(setup)
+    if setup.training_args.world_size > 1:
+        _end_rank(setup)
 
 
-def _leave(job: Job) -> None:
-    """End one process of several.
-
-    A thread of gloo that frees its last tensor while Python is ending aborts the process, and the
-    launcher then takes the whole training for failed. The first process writes the model after its
-    last collective, by when such threads are long done; the others end there and then.
-    """
-    from accelerate import PartialState
-
-    PartialState().destroy_process_group()
-    if job.training.process_index:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)  # without the end of Python: what is to be finished, is the first process's
-
-
-def _fine_tune(job: Job) -> None:
-    """From the rows to the model in its folder."""
-    arguments, training = job.arguments, job.training
-    model_loading.require_quantization(job)
-    model_loading.pin(job)
-    if not arguments.dry_run:
-        require_devices(job.layout)
-        plan.find_build_tools(job.layout)
-    rows = _rows(job)
-    for line in rows.left_out if rows else ():
-        job.say(f"warning: {line}")
-    config, out = _config(job), Path(training.output_dir)
-    with training.main_process_first(desc="output_dir"):
-        if rows and output_dir.claim(out, config, rows.revision, write=not arguments.dry_run):
-            job.say(f"{out} is trained already with this very configuration")
+def _fine_tune(setup: TrainingSetup) -> None:
+    args, dry_run = setup.training_args, setup.script_args.dry_run
+    out = console.stage("sft", enabled=args.process_index == 0)
+    require_quantization(setup)
+    model_loading.pin_revision(setup)
+    if not dry_run:
+        require_devices(setup.layout)
+        require_build_tools(setup.layout)
+    rows = _read_rows(setup, out)
+    config, output_dir = identifying_config(setup), Path(args.output_dir)
+    with args.main_process_first(desc="output_dir"):
+        if rows and claim_output_dir(output_dir, config, rows.revision, write=not dry_run):
+            out.print(f"{output_dir} is trained already with this configuration")
             return
-    start = _start(job, rows)
-    tokens = _tokens(job, start, rows)
-    model_limits.check_positions(job, start.config, tokens)
-    if start.tokenizer is not None:
-        model_limits.check_vocabulary(job, start.config, start.tokenizer, tokens)
-    training_plan = plan.plan(job, start.config, tokens)
-    for line in plan.told(job, training_plan):
-        job.say(line)
-    plan.refuse(job, training_plan)
-    if arguments.dry_run or rows is None or tokens is None:
-        if rows and tokens:
-            for line in plan.shown(job, start.tokenizer, rows.train, tokens):
-                job.say(line)
-        job.say("dry run: nothing was trained or written")
+    base = _load_base_model(setup, rows, out)
+    tokens = _tokenize(setup, base, rows)
+    model_limits.check_positions(setup, base.config, tokens)
+    if base.tokenizer is not None:
+        model_limits.check_vocabulary(setup, base.config, base.tokenizer, tokens)
+    plan = make_plan(setup, base.config, tokens)
+    for line in describe_plan(setup, plan):
+        out.print(line)
+    require_memory(setup, plan)
+    if dry_run or rows is None or tokens is None:
+        for line in preview_rows(setup, base.tokenizer, rows.train, tokens) if tokens else ():
+            out.print(line)
+        out.print("dry run: nothing was trained or written")
         return
-    training.activation_checkpointing = training.gradient_checkpointing = (
-        training_plan.checkpointing
-    )
-    trainer = _trainer(job, start, tokens)
-    watch = telemetry(training_plan.speed, len(start.tokenizer), on_cpu=job.layout.on_cpu)
-    trainer.callback_handler.callbacks.insert(0, watch)  # trackers report what it adds to a log
-    with checkpoints.disk_errors(out):
-        spent = _train(job, trainer)
-        report = run_summary.report(job, training_plan, trainer, spent)
-        _save(job, trainer)
-    origin = {
-        "base_model": job.model.model_name_or_path or "from scratch",
-        "base_revision": _commit(job),
-        "dataset": rows.named,
-        "datasets": rows.sources,
-        "config": config,
-    }
+    trainer = _build_trainer(setup, plan, base)
+    with checkpoints.disk_errors(output_dir):
+        time_spent = _run_trainer(trainer, output_dir, out)
+        origin = _describe_origin(setup, rows, config)
+        record = collect_results(setup, plan, trainer, time_spent, origin)
+        _save_model(setup, trainer)
     if trainer.is_world_process_zero():
-        run_summary.finish(out, {**origin, **report})
-        job.say(run_summary.in_words(report))
-        job.say(f"model in {out}")
+        plot_losses(output_dir)
+        record.save(output_dir / RunRecord.FILE)  # last, since it marks the run as finished
+        out.print(summarize(record))
+        out.print(f"model in {output_dir}")
 
 
-def _config(job: Job) -> dict[str, Any]:
-    """What decides the result, beside the dataset."""
-    config = output_dir.plain_config(job)
-    if job.layout.deepspeed:  # its checkpoints are cut into parts, which fit the same layout alone
-        config["deepspeed"] = str(job.layout)
-    if not job.arguments.from_scratch:
-        config["base_sha256"] = weights_sha256(str(job.model.model_name_or_path))
-    return config
-
-
-def _commit(job: Job) -> str | None:
-    """The commit of a base model from the Hub."""
-    name = job.model.model_name_or_path
-    return job.model.model_revision if name and not Path(name).exists() else None
-
-
-def _rows(job: Job) -> training_rows.Rows | None:
-    """What to learn from; None where a dry run of a model that exists can do without."""
+def _read_rows(setup: TrainingSetup, out: console.Stage) -> TrainingRows | None:
+    """Read the rows; None for a dry run of an existing model, which can do without."""
     try:
-        return training_rows.read(job.arguments, job.training.seed, job.say)
+        rows = read_training_rows(setup.script_args, setup.training_args.seed, out.print)
     except InputError as error:
-        if not job.arguments.dry_run or job.arguments.from_scratch:
+        if not setup.script_args.dry_run or setup.script_args.from_scratch:
             raise
-        job.say(f"rows      not looked at: {error}")
+        out.print(f"rows      not read: {error}")
         return None
+    for line in rows.warnings:
+        out.print(f"warning: {line}")
+    return rows
 
 
-def _start(job: Job, rows: training_rows.Rows | None) -> Start:
-    if job.arguments.from_scratch and rows:
-        model, tokenizer = model_loading.from_nothing(job, rows.train)
-        return Start(model, model.config, tokenizer)
-    config = model_loading.read_config(job)
-    name = str(job.model.model_name_or_path)
+def _load_base_model(
+    setup: TrainingSetup, rows: TrainingRows | None, out: console.Stage
+) -> BaseModel:
+    if setup.script_args.from_scratch and rows:
+        model, tokenizer = model_loading.build_from_scratch(setup, rows.train)
+        return BaseModel(model, model.config, tokenizer)
+    config = model_loading.load_model_config(setup)
     try:
-        return Start(name, config, model_loading.read_tokenizer(job))
+        return BaseModel(setup.model_name, config, model_loading.load_tokenizer(setup))
     except InputError as error:
-        if not job.arguments.dry_run:
+        if not setup.script_args.dry_run:
             raise
-        job.say(f"tokens    not looked at: {error}")
-        return Start(name, config, None)
+        out.print(f"tokens    not counted: {error}")
+        return BaseModel(setup.model_name, config, None)
 
 
-def _tokens(job: Job, start: Start, rows: training_rows.Rows | None) -> Tokens | None:
-    """Rows as tokens, and the accumulation that follows; None without a tokenizer or rows."""
-    arguments, training = job.arguments, job.training
-    tokens, per_sequence = None, 1.0
-    if start.tokenizer is not None and rows:
-        how: dict[str, Any] = {
-            "prompt_style": arguments.prompt_style,
-            "max_length": training.max_length,
-            "mask": arguments.mask,
-            "processes": training.dataset_num_proc,
-        }
-        with training.main_process_first(desc="tokens"):  # the others find them in the cache
-            train, counts = tokenize(rows.train, start.tokenizer, revision=rows.revision, **how)
-            measured = None
+def _tokenize(
+    setup: TrainingSetup, base: BaseModel, rows: TrainingRows | None
+) -> TokenizedRows | None:
+    """Tokenize the rows and set gradient accumulation; None without a tokenizer or rows."""
+    script_args, args = setup.script_args, setup.training_args
+    tokens, rows_per_sequence = None, 1.0
+    if base.tokenizer is not None and rows:
+        options = TokenizationOptions(script_args.prompt_style, args.max_length, script_args.mask)
+        tokenize = partial(
+            tokenize_rows,
+            tokenizer=base.tokenizer,
+            options=options,
+            num_proc=args.dataset_num_proc,
+        )
+        with args.main_process_first(desc="tokens"):  # the other ranks read the cache
+            train, statistics = tokenize(rows.train, revision=rows.revision)
+            validation = None
             if rows.validation is not None:
-                name = f"{rows.revision}, validation"
-                measured, _ = tokenize(rows.validation, start.tokenizer, revision=name, **how)
-        tokens = Tokens(train, measured, counts)
-        per_sequence = examples_per_sequence(train, training)
-    if arguments.target_examples_per_step:
-        training.gradient_accumulation_steps = accumulation(
-            arguments.target_examples_per_step,
-            training.per_device_train_batch_size,
-            job.layout.processes,
-            per_sequence,
+                revision = f"{rows.revision}, validation"
+                validation, _ = tokenize(rows.validation, revision=revision)
+        tokens = TokenizedRows(train, validation, statistics)
+        rows_per_sequence = average_rows_per_sequence(train, args)
+    if script_args.target_examples_per_step:
+        args.gradient_accumulation_steps = gradient_accumulation_steps(
+            script_args.target_examples_per_step,
+            args.per_device_train_batch_size,
+            setup.layout.world_size,
+            rows_per_sequence,
         )
     return tokens
 
 
-def _trainer(job: Job, start: Start, tokens: Tokens) -> SFTTrainer:
+def _build_trainer(setup: TrainingSetup, plan: TrainingPlan, base: BaseModel) -> MonitoredTrainer:
     from transformers.trainer_callback import PrinterCallback
-    from trl import SFTTrainer
 
-    training = job.training
-    training.disable_tqdm = True
-    training.logging_nan_inf_filter = False  # which would log the mean instead, and hide it
-    if training.ddp_find_unused_parameters is None:
-        training.ddp_find_unused_parameters = False  # every weight is used; looking costs time
-    if isinstance(start.model, str):
-        training.model_init_kwargs = model_loading.how_to_load(job, start.config)
-    limit, training.save_total_limit = training.save_total_limit, None
-    kind = learned_alone(SFTTrainer) if job.layout.on_cpu else SFTTrainer
+    from code_alpaca.training.callbacks import CheckpointCallback, TelemetryCallback
+    from code_alpaca.training.trainer import CpuTrainer, MonitoredTrainer
+
+    args, on_cpu = setup.training_args, setup.layout.on_cpu
+    args.activation_checkpointing = args.gradient_checkpointing = plan.activation_checkpointing
+    args.disable_tqdm = True
+    args.logging_nan_inf_filter = False  # or the mean would be logged in place of a NaN
+    if args.ddp_find_unused_parameters is None:
+        args.ddp_find_unused_parameters = False  # all are used, and the search costs time
+    if isinstance(base.model, str):
+        args.model_init_kwargs = model_loading.model_init_kwargs(setup, base.config)
+    checkpoint_limit, args.save_total_limit = args.save_total_limit, None
+    trainer_class = CpuTrainer if on_cpu else MonitoredTrainer
     try:
-        trainer = watched(kind)(
-            model=start.model,
-            args=training,
-            train_dataset=tokens.train,
-            eval_dataset=tokens.validation,
-            processing_class=start.tokenizer,
-            peft_config=model_loading.adapter(job.model),
+        trainer = trainer_class(
+            model=base.model,
+            args=args,
+            train_dataset=plan.tokens.train,
+            eval_dataset=plan.tokens.validation,
+            processing_class=base.tokenizer,
+            peft_config=adapter_config(setup.model_args),
         )
     except OSError as error:
         if error.errno is not None:
-            raise  # the machine's trouble, a full disk for one, and not the model's
-        raise InputError(f"cannot load the model {start.model}: {one_line(error)}") from None
-    except (ValueError, RuntimeError, ImportError) as error:  # of keys that contradict each other
-        raise InputError(f"bad training config: {one_line(error)}") from None
+            raise  # of the machine, such as a full disk, and not of the model
+        raise InputError(f"cannot load the model {base.model}: {error_message(error)}") from None
+    except (ValueError, RuntimeError, ImportError) as error:  # keys that contradict each other
+        raise InputError(f"bad training config: {error_message(error)}") from None
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(checkpoints.keep_whole(limit))
+    trainer.add_callback(CheckpointCallback(checkpoint_limit))
+    telemetry = TelemetryCallback(plan.meter, len(base.tokenizer), on_cpu=on_cpu)
+    trainer.callback_handler.callbacks.insert(0, telemetry)  # before the trackers
     return trainer
 
 
-def _train(job: Job, trainer: SFTTrainer) -> run_summary.Spent:
-    """Train to the end, from the last whole checkpoint on, and return the time it took."""
-    out = Path(job.training.output_dir)
-    checkpoint = checkpoints.last_checkpoint(out)
+def _run_trainer(trainer: MonitoredTrainer, output_dir: Path, out: console.Stage) -> TrainingTime:
+    """Train to the end, from the last complete checkpoint if there is one."""
+    checkpoint = checkpoints.find_last_checkpoint(output_dir)
     if checkpoint:
-        job.say(f"going on from {checkpoint}")
-    with job.training.main_process_first(desc="torn checkpoints"):
-        for name in checkpoints.delete_torn(out):
-            job.say(f"{name} was not written to its end; it is deleted")
-    before = checkpoints.seconds_until(checkpoint)  # the checkpoint may be deleted by the end
-    epochs = checkpoints.epochs_until(checkpoint)
+        out.print(f"resuming from {checkpoint}")
+    with trainer.args.main_process_first(desc="incomplete checkpoints"):
+        for name in checkpoints.delete_incomplete(output_dir):
+            out.print(f"{name} is incomplete and was deleted")
+    seconds_before = checkpoints.training_seconds(checkpoint)  # now: it may be deleted by the end
+    epochs_before = checkpoints.trained_epochs(checkpoint)
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return run_summary.Spent(before, epochs, time.monotonic() - started)
+    return TrainingTime(seconds_before, epochs_before, time.monotonic() - started)
 
 
-def _save(job: Job, trainer: SFTTrainer) -> None:
-    """A folder that loads: weights, tokenizer, its chat template and the generation config."""
-    out = Path(job.training.output_dir)
+def _describe_origin(
+    setup: TrainingSetup, rows: TrainingRows, config: dict[str, Any]
+) -> dict[str, Any]:
+    name = setup.model_args.model_name_or_path
+    is_local = not name or Path(name).exists()
+    return {
+        "base_model": name or "from scratch",
+        "base_revision": None if is_local else setup.model_args.model_revision,
+        "dataset": rows.dataset,
+        "datasets": rows.sources,
+        "config": config,
+    }
+
+
+def _save_model(setup: TrainingSetup, trainer: MonitoredTrainer) -> None:
+    """Save a folder that loads: weights, tokenizer, chat template and generation config."""
+    output_dir = Path(setup.training_args.output_dir)
     tokenizer = trainer.processing_class
-    tokenizer.chat_template = chat_template(tokenizer, job.arguments.prompt_style)
-    adapted = out / "adapter" if job.model.use_peft and job.arguments.merge_adapter else out
-    trainer.save_model(str(adapted))
+    tokenizer.chat_template = chat_template(tokenizer, setup.script_args.prompt_style)
+    merge = setup.model_args.use_peft and setup.script_args.merge_adapter
+    trained_dir = output_dir / "adapter" if merge else output_dir
+    trainer.save_model(str(trained_dir))
     if not trainer.is_world_process_zero():
         return
-    if adapted != out:
-        model_loading.merge(job, adapted, out)
-        tokenizer.save_pretrained(out)
-    trainer.model.generation_config.save_pretrained(out)
-    for folder in (out, adapted):
-        (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; it may hold a token
-        (folder / "README.md").unlink(missing_ok=True)  # names no revision; release writes ours
+    if merge:
+        merge_adapter(setup, trained_dir, output_dir)
+        tokenizer.save_pretrained(output_dir)
+    trainer.model.generation_config.save_pretrained(output_dir)
+    for folder in (output_dir, trained_dir):
+        (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; may contain a token
+        (folder / "README.md").unlink(missing_ok=True)  # names no revision; release writes one
+
+
+def _end_rank(setup: TrainingSetup) -> None:
+    """End one process of several.
+
+    A gloo thread that frees its last tensor while Python exits aborts the process, and the
+    launcher then reports the run as failed. Rank 0 writes the model after its last collective, by
+    when such threads have ended; the other ranks exit at once, without Python's cleanup.
+    """
+    from accelerate import PartialState
+
+    PartialState().destroy_process_group()
+    if setup.training_args.process_index:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)

@@ -1,8 +1,9 @@
-"""Tokens and labels, built so that training sees the very tokens that inference will see.
+"""Tokenize rows into input ids and labels, with the exact tokens that inference will produce.
 
-Prompt and completion are tokenized apart: tokenized together, the prompt's final ":" merges
-with the first characters of the answer in many tokenizers, and the model would learn to
-continue a token that it never meets again. The loss is on the completion and its EOS alone.
+Prompt and completion are tokenized separately. Tokenized together, many tokenizers merge the
+prompt's final ":" with the first characters of the answer, and the model would learn to continue
+a token that it never receives at inference. Only the completion and its EOS contribute to the
+loss.
 """
 
 from __future__ import annotations
@@ -12,176 +13,208 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from code_alpaca import __version__
 from code_alpaca.core.errors import InputError
-from code_alpaca.core.prompts import PromptStyle, format_prompt
+from code_alpaca.core.prompts import PROMPT_STYLES, PromptStyle, format_prompt
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-IGNORED = -100  # the label that the loss leaves out
-ROWS_AT_ONCE = 1_000
-RULES = 2  # raised when the same rows become other tokens, so that no cache is taken for new
-Mask = Literal["completion", "seed"]
-Encoded = tuple[list[int], list[int], bool]  # ids, labels, whether it was cut
+IGNORE_INDEX = -100  # label of tokens without a loss
+BATCH_SIZE = 1_000
+CACHE_VERSION = 3  # raise it whenever the same rows produce other tokens or columns
+LossMask = Literal["completion", "alpaca_2023"]
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """What tokenizing did: rows kept, without a label left, cut; tokens, and those learned."""
+class TokenizationOptions:
+    """How rows become tokens.
+
+    Args:
+        mask: `completion`: the answer and its EOS contribute to the loss. `alpaca_2023`: the rule
+            of https://github.com/tatsu-lab/stanford_alpaca (train.py): prompt and answer are
+            tokenized together, and as many tokens are masked as the prompt alone has.
+    """
+
+    prompt_style: PromptStyle
+    max_length: int | None
+    mask: LossMask = "completion"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenStatistics:
+    """Rows and tokens of a tokenized split."""
 
     rows: int
-    dropped: int
-    cut: int
+    dropped: int  # rows without a loss token
+    truncated: int
     tokens: int
-    learned_tokens: int
-    longest: int  # tokens of a row
+    loss_tokens: int
+    longest: int  # tokens of the longest row
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
-    """Rows as tokens and labels, to learn from and to measure on."""
+class TokenizedRows:
+    """The tokenized splits."""
 
     train: Dataset
     validation: Dataset | None
-    counts: Counts  # of the rows to learn from
+    statistics: TokenStatistics  # of the training split
 
 
-def tokenize(
+class EncodedRow(NamedTuple):
+    """A row as token ids and labels of the same length."""
+
+    input_ids: list[int]
+    labels: list[int]
+    truncated: bool
+
+
+def tokenize_rows(
     rows: Dataset | Iterable[dict[str, str]],
     tokenizer: PreTrainedTokenizerBase,
+    options: TokenizationOptions,
     *,
-    prompt_style: PromptStyle,
-    max_length: int | None,
-    mask: Mask = "completion",
     revision: str | None = None,
-    processes: int | None = None,
-) -> tuple[Dataset, Counts]:
-    """A dataset of `input_ids` and `labels`, lists of the same length for each row.
+    num_proc: int | None = None,
+) -> tuple[Dataset, TokenStatistics]:
+    """Return a dataset of `input_ids` and `labels`, lists of equal length per row.
 
-    A row longer than `max_length` is cut at its end and so loses its EOS; one whose prompt
-    alone fills it has nothing to learn and is dropped. Both are counted.
+    A row longer than `max_length` is truncated at its end and so loses its EOS. A row whose
+    prompt alone fills `max_length` has no loss token and is dropped.
 
     Args:
-        mask: `completion` learns the answer and its EOS. `seed` is the rule of 2023
-            (https://github.com/tatsu-lab/stanford_alpaca, train.py): prompt and answer are
-            tokenized together, and as many tokens left out as the prompt has alone.
-        revision: names the content of `rows`; given, the result is kept in the cache of
-            `datasets` and found there again.
-        processes: how many to tokenize in; None leaves the threads of the tokenizer itself.
+        revision: identifies the content of `rows`; with it, the result is stored in the cache of
+            `datasets` under a hash of everything that it depends on.
+        num_proc: number of processes; None uses the tokenizer's threads.
 
     Raises:
-        InputError: the tokenizer has no EOS, or no row has a label left.
+        InputError: the tokenizer has no EOS, or no row has a loss token.
     """
-    import pyarrow.compute as pc
-    from datasets import Dataset, Features, List, Value, config
+    from datasets import Dataset, Features, List, Value
 
     if tokenizer.eos_token_id is None:
-        raise InputError("the tokenizer has no EOS token; a model trained so would never stop")
+        raise InputError(
+            "the tokenizer has no EOS token, so the model would never learn to stop; set one"
+        )
     if not isinstance(rows, Dataset):
         rows = Dataset.from_list(list(rows))
-    how = {"prompt_style": prompt_style, "max_length": max_length, "mask": mask}
-    cached, key = None, None
-    if revision is not None:
-        key = _key(tokenizer, {**how, "revision": revision, "rows": len(rows)})
-        cached = Path(config.HF_DATASETS_CACHE) / "code_alpaca" / f"tokens-{key}.arrow"
-        cached.parent.mkdir(parents=True, exist_ok=True)
-    numbers = List(Value("int32"))
-    made = rows.map(
+    cache_key = _cache_key(tokenizer, options, revision, len(rows)) if revision else None
+    ids = List(Value("int32"))
+    encoded = rows.map(
         _encode_batch,
-        fn_kwargs={"tokenizer": tokenizer, **how},
+        fn_kwargs={"tokenizer": tokenizer, "options": options},
         batched=True,
-        batch_size=ROWS_AT_ONCE,
-        num_proc=processes,
+        batch_size=BATCH_SIZE,
+        num_proc=num_proc,
         remove_columns=rows.column_names,
-        features=Features({"input_ids": numbers, "labels": numbers, "cut": Value("bool")}),
-        cache_file_name=str(cached) if cached else None,
-        keep_in_memory=cached is None,
-        new_fingerprint=key,
+        features=Features({"input_ids": ids, "labels": ids, "truncated": Value("bool")}),
+        cache_file_name=_cache_file(cache_key) if cache_key else None,
+        keep_in_memory=cache_key is None,
+        new_fingerprint=cache_key,
     )
-    if not len(made):
-        raise InputError(f"no row has anything to learn within max_length {max_length}; raise it")
-    table = made.data.table
-    labels = pc.list_flatten(table["labels"])
-    counts = Counts(
-        rows=len(made),
-        dropped=len(rows) - len(made),
-        cut=pc.sum(table["cut"]).as_py(),
-        tokens=len(labels),
-        learned_tokens=len(labels) - pc.sum(pc.equal(labels, IGNORED)).as_py(),
-        longest=pc.max(pc.list_value_length(table["labels"])).as_py(),
-    )
-    return made.remove_columns("cut"), counts
+    if not len(encoded):
+        raise InputError(
+            f"no row has a loss token within max_length {options.max_length}; raise max_length"
+        )
+    statistics = _count_tokens(encoded, num_dropped=len(rows) - len(encoded))
+    return encoded.remove_columns("truncated"), statistics
 
 
 def _encode_batch(
-    batch: dict[str, list[str]],
-    tokenizer: PreTrainedTokenizerBase,
-    prompt_style: PromptStyle,
-    max_length: int | None,
-    mask: Mask,
+    batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase, options: TokenizationOptions
 ) -> dict[str, list[Any]]:
     prompts = [
-        format_prompt(instruction, input or "", style=prompt_style)
+        format_prompt(instruction, input or "", style=options.prompt_style)
         for instruction, input in zip(batch["instruction"], batch["input"], strict=True)
     ]
-    rule = _together if mask == "seed" else _apart
-    encoded = rule(prompts, batch["output"], tokenizer, max_length)
-    # The rest has nothing to learn.
-    kept = [row for row in encoded if any(label != IGNORED for label in row[1])]
-    return {
-        "input_ids": [ids for ids, _, _ in kept],
-        "labels": [labels for _, labels, _ in kept],
-        "cut": [cut for _, _, cut in kept],
-    }
+    encode = _encode_jointly if options.mask == "alpaca_2023" else _encode_separately
+    encoded = [
+        row
+        for row in encode(prompts, batch["output"], tokenizer, options.max_length)
+        if any(label != IGNORE_INDEX for label in row.labels)
+    ]
+    return {name: [getattr(row, name) for row in encoded] for name in EncodedRow._fields}
 
 
-def _apart(
+def _encode_separately(
     prompts: Sequence[str],
-    answers: Sequence[str],
+    completions: Sequence[str],
     tokenizer: PreTrainedTokenizerBase,
     max_length: int | None,
-) -> list[Encoded]:
-    """The ids of the prompt, as inference makes them, then those of the answer and its EOS.
+) -> list[EncodedRow]:
+    """Concatenate the ids of the prompt, as inference produces them, those of the completion and
+    EOS.
 
-    An answer that spells a special token, such as the HTML tag `<s>`, means these characters:
-    learned as the token, it would be left out of every decoded answer.
+    A completion that contains a special token as text, such as the HTML tag `<s>`, means these
+    characters: encoded as the token, it would disappear when the answer is decoded.
     """
-    starts = tokenizer(list(prompts))["input_ids"]
-    ends = tokenizer(list(answers), add_special_tokens=False, split_special_tokens=True)
-    ends = ends["input_ids"]
+    prompt_ids = tokenizer(list(prompts))["input_ids"]
+    completion_ids = tokenizer(
+        list(completions), add_special_tokens=False, split_special_tokens=True
+    )["input_ids"]
     encoded = []
-    for start, end in zip(starts, ends, strict=True):
-        whole = [*start, *end, tokenizer.eos_token_id]
-        ids = whole[:max_length]
-        labels = ([IGNORED] * len(start) + whole[len(start) :])[:max_length]
-        encoded.append((ids, labels, len(ids) < len(whole)))
+    for prompt, completion in zip(prompt_ids, completion_ids, strict=True):
+        ids = [*prompt, *completion, tokenizer.eos_token_id]
+        labels = [IGNORE_INDEX] * len(prompt) + ids[len(prompt) :]
+        encoded.append(_truncate(ids, labels, max_length))
     return encoded
 
 
-def _together(
+def _encode_jointly(
     prompts: Sequence[str],
-    answers: Sequence[str],
+    completions: Sequence[str],
     tokenizer: PreTrainedTokenizerBase,
     max_length: int | None,
-) -> list[Encoded]:
-    """As in 2023: one text with the EOS written behind it, learned beyond the prompt's length."""
-    texts = [p + a + tokenizer.eos_token for p, a in zip(prompts, answers, strict=True)]
-    starts = tokenizer(list(prompts))["input_ids"]
+) -> list[EncodedRow]:
+    """Tokenize prompt, completion and EOS as one text, and mask the length of the prompt alone."""
+    texts = [p + c + tokenizer.eos_token for p, c in zip(prompts, completions, strict=True)]
+    prompt_ids = tokenizer(list(prompts))["input_ids"]
     encoded = []
-    for start, whole in zip(starts, tokenizer(texts)["input_ids"], strict=True):
-        ids = whole[:max_length]
-        known = min(len(start), len(ids))
-        encoded.append((ids, [IGNORED] * known + ids[known:], len(ids) < len(whole)))
+    for prompt, ids in zip(prompt_ids, tokenizer(texts)["input_ids"], strict=True):
+        num_masked = min(len(prompt), len(ids))
+        labels = [IGNORE_INDEX] * num_masked + ids[num_masked:]
+        encoded.append(_truncate(ids, labels, max_length))
     return encoded
 
 
-def _key(tokenizer: PreTrainedTokenizerBase, how: dict[str, Any]) -> str:
-    """A hash of all that the tokens depend on."""
+def _truncate(ids: list[int], labels: list[int], max_length: int | None) -> EncodedRow:
+    truncated = max_length is not None and len(ids) > max_length
+    return EncodedRow(ids[:max_length], labels[:max_length], truncated)
+
+
+def _count_tokens(encoded: Dataset, num_dropped: int) -> TokenStatistics:
+    import pyarrow.compute as pc
+
+    table = encoded.data.table
+    labels = pc.list_flatten(table["labels"])
+    return TokenStatistics(
+        rows=len(encoded),
+        dropped=num_dropped,
+        truncated=pc.sum(table["truncated"]).as_py(),
+        tokens=len(labels),
+        loss_tokens=len(labels) - pc.sum(pc.equal(labels, IGNORE_INDEX)).as_py(),
+        longest=pc.max(pc.list_value_length(table["labels"])).as_py(),
+    )
+
+
+def _cache_key(
+    tokenizer: PreTrainedTokenizerBase, options: TokenizationOptions, revision: str, num_rows: int
+) -> str:
+    """Return a hash of everything that the tokens depend on."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     rules = backend.to_str() if backend else repr(sorted(tokenizer.get_vocab().items()))
-    told = json.dumps([__version__, RULES, rules, tokenizer.eos_token_id, how], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:32]
+    prompts = repr(PROMPT_STYLES[options.prompt_style])
+    parts = [__version__, CACHE_VERSION, rules, tokenizer.eos_token_id, repr(options), prompts]
+    return hashlib.sha256(json.dumps([*parts, revision, num_rows]).encode()).hexdigest()[:32]
+
+
+def _cache_file(key: str) -> str:
+    from datasets import config
+
+    file = Path(config.HF_DATASETS_CACHE) / "code_alpaca" / f"tokens-{key}.arrow"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return str(file)

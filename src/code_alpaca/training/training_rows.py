@@ -1,4 +1,4 @@
-"""The rows to learn from, of one dataset or of several, and those held out to measure on."""
+"""Read the rows to train on, from one dataset or a mixture, and the held-out rows."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
-from code_alpaca.core.config import StageConfig, Words
-from code_alpaca.core.errors import InputError
+from code_alpaca.core.config import NonEmptyStr, StageConfig
+from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.row_formats import ColumnMap
 from code_alpaca.dataset.load import ALPACA, load_rows, read_origin
 from code_alpaca.dataset.shards import assign_split
@@ -19,37 +19,41 @@ from code_alpaca.training.arguments import SFTArguments
 if TYPE_CHECKING:
     from datasets import Dataset
 
-
-# A row of more bytes is no example to learn from, and takes minutes to tokenize: 1 MB is some
-# 250,000 tokens, more than a training step has room for.
-LARGEST_ROW = 1_000_000
-ROWS_AT_ONCE = 10_000
-NAMED_ROWS = 5  # in the line about those that are left out
+# Larger rows are no useful examples and take minutes to tokenize: 1 MB is about 250,000 tokens.
+MAX_ROW_BYTES = 1_000_000
+BATCH_SIZE = 10_000
+MAX_ROWS_IN_MESSAGE = 5
 
 
-class Source(StageConfig):
+class MixtureSource(StageConfig):
     """One dataset of `dataset_mixture`."""
 
-    name: Words
-    config: Words = "default"
+    name: NonEmptyStr
+    config: NonEmptyStr = "default"
     revision: str | None = None
     column_map: ColumnMap = None
     weight: float = Field(1.0, gt=0)
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """What to learn from and what to measure on, with the Alpaca columns alone."""
+class TrainingRows:
+    """Training and held-out rows, with the Alpaca columns alone."""
 
     train: Dataset
     validation: Dataset | None
-    sources: list[dict[str, Any]]  # name, config, revision, weight and origin of each
-    revision: str  # names the content of all of them
-    left_out: tuple[str, ...] = ()  # a line for each dataset with rows that are too large
+    sources: list[dict[str, Any]]  # name, config, revision, weight and origin of each dataset
+    warnings: tuple[str, ...] = ()  # one line for each dataset with rows that are too large
 
     @property
-    def named(self) -> dict[str, str]:
-        """The dataset, or all of them, in one name."""
+    def revision(self) -> str:
+        """Identify the content of all datasets."""
+        if len(self.sources) == 1 and self.sources[0]["weight"] == 1:
+            return str(self.sources[0]["revision"])
+        return "; ".join(f"{source['weight']:g} x {source['revision']}" for source in self.sources)
+
+    @property
+    def dataset(self) -> dict[str, str]:
+        """Name, config and revision of all datasets, joined."""
         return {
             "name": " + ".join(source["name"] for source in self.sources),
             "config": " + ".join(source["config"] for source in self.sources),
@@ -57,74 +61,117 @@ class Rows:
         }
 
 
-def read(arguments: SFTArguments, seed: int, say: Callable[[str], None] = print) -> Rows:
-    """The rows that the arguments name.
+def read_training_rows(
+    arguments: SFTArguments, seed: int, log: Callable[[str], None] = print
+) -> TrainingRows:
+    """Read the configured datasets.
 
-    A row stays on its side of `validation_fraction` whatever else is in the dataset. Of a dataset
-    with a weight, every row comes in as often as the weight is whole, and a random part of the
-    rows, by `seed`, once more for what is left of it. `say` gets a line for rows left out and for
-    columns read under other names.
+    `validation_fraction` assigns a row to its split by its id, whatever else is in the dataset.
+    In a mixture, the integer part of a weight repeats all rows, and its fraction adds a random
+    sample of them.
+
+    Args:
+        seed: of the random samples.
+        log: receives a line for columns read under other names and for rows without an answer.
 
     Raises:
-        InputError: a dataset cannot be read, or nothing is left to learn from.
+        InputError: a dataset cannot be read, or no row remains.
     """
     from datasets import concatenate_datasets
 
-    train, validation, sources, left_out = [], [], [], []
-    for source in _sources(arguments):
-        rows, revision = load_rows(
-            source.name, source.config, source.revision, column_map=source.column_map, log=say
-        )
-        rows = _bounded(rows, source.name, left_out)
-        fraction = arguments.validation_fraction
-        sides = (
-            [assign_split(f"training {_name(row)}", fraction) for row in rows] if fraction else []
-        )
-        rows = rows.select_columns(list(ALPACA))
-        if fraction:
-            validation.append(rows.select([i for i, s in enumerate(sides) if s == "validation"]))
-            rows = rows.select([i for i, s in enumerate(sides) if s == "train"])
-        elif arguments.validation_split:
-            measured, _ = load_rows(
-                source.name, source.config, source.revision, split=arguments.validation_split,
-                column_map=source.column_map, log=say,
-            )  # fmt: skip
-            measured = _bounded(measured, f"{source.name}, validation", left_out)
-            validation.append(measured.select_columns(list(ALPACA)))
-        train.append(_weighted(rows, source.weight, seed))
+    train, validation, sources, warnings = [], [], [], []
+    for source in _parse_sources(arguments):
+        rows, held_out, revision = _read_source(source, arguments, warnings, log)
+        train.append(_apply_weight(rows, source.weight, seed))
+        if held_out is not None:
+            validation.append(held_out)
         origin = read_origin(source.name, revision)
-        named = source.model_dump(exclude_none=True)
-        sources.append({**named, "revision": revision, "origin": origin})
-    whole = concatenate_datasets(train)
-    measured = concatenate_datasets(validation) if validation else None
-    if not len(whole):
-        reason = "; ".join(left_out) or "make validation_fraction smaller"
-        raise InputError(f"no row is left to train on; {reason}")
-    if measured is not None and not len(measured):
-        raise InputError("no row is held out; make validation_fraction greater, or leave it out")
-    return Rows(whole, measured, sources, _revision(sources), tuple(left_out))
+        values = source.model_dump(exclude_none=True)
+        sources.append({**values, "revision": revision, "origin": origin})
+    all_train = concatenate_datasets(train)
+    all_validation = concatenate_datasets(validation) if validation else None
+    if not len(all_train):
+        reason = "; ".join(warnings) or "lower validation_fraction"
+        raise InputError(f"no row remains to train on; {reason}")
+    if all_validation is not None and not len(all_validation):
+        raise InputError("no row is held out; raise validation_fraction, or remove it")
+    return TrainingRows(all_train, all_validation, sources, tuple(warnings))
 
 
-def _bounded(rows: Dataset, name: str, left_out: list[str]) -> Dataset:
-    """The rows that are not too large; a line about the others goes to `left_out`."""
+def _read_source(
+    source: MixtureSource,
+    arguments: SFTArguments,
+    warnings: list[str],
+    log: Callable[[str], None],
+) -> tuple[Dataset, Dataset | None, str]:
+    """Return the training rows, held-out rows and revision of one dataset."""
+
+    def read(split: str, name: str) -> tuple[Dataset, str]:
+        rows, revision = load_rows(
+            source.name, source.config, source.revision, split=split,
+            column_map=source.column_map, log=log,
+        )  # fmt: skip
+        return _drop_large_rows(rows, name, warnings), revision
+
+    rows, revision = read("train", source.name)
+    columns = list(ALPACA)
+    if fraction := arguments.validation_fraction:
+        splits = [assign_split(f"training {_row_id(row)}", fraction) for row in rows]
+        train, held_out = (
+            rows.select([i for i, name in enumerate(splits) if name == split])
+            for split in ("train", "validation")
+        )
+        return train.select_columns(columns), held_out.select_columns(columns), revision
+    held_out = None
+    if arguments.validation_split:
+        held_out, _ = read(arguments.validation_split, f"{source.name}, validation")
+        held_out = held_out.select_columns(columns)
+    return rows.select_columns(columns), held_out, revision
+
+
+def _parse_sources(arguments: SFTArguments) -> list[MixtureSource]:
+    if arguments.dataset_mixture:
+        return [_parse_source(item, "dataset_mixture") for item in arguments.dataset_mixture]
+    values = {
+        "name": arguments.dataset_name or "",
+        "config": arguments.dataset_config,
+        "revision": arguments.dataset_revision,
+        "column_map": arguments.column_map,
+    }
+    return [_parse_source(values, "dataset_name, dataset_config, dataset_revision or column_map")]
+
+
+def _parse_source(values: Any, keys: str) -> MixtureSource:
+    try:
+        return MixtureSource(**values)
+    except (ValidationError, TypeError) as error:
+        raise InputError(
+            f"bad {keys} ({error_message(error)}); a dataset has a name, and optionally config, "
+            "revision, column_map and weight"
+        ) from None
+
+
+def _drop_large_rows(rows: Dataset, name: str, warnings: list[str]) -> Dataset:
+    """Drop rows above MAX_ROW_BYTES, and append a line about them to `warnings`."""
     import numpy as np
 
     text = rows.select_columns(list(ALPACA)).with_format("arrow")
-    sizes = np.concatenate([_row_bytes(table) for table in text.iter(ROWS_AT_ONCE)])
-    too_large = np.flatnonzero(sizes > LARGEST_ROW)
-    if not len(too_large):
+    sizes = np.concatenate([_count_row_bytes(table) for table in text.iter(BATCH_SIZE)])
+    large = np.flatnonzero(sizes > MAX_ROW_BYTES)
+    if not len(large):
         return rows
-    numbers = ", ".join(f"row {at + 1} ({sizes[at]:,} bytes)" for at in too_large[:NAMED_ROWS])
-    more = f" and {len(too_large) - NAMED_ROWS} more" if len(too_large) > NAMED_ROWS else ""
-    left_out.append(
-        f"{name}: {numbers}{more} left out, for a row may have {LARGEST_ROW:,} bytes; shorten "
-        "such rows, or remove them"
+    shown = large[:MAX_ROWS_IN_MESSAGE]
+    listed = ", ".join(f"row {index + 1} ({sizes[index]:,} bytes)" for index in shown)
+    more = f" and {len(large) - len(shown)} more" if len(large) > len(shown) else ""
+    warnings.append(
+        f"{name}: {listed}{more} left out, since a row may have at most {MAX_ROW_BYTES:,} bytes; "
+        "shorten or remove such rows"
     )
-    return rows.select(np.flatnonzero(sizes <= LARGEST_ROW))
+    return rows.select(np.flatnonzero(sizes <= MAX_ROW_BYTES))
 
 
-def _row_bytes(table: Any) -> Any:
-    """The bytes of each row's text."""
+def _count_row_bytes(table: Any) -> Any:
+    """Return the bytes of text of each row in an Arrow table."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -136,50 +183,22 @@ def _row_bytes(table: Any) -> Any:
     return sizes
 
 
-def _sources(arguments: SFTArguments) -> list[Source]:
-    if not arguments.dataset_mixture:
-        named = {
-            "name": arguments.dataset_name or "",
-            "config": arguments.dataset_config,
-            "revision": arguments.dataset_revision,
-            "column_map": arguments.column_map,
-        }
-        return [_source(named, "dataset_name, dataset_config, dataset_revision or column_map")]
-    return [_source(values, "dataset_mixture") for values in arguments.dataset_mixture]
+def _row_id(row: dict[str, Any]) -> str:
+    """Return the id of a row, or a hash of its task where it has none."""
+    if row.get("id"):
+        return str(row["id"])
+    task = f"{row['instruction']}\0{row['input'] or ''}"
+    return hashlib.sha256(task.encode()).hexdigest()
 
 
-def _source(values: Any, keys: str) -> Source:
-    try:
-        return Source(**values)
-    except (ValidationError, TypeError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"bad {keys} ({said}); a dataset has a name, and may have config, revision, "
-            "column_map and weight"
-        ) from None
-
-
-def _name(row: dict[str, Any]) -> str:
-    """What tells a row from others: its id, or, where it has none, its task."""
-    return str(row.get("id") or hashlib.sha256(
-        f"{row['instruction']}\0{row['input'] or ''}".encode()
-    ).hexdigest())  # fmt: skip
-
-
-def _weighted(rows: Dataset, weight: float, seed: int) -> Dataset:
-    if weight == 1:
-        return rows
-    whole, part = divmod(weight, 1)
-    some = rows.shuffle(seed=seed).select(range(round(len(rows) * part)))
-    order = [*range(len(rows))] * int(whole)
-    if not order:
-        return some
+def _apply_weight(rows: Dataset, weight: float, seed: int) -> Dataset:
     from datasets import concatenate_datasets
 
-    return concatenate_datasets([rows.select(order), some])
-
-
-def _revision(sources: list[dict[str, Any]]) -> str:
-    if len(sources) == 1 and sources[0]["weight"] == 1:
-        return str(sources[0]["revision"])
-    return "; ".join(f"{each['weight']:g} x {each['revision']}" for each in sources)
+    if weight == 1:
+        return rows
+    copies, fraction = divmod(weight, 1)
+    sample = rows.shuffle(seed=seed).select(range(round(len(rows) * fraction)))
+    if not copies:
+        return sample
+    repeated = rows.select([*range(len(rows))] * int(copies))
+    return concatenate_datasets([repeated, sample])

@@ -1,6 +1,8 @@
-"""What a locked-in child does: run a program, run a command, or be one end of `apart`.
+"""What a confined child runs: a Python program, or a command of another language.
 
-A child talks to the parent in lines over its own channel. Standard library alone.
+A child exchanges JSON lines with the supervisor over its own channel, a socket. The two halves of
+a test in separate processes are `solution_server` and `solution_tester`. Only the standard
+library.
 """
 
 from __future__ import annotations
@@ -17,13 +19,13 @@ import types
 PASSED, FAILED, EXITED, OUT_OF_MEMORY = "passed", "failed", "exited", "out_of_memory"
 
 
-def program(fd: int) -> None:
+def run_program(fd: int) -> None:
     """Run source text as a module, and report how it ended.
 
-    It is judged by its own process, which it can write to as it likes: a program that knows this
-    file can forge the report. Generic tricks cannot: no frame or object holds the channel while
-    the program runs, and the report has to echo a word that the parent sends only once the end
-    is announced, so an early exit or a write to every descriptor says nothing.
+    The program shares this process and can write to it: one that targets this file can forge the
+    report. Generic tricks cannot: no frame or object references the channel while the program
+    runs, and the report must echo a nonce that the supervisor sends only after the end has been
+    announced, so an early exit or a write to every descriptor proves nothing.
     """
     order = json.loads(Channel(fd).readline())
     file = f"{order['file']}.py"
@@ -31,35 +33,35 @@ def program(fd: int) -> None:
     module = make_module(order["module"], order["source"], file)
     # `unittest.main()`, `doctest.testmod()` and `from __main__ import f` look there.
     sys.modules["__main__"] = module
-    add_headroom()
-    status = outcome(lambda: run_in(module, order["source"], file))
-    flush()
+    add_recursion_headroom()
+    status = run_and_classify(lambda: execute(module, order["source"], file))
+    flush_output()
     channel = Channel(fd)
     channel.send({"ended": status})
-    channel.send({"verdict": status, "word": json.loads(channel.readline())["word"]})
+    channel.send({"verdict": status, "nonce": json.loads(channel.readline())["nonce"]})
 
 
-def command(fd: int) -> None:
-    """Become another program: an interpreter of another language, say."""
+def run_command(fd: int) -> None:
+    """Replace this process by a command, such as the interpreter of another language."""
     order = json.loads(Channel(fd).readline())
     os.close(fd)
     try:
         os.execve(order["argv"][0], order["argv"], order["env"])
     except OSError as error:
         sys.stderr.write(f"cannot run {order['argv'][0]}: {error.strerror}\n")
-        flush()
+        flush_output()
         os._exit(127)
 
 
 class Channel:
-    """JSON lines over a socket: buffered reading, complete writes."""
+    """JSON lines over a socket: buffered reads, complete writes."""
 
     def __init__(self, fd: int) -> None:
         self._raw = io.FileIO(fd, "r+", closefd=False)
-        self._in = io.BufferedReader(self._raw)
+        self._reader = io.BufferedReader(self._raw)
 
     def readline(self) -> bytes:
-        return self._in.readline()
+        return self._reader.readline()
 
     def send(self, message: dict) -> None:
         self.write(json.dumps(message).encode() + b"\n")
@@ -71,36 +73,37 @@ class Channel:
 
 
 def make_module(name: str, source: str, file: str) -> types.ModuleType:
-    """Make an empty module that pickle, dataclasses, doctest and inspect find by its name."""
+    """Create an empty module that pickle, dataclasses, doctest and inspect find by its name."""
     module = types.ModuleType(name)
     module.__file__ = file
-    module.__builtins__ = builtins  # as a script has it: the module, not its names
+    module.__builtins__ = builtins  # the module, as in a script, not its namespace
     sys.modules[name] = module
     linecache.cache[file] = (len(source), None, source.splitlines(True), file)
     return module
 
 
-def run_in(module: types.ModuleType, source: str, file: str) -> None:
-    # Without dont_inherit the code would be compiled under this file's `annotations` import.
-    source = source.removeprefix("\ufeff")  # the mark that a file may begin with
+def execute(module: types.ModuleType, source: str, file: str) -> None:
+    """Execute source text in a module's namespace."""
+    source = source.removeprefix("\ufeff")  # a byte order mark
+    # Without dont_inherit, the code would be compiled under this file's `annotations` import.
     exec(compile(source, file, "exec", dont_inherit=True), vars(module))
 
 
-def add_headroom() -> None:
-    """Leave as many frames as a script of its own would have above its first."""
+def add_recursion_headroom() -> None:
+    """Raise the recursion limit by the number of frames that a script would not have above it."""
     depth, frame = 8, sys._getframe()
     while frame is not None:
         depth, frame = depth + 1, frame.f_back
     sys.setrecursionlimit(sys.getrecursionlimit() + depth)
 
 
-def outcome(run) -> str:
-    """How running ended; a traceback goes to standard error."""
+def run_and_classify(function) -> str:
+    """Call a function and return how it ended; print a traceback to standard error."""
     try:
-        run()
+        function()
         return PASSED
     except SystemExit as error:
-        return _of_exit(error)
+        return _classify_exit(error)
     except MemoryError:
         return OUT_OF_MEMORY
     except BaseException as error:
@@ -111,19 +114,20 @@ def outcome(run) -> str:
         return FAILED
 
 
-def _of_exit(error: SystemExit) -> str:
-    """`unittest.main()` leaves by an exit whose code is its verdict; any other exit is early."""
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    if place is not None and place.tb_frame.f_globals.get("__name__") == "unittest.main":
+def _classify_exit(error: SystemExit) -> str:
+    """Read the verdict of `unittest.main()` from its exit code; any other exit is early."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is not None and last.tb_frame.f_globals.get("__name__") == "unittest.main":
         return FAILED if error.code else PASSED
     return EXITED
 
 
-def flush() -> None:
+def flush_output() -> None:
+    """Flush standard output and error, which the program may have replaced by anything."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BaseException:  # the program may have put anything in their place
+        except BaseException:
             continue

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.attacks import CLEAN, fill
+from support.attacks import CLEAN, run_folder_attacks
 from support.needs import need
 
 from code_alpaca.sandbox import ResourceLimits, SolutionTest, Worker, WorkerPool, backends
-from code_alpaca.sandbox.inside import folder
-from code_alpaca.sandbox.scratch import PREFIX
+from code_alpaca.sandbox.inside.folder_cleanup import empty_folder
+from code_alpaca.sandbox.temp_folder import PREFIX
 
-BACKENDS = [name for name in backends.SAFE if backends.available(name) is None]
+BACKENDS = [name for name in backends.SAFE if backends.find_problem(name) is None]
 SCRATCH = ResourceLimits(folder_bytes=16 << 20)
 
 
@@ -130,7 +130,7 @@ KERNELS = [(name, True) for name in BACKENDS] + [("bwrap", False)] * ("bwrap" in
 @pytest.mark.parametrize(("backend", "landlock"), KERNELS)
 def test_a_solution_and_its_tests_do_not_meet_in_a_folder(backend, landlock, monkeypatch):
     if not landlock:
-        monkeypatch.setattr(backends.lock, "landlock_version", lambda: 0)
+        monkeypatch.setattr(backends.landlock_rules, "landlock_version", lambda: 0)
     solution = (
         "from os import getcwd, listdir\nopen('mine', 'w').write('x')\n"
         "def f(n):\n    return [listdir(), getcwd()]\n"
@@ -157,9 +157,9 @@ def check(candidate):
 
 def test_bubblewrap_holds_without_landlock(monkeypatch):
     need("bwrap" in BACKENDS, "bwrap is not installed (apt install bubblewrap)")
-    monkeypatch.setattr(backends.lock, "landlock_version", lambda: 0)
+    monkeypatch.setattr(backends.landlock_rules, "landlock_version", lambda: 0)
     with Worker("bwrap") as worker:
-        assert {name: harm for name, harm in fill(worker).items() if harm} == {}
+        assert {name: harm for name, harm in run_folder_attacks(worker).items() if harm} == {}
 
 
 def test_programs_run_where_another_filter_already_asks():
@@ -202,7 +202,7 @@ def test_a_folder_of_any_shape_is_emptied(tmp_path):
         os.close(handle)
         handle = inner
     os.close(handle)
-    folder.empty(str(tmp_path))
+    empty_folder(str(tmp_path))
     assert os.listdir(tmp_path) == []
 
 

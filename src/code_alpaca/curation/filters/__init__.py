@@ -1,0 +1,171 @@
+"""Filters: small functions of one row that decide whether to keep it.
+
+A filter takes an `Example` and returns
+
+- None or True to keep the row,
+- a reason to drop it: a short name such as "todo", alone or as `(False, reason)`,
+- False to drop it with the filter's own name as the reason.
+
+To add a built-in filter, write a function that returns its own name as the reason, list it in
+`FILTERS`, and give `tests/curation/test_filters.py` rows that it keeps and drops. A user's filter
+needs no change here: `filters: [default, my_filters.py:no_todo]`.
+
+Filters judge the form of a row, not its topic: the word list of 2023 ("map", "graph", "file", ...)
+dropped 17% of real rows, hash maps and CSV among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from code_alpaca.core import console
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.plugins import Plugin, describe_error, is_plugin, load_plugin
+from code_alpaca.core.schema import Example
+from code_alpaca.curation.filters import alpaca_2023, code, sensitive, text
+
+FILTERS: dict[str, Callable[[Example], Any]] = {
+    function.__name__: function
+    for function in (
+        text.empty,
+        text.instruction_too_short,
+        text.instruction_too_long,
+        text.input_too_long,  # the two length limits come before filters that read all of a text
+        text.output_too_long,
+        text.not_text,
+        text.refusal,
+        text.prompt_leak,
+        text.reasoning_leak,
+        code.unbalanced_fence,
+        code.cut_off,
+        code.wrong_language,
+        code.syntax_error,
+        text.prose_for_code,
+        text.impossible,
+        sensitive.secret,
+        sensitive.personal_data,
+        sensitive.licence_header,
+        *alpaca_2023.FILTERS,
+    )
+}
+MAX_REASON_CHARACTERS = 100
+DUPLICATE_OUTPUT = "duplicate_output"  # compares rows with each other, see `duplicates`
+FILTER_NAMES = (*FILTERS, DUPLICATE_OUTPUT)
+ALPACA_2023_FILTERS = tuple(function.__name__ for function in alpaca_2023.FILTERS)
+DEFAULT_FILTERS = tuple(name for name in FILTER_NAMES if name not in ALPACA_2023_FILTERS)
+FILTER_SETS = {"default": DEFAULT_FILTERS, "alpaca_2023": ALPACA_2023_FILTERS}
+OLD_NAMES = {
+    "instruction_length": ("instruction_too_short", "instruction_too_long"),
+    "output_length": ("input_too_long", "output_too_long"),
+    "language_sanity": ("wrong_language", "syntax_error"),
+    "secrets": ("secret",),
+    "legacy_2023": ("alpaca_2023",),
+}
+
+
+class FilterError(Exception):
+    """A user's filter raised an exception or returned what the protocol does not allow."""
+
+
+class Filter(NamedTuple):
+    """A filter and the name that identifies it in a config."""
+
+    name: str
+    function: Callable[[Example], Any]
+
+    def find_reason(self, example: Example) -> str:
+        """Return the reason to drop a row, or "" to keep it.
+
+        Raises:
+            FilterError: a user's filter failed.
+        """
+        try:
+            result = self.function(example)
+        except Exception as error:
+            if not is_plugin(self.name):
+                raise
+            place = describe_error(error, Path(self.name.rpartition(":")[0]))
+            raise FilterError(f"filter {self.name}: {place}") from error
+        if result is None or result is True:
+            return ""
+        if isinstance(result, tuple) and len(result) == 2 and result[0] is False:
+            result = result[1]
+        if result is False:
+            return self.name.rpartition(":")[2]
+        if isinstance(result, str) and result.strip():
+            return _clean(result)
+        raise FilterError(
+            f"filter {self.name} returned {_clean(repr(result))}; return None or True to keep a "
+            "row, or False, a reason, or (False, reason) to drop it"
+        )
+
+
+def load_filters(names: Iterable[str]) -> list[Filter]:
+    """Return the filters with these names: built-in ones in the order of FILTERS, then the user's.
+
+    Args:
+        names: names of filters and of FILTER_SETS, and users' filters as FILE.py:NAME.
+
+    Raises:
+        InputError: a user's file cannot be loaded, or does not define the function.
+    """
+    names = resolve_names(names)
+    built_in = [Filter(name, FILTERS[name]) for name in FILTERS if name in names]
+    plugins = [Filter(name, _load_filter(name).value) for name in names if is_plugin(name)]
+    return [*built_in, *plugins]
+
+
+def hash_plugins(names: Iterable[str]) -> dict[str, str]:
+    """Return the SHA-256 of each user's file among these filters, as `{"FILE.py_sha256": hash}`.
+
+    Raises:
+        InputError: a file cannot be loaded.
+    """
+    plugins = [name for name in names if is_plugin(name)]
+    return {f"{name.rpartition(':')[0]}_sha256": _load_filter(name).sha256 for name in plugins}
+
+
+def resolve_names(names: Iterable[str], *, warn: bool = False) -> list[str]:
+    """Return names of filters with sets and old names replaced by the filters they stand for.
+
+    Args:
+        warn: print a line for each old name.
+
+    Raises:
+        ValueError: a name is neither that of a filter or set nor of the form FILE.py:NAME.
+    """
+    resolved: list[str] = []
+    for name in names:
+        if name in OLD_NAMES:
+            if warn:
+                new = ", ".join(OLD_NAMES[name])
+                console.warning(
+                    f"filters: {name} is now called {new}; the old name still works, but change it"
+                )
+            resolved += resolve_names(OLD_NAMES[name])
+        elif name in FILTER_SETS:
+            resolved += FILTER_SETS[name]
+        elif name in FILTER_NAMES or is_plugin(name):
+            resolved.append(name)
+        else:
+            raise ValueError(
+                f"no filter {name!r}; choose from {', '.join((*FILTER_SETS, *FILTER_NAMES))}, or "
+                "write FILE.py:NAME for a function of yours"
+            )
+    if "prompt_leak" in resolved:  # which included reasoning_leak until each had its own name
+        resolved.insert(resolved.index("prompt_leak") + 1, "reasoning_leak")
+    return list(dict.fromkeys(resolved))
+
+
+def _load_filter(name: str) -> Plugin:
+    plugin = load_plugin(name, kind="filter")
+    if not callable(plugin.value):
+        raise InputError(f"filter {name} is not a function; define it as `def NAME(example): ...`")
+    return plugin
+
+
+def _clean(text: str) -> str:
+    """Return the beginning of a text on one line, as every file can store it."""
+    return " ".join(text.split())[:MAX_REASON_CHARACTERS].encode("utf-8", "replace").decode()

@@ -1,0 +1,122 @@
+"""Filters of the code in an output: truncated, in another language, or not valid Python."""
+
+from __future__ import annotations
+
+import ast
+import re
+import textwrap
+import warnings
+from functools import lru_cache
+
+from code_alpaca.core.schema import Example
+from code_alpaca.curation.code_regions import find_fenced_code
+from code_alpaca.curation.language_detection import (
+    HEAD_CHARACTERS,
+    PYTHON,
+    contains_sentences,
+    detect_language,
+    detect_text_language,
+    extract_programs,
+    find_code_blocks,
+    is_code,
+    is_valid_python,
+)
+
+# Strings and comments; an apostrophe inside a word, as in prose, opens no string.
+QUOTED = re.compile(
+    r"\"(\\.|[^\"\n\\])*\"|(?<!\w)(?:[bLuU]|u8)?'(\\.|[^'\n\\])*'|`[^`]*`|//[^\n]*|"
+    r"/\*[\s\S]*?(?:\*/|\Z)"
+)
+BRACKETS = ("()", "[]", "{}")
+OPEN_END_MESSAGES = ("was never closed", "unterminated", "unexpected EOF")  # of CPython's parser
+ONLY_PYTHON = re.compile(r"^\s*(def \w+\([^)]*\)\s*(->.*)?:$|from [\w.]+ import \w)", re.MULTILINE)
+
+
+def unbalanced_fence(example: Example) -> str | None:
+    """Drop an output whose last code block is never closed and incomplete: it was truncated."""
+    blocks = find_fenced_code(example.output)
+    if not blocks or blocks[-1].closed or is_valid_python(example.output):
+        return None
+    code = blocks[-1].code
+    if (blocks[-1].language or detect_text_language(code)) == "python":
+        complete = is_valid_python(code)
+    else:
+        bare = QUOTED.sub("", code)
+        complete = all(bare.count(left) == bare.count(right) for left, right in BRACKETS)
+    return None if complete and code.strip() else "unbalanced_fence"
+
+
+def cut_off(example: Example) -> str | None:
+    """Drop an output that ends inside a string or a bracket."""
+    language = detect_language(example)
+    programs = extract_programs(example.output, language)
+    text = programs[0].rstrip() if programs else ""
+    if not is_code(text):
+        return None
+    if language == "python":
+        return "cut_off" if _ends_open(text) and not contains_sentences(text) else None
+    bare = QUOTED.sub("", text)
+    return "cut_off" if bare.count("{") > bare.count("}") else None
+
+
+def wrong_language(example: Example) -> str | None:
+    """Drop a row whose output is in another language than the row declares or names."""
+    return "wrong_language" if _check_language(example) == "wrong_language" else None
+
+
+def syntax_error(example: Example) -> str | None:
+    """Drop a Python row whose output does not parse."""
+    return "syntax_error" if _check_language(example) == "syntax_error" else None
+
+
+def _check_language(example: Example) -> str:
+    language = detect_language(example)
+    return _find_language_error(language, example.output, bool(example.language))
+
+
+@lru_cache(maxsize=16)  # two filters use the result
+def _find_language_error(language: str, output: str, is_declared: bool) -> str:
+    """Return "wrong_language", "syntax_error" or "".
+
+    Python is checked with its parser. Other languages are not compared with each other: in a few
+    lines their patterns are unreliable, and on real rows they dropped valid Swift, Java and PHP and
+    no bad row. Code in fences is checked alone; without a fence, code between sentences is not.
+    """
+    programs = [program for program in extract_programs(output, language) if is_code(program)]
+    if language == "python":
+        if not programs:
+            other = {block.language for block in find_code_blocks(output)} - {"", "python"}
+            return "wrong_language" if is_declared and other else ""
+        if any(_parses(program) or contains_sentences(program) for program in programs):
+            return ""
+        if detect_text_language(output) not in ("", "python"):
+            return "wrong_language"
+        # Without any sign of Python it is a formula, a result, or something else.
+        has_python = any(PYTHON.search(program[:HEAD_CHARACTERS]) for program in programs)
+        return "syntax_error" if has_python else ""
+    if not language:
+        return ""
+    programs = programs or [block.code for block in find_code_blocks(output)]
+    is_python = any(
+        ONLY_PYTHON.search(program) and is_valid_python(program) for program in programs
+    )
+    return "wrong_language" if is_python else ""
+
+
+def _parses(program: str) -> bool:
+    """Return whether a text is Python, perhaps indented or a header without its body."""
+    return any(
+        map(is_valid_python, (program, textwrap.dedent(program), program.rstrip() + " pass"))
+    )
+
+
+def _ends_open(text: str) -> bool:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(text)
+    except SyntaxError as error:
+        return any(message in str(error.msg) for message in OPEN_END_MESSAGES)
+    except (ValueError, RecursionError, MemoryError):
+        pass
+    return False

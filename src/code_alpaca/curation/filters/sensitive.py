@@ -1,0 +1,122 @@
+"""Filters of what must not be published: keys and tokens, personal data, licensed code."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+from code_alpaca.core.schema import Example
+
+HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}\b|\bsk-(proj-|ant-)?[A-Za-z0-9_-]{32,}")
+EMAIL = re.compile(r"(?<![\w.+-])(?P<name>[\w.+-]+)@(?P<domain>[\w-]+(\.[\w-]+)*\.[a-zA-Z]{2,})\b")
+EXAMPLE_DOMAIN = re.compile(
+    r"(^|\.)((example|test|sample|domain|your-?\w*|my-?\w*|company|email|mail|site|website|host|"
+    r"abc|xyz|foo|bar|acme)\.\w+|\w+\.(example|test|invalid|local|localhost))$",
+    re.IGNORECASE,
+)
+EXAMPLE_NAME = re.compile(
+    r"((john|jane|joe|alice|bob|foo|bar|test|user|name|example|sample|abc|xyz|info|admin|support|"
+    r"contact|hello|noreply|no-reply|sender|recipient|receiver|from|to|you|your|my|me|someone|"
+    r"e?mail|username|first|last)([._+-]?(doe|smith|name|user|mail|email))?\d*)$",
+    re.IGNORECASE,
+)
+MAIL_PROVIDER = re.compile(
+    r"(gmail|googlemail|yahoo|ymail|hotmail|outlook|live|msn|icloud|aol|protonmail|proton|gmx|mail|"
+    r"zoho|yandex|qq|163)\.[a-z.]{2,6}$",
+    re.IGNORECASE,
+)
+SHORT_NAME = re.compile(r"[A-Za-z]{1,12}\d{0,3}$")
+ADDRESS_TASK = (
+    r"\b(?:valid\w*|invalid|regex\w*|regular expressions?|extract\w*|pars\w+|match\w*|mask\w*|"
+    r"check\w*|detect\w*|find\w*|domains?|count\w*|sort\w*|duplicates?|format|pattern)\b"
+)
+ABOUT_ADDRESSES = re.compile(
+    rf"{ADDRESS_TASK}.{{0,80}}\be-?mails?\b|\be-?mails?\b.{{0,80}}{ADDRESS_TASK}",
+    re.IGNORECASE | re.DOTALL,
+)
+LICENCE = re.compile(
+    r"SPDX-License-Identifier|Licensed under the |Permission is hereby granted, free of charge|"
+    r"GNU (Lesser |Affero )?General Public License|Redistribution and use in source and binary|"
+    r"^\s*(#|//|/?\*+|--|;)\s*(Copyright|\(c\)|©)[^\n]*\d{4}",
+    re.IGNORECASE | re.MULTILINE,
+)
+ABOUT_LICENCES = re.compile(r"licen[sc]e|copyright", re.IGNORECASE)
+
+
+def secret(example: Example) -> str | None:
+    """Drop a row with a key or token in the format of its provider (detect-secrets, Hub tokens)."""
+    for text in example.texts:
+        if HUB_TOKEN.search(text) or any(
+            next(iter(plugin.analyze_string(text)), None) for plugin in _secret_plugins()
+        ):
+            return "secret"
+    return None
+
+
+def personal_data(example: Example) -> str | None:
+    """Drop a row with the e-mail address of a person, but not with typical example addresses.
+
+    An address identifies a person by first and last name, or by a name at an employer. A first name
+    at a public mail provider (dan@gmail.com) identifies no one; nor does any address at a provider
+    if the task is about addresses and needs some to work on.
+    """
+    about_addresses = ABOUT_ADDRESSES.search(example.instruction)
+    for text in example.texts:
+        for address in EMAIL.finditer(text):
+            name, domain = address["name"], address["domain"]
+            if EXAMPLE_DOMAIN.search(domain) or EXAMPLE_NAME.match(name):
+                continue
+            if MAIL_PROVIDER.match(domain) and (about_addresses or SHORT_NAME.match(name)):
+                continue
+            return "personal_data"
+    return None
+
+
+def licence_header(example: Example) -> str | None:
+    """Drop code that was copied with its licence, unless the task is about licences."""
+    if ABOUT_LICENCES.search(example.instruction):
+        return None
+    has_header = LICENCE.search(example.output) or LICENCE.search(example.input)
+    return "licence_header" if has_header else None
+
+
+@cache
+def _secret_plugins() -> tuple:
+    """Return the detectors of detect-secrets for known formats; its entropy heuristics drop good
+    examples.
+    """
+    from detect_secrets.plugins import (
+        aws,
+        azure_storage_key,
+        discord,
+        github_token,
+        gitlab_token,
+        jwt,
+        npm,
+        openai,
+        private_key,
+        pypi_token,
+        sendgrid,
+        slack,
+        stripe,
+        telegram_token,
+        twilio,
+    )
+
+    return (
+        aws.AWSKeyDetector(),
+        azure_storage_key.AzureStorageKeyDetector(),
+        discord.DiscordBotTokenDetector(),
+        github_token.GitHubTokenDetector(),
+        gitlab_token.GitLabTokenDetector(),
+        jwt.JwtTokenDetector(),
+        npm.NpmDetector(),
+        openai.OpenAIDetector(),
+        private_key.PrivateKeyDetector(),
+        pypi_token.PypiTokenDetector(),
+        sendgrid.SendGridDetector(),
+        slack.SlackDetector(),
+        stripe.StripeDetector(),
+        telegram_token.TelegramBotTokenDetector(),
+        twilio.TwilioKeyDetector(),
+    )

@@ -1,0 +1,271 @@
+"""Start a confined child process for each program; the process that runs inside a sandbox.
+
+A fork server (Android calls it a zygote) makes a start cost a fork instead of an interpreter. It
+runs no untrusted code. For each `ChildRequest` it forks; the child confines itself
+(`confinement`) before it reads the first line of what to run. So nothing leaks from one program
+to the next: a program has a private copy of this process's memory, no file descriptors but its
+own, may not signal, trace or start processes, and the only folder that it may write, if any, is
+its own and removed when it ends. What it writes and starts is counted here
+(`syscall_accounting`).
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import ctypes
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable
+
+from . import child_setup, control_protocol, harness, solution_server, solution_tester
+from .control_protocol import ChildReport, ChildRequest, ServerConfig
+from .folder_cleanup import exceeds
+from .libc_calls import PR_SET_DUMPABLE, prctl
+from .program_folders import ProgramFolders
+from .seccomp_filter import build_filter
+from .syscall_accounting import MAX_ENTRIES, SyscallBudget, build_rules
+
+# What programs import most often; importing it again in a child costs next to nothing.
+for name in ("bisect", "collections", "copy", "dataclasses", "datetime", "decimal", "enum",
+             "fractions", "functools", "hashlib", "heapq", "itertools", "math", "operator",
+             "random", "re", "statistics", "string", "struct", "textwrap", "typing"):  # fmt: skip
+    __import__(name)
+
+ENTRY_POINTS = {
+    control_protocol.PROGRAM: harness.run_program,
+    control_protocol.COMMAND: harness.run_command,
+    control_protocol.SOLUTION: solution_server.serve_solution,
+    control_protocol.TESTS: solution_tester.run_tests,
+}
+# How many of a child's descriptors (its channel, its peer) are protected from being replaced.
+PROTECTED_FDS = {control_protocol.PROGRAM: 1, control_protocol.COMMAND: 0}
+FOLDER_CHECK_MS = 20  # where writes cannot be counted
+UNLIMITED = 1 << 62
+M_ARENA_MAX = -8
+KEEP_ALIVE: list[object] = []
+
+
+def main() -> None:
+    """Serve requests until the control socket closes; in a child, run what was requested."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    config = ServerConfig(**json.loads(sys.argv[2]))
+    sys.path[:1] = []  # the folder of this package, which programs must not import
+    sys.path += config.packages
+    prctl(PR_SET_DUMPABLE, 0)  # no other process may read this one's memory
+    # Each further arena of malloc, one for each thread, reserves 64 MiB of address space.
+    ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
+    os.chdir(config.work_folder)
+    gc.collect()
+    gc.freeze()
+    control.send(control_protocol.READY)
+    try:
+        ForkServer(control, config).serve()
+    except RunInChild as child:
+        kind, fds = child.kind, child.fds
+    # Only in a child: no frame of the server is left below the program's own.
+    exit_code = 1
+    try:
+        ENTRY_POINTS[kind](*fds)
+        exit_code = 0
+    except BaseException as error:
+        with contextlib.suppress(BaseException):
+            os.write(2, f"{type(error).__name__}: {error}\n".encode())
+    finally:
+        os._exit(exit_code)
+
+
+class RunInChild(BaseException):
+    """Unwinds the stack of a child up to `main`, which then runs what was requested."""
+
+    def __init__(self, kind: str, fds: list[int]) -> None:
+        self.kind, self.fds = kind, fds
+
+
+class RunningChild:
+    """A child that has not ended: its request, process, folder, and descriptors to watch."""
+
+    def __init__(self, request: ChildRequest, pid: int, folder: str | None) -> None:
+        self.job, self.pid, self.folder = request.job, pid, folder
+        self.folder_bytes = request.folder_bytes
+        self.fds: list[int] = []
+        self.budget: SyscallBudget | None = None
+        self.folder_polled = False  # its writes cannot be counted, so its folder is measured
+        self.folder_full = False
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+    def kill_for_full_folder(self) -> None:
+        self.folder_full = True
+        self.kill()
+
+
+class ForkServer:
+    """Fork children, decide their counted system calls, and report how each ended."""
+
+    def __init__(self, control: socket.socket, config: ServerConfig) -> None:
+        self.control, self.config = control, config
+        self.children: list[RunningChild] = []
+        self.handlers: dict[int, Callable[[int], None]] = {}
+        self.poll = select.poll()
+        self._watch(control.fileno(), lambda _: self._receive_request())
+        self.filters: dict[tuple, list[bytes]] = {}
+        self.folders = ProgramFolders(config)
+
+    def serve(self) -> None:
+        """Handle events until the supervisor is gone; in a child, raises `RunInChild`."""
+        while True:
+            polled = any(child.folder_polled for child in self.children)
+            events = self.poll.poll(FOLDER_CHECK_MS if polled else None)
+            pending = [(fd, event, self.handlers[fd]) for fd, event in events]
+            for fd, event, handler in pending:
+                if self.handlers.get(fd) is handler:  # not closed by an earlier handler
+                    handler(event)
+            for child in self.children:
+                if child.folder_polled and exceeds(
+                    child.folder, max_bytes=child.folder_bytes, max_entries=MAX_ENTRIES
+                ):
+                    child.kill_for_full_folder()
+
+    # -- starting a child ------------------------------------------------------------------
+
+    def _receive_request(self) -> None:
+        data, fds = _receive_with_fds(self.control)
+        if not data:  # the supervisor is gone, and its children must end with it
+            self._shut_down()
+        message = json.loads(data)
+        if "kill" in message:
+            for child in self.children:
+                if child.job == message["kill"]:
+                    child.kill()
+            return
+        self._start(ChildRequest(**message), fds)
+
+    def _start(self, request: ChildRequest, fds: list[int]) -> None:
+        has_folder = request.folder_bytes > 0
+        folder = self.folders.make(request.folder, request.files) if has_folder else None
+        ruleset = self.folders.get_ruleset(folder)
+        receiver, sender = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        filters = self._get_filters(request)
+        pid = os.fork()
+        if pid == 0:
+            # Their destructors would close descriptor numbers that are reused below.
+            KEEP_ALIVE.extend([self, receiver])
+            handles = child_setup.Handles(fds, sender.detach(), ruleset)
+            own_fds = child_setup.set_up(request, folder, filters, handles)
+            raise RunInChild(request.kind, own_fds)
+        sender.close()
+        for fd in fds:
+            os.close(fd)
+        child = RunningChild(request, pid, folder)
+        self.children.append(child)
+        self._watch(os.pidfd_open(pid), lambda _: self._reap(child), child)
+        self._watch(receiver.detach(), lambda _: self._receive_listener(child), child)
+
+    def _get_filters(self, request: ChildRequest) -> list[bytes]:
+        """Return the seccomp filters of a child; built once for all children of a kind."""
+        if not self.config.seccomp:
+            return []
+        kind = request.kind
+        has_folder, may_fork = request.folder_bytes > 0, request.max_processes > 0
+        key = (kind, has_folder, may_fork)
+        if key not in self.filters:
+            may_exec = kind == control_protocol.COMMAND
+            protected = child_setup.OWN_FDS[: PROTECTED_FDS.get(kind, 2)]
+            rules = build_rules(
+                protected, threads=not may_fork, files=has_folder, may_exec=may_exec
+            )
+            options = {"may_exec": may_exec, "may_fork": may_fork, "rules": rules}
+            notifying = [build_filter(**options)] if rules else []
+            self.filters[key] = [*notifying, build_filter(**options, notify=False)]
+        return self.filters[key]
+
+    # -- while a child runs ----------------------------------------------------------------
+
+    def _receive_listener(self, child: RunningChild) -> None:
+        """Receive the listener of a child's filter, or the message that it has none."""
+        with socket.socket(fileno=os.dup(child.fds[1])) as receiver:
+            data, listeners, _, _ = socket.recv_fds(receiver, 1, 1)
+        self._unwatch(child.fds[1], child)
+        if not listeners:
+            child.folder_polled = bool(data and child.folder)
+            return
+        child.budget = SyscallBudget(
+            listeners[0],
+            child.folder_bytes,
+            lambda limit: exceeds(child.folder, max_bytes=UNLIMITED, max_entries=limit),
+        )
+        self._watch(listeners[0], lambda event: self._decide_call(child, event), child)
+
+    def _decide_call(self, child: RunningChild, event: int) -> None:
+        if not event & select.POLLIN:  # every process under this filter has ended
+            self._unwatch(child.budget.listener, child)
+            return
+        child.budget.decide()
+        if child.budget.exceeded:
+            child.kill_for_full_folder()
+
+    def _watch(
+        self, fd: int, handler: Callable[[int], None], child: RunningChild | None = None
+    ) -> None:
+        if child:
+            child.fds.append(fd)
+        self.handlers[fd] = handler
+        self.poll.register(fd, select.POLLIN)
+
+    def _unwatch(self, fd: int, child: RunningChild) -> None:
+        child.fds.remove(fd)
+        del self.handlers[fd]
+        self.poll.unregister(fd)
+        os.close(fd)
+
+    # -- after a child ---------------------------------------------------------------------
+
+    def _reap(self, child: RunningChild) -> None:
+        """Report how a child ended, and remove its folder."""
+        for fd in list(child.fds):
+            self._unwatch(fd, child)
+        self.children.remove(child)
+        _, status, usage = os.wait4(child.pid, 0)
+        self._kill_stray_processes()
+        report = ChildReport(child.job, status, usage.ru_maxrss, child.folder_full)
+        self.control.send(control_protocol.encode(report))
+        # If this fails, this process ends, and the next program gets a fresh one.
+        if child.folder:
+            self.folders.release(child.folder)
+        if not self.children:
+            self.folders.empty()
+
+    def _kill_stray_processes(self) -> None:
+        """Kill what a program that may fork has left, if no other process can be hit."""
+        if self.config.private_namespaces and not self.children:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(-1, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+
+    def _shut_down(self) -> None:
+        """Leave nothing behind, even if the supervisor was killed and cannot clean up."""
+        for child in self.children:
+            child.kill()
+        for child in self.children:
+            os.waitpid(child.pid, 0)
+        self.folders.close()
+        os._exit(0)
+
+
+def _receive_with_fds(control: socket.socket) -> tuple[bytes, list[int]]:
+    fds = array.array("i")
+    size = control_protocol.MAX_REQUEST
+    data, ancillary, _, _ = control.recvmsg(size, socket.CMSG_SPACE(4 * fds.itemsize))
+    for level, kind, payload in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+    return data, list(fds)

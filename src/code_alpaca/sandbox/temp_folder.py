@@ -1,0 +1,75 @@
+"""Temporary folders that are removed even if their users were killed.
+
+A folder's user, and every process that it passes the lock to, holds a lock on the folder itself.
+Creating the next one removes all folders on which no process holds a lock any more. `filelock`
+cannot do this: its lock ends with the process that took it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from pathlib import Path
+
+from code_alpaca.sandbox.inside.folder_cleanup import OPEN_FOLDER, remove_folder
+
+PREFIX = "code-alpaca-sandbox-"
+
+
+class LockedTempFolder:
+    """A locked temporary folder; child processes may inherit the descriptor `lock`."""
+
+    def __init__(self) -> None:
+        remove_stale_folders()
+        while True:
+            self.path = tempfile.mkdtemp(prefix=PREFIX)
+            with contextlib.suppress(FileNotFoundError):  # removed as stale before it was locked
+                self.lock = os.open(self.path, OPEN_FOLDER)
+                with contextlib.suppress(OSError):  # without locks it is never removed as stale
+                    if not _try_lock(self.lock):
+                        os.close(self.lock)
+                        continue
+                if os.path.isdir(self.path):
+                    return
+                os.close(self.lock)
+
+    def __enter__(self) -> str:
+        return self.path
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the folder and everything in it."""
+        with contextlib.suppress(OSError):
+            remove_folder(self.path)
+        os.close(self.lock)
+
+
+def remove_stale_folders() -> None:
+    """Remove this user's folders whose processes were killed before they could."""
+    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if path.lstat().st_uid != os.geteuid():
+                continue
+            fd = os.open(path, OPEN_FOLDER)
+            try:
+                if _try_lock(fd):
+                    remove_folder(str(path))
+            finally:
+                os.close(fd)
+
+
+def _try_lock(fd: int) -> bool:
+    """Lock a folder; return False if another process has locked it.
+
+    Raises:
+        OSError: this file system has no locks.
+    """
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,171 @@
+"""Describe a training plan in lines for the console, and preview tokenized rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from code_alpaca.core.prompts import PromptStyle, format_prompt
+from code_alpaca.training.attention import select_attention
+from code_alpaca.training.batching import count_optimizer_steps
+from code_alpaca.training.layout_advice import format_gib, format_need
+from code_alpaca.training.memory_estimate import NoEstimate
+from code_alpaca.training.parallelism import count_processes
+from code_alpaca.training.plan import TrainingPlan
+from code_alpaca.training.setup import TrainingSetup
+from code_alpaca.training.tokenization import IGNORE_INDEX, TokenizedRows
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+PREVIEWED_ROWS = 3
+BOUNDARY_CHECK_ROWS = 1_000
+ASSUMED_GPU = "A100"  # for the estimated hours on a machine without a GPU
+LOSS_START, LOSS_END = "⟦", "⟧"  # around loss tokens in previewed rows
+
+
+def describe_plan(setup: TrainingSetup, plan: TrainingPlan) -> Iterator[str]:
+    """Yield the lines that every training run prints first."""
+    if plan.tokens:
+        yield f"rows      {_describe_rows(setup, plan.tokens)}"
+    yield f"model     {_describe_model(setup, plan)}"
+    yield f"memory    {setup.layout}: {_describe_memory(setup, plan)}"
+    yield f"batch     {_describe_batch(setup, plan)}"
+    if plan.tokens:
+        yield f"time      {_describe_time(setup, plan, plan.tokens)}"
+
+
+def preview_rows(
+    setup: TrainingSetup,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Dataset,
+    tokens: TokenizedRows,
+) -> Iterator[str]:
+    """Yield what a dry run also prints: special tokens, merges at the boundary, three rows."""
+    special_tokens = ", ".join(
+        f"{name.upper()} {getattr(tokenizer, f'{name}_token')!r} "
+        f"{getattr(tokenizer, f'{name}_token_id')}"
+        for name in ("bos", "eos", "pad")
+    )
+    checked = rows.select(range(min(len(rows), BOUNDARY_CHECK_ROWS)))
+    style = setup.script_args.prompt_style
+    num_merging = sum(_merges_boundary(tokenizer, row, style) for row in checked)
+    yield (
+        f"tokens    {special_tokens}; in {num_merging} of {len(checked)} rows, tokenizing prompt "
+        "and completion together would merge them in one token"
+    )
+    previewed = tokens.train.select(range(min(PREVIEWED_ROWS, len(tokens.train))))
+    for number, row in enumerate(previewed, 1):
+        yield f"row {number}, loss tokens between {LOSS_START} and {LOSS_END}:"
+        yield _mark_loss_tokens(tokenizer, row)
+
+
+def _describe_rows(setup: TrainingSetup, tokens: TokenizedRows) -> str:
+    statistics = tokens.statistics
+    held_out = f"; {len(tokens.validation)} held out" if tokens.validation else ""
+    return (
+        f"{statistics.rows} rows, {statistics.tokens} tokens ({statistics.loss_tokens} loss "
+        f"tokens), {statistics.truncated} truncated at {setup.training_args.max_length}, "
+        f"{statistics.dropped} dropped without a loss token{held_out}"
+    )
+
+
+def _describe_model(setup: TrainingSetup, plan: TrainingPlan) -> str:
+    size = ""
+    if not isinstance(plan.estimate, NoEstimate):
+        model = plan.estimate.model
+        trainable = f"{model.trainable:,}" if model.has_adapter else "all"
+        size = f"{model.parameters:,} parameters, {trainable} trainable; "
+    liger = ", Liger kernels" if setup.training_args.use_liger_kernel else ""
+    checkpointing = ", activation checkpointing" if plan.activation_checkpointing else ""
+    return (
+        f"{plan.model_config.model_type}, {size}{setup.precision}, "
+        f"{select_attention(setup, plan.model_config)}{liger}{checkpointing}"
+    )
+
+
+def _describe_memory(setup: TrainingSetup, plan: TrainingPlan) -> str:
+    """Return the estimate, what is available, and the parts of the estimate."""
+    if isinstance(plan.estimate, NoEstimate):
+        return (
+            f"warning: no estimate for this model ({plan.estimate.reason}); training starts "
+            "without the check"
+        )
+    need = plan.estimate.need
+    parts = {
+        "weights": need.weights,
+        "gradients": need.gradients,
+        "optimizer": need.optimizer,
+        "buffers": need.buffers,
+        "activations": need.activations,
+        "libraries" if setup.layout.on_cpu else "reserved": need.reserved,
+        "or at the end, to merge the adapter,": need.merge if need.peaks_at_merge else 0.0,
+    }
+    listed = ", ".join(f"{name} {format_gib(size)}" for name, size in parts.items() if size)
+    return f"{format_need(setup.layout, need, plan.available)} ({listed})"
+
+
+def _describe_batch(setup: TrainingSetup, plan: TrainingPlan) -> str:
+    """Return the global batch size and its factors."""
+    micro_batch_size = setup.training_args.per_device_train_batch_size
+    accumulation = setup.training_args.gradient_accumulation_steps
+    world_size = setup.layout.world_size
+    num_rows = micro_batch_size * world_size * accumulation * plan.rows_per_sequence
+    packing = ""
+    if setup.training_args.packing:
+        packing = f", {plan.rows_per_sequence:.1f} rows per packed sequence"
+        if not plan.tokens:
+            packing = ", rows per packed sequence unknown, 1 assumed"
+    return (
+        f"{num_rows:.0f} rows per optimizer step: {count_processes(world_size)} x "
+        f"{micro_batch_size} sequences x {accumulation} micro-batches{packing}"
+    )
+
+
+def _describe_time(setup: TrainingSetup, plan: TrainingPlan, tokens: TokenizedRows) -> str:
+    """Return steps, checkpoints and, on GPUs, the estimated hours."""
+    args, world_size = setup.training_args, setup.layout.world_size
+    steps = count_optimizer_steps(len(tokens.train), args, world_size, plan.rows_per_sequence)
+    num_checkpoints = {
+        "epoch": math.ceil(args.num_train_epochs),
+        "steps": steps // max(1, int(args.save_steps)),
+    }.get(str(args.save_strategy.value), 0)
+    text = f"about {steps} steps, {num_checkpoints} checkpoint{'s' * (num_checkpoints != 1)}"
+    if setup.layout.on_cpu:
+        return text
+    from trl.trainer.utils import get_peak_flops
+
+    meter, assumed_mfu = plan.meter, setup.script_args.assumed_mfu
+    if not meter.flops_per_token:
+        return f"{text}; no estimate of the hours for this architecture"
+    peak_flops, gpu = meter.peak_flops, meter.device
+    if peak_flops is None:
+        peak_flops, gpu = get_peak_flops(ASSUMED_GPU, "bfloat16"), ASSUMED_GPU
+    flops = meter.flops_per_token * tokens.statistics.tokens * args.num_train_epochs
+    hours = flops / (peak_flops * world_size * assumed_mfu) / 3600
+    duration = f"{hours:.1f} hours" if hours >= 1 else f"{math.ceil(60 * hours)} minutes"
+    return f"{text}; about {duration} on {world_size} {gpu} at an assumed MFU of {assumed_mfu:.0%}"
+
+
+def _merges_boundary(
+    tokenizer: PreTrainedTokenizerBase, row: dict[str, str], style: PromptStyle
+) -> bool:
+    prompt = format_prompt(row["instruction"], row["input"] or "", style=style)
+    prompt_ids = tokenizer(prompt)["input_ids"]
+    return tokenizer(prompt + row["output"])["input_ids"][: len(prompt_ids)] != prompt_ids
+
+
+def _mark_loss_tokens(tokenizer: PreTrainedTokenizerBase, row: dict[str, list[int]]) -> str:
+    """Return the text of a row with marks around its loss tokens."""
+    spans: list[tuple[bool, list[int]]] = []
+    for token, label in zip(row["input_ids"], row["labels"], strict=True):
+        has_loss = label != IGNORE_INDEX
+        if not spans or spans[-1][0] != has_loss:
+            spans.append((has_loss, []))
+        spans[-1][1].append(token)
+    return "".join(
+        f"{LOSS_START}{tokenizer.decode(ids)}{LOSS_END}" if has_loss else tokenizer.decode(ids)
+        for has_loss, ids in spans
+    )
