@@ -128,8 +128,8 @@ class _BatchCompleter:
         except Exception as error:  # any of the model's code, its cache or its tokenizer
             if isinstance(error, getattr(torch, "AcceleratorError", ())):
                 raise Stopped(
-                    f"the GPU failed ({error_message(error)}); completions so far are saved: rerun the "
-                    "same command to resume"
+                    f"the GPU failed ({error_message(error)}); completions so far are saved: rerun "
+                    "the same command to resume"
                 ) from None
             if len(batch) == 1:
                 return [Completion("", "error", f"{type(error).__name__}: {error_message(error)}")]

@@ -115,10 +115,7 @@ class SampleStore:
         return [completions[request.key] for request in requests]
 
     def write(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Write the graded rows, followed by completions that this run did not grade.
-
-        Those are of problems beyond `limit`, say; they have no status.
-        """
+        """Write the graded rows, then completions beyond `limit`, which have no status."""
         graded = {(row["task_id"], row["sample"]) for row in rows}
         others = [row for key, row in self.load().items() if key not in graded]
         jsonl.write(self.path, [*rows, *others])
