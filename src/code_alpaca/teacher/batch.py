@@ -88,6 +88,7 @@ class BatchTeacher:
             timeout_s=settings.timeout_s,
             max_connections=MAX_CONNECTIONS,
             max_bytes=MAX_OUTPUT_BYTES,
+            transport=settings.transport,
         )
         self._ledger, self._budget = ledger, budget
         self._poll_s, self._report = settings.batch_poll_s, report

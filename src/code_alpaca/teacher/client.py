@@ -80,7 +80,6 @@ class Teacher:
         base_urls: e.g. `http://127.0.0.1:8000/v1`; empty for OPENAI_BASE_URL or OpenAI.
         ledger: where requests and replies are recorded.
         budget: None if the price is unknown.
-        transport: replaces the network connection.
 
     Raises:
         InputError: OPENAI_API_KEY is missing, and a server is not on this machine.
@@ -93,7 +92,6 @@ class Teacher:
         *,
         ledger: Ledger,
         budget: Budget | None,
-        transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self.stats = RequestStats()
         self._path, self._timeout_s = ENDPOINT_PATHS[settings.api], settings.timeout_s
@@ -106,7 +104,7 @@ class Teacher:
                     url,
                     timeout_s=settings.timeout_s,
                     max_connections=settings.max_concurrency,
-                    transport=transport,
+                    transport=settings.transport,
                 ),
                 ConcurrencyWindow(settings.max_concurrency),
             )
@@ -132,7 +130,7 @@ class Teacher:
         """Return the key and the raw reply of request `index`, from the ledger or the server.
 
         Raises:
-            Refused: the server rejects all requests or does not answer.
+            TeacherRefused: the server rejects all requests or does not answer.
             Stopped: the budget is exhausted, or the run is stopping.
         """
         with self._attribution.track_request():

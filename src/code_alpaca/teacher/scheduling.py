@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import httpx2
 import openai
 
 from code_alpaca.core.errors import Stopped
@@ -40,6 +41,7 @@ class ConnectionSettings:
         timeout_s: seconds without a response after which an attempt fails.
         requests_per_minute, tokens_per_minute: None to use the servers' rate-limit headers.
         batch_poll_s: seconds between two polls of a batch (Batch API only).
+        transport: replaces the network connection.
     """
 
     api: Api
@@ -48,6 +50,7 @@ class ConnectionSettings:
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
     batch_poll_s: float = 60.0
+    transport: httpx2.AsyncBaseTransport | None = None
 
 
 @dataclass(slots=True)
