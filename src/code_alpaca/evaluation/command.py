@@ -19,10 +19,8 @@ from code_alpaca.evaluation.compare import compare_runs
 from code_alpaca.evaluation.completions import CompletionRequest
 from code_alpaca.evaluation.config import EvalConfig
 from code_alpaca.evaluation.extract import extract_program
-from code_alpaca.evaluation.identity import BenchmarkIdentity
 from code_alpaca.evaluation.results import EvalContext, build_results
-from code_alpaca.evaluation.sample_files import read_samples, reference_samples
-from code_alpaca.evaluation.samples import SampleStore
+from code_alpaca.evaluation.samples import SampleStore, read_samples, reference_samples
 from code_alpaca.evaluation.target import identify_run, make_backend, resolve_target
 from code_alpaca.problems import Problem, describe_benchmark, load_problems
 
@@ -55,7 +53,7 @@ def evaluate(config: EvalConfig) -> EvalResults | None:
     source = describe_benchmark(config.benchmark)
     _refuse_other_results(config, source)
     config.output_dir.mkdir(parents=True, exist_ok=True)
-    identity = identify_run(target, config, BenchmarkIdentity(benchmark, source.get("sha256")))
+    identity = identify_run(target, config, benchmark, source.get("sha256"))
     store = SampleStore(config.output_dir, identity)
     rows = _load_samples(context, benchmark) if config.samples else _complete(context, store)
     if rows is None:

@@ -60,53 +60,54 @@ class RunIdentity:
         return "; ".join(differences) or "of another run"
 
 
-@dataclass(frozen=True, slots=True)
-class BenchmarkIdentity:
-    """The prompts of a whole benchmark, and the SHA-256 of the user's file that defines it.
-
-    The whole one, so that `limit` selects some of the same completions.
-    """
-
-    problems: Sequence[Problem]
-    file_sha256: str | None = None
-
-    @property
-    def prompts(self) -> list[tuple[str, str, str]]:
-        return [(problem.task_id, problem.prompt, problem.instruction) for problem in self.problems]
-
-    @property
-    def file_facts(self) -> dict[str, str]:
-        """The SHA-256 as a fact; omitted for other benchmarks, whose hashes must not change."""
-        return {"benchmark_file": self.file_sha256} if self.file_sha256 else {}
-
-
 def identify_endpoint_run(
-    settings: GenerationSettings, model: str, base_url: str, benchmark: BenchmarkIdentity
+    settings: GenerationSettings,
+    model: str,
+    base_url: str,
+    problems: Sequence[Problem],
+    file_sha256: str | None,
 ) -> RunIdentity:
     """Identify completions of an endpoint, which may have been paid for.
 
     The hash of given facts must never change, or a resumed run would pay again.
+
+    Args:
+        problems: the whole benchmark, so that `limit` selects some of the same completions.
+        file_sha256: of the user's file that defines the benchmark.
     """
-    facts = {**settings.as_dict(), "model": model, "base_url": base_url, **benchmark.file_facts}
-    hashed = {**facts, "prompts": benchmark.prompts, "weights": None}
+    prompts = _prompts(problems)
+    facts = {**settings.as_dict(), "model": model, "base_url": base_url, **_file(file_sha256)}
+    hashed = {**facts, "prompts": prompts, "weights": None}
     run_hash = hashlib.sha256(json.dumps(hashed).encode()).hexdigest()[:16]
-    return RunIdentity({**facts, "benchmark": _digest(benchmark.prompts)}, run_hash)
+    return RunIdentity({**facts, "benchmark": _digest(prompts)}, run_hash)
 
 
 def identify_model_run(
-    settings: GenerationSettings, fingerprint: Fingerprint, dtype: str, benchmark: BenchmarkIdentity
+    settings: GenerationSettings,
+    fingerprint: Fingerprint,
+    dtype: str,
+    problems: Sequence[Problem],
+    file_sha256: str | None,
 ) -> RunIdentity:
     """Identify completions of a local model, by its commit or the content of its files."""
-    stops = [problem.stops for problem in benchmark.problems]
     facts = {
         **settings.as_dict(),
         "dtype": dtype,
         "model": fingerprint,
-        "benchmark": _digest([benchmark.prompts, stops]),
+        "benchmark": _digest([_prompts(problems), [problem.stops for problem in problems]]),
         "decoding": DECODING_VERSION,
-        **benchmark.file_facts,
+        **_file(file_sha256),
     }
     return RunIdentity(facts, _digest(facts)[:16])
+
+
+def _prompts(problems: Sequence[Problem]) -> list[tuple[str, str, str]]:
+    return [(problem.task_id, problem.prompt, problem.instruction) for problem in problems]
+
+
+def _file(sha256: str | None) -> dict[str, str]:
+    """Return the fact of a user's file; none for other benchmarks, whose hashes must not change."""
+    return {"benchmark_file": sha256} if sha256 else {}
 
 
 def _digest(facts: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -12,7 +13,6 @@ from code_alpaca.evaluation.completions import CompletionBackend, GenerationSett
 from code_alpaca.evaluation.config import EvalConfig
 from code_alpaca.evaluation.endpoint import EndpointBackend
 from code_alpaca.evaluation.identity import (
-    BenchmarkIdentity,
     RunIdentity,
     identify_endpoint_run,
     identify_model_run,
@@ -20,6 +20,7 @@ from code_alpaca.evaluation.identity import (
 from code_alpaca.evaluation.local_model import LocalModelBackend
 from code_alpaca.evaluation.text_generation import resolve_dtype
 from code_alpaca.hub.model_source import Fingerprint, ModelSource, find_model
+from code_alpaca.problems import Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +75,20 @@ def resolve_target(config: EvalConfig) -> EvaluationTarget:
 
 
 def identify_run(
-    target: EvaluationTarget, config: EvalConfig, benchmark: BenchmarkIdentity
+    target: EvaluationTarget,
+    config: EvalConfig,
+    benchmark: Sequence[Problem],
+    file_sha256: str | None,
 ) -> RunIdentity | None:
     """Return the identity of a run's completions; None for a file of samples."""
-    if target.settings is None:
+    settings, model = target.settings, str(config.model)
+    if settings is None:
         return None
     if target.source is None:
-        return identify_endpoint_run(
-            target.settings, str(config.model), str(config.base_url), benchmark
-        )
-    return identify_model_run(target.settings, target.fingerprint, str(target.dtype), benchmark)
+        url = str(config.base_url)
+        return identify_endpoint_run(settings, model, url, benchmark, file_sha256)
+    dtype = str(target.dtype)
+    return identify_model_run(settings, target.fingerprint, dtype, benchmark, file_sha256)
 
 
 def make_backend(
@@ -94,13 +99,11 @@ def make_backend(
     Args:
         has_responded: whether the same endpoint completed prompts in an earlier start.
     """
-    assert target.settings is not None
-    if target.source is None:
-        return EndpointBackend(
-            str(config.base_url), str(config.model), target.settings, config.batch_size,
-            has_responded,
-        )  # fmt: skip
-    return LocalModelBackend(target.source, target.settings, config.batch_size, str(target.dtype))
+    settings, size = target.settings, config.batch_size
+    assert settings is not None
+    if target.source is not None:
+        return LocalModelBackend(target.source, settings, size, str(target.dtype))
+    return EndpointBackend(str(config.base_url), str(config.model), settings, size, has_responded)
 
 
 def describe_model(target: EvaluationTarget, config: EvalConfig) -> dict[str, Any]:
