@@ -84,7 +84,7 @@ def mcnemar_p_value(won: int, lost: int) -> float:
 
 
 def _pass_rates(folder: Path) -> dict[str, float]:
-    """Return the fraction of samples that pass of each problem; 0 for one without samples."""
+    """Return the fraction of passed samples per problem; 0 for a problem without samples."""
     try:
         results = EvalResults.load(folder / EvalResults.FILE)
         rows = [line.record for line in jsonl.read(folder / "samples.jsonl")]

@@ -76,7 +76,7 @@ class CompletionBackend(Protocol):
     """A source of completions: a local model or an endpoint."""
 
     def complete(self, requests: Sequence[CompletionRequest], save: SaveCompletion) -> None:
-        """Complete the requests in any order, and pass each completion to `save` at once.
+        """Complete the requests in any order, and pass each completion to `save` when it arrives.
 
         Raises:
             InputError: the backend cannot complete any prompt.

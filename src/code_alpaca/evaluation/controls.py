@@ -3,7 +3,7 @@
 Where tests run in the program's own process, a program can cheat them: with an object that equals
 everything, an early exit, a patched built-in, a value read from the tests' frames. All of these
 also pass tests that expect something wrong. So each control changes one assertion of the tests:
-`assert f(2) == 4` becomes `assert f(2) == 5`, `assert found` becomes `assert not found`, and an
+`assert f(2) == 4` becomes `assert f(2) == 5`, `assert ok` becomes `assert not ok`, and an
 expected value that is computed is changed after its computation. A program that passes the tests
 honestly returns 4, which differs from 5, and fails the control; one that passes both is forged.
 The idea is the negative control of experiments; the closest published form is mutation testing

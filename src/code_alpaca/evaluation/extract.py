@@ -185,7 +185,7 @@ def _spellings(text: str) -> Iterator[str]:
 
 
 def _indent_first_line(body: str) -> str:
-    """Indent a function body whose first line alone has lost its indentation."""
+    """Indent the first line of a function body like the lines after it."""
     lines = body.strip("\n").split("\n")
     indents = [line[: len(line) - len(line.lstrip())] for line in lines[1:] if line.strip()]
     return min(indents, key=len, default="    ") + "\n".join(lines).lstrip()

@@ -52,7 +52,7 @@ class Grade:
     Attributes:
         status: as in samples.jsonl.
         detail: the end of what the program printed, or the reason of a refusal.
-        in_process: the verdict rests on tests in the program's own process alone.
+        in_process: the verdict rests only on tests in the program's own process.
         refused: why a program failed that passes in process: `values` if the isolated judge
             fails it; `forged` if it also passes tests that a correct program must fail.
     """
@@ -154,7 +154,7 @@ class Grader:
 
 
 class _ProblemJudge:
-    """Judges the programs of one problem; what it finds out about the reference is kept."""
+    """Judges the programs of one problem, and caches facts about its reference and controls."""
 
     def __init__(self, pool: WorkerPool, limits: ResourceLimits, problem: Problem) -> None:
         self._pool, self._limits, self._problem = pool, limits, problem

@@ -69,7 +69,7 @@ def identify_endpoint_run(
 ) -> RunIdentity:
     """Identify completions of an endpoint, which may have been paid for.
 
-    The hash of given facts must never change, or a resumed run would pay again.
+    Equal facts must have the same hash in every version, or a resumed run would pay again.
 
     Args:
         problems: the whole benchmark, so that `limit` selects some of the same completions.

@@ -39,8 +39,7 @@ class LocalModelBackend:
     """A model on this machine.
 
     A completion depends on its own prompt, seed and sample number, and not on its batch or
-    process, except for rounding in padded batches. At temperature 0 every token is the most
-    likely one, whatever the model's generation_config contains.
+    process, except for rounding in padded batches. The model's generation_config does not apply.
 
     Attributes:
         dtype: of the weights; auto: bfloat16 if the GPU has it, else float32.

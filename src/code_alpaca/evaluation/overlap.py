@@ -42,7 +42,7 @@ def score_uncontaminated(
     Returns:
         Fields of results.json: `uncontaminated` with the compared datasets, whether they are the
         recorded training data, the matched problems and the scores of the others; or
-        `training_data_not_checked` with the reason; or none if no dataset is known.
+        `training_data_not_checked` with the reason; or no field if no dataset is known.
 
     Raises:
         InputError: the dataset that the user names cannot be read.

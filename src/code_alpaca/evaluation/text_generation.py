@@ -182,8 +182,8 @@ def decode_continuation(
 ) -> str:
     """Return the text that `ids` add to the text of a prompt.
 
-    Decoded alone, the first token of a LLaMA tokenizer loses its space: an indented line that
-    continues a prompt would be indented by one less.
+    Decoded without its prompt, the first token of a LLaMA tokenizer loses its space, and an
+    indented line would be indented by one less.
     """
     prompt, text = decode(tokenizer, prompt_ids), decode(tokenizer, [*prompt_ids, *ids])
     if text.startswith(prompt):
