@@ -45,6 +45,7 @@ class EvaluationTarget:
 
     @property
     def prompt_format(self) -> PromptFormat | None:
+        """The format of the prompts; None for a file of samples."""
         return self.settings.prompt_format if self.settings else None
 
 
