@@ -26,7 +26,7 @@ def test_a_url_with_a_secret_is_refused_and_the_secret_is_not_printed(tmp_path, 
     words = ["generate", "--run_dir", str(tmp_path / "run"), "--teacher_base_url", url]
     assert main(words) == 2
     error = capsys.readouterr().err
-    assert "put the key in OPENAI_API_KEY" in error and SECRET not in error
+    assert "set OPENAI_API_KEY" in error and SECRET not in error
     assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
