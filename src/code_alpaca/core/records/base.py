@@ -1,7 +1,7 @@
 """Base classes of the JSON files that stages write for each other.
 
-A record that is read and written again keeps its keys, their order and keys that this version
-does not know, so nothing is lost. Files from before `schema_version` are read. Files with a newer
+A record that is read and written again keeps its keys and their order, also keys that this version
+does not use, so nothing is lost. Files from before `schema_version` are read. Files with a newer
 one are refused, since their numbers may mean something else.
 """
 
