@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,8 +81,8 @@ class CurationRules(StageConfig):
     @classmethod
     def update_recorded(cls, recorded: dict[str, Any]) -> dict[str, Any]:
         recorded = super().update_recorded(recorded)
-        if "filters" in recorded:
-            recorded["filters"] = filters.resolve_names(recorded["filters"])
+        with contextlib.suppress(ValueError):  # of another version: reported as another config
+            recorded["filters"] = filters.resolve_names(recorded.get("filters", ["default"]))
         return recorded
 
     def filter_facts(self) -> dict[str, str]:
@@ -95,7 +95,7 @@ class CurationRules(StageConfig):
         return facts
 
 
-@contextmanager
+@contextlib.contextmanager
 def open_curator(rules: CurationRules, **changes: Any) -> Iterator[tuple[GuardedCurator, str]]:
     """Yield the curator for these rules, and a description of its benchmarks (JSON) for the card.
 
