@@ -110,3 +110,12 @@ def test_a_strategy_that_does_not_work_is_refused_in_one_line(tmp_path, capsys, 
 def test_a_missing_file_is_refused(tmp_path, capsys):
     assert main(generate_args(tmp_path / "r", "--strategy", "missing.py:ask")) == 2
     assert "cannot read strategy file missing.py" in capsys.readouterr().err
+
+
+def test_two_files_of_the_same_name_are_refused(tmp_path, capsys):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.py").write_text(FUNCTION)
+    mix = f"{tmp_path}/a/mine.py:ask,{tmp_path}/b/mine.py:ask"
+    assert main(generate_args(tmp_path / "r", *QUICK, "--strategy", mix)) == 2
+    assert "two files have the same name" in capsys.readouterr().err
