@@ -71,7 +71,7 @@ def _fill_ledger(
         ledger.set_meta("contamination", contamination)
         plan = plan.resumed(ledger.record("config")["strategy"])
         if config.verify:
-            verify_seed_tasks(plan.seed_tasks, curator, refuse=ledger.holds_nothing())
+            verify_seed_tasks(plan.seed_tasks, curator, refuse=ledger.is_empty())
         new_version = ledger.meta("dataset_version") != config.dataset_version
         ledger.set_meta("dataset_version", config.dataset_version)
         budget = Budget(ledger, price, config.max_cost_usd) if price else None

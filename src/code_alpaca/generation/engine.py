@@ -140,7 +140,7 @@ class GenerationEngine:
         """Restore curation, pool, quotas and totals from the ledger."""
         self.curator.add_to_pool(self.plan.seed_tasks)
         self.curator.add_to_pool(self._restore_accepted())
-        for requested, languages in self.ledger.asked():
+        for requested, languages in self.ledger.requested():
             labels = {key: label for key, label in requested.items() if key in self.config.quotas}
             self._quotas.restore(labels, languages)
         usage = self.ledger.usage(decided=True)  # replies without a decision are counted with it
