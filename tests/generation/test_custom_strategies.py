@@ -11,14 +11,13 @@ from werkzeug import Response
 from code_alpaca.cli import main
 
 FUNCTION = '''
-from code_alpaca.generation.strategies import Prompt
+from code_alpaca.generation.strategies import Prompt, prompt_fields
 
 def ask(context):
     """Show one seed task in the built-in self-instruct prompt."""
     task = context.rng.choice(context.seed_tasks)
-    examples = [{"instruction": task.instruction, "output": task.output}]
-    text = context.render("self_instruct", count=context.num_tasks, examples=examples,
-                          wish=context.labels)
+    text = context.render("self_instruct", count=context.num_tasks,
+                          examples=[prompt_fields(task)], wish=context.labels)
     return Prompt("From my file. " + text, [task.id])
 '''
 OBJECT = '''
