@@ -15,7 +15,7 @@ from pathlib import Path
 from novelty_speed import maker
 
 from code_alpaca.curation.novelty.pool import NoveltyPool
-from code_alpaca.curation.novelty.sharded import make_stages
+from code_alpaca.curation.novelty.sharded import Folders, make_stages
 
 FILES, TASKS = 16, 4
 
@@ -46,9 +46,8 @@ def main() -> None:
         )
 
         began = time.monotonic()
-        shared = make_stages(
-            str(source), f"{folder}/work", f"{folder}/out", tasks=TASKS, measure="rouge_l"
-        )
+        folders = Folders(str(source), f"{folder}/work", f"{folder}/out")
+        shared = make_stages(folders, tasks=TASKS, measure="rouge_l")
         for number, (pipeline, count) in enumerate(shared):
             run(pipeline, count, f"{folder}/logs/{number}", ray=options.ray)
         kept = {
