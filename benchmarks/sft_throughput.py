@@ -163,9 +163,8 @@ def prepare(folder: Path, size: Size, args: argparse.Namespace) -> str:
     tokenizer.save_pretrained(folder / "model")
     (folder / "held_out.json").write_text(json.dumps(held_out), "utf-8")
     (folder / "rows.json").write_text(json.dumps(rows), "utf-8")
-    completions = [
-        {"prompt": p, "completion": r["output"]} for p, r in zip(prompts, rows, strict=True)
-    ]
+    outputs = [row["output"] for row in rows]
+    pairs = [{"prompt": p, "completion": o} for p, o in zip(prompts, outputs, strict=True)]
     (folder / "trl").mkdir()
     (folder / "trl/train.json").write_text(json.dumps(pairs), "utf-8")
     _, counts = tokenize(folder, "rows")
