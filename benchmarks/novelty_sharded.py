@@ -15,7 +15,7 @@ from pathlib import Path
 from novelty_speed import task_source
 
 from code_alpaca.curation.novelty.pool import NoveltyPool
-from code_alpaca.curation.novelty.sharded import make_stages
+from code_alpaca.curation.novelty.sharded import Folders, make_stages
 
 NUM_FILES, NUM_WORKERS = 16, 4
 
@@ -45,9 +45,8 @@ def main() -> None:
         print(f"one process: {len(expected):,} of {len(tasks):,} kept, {seconds:.1f} s")
 
         started = time.monotonic()
-        stages = make_stages(
-            str(source), f"{folder}/work", f"{folder}/out", tasks=NUM_WORKERS, measure="rouge_l"
-        )
+        folders = Folders(str(source), f"{folder}/work", f"{folder}/out")
+        stages = make_stages(folders, tasks=NUM_WORKERS, measure="rouge_l")
         for number, (pipeline, count) in enumerate(stages):
             run_pipeline(pipeline, count, f"{folder}/logs/{number}", ray=options.ray)
         kept = {

@@ -290,6 +290,25 @@ def test_a_users_filter_rejects_rows_and_its_file_identifies_the_run(tmp_path, c
     assert "my_filters.py" in error and error.count("\n") == 1
 
 
+def test_a_users_benchmark_drops_rows_and_its_file_identifies_the_run(tmp_path, capsys):
+    path = tmp_path / "my_bench.py"
+    instruction = "Write a function `triple` that returns three times its argument."
+    problem = {
+        "task_id": "mine/0", "prompt": "def triple(x):\n", "entry_point": "triple",
+        "canonical_solution": "    return 3 * x\n", "instruction": instruction,
+        "test": "def check(candidate):\n    assert candidate(2) == 6\n",
+    }  # fmt: skip
+    path.write_text(f"def load():\n    return [{problem}]\n")
+    row = {"instruction": instruction, "input": "", "output": "def triple(x):\n    return 3 * x"}
+    source = write_rows(tmp_path / "rows.jsonl", [row, *GOOD])
+    options = ["--verify", "false", "--decontaminate", f"{path}:load"]
+    assert main(arguments(source, tmp_path / "run", *options)) == 0
+    assert "contaminated" in load_reasons(tmp_path / "run").values()
+    path.write_text(path.read_text() + "# changed\n")
+    assert main(arguments(source, tmp_path / "run", *options)) == 2
+    assert "my_bench.py" in capsys.readouterr().err
+
+
 def test_a_run_with_old_filter_names_is_resumed(tmp_path, capsys):
     """A ledger of an earlier version records the names that filters had then."""
     source = write_rows(tmp_path / "rows.jsonl", GOOD)

@@ -36,9 +36,9 @@ def open_run(run_dir: Path, config: StageConfig, identity: Mapping[str, str]) ->
     path = _create_folder(run_dir)
     with Ledger(path) as ledger:
         resolved = json.loads(config.model_dump_json())
-        if ledger.meta("config") is None or ledger.holds_nothing():
+        if ledger.meta("config") is None or ledger.is_empty():
             _refuse_lost_ledger(run_dir)
-            ledger.forget()  # without a reply any config may start it
+            ledger.reset()  # without a reply any config may start it
             for key, value in identity.items():
                 ledger.set_meta(key, value)
             ledger.set_meta("created_at", utc_now())

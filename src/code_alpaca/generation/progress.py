@@ -73,8 +73,8 @@ class RunTotals:
         return max(0, self.target - self.accepted) * self._elapsed / new_rows
 
     def checkpoint_due(self, every: int) -> bool:
-        """Return whether `every` rows were accepted since the last time this was true."""
-        due = self.accepted - self._checkpoint >= every
+        """Return whether `every` rows were accepted since this was last true; 0 is never due."""
+        due = 0 < every <= self.accepted - self._checkpoint
         if due:
             self._checkpoint = self.accepted
         return due
@@ -113,7 +113,7 @@ class RunProgress:
             self._tracker.finish()
 
     def update(self, totals: RunTotals) -> None:
-        """Show the totals, unless they were shown a moment ago."""
+        """Show the totals, at most every few seconds (on a terminal: five times per second)."""
         interval = DRAW_INTERVAL_S if self._output.is_terminal else LOG_INTERVAL_S
         if time.monotonic() - self._updated_at < interval:
             return

@@ -101,7 +101,7 @@ class RequestPlan:
         return overrides
 
     def resumed(self, recorded_strategy: str) -> Self:
-        """Return the plan of a run that recorded its strategies as given.
+        """Return the plan of a run that recorded its strategies under these names.
 
         Its new rows get the same names as the old ones, so the dataset does not depend on when the
         run was resumed.

@@ -30,7 +30,7 @@ class PromptTemplates:
         custom_names: templates that a strategy from a user's file brings along in that folder.
 
     Raises:
-        InputError: the folder cannot be read or holds no template, a template overrides nothing,
+        InputError: the folder cannot be read or contains no template, a template overrides nothing,
             or its syntax is wrong.
     """
 
