@@ -6,7 +6,7 @@ A record that is read and written again loses nothing; see `base`.
 from code_alpaca.core.records.base import Part, Record, RecordFormatError
 from code_alpaca.core.records.eval_results import (
     BenchmarkSource,
-    ComparedDataset,
+    ContaminationSource,
     EvalResults,
     JudgeCounts,
     MeasuredModel,
@@ -39,8 +39,8 @@ from code_alpaca.core.records.run_record import (
 
 __all__ = [
     "BenchmarkSource",
-    "ComparedDataset",
     "ConfigChange",
+    "ContaminationSource",
     "DatasetName",
     "DatasetOrigin",
     "Decontamination",

@@ -63,7 +63,7 @@ class BenchmarkSource(Part):
     sha256: Text = None  # of a user's Python file
 
 
-class ComparedDataset(Part):
+class ContaminationSource(Part):
     """A dataset that the problems were compared with."""
 
     name: StrictStr
@@ -78,7 +78,7 @@ class Uncontaminated(Scored):
 
     training_data: Text = None
     revision: Text = None
-    sources: list[ComparedDataset] = Field([])
+    sources: list[ContaminationSource] = Field([])
     is_training_data: StrictBool | None = None  # None: the model has no run.json
     matched: list[StrictStr] = Field([])
     problems: StrictInt = 0
