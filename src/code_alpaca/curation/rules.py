@@ -14,6 +14,7 @@ from code_alpaca import sandbox
 from code_alpaca.core import console
 from code_alpaca.core.config import StageConfig
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.plugins import is_plugin, load_plugin
 from code_alpaca.curation import filters
 from code_alpaca.curation.decontamination.detect import ContaminationDetector
 from code_alpaca.curation.guard import INTERNAL_ERROR, GuardedCurator
@@ -85,8 +86,13 @@ class CurationRules(StageConfig):
         return recorded
 
     def filter_facts(self) -> dict[str, str]:
-        """Return the hashes of users' filter files, which identify the run."""
-        return filters.hash_plugins(self.filters)
+        """Return the hashes of users' filter and benchmark files, which identify the run."""
+        facts = filters.hash_plugins(self.filters)
+        for name in self.decontaminate:
+            if is_plugin(name):
+                file = name.rpartition(":")[0]
+                facts[f"{file}_sha256"] = load_plugin(name, kind="benchmark").sha256
+        return facts
 
 
 @contextlib.contextmanager
