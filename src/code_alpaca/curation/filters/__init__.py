@@ -16,6 +16,7 @@ dropped 17% of real rows, hash maps and CSV among them.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -150,10 +151,10 @@ def resolve_names(names: Iterable[str], *, warn: bool = False) -> list[str]:
         elif name in FILTER_NAMES or is_plugin(name):
             resolved.append(name)
         else:
-            raise ValueError(
-                f"no filter {name!r}; choose from {', '.join((*FILTER_SETS, *FILTER_NAMES))}, or "
-                "write FILE.py:NAME for a function of yours"
-            )
+            known = (*FILTER_SETS, *FILTER_NAMES)
+            nearest = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"choose from {', '.join(known)}"
+            raise ValueError(f"no filter {name!r} (and not FILE.py:NAME); {hint}")
     if "prompt_leak" in resolved:  # which included reasoning_leak until each had its own name
         resolved.insert(resolved.index("prompt_leak") + 1, "reasoning_leak")
     return list(dict.fromkeys(resolved))
