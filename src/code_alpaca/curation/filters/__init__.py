@@ -82,23 +82,24 @@ class Filter(NamedTuple):
         Raises:
             FilterError: a user's filter failed.
         """
+        name = Path(self.name).name  # without the folder, since the message is published
         try:
             result = self.function(example)
         except Exception as error:
             if not is_plugin(self.name):
                 raise
             place = describe_error(error, Path(self.name.rpartition(":")[0]))
-            raise FilterError(f"filter {self.name}: {place}") from error
+            raise FilterError(f"filter {name}: {place}") from error
         if result is None or result is True:
             return ""
         if isinstance(result, tuple) and len(result) == 2 and result[0] is False:
             result = result[1]
         if result is False:
-            return self.name.rpartition(":")[2]
+            return name.rpartition(":")[2]
         if isinstance(result, str) and result.strip():
             return _clean(result)
         raise FilterError(
-            f"filter {self.name} returned {_clean(repr(result))}; return None or True to keep a "
+            f"filter {name} returned {_clean(repr(result))}; return None or True to keep a "
             "row, or False, a reason, or (False, reason) to drop it"
         )
 
