@@ -95,7 +95,7 @@ def test_malformed_rows_are_rejected_with_their_line_or_refused(tmp_path, capsys
         "row 4: is not a JSON object",
         "row 5: 'output' is missing",
         "row 6: 'instruction' is a number, not text",
-        "row 7: 'output' holds half a surrogate pair",
+        "row 7: 'output' contains half a surrogate pair",
     ]
     assert main(arguments(source, tmp_path / "strict", "--strict")) == 2
     assert "row 4: is not a JSON object" in capsys.readouterr().err
@@ -114,7 +114,7 @@ def test_a_malformed_origin_is_dropped_or_rejected(tmp_path):
     assert [row["seed_ids"] for row in kept] == [["1", "b"], [], [], [], []]
     assert [row["tests"] for row in kept] == ["", "", "", "", "x = 1\nassert x"]
     (row,) = load_rows(tmp_path / "run", "rejected")
-    assert row["evidence"] == "row 6: 'tests' holds half a surrogate pair"
+    assert row["evidence"] == "row 6: 'tests' contains half a surrogate pair"
 
 
 def test_code_in_fences_is_checked_and_the_row_is_unchanged(tmp_path):

@@ -18,8 +18,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from filelock import FileLock, Timeout
-
 from code_alpaca.core.errors import InputError
 
 
@@ -108,6 +106,8 @@ def lock(path: Path, *, wait: bool = False) -> Iterator[None]:
     Raises:
         InputError: another process holds the lock.
     """
+    from filelock import FileLock, Timeout  # not at the top: the sandbox needs no packages
+
     path = path.resolve()
     lock_path = path.with_name(f".{path.name}.lock")
     lock_path.parent.mkdir(parents=True, exist_ok=True)

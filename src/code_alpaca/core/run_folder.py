@@ -20,6 +20,7 @@ from code_alpaca.core.config import StageConfig, write_yaml
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.key_roles import Role, keys_with
 from code_alpaca.core.ledger import Ledger, utc_now
+from code_alpaca.core.records import Manifest
 
 
 @contextlib.contextmanager
@@ -94,9 +95,8 @@ def _refuse_emptied_ledger(path: Path) -> None:
 def _refuse_lost_ledger(run_dir: Path) -> None:
     """Refuse a folder whose dataset has rows and whose ledger has none."""
     try:
-        manifest = json.loads((run_dir / "dataset/manifest.json").read_text(encoding="utf-8"))
-        rows = int(manifest["counts"]["default"])
-    except (OSError, ValueError, KeyError, TypeError):
+        rows = Manifest.load(run_dir / "dataset/manifest.json").counts.get("default", 0)
+    except InputError:
         return  # no dataset of code-alpaca; `build` refuses other content
     if rows:
         raise InputError(

@@ -74,7 +74,7 @@ class GenerationEngine:
         self.totals = RunTotals(config.num_examples)
         # Of every accepted row: its request number and its position in the reply.
         self._numbers, self._positions = array("q"), array("i")
-        self._quotas = Quotas(plan.quotas, config.lookahead)
+        self._quotas = Quotas(config.quotas, config.lookahead)
         self._pending: dict[int, asyncio.Task[list[Decision]]] = {}  # sent and not decided
         self._next = ledger.next_undecided()
         self._fruitless = 0  # consecutive replies without an accepted row
@@ -141,7 +141,7 @@ class GenerationEngine:
         self.curator.add_to_pool(self.plan.seed_tasks)
         self.curator.add_to_pool(self._restore_accepted())
         for requested, languages in self.ledger.requested():
-            labels = {key: label for key, label in requested.items() if key in self.plan.quotas}
+            labels = {key: label for key, label in requested.items() if key in self.config.quotas}
             self._quotas.restore(labels, languages)
         usage = self.ledger.usage(decided=True)  # replies without a decision are counted with it
         self.totals.accepted = len(self._numbers)
@@ -175,7 +175,7 @@ class GenerationEngine:
         accepted = self.totals.accepted
         rows_per_reply = accepted / self._next if self._next and accepted else None
         ahead = number - self._next
-        expected = accepted + ahead * (rows_per_reply or self.plan.tasks_per_request)
+        expected = accepted + ahead * (rows_per_reply or self.config.tasks_per_request)
         return ahead == 0 or expected < self.config.num_examples
 
     def _build_request(self, number: int) -> TeacherRequest:

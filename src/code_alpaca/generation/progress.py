@@ -159,8 +159,7 @@ class RunProgress:
         grid.add_row("rejected", reasons or "none", "")
         grid.add_row(
             "teacher",
-            f"{totals.replies_per_second:.1f} replies/s, {totals.in_flight} in flight, "
-            f"busy {totals.busy} times",
+            f"{totals.replies_per_second:.1f} replies/s, {_connection(totals)}",
             f"{totals.tokens / 1000:,.0f}k tokens",
         )
         grid.add_row("cost", self._cost(totals) or "price unknown", _time_left(totals))
@@ -170,9 +169,7 @@ class RunProgress:
         return (
             f"{totals.in_dataset}/{totals.target} rows, {totals.acceptance:.0%} of candidates "
             f"accepted, {self._usage(totals)}, {totals.replies_per_second:.1f}/s, "
-            f"{totals.in_flight} in flight"
-            + (f", busy {totals.busy} times" if totals.busy else "")
-            + f", {_time_left(totals)}"
+            f"{_connection(totals)}, {_time_left(totals)}"
         )
 
     def _usage(self, totals: RunTotals) -> str:
@@ -204,6 +201,11 @@ class RunProgress:
 
 def _sort_by_count(reasons: Counter[str]) -> list[tuple[str, int]]:
     return sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _connection(totals: RunTotals) -> str:
+    busy = f", {totals.busy} times busy" if totals.busy else ""
+    return f"{totals.in_flight} in flight{busy}"
 
 
 def _time_left(totals: RunTotals) -> str:
