@@ -148,18 +148,18 @@ def generate_args(run_dir, url, *more, rows=20):
 
 def test_generate_with_the_batch_api_respects_a_cap_at_half_price(tmp_path, capsys):
     prices = ["--price_per_mtok_input", "2", "--price_per_mtok_output", "8",
-              "--max_completion_tokens", "2000", "--max_cost_usd", "0.12"]  # fmt: skip
+              "--max_completion_tokens", "2000", "--max_cost_usd", "0.05"]  # fmt: skip
     double = BatchDouble()
     with double.serve() as url:
-        more = ["--batch_poll_s", "0.05", *prices]
+        more = ["--batch_poll_s", "0.05", "--decontaminate", "none", *prices]
         assert main(generate_args(tmp_path, url, *more, rows=200)) == 3
     billed = (double.prompt_tokens * 2 + double.completion_tokens * 8) / 1e6 * 0.5
     output = capsys.readouterr()
     assert "batch     batch_0: completed" in output.out
-    assert "max_cost_usd 0.12 is reached" in output.err
+    assert "max_cost_usd 0.05 is reached" in output.err
     with Ledger(tmp_path / "ledger.sqlite", write=False) as ledger:
         assert ledger.spent() == pytest.approx(billed)
-    assert 0.08 < billed <= 0.12
+    assert 0.03 < billed <= 0.05
 
 
 @pytest.mark.slow
