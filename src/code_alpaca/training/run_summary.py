@@ -71,10 +71,10 @@ def collect_results(
     counts = torch.tensor([[trainer.real_tokens, trainer.total_tokens]], device=device)
     peak_gib = float(gather(peak).max())
     real_tokens, total_tokens = gather(counts).sum(0).tolist()
-    losses = [[log["step"], log["loss"]] for log in state.log_history if "loss" in log]
-    eval_losses = [
-        [log["step"], log["eval_loss"]] for log in state.log_history if "eval_loss" in log
-    ]
+    losses, eval_losses = (
+        [[log["step"], log[name]] for log in state.log_history if name in log]
+        for name in ("loss", "eval_loss")
+    )
     tokens_per_second = time.tokens_per_second(statistics.tokens, state.epoch or 0)
     estimated_gib = None
     if isinstance(plan.estimate, MemoryEstimate):
