@@ -166,7 +166,7 @@ def test_nobody_releases_in_a_repository_that_is_only_to_be_read(hub, push, fold
     [
         ("Private repository storage limit reached, please upgrade your plan", "free storage"),
         ("pass `create_pr=1` as a query parameter to create a Pull Request", "direct commits"),
-        ("This token is not for you", "make one with write access"),
+        ("This token is not for you", "create one with write access"),
     ],
 )
 def test_a_refusal_of_the_hub_says_why_and_what_to_do(hub, push, folder, reason, advice):
@@ -241,7 +241,7 @@ def test_a_dry_run_refuses_what_a_push_refuses(hub, push, folder, change):
         (made / "manifest.json").write_text(json.dumps(manifest))
     error = refused(hub, push, made, **({"private": True} if change == "public" else {}))
     assert {"lower": "1.0.0 is lower", "columns": "other columns (prompt)",
-            "public": "for all to see"}[change] in error  # fmt: skip
+            "public": "is public"}[change] in error  # fmt: skip
 
 
 # -- a repository that vanishes ----------------------------------------------------------------
@@ -260,7 +260,7 @@ def test_a_repository_that_vanishes_meanwhile_is_one_line(
     hub.go_on.set()
     ended = processes("alice").end()
     assert ended["kind"] == "Stopped" and ended["error"].count("\n") == 0
-    assert "is gone" in ended["error"] or "was renamed to alice/other" in ended["error"]
+    assert "no longer exists" in ended["error"] or "was renamed to alice/other" in ended["error"]
     assert ("datasets", REPO) not in hub.repositories
 
 
@@ -275,7 +275,7 @@ def test_a_private_repository_that_was_deleted_does_not_come_back_in_public(hub,
     assert push(first, private=True)["kind"] == ""
     hub.delete(REPO)
     made = folder("1.1.0", rows=5, name="run")
-    assert "was private and is gone" in refused(hub, push, made)
+    assert "was private and no longer exists" in refused(hub, push, made)
     assert hub.repositories == {}
     assert push(made, private=True)["kind"] == ""
     assert hub.repository(REPO).private

@@ -117,7 +117,7 @@ def test_a_version_never_changes(hub, start, folder):
     before = commit_of(hub, "v1.0.0")
     for made in (folder("1.0.0"), folder("1.0.0", rows=9, name="other")):
         ended = publisher.push(made)
-        assert ended["kind"] == "InputError" and "has v1.0.0 already" in ended["error"]
+        assert ended["kind"] == "InputError" and "already has v1.0.0" in ended["error"]
     assert commit_of(hub, "v1.0.0") == before and whole_versions(hub) == ["1.0.0"]
 
 
@@ -242,7 +242,7 @@ def test_a_repository_of_other_columns_or_other_files_is_refused(hub, start, fol
 
 @pytest.mark.parametrize(
     ("user", "said"),
-    [("reader", "may only read"), ("stranger", "does not accept the token"), ("", "no token")],
+    [("reader", "is read-only"), ("stranger", "rejects the token"), ("", "no token")],
 )
 def test_tokens_that_will_not_do(hub, tmp_path, folder, user, said):
     publisher = Publisher(hub, tmp_path / "home", user)

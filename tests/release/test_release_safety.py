@@ -94,7 +94,7 @@ def test_a_dry_run_refuses_what_a_release_refuses(hub, session, words):
     elsewhere = words(version="0.3.0")
     elsewhere[elsewhere.index(REPO)] = "stranger/coder"
     hub.orgs["alice"] = [{"name": "stranger", "roleInOrg": "read"}]
-    assert "alice may only read in stranger" in refused(hub, session, elsewhere)
+    assert "alice has read access only in stranger" in refused(hub, session, elsewhere)
     del hub.repository(REPO, "models").tags["v0.2.0"]
     other = words("--license", "mit", version="0.2.0")
     assert "released v0.2.0 with other content as commit" in refused(hub, session, other)
@@ -116,10 +116,12 @@ def test_a_repository_that_vanishes_meanwhile_is_one_line(hub, session, words, c
     hub.go_on.set()
     code, _, error = session.end()
     assert code == 3 and error.count("\n") == 1
-    assert ("is gone" if change == "deleted" else "renamed to alice/other") in error
+    assert ("no longer exists" if change == "deleted" else "renamed to alice/other") in error
     code, _, error = session.run(*words(version="0.2.0"))
     assert code == 2
-    assert ("was private and is gone" if change == "deleted" else "renamed to alice/other") in error
+    assert (
+        "was private and no longer exists" if change == "deleted" else "renamed to alice/other"
+    ) in error
     assert ("models", REPO) not in hub.repositories
 
 

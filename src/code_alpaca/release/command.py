@@ -151,7 +151,7 @@ def _release(config: ReleaseConfig, facts: Facts, folder: Path, say: Say) -> Non
     version = version_of(folder, config.model_version)
     target = _target(config)
     sha = push(folder, version, target, say)
-    begun = [version.under_way]
+    begun = [version.progress_file]
     if path := target.repo.fetch(README, sha):  # the folder is what is on the Hub, byte for byte
         (folder / README).write_bytes(path.read_bytes())
     say(f"{target.repo.url}/tree/{version.tag} (commit {sha})")
@@ -160,7 +160,7 @@ def _release(config: ReleaseConfig, facts: Facts, folder: Path, say: Say) -> Non
         of_space = _space_target(config)
         made = version_of(place, config.model_version)
         push(place, made, of_space, say)
-        begun.append(made.under_way)
+        begun.append(made.progress_file)
         say(f"{of_space.repo.url}")
     for mark in begun:
         mark.unlink(missing_ok=True)

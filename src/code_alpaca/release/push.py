@@ -10,7 +10,7 @@ from typing import NamedTuple
 from code_alpaca.core.fs import file_sha256
 from code_alpaca.hub import release, release_plan
 from code_alpaca.hub.client import HubRepo
-from code_alpaca.hub.release_plan import ReleaseKind, ReleasePlan, ReleaseTerms
+from code_alpaca.hub.release_plan import Release, ReleaseKind, ReleasePlan, ReleaseTerms
 from code_alpaca.hub.unsafe_files import is_code_or_pickle
 from code_alpaca.hub.versions import README, ReleaseVersion, Say, read_json
 from code_alpaca.release.folder import ADAPTER, CARD, MANIFEST, RELEASED
@@ -63,9 +63,8 @@ def push(folder: Path, version: ReleaseVersion, target: Target, say: Say = print
         return {**ours, README: card.encode()}
 
     card = None if repo.type == "space" else ours[README].read_text(encoding="utf-8")
-    return release.publish_release(
-        repo, version, kind_of(repo), target.terms, contents, names=ours, card=card, say=say
-    )
+    planned = Release(repo, version, kind_of(repo), target.terms, ours, card)
+    return release.publish_release(planned, contents, say)
 
 
 def look(
@@ -88,16 +87,16 @@ def look(
             exists or is lower than the last, or files of other people are in the way.
     """
     repo = target.repo
-    kind, terms = kind_of(repo), target.terms
-    plan = release_plan.plan_release(repo, version, kind, terms, names=names, card=card)
+    planned = Release(repo, version, kind_of(repo), target.terms, names, card)
+    plan = release_plan.plan_release(planned)
     if plan.untagged and key:
         known = version._replace(key=key())
-        plan = release_plan.plan_release(repo, known, kind, terms, names=names)
+        plan = release_plan.plan_release(planned._replace(version=known, card=None))
     if not plan.exists:
         return [f"{repo.url} does not exist yet and is made"]
     if plan.before is None:
-        return [f"{repo.url} has no version yet", *plan.changes(names)]
-    return [f"{repo.url} is at {plan.before.tag}", *plan.changes(names)]
+        return [f"{repo.url} has no version yet", *plan.describe_losses(names)]
+    return [f"{repo.url} is at {plan.before.tag}", *plan.describe_losses(names)]
 
 
 def kind_of(repo: HubRepo) -> ReleaseKind:

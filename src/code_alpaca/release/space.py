@@ -17,8 +17,7 @@ from typing import Any
 from code_alpaca.core import languages
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.markdown import code, inline, url
-from code_alpaca.core.prompts import PromptStyle, format_prompt
-from code_alpaca.evaluation.completions import RESPONSE_STOPS
+from code_alpaca.core.prompts import PROMPT_STYLES, PromptStyle, format_prompt
 
 HUB = "https://huggingface.co"
 NO_GRADIO = "gradio is not installed: pip install 'gradio>=6.31'"
@@ -83,7 +82,7 @@ def settings(
         "safety_note": safety_note,
         "prompt_without_input": format_prompt("{instruction}", style=prompt_style),
         "prompt_with_input": format_prompt("{instruction}", "{input}", style=prompt_style),
-        "stops": list(RESPONSE_STOPS),
+        "stops": list(PROMPT_STYLES[prompt_style].stops),
         "languages": languages.highlighting(),
         "examples": EXAMPLES,
         **limits,
