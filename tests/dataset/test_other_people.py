@@ -118,7 +118,7 @@ def test_what_comes_meanwhile_is_refused_as_well(hub, push, folder, processes):
     processes("alice").begin(folder("1.1.0", rows=5))
     assert hub.held.wait(30)
     hub.edit(REPO, {"loader.py": b"import os"}, author="bob")
-    hub.go_on.set()
+    hub.resume.set()
     ended = processes("alice").end()
     assert ended["kind"] == "InputError" and "(loader.py)" in ended["error"]
     assert list(hub.repository(REPO).tags) == ["v1.0.0"]
@@ -257,7 +257,7 @@ def test_a_repository_that_vanishes_meanwhile_is_one_line(
     processes("alice").begin(folder("1.1.0", rows=5))
     assert hub.held.wait(30)
     hub.delete(REPO) if change == "deleted" else hub.rename(REPO, "alice/other")
-    hub.go_on.set()
+    hub.resume.set()
     ended = processes("alice").end()
     assert ended["kind"] == "Stopped" and ended["error"].count("\n") == 0
     assert "no longer exists" in ended["error"] or "was renamed to alice/other" in ended["error"]

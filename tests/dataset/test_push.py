@@ -89,7 +89,7 @@ def test_killed_at_any_step_it_goes_on(hub, start, folder, route, moment):
     assert hub.held.wait(30)
     first.kill()
     hub.fault = lambda name, nth: None
-    hub.go_on.set()
+    hub.resume.set()
     if route != "create" and (route, moment) not in (("commit", "after"), ("tag", "before")):
         seen = whole_versions(hub)[-1]
         assert seen == ("1.1.0" if route == "tag" else "1.0.0")
@@ -147,7 +147,7 @@ def test_of_two_publishers_one_wins_and_the_other_says_why(hub, start, folder):
     alice.begin(mine)
     assert hub.held.wait(30)
     assert bob.push(other)["kind"] == ""
-    hub.go_on.set()
+    hub.resume.set()
     ended = alice.end()
     assert ended["kind"] == "InputError"
     assert "bob committed 'Release v1.1.0'" in ended["error"]
@@ -169,7 +169,7 @@ def test_a_change_to_other_files_meanwhile_does_no_harm(hub, start, folder):
     publisher.begin(folder("1.1.0", rows=6))
     assert hub.held.wait(30)
     hub.edit(REPO, {"LICENSE": b"terms"}, author="bob")
-    hub.go_on.set()
+    hub.resume.set()
     ended = publisher.end()
     assert ended["kind"] == "" and any("bob committed" in line for line in ended["said"])
     assert "LICENSE" in commit_of(hub, "v1.1.0").tree
@@ -286,7 +286,7 @@ def test_a_half_finished_push_of_other_rows_is_taken_over(hub, start, folder):
     assert json.loads(hub.read(REPO, "v1.1.0", "manifest.json"))["counts"]["default"] == 8
     changelog = hub.read(REPO, "v1.1.0", "CHANGELOG.md").decode()
     assert changelog.count("## 1.1.0 (") == 1 and "Since 1.0.0: 4 rows added" in changelog
-    hub.go_on.set()
+    hub.resume.set()
 
 
 def test_full_shards_go_ahead_of_the_release_and_nobody_sees_them(hub, start, folder, monkeypatch):

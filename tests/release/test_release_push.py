@@ -99,7 +99,7 @@ def test_killed_at_any_step_it_goes_on(hub, start, session, words, route, moment
     assert hub.held.wait(60)
     first.kill()
     hub.fault = lambda name, nth: None
-    hub.go_on.set()
+    hub.resume.set()
     if (route, moment) not in (("create", "after"), ("commit", "after")):
         assert whole_versions(hub) == (["0.1.0"] if route == "tag" else [])
     code, _, error = session.run(*words())
@@ -327,7 +327,7 @@ def test_killed_between_model_and_space_it_goes_on(hub, start, session, words, m
     assert hub.held.wait(60)
     first.kill()
     hub.fault = lambda name, nth: None
-    hub.go_on.set()
+    hub.resume.set()
     code, _, error = session.run(*words("--space", SPACE))
     assert code == 0, error
     assert whole_versions(hub) == ["0.1.0"]

@@ -113,7 +113,7 @@ def test_a_repository_that_vanishes_meanwhile_is_one_line(hub, session, words, c
     else:
         hub.rename(REPO, "alice/other", "models")
     hub.fault = lambda name, nth: None
-    hub.go_on.set()
+    hub.resume.set()
     code, _, error = session.end()
     assert code == 3 and error.count("\n") == 1
     assert ("no longer exists" if change == "deleted" else "renamed to alice/other") in error

@@ -1,4 +1,4 @@
-"""What talks to a Hub double: a process of its own, and a request that no client made."""
+"""Clients of the Hub double: a child process, and a request without a client."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 
 class Client:
-    """A process that answers every line of JSON with one, its Hub being a double.
+    """A child process that uses a Hub double and replies to each JSON line with one.
 
     Args:
-        user: whose token it has; "" for none.
+        user: the owner of its token; "" for no token.
     """
 
     def __init__(self, script: Path, hub, home: Path, user: str = "alice") -> None:
@@ -34,7 +34,7 @@ class Client:
 
 
 class Request:
-    """A request for the methods of the double."""
+    """A request to call the methods of the double with."""
 
     def __init__(self, user: str, body) -> None:
         self.user, self._body = user, body

@@ -1,9 +1,9 @@
-"""A Hub on loopback: repositories with commits, branches, tags and LFS, and faults on demand.
+"""A fake Hub on loopback: repositories with commits, branches, tags and LFS, and injected faults.
 
-It speaks the routes that `huggingface_hub` 2.4 and `datasets` 5.2 use with Xet off, as the Hub
-answers them: `parent_commit` that is not the head is a 412, a second tag of one name a 409, a
-private or missing repository a 404, a token without write access a 403, a request to a renamed
-repository a 307 to its new name.
+It implements the routes that `huggingface_hub` 2.4 and `datasets` 5.2 use without Xet, with the
+Hub's responses: 412 for a `parent_commit` that is not the head, 409 for an existing tag, 404 for a
+private or missing repository, 403 for a token without write access, and 307 from the old name of a
+renamed repository to its new one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
 
-BIG = (".parquet", ".png", ".safetensors", ".bin")  # what goes to LFS, as .gitattributes would say
+BIG = (".parquet", ".png", ".safetensors", ".bin")  # stored in LFS, as by .gitattributes
 LICENSES = {"apache-2.0", "cc-by-4.0", "cc-by-nc-4.0", "llama2", "mit", "other"}  # some of them
 REPO = r"(?P<repo>[\w.-]+/[\w.-]+)"
 PATH = r"(?P<path>.+)"
@@ -53,7 +53,7 @@ ROUTES = [
 
 @dataclass(frozen=True)
 class Commit:
-    """One commit: `tree` maps a path to the SHA-256 of its content."""
+    """A commit; `tree` contains the SHA-256 of each path."""
 
     sha: str
     parent: str | None
@@ -66,7 +66,7 @@ class Commit:
 
 @dataclass
 class Repository:
-    """Branch heads, tags and all commits; `heads` is what `main` was, one after the other."""
+    """Branch heads, tags and all commits; `heads` is the history of `main`."""
 
     private: bool
     commits: dict[str, Commit] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class Repository:
 
 
 class Refusal(Exception):
-    """An answer that is no success: status and message."""
+    """An error response: status and message."""
 
     def __init__(self, status: int, message: str, code: str = "") -> None:
         super().__init__(message)
@@ -84,12 +84,12 @@ class Refusal(Exception):
 
 
 class HubDouble:
-    """Runs until closed. `fault(route, nth)` may answer how the `nth` request of all, to a route
-    of that name, goes wrong:
+    """A server that runs until it is closed.
 
-    a status ("500", "429", "403: reason"), "drop" (the connection ends before anything is done),
-    "lost" (it ends after all was done), "before" and "after" (it hangs, with `held` set, until
-    `go_on` is, so that a test can kill the client at that very moment).
+    `fault(route, nth)` may return how the `nth` request of all fails: a status ("500", "429",
+    "403: reason"), "drop" (the connection closes before the request is processed), "lost" (it
+    closes afterwards), "before" and "after" (it hangs, with `held` set, until `resume` is set, so
+    that a test can kill the client at that moment).
     """
 
     def __init__(self) -> None:
@@ -102,7 +102,7 @@ class HubDouble:
         self.renamed: dict[tuple[str, str], str] = {}
         self.fault: Callable[[str, int], str | None] = lambda route, nth: None
         self.log: list[str] = []
-        self.held, self.go_on = threading.Event(), threading.Event()
+        self.held, self.resume = threading.Event(), threading.Event()
         self._lock = threading.Lock()
         double = self
 
@@ -115,7 +115,7 @@ class HubDouble:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
-        self.go_on.set()
+        self.resume.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -126,23 +126,23 @@ class HubDouble:
         self.close()
 
     def forget(self) -> None:
-        """Be as new for the next test, under the same address."""
+        """Clear everything for the next test, at the same address."""
         self.repositories.clear()
         self.renamed.clear()
         self.orgs.clear()
         self.blobs.clear()
         self.log.clear()
         self.fault = lambda route, nth: None
-        self.held, self.go_on = threading.Event(), threading.Event()
+        self.held, self.resume = threading.Event(), threading.Event()
 
-    # -- what a test asks ------------------------------------------------------------------
+    # -- for tests ------------------------------------------------------------------
 
     def environment(self, home: Path, user: str = "alice") -> dict[str, str]:
-        """The environment of a process that takes this for the Hub.
+        """Return the environment of a process that uses this Hub.
 
         Args:
-            home: for its caches.
-            user: whose token it has; "" for none.
+            home: the folder of its caches.
+            user: the owner of its token; "" for no token.
         """
         kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
         return kept | {
@@ -154,11 +154,11 @@ class HubDouble:
         return self.repositories[kind, name]
 
     def read(self, name: str, revision: str, path: str, kind: str = "datasets") -> bytes:
-        """A file as it stands at a tag, a branch or a commit."""
+        """Return a file at a tag, a branch or a commit."""
         return self.blobs[self._commit(self.repository(name, kind), revision).tree[path]]
 
     def edit(self, name: str, changes: dict[str, bytes | None], *, author: str, kind="datasets"):
-        """Somebody commits by hand in the browser."""
+        """Commit as a user in the browser."""
         repository = self.repository(name, kind)
         tree = dict(repository.commits[repository.branches["main"]].tree)
         for path, content in changes.items():
@@ -168,11 +168,11 @@ class HubDouble:
         return self._append(repository, "main", tree, "Edit by hand", "", author)
 
     def delete(self, name: str, kind: str = "datasets") -> None:
-        """Somebody deletes a repository."""
+        """Delete a repository."""
         del self.repositories[kind, name]
 
     def rename(self, name: str, new: str, kind: str = "datasets") -> None:
-        """Somebody renames a repository; requests to the old name are redirected."""
+        """Rename a repository; requests to the old name are redirected."""
         self.repositories[kind, new] = self.repositories.pop((kind, name))
         self.renamed[kind, name] = new
 
@@ -212,7 +212,7 @@ class HubDouble:
         return repository
 
     def _may_write(self, user: str | None, namespace: str) -> bool:
-        """Users are members of each other's namespaces, but for the reader and the guest."""
+        """Return whether a user may write; all but the reader and the guest share namespaces."""
         if user == "guest":
             return namespace in (user, *(org["name"] for org in self.orgs.get(user, [])))
         return user != "reader"
@@ -426,7 +426,7 @@ class HubDouble:
 
 @dataclass
 class Call:
-    """One request, taken apart."""
+    """One request and its response."""
 
     user: str | None
     path: dict[str, str | None]
@@ -520,7 +520,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _hold(self) -> None:
         self.hub.held.set()
-        self.hub.go_on.wait(30)
+        self.hub.resume.wait(30)
 
     def _user(self) -> str | None:
         word = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
