@@ -127,7 +127,7 @@ def test_card_is_whole(run_dir):
     assert [item["config_name"] for item in metadata.configs] == list(CONFIGS)
     assert "a grammar that composes tasks" in text
     assert "| `contaminated` | 2 |" in text
-    assert "5 candidates, 3 rows. The teacher answered 2 requests" in text
+    assert "5 candidates, 3 accepted rows. The teacher returned 2 replies" in text
 
 
 def test_import_keeps_every_byte(tmp_path, capsys):
