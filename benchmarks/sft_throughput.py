@@ -29,7 +29,7 @@ from statistics import median
 from typing import Any
 
 from code_alpaca.core.prompts import format_prompt
-from code_alpaca.core.quiet import quiet
+from code_alpaca.core.quiet import silence_libraries
 from code_alpaca.teacher.offline.tasks import compose_task
 
 APART = 200  # rows
@@ -84,7 +84,7 @@ def main() -> None:
         return train(*args.side)
     import torch
 
-    quiet()
+    silence_libraries()
     for name in args.sizes.split(","):
         if SIZES[name].on_cpu or torch.cuda.is_available():
             with tempfile.TemporaryDirectory() as folder:

@@ -42,12 +42,12 @@ def parse_as_the_stage_does(words: list[str]) -> None:
     if not rest or rest == ["--help"]:
         return
     if stage == "sft":
-        from code_alpaca.training.command import accelerate_config
+        from code_alpaca.training.command import find_accelerate_config
         from code_alpaca.training.parsing import parse_sft_arguments
 
         if "--accelerate_config" in rest:
             at = rest.index("--accelerate_config")
-            assert accelerate_config(rest[at + 1])
+            assert find_accelerate_config(rest[at + 1])
             del rest[at : at + 2]
         parse_sft_arguments([*rest, "--use_cpu", "true"])  # recipes for GPUs as well
     else:

@@ -15,7 +15,13 @@ from typing import NamedTuple
 
 from code_alpaca import __version__
 from code_alpaca.core.config import add_arguments, parse
-from code_alpaca.core.errors import INTERRUPTED, Diverged, InputError, Stopped, machine_trouble
+from code_alpaca.core.errors import (
+    INTERRUPTED,
+    Diverged,
+    InputError,
+    Stopped,
+    explain_environment_error,
+)
 from code_alpaca.core.redact import redact
 
 
@@ -102,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail(stage, INTERRUPTED, EXIT_STOPPED)
     except Exception as error:
-        trouble = machine_trouble(error)
+        trouble = explain_environment_error(error)
         if trouble is None:
             raise
         return _fail(stage, str(trouble), EXIT_INPUT)

@@ -84,7 +84,7 @@ def test_what_came_there_meanwhile_is_not_deleted(tmp_path):
     with fs.atomic_folder(path) as part:  # an empty folder was made for it
         (part / "a").touch()
     assert [each.name for each in path.iterdir()] == ["a"]
-    with pytest.raises(InputError, match="came into"), fs.atomic_folder(path):
+    with pytest.raises(InputError, match="another process filled"), fs.atomic_folder(path):
         pass
     assert [each.name for each in path.iterdir()] == ["a"]
     assert list(tmp_path.iterdir()) == [path]

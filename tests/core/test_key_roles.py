@@ -23,7 +23,7 @@ class GenerateConfig(Rules):
 @dataclass
 class Arguments:
     mask: str = "completion"
-    dry_run: bool = field(default=False, metadata={"help": "plan", "roles": (Role.LOCAL,)})
+    dry_run: Annotated[bool, Role.LOCAL] = field(default=False, metadata={"help": "plan"})
 
 
 def test_keys_are_found_by_role_in_pydantic_configs_and_their_bases():

@@ -46,7 +46,7 @@ def test_a_dataset_card_holds_no_markup_of_its_rows(manifest, text):
     bad, good = rendered(text), rendered("benign")
     assert shape(body(bad)) == shape(body(good))
     assert yaml.safe_load(front(bad)).keys() == yaml.safe_load(front(good)).keys()
-    assert cards.merge(bad, bad, bad) == (bad, [], [])
+    assert cards.merge_cards(bad, bad, bad) == (bad, [], [])
     assert "https://pypi.org" not in good and "pip install code-alpaca" not in good
 
 

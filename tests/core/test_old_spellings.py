@@ -85,6 +85,12 @@ def test_a_config_takes_old_names_from_a_file_the_command_line_and_python(tmp_pa
     assert capsys.readouterr().out.count("warning   ") == 8
 
 
+def test_words_that_are_not_values_of_a_renamed_key_stay(capsys):
+    words = ["seed_compat", "--seed=seed_compat", "--dry_run", "--novelty", "seed_compat", "x"]
+    assert SPELLINGS.update_arguments(words) == words
+    assert capsys.readouterr().out == ""
+
+
 def test_an_old_name_on_the_command_line_wins_over_the_file(tmp_path, capsys):
     path = tmp_path / "new.yaml"
     path.write_text("alpaca_2023_defects: false\n")

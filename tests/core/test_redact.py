@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from code_alpaca.cli import main
-from code_alpaca.core.redact import redact, secret_in
+from code_alpaca.core.redact import find_secret, redact
 
 SECRET = "hunter2hunter2hunter2"
 WITH_SECRET = [
@@ -66,4 +66,4 @@ def test_a_secret_is_masked_in_any_text_and_the_rest_stays(url):
     ],
 )
 def test_a_url_without_a_secret_is_left_as_it_is(url):
-    assert secret_in(url) == "" and redact(url) == url
+    assert find_secret(url) == "" and redact(url) == url

@@ -12,7 +12,7 @@ from rouge_score import rouge_scorer
 from support.needs import need_program
 
 from code_alpaca.core.schema import Example, load_seed_tasks
-from code_alpaca.curation.filters import DEFAULT_FILTERS, FILTERS
+from code_alpaca.curation.filters import load_filters
 
 TASKS = load_seed_tasks()
 TYPES = {
@@ -47,8 +47,7 @@ def test_every_runnable_python_answer_has_tests():
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.id)
 def test_no_filter_of_ours_would_drop_a_seed(task):
     example = Example(task.instruction, task.input, task.output)
-    checks = [FILTERS[name] for name in DEFAULT_FILTERS if name in FILTERS]
-    assert [check.__name__ for check in checks if check(example)] == []
+    assert [f.name for f in load_filters(["default"]) if f.find_reason(example)] == []
     assert "```" not in task.output
 
 

@@ -22,7 +22,7 @@ def quoted(text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "language"),
+    ("text", "tag"),
     [
         (f"Here:\n```python\n{CODE}```\nDone.", "python"),
         (f"```py title='a.py'\n{CODE}```", "py"),
@@ -44,16 +44,16 @@ def quoted(text: str) -> str:
          "python"),
     ],
 )  # fmt: skip
-def test_marked_code_is_a_region(text, language):
+def test_marked_code_is_a_region(text, tag):
     (region,) = find_code_regions(text)
-    assert (region.language, region.code.strip()) == (language, CODE.strip())
+    assert (region.tag, region.code.strip()) == (tag, CODE.strip())
 
 
 def test_regions_come_in_order_and_an_opening_fence_closes_an_unclosed_one():
     text = (
         f"```sh\npip install x\n```\nthen ```x = 1``` and\n```python\n{CODE}\n```python\ny = 2\n```"
     )
-    assert [(r.kind, r.language) for r in find_code_regions(text)] == [
+    assert [(r.kind, r.tag) for r in find_code_regions(text)] == [
         ("fence", "sh"), ("line", ""), ("fence", "python"), ("fence", "python"),
     ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Rows that exist are decided as rows that are written: in order, resumably, with their reasons."""
+"""`curate` decides the rows of a dataset in order, resumably, and gives reasons."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ GOOD = [
 ]
 
 
-def words(source, run_dir, *more):
-    return ["curate", "--source", str(source), "--run_dir", str(run_dir), *more]
+def arguments(source, run_dir, *options):
+    return ["curate", "--source", str(source), "--run_dir", str(run_dir), *options]
 
 
-def write(path, rows):
+def write_rows(path, rows):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
-def rows_of(run_dir, config="default"):
+def load_rows(run_dir, config="default"):
     return load_dataset(str(run_dir / "dataset"), config, split="train").to_list()
 
 
-def reasons(run_dir):
-    return {row["output"]: row["reason"] for row in rows_of(run_dir, "rejected")}
+def load_reasons(run_dir):
+    return {row["output"]: row["reason"] for row in load_rows(run_dir, "rejected")}
 
 
-def many(count: int) -> list[dict[str, str]]:
+def make_rows(count: int) -> list[dict[str, str]]:
     rng = random.Random(4)
     verbs = ["Sort", "Reverse", "Count", "Print", "Sum up", "Filter", "Join", "Shuffle"]
     things = ["a list", "the words of a text", "rows of a table", "all primes", "two files"]
@@ -60,7 +60,7 @@ def many(count: int) -> list[dict[str, str]]:
     ]
 
 
-def test_each_rule_drops_its_row_and_says_why(tmp_path):
+def test_each_rule_rejects_a_row_with_its_reason(tmp_path):
     rows = [
         *GOOD,
         {"instruction": "Add two numbers in Python!", "input": "", "output": "print(1 + 2)"},
@@ -68,14 +68,14 @@ def test_each_rule_drops_its_row_and_says_why(tmp_path):
         {"instruction": "Divide two numbers in Python.", "input": "", "output": "print(1 / 0)"},
         {"instruction": "Multiply some numbers.", "input": "", "output": ""},
     ]
-    source = write(tmp_path / "rows.jsonl", rows)
-    assert main(words(source, tmp_path / "run")) == 0
-    assert [row["output"] for row in rows_of(tmp_path / "run")] == [r["output"] for r in GOOD]
-    assert reasons(tmp_path / "run") == {
+    source = write_rows(tmp_path / "rows.jsonl", rows)
+    assert main(arguments(source, tmp_path / "run")) == 0
+    assert [row["output"] for row in load_rows(tmp_path / "run")] == [r["output"] for r in GOOD]
+    assert load_reasons(tmp_path / "run") == {
         "print(1 + 2)": "too_similar", "x = = 1": "syntax_error", "print(1 / 0)": "run_error",
         "": "empty",
     }  # fmt: skip
-    kept = rows_of(tmp_path / "run")[0]
+    kept = load_rows(tmp_path / "run")[0]
     assert kept["language"] == "python" and kept["verification"] == "no_tests"
     manifest = json.loads((tmp_path / "run/dataset/manifest.json").read_text())
     assert manifest["source"] == "rows.jsonl" and manifest["candidates"] == 7
@@ -83,58 +83,57 @@ def test_each_rule_drops_its_row_and_says_why(tmp_path):
     assert "rows.jsonl" in (tmp_path / "run/dataset/README.md").read_text()
 
 
-def test_rows_that_are_none_are_named_counted_and_dropped_or_refused(tmp_path, capsys):
+def test_malformed_rows_are_rejected_with_their_line_or_refused(tmp_path, capsys):
     odd = [7, {"instruction": "Do it now, please."}, {"instruction": 1, "output": "x"},
            {"instruction": "Half of it, please.", "output": "\ud800"},
            {"instruction": "NUL in the answer.", "output": "a\0b"}]  # fmt: skip
-    source = write(tmp_path / "rows.jsonl", [*GOOD, *odd])
-    assert main(words(source, tmp_path / "run", "--verify", "false")) == 0
-    rejected = rows_of(tmp_path / "run", "rejected")
+    source = write_rows(tmp_path / "rows.jsonl", [*GOOD, *odd])
+    assert main(arguments(source, tmp_path / "run", "--verify", "false")) == 0
+    rejected = load_rows(tmp_path / "run", "rejected")
     assert Counter(row["reason"] for row in rejected) == {"malformed_row": 4, "not_text": 1}
-    found = [row["evidence"] for row in rejected if row["evidence"]]
-    assert found == [
+    assert [row["evidence"] for row in rejected if row["evidence"]] == [
         "row 4: is not a JSON object",
         "row 5: 'output' is missing",
         "row 6: 'instruction' is a number, not text",
         "row 7: 'output' holds half a surrogate pair",
     ]
-    assert main(words(source, tmp_path / "strict", "--strict")) == 2
+    assert main(arguments(source, tmp_path / "strict", "--strict")) == 2
     assert "row 4: is not a JSON object" in capsys.readouterr().err
     assert not (tmp_path / "strict/dataset").exists()
 
 
-def test_what_a_row_says_of_its_origin_ends_no_run(tmp_path):
+def test_a_malformed_origin_is_dropped_or_rejected(tmp_path):
     odd = [{"seed_ids": [1, "b"]}, {"seed_ids": [None]}, {"seed_ids": {"a": 1}}, {"language": 3},
            {"tests": ["x = 1", "assert x"]}]  # fmt: skip
-    rows = [{**GOOD[0], **each} for each in odd]
+    rows = [{**GOOD[0], **origin} for origin in odd]
     rows.append({**GOOD[0], "tests": "\ud800"})
-    source = write(tmp_path / "rows.jsonl", rows)
-    more = ["--verify", "false", "--novelty_threshold", "1"]
-    assert main(words(source, tmp_path / "run", *more)) == 0
-    kept = rows_of(tmp_path / "run")
+    source = write_rows(tmp_path / "rows.jsonl", rows)
+    options = ["--verify", "false", "--novelty_threshold", "1"]
+    assert main(arguments(source, tmp_path / "run", *options)) == 0
+    kept = load_rows(tmp_path / "run")
     assert [row["seed_ids"] for row in kept] == [["1", "b"], [], [], [], []]
     assert [row["tests"] for row in kept] == ["", "", "", "", "x = 1\nassert x"]
-    (row,) = rows_of(tmp_path / "run", "rejected")
+    (row,) = load_rows(tmp_path / "run", "rejected")
     assert row["evidence"] == "row 6: 'tests' holds half a surrogate pair"
 
 
-def test_code_in_fences_is_judged_and_the_row_stays_as_it_is(tmp_path):
+def test_code_in_fences_is_checked_and_the_row_is_unchanged(tmp_path):
     fenced = {"instruction": "Add two numbers in Python, fenced.", "input": "",
               "output": f"Here it is:\n\n```python\n{ADD}\n```\n\nThat's all."}  # fmt: skip
     broken = {**fenced, "instruction": "Divide a number by zero.",
               "output": "```python\nprint(1 / 0)\n```"}  # fmt: skip
-    source = write(tmp_path / "rows.jsonl", [fenced, broken])
-    assert main(words(source, tmp_path / "run")) == 0
-    (kept,) = rows_of(tmp_path / "run")
+    source = write_rows(tmp_path / "rows.jsonl", [fenced, broken])
+    assert main(arguments(source, tmp_path / "run")) == 0
+    (kept,) = load_rows(tmp_path / "run")
     assert kept["output"] == fenced["output"]
     assert (kept["language"], kept["verification"]) == ("python", "no_tests")
-    assert reasons(tmp_path / "run") == {broken["output"]: "run_error"}
+    assert load_reasons(tmp_path / "run") == {broken["output"]: "run_error"}
 
 
-def test_the_kept_set_of_rouge_l_is_that_of_a_direct_loop(tmp_path):
-    rows = many(250)
-    source = write(tmp_path / "rows.jsonl", rows)
-    assert main(words(source, tmp_path / "run", "--novelty", "rouge_l", "--filters", "none",
+def test_rouge_l_accepts_the_same_rows_as_a_loop(tmp_path):
+    rows = make_rows(250)
+    source = write_rows(tmp_path / "rows.jsonl", rows)
+    assert main(arguments(source, tmp_path / "run", "--novelty", "rouge_l", "--filters", "none",
                       "--decontaminate", "none", "--verify", "false")) == 0  # fmt: skip
     scorer = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
     kept = []
@@ -143,48 +142,48 @@ def test_the_kept_set_of_rouge_l_is_that_of_a_direct_loop(tmp_path):
         scores = (scorer.score(text, old["instruction"])["rougeL"].fmeasure for old in kept)
         if max(scores, default=0) <= 0.7:
             kept.append(row)
-    assert [row["output"] for row in rows_of(tmp_path / "run")] == [r["output"] for r in kept]
+    assert [row["output"] for row in load_rows(tmp_path / "run")] == [r["output"] for r in kept]
     assert 5 < len(kept) < 200
 
 
-def test_contaminated_rows_are_dropped_or_marked_with_the_evidence(tmp_path):
+def test_contaminated_rows_are_rejected_or_marked_with_evidence(tmp_path):
     asked = "Return the number of vowels in a text, whatever their case."
     problem = {
         "task_id": "Own/1", "prompt": f'def f(text):\n    """{asked}"""\n', "entry_point": "f",
         "canonical_solution": "    return sum(c in 'aeiou' for c in text.lower())\n",
         "test": "def check(candidate):\n    assert candidate('a') == 1\n",
     }  # fmt: skip
-    bench = write(tmp_path / "bench.jsonl", [problem])
+    bench = write_rows(tmp_path / "bench.jsonl", [problem])
     leak = {"instruction": asked, "input": "", "output": "Count them, each in turn."}
-    source = write(tmp_path / "rows.jsonl", [*GOOD, leak])
-    more = ["--decontaminate", str(bench), "--verify", "false"]
-    assert main(words(source, tmp_path / "drop", *more)) == 0
-    (row,) = rows_of(tmp_path / "drop", "rejected")
+    source = write_rows(tmp_path / "rows.jsonl", [*GOOD, leak])
+    options = ["--decontaminate", str(bench), "--verify", "false"]
+    assert main(arguments(source, tmp_path / "drop", *options)) == 0
+    (row,) = load_rows(tmp_path / "drop", "rejected")
     assert row["reason"] == "contaminated" and row["contamination"] == ["Own/1"]
     assert "Own/1 by statement: return the number of vowels" in row["evidence"]
-    assert main(words(source, tmp_path / "mark", *more, "--contaminated", "mark")) == 0
-    assert rows_of(tmp_path / "mark")[3]["contamination"] == ["Own/1"]
+    assert main(arguments(source, tmp_path / "mark", *options, "--contaminated", "mark")) == 0
+    assert load_rows(tmp_path / "mark")[3]["contamination"] == ["Own/1"]
     card = (tmp_path / "mark/dataset/README.md").read_text()
-    assert "the 1 problems of `bench.jsonl`" in card and "kept, with the problems" in card
+    assert "1 problems of `bench.jsonl`" in card and "kept, with the problem ids" in card
 
 
-def test_a_dataset_folder_keeps_what_its_rows_say_of_themselves(tmp_path):
-    first = write(tmp_path / "rows.jsonl", GOOD)
-    assert main(words(first, tmp_path / "one", "--verify", "false")) == 0
-    again = words(tmp_path / "one/dataset", tmp_path / "two", "--verify", "false")
+def test_curating_a_dataset_folder_keeps_the_origin_of_its_rows(tmp_path):
+    first = write_rows(tmp_path / "rows.jsonl", GOOD)
+    assert main(arguments(first, tmp_path / "one", "--verify", "false")) == 0
+    again = arguments(tmp_path / "one/dataset", tmp_path / "two", "--verify", "false")
     assert main(again) == 0
-    one, two = rows_of(tmp_path / "one"), rows_of(tmp_path / "two")
+    one, two = load_rows(tmp_path / "one"), load_rows(tmp_path / "two")
     for row in (*one, *two):
         row.pop("created_at")
     assert one == two
 
 
-def decided(run_dir):
-    """How many chunks of rows are in the ledger of a run."""
+def count_decided(run_dir):
+    """Return the number of chunks of rows in the ledger of a run."""
     try:
         with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
             return ledger.next_undecided()
-    except (InputError, sqlite3.Error):  # not there yet, or being made
+    except (InputError, sqlite3.Error):  # does not exist yet, or is being created
         return 0
 
 
@@ -193,41 +192,46 @@ def wait(process, seconds):
         process.wait(timeout=seconds)
 
 
-def test_a_kill_changes_nothing(tmp_path):
-    source = write(tmp_path / "rows.jsonl", many(4_000))
-    more = ["--novelty_threshold", "0.99", "--verify", "false", "--filters", "none"]
-    assert main(words(source, tmp_path / "whole", *more)) == 0
+@pytest.mark.parametrize(
+    ("num_rows", "kill_after"),  # chunks that are decided before a kill, of 4 and 8
+    [(2_000, [1, 2]), pytest.param(4_000, [0, 1, 3, 5, 7], marks=pytest.mark.slow)],
+)
+def test_kills_do_not_change_the_dataset(tmp_path, num_rows, kill_after):
+    source = write_rows(tmp_path / "rows.jsonl", make_rows(num_rows))
+    options = ["--novelty_threshold", "0.99", "--verify", "false", "--filters", "none"]
+    assert main(arguments(source, tmp_path / "uninterrupted", *options)) == 0
     killed = tmp_path / "killed"
-    command = [sys.executable, "-m", "code_alpaca.cli", *words(source, killed, *more)]
+    command = [sys.executable, "-m", "code_alpaca.cli", *arguments(source, killed, *options)]
     rng, kills = random.Random(1), 0
-    for chunks in (0, 1, 3, 5, 7):  # decided before the kill, of eight
+    for chunks in kill_after:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
-        while process.poll() is None and decided(killed) < chunks:
+        while process.poll() is None and count_decided(killed) < chunks:
             wait(process, 0.02)
         wait(process, rng.uniform(0, 0.3))
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             kills += 1
         process.wait()
-    assert kills >= 3 and main(words(source, killed, *more)) == 0
+    assert 2 * kills >= len(kill_after) and main(arguments(source, killed, *options)) == 0
     for config in ("default", "rejected"):
-        one, two = rows_of(tmp_path / "whole", config), rows_of(tmp_path / "killed", config)
+        one = load_rows(tmp_path / "uninterrupted", config)
+        two = load_rows(tmp_path / "killed", config)
         for row in (*one, *two):
             row.pop("created_at")
         assert one == two
 
 
-def test_seeds_are_in_the_pool_only_where_they_are_given(tmp_path):
-    seeds = write(tmp_path / "seeds.jsonl", [{"instruction": "Add two numbers in Python, now.",
+def test_seed_tasks_are_added_to_the_pool(tmp_path):
+    seeds = write_rows(tmp_path / "seeds.jsonl", [{"instruction": "Add two numbers in Python, now.",
                                               "output": "a + b"}])  # fmt: skip
-    source = write(tmp_path / "rows.jsonl", GOOD)
-    more = ["--seed_tasks", str(seeds), "--verify", "false"]
-    assert main(words(source, tmp_path / "run", *more)) == 0
-    assert reasons(tmp_path / "run") == {ADD: "too_similar"}
+    source = write_rows(tmp_path / "rows.jsonl", GOOD)
+    options = ["--seed_tasks", str(seeds), "--verify", "false"]
+    assert main(arguments(source, tmp_path / "run", *options)) == 0
+    assert load_reasons(tmp_path / "run") == {ADD: "too_similar"}
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("options", "message"),
     [
         (["--source", "nothing.json"], "cannot read nothing.json: no such file"),
         (["--novelty_threshold", "1.5"], "less than or equal to 1"),
@@ -237,27 +241,64 @@ def test_seeds_are_in_the_pool_only_where_they_are_given(tmp_path):
         (["--revision", "main"], "leave revision"),
     ],
 )
-def test_bad_input(tmp_path, capsys, monkeypatch, more, said):
+def test_bad_input_is_refused_in_one_line(tmp_path, capsys, monkeypatch, options, message):
     monkeypatch.chdir(tmp_path)
-    source = write(tmp_path / "rows.jsonl", GOOD)
-    assert main(words(source, tmp_path / "run", *more)) == 2
-    assert said in (error := capsys.readouterr().err) and error.count("\n") == 1
+    source = write_rows(tmp_path / "rows.jsonl", GOOD)
+    assert main(arguments(source, tmp_path / "run", *options)) == 2
+    assert message in (error := capsys.readouterr().err) and error.count("\n") == 1
 
 
-def test_all_rows_the_same_leaves_one_and_another_config_is_refused(tmp_path, capsys):
-    source = write(tmp_path / "rows.jsonl", GOOD[:1] * 600)
-    assert main(words(source, tmp_path / "run", "--verify", "false")) == 0
+def test_copies_are_rejected_and_another_config_is_refused(tmp_path, capsys):
+    source = write_rows(tmp_path / "rows.jsonl", GOOD[:1] * 600)
+    assert main(arguments(source, tmp_path / "run", "--verify", "false")) == 0
     with Ledger(tmp_path / "run/ledger.sqlite", write=False) as ledger:
         assert ledger.accepted_count() == 1
         assert sum(ledger.reasons().values()) == 599
-    assert main(words(source, tmp_path / "run", "--verify", "false", "--filters", "none")) == 2
+    assert main(arguments(source, tmp_path / "run", "--verify", "false", "--filters", "none")) == 2
     assert "another config (filters" in capsys.readouterr().err
-    write(tmp_path / "rows.jsonl", GOOD)
-    assert main(words(source, tmp_path / "run", "--verify", "false")) == 2
+    write_rows(tmp_path / "rows.jsonl", GOOD)
+    assert main(arguments(source, tmp_path / "run", "--verify", "false")) == 2
     assert "another source_revision" in capsys.readouterr().err
 
 
-def test_a_folder_that_is_no_dataset_of_ours_is_refused_by_name(tmp_path, capsys):
+def test_a_folder_of_another_tool_is_refused(tmp_path, capsys):
     Dataset.from_list(GOOD).to_parquet(tmp_path / "data/train.parquet")
-    assert main(words(tmp_path / "data", tmp_path / "run")) == 2
-    assert "is no dataset folder" in capsys.readouterr().err
+    assert main(arguments(tmp_path / "data", tmp_path / "run")) == 2
+    assert "is not a dataset folder" in capsys.readouterr().err
+
+
+def test_a_users_filter_rejects_rows_and_its_file_identifies_the_run(tmp_path, capsys):
+    path = tmp_path / "my_filters.py"
+    path.write_text(
+        "def no_trees(example):\n"
+        "    if 'words' in example.instruction:\n        raise KeyError('length')\n"
+        "    return 'trees' if 'trees' in example.instruction else None\n"
+    )
+    source = write_rows(tmp_path / "rows.jsonl", GOOD)
+    options = ["--verify", "false", "--filters", f"default,{path}:no_trees"]
+    assert main(arguments(source, tmp_path / "run", *options)) == 0
+    assert load_reasons(tmp_path / "run") == {
+        "oak": "trees", "sorted(w, key=len)": "internal_error",
+    }  # fmt: skip
+    assert "a filter failed on them (filter " in capsys.readouterr().out
+    assert str(tmp_path) not in (tmp_path / "run/dataset/manifest.json").read_text()
+    assert main(arguments(source, tmp_path / "run", *options)) == 0
+    capsys.readouterr()
+    path.write_text(path.read_text() + "# changed\n")
+    assert main(arguments(source, tmp_path / "run", *options)) == 2
+    error = capsys.readouterr().err
+    assert "my_filters.py" in error and error.count("\n") == 1
+
+
+def test_a_run_with_old_filter_names_is_resumed(tmp_path, capsys):
+    """A ledger of an earlier version records the names that filters had then."""
+    source = write_rows(tmp_path / "rows.jsonl", GOOD)
+    names = "empty,instruction_length,output_length,prompt_leak,language_sanity,secrets"
+    options = ["--verify", "false", "--filters", names]
+    assert main(arguments(source, tmp_path / "run", *options)) == 0
+    assert "filters: secrets is now called secret; " in capsys.readouterr().out
+    with Ledger(tmp_path / "run/ledger.sqlite") as ledger:
+        config = ledger.record("config")
+        assert "instruction_too_short" in config["filters"]
+        ledger.set_meta("config", json.dumps({**config, "filters": names.split(",")}))
+    assert main(arguments(source, tmp_path / "run", *options)) == 0

@@ -1,15 +1,24 @@
-"""Every filter keeps what it must keep and drops what it must drop."""
+"""Each filter keeps and drops the rows listed here, and gives its own name as the reason."""
 
 from __future__ import annotations
 
 import textwrap
-import time
 
 import pytest
 
+from code_alpaca.core.errors import InputError
 from code_alpaca.core.schema import Example
 from code_alpaca.curation.duplicates import DuplicateOutputs
-from code_alpaca.curation.filters import DEFAULT_FILTERS, FILTER_NAMES, FILTERS
+from code_alpaca.curation.filters import (
+    ALPACA_2023_FILTERS,
+    DEFAULT_FILTERS,
+    FILTER_NAMES,
+    FILTERS,
+    FilterError,
+    hash_plugins,
+    load_filters,
+    resolve_names,
+)
 from code_alpaca.curation.language_detection import detect_language, is_prose
 
 ASK = "Write a function that adds two numbers."
@@ -87,18 +96,22 @@ DROP = {
         Example(ASK, "", "As an AI language model, I do not run code."),
         Example(ASK, "", "I cannot assist with this request."),
     ],
-    "instruction_length": [Example("Sort it", "", "x"), Example("word " * 301, "", "x")],
-    "output_length": [Example(ASK, "", "x" * 20_001), Example(ASK, "x" * 20_001, "x")],
-    "prompt_leak": [
-        Example(ASK, "", "x = 1\n\n### Instruction:\nNow do this"),
+    "instruction_too_short": [Example("Sort it", "", "x")],
+    "instruction_too_long": [Example("word " * 301, "", "x")],
+    "input_too_long": [Example(ASK, "x" * 20_001, "x")],
+    "output_too_long": [Example(ASK, "", "x" * 20_001)],
+    "prompt_leak": [Example(ASK, "", "x = 1\n\n### Instruction:\nNow do this")],
+    "reasoning_leak": [
         Example(ASK, "", "<think>\nThey want a sum.\n</think>\n\na + b"),
         Example(ASK, "", "They want a sum.\n</think>\n\na + b"),
     ],
-    "legacy_2023": [
-        Example("Sort this list", "", "x"),
+    "legacy_length": [Example("Sort this list", "", "x")],
+    "legacy_blacklist": [
         Example("Upload a file to the server.", "", "x"),
         Example("Now GO TO the next line.", "", "x"),
-        Example("Write a program that adds two numbers.", "", "x"),
+    ],
+    "legacy_write_a_program": [Example("Write a program that adds two numbers.", "", "x")],
+    "legacy_first_character": [
         Example("(a) Add two numbers in C.", "", "x"),
         Example("写一个 add function in Python", "", "x"),
     ],
@@ -107,15 +120,17 @@ DROP = {
         Example(ASK, "", 'print("hello', language="python"),
         Example("Add two numbers in Java.", "", "int add(int a, int b) {\n  if (a > b) {"),
     ],
-    "language_sanity": [
+    "syntax_error": [
         Example(ASK, "", "def add(a, b):\nreturn a + b"),
         Example(ASK, "", "def add(a, b):\n    return a + b\n// Output: 3"),
         Example(ASK, "", "print(“hello”)", language="python"),
-        Example(ASK, "", "#include <stdio.h>\nint main() { return 0; }", language="python"),
-        Example(ASK, "", "def add(a, b):\n    return a + b", language="java"),
         Example(ASK, "", "```python\ndef add(a, b):\nreturn a + b\n```\nIt returns the sum."),
         Example(ASK, "", "def add(a, b):\nreturn a + b\n\nOutput:\nThe sum of the numbers is 3."),
         Example(ASK, "", 'def add(a, b):\n"""Return the sum of both of the numbers."""\nreturn a'),
+    ],
+    "wrong_language": [
+        Example(ASK, "", "#include <stdio.h>\nint main() { return 0; }", language="python"),
+        Example(ASK, "", "def add(a, b):\n    return a + b", language="java"),
         Example(ASK, "", "```javascript\nlet add = (a, b) => a + b;\n```", language="python"),
         Example(ASK, "", "```python\ndef add(a, b):\n    return a + b\n```", language="java"),
     ],
@@ -130,7 +145,7 @@ DROP = {
         ),
         Example("Play the sound of a bell, please.", "", "Ding!"),
     ],
-    "secrets": [
+    "secret": [
         Example(ASK, "", "key = 'AKIA" + "IOSFODNN7EXAMPLE'"),
         Example(ASK, "-----BEGIN RSA " + "PRIVATE KEY-----", "x"),
         Example(ASK, "", "login('hf_" + "a1B2" * 9 + "')"),
@@ -154,17 +169,150 @@ DROP = {
 }
 
 
+def find_reasons(example: Example, names=DEFAULT_FILTERS) -> list[str]:
+    """Return the reasons of all filters that drop a row."""
+    return [reason for f in load_filters(names) if (reason := f.find_reason(example))]
+
+
 @pytest.mark.parametrize("example", KEEP, ids=lambda example: example.instruction[:30])
-def test_good_rows_pass_every_filter(example):
-    assert [name for name in FILTERS if name in DEFAULT_FILTERS and FILTERS[name](example)] == []
+def test_default_filters_keep_good_rows(example):
+    assert find_reasons(example) == []
 
 
 @pytest.mark.parametrize("name", FILTERS)
-def test_bad_rows_are_dropped_with_a_reason(name):
+def test_a_filter_drops_bad_rows_with_its_name_as_reason(name):
     assert DROP[name]
     for example in DROP[name]:
-        assert FILTERS[name](example)
+        assert find_reasons(example, [name]) == [name]
 
+
+def test_output_limits_come_before_filters_that_read_the_whole_text():
+    names = list(FILTERS)
+    assert max(names.index(n) for n in ("input_too_long", "output_too_long")) < min(
+        names.index(n) for n in ("not_text", "refusal", "prompt_leak", "cut_off", "secret")
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 300_000, "x = 1\n" * 200_000, "Ab3 " * 100_000], ids=["word", "code", "words"]
+)
+def test_long_text_needs_no_quadratic_time(text):
+    """These took minutes with unbounded patterns."""
+    assert not is_prose(text)
+    assert detect_language(Example("Write a word.", "", text)) in ("", "python")
+
+
+# -- Names ---------------------------------------------------------------------------------------
+
+
+def test_the_default_set_is_every_filter_but_those_of_2023():
+    assert resolve_names(["default"]) == list(DEFAULT_FILTERS)
+    assert resolve_names(["alpaca_2023"]) == list(ALPACA_2023_FILTERS)
+    assert {*DEFAULT_FILTERS, *ALPACA_2023_FILTERS} == set(FILTER_NAMES)
+    assert "duplicate_output" in DEFAULT_FILTERS
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("instruction_length", ["instruction_too_short", "instruction_too_long"]),
+        ("output_length", ["input_too_long", "output_too_long"]),
+        ("language_sanity", ["wrong_language", "syntax_error"]),
+        ("secrets", ["secret"]),
+        ("legacy_2023", list(ALPACA_2023_FILTERS)),
+    ],
+)
+def test_old_names_work_with_one_warning_line(capsys, old, new):
+    assert resolve_names([old], warn=True) == new
+    (line,) = capsys.readouterr().out.splitlines()
+    assert f"filters: {old} is now called" in line
+    assert resolve_names([old]) == new and capsys.readouterr().out == ""
+
+
+def test_prompt_leak_includes_reasoning_leak_as_before():
+    assert resolve_names(["prompt_leak", "empty"]) == ["prompt_leak", "reasoning_leak", "empty"]
+
+
+def test_an_unknown_name_is_refused():
+    with pytest.raises(ValueError, match="no filter 'emtpy'; choose from default, alpaca_2023"):
+        resolve_names(["emtpy"])
+
+
+# -- A user's filters ----------------------------------------------------------------------------
+
+MY_FILTERS = """
+def no_todo(example):
+    return "todo" if "TODO" in example.output else None
+
+def short(example):
+    return len(example.output) < 10
+
+def datatrove(example):
+    return True if "x" in example.output else (False, "no_x")
+
+def fails(example):
+    return 1 / 0
+
+def wrong(example):
+    return 7
+
+NOT_A_FUNCTION = 3
+"""
+
+
+@pytest.fixture
+def my_filters(tmp_path) -> str:
+    path = tmp_path / "my_filters.py"
+    path.write_text(MY_FILTERS)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "output", "reasons"),
+    [
+        ("no_todo", "x = 1", []),
+        ("no_todo", "x = 1  # TODO", ["todo"]),
+        ("short", "x = 1", []),
+        ("short", "x = 1234567890", ["short"]),
+        ("datatrove", "x = 1", []),
+        ("datatrove", "y = 1", ["no_x"]),
+    ],
+)
+def test_a_filter_from_a_file_keeps_or_drops_with_a_reason(my_filters, name, output, reasons):
+    assert find_reasons(Example(ASK, "", output), ["default", f"{my_filters}:{name}"]) == reasons
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("fails", r"my_filters\.py:fails: ZeroDivisionError: division by zero \(line 12\)"),
+        ("wrong", "wrong returned 7; return None or True to keep a row"),
+    ],
+)
+def test_a_failing_filter_is_named_with_the_place(my_filters, name, message):
+    with pytest.raises(FilterError, match=message):
+        find_reasons(Example(ASK, "", "x"), [f"{my_filters}:{name}"])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("no_tod", "did you mean 'no_todo'"), ("NOT_A_FUNCTION", "is not a function")],
+)
+def test_a_file_without_the_function_is_refused(my_filters, name, message):
+    with pytest.raises(InputError, match=message):
+        load_filters([f"{my_filters}:{name}"])
+
+
+def test_the_hash_of_a_filter_file_identifies_the_run(my_filters):
+    key = f"{my_filters}_sha256"
+    before = hash_plugins(["default", f"{my_filters}:no_todo", f"{my_filters}:short"])
+    assert list(before) == [key]
+    with open(my_filters, "a") as file:
+        file.write("# changed\n")
+    assert hash_plugins([f"{my_filters}:no_todo"]) != before
+
+
+# -- Duplicate outputs ---------------------------------------------------------------------------
 
 TOTAL = (
     "def total(values):\n    result = 0\n    for value in values:\n        result += value\n"
@@ -172,29 +320,28 @@ TOTAL = (
 )
 
 
-def test_an_answer_given_before_is_a_duplicate_whatever_its_white_space_and_comments():
-    seen = DuplicateOutputs()
-    seen.add(Example(ASK, "", TOTAL))
-    seen.add(Example(ASK, "", "42"))
-    assert Example("Sum.", "", TOTAL.replace("    ", "\t").replace("= 0", "= 0  # yet")) in seen
-    assert Example("Sum.", "", f"```python\n{TOTAL}```") in seen
-    assert Example("Sum.", "", TOTAL.replace("result", "answer")) not in seen
-    assert Example("Sum.", "", "42") not in seen, "short answers belong to many tasks"
-    assert "duplicate_output" in FILTER_NAMES
+def test_a_repeated_output_is_a_duplicate_despite_white_space_comments_and_fences():
+    outputs = DuplicateOutputs()
+    outputs.add(Example(ASK, "", TOTAL))
+    outputs.add(Example(ASK, "", "42"))
+    assert Example("Sum.", "", TOTAL.replace("    ", "\t").replace("= 0", "= 0  # yet")) in outputs
+    assert Example("Sum.", "", f"```python\n{TOTAL}```") in outputs
+    assert Example("Sum.", "", TOTAL.replace("result", "answer")) not in outputs
+    assert Example("Sum.", "", "42") not in outputs, "short outputs answer many tasks"
 
 
-def test_the_same_answer_to_other_given_code_is_another_task():
+def test_the_same_output_for_other_code_is_another_task():
     broken = TOTAL.replace("+=", "=")
-    seen = DuplicateOutputs()
-    seen.add(Example("Add up all numbers of a list.", "", TOTAL))
-    seen.add(Example("Add up these.", "values = [1, 2, 3]", TOTAL))
-    assert Example("Repair this function.", broken, TOTAL) not in seen
-    assert Example(f"Repair this function:\n{broken}", "", TOTAL) not in seen
-    assert Example("Add up those.", "values = [4, 5, 6, 7]", TOTAL) in seen, "other data"
+    outputs = DuplicateOutputs()
+    outputs.add(Example("Add up all numbers of a list.", "", TOTAL))
+    outputs.add(Example("Add up these.", "values = [1, 2, 3]", TOTAL))
+    assert Example("Repair this function.", broken, TOTAL) not in outputs
+    assert Example(f"Repair this function:\n{broken}", "", TOTAL) not in outputs
+    assert Example("Add up those.", "values = [4, 5, 6, 7]", TOTAL) in outputs, "other data"
     stub = 'def total(values):\n    """Return the sum of all numbers in a list."""\n    ...\n'
-    assert Example("Complete this function.", stub, TOTAL) in seen, "a header, and no program"
-    seen.add(Example("Repair this function.", broken, TOTAL))
-    assert Example("Correct this function.", broken, TOTAL) in seen
+    assert Example("Complete this function.", stub, TOTAL) in outputs, "a header, not a program"
+    outputs.add(Example("Repair this function.", broken, TOTAL))
+    assert Example("Correct this function.", broken, TOTAL) in outputs
 
 
 @pytest.mark.parametrize(
@@ -212,31 +359,8 @@ def test_the_same_answer_to_other_given_code_is_another_task():
          "let n = 10;\nwhile (n-- > 5) { console.log('counting down, now at number', n); }"),
     ],
 )  # fmt: skip
-def test_what_is_a_comment_in_another_language_tells_answers_apart(one, other):
-    seen = DuplicateOutputs()
-    seen.add(Example("Do this.", "", one))
-    assert Example("Do this.", "", one) in seen
-    assert Example("Do that.", "", other) not in seen
-
-
-def test_a_huge_text_is_dropped_before_it_is_read():
-    began = time.monotonic()
-    huge = Example(ASK, "", "x = 1\n" * 20_000_000)
-    assert (
-        next(FILTERS[name](huge) for name in DEFAULT_FILTERS if FILTERS[name](huge))
-        == "output_too_long"
-    )
-    assert time.monotonic() - began < 2
-
-
-def test_the_legacy_filter_keeps_what_2023_kept():
-    for text in ("Graphics and filenames are fine words here.", "write a program in lower case"):
-        assert FILTERS["legacy_2023"](Example(text, "", "x")) is None
-
-
-@pytest.mark.parametrize("text", ["a" * 300_000, "x = 1\n" * 200_000, "Ab3 " * 100_000])
-def test_endless_text_is_judged_at_once(text):
-    began = time.monotonic()
-    assert not is_prose(text)
-    detect_language(Example("Write a word.", "", text))
-    assert time.monotonic() - began < 2
+def test_outputs_that_differ_outside_comments_are_no_duplicates(one, other):
+    outputs = DuplicateOutputs()
+    outputs.add(Example("Do this.", "", one))
+    assert Example("Do this.", "", one) in outputs
+    assert Example("Do that.", "", other) not in outputs

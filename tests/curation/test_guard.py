@@ -1,4 +1,4 @@
-"""One row never ends a run: what breaks a check, or cannot be stored, is rejected with a reason."""
+"""A row that breaks a check or cannot be stored is rejected with a reason; the run continues."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from datasets import load_dataset
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.ledger import Decision, Ledger
-from code_alpaca.core.row_checks import MAX_ROW_BYTES, fault_of, storable
+from code_alpaca.core.row_checks import MAX_ROW_BYTES, make_storable, validate_row
 from code_alpaca.core.schema import Example
 from code_alpaca.curation.guard import GuardedCurator
 from code_alpaca.curation.novelty.pool import NoveltyPool
 from code_alpaca.dataset.build import build_dataset
 
 
-class Contamination:
-    """In the place of the real one: raises for some rows."""
+class FailingDetector:
+    """A contamination detector that raises an error for some rows."""
 
     def __init__(self, error=None):
         self.error = error
@@ -29,8 +29,8 @@ class Contamination:
         return []
 
 
-class Verifier(Contamination):
-    """The same in the place of the sandboxes."""
+class FailingVerifier(FailingDetector):
+    """A verifier that raises an error for some rows."""
 
     def has_program(self, example):
         return not self.find_matches(example)
@@ -39,11 +39,12 @@ class Verifier(Contamination):
         return "" if self.find_matches(example) else "passed"
 
 
-def decided(rows, contamination=None, verifier=None):
+def decide(rows, *, filters=("empty",), contamination=None, verifier=None):
+    """Return a guarded curator and its decisions on rows."""
     curator = GuardedCurator(
-        filters=["empty"],
+        filters=filters,
         novelty=NoveltyPool(),
-        contamination=contamination or Contamination(),
+        contamination=contamination or FailingDetector(),
         verifier=verifier,
     )
     decisions = []
@@ -59,24 +60,35 @@ ROWS = [
     Example("Explain fragile base classes.", "", "They break."),
     Example("Open a socket.", "", "import socket"),
 ]
-
-
 ERRORS = [KeyError("x"), RecursionError("too\ndeep"), MemoryError(), OSError(36, "Name too long")]
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("check", [Contamination, Verifier])
-def test_a_row_on_which_a_check_fails_is_rejected_alone_and_counted(check, error):
-    curator, decisions = decided(ROWS, **{check.__name__.lower(): check(error)})
-    assert [each.reason for each in decisions] == ["", "internal_error", ""]
+@pytest.mark.parametrize(
+    ("key", "check"), [("contamination", FailingDetector), ("verifier", FailingVerifier)]
+)
+def test_only_the_row_on_which_a_check_fails_is_rejected(key, check, error):
+    curator, decisions = decide(ROWS, **{key: check(error)})
+    assert [decision.reason for decision in decisions] == ["", "internal_error", ""]
     assert type(error).__name__ in decisions[1].evidence and "\n" not in decisions[1].evidence
     assert curator.failures.total() == 1
 
 
+def test_only_the_row_on_which_a_users_filter_fails_is_rejected(tmp_path):
+    path = tmp_path / "my_filters.py"
+    path.write_text('def fails(example):\n    return example.output.index("import")\n')
+    curator, decisions = decide(ROWS[:2], filters=[f"{path}:fails"])
+    assert [decision.reason for decision in decisions] == ["internal_error", "internal_error"]
+    assert decisions[0].evidence == (
+        f"filter {path}:fails: ValueError: substring not found (line 2)"
+    )
+    assert curator.filter_failures.total() == 2 and not curator.failures
+
+
 @pytest.mark.parametrize("error", [InputError("no sandbox"), OSError(errno.ENOSPC, "disk full")])
-def test_what_is_wrong_with_the_machine_ends_the_run(error):
+def test_an_error_of_the_machine_ends_the_run(error):
     with pytest.raises(type(error)):
-        decided(ROWS, contamination=Contamination(error))
+        decide(ROWS, contamination=FailingDetector(error))
 
 
 FAULTY = [
@@ -92,16 +104,16 @@ FAULTY = [
 
 
 @pytest.mark.parametrize(("row", "reason", "evidence"), FAULTY)
-def test_a_row_that_cannot_be_stored_is_named_and_shown(row, reason, evidence):
-    found = fault_of(row)
-    assert found[0] == reason and evidence in found[1]
-    shown = storable(row)
-    assert fault_of(shown) is None and len(json.dumps(shown.as_row())) < 20_000
-    (decision,) = decided([row])[1]
-    assert (decision.reason, fault_of(decision.example)) == (reason, None)
+def test_a_row_that_cannot_be_stored_is_rejected_in_a_storable_form(row, reason, evidence):
+    fault = validate_row(row)
+    assert fault[0] == reason and evidence in fault[1]
+    stored = make_storable(row)
+    assert validate_row(stored) is None and len(json.dumps(stored.as_row())) < 20_000
+    _, (decision,) = decide([row])
+    assert (decision.reason, validate_row(decision.example)) == (reason, None)
 
 
-def test_a_dataset_is_built_though_its_ledger_holds_such_rows(tmp_path, capsys):
+def test_a_dataset_is_built_from_a_ledger_with_such_rows(tmp_path, capsys):
     config = {
         "teacher_model": "m", "dataset_version": "0.1.0", "num_examples": 3, "novelty": "rouge_l",
         "novelty_threshold": 0.7,

@@ -15,7 +15,7 @@ from rouge_score import rouge_scorer
 from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.ledger import Ledger
-from code_alpaca.core.schema import Example, SeedTask, fulfilled, load_seed_tasks
+from code_alpaca.core.schema import Example, SeedTask, count_fulfilled, load_seed_tasks
 from code_alpaca.curation.decontamination.detect import ContaminationDetector
 from code_alpaca.curation.novelty.pool import NoveltyPool
 from code_alpaca.curation.pipeline import Curator
@@ -168,8 +168,8 @@ def test_quotas_go_on_after_a_restart_as_if_there_was_none():
 
 def test_a_row_in_another_language_than_asked_is_not_counted():
     said = ["Rust", "python", "", "rust"]
-    assert fulfilled("language", "rust", said) == 3
-    assert fulfilled("difficulty", "hard", said) == 4
+    assert count_fulfilled("language", "rust", said) == 3
+    assert count_fulfilled("difficulty", "hard", said) == 4
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_2023_decisions_equal_a_direct_use_of_rouge_score():
         for _ in range(300)
     ]
     curator = Curator(
-        filters=["legacy_2023"],
+        filters=["alpaca_2023"],
         contamination=ContaminationDetector([]),
         novelty=NoveltyPool("rouge_l"),
     )

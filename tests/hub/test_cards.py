@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from code_alpaca.hub.cards import ANEW, adopt, install_command, merge
+from code_alpaca.hub.cards import REWRITTEN, adopt_card, install_command, merge_cards
 
 BASE = f"""---
 license: mit
@@ -13,7 +13,7 @@ license: mit
 # T 1
 
 ## N
-{ANEW}
+{REWRITTEN}
 1
 
 ## P
@@ -27,13 +27,13 @@ prose
 
 def test_a_card_that_nobody_edited_is_ours():
     ours = BASE.replace("# T 1", "# T 2").replace("\n1\n", "\n2\n")
-    assert merge(ours, BASE, BASE) == (ours, [], [])
+    assert merge_cards(ours, BASE, BASE) == (ours, [], [])
 
 
 def test_sections_that_people_deleted_or_added_stay_so():
     ours = BASE.replace("\n1\n", "\n2\n")
     theirs = BASE[: BASE.index("## P")] + "## Q\n\nnew\n"
-    merged = merge(ours, BASE, theirs)
+    merged = merge_cards(ours, BASE, theirs)
     assert "## P" not in merged.text and merged.text.endswith("## Q\n\nnew\n")
     assert "\n2\n" in merged.text and merged.kept == ["Q", "P (deleted)"]
 
@@ -41,15 +41,15 @@ def test_sections_that_people_deleted_or_added_stay_so():
 def test_numbers_are_never_kept():
     base = BASE.replace("license: mit", "license: mit\nsize_categories:\n- n<1K")
     theirs = base.replace("\n1\n", "\n100,000\n").replace("n<1K", "1M<n<10M")
-    merged = merge(base, base, theirs)
+    merged = merge_cards(base, base, theirs)
     assert merged.text == base and merged.lost == ["N", "metadata size_categories"]
 
 
 def test_a_licence_and_a_name_that_people_set_stay_and_the_text_says_the_same():
     base = BASE.replace("license: mit", "license: other\npretty_name: T")
-    base += f"\n## Licence\n{ANEW}\n\n`other`.\n"
+    base += f"\n## Licence\n{REWRITTEN}\n\n`other`.\n"
     theirs = base.replace("license: other", "license: mit").replace("_name: T", "_name: Tasks")
-    merged = merge(base.replace("# T 1", "# T 2"), base, theirs)
+    merged = merge_cards(base.replace("# T 1", "# T 2"), base, theirs)
     assert merged.kept == ["metadata license", "metadata pretty_name"] and not merged.lost
     assert "license: mit\npretty_name: Tasks\n" in merged.text and "# T 2" in merged.text
     assert "\n`mit`.\n" in merged.text and "`other`" not in merged.text
@@ -57,13 +57,13 @@ def test_a_licence_and_a_name_that_people_set_stay_and_the_text_says_the_same():
 
 def test_a_licence_that_a_release_names_wins_over_one_set_by_hand():
     ours = BASE.replace("license: mit", "license: apache-2.0")
-    merged = merge(ours, BASE, BASE.replace("license: mit", "license: other"))
+    merged = merge_cards(ours, BASE, BASE.replace("license: mit", "license: other"))
     assert merged.text == ours and merged.lost == ["metadata license"]
 
 
 def test_metadata_from_before_the_first_release_is_adopted():
     ours = BASE.replace("license: mit", "license: other\npretty_name: T")
-    merged = adopt(ours, "---\nlicense: mit\ntags: [code]\n---\n")
+    merged = adopt_card(ours, "---\nlicense: mit\ntags: [code]\n---\n")
     assert merged.text.startswith("---\nlicense: mit\npretty_name: T\ntags:\n- code\n---\n")
     assert merged.kept == ["metadata license", "metadata tags"] and not merged.lost
 

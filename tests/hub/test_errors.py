@@ -8,7 +8,7 @@ import threading
 import httpx2
 import pytest
 
-from code_alpaca.hub.errors import is_passing, no_connection
+from code_alpaca.hub.errors import is_transient, is_unreachable
 
 
 def error_of(port: int) -> Exception:
@@ -23,5 +23,5 @@ def test_a_server_that_was_never_reached_differs_from_one_that_hung_up():
         threading.Thread(target=lambda: server.accept()[0].close()).start()
         hung_up = error_of(port)
     nobody_there = error_of(port)
-    assert is_passing(hung_up) and not no_connection(hung_up)
-    assert is_passing(nobody_there) and no_connection(nobody_there)
+    assert is_transient(hung_up) and not is_unreachable(hung_up)
+    assert is_transient(nobody_there) and is_unreachable(nobody_there)

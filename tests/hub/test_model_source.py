@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.hub.model_source import find_model, run_json
+from code_alpaca.hub.model_source import find_model, read_run_json
 
 
 @pytest.fixture
@@ -67,10 +67,10 @@ def test_an_adapter_carries_the_fingerprint_of_its_base(folder, tmp_path):
 
 
 def test_run_json_is_read_and_a_broken_one_is_named(folder):
-    assert run_json(folder)["dataset"] == {"name": "d"}
+    assert read_run_json(folder)["dataset"] == {"name": "d"}
     (folder / "run.json").write_text("{")
     with pytest.raises(InputError, match=r"run\.json"):
-        run_json(folder)
+        read_run_json(folder)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.hub.permissions import may_create
+from code_alpaca.hub.permissions import require_create_permission
 
 TEAM = {"name": "team", "roleInOrg": "write"}
 
@@ -31,7 +31,7 @@ def fine(namespace, *permissions):
     ],
 )
 def test_a_token_that_may_make_a_repository(token, repo):
-    may_create(token, repo)
+    require_create_permission(token, repo)
 
 
 @pytest.mark.parametrize(
@@ -45,4 +45,4 @@ def test_a_token_that_may_make_a_repository(token, repo):
 )
 def test_a_token_that_may_not(token, reason):
     with pytest.raises(InputError, match=reason):
-        may_create(token, "team/x")
+        require_create_permission(token, "team/x")

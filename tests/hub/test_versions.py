@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from code_alpaca.hub.versions import latest, precedence
+from code_alpaca.hub.versions import latest_version, precedence
 
 # The example of https://semver.org, section 11, and its neighbours.
 IN_ORDER = [
@@ -21,5 +21,8 @@ def test_versions_are_ordered_as_semver_says(lower, higher):
 
 
 def test_the_latest_of_tags():
-    assert latest(["v1.2.0", "v1.10.0", "main", "v2", "1.99.0", "vx", "v1.10.0-rc.1"]) == "1.10.0"
-    assert latest(["nightly"]) is None
+    assert (
+        latest_version(["v1.2.0", "v1.10.0", "main", "v2", "1.99.0", "vx", "v1.10.0-rc.1"])
+        == "1.10.0"
+    )
+    assert latest_version(["nightly"]) is None

@@ -15,7 +15,7 @@ from code_alpaca.hub import client
 
 for line in sys.stdin:
     words, tries = json.loads(line)
-    client.TRIES = tries
+    client.MAX_ATTEMPTS = tries
     shown, errors = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(errors):
         code = main(words)

@@ -11,7 +11,7 @@ from support.chat_double import Script, ask, ledger_of, number_of, refuse, words
 from werkzeug import Response
 
 from code_alpaca.cli import main
-from code_alpaca.core.errors import Refused
+from code_alpaca.core.errors import TeacherRefused
 from code_alpaca.core.ledger import Ledger
 from code_alpaca.teacher.error_classification import (
     ErrorKind,
@@ -110,7 +110,7 @@ def test_settings_that_a_resumed_run_is_refused_for_stop_it_too(httpserver, tmp_
     script = Script(httpserver, lambda b, _: bad if number_of(b) >= 12 else None)
     ask(tmp_path, script.url)
     replies = ask(tmp_path, script.url, range(12, 40))
-    assert all(isinstance(reply, Refused) for reply in replies)
+    assert all(isinstance(reply, TeacherRefused) for reply in replies)
     assert "this model was retired" in str(replies[0])
 
 
@@ -119,7 +119,7 @@ def test_a_key_that_is_not_valid_is_named(httpserver, tmp_path, status):
     error = [{"error": {"code": status, "message": "API key not valid. Please pass a valid key."}}]
     script = Script(httpserver, lambda *_: respond(status, error))
     (refused,) = ask(tmp_path, script.url, [0])
-    assert isinstance(refused, Refused) and "check OPENAI_API_KEY" in str(refused)
+    assert isinstance(refused, TeacherRefused) and "check OPENAI_API_KEY" in str(refused)
 
 
 # -- one reply -----------------------------------------------------------------------------------
@@ -159,7 +159,7 @@ def test_a_request_that_fails_at_every_start_is_passed_over_at_the_second(httpse
     script = Script(httpserver, lambda b, _: broken if number_of(b) == 5 else None)
     ask(tmp_path, script.url, range(5))
     (first,) = ask(tmp_path, script.url, [5])
-    assert isinstance(first, Refused), "the server may be down"
+    assert isinstance(first, TeacherRefused), "the server may be down"
     (second,) = ask(tmp_path, script.url, [5])
     assert not parse_reply(second).readable
     asked = len(script.bodies)

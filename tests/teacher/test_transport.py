@@ -13,7 +13,7 @@ from support.chat_double import Script, ask, http, number_of, raw_server, refuse
 from werkzeug import Response
 
 from code_alpaca.cli import main
-from code_alpaca.core.errors import Refused
+from code_alpaca.core.errors import TeacherRefused
 from code_alpaca.teacher.reply_parsing import (
     parse_reply,
 )
@@ -60,7 +60,7 @@ def test_malformed_replies_are_tried_again(tmp_path):
 def test_a_server_that_only_sends_malformed_replies_stops_the_run(tmp_path, kind):
     with raw_server(lambda *_: MALFORMED[kind]) as url:
         (refused,) = ask(tmp_path, url, [0])
-    assert isinstance(refused, Refused) and "does not answer" in str(refused)
+    assert isinstance(refused, TeacherRefused) and "does not answer" in str(refused)
 
 
 def test_malformed_replies_end_a_command_in_one_line(tmp_path, capsys):
@@ -107,7 +107,7 @@ def test_a_key_that_a_refusal_repeats_is_masked(httpserver, tmp_path, capsys, mo
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     script = Script(httpserver, lambda *_: refuse(status, f"Incorrect API key: Bearer {SECRET}"))
     (refused,) = ask(tmp_path, script.url, [0])
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, TeacherRefused)
     assert "***" in str(refused) and SECRET not in str(refused)
     assert SECRET.encode() not in everything_in(tmp_path)
 

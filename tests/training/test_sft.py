@@ -19,7 +19,7 @@ from support.tiny_sft import RECIPE, ROOT, TINY
 from code_alpaca import __version__
 from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
-from code_alpaca.core.shipped import accelerate_config, recipe
+from code_alpaca.core.shipped import find_accelerate_config, find_recipe
 from code_alpaca.training import arguments
 
 CPU = "accelerate_configs/cpu.yaml"
@@ -309,25 +309,25 @@ def test_the_script_is_one_that_hugging_face_jobs_run():
 
 def test_accelerate_configs_by_name_or_path(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
-    assert accelerate_config("cpu") == Path("accelerate_configs/cpu.yaml")
+    assert find_accelerate_config("cpu") == Path("accelerate_configs/cpu.yaml")
     monkeypatch.chdir(tmp_path)  # outside the clone
     for name in ("cpu", "cpu.yaml", "accelerate_configs/cpu.yaml", str(ROOT / CPU)):
-        assert accelerate_config(name).read_bytes() == (ROOT / CPU).read_bytes()
+        assert find_accelerate_config(name).read_bytes() == (ROOT / CPU).read_bytes()
     with pytest.raises(InputError, match=r"no accelerate config 'gpu'.*cpu"):
-        accelerate_config("gpu")
+        find_accelerate_config("gpu")
 
 
 def test_recipes_by_name_or_path(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     for name in ("smoke/sft/config_cpu", "recipes/smoke/sft/config_cpu.yaml", str(RECIPE)):
-        assert recipe(name).read_bytes() == RECIPE.read_bytes()
+        assert find_recipe(name).read_bytes() == RECIPE.read_bytes()
     Path("smoke/sft").mkdir(parents=True)
     Path("smoke/sft/config_cpu").write_text("mine: true")  # a file here comes first
-    assert recipe("smoke/sft/config_cpu").read_text() == "mine: true"
+    assert find_recipe("smoke/sft/config_cpu").read_text() == "mine: true"
     with pytest.raises(InputError, match="did you mean 'smoke/sft/config_cpu'"):
-        recipe("smoke/sft/config_gpu")
+        find_recipe("smoke/sft/config_gpu")
     with pytest.raises(InputError, match="cannot read config"):
-        recipe("../recipes/../smoke")
+        find_recipe("../recipes/../smoke")
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from pydantic.fields import FieldInfo
 from code_alpaca.core import fs, shipped
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.old_spellings import OldSpellings
-from code_alpaca.core.redact import redact, secret_in
+from code_alpaca.core.redact import find_secret, redact
 
 # https://semver.org, without build metadata: a Hub tag cannot hold a plus sign.
 SEMVER = re.compile(
@@ -66,7 +66,7 @@ class StageConfig(BaseModel):
         for text in _texts(value):
             if "\0" in text:
                 raise ValueError("holds a NUL character")
-            if found := secret_in(text):
+            if found := find_secret(text):
                 raise ValueError(
                     f"a URL with credentials: {found} would be recorded and published; put the "
                     "key in OPENAI_API_KEY (or HF_TOKEN for the Hub) and leave it out of the URL"
@@ -93,7 +93,7 @@ def _semver(text: str) -> str:
     return text
 
 
-def base_urls(urls: str) -> str:
+def check_base_urls(urls: str) -> str:
     """URLs with commas between, checked; credentials in them are refused by `StageConfig`."""
     for url in urls.split(","):
         try:
@@ -114,8 +114,8 @@ def _some_words(text: str) -> str:
 
 
 Version = Annotated[str, AfterValidator(_semver)]
-BaseUrl = Annotated[str, AfterValidator(base_urls)]
-Words = Annotated[str, AfterValidator(_some_words)]
+BaseUrl = Annotated[str, AfterValidator(check_base_urls)]
+NonEmptyStr = Annotated[str, AfterValidator(_some_words)]
 
 
 C = TypeVar("C", bound=StageConfig)
@@ -135,15 +135,17 @@ def parse(cls: type[C], argv: Sequence[str]) -> C:
     known, unknown = parser.parse_known_args(cls.OLD_SPELLINGS.update_arguments(argv))
     for word in unknown:
         if word.startswith("--"):
-            raise InputError(unknown_key(word[2:].split("=")[0], cls.model_fields, "command line"))
+            raise InputError(
+                describe_unknown_key(word[2:].split("=")[0], cls.model_fields, "command line")
+            )
         raise InputError(f"stray word {word!r} on the command line; options read --key value")
     given = vars(known)
     path = given.pop("config")
-    path = shipped.recipe(path) if path else None
+    path = shipped.find_recipe(path) if path else None
     values = cls.OLD_SPELLINGS.update(read_yaml(path)) if path else {}
     for key in values:
         if key not in cls.model_fields:
-            raise InputError(unknown_key(str(key), cls.model_fields, str(path)))
+            raise InputError(describe_unknown_key(str(key), cls.model_fields, str(path)))
     overrides = {
         key: _from_text(text, cls.model_fields[key])
         for key, text in given.items()
@@ -190,12 +192,12 @@ def add_arguments(parser: argparse.ArgumentParser, cls: type[StageConfig]) -> No
             f"--{name}",
             **({"nargs": "?", "const": "true"} if field.annotation is bool else {}),
             metavar="VALUE",
-            help=f"{with_choices(field.description or '', field.annotation)} "
+            help=f"{describe_choices(field.description or '', field.annotation)} "
             f"{_default(field)}".replace("%", "%%"),
         )
 
 
-def with_choices(description: str, annotation: Any) -> str:
+def describe_choices(description: str, annotation: Any) -> str:
     """The help of a key, with the words that it accepts where the description leaves some out."""
     words = _choices(annotation)
     if all(word in description for word in words):
@@ -210,7 +212,7 @@ def _choices(annotation: Any) -> list[str]:
     return [word for part in get_args(annotation) for word in _choices(part)]
 
 
-def unknown_key(key: str, valid: Iterable[str], where: str) -> str:
+def describe_unknown_key(key: str, valid: Iterable[str], where: str) -> str:
     """The one line for a key that does not exist: its name, its place and the nearest valid one."""
     near = difflib.get_close_matches(key, list(valid), n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else "see --help for the valid keys"

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.errors import InputError, error_message
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,7 +31,7 @@ OPENERS: dict[bytes, Callable[..., Any]] = {
 }
 COMPRESSED_SUFFIXES = {".gz", ".bz2", ".xz"}
 DELIMITED_SUFFIXES = {".csv", ".tsv"}
-FOREIGN = {  # what a file begins with: what it is, and what to do
+UNSUPPORTED_FORMATS = {  # what a file begins with: what it is, and what to do
     b"PK\x03\x04": "a zip archive; unpack it and give the file in it",
     b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it (zstd -d)",
     b"ARROW1": "an Arrow file; save it as Parquet (datasets: to_parquet)",
@@ -44,13 +44,13 @@ QUOTED_CELL = re.compile(r'"[^"\n]*"')
 BETWEEN_VALUES = re.compile(r"[\s,]*")
 
 
-class Unreadable(NamedTuple):
+class UnreadableRecord(NamedTuple):
     """Stands where a record should be, and says why there is none."""
 
     problem: str
 
 
-class Records(list[Any]):
+class RecordList(list[Any]):
     """Records in file order; `lines` has the line number of each where the file is JSONL."""
 
     def __init__(self, records: Iterable[Any] = (), lines: Iterable[int] = ()) -> None:
@@ -66,13 +66,13 @@ class Records(list[Any]):
         return f"{'line' if self.lines else 'row'} {self.number(index)}"
 
 
-class RepeatedKey(dict[str, Any]):
+class ObjectWithRepeatedKey(dict[str, Any]):
     """A JSON object in which a key stands twice with different values."""
 
     key = ""
 
 
-def read_records(path: Path, kind: str = "") -> Records:
+def read_records(path: Path, kind: str = "") -> RecordList:
     """Read every record of a file.
 
     Args:
@@ -87,11 +87,11 @@ def read_records(path: Path, kind: str = "") -> Records:
     try:
         data = _unpacked(path, path.read_bytes())
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        reason = getattr(error, "strerror", None) or one_line(error)
+        reason = getattr(error, "strerror", None) or error_message(error)
         raise InputError(f"cannot read {kind + ' ' if kind else ''}{path}: {reason}") from None
     if data.startswith(b"PAR1"):
         return _parquet(path, data)
-    for magic, what in FOREIGN.items():
+    for magic, what in UNSUPPORTED_FORMATS.items():
         if data.startswith(magic):
             raise InputError(f"{path} is {what}")
     if data[257:262] == b"ustar":
@@ -132,7 +132,7 @@ def _decoded(path: Path, data: bytes) -> str:
     return text.removeprefix("\ufeff")
 
 
-def _parquet(path: Path, data: bytes) -> Records:
+def _parquet(path: Path, data: bytes) -> RecordList:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -141,11 +141,11 @@ def _parquet(path: Path, data: bytes) -> Records:
         if len(set(table.column_names)) < len(table.column_names):
             raise InputError(f"{path} has two columns of one name; rename one")
         cells = [_column(column) for column in table.columns]
-        return Records(
+        return RecordList(
             dict(zip(table.column_names, row, strict=True)) for row in zip(*cells, strict=True)
         )
     except (pa.ArrowException, OSError, ValueError, OverflowError, LookupError) as error:
-        raise InputError(f"cannot read Parquet file {path}: {one_line(error)}") from None
+        raise InputError(f"cannot read Parquet file {path}: {error_message(error)}") from None
 
 
 def _column(column: pa.ChunkedArray) -> list[Any]:
@@ -167,13 +167,13 @@ def _cell(value: pa.Scalar) -> Any:
         return value.value  # of a time that is out of range, or in an unknown zone: its number
 
 
-def _delimited(path: Path, text: str) -> Records:
+def _delimited(path: Path, text: str) -> RecordList:
     """CSV as RFC 4180 has it, with a header; commas, tabs or semicolons between cells."""
     csv.field_size_limit(1 << 31)
     header_line = QUOTED_CELL.sub("", text.split("\n", 1)[0])
     delimiter = max(",\t;", key=header_line.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    records = Records()
+    records = RecordList()
     try:
         header = [name.strip() for name in next(reader, [])]
         if repeated := {name for name in header if name and header.count(name) > 1}:
@@ -185,7 +185,7 @@ def _delimited(path: Path, text: str) -> Records:
                 records.append(dict(zip(header, cells, strict=True)))
             else:
                 problem = f"has {len(cells)} cells where the header has {len(header)}"
-                records.append(Unreadable(problem))
+                records.append(UnreadableRecord(problem))
     except csv.Error as error:
         raise InputError(
             f"{path}, line {reader.line_num}: not CSV ({error}); quote cells that hold quotes or "
@@ -194,23 +194,23 @@ def _delimited(path: Path, text: str) -> Records:
     return records
 
 
-def _json(path: Path, text: str) -> Records:
+def _json(path: Path, text: str) -> RecordList:
     try:
         value = _loads(text)
     except (ValueError, RecursionError):
         if text.lstrip().startswith("["):
             return _checked(_elements(path, text))
-        return _checked(_lines(path, text) if text.strip() else Records())
+        return _checked(_lines(path, text) if text.strip() else RecordList())
     if isinstance(value, dict):
         return _checked(_of_object(path, value))
     if not isinstance(value, list):
         raise InputError(f"{path} holds one {type(value).__name__}; give a list of JSON objects")
-    return _checked(Records(value))
+    return _checked(RecordList(value))
 
 
-def _elements(path: Path, text: str) -> Records:
+def _elements(path: Path, text: str) -> RecordList:
     """The elements of a JSON list of which some cannot be read, or that ends in a comma."""
-    records, depth, begin, end = Records(), 0, 0, None
+    records, depth, begin, end = RecordList(), 0, 0, None
     for token in JSON_TOKEN.finditer(text):
         sign = token[0]
         if sign in ("[", "{"):
@@ -232,10 +232,10 @@ def _elements(path: Path, text: str) -> Records:
     return _mostly_read(path, records)
 
 
-def _lines(path: Path, text: str) -> Records:
+def _lines(path: Path, text: str) -> RecordList:
     """One value a line; else values one after the other, each over several lines."""
     separator = "\n" if "\n" in text or "\r" not in text else "\r"
-    records = Records()
+    records = RecordList()
     for number, line in enumerate(text.split(separator), 1):  # U+2028 may stand inside a string
         # A byte-order mark begins every file of which several were joined.
         if line := line.strip().removeprefix("\ufeff").removesuffix(","):
@@ -243,7 +243,7 @@ def _lines(path: Path, text: str) -> Records:
             records.lines.append(number)
     if not any(isinstance(record, dict) for record in records):
         try:
-            return Records(_values(text))
+            return RecordList(_values(text))
         except (ValueError, RecursionError):
             pass
     return _mostly_read(path, records)
@@ -257,7 +257,7 @@ def _values(text: str) -> Iterator[Any]:
         yield value
 
 
-def _of_object(path: Path, value: dict[str, Any]) -> Records:
+def _of_object(path: Path, value: dict[str, Any]) -> RecordList:
     """The records in one JSON object: a list under a key, columns, or the object itself."""
     lists = [key for key, rows in value.items() if _is_list_of_rows(rows)]
     if lists and not any(isinstance(value.get(key), str) for key in ("instruction", "output")):
@@ -268,26 +268,26 @@ def _of_object(path: Path, value: dict[str, Any]) -> Records:
         rows = value[lists[0]]
         if all(isinstance(row.get("row"), dict) for row in rows):  # the Hub's viewer API
             rows = [row["row"] for row in rows]
-        return Records(rows)
+        return RecordList(rows)
     if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
         names = value["columns"]
-        return Records(
+        return RecordList(
             dict(zip(names, cells, strict=True))
             if isinstance(cells, list) and len(cells) == len(names)
-            else Unreadable(f"is not a list of {len(names)} cells")
+            else UnreadableRecord(f"is not a list of {len(names)} cells")
             for cells in value["data"]
         )
     if len(value) > 1 and all(isinstance(cells, list) for cells in value.values()):
         if len({len(cells) for cells in value.values()}) > 1:
             counts = ", ".join(f"{key}: {len(cells)}" for key, cells in value.items())
             raise InputError(f"{path} has columns of different lengths ({counts})")
-        return Records(
+        return RecordList(
             dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=True)
         )
     if len(value) > 1 and all(isinstance(cells, dict) for cells in value.values()):
         labels = dict.fromkeys(label for cells in value.values() for label in cells)
-        return Records({key: value[key].get(label) for key in value} for label in labels)
-    return Records([value])
+        return RecordList({key: value[key].get(label) for key in value} for label in labels)
+    return RecordList([value])
 
 
 def _is_list_of_rows(value: Any) -> bool:
@@ -299,18 +299,18 @@ def _is_list_of_rows(value: Any) -> bool:
     )
 
 
-def _mostly_read(path: Path, records: Records) -> Records:
+def _mostly_read(path: Path, records: RecordList) -> RecordList:
     """Refuse a file that is hardly JSON: most of its rows would be lost."""
-    bad = [index for index, record in enumerate(records) if isinstance(record, Unreadable)]
+    bad = [index for index, record in enumerate(records) if isinstance(record, UnreadableRecord)]
     if bad and len(bad) > len(records) - len(bad):
         raise _no_json(path, f"{records.where(bad[0])} {records[bad[0]].problem}")
     return records
 
 
-def _checked(records: Records) -> Records:
+def _checked(records: RecordList) -> RecordList:
     for index, record in enumerate(records):
         if key := _repeated_key(record):
-            records[index] = Unreadable(f"has the key {key!r} twice, with different values")
+            records[index] = UnreadableRecord(f"has the key {key!r} twice, with different values")
     return records
 
 
@@ -319,7 +319,7 @@ def _repeated_key(value: Any) -> str:
     waiting = [value]
     while waiting:
         value = waiting.pop()
-        if isinstance(value, RepeatedKey):
+        if isinstance(value, ObjectWithRepeatedKey):
             return value.key
         if isinstance(value, dict):
             waiting += [item for item in value.values() if isinstance(item, dict | list)]
@@ -332,11 +332,11 @@ def _read_value(text: str) -> Any:
     try:
         return _loads(text)
     except json.JSONDecodeError as error:
-        return Unreadable(f"is not JSON ({error.msg} at column {error.colno})")
+        return UnreadableRecord(f"is not JSON ({error.msg} at column {error.colno})")
     except RecursionError:
-        return Unreadable("has brackets nested too deeply")
+        return UnreadableRecord("has brackets nested too deeply")
     except ValueError:
-        return Unreadable("has a number too long to be read")
+        return UnreadableRecord("has a number too long to be read")
 
 
 def _loads(text: str) -> Any:
@@ -349,7 +349,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) < len(pairs):
         for key, item in pairs:
             if value[key] != item:
-                marked = RepeatedKey(value)
+                marked = ObjectWithRepeatedKey(value)
                 marked.key = key
                 return marked
     return value

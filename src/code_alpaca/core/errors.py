@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 
 INTERRUPTED = "interrupted; everything finished is kept, the same command resumes"
-SAID = 300  # characters of what another library says
-BAD_PATH = {
+MAX_ERROR_CHARACTERS = 300  # characters of what another library says
+PATH_ERRNOS = {
     errno.EEXIST,
     errno.ENOTDIR,
     errno.EISDIR,
@@ -16,7 +16,7 @@ BAD_PATH = {
     errno.EROFS,
 }
 # What SQLite says, and what that means to the user.
-DATABASE_SIGNS = {
+DATABASE_ERRORS = {
     "readonly": "is read-only; make the file and its folder writable, then rerun the same command",
     "read-only": "is read-only; make the file and its folder writable, then rerun the same command",
     "unable to open": "cannot be opened; make the file and its folder readable and writable",
@@ -38,7 +38,7 @@ class Stopped(Exception):
     """Stopped on purpose with everything kept (exit 3); the same command resumes."""
 
 
-class Refused(Stopped):
+class TeacherRefused(Stopped):
     """The teacher will answer nothing more: there is no use in waiting for other requests."""
 
 
@@ -46,33 +46,37 @@ class Diverged(Exception):
     """A training whose loss is no number any more (exit 1): the same command would end there."""
 
 
-def machine_trouble(error: BaseException) -> InputError | None:
+def explain_environment_error(error: BaseException) -> InputError | None:
     """What a path that cannot be used, or a full disk, comes to; None for any other error."""
-    if isinstance(error, OSError) and error.errno in BAD_PATH:
+    if isinstance(error, OSError) and error.errno in PATH_ERRNOS:
         return InputError(f"cannot use {error.filename}: {error.strerror}; choose another path")
     if is_disk_full(error):
         return InputError(
             f"the disk is full ({error}); everything committed is kept: free some space and "
             "give the same command again"
         )
-    if type(error).__module__ == "sqlite3" and (advice := database_advice(error)):
+    if type(error).__module__ == "sqlite3" and (advice := explain_database_error(error)):
         return InputError(f"the run's ledger.sqlite {advice}")
     return None
 
 
-def database_advice(error: BaseException) -> str:
+def explain_database_error(error: BaseException) -> str:
     """What an error of SQLite means for its file and what to do; "" where it means a bug."""
-    said = one_line(error)
-    for sign, advice in DATABASE_SIGNS.items():
+    said = error_message(error)
+    for sign, advice in DATABASE_ERRORS.items():
         if sign in said:
             return f"{advice} (SQLite: {said})"
     return ""
 
 
-def one_line(error: BaseException) -> str:
+def error_message(error: BaseException) -> str:
     """What an error of another library says, shortened to fit into one line of a message."""
     said = " ".join(str(error).split())
-    return said if len(said) <= SAID else said[:SAID].rsplit(" ", 1)[0] + " ..."
+    return (
+        said
+        if len(said) <= MAX_ERROR_CHARACTERS
+        else said[:MAX_ERROR_CHARACTERS].rsplit(" ", 1)[0] + " ..."
+    )
 
 
 def is_disk_full(error: BaseException) -> bool:

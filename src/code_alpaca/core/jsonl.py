@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from code_alpaca.core import fs
-from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.errors import InputError, error_message
 
 GZIP_MAGIC = b"\x1f\x8b"
 
@@ -59,7 +59,7 @@ def read(path: Path, *, kind: str = "", skip_broken: bool = False) -> Iterator[L
             lines = gzip.GzipFile(fileobj=file) if magic == GZIP_MAGIC else file
             yield from _parse(lines, name, skip_broken)
     except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or one_line(error)
+        reason = getattr(error, "strerror", None) or error_message(error)
         raise InputError(f"cannot read {name}: {reason}") from None
 
 
@@ -102,7 +102,7 @@ def _parse(lines: Iterable[bytes], name: str, skip_broken: bool) -> Iterator[Lin
         except UnicodeDecodeError:
             problem = "not UTF-8"
         except (ValueError, RecursionError) as error:
-            problem = f"not JSON ({one_line(error)})"
+            problem = f"not JSON ({error_message(error)})"
         if not problem:
             yield Line(number, record)
         elif not skip_broken:

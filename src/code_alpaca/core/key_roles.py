@@ -8,19 +8,16 @@ elsewhere:
 
     @dataclass
     class SFTArguments:
-        dry_run: bool = field(default=False, metadata={"help": "...", "roles": (Role.LOCAL,)})
+        dry_run: Annotated[bool, Role.FREE, Role.LOCAL] = field(default=False)
 
 A key without a role identifies its run: another value needs another run folder.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Iterator, Mapping
 from enum import Enum
-from typing import Any
-
-from pydantic import BaseModel
+from typing import Any, get_type_hints
 
 
 class Role(Enum):
@@ -53,9 +50,6 @@ def keys_with(role: Role, *sources: type[Any] | Roles) -> frozenset[str]:
 def _roles_of(source: type[Any] | Roles) -> Iterator[tuple[str, Collection[Any]]]:
     if isinstance(source, Mapping):
         yield from source.items()
-    elif issubclass(source, BaseModel):
-        for name, field in source.model_fields.items():
-            yield name, field.metadata
     else:
-        for item in dataclasses.fields(source):
-            yield item.name, item.metadata.get("roles", ())
+        for key, annotation in get_type_hints(source, include_extras=True).items():
+            yield key, getattr(annotation, "__metadata__", ())

@@ -238,7 +238,7 @@ class Ledger:
                 question_hash,
                 json.dumps(list(seed_ids)),
                 json.dumps(asked or {}),
-                now(),
+                utc_now(),
             ),
         )
         return key
@@ -294,7 +294,7 @@ class Ledger:
             text = json.dumps({"unreadable": "nested too deep to be stored"})
         self._db.execute(
             "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?)",
-            (key, text, asked, answered, now()),
+            (key, text, asked, answered, utc_now()),
         )
 
     # -- money -----------------------------------------------------------------------------
@@ -303,7 +303,7 @@ class Ledger:
         """Set dollars aside for one sending of a request, before it is sent; its number."""
         cursor = self._db.execute(
             "INSERT INTO attempts (key, worst, outcome, sent_at) VALUES (?, ?, 'in flight', ?)",
-            (key, worst, now()),
+            (key, worst, utc_now()),
         )
         return int(cursor.lastrowid or 0)
 
@@ -367,11 +367,11 @@ class Ledger:
         """Remember a submitted batch and the requests in it."""
         self._db.execute(
             "INSERT OR IGNORE INTO batches VALUES (?, ?, ?, NULL)",
-            (batch_id, json.dumps(list(keys)), now()),
+            (batch_id, json.dumps(list(keys)), utc_now()),
         )
 
     def end_batch(self, batch_id: str) -> None:
-        self._db.execute("UPDATE batches SET collected_at = ? WHERE id = ?", (now(), batch_id))
+        self._db.execute("UPDATE batches SET collected_at = ? WHERE id = ?", (utc_now(), batch_id))
 
     def open_batches(self) -> list[tuple[str, list[str]]]:
         """Id and request keys of every batch that was not collected yet."""
@@ -401,7 +401,9 @@ class Ledger:
                     for position, item in enumerate(decisions)
                 ],
             )
-            self._db.execute("UPDATE requests SET decided_at = ? WHERE number = ?", (now(), number))
+            self._db.execute(
+                "UPDATE requests SET decided_at = ? WHERE number = ?", (utc_now(), number)
+            )
 
     def next_undecided(self) -> int:
         """The number of the first request whose decisions are not committed."""
@@ -584,7 +586,7 @@ def _remains(text: str) -> Example:
     return Example("", "", text[:KEPT_CHARACTERS], id=content_id("", "", text))
 
 
-def now() -> str:
+def utc_now() -> str:
     """The time of a record: ISO 8601, UTC, whole seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 

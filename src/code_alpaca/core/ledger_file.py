@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
-from code_alpaca.core.errors import InputError, database_advice, one_line
+from code_alpaca.core.errors import InputError, error_message, explain_database_error
 
 
 def explain(path: Path, error: sqlite3.DatabaseError) -> InputError | None:
     """What an error at opening means to the user; None for a full disk, which others explain."""
     if "full" in str(error):
         return None
-    advice = database_advice(error) or f"cannot be used as the ledger of a run ({one_line(error)})"
+    advice = (
+        explain_database_error(error)
+        or f"cannot be used as the ledger of a run ({error_message(error)})"
+    )
     return InputError(f"{path} {advice}")
 
 

@@ -50,15 +50,17 @@ class OldSpellings:
             updated[key] = value
         return updated
 
-    def update_arguments(self, argv: Sequence[str]) -> list[str]:
-        """Return command-line words with `--old` options under their new names."""
-        words = []
+    def update_arguments(self, argv: Sequence[str], *, warn: bool = True) -> list[str]:
+        """Return the words of a command line (`--key value` or `--key=value`) likewise."""
+        words, option = [], ""
         for word in argv:
-            name = word.removeprefix("--").partition("=")[0]
-            if word.startswith("--") and name in self.keys:
-                _warn(f"--{name}", f"--{self.keys[name]}")
-                word = word.replace(name, self.keys[name], 1)
-            words.append(word)
+            if word.startswith("--"):
+                option, sign, value = word.removeprefix("--").partition("=")
+                ((option, value),) = self.update({option: value}, warn=warn).items()
+                words.append(f"--{option}{sign}{value}")
+            else:
+                words += self.update({option: word}, warn=warn).values()
+                option = ""
         return words
 
 

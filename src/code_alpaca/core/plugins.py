@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.errors import InputError, error_message
 
 REFERENCE = re.compile(r"(?P<path>.+\.py):(?P<name>[A-Za-z_]\w*)")
 
@@ -78,7 +78,7 @@ def describe_error(error: BaseException, path: Path) -> str:
         for frame in traceback.extract_tb(error.__traceback__)
         if frame.filename == str(path.resolve())
     ]
-    message = one_line(error)
+    message = error_message(error)
     if isinstance(error, SyntaxError) and not lines:
         lines, message = [error.lineno], error.msg
     text = f"{type(error).__name__}: {message}".removesuffix(": ")

@@ -9,7 +9,7 @@ import os
 import warnings
 
 
-def quiet() -> None:
+def silence_libraries() -> None:
     """Silence the progress bars of datasets and transformers, and notes that nobody can act on.
 
     Telemetry as well, unless HF_HUB_DISABLE_TELEMETRY=0 asks for it. To be called before anything

@@ -32,7 +32,7 @@ from pydantic import (
 
 from code_alpaca.core import fs
 from code_alpaca.core.config import Version
-from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.errors import InputError, error_message
 
 Number = StrictInt | StrictFloat  # an int stays one, so that rewriting a file changes no byte
 Counts = dict[StrictStr, StrictInt]
@@ -110,7 +110,7 @@ class Record(Part):
         try:
             values = json.loads(path.read_text(encoding="utf-8"), parse_constant=constant)
         except (OSError, ValueError, RecursionError) as error:
-            reason = getattr(error, "strerror", None) or one_line(error)
+            reason = getattr(error, "strerror", None) or error_message(error)
             raise InputError(
                 f"cannot read {path} ({reason}); code-alpaca {cls.STAGE} writes it"
             ) from None

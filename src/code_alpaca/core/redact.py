@@ -27,7 +27,7 @@ KNOWN_KEY = re.compile(r"(?<![A-Za-z0-9])(sk|hf|gsk|xai|pk|AIza)[-_A-Za-z][A-Za-
 MASK = "***"
 
 
-def secret_in(text: str) -> str:
+def find_secret(text: str) -> str:
     """Return what may hold a secret in the URLs of a text, by its name, or "" if nothing does."""
     for url in URL.findall(text):
         if USER_INFO.match(url):

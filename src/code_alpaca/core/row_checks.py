@@ -14,11 +14,11 @@ from code_alpaca.core.schema import Example, is_unicode
 
 # Tokenizers take seconds for a megabyte of text, and no training sequence holds so much.
 MAX_ROW_BYTES = 1 << 20
-KEPT_CHARACTERS = 2_000  # of each text of a row that is too large
-EMPTY: dict[str, Any] = {"str": "", "list[str]": [], "float": 0.0}
+MAX_EXCERPT_CHARACTERS = 2_000  # of each text of a row that is too large
+EMPTY_VALUES: dict[str, Any] = {"str": "", "list[str]": [], "float": 0.0}
 
 
-def fault_of(example: Example) -> tuple[str, str] | None:
+def validate_row(example: Example) -> tuple[str, str] | None:
     """Return the reason why a row cannot be stored, and what was found; None for a good row.
 
     Reasons: `malformed_row` (a column of another type), `not_text` (NUL or half a surrogate
@@ -43,12 +43,12 @@ def fault_of(example: Example) -> tuple[str, str] | None:
     return None
 
 
-def storable(example: Example) -> Example:
+def make_storable(example: Example) -> Example:
     """Return a row as it can be written anywhere, to be shown among the rejected ones."""
-    fault = fault_of(example)
+    fault = validate_row(example)
     if fault is None:
         return example
-    limit = KEPT_CHARACTERS if fault[0] == "row_too_large" else MAX_ROW_BYTES
+    limit = MAX_EXCERPT_CHARACTERS if fault[0] == "row_too_large" else MAX_ROW_BYTES
     return replace(
         example,
         **{
@@ -71,7 +71,7 @@ def _as_type(value: Any, kind: str, limit: int) -> Any:
         return [_text(item, limit) for item in value[:1_000]]
     if kind == "str" and value is not None:
         return _text(value, limit)
-    return value if _has_type(value, kind) else EMPTY[kind]
+    return value if _has_type(value, kind) else EMPTY_VALUES[kind]
 
 
 def _text(value: Any, limit: int) -> str:

@@ -17,14 +17,14 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from code_alpaca.core.data_files import Unreadable
+from code_alpaca.core.data_files import UnreadableRecord
 from code_alpaca.core.errors import InputError
 
 ALPACA = ("instruction", "input", "output")
 # What a column_map may name: the Alpaca fields, and what a row says of its origin.
-TARGETS = (*ALPACA, "id", "language", "strategy", "teacher", "prompt_version", "request_id",
+TARGET_COLUMNS = (*ALPACA, "id", "language", "strategy", "teacher", "prompt_version", "request_id",
            "tests")  # fmt: skip
-PAIRS = (
+COLUMN_PAIRS = (
     ("problem", "solution"),
     ("prompt", "completion"),
     ("prompt", "response"),
@@ -35,9 +35,9 @@ PAIRS = (
     ("query", "answer"),
     ("query", "response"),
 )
-INPUTS = ("input", "context")
-CHATS = ("messages", "conversations", "conversation")
-SPEAKERS = {
+INPUT_COLUMNS = ("input", "context")
+CHAT_COLUMNS = ("messages", "conversations", "conversation")
+ROLES_BY_SPEAKER = {
     "system": "system",
     "user": "user", "human": "user", "prompter": "user",
     "assistant": "assistant", "gpt": "assistant", "bot": "assistant", "model": "assistant",
@@ -46,7 +46,7 @@ SPEAKERS = {
 REASONING = re.compile(
     r"\A\s*<(think|thinking|reasoning)>|^[ \t]*</(think|thinking|reasoning)>", re.MULTILINE
 )
-SAMPLE = 1_000  # records looked at to find the columns
+SAMPLE_SIZE = 1_000  # records looked at to find the columns
 
 
 def parse_column_map(value: Any) -> Any:
@@ -62,8 +62,8 @@ def parse_column_map(value: Any) -> Any:
 
 def _known_targets(columns: dict[str, str] | None) -> dict[str, str] | None:
     for key in columns or ():
-        if key not in TARGETS:
-            raise ValueError(f"no field {key!r}; a column_map may name {', '.join(TARGETS)}")
+        if key not in TARGET_COLUMNS:
+            raise ValueError(f"no field {key!r}; a column_map may name {', '.join(TARGET_COLUMNS)}")
     return columns
 
 
@@ -95,42 +95,42 @@ class RowFormat:
             self.columns.get(key) == key for key in ALPACA
         )
 
-    def row(self, record: Any) -> dict[str, Any] | Unreadable:
+    def row(self, record: Any) -> dict[str, Any] | UnreadableRecord:
         """Read one record as a row with the Alpaca fields and whatever else it holds.
 
         Null and NaN become "" in `input` and None in `instruction` and `output`; any other value
         that is not text is unreadable.
         """
-        if isinstance(record, Unreadable):
+        if isinstance(record, UnreadableRecord):
             return record
         if not isinstance(record, dict):
-            return Unreadable("is not a JSON object")
-        found: dict[str, Any] | Unreadable = {
+            return UnreadableRecord("is not a JSON object")
+        found: dict[str, Any] | UnreadableRecord = {
             key: record[name] for key, name in self.columns.items() if name in record
         }
         if self.chat:
             found = _of_turns(record.get(self.chat))
         elif self.instances:
             instance = _of_instances(record.get(self.instances))
-            found = instance if isinstance(instance, Unreadable) else found | instance
-        if isinstance(found, Unreadable):
+            found = instance if isinstance(instance, UnreadableRecord) else found | instance
+        if isinstance(found, UnreadableRecord):
             return found
         row = {**record, "input": "", **found}
-        for key in TARGETS:
+        for key in TARGET_COLUMNS:
             name = self.columns.get(key, key)
             if key in ALPACA:
                 if key not in found and key != "input":
-                    return Unreadable(f"{name!r} is missing")
+                    return UnreadableRecord(f"{name!r} is missing")
                 if is_null(row[key]):
                     row[key] = "" if key == "input" else None
                 elif not isinstance(row[key], str):
-                    return Unreadable(f"{name!r} is {_kind(row[key])}, not text")
+                    return UnreadableRecord(f"{name!r} is {_kind(row[key])}, not text")
             if isinstance(text := row.get(key), str) and not is_unicode(text):
-                return Unreadable(f"{name!r} holds half a surrogate pair")
+                return UnreadableRecord(f"{name!r} holds half a surrogate pair")
         return row
 
 
-def recognize(
+def detect_format(
     records: Iterable[Any], column_map: Mapping[str, str] | None, source: str
 ) -> RowFormat:
     """Find the format of a dataset by the columns of its first records.
@@ -143,13 +143,13 @@ def recognize(
         InputError: the columns are of no known shape, of several, or not those of `column_map`.
     """
     counts: Counter[str] = Counter()
-    for record in islice(records, SAMPLE):
+    for record in islice(records, SAMPLE_SIZE):
         if isinstance(record, dict):
             counts.update(str(key) for key in record)
-    return recognize_columns(list(counts), column_map, source)
+    return detect_columns(list(counts), column_map, source)
 
 
-def recognize_columns(
+def detect_columns(
     columns: Sequence[str], column_map: Mapping[str, str] | None, source: str
 ) -> RowFormat:
     """As `recognize`, by the names of the columns."""
@@ -160,7 +160,7 @@ def recognize_columns(
     lower = {column.strip().lower(): column for column in columns}
     if "instruction" in lower and "output" in lower:
         return _noted({key: lower[key] for key in ALPACA if key in lower})
-    for chat in CHATS:
+    for chat in CHAT_COLUMNS:
         if chat in columns:
             return RowFormat(
                 chat=chat,
@@ -173,9 +173,9 @@ def recognize_columns(
             instances="instances",
             note="instances: the one instance of a task holds its input and output",
         )
-    pairs = [pair for pair in PAIRS if set(pair) <= lower.keys()]
+    pairs = [pair for pair in COLUMN_PAIRS if set(pair) <= lower.keys()]
     if len(pairs) == 1:
-        (asked, answered), given = pairs[0], [name for name in INPUTS if name in lower]
+        (asked, answered), given = pairs[0], [name for name in INPUT_COLUMNS if name in lower]
         names = {"instruction": lower[asked], "output": lower[answered]}
         return _noted(names | ({"input": lower[given[0]]} if given else {}))
     if not pairs and ("instruction" in columns or "output" in columns):
@@ -208,8 +208,10 @@ def _noted(names: dict[str, str]) -> RowFormat:
 
 
 def _unknown(source: str, columns: Sequence[str], lower: Mapping[str, str]) -> str:
-    asks = [name for name in dict.fromkeys(ask for ask, _ in PAIRS) if name in lower]
-    answers = [name for name in dict.fromkeys(answer for _, answer in PAIRS) if name in lower]
+    asks = [name for name in dict.fromkeys(ask for ask, _ in COLUMN_PAIRS) if name in lower]
+    answers = [
+        name for name in dict.fromkeys(answer for _, answer in COLUMN_PAIRS) if name in lower
+    ]
     first = lower[asks[0]] if asks else "COLUMN"
     last = lower[answers[-1]] if answers else "COLUMN"
     return (
@@ -218,10 +220,10 @@ def _unknown(source: str, columns: Sequence[str], lower: Mapping[str, str]) -> s
     )
 
 
-def _of_turns(turns: Any) -> dict[str, Any] | Unreadable:
+def _of_turns(turns: Any) -> dict[str, Any] | UnreadableRecord:
     """The fields of a conversation of one question and one answer."""
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-        return Unreadable("has no list of turns")
+        return UnreadableRecord("has no list of turns")
     said: list[tuple[str, Any]] = []
     for turn in turns:
         speaker = turn.get("role", turn.get("from"))
@@ -230,22 +232,22 @@ def _of_turns(turns: Any) -> dict[str, Any] | Unreadable:
             isinstance(part, dict) and isinstance(part.get("text"), str) for part in content
         ):
             content = "".join(part["text"] for part in content)
-        said.append((SPEAKERS.get(str(speaker).lower(), str(speaker)), content))
+        said.append((ROLES_BY_SPEAKER.get(str(speaker).lower(), str(speaker)), content))
     if said and said[0][0] == "system":
         said = said[1:]
     speakers = [speaker for speaker, _ in said]
     if speakers != ["user", "assistant"]:
-        return Unreadable(
+        return UnreadableRecord(
             f"has the turns {', '.join(speakers) or 'none'}; only one question (user) with one "
             "answer (assistant) makes a row"
         )
     return {"instruction": said[0][1], "input": "", "output": said[1][1]}
 
 
-def _of_instances(instances: Any) -> dict[str, Any] | Unreadable:
+def _of_instances(instances: Any) -> dict[str, Any] | UnreadableRecord:
     if not isinstance(instances, list) or len(instances) != 1 or not isinstance(instances[0], dict):
         count = len(instances) if isinstance(instances, list) else "no"
-        return Unreadable(f"has {count} instances; give a record to each")
+        return UnreadableRecord(f"has {count} instances; give a record to each")
     return {"input": instances[0].get("input"), "output": instances[0].get("output")}
 
 
@@ -254,7 +256,7 @@ def is_null(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def holds_reasoning(text: str) -> bool:
+def contains_reasoning(text: str) -> bool:
     """Whether an answer still has the thinking of the model that wrote it."""
     return bool(REASONING.search(text))
 

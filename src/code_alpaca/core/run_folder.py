@@ -19,7 +19,7 @@ from code_alpaca.core import console
 from code_alpaca.core.config import StageConfig, write_yaml
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.key_roles import Role, keys_with
-from code_alpaca.core.ledger import Ledger, now
+from code_alpaca.core.ledger import Ledger, utc_now
 
 
 @contextlib.contextmanager
@@ -41,7 +41,7 @@ def open_run(run_dir: Path, config: StageConfig, identity: Mapping[str, str]) ->
             ledger.forget()  # without a reply any config may start it
             for key, value in identity.items():
                 ledger.set_meta(key, value)
-            ledger.set_meta("created_at", now())
+            ledger.set_meta("created_at", utc_now())
         else:
             resolved = _resume(run_dir, ledger, config, resolved, identity)
         ledger.set_meta("config", json.dumps(resolved))
@@ -175,7 +175,7 @@ def _record_changes(
 ) -> None:
     first = ledger.first_unanswered()
     changes = ledger.record("config_changes", [])
-    changes.append({"from_request": first, "at": now(), "changed": request_changes})
+    changes.append({"from_request": first, "at": utc_now(), "changed": request_changes})
     with ledger.transaction():  # a kill between the two would record the change twice
         ledger.set_meta("config_changes", json.dumps(changes))
         ledger.set_meta("config", json.dumps(resolved))

@@ -11,9 +11,9 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from code_alpaca.core.data_files import Records, Unreadable, read_records
+from code_alpaca.core.data_files import RecordList, UnreadableRecord, read_records
 from code_alpaca.core.errors import InputError
-from code_alpaca.core.row_formats import RowFormat, holds_reasoning, is_null, recognize
+from code_alpaca.core.row_formats import RowFormat, contains_reasoning, detect_format, is_null
 from code_alpaca.core.row_formats import is_unicode as is_unicode
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def content_id(instruction: str, input: str, output: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def fulfilled(dimension: str, label: str, languages: Sequence[str]) -> int:
+def count_fulfilled(dimension: str, label: str, languages: Sequence[str]) -> int:
     """How many of a request's accepted rows are what was asked; only a row's language tells.
 
     A row that names no language, as those of numbered text do, is taken at the teacher's word.
@@ -111,13 +111,13 @@ def load_seed_tasks(path: Path | None = None) -> list[SeedTask]:
         source = "the built-in seed tasks"
         text = resources.files("code_alpaca").joinpath("data/seed_tasks.jsonl").read_text("utf-8")
         lines = text.split("\n")  # not splitlines(): U+2028 may stand inside a JSON string
-        records = Records(json.loads(line) for line in lines if line.strip())
+        records = RecordList(json.loads(line) for line in lines if line.strip())
     else:
         source = str(path)
         records = read_records(path, "seed tasks")
     if not records:
         raise InputError(f"{source} holds no task; write one JSON object a line, see the README")
-    form = recognize(records, None, source)
+    form = detect_format(records, None, source)
     if form.note:
         print(f"seeds     {source}: {form.note}", file=sys.stderr)
     tasks = [_seed_task(records, index, form, source) for index in range(len(records))]
@@ -131,15 +131,15 @@ def load_seed_tasks(path: Path | None = None) -> list[SeedTask]:
     return tasks
 
 
-def _seed_task(records: Records, index: int, form: RowFormat, source: str) -> SeedTask:
+def _seed_task(records: RecordList, index: int, form: RowFormat, source: str) -> SeedTask:
     where, record = f"{source}, {records.where(index)}", records[index]
     row = form.row(record)
-    if isinstance(row, Unreadable):
+    if isinstance(row, UnreadableRecord):
         raise InputError(f"{where}: {row.problem.removeprefix('is ')}")
     for key in ("instruction", "output"):
         if not (row[key] or "").strip():
             raise InputError(f"{where}: {key!r} must be text that is not empty")
-    if holds_reasoning(row["output"]):
+    if contains_reasoning(row["output"]):
         raise InputError(f"{where}: 'output' holds a model's reasoning (<think>); remove it")
     allowed = [item.name for item in fields(SeedTask)]
     if form.plain:

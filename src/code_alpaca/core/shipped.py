@@ -15,7 +15,7 @@ from code_alpaca.core.errors import InputError
 RECIPES, ACCELERATE_CONFIGS = "recipes", "accelerate_configs"
 
 
-def recipe(name: str | Path) -> Path:
+def find_recipe(name: str | Path) -> Path:
     """Return the config file that `--config NAME` means.
 
     Args:
@@ -27,7 +27,7 @@ def recipe(name: str | Path) -> Path:
     """
     found = _find(str(name), RECIPES)
     if found is None:
-        near = difflib.get_close_matches(str(name), names(RECIPES), n=1, cutoff=0.5)
+        near = difflib.get_close_matches(str(name), list_names(RECIPES), n=1, cutoff=0.5)
         advice = f"did you mean {near[0]!r}?" if near else "give a file such as my_config.yaml"
         raise InputError(
             f"cannot read config {name}: no such file, and no shipped recipe of this name; {advice}"
@@ -35,7 +35,7 @@ def recipe(name: str | Path) -> Path:
     return found
 
 
-def accelerate_config(name: str) -> Path:
+def find_accelerate_config(name: str) -> Path:
     """Return the file that `--accelerate_config NAME` means.
 
     Args:
@@ -50,12 +50,12 @@ def accelerate_config(name: str) -> Path:
     if found is None or not found.is_file():
         raise InputError(
             f"no accelerate config {name!r}; give a file, or one of the shipped names: "
-            f"{', '.join(names(ACCELERATE_CONFIGS))}"
+            f"{', '.join(list_names(ACCELERATE_CONFIGS))}"
         )
     return found
 
 
-def names(kind: str) -> list[str]:
+def list_names(kind: str) -> list[str]:
     """List the shipped names of RECIPES or ACCELERATE_CONFIGS, as the commands take them."""
     folder = _folder(kind)
     return sorted(
@@ -70,7 +70,7 @@ def _find(name: str, kind: str) -> Path | None:
     except OSError:  # a name too long for any file
         return None
     short = name.removeprefix("./").removeprefix(f"{kind}/").removesuffix(".yaml")
-    return _folder(kind) / f"{short}.yaml" if short in names(kind) else None
+    return _folder(kind) / f"{short}.yaml" if short in list_names(kind) else None
 
 
 def _folder(kind: str) -> Path:

@@ -24,7 +24,8 @@ OPENING = re.compile(
 # A fence after a sentence on the same line.
 LATE_OPENING = re.compile(r"^[^`]*[^`\s][ \t]*(?P<fence>```)(?P<info>[\w+#.-]*)[ \t]*$")
 ONE_LINE = re.compile(r"```[ \t]*(?P<code>[^`\n]+)```")
-FIRST_WORD = re.compile(r"(?P<word>[a-zA-Z][\w+#-]*)[ \t]+(?P<rest>[\w@#].*)")
+# `python print(1)`, but not `c = 1`.
+FIRST_WORD = re.compile(r"(?P<word>[a-zA-Z][\w+#-]*)[ \t]+(?P<rest>(?:[\w@#$\"'(\[{]|<[\w!/?]).*)")
 QUOTE = re.compile(r"^[ \t]*>[ \t]?")
 CODE_START = re.compile(r"(?:async |def |class |import |from |@|return |for |while |if |#)")
 BLOCK_HEADER = re.compile(
@@ -145,7 +146,10 @@ def _read_fence(lines: list[str], index: int, opening: re.Match[str]) -> tuple[C
             body.append(line[: -len(fence)])
             return CodeRegion("fence", tag, _dedent(body)), number + 1
         body.append(line)
-    return CodeRegion("fence", tag, _dedent(body), closed=False), len(lines)
+    while body and not body[-1].strip():
+        body.pop()
+    closed = bool(body and closing.match(body[-1]))  # indented too far, but the end of the text
+    return CodeRegion("fence", tag, _dedent(body[:-1] if closed else body), closed), len(lines)
 
 
 def _find_unfenced(lines: list[str]) -> Iterator[CodeRegion]:

@@ -14,9 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from code_alpaca.core.errors import InputError, Stopped, is_disk_full, one_line
+from code_alpaca.core.errors import InputError, Stopped, error_message, is_disk_full
 from code_alpaca.core.ledger import Decision
-from code_alpaca.core.row_checks import fault_of, storable
+from code_alpaca.core.row_checks import make_storable, validate_row
 from code_alpaca.core.schema import Example
 from code_alpaca.curation.filters import FilterError
 from code_alpaca.curation.pipeline import Curator
@@ -42,10 +42,10 @@ class GuardedCurator(Curator):
         self._counter_lock = threading.Lock()  # `verify` runs in threads
 
     def check_row(self, example: Example) -> Decision:
-        fault = fault_of(example)
+        fault = validate_row(example)
         if fault is None:
             return self._guard(super().check_row, example, Decision(example, ""))
-        stored = storable(example)
+        stored = make_storable(example)
         if fault[0] != "not_text":
             return Decision(stored, *fault)
         # Filters can read the row and may reject it for a more specific reason.
@@ -85,4 +85,4 @@ def describe_failure(error: Exception) -> str:
     """Return an error and the last place in the code, on one line."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {one_line(error)}{place}"
+    return f"{type(error).__name__}: {error_message(error)}{place}"

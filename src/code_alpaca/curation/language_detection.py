@@ -150,7 +150,7 @@ def extract_programs(text: str, language: str) -> list[str]:
     blocks = find_code_blocks(text)
     if blocks or (find_fenced_code(text) and not is_valid_python(text)):
         codes = [
-            block.code
+            block.code.rstrip("\n")
             for block in blocks
             if not language or (block.language or detect_text_language(block.code)) == language
         ]

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from code_alpaca.core.data_files import Unreadable
-from code_alpaca.core.ledger import now
+from code_alpaca.core.data_files import UnreadableRecord
+from code_alpaca.core.ledger import utc_now
 from code_alpaca.core.row_formats import ALPACA, RowFormat, is_unicode
 from code_alpaca.core.schema import Example, content_id
 from code_alpaca.dataset.load import OpenedDataset, slice_records
@@ -33,14 +33,14 @@ def read_rows(source: OpenedDataset, start: int, stop: int) -> Iterator[SourceRo
 
 def _read_record(record: Any, form: RowFormat) -> tuple[Example, str]:
     row = form.row(record)
-    if not isinstance(row, Unreadable):
+    if not isinstance(row, UnreadableRecord):
         missing = [key for key in ALPACA if row[key] is None]
         if not missing:
             return _make_example(row), ""
-        row = Unreadable(f"{form.columns.get(missing[0], missing[0])!r} is null")
+        row = UnreadableRecord(f"{form.columns.get(missing[0], missing[0])!r} is null")
     values = record if isinstance(record, dict) else {}
     texts = {key: _shorten(values.get(form.columns.get(key, key))) for key in ALPACA}
-    example = Example(**texts, id=content_id(**texts), strategy="imported", created_at=now())
+    example = Example(**texts, id=content_id(**texts), strategy="imported", created_at=utc_now())
     return example, row.problem
 
 
@@ -59,7 +59,7 @@ def _make_example(row: dict[str, Any]) -> Example:
         **{"strategy": "imported", **{key: value for key, value in origin.items() if value}},
         id=content_id(**texts),
         seed_ids=[str(i)[:MAX_FIELD_CHARACTERS] for i in seed_ids if is_unicode(str(i))],
-        created_at=now(),
+        created_at=utc_now(),
     )
 
 

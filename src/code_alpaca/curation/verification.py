@@ -20,7 +20,6 @@ from __future__ import annotations
 import ast
 import json
 import re
-import shutil
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -261,8 +260,6 @@ def _standard_names() -> frozenset[str]:
 
 
 def _can_run(language: str, pool: WorkerPool) -> bool:
-    if shutil.which(interpreters.LANGUAGES[language].command[0]) is None:
-        return False
     try:
         interpreters.check_interpreter(language, pool.backend)
     except InputError:

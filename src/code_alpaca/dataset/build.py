@@ -12,10 +12,10 @@ from code_alpaca.core import console
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.ledger import Decision, Ledger
 from code_alpaca.core.redact import redact
-from code_alpaca.core.row_checks import fault_of, storable
+from code_alpaca.core.row_checks import make_storable, validate_row
 from code_alpaca.dataset.folder import DatasetContent, DatasetOptions, write_dataset
 from code_alpaca.dataset.manifest import recover_manifest
-from code_alpaca.hub.cards import public
+from code_alpaca.hub.cards import strip_local_paths
 
 
 def build_dataset(
@@ -83,7 +83,7 @@ def _teachers(config: dict[str, Any], changes: list[dict[str, Any]]) -> str:
 
 def publishable(value: Any) -> Any:
     """Return a config value without secrets and local paths."""
-    return redact(public(value))
+    return redact(strip_local_paths(value))
 
 
 class _LedgerRows:
@@ -99,7 +99,7 @@ class _LedgerRows:
     def rejected(self) -> Iterator[dict[str, Any]]:
         """Yield the rejected rows; to be called after `accepted` is exhausted."""
         for decision in itertools.chain(self._ledger.rejected(), self._unusable):
-            yield replace(decision, example=storable(decision.example)).as_row()
+            yield replace(decision, example=make_storable(decision.example)).as_row()
         if self._unusable:
             first = self._unusable[0]
             console.warning(
@@ -110,7 +110,7 @@ class _LedgerRows:
     def _usable(self) -> Iterator[dict[str, Any]]:
         self._unusable = []
         for decision in self._ledger.checked():
-            fault = None if decision.reason else fault_of(decision.example)
+            fault = None if decision.reason else validate_row(decision.example)
             if decision.reason:
                 self._unusable.append(decision)
             elif fault:

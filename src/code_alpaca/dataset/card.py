@@ -31,7 +31,7 @@ def render_card(
         example: a row to show, if there is any.
         plots: names of files in `assets/`.
     """
-    return cards.render(
+    return cards.render_card(
         "README.md.jinja",
         _read_template,
         _metadata(manifest),

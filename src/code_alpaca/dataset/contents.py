@@ -13,10 +13,10 @@ from code_alpaca.core.schema import CONFIGS
 from code_alpaca.dataset.manifest import CARD, MANIFEST, find_changed_shards, read_manifest
 from code_alpaca.dataset.plots import PLOTS
 from code_alpaca.dataset.shards import VOLATILE_COLUMNS, read_columns, read_rows
-from code_alpaca.hub.client import Repo
-from code_alpaca.hub.release_plan import Kind, listed
-from code_alpaca.hub.unsafe_files import is_code_or_pickle, links_in
-from code_alpaca.hub.versions import README, read_json, text_of
+from code_alpaca.hub.client import HubRepo
+from code_alpaca.hub.release_plan import ReleaseKind, summarize_names
+from code_alpaca.hub.unsafe_files import find_symlinks, is_code_or_pickle
+from code_alpaca.hub.versions import README, read_json, read_text
 
 CHANGELOG = "CHANGELOG.md"
 KEY = "manifest sha256"  # prefix of the description of every release commit
@@ -51,20 +51,20 @@ def refuse_foreign_files(folder: Path, manifest: Manifest) -> None:
     Raises:
         InputError: naming them.
     """
-    if links := links_in(folder):
+    if links := find_symlinks(folder):
         raise InputError(
-            f"{folder} contains links ({listed(links)}), which could lead to private files; "
-            "replace them by the files themselves, or make the folder again"
+            f"{folder} contains links ({summarize_names(links)}), which could lead to private "
+            "files; replace them by the files themselves, or make the folder again"
         )
     card = folder / CARD
-    linked = _linked_plots(text_of(card)) if card.is_file() else set()
+    linked = _linked_plots(read_text(card)) if card.is_file() else set()
     expected = {*release_paths(folder, manifest), *(f"assets/{name}" for name in PLOTS), *linked}
     paths = [path for path in sorted(folder.rglob("*")) if not path.is_dir()]
     names = [path.relative_to(folder).as_posix() for path in paths]
     if foreign := [name for name in names if name not in expected]:
         raise InputError(
-            f"{folder} contains files that are not part of the dataset ({listed(foreign)}); move "
-            "them away, or they would be lost or released"
+            f"{folder} contains files that are not part of the dataset "
+            f"({summarize_names(foreign)}); move them away, or they would be lost or released"
         )
 
 
@@ -74,7 +74,7 @@ def release_paths(folder: Path, manifest: Manifest) -> list[str]:
     return [*manifest.sha256, MANIFEST, README, CHANGELOG, CARD.as_posix(), *plots]
 
 
-def released_manifest(repo: Repo, sha: str) -> Manifest | None:
+def released_manifest(repo: HubRepo, sha: str) -> Manifest | None:
     """Return the manifest of a release commit; None if it is missing or was edited.
 
     Raises:
@@ -119,10 +119,10 @@ def _hash_rows(paths: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _released_files(repo: Repo, sha: str) -> set[str]:
+def _released_files(repo: HubRepo, sha: str) -> set[str]:
     """Return the files of a release commit: shards of its manifest, and plots on its card."""
     card, manifest = repo.fetch(CARD.as_posix(), sha), released_manifest(repo, sha)
-    plots = _linked_plots(text_of(card)) if card else set()
+    plots = _linked_plots(read_text(card)) if card else set()
     shards = manifest.sha256 if manifest else {}
     return {*shards, *plots, MANIFEST, README, CHANGELOG, CARD.as_posix()}
 
@@ -132,7 +132,7 @@ def _linked_plots(card: str) -> set[str]:
     return set(PLOT_LINK.findall(CODE_BLOCK.sub("", card)))
 
 
-DATASET_RELEASE = Kind(
+DATASET_RELEASE = ReleaseKind(
     KEY,
     _released_files,
     harmful=lambda name, first: bool(LOADED.fullmatch(name)) or is_code_or_pickle(name),

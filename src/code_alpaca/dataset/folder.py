@@ -18,7 +18,7 @@ from typing import Any
 from code_alpaca import __version__
 from code_alpaca.core import fs
 from code_alpaca.core.errors import InputError
-from code_alpaca.core.ledger import now
+from code_alpaca.core.ledger import utc_now
 from code_alpaca.core.records import Manifest
 from code_alpaca.core.schema import CONFIGS, DERISK_ROWS
 from code_alpaca.dataset import card, plots
@@ -110,7 +110,7 @@ def write_dataset(
                 raise InputError(f"{output_dir} has no accepted row yet; generate some first")
             manifest = _make_manifest(folder, rows, content.provenance, options)
             same = manifest.describes_same_dataset(previous)
-            created_at = previous.created_at if previous and same else now()
+            created_at = previous.created_at if previous and same else utc_now()
             manifest = manifest.model_copy(update={"created_at": created_at})
             drawn = (
                 plots.draw_plots(manifest, folder / "assets")

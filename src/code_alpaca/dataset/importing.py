@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.core.row_checks import fault_of
+from code_alpaca.core.row_checks import validate_row
 from code_alpaca.core.schema import Example, content_id, features, is_unicode
 from code_alpaca.dataset.build import publishable
 from code_alpaca.dataset.folder import DatasetContent, DatasetOptions, write_dataset
@@ -91,7 +91,7 @@ def _check_rows(rows: Iterable[dict[str, Any]], source: str) -> Iterator[dict[st
             )
         values = {name: value for name, value in row.items() if value is not None}
         example = Example(**values | dict(zip(ALPACA, texts, strict=True)))
-        if fault := fault_of(example):
+        if fault := validate_row(example):
             raise InputError(f"{source}, row {number}: {fault[1]}; correct or delete that row")
         yield {
             **example.as_row(),

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from code_alpaca.core import console
-from code_alpaca.core.data_files import Records, Unreadable, read_records
-from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.data_files import RecordList, UnreadableRecord, read_records
+from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.fs import file_sha256
 from code_alpaca.core.row_formats import (
     ALPACA,
-    TARGETS,
+    TARGET_COLUMNS,
     RowFormat,
-    holds_reasoning,
-    recognize,
-    recognize_columns,
+    contains_reasoning,
+    detect_columns,
+    detect_format,
 )
 from code_alpaca.dataset.manifest import MANIFEST, find_changed_shards, read_manifest
 
@@ -39,7 +39,7 @@ SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".gz")
 class OpenedDataset(NamedTuple):
     """The records of a dataset, how to read them as rows, and the revision they are from."""
 
-    records: Records | Dataset
+    records: RecordList | Dataset
     row_format: RowFormat
     revision: str
 
@@ -84,7 +84,7 @@ def load_rows(
     for index, row in enumerate(_checked_rows(name, source, blank)):
         if _is_complete(row):
             complete.append(index)
-            with_reasoning += holds_reasoning(row["output"])
+            with_reasoning += contains_reasoning(row["output"])
     if with_reasoning:
         log(
             f"{name}: {with_reasoning} of {len(rows)} outputs contain a model's reasoning "
@@ -117,12 +117,12 @@ def open_dataset(
         InputError: the dataset does not exist, is empty, or has unknown columns.
     """
     location, revision = _locate(name, config, revision)
-    if isinstance(location, Records):
-        return OpenedDataset(location, recognize(location, column_map, name), revision)
+    if isinstance(location, RecordList):
+        return OpenedDataset(location, detect_format(location, column_map, name), revision)
     rows = _load_dataset(name, location, config, split, revision)
     if not len(rows):
         raise InputError(f"dataset {name} contains no rows")
-    row_format = recognize_columns(rows.column_names, column_map, name)
+    row_format = detect_columns(rows.column_names, column_map, name)
     return OpenedDataset(rows, row_format, revision)
 
 
@@ -131,7 +131,7 @@ def stream_rows(
 ) -> tuple[IterableDataset, str]:
     """Load the rows of a dataset with Alpaca columns one by one, without caching them on disk."""
     location, revision = _locate(name, config, revision)
-    if isinstance(location, Records):
+    if isinstance(location, RecordList):
         return load_rows(name, config)[0].to_iterable_dataset(), revision
     rows = _load_dataset(name, location, config, split, revision, streaming=True)
     columns = rows.column_names or list(rows.resolve_features().column_names)
@@ -185,14 +185,14 @@ def _checked_rows(
 ) -> Iterator[dict[str, Any]]:
     """Yield every row, and refuse null where blank rows are kept."""
     for index, row in enumerate(_read_rows(source)):
-        if not isinstance(row, Unreadable):
+        if not isinstance(row, UnreadableRecord):
             null = next((key for key in ALPACA if row[key] is None), "")
             if not null or blank == "drop":
                 yield row
                 continue
-            row = Unreadable(f"{source.row_format.columns.get(null, null)!r} is null")
+            row = UnreadableRecord(f"{source.row_format.columns.get(null, null)!r} is null")
         records = source.records
-        location = records.where(index) if isinstance(records, Records) else f"row {index + 1}"
+        location = records.where(index) if isinstance(records, RecordList) else f"row {index + 1}"
         raise InputError(
             f"{name}, {location}: {row.problem}; correct it, or drop such rows with code-alpaca "
             f"curate --source {name}"
@@ -203,9 +203,9 @@ def _is_complete(row: dict[str, Any]) -> bool:
     return all((row[key] or "").strip() for key in ("instruction", "output"))
 
 
-def _read_rows(source: OpenedDataset) -> Iterator[dict[str, Any] | Unreadable]:
+def _read_rows(source: OpenedDataset) -> Iterator[dict[str, Any] | UnreadableRecord]:
     records, row_format = source.records, source.row_format
-    if row_format.plain and not isinstance(records, Records):  # do not read the other columns
+    if row_format.plain and not isinstance(records, RecordList):  # do not read the other columns
         records = records.select_columns([key for key in ALPACA if key in records.column_names])
     for start in range(0, len(records), BATCH_ROWS):
         yield from map(row_format.row, slice_records(records, start, start + BATCH_ROWS))
@@ -219,16 +219,16 @@ def _to_text_columns(source: OpenedDataset) -> Dataset:
     fields = dict.fromkeys((*ALPACA, *row_format.columns))
     text = Features({key: Value("string") for key in fields})
 
-    def texts(record: Mapping[str, Any] | Unreadable) -> dict[str, str | None]:
+    def texts(record: Mapping[str, Any] | UnreadableRecord) -> dict[str, str | None]:
         row = row_format.row({**record} if isinstance(record, Mapping) else record)
-        row = {} if isinstance(row, Unreadable) else row
+        row = {} if isinstance(row, UnreadableRecord) else row
         return {key: row.get(key) if isinstance(row.get(key), str) else None for key in fields}
 
-    if isinstance(records, Records):
+    if isinstance(records, RecordList):
         return Dataset.from_list(list(map(texts, records)), features=text)
     if row_format.plain and all(_is_text_column(records, key) for key in ALPACA):
         return records
-    others = [key for key in records.column_names if key in TARGETS and key not in fields]
+    others = [key for key in records.column_names if key in TARGET_COLUMNS and key not in fields]
     features = Features({**text, **{key: records.features[key] for key in others}})
     unused = [key for key in records.column_names if key not in features]
     return records.map(texts, remove_columns=unused, features=features, desc="reading rows")
@@ -241,7 +241,7 @@ def _is_text_column(rows: Dataset, column: str) -> bool:
     return column != "input" or not rows.data.column(column).null_count
 
 
-def _locate(name: str, config: str, revision: str | None) -> tuple[Records | Path | None, str]:
+def _locate(name: str, config: str, revision: str | None) -> tuple[RecordList | Path | None, str]:
     """Return the records of a file, a folder, or None for the Hub, and the revision."""
     if not name.strip():
         raise InputError(f"the name of the dataset is empty; {ACCEPTED_SOURCES}")
@@ -277,7 +277,7 @@ def _load_dataset(
             name, config, split=split, revision=None if folder else commit, streaming=streaming
         )
     except (DatasetsError, ValueError, OSError) as error:
-        raise InputError(f"cannot load {name}, config {config!r}: {one_line(error)}") from None
+        raise InputError(f"cannot load {name}, config {config!r}: {error_message(error)}") from None
 
 
 def _folder_revision(path: Path) -> str:
@@ -303,6 +303,6 @@ def _resolve_commit(name: str, revision: str | None) -> str:
         return str(HfApi().dataset_info(name, revision=revision).sha)
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, httpx2.HTTPError) as error:
         raise InputError(
-            f"cannot find dataset {name} at revision {revision or 'main'} ({one_line(error)}); "
-            f"{ACCEPTED_SOURCES} that you may read"
+            f"cannot find dataset {name} at revision {revision or 'main'} "
+            f"({error_message(error)}); {ACCEPTED_SOURCES} that you may read"
         ) from None

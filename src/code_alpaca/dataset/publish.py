@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field
 
 from code_alpaca.core import console
-from code_alpaca.core.config import StageConfig, Version, Words
+from code_alpaca.core.config import NonEmptyStr, StageConfig, Version
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.records import Manifest
 from code_alpaca.core.row_formats import ColumnMap
@@ -18,7 +18,7 @@ from code_alpaca.dataset.folder import DatasetOptions
 from code_alpaca.dataset.importing import ImportSource, import_dataset
 from code_alpaca.dataset.manifest import recover_manifest
 from code_alpaca.dataset.push import check_push, preview_push, push_dataset
-from code_alpaca.hub.release_plan import Terms
+from code_alpaca.hub.release_plan import ReleaseTerms
 
 
 class PublishConfig(StageConfig):
@@ -40,7 +40,7 @@ class PublishConfig(StageConfig):
     dataset_version: Version | None = Field(
         None, description="SemVer version; null keeps the current one"
     )
-    license: Words | None = Field(
+    license: NonEmptyStr | None = Field(
         None, description="Hub identifier of the data's licence; null keeps the current one"
     )
     validation_fraction: float | None = Field(
@@ -49,7 +49,7 @@ class PublishConfig(StageConfig):
         lt=1,
         description="fraction of rows in a validation split; null keeps the current one",
     )
-    hub_dataset_id: Words | None = Field(
+    hub_dataset_id: NonEmptyStr | None = Field(
         None, description="Hub repository ORG/NAME to release to; null writes the folder only"
     )
     private: bool = Field(False, description="create a new repository as private")
@@ -74,7 +74,7 @@ def publish_dataset(config: PublishConfig) -> None:
         Stopped: the Hub does not respond.
     """
     output = console.stage("publish")
-    terms = Terms(config.private, config.allow_older, config.replace)
+    terms = ReleaseTerms(config.private, config.allow_older, config.replace)
     if config.dry_run:
         _preview(config, terms, output)
         return
@@ -86,7 +86,7 @@ def publish_dataset(config: PublishConfig) -> None:
         push_dataset(folder, config.hub_dataset_id, terms, output.print)
 
 
-def _preview(config: PublishConfig, terms: Terms, output: console.Stage) -> None:
+def _preview(config: PublishConfig, terms: ReleaseTerms, output: console.Stage) -> None:
     with tempfile.TemporaryDirectory(prefix="code-alpaca-") as output_dir:
         folder = _build(config, Path(output_dir))
         output.print(f"would write {config.run_dir / 'dataset'}: {_summarize(folder)}")

@@ -21,16 +21,16 @@ from code_alpaca.dataset.difference import VersionDiff, diff_versions
 from code_alpaca.dataset.manifest import CARD, MANIFEST, read_manifest
 from code_alpaca.hub import release as releases
 from code_alpaca.hub import release_plan
-from code_alpaca.hub.client import Repo
-from code_alpaca.hub.release_plan import Plan, Terms
-from code_alpaca.hub.versions import README, Version, text_of
+from code_alpaca.hub.client import HubRepo
+from code_alpaca.hub.release_plan import ReleasePlan, ReleaseTerms
+from code_alpaca.hub.versions import README, ReleaseVersion, read_text
 
 UNFINISHED = ".publish.json"  # next to the folder: the release that was started and not finished
 Log = Callable[[str], None]
 
 
 def push_dataset(
-    folder: Path, repo_id: str, terms: Terms | None = None, log: Log | None = None
+    folder: Path, repo_id: str, terms: ReleaseTerms | None = None, log: Log | None = None
 ) -> str:
     """Release `folder` as the version in its manifest, and return the commit.
 
@@ -44,17 +44,17 @@ def push_dataset(
         Stopped: the Hub does not respond, or the repository was deleted.
     """
     log = log or console.stage("publish").print
-    terms = terms or Terms()
+    terms = terms or ReleaseTerms()
     manifest = verify_folder(folder)
     version = _version(folder, manifest.version, content_key(folder, manifest))
-    repo = Repo(repo_id)
+    repo = HubRepo(repo_id)
 
-    def contents(plan: Plan) -> Mapping[str, Path | bytes]:
+    def contents(plan: ReleasePlan) -> Mapping[str, Path | bytes]:
         files = _release_files(folder, repo, plan, terms, log)
         log(f"uploading {len(manifest.sha256)} shards to {repo.url}")
         return files
 
-    sha = releases.make(
+    sha = releases.publish_release(
         repo,
         version,
         DATASET_RELEASE,
@@ -71,13 +71,13 @@ def push_dataset(
     return sha
 
 
-def check_push(repo_id: str, number: str | None, run_dir: Path, terms: Terms) -> None:
+def check_push(repo_id: str, number: str | None, run_dir: Path, terms: ReleaseTerms) -> None:
     """Refuse, before the folder is made, what `push_dataset` would refuse for any rows.
 
     Args:
         number: the version; None for the version of the existing folder.
     """
-    repo = Repo(repo_id)
+    repo = HubRepo(repo_id)
     if number is None:
         manifest = read_manifest(run_dir / "dataset")
         number = manifest.version if manifest else None
@@ -85,16 +85,16 @@ def check_push(repo_id: str, number: str | None, run_dir: Path, terms: Terms) ->
         release_plan.check_access(repo, terms)
     else:
         version = _version(run_dir / "dataset", number)
-        release_plan.check(repo, version, DATASET_RELEASE, terms)
+        release_plan.plan_release(repo, version, DATASET_RELEASE, terms)
 
 
 def prepare_repo(repo_id: str, number: str, run_dir: Path, *, private: bool) -> None:
     """Create the repository of a release that `check_push` accepts."""
     version = _version(run_dir / "dataset", number)
-    releases.prepare(Repo(repo_id), version, DATASET_RELEASE, Terms(private))
+    releases.prepare_repo(HubRepo(repo_id), version, DATASET_RELEASE, ReleaseTerms(private))
 
 
-def preview_push(folder: Path, repo_id: str, run_dir: Path, terms: Terms) -> list[str]:
+def preview_push(folder: Path, repo_id: str, run_dir: Path, terms: ReleaseTerms) -> list[str]:
     """Return what a push would change on the Hub, one sentence each, without changing anything.
 
     Args:
@@ -108,11 +108,11 @@ def preview_push(folder: Path, repo_id: str, run_dir: Path, terms: Terms) -> lis
         Stopped: the Hub does not respond.
     """
     manifest = verify_folder(folder)
-    repo = Repo(repo_id)
+    repo = HubRepo(repo_id)
     key = content_key(folder, manifest)
     version = _version(run_dir / "dataset", manifest.version, key)
     paths, card = release_paths(folder, manifest), _read_card(folder)
-    plan = release_plan.check(repo, version, DATASET_RELEASE, terms, names=paths, card=card)
+    plan = release_plan.plan_release(repo, version, DATASET_RELEASE, terms, names=paths, card=card)
     rows = f"{manifest.counts['default']:,} rows added"
     if not plan.exists:
         return [f"{repo.url} does not exist yet; {rows}"]
@@ -138,11 +138,11 @@ def preupload_shards(folder: Path, repo_id: str, uploaded: set[str]) -> None:
             final.append((name, folder / name))
             uploaded.add(sha256)
     if final:
-        Repo(repo_id).preupload(final)
+        HubRepo(repo_id).preupload(final)
 
 
-def _version(folder: Path, number: str, key: str | None = None) -> Version:
-    return Version(number, key, folder.parent / UNFINISHED, "dataset_version")
+def _version(folder: Path, number: str, key: str | None = None) -> ReleaseVersion:
+    return ReleaseVersion(number, key, folder.parent / UNFINISHED, "dataset_version")
 
 
 def _read_card(folder: Path) -> str:
@@ -150,7 +150,7 @@ def _read_card(folder: Path) -> str:
 
 
 def _release_files(
-    folder: Path, repo: Repo, plan: Plan, terms: Terms, log: Log
+    folder: Path, repo: HubRepo, plan: ReleasePlan, terms: ReleaseTerms, log: Log
 ) -> dict[str, Path | bytes]:
     """Return everything that the commit contains, by its path in the repository.
 
@@ -175,22 +175,24 @@ def _release_files(
         if name not in (README, CHANGELOG)
     }
     files[CHANGELOG] = _changelog(repo, plan, manifest, diff).encode()
-    card = releases.keep_edits(repo, _read_card(folder), CARD.as_posix(), plan, log)
+    card = releases.merge_card_edits(repo, _read_card(folder), CARD.as_posix(), plan, log)
     files[README] = card.encode()
     return files
 
 
-def _changelog(repo: Repo, plan: Plan, manifest: Manifest, diff: VersionDiff | None) -> str:
+def _changelog(
+    repo: HubRepo, plan: ReleasePlan, manifest: Manifest, diff: VersionDiff | None
+) -> str:
     path = repo.fetch(CHANGELOG, plan.head) if plan.head else None
     since = plan.before.tag.removeprefix("v") if plan.before else None
-    return update_changelog(manifest, since, diff, text_of(path) if path else None)
+    return update_changelog(manifest, since, diff, read_text(path) if path else None)
 
 
 def _default_shards(manifest: Manifest) -> list[str]:
     return [name for name in manifest.sha256 if name.startswith("data/default/")]
 
 
-def _refuse_other_columns(repo: Repo, previous: Manifest, manifest: Manifest) -> None:
+def _refuse_other_columns(repo: HubRepo, previous: Manifest, manifest: Manifest) -> None:
     old, new = previous.columns, manifest.columns or {}
     if old and old != new:
         names = sorted(old.keys() | new.keys())
@@ -201,7 +203,7 @@ def _refuse_other_columns(repo: Repo, previous: Manifest, manifest: Manifest) ->
         )
 
 
-def _download_release(folder: Path, repo: Repo, sha: str) -> None:
+def _download_release(folder: Path, repo: HubRepo, sha: str) -> None:
     """Make the folder byte for byte what is on the Hub.
 
     Usually the card and the changelog differ. All files do if the commit was made by an earlier

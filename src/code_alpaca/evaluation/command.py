@@ -22,7 +22,7 @@ from rich.table import Table
 
 from code_alpaca import __version__, sandbox
 from code_alpaca.core import fs
-from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.evaluation import grading, identity, results, samples
 from code_alpaca.evaluation.compare import compare_runs
 from code_alpaca.evaluation.completions import (
@@ -37,7 +37,7 @@ from code_alpaca.evaluation.extract import extract_program
 from code_alpaca.evaluation.local_model import complete_with_model, resolve_dtype
 from code_alpaca.evaluation.overlap import score_uncontaminated
 from code_alpaca.evaluation.samples import SampleStore
-from code_alpaca.hub.model_source import Fingerprint, ModelSource, find_model, run_json
+from code_alpaca.hub.model_source import Fingerprint, ModelSource, find_model, read_run_json
 from code_alpaca.problems import Problem, describe_benchmark, load_problems
 from code_alpaca.sandbox import interpreters
 
@@ -129,7 +129,7 @@ def _subject(config: EvalConfig) -> Subject:
     source, files, dtype, training = None, {}, None, {}
     if config.base_url is None:
         source = find_model(config.model, config.revision)
-        files, training = source.fingerprint(), run_json(source.folder)
+        files, training = source.fingerprint(), read_run_json(source.folder)
         dtype = resolve_dtype(config.dtype)
     usual = "chat" if config.base_url else _trained_format(training)
     settings = GenerationSettings(
@@ -253,7 +253,7 @@ def _program(problem: Problem, row: dict[str, Any], *, exact: bool) -> str:
     try:
         return extract_program(problem, row["completion"])
     except Exception as error:  # one odd answer must not end the run: it is judged as it is
-        row["extraction_error"] = f"{type(error).__name__}: {one_line(error)}"
+        row["extraction_error"] = f"{type(error).__name__}: {error_message(error)}"
         return row["completion"]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from code_alpaca.core.config import BaseUrl, StageConfig, Words
+from code_alpaca.core.config import BaseUrl, NonEmptyStr, StageConfig
 from code_alpaca.core.key_roles import Role
 from code_alpaca.evaluation.completions import PromptFormat
 from code_alpaca.problems import BENCHMARKS
@@ -18,7 +18,7 @@ class EvalConfig(StageConfig):
 
     benchmark: str = Field("mini", description=f"{', '.join(BENCHMARKS)}, or a .jsonl[.gz] file")
     model: str | None = Field(None, description="model folder or Hub id; a name with base_url")
-    revision: Words | None = Field(None, description="branch, tag or commit of a Hub id")
+    revision: NonEmptyStr | None = Field(None, description="branch, tag or commit of a Hub id")
     base_url: BaseUrl | None = Field(
         None, description="OpenAI-compatible endpoint that serves model"
     )

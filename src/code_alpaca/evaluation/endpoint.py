@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from code_alpaca.core.errors import InputError, Stopped, one_line
+from code_alpaca.core.errors import InputError, Stopped, error_message
 from code_alpaca.evaluation.completions import (
     Completion,
     CompletionRequest,
@@ -184,7 +184,7 @@ class _Asker:
     def _one_line(self, error: Exception) -> str:
         """An error in one line, without the key that some servers repeat in it."""
         key = os.environ.get("OPENAI_API_KEY")
-        text = one_line(error)
+        text = error_message(error)
         return text.replace(key, "***") if key else text
 
 

@@ -137,7 +137,7 @@ def _blocks(answer: str) -> list[str]:
         if "```" in region.code
     ]
     found += [region for region in nested if region.kind == "fence"]
-    wanted = [region.code for region in found if region.language not in OTHER_LANGUAGES]
+    wanted = [region.code for region in found if region.tag not in OTHER_LANGUAGES]
     return wanted or [region.code for region in found]
 
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.prompts import format_prompt
 from code_alpaca.hub.model_source import ModelSource, find_model
 
@@ -197,4 +197,4 @@ def load_model(source: ModelSource, *, dtype: str) -> Loaded:
             model = PeftModel.from_pretrained(model, source.folder)
         return model.to(device).eval(), tokenizer
     except Exception as error:  # transformers, safetensors and tokenizers each have their own
-        raise InputError(f"cannot load model {source.name}: {one_line(error)}") from None
+        raise InputError(f"cannot load model {source.name}: {error_message(error)}") from None

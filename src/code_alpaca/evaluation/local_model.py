@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from code_alpaca.core.errors import InputError, Stopped, one_line
-from code_alpaca.core.quiet import quiet
+from code_alpaca.core.errors import InputError, Stopped, error_message
+from code_alpaca.core.quiet import silence_libraries
 from code_alpaca.evaluation.completions import (
     Completion,
     CompletionRequest,
@@ -55,7 +55,7 @@ def complete_with_model(
         InputError: the model cannot be loaded, or fails at every prompt.
         Stopped: the GPU failed; what was answered is saved.
     """
-    quiet()
+    silence_libraries()
     source = model if isinstance(model, ModelSource) else find_model(model)
     network, tokenizer = load_model(source, dtype=resolve_dtype(dtype))
     writer = _Writer(network, tokenizer, settings)
@@ -136,11 +136,11 @@ class _Writer:
         except Exception as error:  # whatever a model, its cache or its tokenizer raises
             if isinstance(error, getattr(torch, "AcceleratorError", ())):
                 raise Stopped(
-                    f"the GPU failed ({one_line(error)}); answers so far are saved: rerun the same "
-                    "command to resume"
+                    f"the GPU failed ({error_message(error)}); answers so far are saved: rerun the "
+                    "same command to resume"
                 ) from None
             if len(batch) == 1:
-                return [Completion("", "error", f"{type(error).__name__}: {one_line(error)}")]
+                return [Completion("", "error", f"{type(error).__name__}: {error_message(error)}")]
         return [answer for job in batch for answer in self.answer([job])]
 
     def _room(self, job: CompletionRequest) -> int:
@@ -215,8 +215,8 @@ def _prompt_ids(job: CompletionRequest, settings: GenerationSettings, tokenizer:
             )
         except Exception as error:  # jinja2's, or whatever the template raises
             raise InputError(
-                f"the chat template of the model fails ({one_line(error)}); set prompt_format to "
-                "alpaca or completion"
+                f"the chat template of the model fails ({error_message(error)}); set prompt_format "
+                "to alpaca or completion"
             ) from None
     ids = tokenizer(prompt)["input_ids"]
     if settings.prompt_format == "completion" and ids[-1:] == [tokenizer.eos_token_id]:

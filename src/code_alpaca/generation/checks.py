@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from code_alpaca.core import console
-from code_alpaca.core.config import base_urls
+from code_alpaca.core.config import check_base_urls
 from code_alpaca.core.errors import InputError
-from code_alpaca.core.redact import secret_in
+from code_alpaca.core.redact import find_secret
 from code_alpaca.generation.config import GenerateConfig
 from code_alpaca.generation.quotas import Quotas
 from code_alpaca.generation.request_plan import RequestPlan
@@ -21,12 +21,12 @@ def check_environment(config: GenerateConfig) -> None:
     url = os.environ.get("OPENAI_BASE_URL")
     if config.teacher_base_url is not None or not url:
         return
-    if secret := secret_in(url):
+    if secret := find_secret(url):
         raise InputError(
             f"OPENAI_BASE_URL is a URL with credentials ({secret}); put the key in OPENAI_API_KEY"
         )
     try:
-        base_urls(url)
+        check_base_urls(url)
     except ValueError as error:
         raise InputError(f"OPENAI_BASE_URL is {error}") from None
 

@@ -27,7 +27,7 @@ from code_alpaca.generation.progress import RunProgress
 from code_alpaca.generation.request_plan import RequestPlan
 from code_alpaca.generation.seed_check import verify_seed_tasks
 from code_alpaca.generation.teacher_session import TeacherSession
-from code_alpaca.hub.release_plan import Terms
+from code_alpaca.hub.release_plan import ReleaseTerms
 from code_alpaca.teacher.budget import Budget
 from code_alpaca.teacher.prices import Price
 
@@ -56,7 +56,7 @@ def generate_dataset(config: GenerateConfig) -> None:
     )
     folder = build_dataset(config.run_dir, options)
     if repository:
-        push_dataset(folder, repository, Terms(config.private))
+        push_dataset(folder, repository, ReleaseTerms(config.private))
 
 
 def _fill_ledger(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
-from code_alpaca.core.config import Version, Words, base_urls
+from code_alpaca.core.config import NonEmptyStr, Version, check_base_urls
 from code_alpaca.core.key_roles import Role
 from code_alpaca.core.old_spellings import OldSpellings
 from code_alpaca.curation.rules import CurationRules
@@ -134,7 +134,7 @@ class GenerateConfig(CurationRules):
     dataset_version: Annotated[Version, Role.FREE] = Field(
         "0.1.0", description="SemVer of the dataset of this run"
     )
-    hub_dataset_id: Annotated[Words | None, Role.FREE] = Field(
+    hub_dataset_id: Annotated[NonEmptyStr | None, Role.FREE] = Field(
         None, description="ORG/NAME on the Hub, for push_to_hub"
     )
     push_to_hub: Annotated[bool, Role.FREE] = Field(
@@ -174,4 +174,4 @@ class GenerateConfig(CurationRules):
         if offline.is_offline(value):
             offline.parse_options(value)
             return value
-        return base_urls(value) if value else None
+        return check_base_urls(value) if value else None

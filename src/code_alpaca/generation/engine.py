@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, overload
 
 from code_alpaca.core import console
-from code_alpaca.core.errors import Refused, Stopped
-from code_alpaca.core.ledger import Decision, Ledger, now
+from code_alpaca.core.errors import Stopped, TeacherRefused
+from code_alpaca.core.ledger import Decision, Ledger, utc_now
 from code_alpaca.core.schema import Example, content_id
 from code_alpaca.curation.pipeline import Curator
 from code_alpaca.generation.candidates import Candidate
@@ -122,7 +122,7 @@ class GenerationEngine:
         self._pending: dict[int, asyncio.Task[list[Decision]]] = {}  # sent and not decided
         self._next = ledger.next_undecided()
         self._fruitless = 0  # consecutive replies without an accepted row
-        self._refused: asyncio.Future[Refused] | None = None  # needs a running loop
+        self._refused: asyncio.Future[TeacherRefused] | None = None  # needs a running loop
         self._restore()
 
     @property
@@ -233,7 +233,7 @@ class GenerationEngine:
             key, reply = await teacher.complete(
                 number, request.payload, request.requested, request.seed_ids
             )
-        except Refused as error:
+        except TeacherRefused as error:
             if self._refused and not self._refused.done():
                 self._refused.set_result(error)
             raise
@@ -264,7 +264,7 @@ class GenerationEngine:
             seed_ids=request.seed_ids,
             request_id=key[:16],
             tests=candidate.tests,
-            created_at=now(),
+            created_at=utc_now(),
         )
         if candidate.reason:
             return Decision(example, candidate.reason)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.core.schema import fulfilled
+from code_alpaca.core.schema import count_fulfilled
 
 DIMENSIONS = ("language", "task_type", "difficulty")
 MAX_BOOST = 10  # a label that brings no rows is requested at most ten times as often
@@ -60,7 +60,7 @@ class Quotas:
         while self._num_counted <= number - self._lookahead:
             for item in self._requested[self._num_counted].items():
                 self._tried[item] += 1
-                self._accepted[item] += fulfilled(*item, self._languages[self._num_counted])
+                self._accepted[item] += count_fulfilled(*item, self._languages[self._num_counted])
             self._num_counted += 1
         labels = {dimension: self._choose(dimension) for dimension in self._fractions}
         self._record_request(labels)

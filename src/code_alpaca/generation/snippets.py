@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.errors import InputError, error_message
 
 MIN_LINES = 5  # that are not blank
 MAX_LINE_LENGTH = 300  # characters; a longer line is minified code or data
@@ -110,7 +110,7 @@ def _read_column(source: str, path: Path, column: str) -> Iterator[str]:
         else:
             rows = load_dataset(source, split="train")
     except (DatasetsError, ValueError, OSError) as error:
-        raise InputError(f"cannot load snippets {source}: {one_line(error)}") from None
+        raise InputError(f"cannot load snippets {source}: {error_message(error)}") from None
     if column not in rows.column_names:
         raise InputError(
             f"snippets {source} has no column {column!r}; set snippets_column to one of "

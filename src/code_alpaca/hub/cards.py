@@ -14,17 +14,21 @@ import yaml
 from code_alpaca.core import markdown
 from code_alpaca.core.markdown import Markdown
 
-TOP = "(before the first heading)"
-ANEW = Markdown("<!-- rewritten by every release -->")  # stands in sections that hold numbers
+PREAMBLE = "(before the first heading)"
+REWRITTEN = Markdown("<!-- rewritten by every release -->")  # stands in sections that hold numbers
 # Metadata that follows from the content of a release, and is of no use when it says other things.
-COMPUTED = {"configs", "dataset_info", "size_categories", "model-index", "base_model",
+COMPUTED_METADATA = {"configs", "dataset_info", "size_categories", "model-index", "base_model",
             "base_model_relation", "datasets", "models", "library_name", "pipeline_tag", "sdk",
             "sdk_version", "python_version", "app_file"}  # fmt: skip
-REPOSITORY = ("repository", "source", "source code")  # labels of addresses in a package's metadata
+REPOSITORY_LABELS = (
+    "repository",
+    "source",
+    "source code",
+)  # labels of addresses in a package's metadata
 NO_LICENSE = "other"  # what is written where nobody named one
 
 
-class Merged(NamedTuple):
+class MergedCard(NamedTuple):
     """A card, and the sections of it that were edited by hand: kept, or rewritten all the same."""
 
     text: str
@@ -32,7 +36,7 @@ class Merged(NamedTuple):
     lost: list[str]
 
 
-def render(
+def render_card(
     template: str, read: Callable[[str], str], metadata: dict[str, Any], **values: Any
 ) -> str:
     """The README.md of a repository: YAML metadata for the Hub, then the card.
@@ -42,7 +46,7 @@ def render(
     `python` and `url`.
 
     Args:
-        template: the name of a Jinja template; `{{ ANEW }}` in it marks a section that holds
+        template: the name of a Jinja template; `{{ REWRITTEN }}` in it marks a section that holds
             numbers.
         read: gives a template by its name.
 
@@ -60,11 +64,11 @@ def render(
     filters = ("code", "codes", "cell", "block", "shell", "python", "url")
     environment.filters |= {name: getattr(markdown, name) for name in filters}
     environment.filters["trusted"] = Markdown  # for constants of the template itself
-    body = environment.get_template(template).render(**values, ANEW=ANEW)
+    body = environment.get_template(template).render(**values, REWRITTEN=REWRITTEN)
     return f"---\n{yaml.safe_dump(_flat(metadata), sort_keys=False)}---\n\n{body}"
 
 
-def merge(ours: str, base: str, theirs: str) -> Merged:
+def merge_cards(ours: str, base: str, theirs: str) -> MergedCard:
     """Our new card with what people wrote into the old one.
 
     Sections are what stands under one `## ` heading. One that was edited or added by hand is kept,
@@ -82,32 +86,35 @@ def merge(ours: str, base: str, theirs: str) -> Merged:
     for title, text in edited.items():
         if text == old.get(title):
             continue
-        if title == TOP or ANEW in new.get(title, ""):
+        if title == PREAMBLE or REWRITTEN in new.get(title, ""):
             lost.append(title)
         else:
             kept.append(title)
             result[title] = text
     for title in old.keys() - edited.keys():
-        if title in result and ANEW not in result[title]:
+        if title in result and REWRITTEN not in result[title]:
             kept.append(f"{title} (deleted)")
             del result[title]
-    (before, text), (after, edited_text) = _split_metadata(old[TOP]), _split_metadata(edited[TOP])
-    if TOP in lost and edited_text == text:
-        lost.remove(TOP)
+    (before, text), (after, edited_text) = (
+        _split_metadata(old[PREAMBLE]),
+        _split_metadata(edited[PREAMBLE]),
+    )
+    if PREAMBLE in lost and edited_text == text:
+        lost.remove(PREAMBLE)
     _keep_metadata(result, before, after, kept, lost)
-    return Merged("".join(result.values()), kept, lost)
+    return MergedCard("".join(result.values()), kept, lost)
 
 
-def adopt(ours: str, theirs: str) -> Merged:
+def adopt_card(ours: str, theirs: str) -> MergedCard:
     """Our first card with the metadata of one that people made before there was a release."""
     kept: list[str] = []
     lost = ["text"] if has_text(theirs) else []
     result = _sections(ours)
-    metadata = _split_metadata(result[TOP])[0]
+    metadata = _split_metadata(result[PREAMBLE])[0]
     before = {key: value for key, value in metadata.items() if key != "license"}
-    after = _split_metadata(_sections(theirs)[TOP])[0]
+    after = _split_metadata(_sections(theirs)[PREAMBLE])[0]
     _keep_metadata(result, {**before, "license": NO_LICENSE}, after, kept, lost)
-    return Merged("".join(result.values()), kept, lost)
+    return MergedCard("".join(result.values()), kept, lost)
 
 
 def has_text(card: str) -> bool:
@@ -123,17 +130,17 @@ def _keep_metadata(
     lost: list[str],
 ) -> None:
     """Put metadata that people set, from `before` to `after`, into our card."""
-    metadata, top = _split_metadata(sections[TOP])
+    metadata, top = _split_metadata(sections[PREAMBLE])
     ours = dict(metadata)
     for key, value in after.items():
         if value in (before.get(key), ours.get(key)):
             continue
-        if key in ours and (key in COMPUTED or ours[key] != before.get(key)):
+        if key in ours and (key in COMPUTED_METADATA or ours[key] != before.get(key)):
             lost.append(f"metadata {key}")
         else:
             kept.append(f"metadata {key}")
             metadata[key] = value
-    sections[TOP] = f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n{top}"
+    sections[PREAMBLE] = f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n{top}"
     if metadata.get("license") != ours.get("license") and "Licence" in sections:
         # The section says the licence as well, and must not say another one than the metadata.
         names = [str(markdown.code(each.get("license"))) for each in (ours, metadata)]
@@ -149,7 +156,7 @@ def install_command(package: str = "code-alpaca") -> Markdown:
     version = importlib.metadata.version(package)
     for line in importlib.metadata.metadata(package).get_all("Project-URL") or []:
         label, _, address = (part.strip() for part in line.partition(","))
-        if label.lower() in REPOSITORY and address.startswith("https://"):
+        if label.lower() in REPOSITORY_LABELS and address.startswith("https://"):
             requirement = f"{package} @ git+{address.removesuffix('/')}@v{version}"
             return Markdown(f"pip install {markdown.shell(requirement)}")
     return Markdown(f"# with {package} {version} installed from its repository")
@@ -166,7 +173,7 @@ def _flat(value: Any) -> Any:
 
 def _sections(text: str) -> dict[str, str]:
     """Sections by their titles, in order; the text before the first one is `TOP`."""
-    found, title, fence = {TOP: ""}, TOP, ""
+    found, title, fence = {PREAMBLE: ""}, PREAMBLE, ""
     for line in text.splitlines(keepends=True):
         mark = re.match(r" {0,3}(`{3,}|~{3,})", line)
         if mark and not fence:
@@ -196,15 +203,15 @@ def _split_metadata(text: str) -> tuple[dict[str, Any], str]:
     return (metadata if isinstance(metadata, dict) else {}), found[2]
 
 
-def public(value: Any) -> Any:
+def strip_local_paths(value: Any) -> Any:
     """A value as a card or a released file may tell it: of a path its last part, but for those
     below the working folder.
 
     The rest is about somebody's disk.
     """
     if isinstance(value, dict):
-        return {public(key): public(item) for key, item in value.items()}
+        return {strip_local_paths(key): strip_local_paths(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [public(item) for item in value]
+        return [strip_local_paths(item) for item in value]
     abroad = isinstance(value, str) and value.startswith(("/", "~", "../", "file://"))
     return PurePath(value).name if abroad else value

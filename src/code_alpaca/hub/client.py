@@ -15,24 +15,24 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from code_alpaca.core.errors import InputError, Stopped
 from code_alpaca.hub.errors import (
     WRITE_TOKEN,
-    explained,
-    gone,
-    is_passing,
-    no_connection,
-    status_of,
-    wait,
+    explain_hub_error,
+    http_status,
+    is_transient,
+    is_unreachable,
+    repo_gone,
+    wait_before_retry,
 )
-from code_alpaca.hub.permissions import may_create
-from code_alpaca.hub.repo_records import Change, Release, Seen
+from code_alpaca.hub.permissions import require_create_permission
+from code_alpaca.hub.repo_records import ReleaseCommit, RepoChange, RepoInfo
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd
 
-TRIES = 6
+MAX_ATTEMPTS = 6
 R = TypeVar("R")
 
 
-class Repo:
+class HubRepo:
     """A repository on the Hub, asked with patience.
 
     A busy or unreachable server is asked again, up to six times in all.
@@ -78,7 +78,7 @@ class Repo:
             )
         return who
 
-    def look(self) -> Seen | None:
+    def look(self) -> RepoInfo | None:
         """Return what the repository is now; None where there is none that the token may see."""
         from huggingface_hub.errors import RepositoryNotFoundError
 
@@ -90,7 +90,7 @@ class Repo:
             return None
         name = getattr(found, "id", None) or self.id  # the Hub answers for the new name of one
         renamed = name if name.lower() != self.id.lower() else ""
-        return Seen(found.sha, bool(found.private), renamed)
+        return RepoInfo(found.sha, bool(found.private), renamed)
 
     def require_write(self, who: Mapping[str, Any], *, exists: bool) -> None:
         """Refuse, without changing anything, a repository that the token may not write to.
@@ -100,7 +100,7 @@ class Repo:
             exists: the repository is there; else it is the namespace that is checked.
         """
         if not exists:
-            may_create(who, self.id)
+            require_create_permission(who, self.id)
             return
         # The question that every upload begins with, which the Hub answers for writers alone.
         self._ask(
@@ -131,7 +131,7 @@ class Repo:
             exist_ok=True,
         )  # fmt: skip
 
-    def require_private(self, seen: Seen) -> None:
+    def require_private(self, seen: RepoInfo) -> None:
         """Refuse a repository that everybody can see."""
         if not seen.private:
             raise InputError(
@@ -171,14 +171,14 @@ class Repo:
         )
         return branches, tags
 
-    def releases(self, prefix: str, revision: str) -> list[Release]:
+    def releases(self, prefix: str, revision: str) -> list[ReleaseCommit]:
         """Return the release commits in the history of a revision, newest first.
 
         Args:
             prefix: what the description of every release commit of this kind starts with.
         """
         return [
-            Release(commit.commit_id, commit.title, commit.message.strip())
+            ReleaseCommit(commit.commit_id, commit.title, commit.message.strip())
             for commit in self._commits(revision)
             if commit.message.startswith(prefix)
         ]
@@ -214,7 +214,7 @@ class Repo:
         except RemoteEntryNotFoundError:
             return None
 
-    def since(self, parent: str, head: str) -> Change:
+    def since(self, parent: str, head: str) -> RepoChange:
         """The newest commit after `parent`, and all files that differ between the two."""
         newest = self._commits(head)[0]
         before, after = self.files(parent), self.files(head)
@@ -223,7 +223,7 @@ class Repo:
         }
         when = f"{newest.created_at:%Y-%m-%d %H:%M:%S} UTC"
         authors = ", ".join(newest.authors) or "somebody"
-        return Change(head, authors, when, newest.title, frozenset(paths))
+        return RepoChange(head, authors, when, newest.title, frozenset(paths))
 
     def preupload(self, paths: Iterable[tuple[str, Path]]) -> None:
         """Upload large files by content; no reader sees them before a release names them.
@@ -269,7 +269,7 @@ class Repo:
 
         additions = [_addition(name, content) for name, content in files.items()]
         self._upload(additions)
-        for attempt in range(TRIES):
+        for attempt in range(MAX_ATTEMPTS):
             seen = self.look()
             if seen is None or seen.renamed:  # the Hub would put the commit into the renamed one
                 raise self._gone()
@@ -285,10 +285,10 @@ class Repo:
                     return sha
                 if isinstance(error, HfHubHTTPError) and error.response.status_code == 412:
                     parent = self._rebased(parent, {*files, *stale(parent)}, say)
-                elif attempt == TRIES - 1 or not is_passing(error):
+                elif attempt == MAX_ATTEMPTS - 1 or not is_transient(error):
                     raise self._explained(error) from error
                 else:
-                    wait(attempt, error)
+                    wait_before_retry(attempt, error)
         raise Stopped(f"{self.url} changes too often to release on it now; run it again later")
 
     def tag(self, name: str, sha: str) -> None:
@@ -297,7 +297,7 @@ class Repo:
         Raises:
             InputError: it stands for another one.
         """
-        for attempt in range(TRIES):
+        for attempt in range(MAX_ATTEMPTS):
             try:
                 self._api.create_tag(self.id, tag=name, revision=sha, repo_type=self.type)
                 return
@@ -310,9 +310,9 @@ class Repo:
                         f"tag {name} of {self.url} stands for {stands_for[:7]} and never moves; "
                         "give another version"
                     ) from error
-                if attempt == TRIES - 1 or not is_passing(error):
+                if attempt == MAX_ATTEMPTS - 1 or not is_transient(error):
                     raise self._explained(error) from error
-                wait(attempt, error)
+                wait_before_retry(attempt, error)
 
     def _rebased(self, parent: str, touched: set[str], say: Callable[[str], None]) -> str:
         """The new head to release on, if the change since `parent` touched none of our files."""
@@ -353,24 +353,24 @@ class Repo:
             pass_on: errors that say that something is not there, for the caller to handle.
             first: nothing was asked before, so where there is no connection, there is no network.
         """
-        for attempt in range(TRIES):
+        for attempt in range(MAX_ATTEMPTS):
             try:
                 return function(*args, **kwargs)
             except Exception as error:
                 # A 401 is how the Hub hides what a bad token may not see.
-                if isinstance(error, pass_on) and status_of(error) != 401:
+                if isinstance(error, pass_on) and http_status(error) != 401:
                     raise
-                hopeless = first and no_connection(error)
-                if attempt == TRIES - 1 or hopeless or not is_passing(error):
+                hopeless = first and is_unreachable(error)
+                if attempt == MAX_ATTEMPTS - 1 or hopeless or not is_transient(error):
                     raise self._explained(error) from error
-                wait(attempt, error)
+                wait_before_retry(attempt, error)
         raise AssertionError("unreachable")
 
     def _explained(self, error: Exception) -> Exception:
-        return explained(error, self.id, self.url)
+        return explain_hub_error(error, self.id, self.url)
 
     def _gone(self) -> Stopped:
-        return gone(self.url)
+        return repo_gone(self.url)
 
 
 def _addition(name: str, content: Path | bytes) -> CommitOperationAdd:

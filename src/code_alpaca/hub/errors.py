@@ -8,14 +8,14 @@ import re
 import time
 from collections.abc import Iterable
 
-from code_alpaca.core.errors import InputError, Stopped, one_line
+from code_alpaca.core.errors import InputError, Stopped, error_message
 
 REASON_CHARACTERS = 400  # of what the Hub said, in one line
 LONGEST_WAIT_S = 60.0  # between two tries, whatever the server asks for
 WRITE_TOKEN = "make one with write access (https://huggingface.co/settings/tokens)"
 
 
-def explained(error: Exception, name: str, url: str) -> Exception:
+def explain_hub_error(error: Exception, name: str, url: str) -> Exception:
     """The same in one line, with what to do; an unknown error as it is.
 
     Args:
@@ -29,7 +29,7 @@ def explained(error: Exception, name: str, url: str) -> Exception:
         RevisionNotFoundError,
     )
 
-    status, said = status_of(error), _said(error)
+    status, said = http_status(error), _said(error)
     if isinstance(error, OfflineModeIsEnabled):
         return InputError("HF_HUB_OFFLINE is set; unset it to publish")
     if isinstance(error, HFValidationError):
@@ -39,8 +39,8 @@ def explained(error: Exception, name: str, url: str) -> Exception:
     if status == 403:
         return _forbidden(error, url)
     if isinstance(error, RepositoryNotFoundError | RevisionNotFoundError):
-        return gone(url)
-    if is_passing(error):
+        return repo_gone(url)
+    if is_transient(error):
         return Stopped(
             f"{url} does not answer ({said}); everything here is kept, and the same command resumes"
         )
@@ -49,7 +49,7 @@ def explained(error: Exception, name: str, url: str) -> Exception:
     return error
 
 
-def gone(url: str) -> Stopped:
+def repo_gone(url: str) -> Stopped:
     """Return the error of a repository, or revision, that vanished during a release."""
     return Stopped(
         f"{url} is gone: it was deleted or renamed, or this token no longer sees it; everything "
@@ -58,7 +58,7 @@ def gone(url: str) -> Stopped:
 
 
 # What the Hub's reason for a 403 mentions -> what to do about it.
-ADVICE = {
+FORBIDDEN_ADVICE = {
     r"storage|quota|billing|payment|upgrade": "free storage there or raise its owner's plan",
     r"pull request|create_pr|PRs?": "ask an owner, or give a branch that takes direct commits",
 }
@@ -67,7 +67,9 @@ ADVICE = {
 def _forbidden(error: Exception, url: str) -> InputError:
     """Return a 403 with the reason that the Hub gave, and what to do about that reason."""
     reason = _said(error)
-    advice = next((do for words, do in ADVICE.items() if re.search(words, reason, re.I)), None)
+    advice = next(
+        (do for words, do in FORBIDDEN_ADVICE.items() if re.search(words, reason, re.I)), None
+    )
     advice = advice or f"if the token is why, {WRITE_TOKEN}"
     return InputError(
         f"the Hub refuses to write to {url} (403: {reason}); {advice}, then run it again"
@@ -84,7 +86,7 @@ def _said(error: Exception) -> str:
         if message := getattr(each, "server_message", None):
             lines = dict.fromkeys(message.splitlines())  # the header and the body say the same
             return " ".join(" ".join(lines).split())[:REASON_CHARACTERS]
-    return one_line(error)
+    return error_message(error)
 
 
 def _chain(error: BaseException | None) -> Iterable[BaseException]:
@@ -93,7 +95,7 @@ def _chain(error: BaseException | None) -> Iterable[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def status_of(error: BaseException) -> int | None:
+def http_status(error: BaseException) -> int | None:
     """The HTTP status behind an error; uploads wrap theirs."""
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -103,12 +105,12 @@ def status_of(error: BaseException) -> int | None:
     return None
 
 
-def is_passing(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Busy, broken or unreachable: another try may do."""
     import httpx2
     from huggingface_hub.errors import OfflineModeIsEnabled
 
-    status = status_of(error)
+    status = http_status(error)
     if isinstance(error, OfflineModeIsEnabled):
         return False
     if status is not None:
@@ -116,7 +118,7 @@ def is_passing(error: BaseException) -> bool:
     return any(isinstance(each, (httpx2.TransportError, ConnectionError)) for each in _chain(error))
 
 
-def no_connection(error: BaseException) -> bool:
+def is_unreachable(error: BaseException) -> bool:
     """Whether the server was never reached: no network, no such host, nothing listens there."""
     import httpx2
 
@@ -124,7 +126,7 @@ def no_connection(error: BaseException) -> bool:
     return any(isinstance(each, unreached) for each in _chain(error))
 
 
-def wait(attempt: int, error: BaseException) -> None:
+def wait_before_retry(attempt: int, error: BaseException) -> None:
     """Sleep before the next try: longer each time, and at least what the server asks for."""
     from huggingface_hub.errors import HfHubHTTPError
 

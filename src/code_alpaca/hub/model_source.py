@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.fs import file_sha256, weights_sha256
 
 TIMEOUT_S = 10.0
-CONFIGS = ("config.json", "adapter_config.json")
+CONFIG_FILES = ("config.json", "adapter_config.json")
 # The files that from_pretrained reads; a repository also holds pictures, logs and other formats.
-SUFFIXES = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".py")
-WEIGHTS = (".safetensors", ".bin")
+MODEL_SUFFIXES = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".py")
+WEIGHT_SUFFIXES = (".safetensors", ".bin")
 # Files of a model folder that no answer depends on.
-RECORDS = {"run.json", "sft_config.json", "trainer_state.json", "training_args.bin", "results.json",
-           "requirements.txt", "optimizer.bin", "scheduler.bin"}  # fmt: skip
+RECORD_FILES = {"run.json", "sft_config.json", "trainer_state.json", "training_args.bin",
+                "results.json", "requirements.txt", "optimizer.bin", "scheduler.bin"}  # fmt: skip
 Fingerprint = dict[str, str]
 
 
@@ -73,7 +73,7 @@ def find_model(name: str, revision: str | None = None) -> ModelSource:
     return ModelSource(source.name, source.folder, source.commit, found)
 
 
-def find_commit(name: str, revision: str | None = None) -> str | None:
+def resolve_commit(name: str, revision: str | None = None) -> str | None:
     """Resolve the commit that a revision of a Hub model means now; nothing is downloaded.
 
     Where the Hub cannot be reached, this is the cached commit, and this process reads the cache
@@ -102,7 +102,7 @@ def find_commit(name: str, revision: str | None = None) -> str | None:
     return _cached(name, revision, reason).name  # .../snapshots/COMMIT
 
 
-def run_json(folder: Path) -> dict[str, Any]:
+def read_run_json(folder: Path) -> dict[str, Any]:
     """Read the run.json that sft wrote beside the weights; empty for any other model.
 
     Raises:
@@ -115,7 +115,7 @@ def run_json(folder: Path) -> dict[str, Any]:
         return {}
     except (OSError, ValueError) as error:
         raise InputError(
-            f"cannot read {path} ({one_line(error)}); restore the file that sft wrote"
+            f"cannot read {path} ({error_message(error)}); restore the file that sft wrote"
         ) from None
     return found if isinstance(found, dict) else {}
 
@@ -127,7 +127,7 @@ def _find(name: str, revision: str | None) -> ModelSource:
             raise InputError(
                 f"{name} is a local folder, which has no revision {revision}; leave revision out"
             )
-        if not any((folder / config).is_file() for config in CONFIGS):
+        if not any((folder / config).is_file() for config in CONFIG_FILES):
             raise InputError(
                 f"cannot load model {name}: it is no model folder, for it holds no config.json; "
                 "give a folder that sft or save_pretrained wrote, or a Hub id"
@@ -179,9 +179,9 @@ def _why_unreachable(name: str, revision: str | None, error: Exception) -> str:
         at = f" at revision {revision}" if revision else ""
         raise InputError(
             f"cannot load model {name}: no such folder, and the Hub refuses it{at} "
-            f"({one_line(error)}); check the name, or your access with `hf auth whoami`"
+            f"({error_message(error)}); check the name, or your access with `hf auth whoami`"
         ) from None
-    return one_line(error) or type(error).__name__
+    return error_message(error) or type(error).__name__
 
 
 def _cached(name: str, revision: str | None, reason: str) -> Path:
@@ -214,8 +214,13 @@ def _is_unavailable(error: Any) -> bool:
 def _wanted(files: list[str]) -> list[str]:
     """The files to download: pickled weights only where there are no safetensors."""
     top = [file for file in files if "/" not in file]
-    kind = next((kind for kind in WEIGHTS if any(file.endswith(kind) for file in top)), WEIGHTS[0])
-    names = [file for file in top if file.endswith((*SUFFIXES, kind)) and file not in RECORDS]
+    kind = next(
+        (kind for kind in WEIGHT_SUFFIXES if any(file.endswith(kind) for file in top)),
+        WEIGHT_SUFFIXES[0],
+    )
+    names = [
+        file for file in top if file.endswith((*MODEL_SUFFIXES, kind)) and file not in RECORD_FILES
+    ]
     return [*names, "additional_chat_templates/*", "run.json"]
 
 
@@ -223,10 +228,10 @@ def _hashes(folder: Path) -> Fingerprint:
     """The hash of every file of a folder that from_pretrained may read."""
     weights = weights_sha256(str(folder))
     found = {"weights": weights} if weights else {}
-    kinds = SUFFIXES if weights else (*SUFFIXES, *WEIGHTS)
+    kinds = MODEL_SUFFIXES if weights else (*MODEL_SUFFIXES, *WEIGHT_SUFFIXES)
     paths = [*folder.glob("*"), *folder.glob("additional_chat_templates/*")]
     for path in sorted(paths):
-        if path.suffix in kinds and path.name not in RECORDS and path.is_file():
+        if path.suffix in kinds and path.name not in RECORD_FILES and path.is_file():
             found[path.relative_to(folder).as_posix()] = file_sha256(path)
     return found
 
@@ -239,5 +244,5 @@ def _adapter_config(folder: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path} ({one_line(error)})") from None
+        raise InputError(f"cannot read {path} ({error_message(error)})") from None
     return found if isinstance(found, dict) else {}

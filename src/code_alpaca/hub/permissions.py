@@ -8,10 +8,10 @@ from typing import Any
 from code_alpaca.core.errors import InputError
 from code_alpaca.hub.errors import WRITE_TOKEN
 
-READERS = ("read", "no_access")  # roles in an organization that cannot make a repository
+READ_ROLES = ("read", "no_access")  # roles in an organization that cannot make a repository
 
 
-def may_create(who: Mapping[str, Any], repo_id: str) -> None:
+def require_create_permission(who: Mapping[str, Any], repo_id: str) -> None:
     """Refuse a repository that the owner of the token may not make.
 
     Args:
@@ -31,7 +31,7 @@ def may_create(who: Mapping[str, Any], repo_id: str) -> None:
                 f"{name} is no member of {namespace} and cannot make {repo_id} there; give a name "
                 f"under {_places(who)}, or ask {namespace} for write access"
             )
-        if org.get("roleInOrg") in READERS:
+        if org.get("roleInOrg") in READ_ROLES:
             raise InputError(
                 f"{name} may only read in {namespace} and cannot make {repo_id}; ask {namespace} "
                 "for write access"

@@ -13,19 +13,26 @@ from typing import Any
 from code_alpaca.core import fs
 from code_alpaca.core.errors import Stopped
 from code_alpaca.hub import cards
-from code_alpaca.hub.client import Repo
-from code_alpaca.hub.errors import gone
-from code_alpaca.hub.release_plan import Kind, Plan, Terms, check, remember, stale
-from code_alpaca.hub.repo_records import Seen
-from code_alpaca.hub.versions import README, Say, Version, text_of
+from code_alpaca.hub.client import HubRepo
+from code_alpaca.hub.errors import repo_gone
+from code_alpaca.hub.release_plan import (
+    ReleaseKind,
+    ReleasePlan,
+    ReleaseTerms,
+    find_stale_files,
+    plan_release,
+    remember_visibility,
+)
+from code_alpaca.hub.repo_records import RepoInfo
+from code_alpaca.hub.versions import README, ReleaseVersion, Say, read_text
 
 
-def make(
-    repo: Repo,
-    version: Version,
-    kind: Kind,
-    terms: Terms,
-    contents: Callable[[Plan], Mapping[str, Path | bytes]],
+def publish_release(
+    repo: HubRepo,
+    version: ReleaseVersion,
+    kind: ReleaseKind,
+    terms: ReleaseTerms,
+    contents: Callable[[ReleasePlan], Mapping[str, Path | bytes]],
     *,
     names: Collection[str],
     card: str | None = None,
@@ -44,11 +51,11 @@ def make(
         InputError: what `check` refuses; somebody else changed the same files meanwhile.
         Stopped: the Hub does not answer, or the repository vanished meanwhile.
     """
-    plan = check(repo, version, kind, terms, names=names, card=card)
+    plan = plan_release(repo, version, kind, terms, names=names, card=card)
     if not plan.exists:
         repo.create(private=terms.private, space_sdk=terms.space_sdk)
-        plan = check(repo, version, kind, terms, names=names)
-    remember(repo, version, plan.private)
+        plan = plan_release(repo, version, kind, terms, names=names)
+    remember_visibility(repo, version, plan.private)
     if not plan.has_branch:
         repo.create_branch()
     sha = plan.done
@@ -63,7 +70,7 @@ def make(
             key=str(version.key),
             title=f"Release {version.tag}",
             parent=str(plan.head),
-            stale=lambda head: stale(repo, kind, terms, plan, names, head),
+            stale=lambda head: find_stale_files(repo, kind, terms, plan, names, head),
             say=say,
         )
     repo.tag(version.tag, sha)
@@ -72,16 +79,20 @@ def make(
     return sha
 
 
-def prepare(repo: Repo, version: Version, kind: Kind, terms: Terms) -> None:
+def prepare_repo(
+    repo: HubRepo, version: ReleaseVersion, kind: ReleaseKind, terms: ReleaseTerms
+) -> None:
     """Make the repository of a release whose content is not known yet, if `check` allows it."""
-    plan = check(repo, version, kind, terms)
+    plan = plan_release(repo, version, kind, terms)
     if not plan.exists:
         repo.create(private=terms.private, space_sdk=terms.space_sdk)
-        plan = check(repo, version, kind, terms)
-    remember(repo, version, plan.private)
+        plan = plan_release(repo, version, kind, terms)
+    remember_visibility(repo, version, plan.private)
 
 
-def keep_edits(repo: Repo, ours: str, path: str, plan: Plan, say: Say = print) -> str:
+def merge_card_edits(
+    repo: HubRepo, ours: str, path: str, plan: ReleasePlan, say: Say = print
+) -> str:
     """Our new card with what people wrote into the one on the Hub (see `cards.merge`).
 
     Args:
@@ -92,9 +103,9 @@ def keep_edits(repo: Repo, ours: str, path: str, plan: Plan, say: Say = print) -
         return ours
     base = repo.fetch(path, plan.last.sha) if plan.last else None
     if plan.last is None:
-        merged = cards.adopt(ours, text_of(theirs))
+        merged = cards.adopt_card(ours, read_text(theirs))
     elif base and theirs.read_bytes() != base.read_bytes():
-        merged = cards.merge(ours, text_of(base), text_of(theirs))
+        merged = cards.merge_cards(ours, read_text(base), read_text(theirs))
     else:
         return ours
     repo.check_card(merged.text)
@@ -104,14 +115,14 @@ def keep_edits(repo: Repo, ours: str, path: str, plan: Plan, say: Say = print) -
     return merged.text
 
 
-def _lost_name(repo: Repo, version: Version, seen: Seen | None) -> Stopped:
+def _lost_name(repo: HubRepo, version: ReleaseVersion, seen: RepoInfo | None) -> Stopped:
     if seen is None:
-        return gone(repo.url)
+        return repo_gone(repo.url)
     return Stopped(
         f"{repo.url} was renamed to {seen.renamed} meanwhile, and {version.tag} is complete there; "
         "give that name from now on"
     )
 
 
-def _mark(repo: Repo, version: Version) -> dict[str, Any]:
+def _mark(repo: HubRepo, version: ReleaseVersion) -> dict[str, Any]:
     return {"repo": repo.id, "tag": version.tag, "key": version.key}

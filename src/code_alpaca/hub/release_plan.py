@@ -10,24 +10,24 @@ from code_alpaca.core import fs
 from code_alpaca.core.errors import InputError, Stopped
 from code_alpaca.core.markdown import one_line
 from code_alpaca.hub import cards
-from code_alpaca.hub.client import Repo
-from code_alpaca.hub.repo_records import Release, Seen
+from code_alpaca.hub.client import HubRepo
+from code_alpaca.hub.repo_records import ReleaseCommit, RepoInfo
 from code_alpaca.hub.versions import (
     README,
-    Version,
+    ReleaseVersion,
     check_order,
-    exists,
-    latest,
+    describe_existing,
+    latest_version,
     read_json,
-    text_of,
+    read_text,
 )
 
-MERGED = (README, "CHANGELOG.md")  # in which a release keeps what people wrote
-ALL = 10_000  # files that a plan names
-NAMED = 12  # files that a message names before it counts the others
+MERGED_FILES = (README, "CHANGELOG.md")  # in which a release keeps what people wrote
+MAX_PLANNED_NAMES = 10_000  # files that a plan names
+MAX_NAMED = 12  # files that a message names before it counts the others
 
 
-class Terms(NamedTuple):
+class ReleaseTerms(NamedTuple):
     """What the user of a release accepts."""
 
     private: bool = False  # of a repository that is made now
@@ -36,30 +36,32 @@ class Terms(NamedTuple):
     space_sdk: str | None = None
 
 
-class Kind(NamedTuple):
+class ReleaseKind(NamedTuple):
     """What tells the files of a release from those of other people, for datasets, models, Spaces.
 
     A release owns the files that the last release of the repository lists, and no others.
     """
 
     key: str  # what the description of every release commit starts with
-    owned: Callable[[Repo, str], Collection[str]]  # the files that a release, by its commit, lists
+    owned: Callable[
+        [HubRepo, str], Collection[str]
+    ]  # the files that a release, by its commit, lists
     harmful: Callable[[str, bool], bool]  # may not stay beside a release; True: beside the first
     strange: Callable[[str], bool]  # shows, where no release was, that this is no place for one
     made_by_hub: Collection[str] = (".gitattributes",)  # in every new repository
 
 
 @dataclass(frozen=True)
-class Plan:
+class ReleasePlan:
     """What a release would change on the Hub, found without changing anything."""
 
-    exists: bool
+    describe_existing: bool
     private: bool  # of the repository, as it is or would be made
     head: str | None = None  # the commit that the release is put on top of
     has_branch: bool = False
-    last: Release | None = None  # the newest release commit of the branch, tagged or not
+    last: ReleaseCommit | None = None  # the newest release commit of the branch, tagged or not
     owned: Collection[str] = ()  # its files
-    before: Release | None = None  # the release that this one is compared with
+    before: ReleaseCommit | None = None  # the release that this one is compared with
     done: str | None = None  # the commit of this very release, where it was made already
     untagged: bool = False  # there is a commit of this version, maybe of other content
     deleted: Sequence[str] = ()
@@ -68,12 +70,16 @@ class Plan:
 
     def changes(self, names: Collection[str]) -> list[str]:
         """Return sentences about what other people would miss; none where there is nothing."""
-        replaced = [name for name in self.edited if name in names and name not in MERGED]
+        replaced = [name for name in self.edited if name in names and name not in MERGED_FILES]
         sentences = []
         if self.deleted:
-            sentences.append(f"files to delete on the Hub: {listed(self.deleted, ALL)}")
+            sentences.append(
+                f"files to delete on the Hub: {summarize_names(self.deleted, MAX_PLANNED_NAMES)}"
+            )
         if replaced:
-            sentences.append(f"edited on the Hub, replaced: {listed(replaced, ALL)}")
+            sentences.append(
+                f"edited on the Hub, replaced: {summarize_names(replaced, MAX_PLANNED_NAMES)}"
+            )
         if self.moved:
             sentences.append(
                 f"tags moved by hand off the commit of their release: {', '.join(self.moved)}; "
@@ -82,15 +88,15 @@ class Plan:
         return sentences
 
 
-def check(
-    repo: Repo,
-    version: Version,
-    kind: Kind,
-    terms: Terms,
+def plan_release(
+    repo: HubRepo,
+    version: ReleaseVersion,
+    kind: ReleaseKind,
+    terms: ReleaseTerms,
     *,
     names: Collection[str] | None = None,
     card: str | None = None,
-) -> Plan:
+) -> ReleasePlan:
     """Find out, without changing anything, what a release would do, or refuse it.
 
     Args:
@@ -106,7 +112,7 @@ def check(
     seen = check_access(repo, terms, card)
     if seen is None:
         _require_not_lost(repo, version, terms)
-        return Plan(False, terms.private)
+        return ReleasePlan(False, terms.private)
     branches, tags = repo.refs()
     found = {branch: repo.releases(kind.key, branch) for branch in branches}
     releases = [release for each in found.values() for release in each]
@@ -118,7 +124,7 @@ def check(
     if head is None:
         raise Stopped(f"{repo.url} holds no commit yet; run the command again in a moment")
     here = found.get(repo.branch) or _tagged(repo, kind, tags)
-    plan = Plan(
+    plan = ReleasePlan(
         exists=True,
         private=seen.private,
         head=head,
@@ -132,11 +138,11 @@ def check(
     )
     if done:
         return plan
-    deleted = stale(repo, kind, terms, plan, names, head)
+    deleted = find_stale_files(repo, kind, terms, plan, names, head)
     return replace(plan, deleted=deleted, edited=_edited(repo, plan))
 
 
-def check_access(repo: Repo, terms: Terms, card: str | None = None) -> Seen | None:
+def check_access(repo: HubRepo, terms: ReleaseTerms, card: str | None = None) -> RepoInfo | None:
     """Refuse, whatever the version, what the token or the repository does not allow.
 
     Returns:
@@ -154,7 +160,7 @@ def check_access(repo: Repo, terms: Terms, card: str | None = None) -> Seen | No
     return seen
 
 
-def remember(repo: Repo, version: Version, private: bool) -> None:
+def remember_visibility(repo: HubRepo, version: ReleaseVersion, private: bool) -> None:
     """Note whether the repository is private: should it be deleted, it must not become public."""
     notes = read_json(version.seen)
     notes = notes if isinstance(notes, dict) else {}
@@ -164,7 +170,7 @@ def remember(repo: Repo, version: Version, private: bool) -> None:
         fs.write_json(version.seen, {**notes, name: {"private": private}})
 
 
-def _require_not_lost(repo: Repo, version: Version, terms: Terms) -> None:
+def _require_not_lost(repo: HubRepo, version: ReleaseVersion, terms: ReleaseTerms) -> None:
     """Refuse to make a repository in public that was private when it was last seen from here."""
     notes = read_json(version.seen)
     note = notes.get(f"{repo.type} {repo.id}") if isinstance(notes, dict) else None
@@ -175,20 +181,20 @@ def _require_not_lost(repo: Repo, version: Version, terms: Terms) -> None:
         )
 
 
-def _tagged(repo: Repo, kind: Kind, tags: Mapping[str, str]) -> list[Release]:
+def _tagged(repo: HubRepo, kind: ReleaseKind, tags: Mapping[str, str]) -> list[ReleaseCommit]:
     """The releases behind the last version's tag, for a branch whose history was squashed."""
-    number = latest(tags)
+    number = latest_version(tags)
     return repo.releases(kind.key, tags[f"v{number}"]) if number else []
 
 
-def _before(releases: Sequence[Release], version: Version) -> Release | None:
+def _before(releases: Sequence[ReleaseCommit], version: ReleaseVersion) -> ReleaseCommit | None:
     """The highest version in the history but this one, whatever its tag stands for by now."""
     others = {release.tag: release for release in reversed(releases) if release.tag != version.tag}
-    number = latest(others)
+    number = latest_version(others)
     return others[f"v{number}"] if number else None
 
 
-def _moved(releases: Sequence[Release], tags: Mapping[str, str]) -> list[str]:
+def _moved(releases: Sequence[ReleaseCommit], tags: Mapping[str, str]) -> list[str]:
     """Tags of releases that stand for another commit than the one that released them."""
     made = {(release.tag, release.sha) for release in releases}
     names = {release.tag for release in releases} & tags.keys()
@@ -196,7 +202,10 @@ def _moved(releases: Sequence[Release], tags: Mapping[str, str]) -> list[str]:
 
 
 def _done(
-    repo: Repo, version: Version, tags: Mapping[str, str], releases: Sequence[Release]
+    repo: HubRepo,
+    version: ReleaseVersion,
+    tags: Mapping[str, str],
+    releases: Sequence[ReleaseCommit],
 ) -> str | None:
     """The commit of this very release, if there is one and only its tag may be missing.
 
@@ -210,7 +219,7 @@ def _done(
         ours = [release.sha for release in releases if release.key == mark.get("key")]
         finishing = begun and tags[version.tag] in ours and version.key in (None, mark.get("key"))
         if not finishing:
-            raise InputError(exists(repo, version, tags))
+            raise InputError(describe_existing(repo, version, tags))
         return tags[version.tag]
     if same:
         return same[0].sha
@@ -224,11 +233,11 @@ def _done(
     return None
 
 
-def stale(
-    repo: Repo,
-    kind: Kind,
-    terms: Terms,
-    plan: Plan,
+def find_stale_files(
+    repo: HubRepo,
+    kind: ReleaseKind,
+    terms: ReleaseTerms,
+    plan: ReleasePlan,
     names: Collection[str] | None,
     head: str,
 ) -> list[str]:
@@ -247,15 +256,16 @@ def stale(
         if name in harmful or name in (names or ()) or (first and kind.strange(name))
     ]
     if README in in_the_way and cards.has_text(_text(repo, README, head)):
-        kept = {*MERGED} - {README}
+        kept = {*MERGED_FILES} - {README}
     else:
-        kept = {*MERGED}  # a README of metadata alone, which a release keeps as well
+        kept = {*MERGED_FILES}  # a README of metadata alone, which a release keeps as well
     in_the_way = [name for name in in_the_way if name not in kept]
     if in_the_way and not terms.replace:
         raise InputError(
-            f"{repo.url} holds files that no release of code-alpaca made ({listed(in_the_way)}), "
-            "and that this one would overwrite or that would be loaded with it; move them away "
-            "there, give another name, or --replace true to overwrite or delete them"
+            f"{repo.url} holds files that no release of code-alpaca made "
+            f"({summarize_names(in_the_way)}), and that this one would overwrite or that would be "
+            "loaded with it; move them away there, give another name, or set replace: true to "
+            "overwrite or delete them"
         )
     if names is None:
         return []
@@ -263,7 +273,7 @@ def stale(
     return sorted(name for name in {*ours, *harmful} if name not in names)
 
 
-def _edited(repo: Repo, plan: Plan) -> list[str]:
+def _edited(repo: HubRepo, plan: ReleasePlan) -> list[str]:
     """Files of the last release that somebody changed by hand since."""
     if plan.last is None or plan.head is None:
         return []
@@ -271,12 +281,12 @@ def _edited(repo: Repo, plan: Plan) -> list[str]:
     return sorted(name for name in plan.owned if name in now and now[name] != before.get(name))
 
 
-def _text(repo: Repo, name: str, revision: str) -> str:
+def _text(repo: HubRepo, name: str, revision: str) -> str:
     path = repo.fetch(name, revision)
-    return text_of(path) if path else ""
+    return read_text(path) if path else ""
 
 
-def listed(names: Sequence[str], most: int = NAMED) -> str:
+def summarize_names(names: Sequence[str], most: int = MAX_NAMED) -> str:
     """Names of files in one line; those beyond the first few as a number."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(one_line(name) for name in names[:most]) + more

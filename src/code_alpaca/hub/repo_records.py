@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Change(NamedTuple):
+class RepoChange(NamedTuple):
     """What somebody committed since: who and when, and which files differ."""
 
     sha: str
@@ -19,7 +19,7 @@ class Change(NamedTuple):
         return f"{self.author} committed {self.title!r} on {self.when} ({files})"
 
 
-class Release(NamedTuple):
+class ReleaseCommit(NamedTuple):
     """A commit in the history that released a version, whether or not its tag is still there."""
 
     sha: str
@@ -31,7 +31,7 @@ class Release(NamedTuple):
         return self.title.removeprefix("Release ").strip()
 
 
-class Seen(NamedTuple):
+class RepoInfo(NamedTuple):
     """What one look at a repository shows."""
 
     head: str | None  # of `main`; None where it holds no commit

@@ -13,7 +13,7 @@ def is_code_or_pickle(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in PICKLES | CODE
 
 
-def links_in(folder: Path) -> list[str]:
+def find_symlinks(folder: Path) -> list[str]:
     """Return the symbolic links below a folder, by their paths in it."""
     return [
         path.relative_to(folder).as_posix()

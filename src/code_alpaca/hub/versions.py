@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 from code_alpaca.core.config import SEMVER
 from code_alpaca.core.errors import InputError
-from code_alpaca.hub.client import Repo
+from code_alpaca.hub.client import HubRepo
 
 README = "README.md"
 Say = Callable[[str], None]
 
 
-class Version(NamedTuple):
+class ReleaseVersion(NamedTuple):
     """A release that is to stand on the Hub as a tag."""
 
     number: str  # SemVer
@@ -33,23 +33,23 @@ class Version(NamedTuple):
         return self.under_way.with_name(".hub.seen")
 
 
-def exists(repo: Repo, version: Version, tags: Mapping[str, str]) -> str:
+def describe_existing(repo: HubRepo, version: ReleaseVersion, tags: Mapping[str, str]) -> str:
     """Why a version that exists is not made again, in words."""
     return (
         f"{repo.url} has {version.tag} already (commit {tags[version.tag][:7]}), and a version "
-        f"never changes; give a {version.option} higher than {latest(tags)}"
+        f"never changes; give a {version.option} higher than {latest_version(tags)}"
     )
 
 
 def check_order(
-    repo: Repo, version: Version, tags: Iterable[str], *, allow_older: bool = False
+    repo: HubRepo, version: ReleaseVersion, tags: Iterable[str], *, allow_older: bool = False
 ) -> None:
     """Refuse a version lower than the last one.
 
     Raises:
         InputError: naming both.
     """
-    last = latest(tags)
+    last = latest_version(tags)
     if last and precedence(version.number) < precedence(last) and not allow_older:
         raise InputError(
             f"{repo.url} is at v{last} and {version.number} is lower; give a higher "
@@ -64,13 +64,13 @@ def precedence(version: str) -> tuple[Any, ...]:
     return tuple(int(part) for part in core.split(".")), not before, parts
 
 
-def latest(tags: Iterable[str]) -> str | None:
+def latest_version(tags: Iterable[str]) -> str | None:
     """The highest version among tags like `v1.2.0`, without its v; other tags do not count."""
     versions = [tag[1:] for tag in tags if tag.startswith("v") and SEMVER.fullmatch(tag[1:])]
     return max(versions, key=precedence, default=None)
 
 
-def text_of(path: Path) -> str:
+def read_text(path: Path) -> str:
     """Of a file that people may have written, in whatever encoding."""
     return path.read_bytes().decode("utf-8", errors="replace")
 

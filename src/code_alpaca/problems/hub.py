@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.problems.problem import Problem
 
 TIMEOUT_S = 10.0  # of the one request that finds out whether the Hub can be reached
@@ -98,7 +98,7 @@ def _why_unreachable(dataset: str, revision: str) -> str:
     except HfHubHTTPError:
         return ""
     except (httpx2.HTTPError, OfflineModeIsEnabled) as error:
-        return f"the Hub cannot be reached: {one_line(error)}"
+        return f"the Hub cannot be reached: {error_message(error)}"
     return ""
 
 

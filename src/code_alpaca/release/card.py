@@ -40,7 +40,7 @@ def render_model_card(facts: ReleaseFacts, title: ReleaseTitle) -> str:
     """Return the README.md of a model release."""
     training = facts.training
     install = cards.install_command()
-    return cards.render(
+    return cards.render_card(
         "model_card.md.jinja",
         lambda name: resources.files("code_alpaca").joinpath("release", name).read_text("utf-8"),
         _metadata(facts, title),

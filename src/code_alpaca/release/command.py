@@ -13,8 +13,8 @@ from pathlib import Path
 from code_alpaca.core import console, fs
 from code_alpaca.core.config import SEMVER
 from code_alpaca.core.errors import InputError
-from code_alpaca.hub.client import Repo
-from code_alpaca.hub.release_plan import Terms
+from code_alpaca.hub.client import HubRepo
+from code_alpaca.hub.release_plan import ReleaseTerms
 from code_alpaca.hub.versions import README
 from code_alpaca.release import space
 from code_alpaca.release.config import ReleaseConfig
@@ -142,7 +142,7 @@ def _preview(config: ReleaseConfig, facts: ReleaseFacts, card: str, log: Log) ->
         log(change)
     if config.weight_diff:
         refuse_full_weights(target.repo)
-    if facts.base_model and Repo(facts.base_model, "model").head() is None:
+    if facts.base_model and HubRepo(facts.base_model, "model").head() is None:
         raise InputError(
             f"the Hub has no model {facts.base_model} that you may read; correct --base_model"
         )
@@ -184,13 +184,13 @@ def _push(config: ReleaseConfig, facts: ReleaseFacts, folder: Path, log: Log) ->
 
 def _model_target(config: ReleaseConfig) -> ReleaseTarget:
     return ReleaseTarget(
-        Repo(str(config.hub_model_id), "model", config.hub_revision),
-        Terms(config.private, config.allow_older, config.replace),
+        HubRepo(str(config.hub_model_id), "model", config.hub_revision),
+        ReleaseTerms(config.private, config.allow_older, config.replace),
     )
 
 
 def _space_target(config: ReleaseConfig) -> ReleaseTarget:
     return ReleaseTarget(
-        Repo(str(config.space), "space"),
-        Terms(config.private, config.allow_older, config.replace, space_sdk="gradio"),
+        HubRepo(str(config.space), "space"),
+        ReleaseTerms(config.private, config.allow_older, config.replace, space_sdk="gradio"),
     )

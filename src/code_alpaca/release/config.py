@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from code_alpaca.core.config import StageConfig, Version, Words
+from code_alpaca.core.config import NonEmptyStr, StageConfig, Version
 
 
 class ReleaseConfig(StageConfig):
@@ -22,11 +22,11 @@ class ReleaseConfig(StageConfig):
     )
     output_dir: Path = Field(Path("runs/release"), description="release folder to write")
     model_version: Version = Field("0.1.0", description="SemVer version of this release")
-    license: Words = Field("other", description="Hub identifier of the licence of the weights")
-    base_model: Words | None = Field(
+    license: NonEmptyStr = Field("other", description="Hub identifier of the weights' licence")
+    base_model: NonEmptyStr | None = Field(
         None, description="Hub id of the base model; required if training read it from a folder"
     )
-    base_license: Words | None = Field(
+    base_license: NonEmptyStr | None = Field(
         None, description="Hub identifier of the base model's licence"
     )
     dataset_card: Path | None = Field(
@@ -42,12 +42,12 @@ class ReleaseConfig(StageConfig):
         description="folder of the base model for weight_diff; null for the one that sft started "
         "from",
     )
-    hub_model_id: Words | None = Field(
+    hub_model_id: NonEmptyStr | None = Field(
         None, description="Hub repository ORG/NAME to release to; null writes the folder only"
     )
-    hub_revision: Words = Field("main", description="branch to commit to; created if missing")
+    hub_revision: NonEmptyStr = Field("main", description="branch to commit to; created if missing")
     private: bool = Field(False, description="create new repositories as private")
-    space: Words | None = Field(
+    space: NonEmptyStr | None = Field(
         None, description="Space ORG/NAME to release with the model: the page of code-alpaca demo"
     )
     allow_older: bool = Field(False, description="release a version lower than the last one")

@@ -17,10 +17,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from code_alpaca.core import console
-from code_alpaca.core.config import StageConfig, Words
+from code_alpaca.core.config import NonEmptyStr, StageConfig
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.prompts import PromptStyle
-from code_alpaca.hub.model_source import find_model, run_json
+from code_alpaca.hub.model_source import find_model, read_run_json
 from code_alpaca.release import space
 from code_alpaca.release.card import is_commit
 
@@ -30,8 +30,10 @@ LIMITS = ("max_new_tokens", "max_characters", "max_seconds", "concurrency", "que
 class DemoConfig(StageConfig):
     """The keys of `code-alpaca demo`."""
 
-    model: Words = Field(description="model folder or Hub id")
-    model_revision: Words | None = Field(None, description="commit, tag or branch of a Hub id")
+    model: NonEmptyStr = Field(description="model folder or Hub id")
+    model_revision: NonEmptyStr | None = Field(
+        None, description="commit, tag or branch of a Hub id"
+    )
     prompt_style: PromptStyle | None = Field(
         None, description="prompt style of the training; null reads it from run.json, else alpaca"
     )
@@ -39,10 +41,10 @@ class DemoConfig(StageConfig):
         "auto",
         description="data type of the weights; auto: bfloat16 if the GPU has it, else float32",
     )
-    title: Words | None = Field(
+    title: NonEmptyStr | None = Field(
         None, description="heading of the page; null for one with the model's name"
     )
-    host: Words = Field(
+    host: NonEmptyStr = Field(
         "127.0.0.1", description="address to serve on; 0.0.0.0 for every network of this machine"
     )
     port: int = Field(7860, ge=0, le=65535, description="port to serve on; 0 for any free one")
@@ -69,12 +71,12 @@ def serve_demo(config: DemoConfig) -> None:
     port = free_port(config.host, config.port)
     settings = demo_settings(config)
     source = find_model(config.model, config.model_revision)
-    from code_alpaca.core.quiet import quiet
+    from code_alpaca.core.quiet import silence_libraries
     from code_alpaca.evaluation.inference import load_model
     from code_alpaca.evaluation.text_generation import resolve_dtype
     from code_alpaca.release import app
 
-    quiet()
+    silence_libraries()
     loaded = load_model(source, dtype=resolve_dtype(config.dtype))
     page = app.build_page(app.DemoModel(app.DemoSettings(**settings), loaded))
     host = f"[{config.host}]" if ":" in config.host else config.host
@@ -103,7 +105,7 @@ def demo_settings(config: DemoConfig) -> dict[str, Any]:
         raise InputError(f"{config.model} is a local folder; leave model_revision out")
     if not folder.exists() and not space.is_hub_id(config.model):
         raise InputError(f"model {config.model} is neither a folder nor a Hub id like ORG/NAME")
-    run = run_json(find_model(config.model, config.model_revision).folder)
+    run = read_run_json(find_model(config.model, config.model_revision).folder)
     dataset = run.get("dataset") or {}
     name, revision = dataset.get("name"), dataset.get("revision")
     style = config.prompt_style or (run.get("config") or {}).get("prompt_style") or "alpaca"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
-from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.fs import weights_sha256
 from code_alpaca.core.key_roles import Role, keys_with
 from code_alpaca.core.prompts import PROMPT_STYLES, format_prompt
@@ -18,7 +18,7 @@ from code_alpaca.core.records import EvalResults, RunRecord, TrainingDataset, Un
 from code_alpaca.evaluation.compare import compare_runs
 from code_alpaca.evaluation.config import EvalConfig
 from code_alpaca.evaluation.inference import encode_prompt
-from code_alpaca.hub.cards import public
+from code_alpaca.hub.cards import strip_local_paths
 from code_alpaca.training.trl_keys import TRL_KEYS
 
 if TYPE_CHECKING:
@@ -113,9 +113,9 @@ def read_facts(
         comparisons[name] = compare_runs(folders[name], path.parent).as_dict()
     _require_chat_template(model_dir, training.config["prompt_style"])
     return ReleaseFacts(
-        training=RunRecord.parse(public(training.as_dict()), RunRecord.FILE),
+        training=RunRecord.parse(strip_local_paths(training.as_dict()), RunRecord.FILE),
         results={
-            name: EvalResults.parse(public(result.as_dict()), EvalResults.FILE)
+            name: EvalResults.parse(strip_local_paths(result.as_dict()), EvalResults.FILE)
             for name, result in measured.items()
         },
         comparisons=comparisons,
@@ -168,7 +168,7 @@ def _check_contamination(
     searched = searched or {("default", clean.revision)}  # older results name one dataset
     trained = {(source.config, source.revision): source.name for source in datasets}
     not_compared = [name for key, name in trained.items() if key not in searched]
-    return ContaminationCheck(searched <= trained.keys(), public(not_compared))
+    return ContaminationCheck(searched <= trained.keys(), strip_local_paths(not_compared))
 
 
 def _base_model(training: RunRecord, hub_id: str | None) -> str | None:
@@ -227,7 +227,7 @@ def _require_chat_template(model_dir: Path, style: str) -> None:
         try:
             actual = encode_prompt(tokenizer, instruction, input)
         except Exception as error:  # whatever the template raises
-            actual = one_line(error)
+            actual = error_message(error)
         if actual != expected:
             raise InputError(
                 f"the chat template in {model_dir} does not render the training prompt ({style}); "
@@ -241,4 +241,6 @@ def _load_tokenizer(model_dir: Path) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(model_dir)
     except Exception as error:  # transformers, tokenizers and json raise their own
-        raise InputError(f"cannot load the tokenizer of {model_dir}: {one_line(error)}") from None
+        raise InputError(
+            f"cannot load the tokenizer of {model_dir}: {error_message(error)}"
+        ) from None

@@ -15,7 +15,7 @@ import jinja2
 
 from code_alpaca.core import fs
 from code_alpaca.core.config import write_yaml
-from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.key_roles import Role, keys_with
 from code_alpaca.core.records import RecordFormatError, ReleaseRecord, RunRecord
 from code_alpaca.hub.versions import README
@@ -64,7 +64,7 @@ def render_card(config: ReleaseConfig, facts: ReleaseFacts) -> str:
         return render_model_card(facts, title)
     except (jinja2.UndefinedError, TypeError, ValueError) as error:
         raise InputError(
-            f"run.json or results.json lack what the card shows ({one_line(error)}); another "
+            f"run.json or results.json lack what the card shows ({error_message(error)}); another "
             "version wrote them: train or evaluate again"
         ) from None
 

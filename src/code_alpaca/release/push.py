@@ -11,10 +11,10 @@ from code_alpaca.core.errors import InputError
 from code_alpaca.core.fs import file_sha256
 from code_alpaca.core.records import RecordFormatError, ReleaseRecord
 from code_alpaca.hub import release, release_plan
-from code_alpaca.hub.client import Repo
-from code_alpaca.hub.release_plan import Kind, Plan, Terms
+from code_alpaca.hub.client import HubRepo
+from code_alpaca.hub.release_plan import ReleaseKind, ReleasePlan, ReleaseTerms
 from code_alpaca.hub.unsafe_files import is_code_or_pickle
-from code_alpaca.hub.versions import README, Version, read_json
+from code_alpaca.hub.versions import README, ReleaseVersion, read_json
 from code_alpaca.release.folder import ADAPTER_FILES, CARD, MANIFEST, MODEL_FILES
 from code_alpaca.release.weight_diff import DIFF_FOLDER
 
@@ -30,18 +30,18 @@ Log = Callable[[str], None]
 class ReleaseTarget(NamedTuple):
     """A repository, and what the user accepts for a release to it."""
 
-    repo: Repo
-    terms: Terms
+    repo: HubRepo
+    terms: ReleaseTerms
 
 
-def describe_version(folder: Path, number: str) -> Version:
+def describe_version(folder: Path, number: str) -> ReleaseVersion:
     """Return the version of a release folder; its key is None until the folder exists."""
     path = folder / MANIFEST
     key = f"{KEY} {file_sha256(path)}" if path.exists() else None
-    return Version(number, key, folder.parent / f".{folder.name}.begun", "model_version")
+    return ReleaseVersion(number, key, folder.parent / f".{folder.name}.begun", "model_version")
 
 
-def push_folder(folder: Path, version: Version, target: ReleaseTarget, log: Log) -> str:
+def push_folder(folder: Path, version: ReleaseVersion, target: ReleaseTarget, log: Log) -> str:
     """Release `folder` as a version on the Hub, and return the commit.
 
     After an interruption the same call resumes. Readers see the old version or the new one.
@@ -55,15 +55,15 @@ def push_folder(folder: Path, version: Version, target: ReleaseTarget, log: Log)
     files = {path.relative_to(folder).as_posix(): path for path in paths}
     rendered = files[README].read_text(encoding="utf-8")
 
-    def contents(plan: Plan) -> Mapping[str, Path | bytes]:
+    def contents(plan: ReleasePlan) -> Mapping[str, Path | bytes]:
         card = rendered
         if plan.last or README not in release_kind(repo).made_by_hub:
-            card = release.keep_edits(repo, card, CARD, plan, log)
+            card = release.merge_card_edits(repo, card, CARD, plan, log)
         size = sum(path.stat().st_size for path in files.values())
         log(f"uploading {len(files)} files, {size / 1e6:,.1f} MB, to {repo.url}")
         return {**files, README: card.encode()}
 
-    return release.make(
+    return release.publish_release(
         repo,
         version,
         release_kind(repo),
@@ -76,7 +76,7 @@ def push_folder(folder: Path, version: Version, target: ReleaseTarget, log: Log)
 
 
 def preview_release(
-    version: Version,
+    version: ReleaseVersion,
     target: ReleaseTarget,
     paths: Collection[str],
     card: str | None = None,
@@ -96,10 +96,10 @@ def preview_release(
     """
     repo, terms = target
     kind = release_kind(repo)
-    plan = release_plan.check(repo, version, kind, terms, names=paths, card=card)
+    plan = release_plan.plan_release(repo, version, kind, terms, names=paths, card=card)
     if plan.untagged and compute_key:
         version = version._replace(key=compute_key())
-        plan = release_plan.check(repo, version, kind, terms, names=paths)
+        plan = release_plan.plan_release(repo, version, kind, terms, names=paths)
     if not plan.exists:
         return [f"{repo.url} does not exist yet and would be created"]
     if plan.before is None:
@@ -107,10 +107,10 @@ def preview_release(
     return [f"{repo.url} is at {plan.before.tag}", *plan.changes(paths)]
 
 
-def release_kind(repo: Repo) -> Kind:
+def release_kind(repo: HubRepo) -> ReleaseKind:
     """Return which files of a model or Space repository belong to a release."""
     is_space = repo.type == "space"
-    return Kind(
+    return ReleaseKind(
         KEY,
         _released_files,
         _is_harmful_in_space if is_space else _is_harmful_in_model,
@@ -133,7 +133,7 @@ def _is_harmful_in_space(name: str, first: bool) -> bool:
     return first or is_code_or_pickle(name)
 
 
-def _released_files(repo: Repo, sha: str) -> set[str]:
+def _released_files(repo: HubRepo, sha: str) -> set[str]:
     """Return the files that the release.json of a release commit lists."""
     path = repo.fetch(MANIFEST, sha)
     try:
@@ -143,7 +143,7 @@ def _released_files(repo: Repo, sha: str) -> set[str]:
     return {*manifest.sha256, README, MANIFEST}
 
 
-def refuse_full_weights(repo: Repo) -> None:
+def refuse_full_weights(repo: HubRepo) -> None:
     """Refuse to release a weight difference next to the full weights.
 
     Raises:

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import Field
 
 from code_alpaca.core import console, fs
-from code_alpaca.core.config import StageConfig, Words
+from code_alpaca.core.config import NonEmptyStr, StageConfig
 from code_alpaca.core.errors import InputError
 from code_alpaca.release.weight_diff import (
     DIFF_FOLDER,
@@ -30,14 +30,14 @@ NOT_COPIED = {"README.md", "release.json", "assets", DIFF_FOLDER.name, ".git", "
 class RecoverConfig(StageConfig):
     """The keys of `code-alpaca recover`."""
 
-    diff: Words = Field(description="folder or Hub id of a release made with --weight_diff")
-    diff_revision: Words | None = Field(
+    diff: NonEmptyStr = Field(description="folder or Hub id of a release made with --weight_diff")
+    diff_revision: NonEmptyStr | None = Field(
         None, description="tag or commit of a Hub release, e.g. v1.0.0"
     )
-    base: Words | None = Field(
+    base: NonEmptyStr | None = Field(
         None, description="folder or Hub id of the base model; null for the one in the release"
     )
-    base_revision: Words | None = Field(
+    base_revision: NonEmptyStr | None = Field(
         None, description="commit of a base model on the Hub; null for the one in the release"
     )
     output_dir: Path = Field(description="model folder to write")

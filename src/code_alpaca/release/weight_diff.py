@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 import numpy as np
 from pydantic import BaseModel, ValidationError, model_validator
 
-from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.fs import file_sha256, weights_sha256
 from code_alpaca.release.safetensors_header import TensorEntry, read_header, with_integer_types
 
@@ -175,7 +175,7 @@ def find_model_folder(model: str, revision: str | None) -> Path:
     ) as error:  # fmt: skip
         raise InputError(
             f"no model {model}: no such folder, and none on the Hub at {revision or 'main'} "
-            f"({one_line(error)}); check the name"
+            f"({error_message(error)}); check the name"
         ) from None
 
 
@@ -197,7 +197,8 @@ class BaseWeights:
                 shard = stack.enter_context(safe_open(path, "pt"))
             except SafetensorError as error:
                 raise InputError(
-                    f"{path} of the base model is broken ({one_line(error)}); download it again"
+                    f"{path} of the base model is broken ({error_message(error)}); download it "
+                    "again"
                 ) from None
             self._shards |= dict.fromkeys(shard.keys(), shard)
         if not self._shards:

@@ -14,7 +14,7 @@ from code_alpaca.core.config import StageConfig
 from code_alpaca.core.ledger import Ledger
 from code_alpaca.core.records import RunSummary
 from code_alpaca.core.redact import redact
-from code_alpaca.core.schema import DERISK_ROWS, fulfilled
+from code_alpaca.core.schema import DERISK_ROWS, count_fulfilled
 from code_alpaca.dataset.describe import RowStatistics
 from code_alpaca.dataset.plots import draw_plots
 from code_alpaca.report.page import write_page
@@ -104,7 +104,7 @@ def _tables(ledger: Ledger, summary: RunSummary) -> Tables:
         for dimension, label in requested.items():
             row = quotas.setdefault(f"{dimension}: {label}", {"asked": 0, "got": 0})
             row["asked"] += count
-            row["got"] += fulfilled(dimension, label, languages)
+            row["got"] += count_fulfilled(dimension, label, languages)
     return {
         "totals": {
             **ledger.usage(),

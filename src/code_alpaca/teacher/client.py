@@ -18,7 +18,7 @@ from typing import Any
 import httpx2
 import openai
 
-from code_alpaca.core.errors import Refused
+from code_alpaca.core.errors import TeacherRefused
 from code_alpaca.core.ledger import Ledger
 from code_alpaca.core.redact import redact
 from code_alpaca.teacher.budget import Budget
@@ -156,7 +156,7 @@ class Teacher:
             if self._capabilities.downgrade(failure, sent):
                 continue
             if failure.kind is ErrorKind.FATAL:
-                raise Refused(format_fatal_error(failure.status, failure.message))
+                raise TeacherRefused(format_fatal_error(failure.status, failure.message))
             if await self._attribution.is_prompt_rejected(index, failure):
                 return key, save_error_reply(self._ledger, key, failure.message, failure.code)
             counts.add(failure, self.stats.answered)
@@ -166,7 +166,7 @@ class Teacher:
                 answered_before = counts.answered_before
                 if self._attribution.is_request_at_fault(index, failure, answered_before):
                     return key, save_error_reply(self._ledger, key, failure.message, UNANSWERED)
-                raise Refused(self._format_unreachable(failure.message))
+                raise TeacherRefused(self._format_unreachable(failure.message))
             await self._back_off(failure, counts)
 
     def _is_exhausted(self, counts: AttemptCounts) -> bool:

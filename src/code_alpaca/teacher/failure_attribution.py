@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from code_alpaca.core.errors import Refused
+from code_alpaca.core.errors import TeacherRefused
 from code_alpaca.core.ledger import Ledger
 from code_alpaca.teacher.error_classification import ErrorKind, RequestFailure, format_fatal_error
 from code_alpaca.teacher.http_client import RequestStats
@@ -68,7 +68,7 @@ class FailureAttribution:
                 await asyncio.sleep(POLL_INTERVAL_S)
         finally:
             self._num_waiting -= 1
-        raise Refused(format_fatal_error(failure.status, failure.message))
+        raise TeacherRefused(format_fatal_error(failure.status, failure.message))
 
     def is_request_at_fault(
         self, index: int, failure: RequestFailure, answered_before: int | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from code_alpaca.core.key_roles import Role
 from code_alpaca.core.old_spellings import OldSpellings
@@ -16,26 +16,17 @@ OLD_SPELLINGS = OldSpellings(values={"mask": {"seed": "alpaca_2023"}})
 class SFTArguments:
     """Which rows to train on, how they are tokenized, and what is planned or written."""
 
-    dataset_name: str | None = field(
+    dataset_name: Annotated[str | None, Role.FREE, Role.OFF_CARD] = field(
         default=None,
-        metadata={
-            "help": "dataset folder, Alpaca JSON or JSONL file, or Hub id",
-            "roles": (Role.FREE, Role.OFF_CARD),  # its revision identifies the content
-        },
+        metadata={"help": "dataset folder, Alpaca JSON or JSONL file, or Hub id"},
     )
-    dataset_config: str = field(
+    dataset_config: Annotated[str, Role.OFF_CARD] = field(
         default="default",
-        metadata={
-            "help": "config of the dataset: default, derisk or verified",
-            "roles": (Role.OFF_CARD,),
-        },
+        metadata={"help": "config of the dataset: default, derisk or verified"},
     )
-    dataset_revision: str | None = field(
+    dataset_revision: Annotated[str | None, Role.OFF_CARD] = field(
         default=None,
-        metadata={
-            "help": "tag or commit of a Hub dataset, e.g. v1.0.0",
-            "roles": (Role.OFF_CARD,),
-        },
+        metadata={"help": "tag or commit of a Hub dataset, e.g. v1.0.0"},
     )
     column_map: dict | str | None = field(
         default=None,
@@ -44,13 +35,12 @@ class SFTArguments:
             "solution}"
         },
     )
-    dataset_mixture: list[dict] = field(
+    dataset_mixture: Annotated[list[dict], Role.OFF_CARD] = field(
         default_factory=list,
         metadata={
             "help": "in a file, instead of dataset_name: a list of datasets, each with name, "
             "config, revision, column_map and weight (0.5: a random half of its rows, 2: every row "
             "twice)",
-            "roles": (Role.OFF_CARD,),
         },
     )
     validation_fraction: float = field(
@@ -81,19 +71,13 @@ class SFTArguments:
         default=True,
         metadata={"help": "with use_peft, also write the full model with the adapter merged"},
     )
-    assumed_mfu: float = field(
+    assumed_mfu: Annotated[float, Role.FREE, Role.LOCAL] = field(
         default=0.4,
-        metadata={
-            "help": "model FLOPs utilization assumed for the estimated hours",
-            "roles": (Role.FREE, Role.LOCAL),
-        },
+        metadata={"help": "model FLOPs utilization assumed for the estimated hours"},
     )
-    gpu_memory_gib: float | None = field(
+    gpu_memory_gib: Annotated[float | None, Role.FREE, Role.LOCAL] = field(
         default=None,
-        metadata={
-            "help": "memory of each GPU, for a dry run on a machine without them",
-            "roles": (Role.FREE, Role.LOCAL),
-        },
+        metadata={"help": "memory of each GPU, for a dry run on a machine without them"},
     )
     from_scratch: bool = field(
         default=False,
@@ -103,12 +87,9 @@ class SFTArguments:
     scratch_hidden_size: int = field(default=256, metadata={"help": "width with from_scratch"})
     scratch_layers: int = field(default=4, metadata={"help": "layers with from_scratch"})
     scratch_heads: int = field(default=4, metadata={"help": "attention heads with from_scratch"})
-    dry_run: bool = field(
+    dry_run: Annotated[bool, Role.FREE, Role.LOCAL] = field(
         default=False,
-        metadata={
-            "help": "print memory, tokens, steps, hours and three rows; train nothing",
-            "roles": (Role.FREE, Role.LOCAL),
-        },
+        metadata={"help": "print memory, tokens, steps, hours and three rows; train nothing"},
     )
 
     @property

@@ -13,9 +13,9 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import get_type_hints
 
-from code_alpaca.core.config import read_yaml, with_choices
+from code_alpaca.core.config import describe_choices, read_yaml
 from code_alpaca.core.errors import InputError
-from code_alpaca.core.shipped import accelerate_config
+from code_alpaca.core.shipped import find_accelerate_config
 from code_alpaca.training.arguments import SFTArguments
 from code_alpaca.training.environment_checks import require_devices
 from code_alpaca.training.launcher import launch, train_here
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
     if name is None:
         train_here(words)
         return
-    path = accelerate_config(name)
+    path = find_accelerate_config(name)
     if requests_dry_run(words):  # plans a layout for which this machine may be too small
         train_here(words, read_accelerate_config(path))
         return
@@ -87,7 +87,7 @@ def _print_help() -> None:
     types = get_type_hints(SFTArguments)
     for item in fields(SFTArguments):
         default = "none" if item.default in (MISSING, None) else item.default
-        text = with_choices(item.metadata["help"], types[item.name])
+        text = describe_choices(item.metadata["help"], types[item.name])
         parser.add_argument(
             f"--{item.name}",
             metavar="[VALUE]" if types[item.name] is bool else "VALUE",

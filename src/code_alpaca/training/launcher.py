@@ -19,7 +19,13 @@ from typing import Any
 
 from code_alpaca.core import fs
 from code_alpaca.core.config import write_yaml
-from code_alpaca.core.errors import INTERRUPTED, Diverged, InputError, Stopped, machine_trouble
+from code_alpaca.core.errors import (
+    INTERRUPTED,
+    Diverged,
+    InputError,
+    Stopped,
+    explain_environment_error,
+)
 from code_alpaca.training.parallelism import ParallelLayout
 
 ERROR_FILE = "CODE_ALPACA_ERROR_FILE"  # environment variable of launched processes
@@ -46,7 +52,7 @@ def train_here(words: list[str], planned_layout: ParallelLayout | None = None) -
 
         train(words)
     except (Exception, KeyboardInterrupt) as error:
-        expected = machine_trouble(error) or error
+        expected = explain_environment_error(error) or error
         if not isinstance(expected, (*ERRORS.values(), KeyboardInterrupt)):
             raise
         code = next((code for code, kind in ERRORS.items() if isinstance(expected, kind)), 3)

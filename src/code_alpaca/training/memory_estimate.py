@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from code_alpaca.core.errors import one_line
+from code_alpaca.core.errors import error_message
 from code_alpaca.training.activation_memory import (
     MicroBatch,
     adapter_fragmentation,
@@ -55,7 +55,7 @@ def estimate_memory(
     try:
         model, activations = _trace_step(setup, config, batch, activation_checkpointing)
     except Exception as error:
-        return NoEstimate(f"{type(error).__name__}: {one_line(error)}")
+        return NoEstimate(f"{type(error).__name__}: {error_message(error)}")
     optimizer = str(setup.training_args.optim.value)
     need = compute_memory_need(model, setup.layout, activations, optimizer=optimizer)
     return MemoryEstimate(model, need)

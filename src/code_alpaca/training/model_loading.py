@@ -6,9 +6,9 @@ import json
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.prompts import format_prompt
-from code_alpaca.hub.model_source import find_commit
+from code_alpaca.hub.model_source import resolve_commit
 from code_alpaca.training.attention import select_attention
 from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 from code_alpaca.training.setup import TrainingSetup
@@ -33,7 +33,7 @@ def pin_revision(setup: TrainingSetup) -> None:
     if not name:
         return
     try:
-        commit = find_commit(name, setup.model_args.model_revision)
+        commit = resolve_commit(name, setup.model_args.model_revision)
     except InputError:
         if not setup.script_args.dry_run:
             raise
@@ -69,7 +69,7 @@ def load_tokenizer(setup: TrainingSetup) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(setup.model_name, **_source(setup))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"cannot load the tokenizer of {setup.model_name}: {one_line(error)}"
+            f"cannot load the tokenizer of {setup.model_name}: {error_message(error)}"
         ) from None
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # padding has no label, so no loss
@@ -92,7 +92,9 @@ def load_model_config(setup: TrainingSetup) -> PretrainedConfig:
     try:
         return AutoConfig.from_pretrained(setup.model_name, **_source(setup))
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot load the model {setup.model_name}: {one_line(error)}") from None
+        raise InputError(
+            f"cannot load the model {setup.model_name}: {error_message(error)}"
+        ) from None
 
 
 def model_init_kwargs(setup: TrainingSetup, config: PretrainedConfig) -> dict[str, Any]:

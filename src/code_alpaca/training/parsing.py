@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from code_alpaca.core.config import read_yaml, unknown_key
+from code_alpaca.core.config import describe_unknown_key, read_yaml
 from code_alpaca.core.errors import InputError
-from code_alpaca.core.shipped import recipe
+from code_alpaca.core.shipped import find_recipe
 from code_alpaca.training.argument_checks import check_arguments
 from code_alpaca.training.arguments import OLD_SPELLINGS, SFTArguments
 from code_alpaca.training.environment_checks import require_bfloat16, require_trackers
@@ -86,7 +86,7 @@ def _split_words(argv: Sequence[str]) -> list[str]:
         index = words.index("--config") + 1
         if index == len(words):
             raise InputError("--config needs a file, or the name of a shipped recipe")
-        words[index] = str(recipe(words[index]))
+        words[index] = str(find_recipe(words[index]))
     return words
 
 
@@ -98,7 +98,7 @@ def _read_config_file(words: Sequence[str], valid_keys: Sequence[str]) -> dict[s
     values = read_yaml(path)
     for key in values:
         if key not in valid_keys:
-            raise InputError(unknown_key(str(key), valid_keys, str(path)))
+            raise InputError(describe_unknown_key(str(key), valid_keys, str(path)))
     return values
 
 
@@ -115,15 +115,7 @@ def _update_old_spellings(words: Sequence[str], file_keys: dict[str, Any]) -> li
         if value != file_keys.get(key)
         for word in (f"--{key}", value)
     ]
-    for index, word in enumerate(words):
-        key, sign, value = word.partition("=")
-        if sign and word.startswith("--"):
-            word = f"{key}={OLD_SPELLINGS.update({_key(key): value}, warn=warn)[_key(key)]}"
-        elif index and not words[index - 1].partition("=")[1]:
-            previous = _key(words[index - 1])
-            word = OLD_SPELLINGS.update({previous: word}, warn=warn)[previous]
-        updated.append(word)
-    return updated
+    return updated + OLD_SPELLINGS.update_arguments(words, warn=warn)
 
 
 def _key(word: str) -> str:
@@ -136,9 +128,6 @@ def _parse_with_trl(
     from trl import TrlParser
 
     class Parser(TrlParser):
-        def add_argument(self, *names: str, roles: Any = (), **options: Any) -> Any:
-            return super().add_argument(*names, **options)  # argparse has no use for key roles
-
         def error(self, message: str) -> NoReturn:
             raise InputError(message)
 
@@ -154,7 +143,7 @@ def _parse_with_trl(
         raise InputError(f"bad training config: {error}") from None
     for word in rest:
         if word.startswith("--"):
-            raise InputError(unknown_key(_key(word), valid_keys, "command line"))
+            raise InputError(describe_unknown_key(_key(word), valid_keys, "command line"))
         raise InputError(f"stray word {word!r} on the command line; options read --key value")
     script_args, training_args, model_args = parsed
     return script_args, training_args, model_args

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from code_alpaca.core import console
-from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.prompts import chat_template
-from code_alpaca.core.quiet import quiet
+from code_alpaca.core.quiet import silence_libraries
 from code_alpaca.core.records import RunRecord
 from code_alpaca.training import checkpoints, model_limits, model_loading
 from code_alpaca.training.adapters import adapter_config, merge_adapter, require_quantization
@@ -61,7 +61,7 @@ def train(argv: Sequence[str], planned_layout: ParallelLayout | None = None) -> 
         InputError: a key is unknown, a dataset or model cannot be used, or memory is too small.
         Diverged: the loss is NaN, infinite or far above that of uniform guessing.
     """
-    quiet()
+    silence_libraries()
     setup = parse_sft_arguments(argv, planned_layout)
     _fine_tune(setup)
     if setup.training_args.world_size > 1:
@@ -199,9 +199,9 @@ def _build_trainer(setup: TrainingSetup, plan: TrainingPlan, base: BaseModel) ->
     except OSError as error:
         if error.errno is not None:
             raise  # of the machine, such as a full disk, and not of the model
-        raise InputError(f"cannot load the model {base.model}: {one_line(error)}") from None
+        raise InputError(f"cannot load the model {base.model}: {error_message(error)}") from None
     except (ValueError, RuntimeError, ImportError) as error:  # keys that contradict each other
-        raise InputError(f"bad training config: {one_line(error)}") from None
+        raise InputError(f"bad training config: {error_message(error)}") from None
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(CheckpointCallback(checkpoint_limit))
     telemetry = TelemetryCallback(plan.meter, len(base.tokenizer), on_cpu=on_cpu)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
-from code_alpaca.core.config import StageConfig, Words
-from code_alpaca.core.errors import InputError, one_line
+from code_alpaca.core.config import NonEmptyStr, StageConfig
+from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.row_formats import ColumnMap
 from code_alpaca.dataset.load import ALPACA, load_rows, read_origin
 from code_alpaca.dataset.shards import assign_split
@@ -28,8 +28,8 @@ MAX_ROWS_IN_MESSAGE = 5
 class MixtureSource(StageConfig):
     """One dataset of `dataset_mixture`."""
 
-    name: Words
-    config: Words = "default"
+    name: NonEmptyStr
+    config: NonEmptyStr = "default"
     revision: str | None = None
     column_map: ColumnMap = None
     weight: float = Field(1.0, gt=0)
@@ -146,7 +146,7 @@ def _parse_source(values: Any, keys: str) -> MixtureSource:
         return MixtureSource(**values)
     except (ValidationError, TypeError) as error:
         raise InputError(
-            f"bad {keys} ({one_line(error)}); a dataset has a name, and optionally config, "
+            f"bad {keys} ({error_message(error)}); a dataset has a name, and optionally config, "
             "revision, column_map and weight"
         ) from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from code_alpaca.core.row_formats import holds_reasoning
+from code_alpaca.core.row_formats import contains_reasoning
 from code_alpaca.core.schema import Example, is_unicode
 from code_alpaca.curation.language_detection import find_code_blocks, is_code, is_prose
 
@@ -81,7 +81,7 @@ def prompt_leak(example: Example) -> str | None:
 
 def reasoning_leak(example: Example) -> str | None:
     """Drop an output that contains the model's reasoning (`<think>`)."""
-    return "reasoning_leak" if holds_reasoning(example.output) else None
+    return "reasoning_leak" if contains_reasoning(example.output) else None
 
 
 def prose_for_code(example: Example) -> str | None:

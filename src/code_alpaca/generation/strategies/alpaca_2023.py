@@ -38,7 +38,7 @@ class Alpaca2023(Strategy):
         self.defects = defects
         if defects:
             self.stop = ("\n20", "20.", "20.")
-            self.curation_overrides = {"filters": ["legacy_2023"], "novelty": "rouge_l"}
+            self.curation_overrides = {"filters": ["alpaca_2023"], "novelty": "rouge_l"}
 
     @classmethod
     def from_config(cls, config: GenerateConfig) -> Self:

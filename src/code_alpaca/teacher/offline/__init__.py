@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 
 from pydantic import ValidationError
 
-from code_alpaca.core.config import unknown_key
+from code_alpaca.core.config import describe_unknown_key
 from code_alpaca.core.errors import InputError
 
 
@@ -66,7 +66,7 @@ def parse_options(url: str) -> dict[str, str]:
     options = dict(parse_qsl(url.partition("?")[2], keep_blank_values=True))
     for key in options:
         if key not in Faults.model_fields:
-            raise InputError(unknown_key(key, Faults.model_fields, "teacher_base_url"))
+            raise InputError(describe_unknown_key(key, Faults.model_fields, "teacher_base_url"))
     try:
         Faults.model_validate(options)
     except ValidationError as error:
