@@ -86,7 +86,8 @@ def merge_cards(ours: str, base: str, theirs: str) -> MergedCard:
     for title, text in edited.items():
         if text == old.get(title):
             continue
-        if title == PREAMBLE or REWRITTEN in new.get(title, ""):
+        # The old card counts too: its section of numbers may have another heading by now.
+        if title == PREAMBLE or REWRITTEN in new.get(title, "") + old.get(title, ""):
             lost.append(title)
         else:
             kept.append(title)

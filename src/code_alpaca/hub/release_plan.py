@@ -55,7 +55,7 @@ class ReleaseKind(NamedTuple):
 class ReleasePlan:
     """What a release would change on the Hub, found without changing anything."""
 
-    describe_existing: bool
+    exists: bool
     private: bool  # of the repository, as it is or would be made
     head: str | None = None  # the commit that the release is put on top of
     has_branch: bool = False
