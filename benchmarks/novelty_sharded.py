@@ -1,4 +1,4 @@
-"""Do many workers keep the very rows that one process keeps, and what does it cost?
+"""Compare sharded deduplication with one process: rows that are kept, and time.
 
 python benchmarks/novelty_sharded.py                # 200,000 rows, four local workers
 python benchmarks/novelty_sharded.py --ray          # the same on a local Ray (pip install ray)

@@ -1,12 +1,13 @@
-"""How long does it take to decide whether a task is new, and how does that grow?
+"""Measure the time of a novelty check, and how it grows with the pool.
 
-    python benchmarks/novelty_speed.py                            # instructions of our own making
+    python benchmarks/novelty_speed.py                            # generated instructions
     python benchmarks/novelty_speed.py --rows code_alpaca.json    # made from real ones
-    ... --largest 1000000    how far to grow the pool (minutes, and 0.8 GB)
+    ... --largest 1000000    largest pool (minutes, and 0.8 GB)
     ... --peers PYTHON       an interpreter that has datasketch and rensa
 
-Instructions are spliced from given ones, with some words replaced: most are new, a quarter is too
-like an earlier one. CPU seconds of one process but where the 2023 way has sixteen, as it had.
+Instructions are spliced from others, with some words replaced: most are new, a quarter is too
+similar to an earlier one. Times are CPU seconds of one process; the algorithm of 2023 uses 16
+processes, as it did then.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ json.dump(found, sys.stdout)
 
 
 def maker(path: str | None, seed: int = 0):
-    """A function that makes the next so many tasks."""
+    """Return a function that makes the next N tasks."""
     rng = random.Random(seed)
     if path:
         rows = json.loads(Path(path).read_text("utf-8"))
@@ -187,8 +188,8 @@ def compare(python: str, tasks: list[Example]) -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
         file.write("".join(" ".join(MEASURES["rouge_l"](t).words) + "\n" for t in tasks))
         file.flush()
-        told = subprocess.run([python, "-c", PEERS, file.name], capture_output=True, check=True)
-    for name, (seconds, hits) in json.loads(told.stdout).items():
+        result = subprocess.run([python, "-c", PEERS, file.name], capture_output=True, check=True)
+    for name, (seconds, hits) in json.loads(result.stdout).items():
         right = sum(a and b for a, b in zip(ours, hits, strict=True))
         print(
             f"  {name}: {seconds / len(tasks) * 1e6:.0f} microseconds, "

@@ -1,9 +1,9 @@
-"""From which similarity on are two tasks the same? MBPP can tell: its tasks have tests.
+"""Measure from which similarity on two tasks are the same, on MBPP, whose tasks have tests.
 
     python benchmarks/novelty_threshold.py mbpp.jsonl
 
-Pairs of tasks are put into bins by similarity. Of each bin some are run: two tasks are the same
-where the solution of one passes the tests of the other.
+Pairs of tasks are binned by similarity, and a sample of each bin is run: two tasks are the same if
+the solution of one passes the tests of the other.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from code_alpaca.curation.novelty.measures import MEASURES
 from code_alpaca.problems import Problem, load_problems
 from code_alpaca.sandbox import ResourceLimits
 
-LEAST, RUN = 0.6, 60  # similarity of a pair worth a bin; pairs run of each
+MIN_SIMILARITY, SAMPLE = 0.6, 60  # of a pair; pairs of each bin that are run
 
 
 def same(pool: sandbox.WorkerPool, one: Problem, other: Problem) -> bool:
@@ -42,14 +42,16 @@ def main() -> None:
             for j in range(i):
                 most = 2 * min(len(words[i]), len(words[j])) / (len(words[i]) + len(words[j]))
                 shared = len(set(words[i]) & set(words[j]))
-                if most <= LEAST or 2 * shared < LEAST * min(len(words[i]), len(words[j])):
+                if most <= MIN_SIMILARITY or 2 * shared < MIN_SIMILARITY * min(
+                    len(words[i]), len(words[j])
+                ):
                     continue
                 score = rouge_scorer._score_lcs(words[i], words[j]).fmeasure
-                if score > LEAST:
+                if score > MIN_SIMILARITY:
                     bins[int(score * 20)].append((i, j))
-        print(f"{name}: similarity, pairs, share of {RUN} that are the same task")
+        print(f"{name}: similarity, pairs, share of {SAMPLE} that are the same task")
         for key in sorted(bins):
-            tried = rng.sample(bins[key], min(RUN, len(bins[key])))
+            tried = rng.sample(bins[key], min(SAMPLE, len(bins[key])))
             with ThreadPoolExecutor(pool.size) as threads:
                 found = list(
                     threads.map(

@@ -1,4 +1,4 @@
-"""Turn LLaMA 1 or 2 weights as Meta ships them into a model folder that transformers loads.
+"""Convert Meta's LLaMA 1 or 2 weights to a model folder that transformers loads.
 
     python scripts/convert_llama.py --input_dir llama-2-7b --output_dir models/llama-2-7b
 

@@ -11,14 +11,14 @@
     accelerate launch --config_file accelerate_configs/cpu.yaml scripts/sft.py \\
         --config recipes/smoke/sft/config_cpu.yaml --dataset_name runs/smoke/dataset
 
-The same as `code-alpaca sft`; `--help` lists every key. On one GPU of Hugging Face Jobs, where
-`hf jobs uv run` reads the header above:
+The same as `code-alpaca sft`; `--help` lists every key. On one GPU of Hugging Face Jobs, with the
+header above:
 
     hf jobs uv run scripts/sft.py --config qwen2.5-coder-7b/sft/config_lora \\
         --dataset_name sahil2801/CodeAlpaca-20k --output_dir /data/model
 
-Put the owner of the repository that you cloned in the place of OWNER first: the package is on no
-index. The recipe is found by its shipped name, since the job has no clone.
+First replace OWNER with the owner of the repository that you cloned: the package is not on PyPI.
+The recipe is given by its shipped name, since the job has no clone.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Benchmark problems are found under other names, and common code is no hit."""
+"""Leaked benchmark problems are found after rewriting, and common code is not."""
 
 from __future__ import annotations
 
@@ -33,52 +33,57 @@ PROBLEM = {
 
 
 @pytest.fixture
-def index(tmp_path):
+def small_detector(tmp_path):
     path = tmp_path / "own.jsonl"
     path.write_text(json.dumps(PROBLEM) + "\n")
     return ContaminationDetector([str(path)])
 
 
-def found(index: ContaminationDetector, *fields: str) -> list[tuple[str, str]]:
-    return [(hit.task_id, hit.method) for hit in index.find_matches(Example(*fields))]
+def find(detector: ContaminationDetector, *fields: str) -> list[tuple[str, str]]:
+    """Return the problems that a row leaks, with the method."""
+    return [(match.task_id, match.method) for match in detector.find_matches(Example(*fields))]
 
 
-def test_a_renamed_solution_is_found(index):
+def test_a_renamed_solution_is_found(small_detector):
     code = (
         "def gap(xs: list[int]) -> int:\n"
         "    '''Biggest hole.'''\n"
         "    s = sorted(xs)\n"
         "    return max((q - p for p, q in zip(s, s[1:])), default=0)\n"
     )
-    assert found(index, "Find the hole.", "", code) == [("Own/1", "solution")]
-    assert found(index, "Explain this.", code, "It sorts.") == [("Own/1", "solution")]
-    (hit,) = index.find_matches(Example("Find the hole.", "", code))
-    assert hit.evidence == "def gap"
+    assert find(small_detector, "Find the hole.", "", code) == [("Own/1", "solution")]
+    assert find(small_detector, "Explain this.", code, "It sorts.") == [("Own/1", "solution")]
+    (match,) = small_detector.find_matches(Example("Find the hole.", "", code))
+    assert match.evidence == "def gap"
 
 
-def test_the_statement_is_found_whatever_its_case_and_spacing(index):
-    asked = "RETURN the largest difference between\n neighbours of the sorted values."
-    assert ("Own/1", "statement") in found(index, asked, "", "...")
-    assert ("Own/1", "statement") in found(index, "Do it.", "", f"def f():\n    '''{asked}'''")
+def test_the_statement_is_found_in_any_case_and_spacing(small_detector):
+    instruction = "RETURN the largest difference between\n neighbours of the sorted values."
+    assert ("Own/1", "statement") in find(small_detector, instruction, "", "...")
+    assert ("Own/1", "statement") in find(
+        small_detector, "Do it.", "", f"def f():\n    '''{instruction}'''"
+    )
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "instruction",
     [
         "Returns the largest difference between neighbour sorted values.",
         "In Rust, write a function for the largest difference of sorted values between neighbours "
         "and return it.",
     ],
 )
-def test_the_same_task_in_other_words_is_found(index, asked):
-    assert found(index, asked, "", "...") == [("Own/1", "reworded")]
-    assert found(index, asked.replace("difference", "sum of squares"), "", "...") == []
+def test_a_reworded_task_is_found(small_detector, instruction):
+    assert find(small_detector, instruction, "", "...") == [("Own/1", "reworded")]
+    assert (
+        find(small_detector, instruction.replace("difference", "sum of squares"), "", "...") == []
+    )
 
 
 @pytest.mark.parametrize(
     "code",
     [
-        # The same shape with another builtin means another thing.
+        # The same structure with another builtin is another function.
         "def gap(xs):\n    s = sorted(xs)\n"
         "    return min((q - p for p, q in zip(s, s[1:])), default=0)\n",
         "def add(a, b):\n    return a + b\n",
@@ -88,36 +93,39 @@ def test_the_same_task_in_other_words_is_found(index, asked):
         "x = [" + "1, 2, 3, " * 30 + "]",
     ],
 )
-def test_other_code_is_no_hit(index, code):
-    assert found(index, "Write a function for this.", "", code) == []
+def test_other_code_does_not_match(small_detector, code):
+    assert find(small_detector, "Write a function for this.", "", code) == []
 
 
-def test_runs_of_words_are_found_and_lists_of_numbers_are_none(tmp_path):
+def test_consecutive_words_are_found_but_not_numbers(tmp_path):
     words = "one lone wolf walks over seven long hills before any other wolf wakes up there"
     numbers = " ".join(str(n) for n in range(40))
     path = tmp_path / "own.jsonl"
     prompt = f"def f():\n    # {words}\n    # {numbers}\n"
     path.write_text(json.dumps({**PROBLEM, "prompt": prompt, "entry_point": "f"}) + "\n")
-    index = ContaminationDetector([str(path)])
-    assert found(index, "Tell me.", "", f"so {words}") == [("Own/1", "overlap")]
-    assert found(index, "Tell me.", numbers, numbers) == []
+    detector = ContaminationDetector([str(path)])
+    assert find(detector, "Go.", "", f"so {words}") == [("Own/1", "overlap")]
+    assert find(detector, "Go.", numbers, numbers) == []
 
 
-def test_planted_copies_of_every_problem_are_found():
-    """Renamed and written in another layout; without the docstring only short ones slip by."""
+def test_renamed_copies_of_every_problem_are_found():
+    """With the docstring all are found, without it all but two short ones."""
     problems = load_problems("mini")
-    index = ContaminationDetector(["mini"])
+    detector = ContaminationDetector(["mini"])
     for keep_docstring in (True, False):
         missed = [
             problem.task_id
             for problem in problems
             if problem.task_id
-            not in {h.task_id for h in index.find_matches(planted(problem, keep_docstring))}
+            not in {
+                match.task_id for match in detector.find_matches(plant(problem, keep_docstring))
+            }
         ]
         assert len(missed) <= (0 if keep_docstring else 2), missed
 
 
-def planted(problem, keep_docstring: bool) -> Example:
+def plant(problem, keep_docstring: bool) -> Example:
+    """Return a row with a problem's solution under other names."""
     tree = ast.parse(problem.prompt + problem.canonical_solution)
     names = {}
     for node in ast.walk(tree):
@@ -136,12 +144,10 @@ def planted(problem, keep_docstring: bool) -> Example:
     return Example("Write what is wanted here.", "", ast.unparse(tree))
 
 
-def test_an_index_is_cached_by_its_problems_and_made_again_where_that_is_broken(
-    tmp_path, monkeypatch
-):
+def test_an_index_is_cached_by_its_problems_and_rebuilt_if_it_is_damaged(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     problem = load_problems("mini")[3]
-    row = planted(problem, keep_docstring=True)
+    row = plant(problem, keep_docstring=True)
     first = ContaminationDetector(["mini"]).find_matches(row)
     (cached,) = (tmp_path / "code_alpaca").glob("contamination-*.json")
     assert ContaminationDetector(["mini"]).find_matches(row) == first
@@ -150,44 +156,44 @@ def test_an_index_is_cached_by_its_problems_and_made_again_where_that_is_broken(
     assert json.loads(cached.read_text())["functions"]
 
 
-def test_a_benchmark_that_does_not_exist():
+def test_an_unknown_benchmark_is_refused():
     with pytest.raises(InputError):
         ContaminationDetector(["no-such-benchmark"])
 
 
-def test_a_benchmark_that_cannot_be_fetched_is_refused_or_named(monkeypatch):
+def test_a_benchmark_that_cannot_be_fetched_is_refused_or_skipped(monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match="go on without it by --missing_benchmarks skip"):
+    with pytest.raises(InputError, match="skip it with --missing_benchmarks skip"):
         ContaminationDetector(["mini", "humaneval"])
-    index = ContaminationDetector(["mini", "humaneval"], skip_missing=True)
-    assert index.missing == ["humaneval"] and index.num_problems == 20
+    detector = ContaminationDetector(["mini", "humaneval"], skip_missing=True)
+    assert detector.missing == ["humaneval"] and detector.num_problems == 20
     with pytest.raises(InputError):
         ContaminationDetector(["no-such-file.jsonl"], skip_missing=True)
 
 
-# -- solutions that are wrapped and rewritten ----------------------------------------------------
+# -- Wrapped and rewritten solutions ----------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def many(tmp_path_factory):
+def detector(tmp_path_factory):
     path = tmp_path_factory.mktemp("benchmark") / "own.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
     return ContaminationDetector([str(path)])
 
 
-def missed(index: ContaminationDetector, rewrite) -> set[str]:
-    """The problems whose rewritten reference is not found beside an empty instruction."""
-    missing = set()
+def find_missed(detector: ContaminationDetector, rewrite) -> set[str]:
+    """Return the problems whose rewritten reference is not found."""
+    missed = set()
     for record in RECORDS:
-        hits = index.find_matches(Example("Do what we agreed on.", "", rewrite(record)))
-        if record["task_id"] not in {hit.task_id for hit in hits}:
-            missing.add(record["task_id"])
-    return missing
+        matches = detector.find_matches(Example("Do this.", "", rewrite(record)))
+        if record["task_id"] not in {match.task_id for match in matches}:
+            missed.add(record["task_id"])
+    return missed
 
 
 def source(record, *, renamed: bool = False) -> str:
-    """The reference without docstring and comments; with other names if `renamed`."""
+    """Return the reference without docstring and comments; with other names if `renamed`."""
     tree = ast.parse(record["prompt"] + record["canonical_solution"])
     names: dict[str, str] = {}
     for node in ast.walk(tree):
@@ -234,23 +240,23 @@ def lines(text: str, before: str) -> str:
     ],
     ids=range(18),
 )
-def test_a_solution_is_found_in_every_wrapping(many, wrap):
-    assert missed(many, lambda record: wrap(source(record, renamed=True))) <= SHORT
+def test_a_solution_is_found_in_any_markup(detector, wrap):
+    assert find_missed(detector, lambda record: wrap(source(record, renamed=True))) <= SHORT
 
 
-def test_a_verbatim_solution_is_found_however_short_it_is(many):
+def test_a_short_verbatim_solution_is_found(detector):
     def fenced(record):
         return f"It's\n```python\n{record['prompt']}{record['canonical_solution']}```\nDone."
 
-    assert missed(many, fenced) == set()
+    assert find_missed(detector, fenced) == set()
     typed = "def plus(a: int, b: int):\n    '''Other words.'''\n    return a + b\n"
-    assert found(many, "Do it.", "", typed) == [("Own/1", "solution")]
+    assert find(detector, "Do it.", "", typed) == [("Own/1", "solution")]
     method = "class Math:\n    def plus(self, a: int, b: int):\n        return a + b\n"
-    assert found(many, "Do it.", "", method) == [("Own/1", "solution")]
+    assert find(detector, "Do it.", "", method) == [("Own/1", "solution")]
 
 
-def rewritten(change):
-    """A rewrite of the renamed reference by a change of its function."""
+def rewrite_with(change):
+    """Return a rewrite of the renamed reference that changes its function."""
 
     def rewrite(record):
         tree = ast.parse(source(record, renamed=True))
@@ -305,8 +311,8 @@ def in_a_try(node):
         lambda node: in_a_class(in_a_try(with_statements("'Docs.'", "print(1)")(node))),
     ],
 )
-def test_a_solution_is_found_behind_additions(many, change):
-    assert missed(many, rewritten(change)) <= SHORT
+def test_a_solution_is_found_despite_additions(detector, change):
+    assert find_missed(detector, rewrite_with(change)) <= SHORT
 
 
 HELPER_BESIDE = """\
@@ -331,9 +337,9 @@ class Roots:
 
 
 @pytest.mark.parametrize("code", [HELPER_BESIDE, HELPER_METHOD])
-def test_a_nested_helper_may_stand_elsewhere(many, code):
-    (hit,) = many.find_matches(Example("Do what we agreed on.", "", code))
-    assert (hit.task_id, hit.method, hit.evidence) == ("Own/16", "solution", "def root")
+def test_a_nested_helper_may_be_defined_elsewhere(detector, code):
+    (match,) = detector.find_matches(Example("Do this.", "", code))
+    assert (match.task_id, match.method, match.evidence) == ("Own/16", "solution", "def root")
 
 
 REORDERED_TOTALS = """\
@@ -414,11 +420,11 @@ def f(sea):
         ("Own/10", EXTENDED_ISLANDS),
     ],
 )
-def test_an_equivalent_spelling_is_found(many, task_id, code):
-    assert (task_id, "solution") in found(many, "Do what we agreed on.", "", code)
+def test_an_equivalent_spelling_is_found(detector, task_id, code):
+    assert (task_id, "solution") in find(detector, "Do this.", "", code)
 
 
-# -- other languages, tests, words ---------------------------------------------------------------
+# -- Other languages, tests, words ---------------------------------------------------------------
 
 JAVASCRIPT = """\
 function mergeShifts(shifts) {
@@ -448,17 +454,17 @@ fn longest_plateau(heights: &[i32]) -> i32 {
 
 
 @pytest.mark.parametrize(("task_id", "code"), [("Own/6", JAVASCRIPT), ("Own/3", RUST)])
-def test_a_translation_is_found_by_its_identifiers(many, task_id, code):
-    assert (task_id, "identifiers") in found(many, "Do what we agreed on.", "", code)
+def test_a_translation_is_found_by_its_identifiers(detector, task_id, code):
+    assert (task_id, "identifiers") in find(detector, "Do this.", "", code)
 
 
-def test_copied_tests_and_examples_are_found_in_any_language(many):
+def test_copied_tests_are_found_in_any_language(detector):
     python = "assert f([41, 27, 13, 38, 16, 14]) == [2]"
     javascript = "assert.deepEqual(f([41, 27, 13, 38, 16, 14]), [2]);"
-    assert found(many, "Write tests.", "", python) == [("Own/4", "tests")]
-    assert found(many, "Write tests.", "", javascript) == [("Own/4", "tests")]
-    (hit,) = many.find_matches(Example("Write it.", "", "def f(x): ...", tests=python))
-    assert (hit.task_id, hit.method) == ("Own/4", "tests")
+    assert find(detector, "Write tests.", "", python) == [("Own/4", "tests")]
+    assert find(detector, "Write tests.", "", javascript) == [("Own/4", "tests")]
+    (match,) = detector.find_matches(Example("Write it.", "", "def f(x): ...", tests=python))
+    assert (match.task_id, match.method) == ("Own/4", "tests")
 
 
 @pytest.mark.parametrize(
@@ -467,25 +473,25 @@ def test_copied_tests_and_examples_are_found_in_any_language(many):
      "['one', 'two', 'three', 'four', 'five', 'six']", "[10, 20, 30, 40, 2, 2]",
      "[11, 13, 17, 19, 23, 29]", "[13, 21, 34, 55, 89, 144]", "[16, 32, 64, 128, 256, 512]"],
 )  # fmt: skip
-def test_literals_that_every_program_has_are_no_hit(tmp_path, common):
+def test_common_literals_do_not_match(tmp_path, common):
     path = tmp_path / "own.jsonl"
     test = f"def check(candidate):\n    assert candidate({common})\n"
     path.write_text(json.dumps({**PROBLEM, "test": test}) + "\n")
-    assert (
-        found(ContaminationDetector([str(path)]), "Write tests.", "", f"print(f({common}))") == []
-    )
+    assert find(ContaminationDetector([str(path)]), "Write tests.", "", f"print(f({common}))") == []
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "instruction",
     [
         "From the highest of the thermometer's readings, subtract the lowest.",
         "Turn a ring of beads clockwise by a number of steps.",
         "Texts of digits and letters, such as '3a2b', have to be expanded to 'aaabb'.",
     ],
 )
-def test_a_paraphrase_is_found_by_its_rare_words(many, asked):
-    assert {hit.method for hit in many.find_matches(Example(asked, "", "..."))} == {"reworded"}
+def test_a_paraphrase_is_found_by_its_rare_words(detector, instruction):
+    assert {match.method for match in detector.find_matches(Example(instruction, "", "..."))} == {
+        "reworded"
+    }
 
 
 COUNTING = "def count(readings):\n    n = 0\n    for r in readings:\n        n += 1\n    return n\n"
@@ -494,28 +500,30 @@ COUNTING = "def count(readings):\n    n = 0\n    for r in readings:\n        n +
 @pytest.mark.parametrize(
     "fields",
     [
-        # The small computation of a reference, under names of its own.
+        # The short computation of a reference, with other names.
         ("Join a street and a number.", "",
          "def address(street: str, number: str) -> str:\n    return street + number\n"),
         ("Translate to C++.",
          "def name(first: int, second: int) -> int:\n    result: int = first + second\n"
          "    return result\n", "int name(int a, int b) {}"),
         ("Add.", "", "def plus(x: float, y: float) -> float:\n    return x + y\n"),
-        # Words of a problem in a task of another kind.
+        # Words of a problem in another task.
         ("Explain what the peak of a running total is.", "", "It is the largest of the sums."),
         ("Sort guest names.", "", "def sort_names(names):\n    return sorted(set(names))\n"),
         ("Count readings.", "", COUNTING),
     ],
 )  # fmt: skip
-def test_a_row_that_shares_only_common_things_is_no_hit(many, fields):
-    assert found(many, *fields) == []
+def test_a_row_that_shares_only_common_code_or_words_does_not_match(detector, fields):
+    assert find(detector, *fields) == []
 
 
 @settings(max_examples=100, deadline=None)
 @given(before=st.text(), after=st.text(), cut=st.integers(0, 200))
-def test_no_row_is_an_error(many, before, after, cut):
+def test_no_row_raises(detector, before, after, cut):
     code = source(RECORDS[10])[:cut]
-    assert isinstance(many.find_matches(Example(before, f"{before}{code}", f"{code}{after}")), list)
+    assert isinstance(
+        detector.find_matches(Example(before, f"{before}{code}", f"{code}{after}")), list
+    )
 
 
 @pytest.mark.parametrize(
@@ -531,8 +539,8 @@ def test_no_row_is_an_error(many, before, after, cut):
     ids=range(6),
 )
 @pytest.mark.filterwarnings("error")
-def test_a_degenerate_answer_is_compared_or_passed_over(many, output):
-    assert many.find_matches(Example("Write it.", "", output)) == []
+def test_a_degenerate_output_does_not_raise(detector, output):
+    assert detector.find_matches(Example("Write it.", "", output)) == []
 
 
 def test_every_split_of_mbpp_is_searched(tmp_path):
@@ -545,5 +553,7 @@ def test_every_split_of_mbpp_is_searched(tmp_path):
     rows = [{**record, "task_id": number} for number in (7, 12, 803)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert len(load_problems(str(path))) == 1
-    hits = ContaminationDetector([str(path)]).find_matches(Example("Write it.", "", record["code"]))
-    assert {hit.task_id for hit in hits} == {"MBPP/7", "MBPP/12", "MBPP/803"}
+    matches = ContaminationDetector([str(path)]).find_matches(
+        Example("Write it.", "", record["code"])
+    )
+    assert {match.task_id for match in matches} == {"MBPP/7", "MBPP/12", "MBPP/803"}

@@ -46,7 +46,7 @@ KEEP = [
     Example("Read a CSV file into a hash map keyed by id.", "id,name\n1,a", "import csv\n..."),
     Example("Draw a triangle of asterisks with n rows.", "", "for i in range(n): print('*' * i)"),
     Example("Explain what this code does, please.", "x = 1", "It binds x to 1."),
-    Example("Show how to say sorry in Python code.", "", "print(\"I'm sorry, I can't help\")"),
+    Example("Show how to print an apology in Python.", "", "print(\"I'm sorry, I can't help\")"),
     Example("Give a README with one code block.", "", "Use it:\n```python\nx()\n```\n"),
     Example("Fix the tab\tand CRLF in this text.", "a\r\nb", "a\nb"),
     Example("写一个计算阶乘的函数 in Python please.", "", "def f(n): ..."),
@@ -58,7 +58,7 @@ KEEP = [
     Example("What is the output of this Java code?", "int z = 40;", "z = 40"),
     Example("Print a triangle in Swift.", "", "for i in 1...7 {\n  print(i)\n}"),
     Example("Write the header of a Python gcd function.", "", "def gcd(x, y):"),
-    Example("Write a function that says hello.", "", "def hello():\n    print('hello')"),
+    Example("Write a function that prints hello.", "", "def hello():\n    print('hello')"),
     Example(
         "How would you sort a list in Python?", "", "You can use sorted(x), which returns one."
     ),
@@ -219,7 +219,7 @@ def test_the_default_set_is_every_filter_but_those_of_2023():
         ("output_length", ["input_too_long", "output_too_long"]),
         ("language_sanity", ["wrong_language", "syntax_error"]),
         ("secrets", ["secret"]),
-        ("legacy_2023", list(ALPACA_2023_FILTERS)),
+        ("legacy_2023", list(ALPACA_2023_FILTERS)),  # old name
     ],
 )
 def test_old_names_work_with_one_warning_line(capsys, old, new):

@@ -1,4 +1,4 @@
-"""A run is a function of config, seed tasks and replies, not of concurrency, faults or kills."""
+"""A run depends on its config, seed tasks and replies: not on concurrency, faults or kills."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.ledger import Ledger
 from code_alpaca.core.row_checks import MAX_ROW_BYTES
-from code_alpaca.dataset.build import build
+from code_alpaca.dataset.build import build_dataset
 from code_alpaca.teacher import offline
 
 CONTENT_FAULTS = "near_duplicate=0.05&refusal=0.1&wrong_answer=0.05&truncated=0.15&malformed=0.15"
@@ -96,18 +96,21 @@ def kill_runs(run_dir, url, rows, at_replies):
     command += generate_args(run_dir, "--max_concurrency", "4", url=url, rows=rows)
     for num_replies in at_replies:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
-        while process.poll() is None and server_stats(url)["answered"] < num_replies:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=0.02)
-        assert process.poll() is None, "the run must be running when it is killed"
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        try:
+            while process.poll() is None and server_stats(url)["answered"] < num_replies:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=0.02)
+            assert process.poll() is None, "the run must be running when it is killed"
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def check_kills(straight, killed, rows, num_kills):
     """The teacher outlives the killed runs, so its count shows what was paid for."""
     needed = count_replies(straight)
-    at_replies = sorted(random.Random(1).sample(range(1, needed - 4), num_kills))
+    at_replies = sorted(random.Random(1).sample(range(8, needed - 4), num_kills))
     with offline.start_server(f"offline?{CONTENT_FAULTS}&latency=0.1&jitter=0.1") as url:
         kill_runs(killed, url, rows, at_replies)
         assert count_replies(killed), "one of the kills must follow the first replies"
@@ -336,7 +339,7 @@ def test_unusable_tasks_are_rejected_and_written_also_without_an_accepted_row(
     assert set(reasons[4:]) == {"malformed"}
     assert max(map(len, rows["output"])) <= 2_000
     with pytest.raises(InputError, match="no row was accepted"):
-        build(tmp_path)
+        build_dataset(tmp_path)
 
 
 # -- what a run reports --------------------------------------------------------------------------

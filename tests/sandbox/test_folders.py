@@ -1,4 +1,4 @@
-"""What a program may write: a folder of its own, of bounded size, that is gone when it ends."""
+"""A program may write a folder of its own, of bounded size, that is removed when it ends."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from code_alpaca.sandbox.inside.folder_cleanup import empty_folder
 from code_alpaca.sandbox.temp_folder import PREFIX
 
 BACKENDS = [name for name in backends.SAFE if backends.find_problem(name) is None]
-SCRATCH = ResourceLimits(folder_bytes=16 << 20)
+LIMITS = ResourceLimits(folder_bytes=16 << 20)
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def pool(request):
-    with WorkerPool(request.param, size=1) as made:
-        yield made
+    with WorkerPool(request.param, size=1) as pool:
+        yield pool
 
 
 ORDINARY = {
@@ -123,12 +123,12 @@ def test_ordinary_programs_run_in_the_default_limits(pool, name):
     assert result.status == "passed", result.stderr
 
 
-# Of the backends, only bwrap holds in a kernel without Landlock.
+# In a kernel without Landlock, only bwrap is safe.
 KERNELS = [(name, True) for name in BACKENDS] + [("bwrap", False)] * ("bwrap" in BACKENDS)
 
 
 @pytest.mark.parametrize(("backend", "landlock"), KERNELS)
-def test_a_solution_and_its_tests_do_not_meet_in_a_folder(backend, landlock, monkeypatch):
+def test_a_solution_and_its_tests_have_separate_folders(backend, landlock, monkeypatch):
     if not landlock:
         monkeypatch.setattr(backends.landlock_rules, "landlock_version", lambda: 0)
     solution = (
@@ -137,41 +137,40 @@ def test_a_solution_and_its_tests_do_not_meet_in_a_folder(backend, landlock, mon
     )
     test = """
 import os
-open("of the tests", "w").write("x")
+open("tests file", "w").write("x")
 def check(candidate):
     names, path = candidate(0)
-    assert names == ["mine"] and os.listdir() == ["of the tests"]
+    assert names == ["mine"] and os.listdir() == ["tests file"]
     assert path != os.getcwd() and path.startswith(os.path.dirname(os.getcwd()))
     for attempt in (lambda: os.listdir(".."), lambda: open("../x", "w")):
         try:
             attempt()
         except PermissionError:
             continue
-        assert False, "it could"
+        assert False, "the parent folder can be used"
 """
     with Worker(backend) as worker:
-        result = worker.test_solution(solution, SolutionTest(test, "f"), SCRATCH)
+        result = worker.test_solution(solution, SolutionTest(test, "f"), LIMITS)
         assert result.status == "passed", result
-        assert worker.run_program(CLEAN, SCRATCH).status == "passed"
+        assert worker.run_program(CLEAN, LIMITS).status == "passed"
 
 
-def test_bubblewrap_holds_without_landlock(monkeypatch):
+def test_bubblewrap_resists_folder_attacks_without_landlock(monkeypatch):
     need("bwrap" in BACKENDS, "bwrap is not installed (apt install bubblewrap)")
     monkeypatch.setattr(backends.landlock_rules, "landlock_version", lambda: 0)
     with Worker("bwrap") as worker:
         assert {name: harm for name, harm in run_folder_attacks(worker).items() if harm} == {}
 
 
-def test_programs_run_where_another_filter_already_asks():
-    """A container may use the one listener that the kernel allows."""
+def test_programs_run_where_another_filter_is_already_notified():
+    """A container may use the only listener that the kernel allows."""
     need(os.uname().machine == "x86_64", "the filter of this test is written for x86-64")
-    done = subprocess.run(
-        [sys.executable, "-c", NESTED, *BACKENDS], capture_output=True, text=True, timeout=120
-    )
+    script = [sys.executable, "-c", IN_A_NOTIFYING_FILTER, *BACKENDS]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=120)
     assert done.stdout.split() == ["passed", "output_limit", "passed"] * len(BACKENDS), done
 
 
-NESTED = f"""
+IN_A_NOTIFYING_FILTER = f"""
 import ctypes, struct, sys
 from code_alpaca.sandbox import ResourceLimits, Worker
 libc = ctypes.CDLL(None)
@@ -196,7 +195,7 @@ def test_a_folder_of_any_shape_is_emptied(tmp_path):
     Path(tmp_path, "link").symlink_to("/")
     os.mkfifo(tmp_path / "pipe")
     handle = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(1_100):  # longer than a path, and than the stack
+    for _ in range(1_100):  # longer than a path may be, and than the recursion limit
         os.mkdir("deep", dir_fd=handle)
         inner = os.open("deep", os.O_RDONLY, dir_fd=handle)
         os.close(handle)
@@ -206,27 +205,33 @@ def test_a_folder_of_any_shape_is_emptied(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-RUNS = """
+KEEPS_RUNNING = """
 import sys
 from code_alpaca.sandbox import ResourceLimits, WorkerPool
 source = "import os; os.makedirs('a/b'); open('a/c', 'w')\\nwhile True: pass"
 with WorkerPool("landlock", size=1) as pool:
     pool.run_program("")
-    print("up", flush=True)
+    print("started", flush=True)
     pool.run_program(source, ResourceLimits(wall_s=60, folder_bytes=1 << 20))
 """
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGKILL"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("SIGTERM", "SIGINT", "SIGHUP")),
+        "SIGKILL",
+    ],
+)
 def test_a_signal_leaves_no_folder_and_no_process(name, tmp_path):
     need("landlock" in BACKENDS, "bwrap keeps the files of programs in memory")
     process = subprocess.Popen(
-        [sys.executable, "-c", RUNS],
+        [sys.executable, "-c", KEEPS_RUNNING],
         env=os.environ | {"TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
-    assert process.stdout.readline() == b"up\n"
+    assert process.stdout.readline() == b"started\n"
     children = psutil.Process(process.pid).children(recursive=True)
     assert children and list(tmp_path.iterdir())
     process.send_signal(getattr(signal, name))
@@ -237,30 +242,30 @@ def test_a_signal_leaves_no_folder_and_no_process(name, tmp_path):
     process.stdout.close()
 
 
-def test_folders_whose_processes_were_all_killed_go_at_the_next_start(tmp_path, monkeypatch):
+def test_folders_of_killed_processes_are_removed_at_the_next_start(tmp_path, monkeypatch):
     need("landlock" in BACKENDS, "bwrap keeps the files of programs in memory")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     stale, used = tmp_path / f"{PREFIX}stale", tmp_path / f"{PREFIX}used"
     (stale / "program" / "deep").mkdir(parents=True)
     used.mkdir()
-    (tmp_path / "sandbox-of-somebody").mkdir()
-    (tmp_path / f"{PREFIX}link").symlink_to(tmp_path / "sandbox-of-somebody")
+    (tmp_path / "another-folder").mkdir()
+    (tmp_path / f"{PREFIX}link").symlink_to(tmp_path / "another-folder")
     handle = os.open(used, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
     with Worker("landlock"):
         pass
     os.close(handle)
-    left = {path.name for path in tmp_path.iterdir()}
-    assert left == {used.name, "sandbox-of-somebody", f"{PREFIX}link"}
+    remaining = {path.name for path in tmp_path.iterdir()}
+    assert remaining == {used.name, "another-folder", f"{PREFIX}link"}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_what_fails_under_a_program_is_its_verdict_and_the_next_one_runs(backend):
+def test_an_error_of_the_sandbox_fails_its_program_and_the_next_one_runs(backend):
     def broken(worker):
-        worker.run_program("", SCRATCH)
-        raise RecursionError("in the relay")
+        worker.run_program("", LIMITS)
+        raise RecursionError("in the supervisor")
 
     with WorkerPool(backend, size=1) as pool:
         result = pool.run(broken)
-        assert result.status == "failed" and "RecursionError: in the relay" in result.stderr
+        assert result.status == "failed" and "RecursionError: in the supervisor" in result.stderr
         assert pool.run_program("").status == "passed"

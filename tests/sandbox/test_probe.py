@@ -1,4 +1,4 @@
-"""The strongest sandbox that holds is chosen; none is refused; the guard goes down by consent."""
+"""The strongest safe backend is chosen; an unsafe one is used only with the user's consent."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from support.needs import need
 from code_alpaca import sandbox
 from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.records import EvalResults
 from code_alpaca.sandbox import backends
 
 
@@ -19,28 +20,28 @@ def own_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
-def test_limits_alone_do_not_hold_and_the_canary_says_where():
-    found = sandbox.probe_backend("rlimit")
-    assert not found.safe and not found.problem
-    assert {"write", "read", "network", "processes", "signals"} <= set(found.escaped)
+def test_the_canary_escapes_from_resource_limits():
+    probe = sandbox.probe_backend("rlimit")
+    assert not probe.safe and not probe.problem
+    assert {"write", "read", "network", "processes", "signals"} <= set(probe.escaped)
 
 
-def test_the_strongest_that_holds_is_chosen_and_remembered(tmp_path, monkeypatch):
+def test_the_strongest_safe_backend_is_chosen_and_cached(tmp_path, monkeypatch):
     first = sandbox.choose_backend()
     assert first.safe and first.backend in backends.SAFE
     (cache,) = tmp_path.rglob("sandbox-*.json")
     rows = json.loads(cache.read_text())
     assert [row["backend"] for row in rows] == ["bwrap", "landlock", "rlimit"]
-    monkeypatch.setattr(backends, "build_command", None)  # nothing is started again
+    monkeypatch.setattr(backends, "build_command", None)  # no sandbox can be started
     assert sandbox.choose_backend() == first
     cache.write_text("{broken")
     monkeypatch.undo()
     assert sandbox.choose_backend().safe
 
 
-def test_without_bubblewrap_landlock_is_next(monkeypatch, tmp_path):
-    lacks = backends.find_problem("landlock")
-    need(not lacks, f"landlock: {lacks}; run the tests where there is one, to see it hold")
+def test_without_bubblewrap_landlock_is_chosen(monkeypatch, tmp_path):
+    problem = backends.find_problem("landlock")
+    need(not problem, f"landlock: {problem}; run this test on a kernel that has it")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert sandbox.choose_backend().backend == "landlock"
     assert "apt install bubblewrap" in sandbox.probe_backend("bwrap").problem
@@ -63,7 +64,7 @@ def test_a_bubblewrap_installed_later_is_noticed(monkeypatch, tmp_path):
     assert sandbox.choose_backend().backend == "landlock"
 
 
-def test_a_failure_that_may_pass_is_not_remembered(monkeypatch, tmp_path):
+def test_an_unexpected_failure_is_not_cached(monkeypatch, tmp_path):
     with monkeypatch.context() as broken:
         broken.setattr(backends, "FORK_SERVER", tmp_path / "nonexistent.py")
         with pytest.raises(InputError, match="no sandbox works"):
@@ -71,7 +72,7 @@ def test_a_failure_that_may_pass_is_not_remembered(monkeypatch, tmp_path):
     assert sandbox.choose_backend().safe
 
 
-def test_none_is_refused_with_what_to_install(monkeypatch, tmp_path, capsys):
+def test_without_a_safe_backend_commands_are_refused(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(backends.landlock_rules, "landlock_version", lambda: 0)
     with pytest.raises(InputError, match="install bubblewrap"):
@@ -84,19 +85,19 @@ def test_none_is_refused_with_what_to_install(monkeypatch, tmp_path, capsys):
     assert not (tmp_path / "r").exists() and not (tmp_path / "e").exists()
 
 
-def test_the_guard_goes_down_only_with_both_consents(monkeypatch, tmp_path, capsys):
-    words = ["eval", "--samples", "reference", "--limit", "2", "--sandbox", "rlimit"]
-    words += ["--output_dir", str(tmp_path / "e")]
+def test_an_unsafe_backend_needs_both_consents(monkeypatch, tmp_path, capsys):
+    command = ["eval", "--samples", "reference", "--limit", "2", "--sandbox", "rlimit"]
+    command += ["--output_dir", str(tmp_path / "e")]
     monkeypatch.delenv("HF_ALLOW_CODE_EVAL", raising=False)
-    assert main(words) == 2 and main([*words, "--allow_unsafe"]) == 2
+    assert main(command) == 2 and main([*command, "--allow_unsafe"]) == 2
     assert "HF_ALLOW_CODE_EVAL=1" in capsys.readouterr().err
     monkeypatch.setenv("HF_ALLOW_CODE_EVAL", "1")
-    assert main([*words, "--allow_unsafe"]) == 0
-    told = json.loads((tmp_path / "e" / "results.json").read_text())["sandbox"]
-    assert told["backend"] == "rlimit" and "write" in told["canary_escaped"]
+    assert main([*command, "--allow_unsafe"]) == 0
+    recorded = EvalResults.load(tmp_path / "e").sandbox
+    assert recorded.backend == "rlimit" and "write" in recorded.canary_escaped
 
 
-def test_the_table(capsys):
+def test_eval_prints_what_each_backend_prevents(capsys):
     assert main(["eval", "--probe"]) == 0
     out = capsys.readouterr().out
     assert "bwrap" in out and "landlock" in out and "network" in out

@@ -1,4 +1,4 @@
-"""Plain values cross unchanged; nothing else arrives as anything but a plain value."""
+"""Plain values arrive unchanged; everything else arrives as a plain value or is refused."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ from code_alpaca.sandbox.inside.plain_types import CONTAINERS, DECODERS, Unsuppo
 from code_alpaca.sandbox.inside.value_codec import ValueCodec
 
 
-def sent(message):
+def transmit(message):
     return json.loads(json.dumps(message))
 
 
-def cross(value, names=None):
-    return ValueCodec(names).decode(sent(ValueCodec().encode(value)))
+def send(value, names=None):
+    """Return a value as it arrives at the other side."""
+    return ValueCodec(names).decode(transmit(ValueCodec().encode(value)))
 
 
-def called(function, *args):
-    """What a call over the wire returns; changes to the arguments come back."""
+def call_remotely(function, *args):
+    """Return what a remote call returns; changes to the arguments are transmitted back."""
     here, there = ValueCodec(), ValueCodec()
-    reply = there.encode(function(*there.decode(sent(here.encode(list(args))))))
-    return here.decode(sent(reply))
+    reply = there.encode(function(*there.decode(transmit(here.encode(list(args))))))
+    return here.decode(transmit(reply))
 
 
 ATOMS = (
@@ -62,7 +63,7 @@ VALUES = st.recursive(
 
 
 def shape(value):
-    """Types and values throughout: -0.0 is not 0.0, nan is nan, a set has no order."""
+    """Return types and values at every depth: -0.0 is not 0.0, nan is nan, sets have no order."""
     if isinstance(value, dict):
         return type(value), [(shape(k), shape(v)) for k, v in value.items()]
     if isinstance(value, set | frozenset):
@@ -74,18 +75,18 @@ def shape(value):
 
 @settings(max_examples=300, deadline=None)
 @given(VALUES)
-def test_a_plain_value_crosses_unchanged(value):
-    got = cross(value)
-    assert type(got) is type(value)
-    assert shape(got) == shape(value)
+def test_a_plain_value_arrives_unchanged(value):
+    received = send(value)
+    assert type(received) is type(value)
+    assert shape(received) == shape(value)
     if isinstance(value, collections.deque):
-        assert got.maxlen == value.maxlen
+        assert received.maxlen == value.maxlen
 
 
 @settings(max_examples=150, deadline=None)
 @given(VALUES, st.data())
-def test_a_call_changes_its_arguments_as_it_would_in_one_process(value, data):
-    """The same change, at a random depth, here and over the wire."""
+def test_a_remote_call_changes_its_arguments_as_a_local_call_does(value, data):
+    """The same change, at a random depth, locally and remotely."""
     path = data.draw(st.lists(st.integers(0, 3), max_size=4))
 
     def change(argument):
@@ -104,34 +105,34 @@ def test_a_call_changes_its_arguments_as_it_would_in_one_process(value, data):
         return place
 
     expected = copy.deepcopy(value)
-    answer = change(expected)
-    got = called(change, value)
+    expected_result = change(expected)
+    result = call_remotely(change, value)
     assert shape(value) == shape(expected)
-    assert shape(got) == shape(answer)
+    assert shape(result) == shape(expected_result)
 
 
-def test_shared_and_cyclic_references_stay_what_they_are():
+def test_shared_and_cyclic_references_are_preserved():
     row = [0]
-    got = cross([row, row, [0]])
-    assert got[0] is got[1] and got[0] is not got[2]
+    received = send([row, row, [0]])
+    assert received[0] is received[1] and received[0] is not received[2]
     cycle = [1]
     cycle.append(cycle)
-    got = cross(cycle)
-    assert got[1] is got
+    received = send(cycle)
+    assert received[1] is received
     argument = [[1], {"k": [2]}]
-    assert called(lambda a: a, argument) is argument
-    assert called(lambda a: a[1]["k"], argument) is argument[1]["k"]
-    assert called(lambda a: list(a), argument) is not argument
-    assert called(lambda a: list(a), argument)[0] is argument[0]
+    assert call_remotely(lambda a: a, argument) is argument
+    assert call_remotely(lambda a: a[1]["k"], argument) is argument[1]["k"]
+    assert call_remotely(lambda a: list(a), argument) is not argument
+    assert call_remotely(lambda a: list(a), argument)[0] is argument[0]
 
 
-def test_a_value_that_cannot_cross_leaves_the_call_usable():
+def test_a_refused_value_leaves_the_codec_usable():
     here, there = ValueCodec(), ValueCodec()
-    (argument,) = there.decode(sent(here.encode([[1]])))
+    (argument,) = there.decode(transmit(here.encode([[1]])))
     with pytest.raises(UnsupportedValue):
         there.encode([[2], object()])
     argument.append(3)
-    mine = here.decode(sent(there.encode([argument, [4]])))
+    mine = here.decode(transmit(there.encode([argument, [4]])))
     assert mine == [[1, 3], [4]]
 
 
@@ -161,29 +162,29 @@ class Liar(int):
         (int, int),
     ],
 )
-def test_a_subclass_arrives_as_what_it_is_underneath(value, plain):
+def test_a_subclass_arrives_as_its_plain_base(value, plain):
     if plain is None:
         with pytest.raises(UnsupportedValue, match="Level"):
-            cross(value)
+            send(value)
         return
-    got = cross(value)
-    assert got == plain and type(got) is type(plain)
+    received = send(value)
+    assert received == plain and type(received) is type(plain)
 
 
 def test_numpy_scalars_arrive_as_plain_numbers():
     numpy = pytest.importorskip("numpy")
-    got = cross([numpy.int64(3), numpy.float32(0.5), numpy.bool_(True), numpy.str_("x")])
-    assert got == [3, 0.5, True, "x"]
-    assert [type(item) for item in got] == [int, float, bool, str]
+    received = send([numpy.int64(3), numpy.float32(0.5), numpy.bool_(True), numpy.str_("x")])
+    assert received == [3, 0.5, True, "x"]
+    assert [type(item) for item in received] == [int, float, bool, str]
 
 
-def test_named_tuples_and_enums_are_of_the_class_that_the_other_side_has():
+def test_named_tuples_and_enums_get_the_class_of_the_receiving_side():
     Point = collections.namedtuple("Point", "x y")
     Color = enum.Enum("Color", "RED BLUE")
     names = {"Point": Point, "Color": Color}
-    assert type(cross(Point(1, [2]), names)) is Point
-    assert cross(Color.BLUE, names) is Color.BLUE
-    elsewhere = cross(Point(1, 2))  # a class of the same fields is made
+    assert type(send(Point(1, [2]), names)) is Point
+    assert send(Color.BLUE, names) is Color.BLUE
+    elsewhere = send(Point(1, 2))  # a class with the same fields is created
     assert (elsewhere.x, elsewhere.y) == elsewhere == (1, 2)
 
 
@@ -199,13 +200,13 @@ def test_named_tuples_and_enums_are_of_the_class_that_the_other_side_has():
         datetime.datetime(2024, 7, 1, tzinfo=zoneinfo.ZoneInfo("UTC")),
     ],
 )
-def test_what_has_no_plain_form_is_refused(value):
+def test_a_value_without_a_plain_form_is_refused(value):
     with pytest.raises(UnsupportedValue):
         ValueCodec().encode(value)
 
 
 def test_iterators_are_read_to_their_end():
-    assert list(cross(map(str, range(3)))) == ["0", "1", "2"]
+    assert list(send(map(str, range(3)))) == ["0", "1", "2"]
 
 
 FORGED = st.recursive(
@@ -225,7 +226,7 @@ FORGED = st.recursive(
 def test_any_forged_message_is_a_plain_value_or_an_error(form, containers):
     message = [form, [[number, [tag, body]] for number, tag, body in containers]]
     try:
-        value = ValueCodec().decode(sent(message))
+        value = ValueCodec().decode(transmit(message))
     except (ValueError, UnsupportedValue):
         return
     assert type(value).__module__ in (

@@ -1,7 +1,7 @@
-"""A double of the Batch API on loopback, answering with the embedded teacher's grammar.
+"""A double of the Batch API that answers with the embedded teacher's tasks.
 
-It keeps files and batches, counts what it would bill, and misbehaves as told: lines that are
-missing, lines that are errors, and batches that expire half-way. A batch ends at the second look.
+It stores files and batches, counts what it would bill, and simulates faults. A batch ends at its
+second poll. It serves requests without a network (as an httpx2 transport), or on loopback.
 """
 
 from __future__ import annotations
@@ -13,142 +13,143 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import httpx2
+
 from code_alpaca.teacher.offline.replies import count_tokens, write_chat_reply
 from code_alpaca.teacher.offline.server import TeacherConfig
 
-Fault = Callable[[int, int, str], str]  # (batch, line, custom_id) -> "", "missing", "error", ...
+Fault = Callable[[int, int, str], str]  # (batch, line, custom_id) -> fault, or "" for none
+ERRORS = {"error": (500, None), "policy": (400, "content_filter")}
+ODD_RESPONSES = {"odd string": "oops", "odd list": [1], "odd body": {"body": "<html>"}}
 
 
-class BatchDouble:
-    """`fault` says what becomes of a line: "" answers it, "missing" forgets it, "error" and
-    "policy" put it into the error file, "expired" leaves it to the batch's end, "odd string",
-    "odd list" and "odd body" answer with something that is no answer.
+class BatchDouble(httpx2.AsyncBaseTransport):
+    """A Batch API in memory.
 
-    So many looks at a batch are answered 502 as `hiccups` says, and of its files' lines the text
-    holds U+2028, which is no line break in JSON."""
+    Args:
+        fault: returns the fault of a line: "missing" (no result), "error" and "policy" (a result in
+            the error file), "expired" (the batch expires before it), "odd string", "odd list" and
+            "odd body" (an invalid result), or "" for a reply.
+
+    Attributes:
+        failing_polls: number of polls that fail with status 502.
+        kill_at: raises `Killed` after the first request to this path.
+        answered: custom ids, one per billed reply.
+    """
 
     def __init__(self, fault: Fault = lambda batch, line, key: "") -> None:
         self.fault = fault
         self.files: dict[str, str] = {}
         self.batches: dict[str, dict[str, Any]] = {}
-        self.looks: dict[str, int] = {}
-        self.hiccups = 0
-        self.answered: list[str] = []  # custom ids, once for every billed answer
+        self.num_polls: dict[str, int] = {}
+        self.failing_polls = 0
+        self.kill_at: str | None = None
+        self.answered: list[str] = []
         self.prompt_tokens = self.completion_tokens = 0
-        double = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                double.get(self)
+    # -- transports ------------------------------------------------------------------------
 
-            def do_POST(self) -> None:
-                double.post(self)
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        status, content = self.handle(request.method, request.url.path, await request.aread())
+        if self.kill_at and re.fullmatch(self.kill_at, f"{request.method} {request.url.path}"):
+            raise Killed
+        if isinstance(content, str):
+            return httpx2.Response(status, text=content)
+        return httpx2.Response(status, json=content)
 
-            def log_message(self, *_: Any) -> None:
-                pass
+    def serve(self) -> BatchServer:
+        """Serve on loopback until the context ends."""
+        return BatchServer(self)
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-
-    def __enter__(self) -> BatchDouble:
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-    # -- routes ----------------------------------------------------------------------------
-
-    def post(self, request: BaseHTTPRequestHandler) -> None:
-        body = request.rfile.read(int(request.headers["Content-Length"]))
-        if request.path == "/v1/files":
-            text = re.search(rb'name="file".*?\r\n\r\n(.*?)\r\n--', body, re.DOTALL)
+    def handle(self, method: str, path: str, content: bytes) -> tuple[int, Any]:
+        """Return the status and the text or JSON of a response."""
+        if method == "POST" and path == "/v1/files":
+            text = re.search(rb'name="file".*?\r\n\r\n(.*?)\r\n--', content, re.DOTALL)
             assert text, "a multipart upload with a file"
-            _send(request, {**self._file(text[1].decode()), "purpose": "batch"})
-        elif request.path == "/v1/batches":
-            asked = json.loads(body)
-            assert asked["endpoint"] == "/v1/chat/completions"
-            number = f"batch_{len(self.batches)}"
-            lines = self.files[asked["input_file_id"]].splitlines()
-            self.batches[number] = {
-                "id": number,
-                "object": "batch",
-                "endpoint": asked["endpoint"],
-                "completion_window": asked["completion_window"],
-                "created_at": 0,
-                "status": "in_progress",
-                "input_file_id": asked["input_file_id"],
-                "metadata": asked.get("metadata"),
-                "request_counts": {"total": len(lines), "completed": 0, "failed": 0},
-            }
-            self.looks[number] = 0
-            _send(request, self.batches[number])
-        else:
-            _send(request, {"error": {"message": request.path}}, 404)
-
-    def get(self, request: BaseHTTPRequestHandler) -> None:
-        path = request.path.split("?")[0]
+            return 200, {**self._add_file(text[1].decode()), "purpose": "batch"}
+        if method == "POST" and path == "/v1/batches":
+            return 200, self._create_batch(json.loads(content))
         if match := re.fullmatch(r"/v1/files/(\w+)/content", path):
-            _send(request, self.files[match[1]])
-        elif path == "/v1/batches":
-            data = list(self.batches.values())
-            _send(request, {"object": "list", "data": data, "has_more": False})
-        elif self.hiccups and path.startswith("/v1/batches/"):
-            self.hiccups -= 1
-            _send(request, {"error": {"message": "a moment"}}, 502)
-        elif match := re.fullmatch(r"/v1/batches/(\w+)", path):
-            self.looks[match[1]] += 1
-            if self.looks[match[1]] == 2:
-                self._finish(match[1])
-            _send(request, self.batches[match[1]])
-        else:
-            _send(request, {"error": {"message": path}}, 404)
+            return 200, self.files[match[1]]
+        if path == "/v1/batches":
+            return 200, {"object": "list", "data": list(self.batches.values()), "has_more": False}
+        if match := re.fullmatch(r"/v1/batches/(\w+)", path):
+            return self._poll(match[1])
+        return 404, {"error": {"message": path}}
 
-    # -- work ------------------------------------------------------------------------------
+    # -- batches ---------------------------------------------------------------------------
+
+    def _create_batch(self, request: dict[str, Any]) -> dict[str, Any]:
+        assert request["endpoint"] == "/v1/chat/completions"
+        name = f"batch_{len(self.batches)}"
+        lines = self.files[request["input_file_id"]].splitlines()
+        self.batches[name] = {
+            "id": name,
+            "object": "batch",
+            "endpoint": request["endpoint"],
+            "completion_window": request["completion_window"],
+            "created_at": 0,
+            "status": "in_progress",
+            "input_file_id": request["input_file_id"],
+            "metadata": request.get("metadata"),
+            "request_counts": {"total": len(lines), "completed": 0, "failed": 0},
+        }
+        self.num_polls[name] = 0
+        return self.batches[name]
+
+    def _poll(self, name: str) -> tuple[int, Any]:
+        if self.failing_polls:
+            self.failing_polls -= 1
+            return 502, {"error": {"message": "a moment"}}
+        self.num_polls[name] += 1
+        if self.num_polls[name] == 2:
+            self._finish(name)
+        return 200, self.batches[name]
 
     def _finish(self, name: str) -> None:
         batch = self.batches[name]
         number = int(name.removeprefix("batch_"))
-        good, bad = [], []
+        output, errors = [], []
         expired = False
-        for place, line in enumerate(self.files[batch["input_file_id"]].splitlines()):
-            record = json.loads(line)
-            key, body = record["custom_id"], record["body"]
-            fault = self.fault(number, place, key)
+        for position, line in enumerate(self.files[batch["input_file_id"]].splitlines()):
+            request = json.loads(line)
+            key, body = request["custom_id"], request["body"]
+            fault = self.fault(number, position, key)
             expired |= fault == "expired"
+            result = {"custom_id": key, "response": None, "error": None}
             if fault == "":
-                good.append({"custom_id": key, "response": self._answer(key, body), "error": None})
+                output.append({**result, "response": self._answer(key, body)})
             elif fault == "expired":
                 error = {"code": "batch_expired", "message": "This request could not be executed."}
-                bad.append({"custom_id": key, "response": None, "error": error})
-            elif fault.startswith("odd"):
-                odd = {"odd string": "oops", "odd list": [1], "odd body": {"body": "<html>"}}
-                bad.append({"custom_id": key, "response": odd[fault], "error": None})
-            elif fault != "missing":
-                status, code = {"error": (500, None), "policy": (400, "content_filter")}[fault]
-                error = {"message": f"told to give {fault}", "code": code}
+                errors.append({**result, "error": error})
+            elif fault in ODD_RESPONSES:
+                errors.append({**result, "response": ODD_RESPONSES[fault]})
+            elif fault in ERRORS:
+                status, code = ERRORS[fault]
+                error = {"message": f"simulated {fault}", "code": code}
                 response = {"status_code": status, "body": {"error": error}}
-                bad.append({"custom_id": key, "response": response, "error": None})
-        good.reverse()  # the API promises no order
+                errors.append({**result, "response": response})
+        output.reverse()  # the API guarantees no order
         batch["status"] = "expired" if expired else "completed"
-        batch["output_file_id"] = self._file(_lines(good))["id"] if good else None
-        batch["error_file_id"] = self._file(_lines(bad))["id"] if bad else None
-        batch["request_counts"] |= {"completed": len(good), "failed": len(bad)}
+        batch["output_file_id"] = self._add_file(_to_lines(output))["id"] if output else None
+        batch["error_file_id"] = self._add_file(_to_lines(errors))["id"] if errors else None
+        batch["request_counts"] |= {"completed": len(output), "failed": len(errors)}
 
     def _answer(self, key: str, body: dict[str, Any]) -> dict[str, Any]:
         prompt = "\n".join(message["content"] for message in body["messages"])
-        text, cut = write_chat_reply(body, prompt, TeacherConfig())
-        self.answered.append(key)
-        self.prompt_tokens += count_tokens(prompt)
-        self.completion_tokens += count_tokens(text)
+        text, truncated = write_chat_reply(body, prompt, TeacherConfig())
         usage = {"prompt_tokens": count_tokens(prompt), "completion_tokens": count_tokens(text)}
+        self.answered.append(key)
+        self.prompt_tokens += usage["prompt_tokens"]
+        self.completion_tokens += usage["completion_tokens"]
+        # U+2028 is a line break for str.splitlines, and not in JSONL.
         message = {"role": "assistant", "content": text, "note": "a\u2028b"}
-        choice = {"index": 0, "message": message, "finish_reason": "length" if cut else "stop"}
+        finish_reason = "length" if truncated else "stop"
+        choice = {"index": 0, "message": message, "finish_reason": finish_reason}
         reply = {"object": "chat.completion", "choices": [choice], "usage": usage}
         return {"status_code": 200, "request_id": key, "body": reply}
 
-    def _file(self, text: str) -> dict[str, Any]:
+    def _add_file(self, text: str) -> dict[str, Any]:
         name = f"file_{len(self.files)}"
         self.files[name] = text
         return {
@@ -162,15 +163,46 @@ class BatchDouble:
         }
 
 
-def _lines(records: list[dict[str, Any]]) -> str:
+class Killed(SystemExit):
+    """Ends the event loop at once, as a kill does: nothing after it is recorded."""
+
+
+class BatchServer:
+    """A `BatchDouble` on loopback."""
+
+    def __init__(self, double: BatchDouble) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.respond(b"")
+
+            def do_POST(self) -> None:
+                self.respond(self.rfile.read(int(self.headers["Content-Length"])))
+
+            def respond(self, body: bytes) -> None:
+                path = self.path.split("?")[0]
+                status, content = double.handle(self.command, path, body)
+                data = (content if isinstance(content, str) else json.dumps(content)).encode()
+                self.send_response(status)
+                kind = "text/plain" if isinstance(content, str) else "application/json"
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+
+    def __enter__(self) -> str:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self.url
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _to_lines(records: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-
-
-def _send(request: BaseHTTPRequestHandler, body: Any, status: int = 200) -> None:
-    data = (body if isinstance(body, str) else json.dumps(body)).encode()
-    request.send_response(status)
-    kind = "text/plain" if isinstance(body, str) else "application/json"
-    request.send_header("Content-Type", kind)
-    request.send_header("Content-Length", str(len(data)))
-    request.end_headers()
-    request.wfile.write(data)

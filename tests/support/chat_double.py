@@ -1,4 +1,4 @@
-"""Chat servers on loopback that answer as a test says: over HTTP, or byte by byte."""
+"""Chat servers on loopback whose responses a test chooses: over HTTP, or byte by byte."""
 
 from __future__ import annotations
 
@@ -7,93 +7,77 @@ import contextlib
 import json
 import socketserver
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 from werkzeug import Response
 
 from code_alpaca.core.ledger import Ledger
 from code_alpaca.teacher.client import Teacher
-from code_alpaca.teacher.offline.replies import count_tokens, write_chat_reply
-from code_alpaca.teacher.offline.server import TeacherConfig
-from code_alpaca.teacher.request_body import SamplingParams, build_request_body
-from code_alpaca.teacher.scheduling import ConnectionSettings
+from support.simulated_teacher import SETTINGS, build_prompt, build_reply
 
 
-def words(run_dir, url, *more, rows=12):
+def generate_args(run_dir: Path, url: str, *more: str, rows: int = 12) -> list[str]:
+    """Return a `generate` command line with small limits."""
     return [
         "generate", "--run_dir", str(run_dir), "--teacher_base_url", url, "--verify", "false",
         "--num_examples", str(rows), "--lookahead", "8", "--max_concurrency", "4", *more,
     ]  # fmt: skip
 
 
-def reply_to(body: dict) -> dict:
-    """What the embedded teacher would say."""
-    prompt = body["messages"][0]["content"]
-    text, cut = write_chat_reply(body, prompt, TeacherConfig())
-    usage = {"prompt_tokens": count_tokens(prompt), "completion_tokens": count_tokens(text)}
-    choice = {"message": {"content": text}, "finish_reason": "length" if cut else "stop"}
-    return {"choices": [choice], "usage": usage}
+def open_ledger(run_dir: Path) -> Ledger:
+    return Ledger(run_dir / "ledger.sqlite", write=False)
 
 
-def ask(run_dir, url, prompts=range(12), budget=None) -> list[dict | Exception]:
-    """What the client brings for each of these prompts, asked at once: a reply or an error."""
+class ChatServer:
+    """A chat server whose responses come from a function of the body and its index.
 
-    async def every(ledger):
-        teacher = Teacher([url], ConnectionSettings("chat", 4, 10), ledger=ledger, budget=budget)
-        await teacher.start()
-        asked = [teacher.complete(number, question(number), {}, []) for number in prompts]
-        results = await asyncio.gather(*asked, return_exceptions=True)
-        await teacher.close()
-        return [item if isinstance(item, Exception) else item[1] for item in results]
+    Args:
+        httpserver: the fixture of pytest-httpserver.
+        respond: returns a response, or None for the embedded teacher's reply.
+    """
 
-    run_dir.mkdir(exist_ok=True)
-    with Ledger(run_dir / "ledger.sqlite") as ledger:
-        return asyncio.run(every(ledger))
-
-
-def question(number: int) -> dict:
-    sampling = SamplingParams("model", 1.0, 1.0, 1500)
-    return build_request_body("chat", f"Write {number} tasks.", sampling, {"type": "object"})
-
-
-def number_of(body: dict) -> int:
-    """Which of the prompts of `ask` a body holds."""
-    return int(body["messages"][0]["content"].split()[1])
-
-
-def good(body: dict) -> Response:
-    return Response(json.dumps(reply_to(body)), mimetype="application/json")
-
-
-def refuse(status: int, message: str, code: str | int | None = None, **headers: str) -> Response:
-    body = {"error": {"message": message, "code": code, "type": "x", "param": None}}
-    return Response(json.dumps(body), status, headers, mimetype="application/json")
-
-
-class Script:
-    """A chat server that answers as a function says, and remembers what it was asked."""
-
-    def __init__(self, httpserver, answer) -> None:
+    def __init__(self, httpserver: Any, respond: Callable[[dict, int], Response | None]) -> None:
         self.bodies: list[dict] = []
-        self.times: list[float] = []
-        self.lock = threading.Lock()
         self.url = httpserver.url_for("/v1")
+        lock = threading.Lock()
 
-        def handle(request):
+        def handle(request: Any) -> Response:
             body = request.get_json()
-            with self.lock:
+            with lock:
                 self.bodies.append(body)
-                self.times.append(time.monotonic())
-                number = len(self.bodies) - 1
-            return answer(body, number) or good(body)
+                index = len(self.bodies) - 1
+            return respond(body, index) or Response(json.dumps(build_reply(body)))
 
         httpserver.expect_request("/v1/chat/completions").respond_with_handler(handle)
 
 
+def http_error(status: int, message: str, code: str | None = None) -> Response:
+    body = {"error": {"message": message, "code": code, "type": "x", "param": None}}
+    return Response(json.dumps(body), status, mimetype="application/json")
+
+
+def complete_over_http(
+    run_dir: Path, url: str, prompts: Sequence[int] = range(12)
+) -> list[dict | Exception]:
+    """Request replies to these numbered prompts over a real connection."""
+
+    async def complete_all(ledger: Ledger) -> list[dict | Exception]:
+        teacher = Teacher([url], SETTINGS, ledger=ledger, budget=None)
+        await teacher.start()
+        calls = [teacher.complete(number, build_prompt(number), {}, []) for number in prompts]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        await teacher.close()
+        return [item if isinstance(item, BaseException) else item[1] for item in results]
+
+    with Ledger(run_dir / "ledger.sqlite") as ledger:
+        return asyncio.run(complete_all(ledger))
+
+
 @contextlib.contextmanager
-def raw_server(answer: Callable[[dict, int], bytes | None]) -> Iterator[str]:
-    """The URL of a server that sends the bytes that `answer` returns, or a good reply for None."""
+def raw_server(respond: Callable[[dict, int], bytes | None]) -> Iterator[str]:
+    """Yield the URL of a server that sends the bytes of `respond`, or a valid reply for None."""
     count = iter(range(10**6))
 
     class Handler(socketserver.StreamRequestHandler):
@@ -103,8 +87,9 @@ def raw_server(answer: Callable[[dict, int], bytes | None]) -> Iterator[str]:
                 if line.startswith(b"content-length:"):
                     length = int(line.split(b":")[1])
             body = json.loads(self.rfile.read(length))
-            with contextlib.suppress(OSError):  # a client that has read enough hangs up
-                self.wfile.write(answer(body, next(count)) or http(json.dumps(reply_to(body))))
+            with contextlib.suppress(OSError):  # the client may close the connection early
+                response = respond(body, next(count)) or http_bytes(json.dumps(build_reply(body)))
+                self.wfile.write(response)
 
     class Server(socketserver.ThreadingTCPServer):
         daemon_threads = True
@@ -115,13 +100,9 @@ def raw_server(answer: Callable[[dict, int], bytes | None]) -> Iterator[str]:
         server.shutdown()
 
 
-def http(content: str | bytes, *headers: str) -> bytes:
-    """A response as bytes, with the connection closed after it."""
+def http_bytes(content: str | bytes, *headers: str) -> bytes:
+    """Return an HTTP response as bytes; the connection is closed after it."""
     content = content.encode() if isinstance(content, str) else content
     head = ["HTTP/1.1 200 OK", "content-type: application/json", "connection: close"]
     head += [f"content-length: {len(content)}", *headers]
     return "\r\n".join(head).encode() + b"\r\n\r\n" + content
-
-
-def ledger_of(run_dir):
-    return Ledger(run_dir / "ledger.sqlite", write=False)

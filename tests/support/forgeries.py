@@ -126,10 +126,13 @@ FORGERIES = {
 }  # fmt: skip
 
 
+POOL_SIZE = 6  # more than CPU cores: many forgeries wait for their time limit
+
+
 def grade_forgeries(backend: str) -> dict[str, str]:
     """Return each wrong grade: a forgery that passes, or a right program that does not."""
     wrong: dict[str, str] = {}
-    with WorkerPool(backend) as pool:
+    with WorkerPool(backend, size=POOL_SIZE) as pool:
         grader = Grader(pool, timeout=1.5)
         for problem in PROBLEMS:
             programs = {"right": RIGHT[problem.task_id], **FORGERIES}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import urllib.request
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def dataset_hash(run_dir: Path) -> str:
     return hashlib.sha256(rows.encode()).hexdigest()
 
 
-def server_stats(url: str) -> dict[str, int]:
+def server_stats(url: str) -> Counter[str]:
     """Return what an embedded teacher counted: replies and injected faults."""
     with urllib.request.urlopen(f"{url}/stats") as reply:
-        return json.load(reply)
+        return Counter(json.load(reply))

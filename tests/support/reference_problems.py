@@ -1,8 +1,8 @@
-"""Seventeen problems in HumanEval's form, with reference solutions of many shapes."""
+"""Define 17 benchmark problems in HumanEval's format with different kinds of solutions."""
 
 from __future__ import annotations
 
-# Signature, what is asked, body, asserts. The shortest body is common code, others are long.
+# Signature, instruction, body, asserts. The shortest body is common code, others are long.
 _PROBLEMS = [
     ("spread_of(readings: list[float]) -> float",
      "Subtract the lowest of the thermometer readings from the highest one of them.",
@@ -84,14 +84,14 @@ _PROBLEMS = [
 RECORDS = [
     {
         "task_id": f"Own/{number}",
-        "prompt": f'def {signature}:\n    """{asked}"""\n',
+        "prompt": f'def {signature}:\n    """{instruction}"""\n',
         "entry_point": signature.partition("(")[0],
         "canonical_solution": "".join(f"    {line}\n" for line in body.split("\n")),
         "test": "def check(candidate):\n    "
         + asserts.replace(" and not ", "\n    assert not ")
         + "\n",
     }
-    for number, (signature, asked, body, asserts) in enumerate(_PROBLEMS)
+    for number, (signature, instruction, body, asserts) in enumerate(_PROBLEMS)
 ]
-# Too short: without its names it is common code.
+# Too short to be found without its names: it is common code.
 SHORT = {"Own/1"}

@@ -1,131 +1,197 @@
-"""The Batch API: answers by custom_id, whatever is missing, broken, expired or killed between."""
+"""The Batch API: results are matched by custom_id; faults and kills change no reply and no bill."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
-import time
+import threading
+from dataclasses import replace
 
 import pytest
-from support.batch_double import BatchDouble
+from support.batch_double import BatchDouble, Killed
+from support.simulated_teacher import SETTINGS, URL, build_prompt, is_reply, run_simulated
 
 from code_alpaca.cli import main
+from code_alpaca.core.errors import Stopped
 from code_alpaca.core.ledger import Ledger
+from code_alpaca.teacher.batch import BatchTeacher
+from code_alpaca.teacher.budget import Budget
+from code_alpaca.teacher.prices import Price
+from code_alpaca.teacher.reply_parsing import parse_reply
+
+NUM_PROMPTS = 12
+PRICE = Price(1, 4, "test")  # includes the discount of the Batch API
 
 
-def words(run_dir, url, *more, rows=40):
-    return [
-        "generate", "--run_dir", str(run_dir), "--teacher_base_url", url, "--teacher_api", "batch",
-        "--num_examples", str(rows), "--lookahead", "6", "--batch_poll_s", "0.05", *more,
-    ]  # fmt: skip
+def complete_in_batches(run_dir, double, prompts=range(NUM_PROMPTS), *, cap=None) -> list:
+    """Request replies to these numbered prompts; return replies and exceptions in their order."""
+
+    async def complete_all(ledger):
+        teacher = BatchTeacher(
+            URL,
+            replace(SETTINGS, transport=double),
+            ledger=ledger,
+            budget=Budget(ledger, PRICE, cap) if cap else None,
+            report=lambda line: None,
+        )
+        await teacher.start()
+        calls = [teacher.complete(number, build_prompt(number), {}, []) for number in prompts]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        await teacher.close()
+        return [item if isinstance(item, BaseException) else item[1] for item in results]
+
+    run_dir.mkdir(exist_ok=True)
+    with Ledger(run_dir / "ledger.sqlite") as ledger:
+        return run_simulated(complete_all(ledger))
 
 
-def rows_of(run_dir):
+def num_replies(run_dir) -> int:
     with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
-        rows = [example.as_row() for example in ledger.accepted(40)]
-    for row in rows:
-        row.pop("created_at")
-    return rows
-
-
-def usage_of(run_dir):
-    with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
-        return ledger.usage()
+        return ledger.usage()["replies"]
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    run_dir = tmp_path_factory.mktemp("whole")
-    with BatchDouble() as double:
-        assert main(words(run_dir, double.url)) == 0
-        assert len(double.answered) == usage_of(run_dir)["replies"]
-        assert usage_of(run_dir)["completion_tokens"] == double.completion_tokens
-    return run_dir
+def expected(tmp_path_factory):
+    """The replies without faults."""
+    run_dir, double = tmp_path_factory.mktemp("expected"), BatchDouble()
+    replies = complete_in_batches(run_dir, double)
+    assert all(map(is_reply, replies)) and len(double.answered) == NUM_PROMPTS
+    with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
+        assert ledger.usage()["completion_tokens"] == double.completion_tokens
+    return replies
 
 
-def test_missing_broken_and_expired_lines_are_asked_again_and_change_nothing(whole, tmp_path):
-    struck = set()
+def test_missing_failed_and_expired_lines_are_requested_again(expected, tmp_path):
+    failed = set()
 
     def fault(batch: int, line: int, key: str) -> str:
-        if key in struck or len(struck) >= 6:
+        if key in failed or len(failed) >= 6:
             return ""
-        struck.add(key)
-        return ("missing", "error", "expired")[len(struck) % 3]
+        failed.add(key)
+        return ("missing", "error", "expired")[len(failed) % 3]
 
-    with BatchDouble(fault) as double:
-        assert main(words(tmp_path, double.url)) == 0
-        statuses = {batch["status"] for batch in double.batches.values()}
-    assert len(struck) == 6 and statuses == {"expired", "completed"}
-    assert rows_of(tmp_path) == rows_of(whole)
-    assert len(double.answered) == len(set(double.answered)) == usage_of(tmp_path)["replies"]
+    double = BatchDouble(fault)
+    assert complete_in_batches(tmp_path, double) == expected
+    assert len(failed) == 6
+    assert {batch["status"] for batch in double.batches.values()} == {"expired", "completed"}
+    assert len(double.answered) == len(set(double.answered)) == num_replies(tmp_path)
 
 
 @pytest.mark.parametrize("odd", ["odd string", "odd list", "odd body"])
-def test_odd_lines_and_hiccups_neither_hang_nor_end_the_run(whole, tmp_path, odd):
-    with BatchDouble(lambda batch, line, key: odd if batch + line == 0 else "") as double:
-        double.hiccups = 3
-        assert main(words(tmp_path, double.url)) == 0
-        assert len(double.answered) == len(set(double.answered))
-    assert rows_of(tmp_path) == rows_of(whole)
+def test_invalid_results_and_failing_polls_do_not_stop_the_run(expected, tmp_path, odd):
+    double = BatchDouble(lambda batch, line, key: odd if batch + line == 0 else "")
+    double.failing_polls = 3
+    assert complete_in_batches(tmp_path, double) == expected
+    assert len(double.answered) == len(set(double.answered))
 
 
-def test_a_line_refused_by_policy_is_a_rejection(tmp_path):
-    with BatchDouble(lambda batch, line, key: "policy" if batch + line == 0 else "") as double:
-        assert main(words(tmp_path, double.url)) == 0
-    with Ledger(tmp_path / "ledger.sqlite", write=False) as ledger:
-        assert ledger.reasons()["refusal"] >= 1
+def test_a_prompt_rejected_by_a_content_policy_is_skipped(tmp_path):
+    double = BatchDouble(lambda batch, line, key: "policy" if batch + line == 0 else "")
+    results = complete_in_batches(tmp_path, double)
+    assert [is_reply(result) for result in results] == [n != 0 for n in range(NUM_PROMPTS)]
+    assert parse_reply(results[0]).refusal
 
 
-def test_a_request_that_no_batch_answers_is_passed_over_at_the_second_start(tmp_path):
+def test_a_request_that_no_batch_answers_is_skipped_at_the_second_start(tmp_path):
     lost: list[str] = []
 
     def fault(batch, line, key):
         lost[:] = lost or [key]
         return "missing" if key in lost else ""
 
-    with BatchDouble(fault) as double:
-        assert main(words(tmp_path, double.url)) == 3
-        assert main(words(tmp_path, double.url)) == 0
+    double = BatchDouble(fault)
+    first = complete_in_batches(tmp_path, double)
+    assert isinstance(first[0], Stopped) and "not answered in 3 batches" in str(first[0])
+    second = complete_in_batches(tmp_path, double)
+    assert [is_reply(result) for result in second] == [n != 0 for n in range(NUM_PROMPTS)]
+    assert not parse_reply(second[0]).readable
 
 
-def test_a_line_that_never_comes_is_exit_3(tmp_path, capsys):
-    with BatchDouble(lambda batch, line, key: "missing" if line == 0 else "") as double:
-        assert main(words(tmp_path, double.url)) == 3
-    assert "not answered in 3 batches" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "kill_at",
+    [r"GET /v1/batches/\w+", "POST /v1/batches"],
+    ids=["submitted batch", "submitted batch not in the ledger"],
+)
+def test_a_kill_between_submitting_and_collecting_pays_nothing_twice(expected, tmp_path, kill_at):
+    double = BatchDouble()
+    double.kill_at = kill_at
+    with pytest.raises(Killed):
+        complete_in_batches(tmp_path, double)
+    assert len(double.batches) == 1 and not double.answered
+    double.kill_at = None
+    assert complete_in_batches(tmp_path, double) == expected
+    assert len(double.answered) == len(set(double.answered)) == num_replies(tmp_path)
 
 
-@pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "orphan"])
-def test_a_kill_between_submit_and_collect_pays_nothing_twice(whole, tmp_path, recorded):
-    """Also where the kill came before the batch's id reached the ledger."""
-    with BatchDouble() as double:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "code_alpaca.cli",
-             *words(tmp_path, double.url, "--batch_poll_s", "60")],
-            env={**os.environ, "OPENAI_API_KEY": "none"}, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
-        deadline = time.monotonic() + 60
-        while not any(double.looks.values()) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        process.kill()
-        process.wait()
-        assert len(double.batches) == 1 and not double.answered
-        if not recorded:
-            with Ledger(tmp_path / "ledger.sqlite") as ledger:
-                ledger._db.execute("DELETE FROM batches")
-        assert main(words(tmp_path, double.url)) == 0
-    assert rows_of(tmp_path) == rows_of(whole)
-    assert len(double.answered) == len(set(double.answered)) == usage_of(tmp_path)["replies"]
-
-
-def test_the_cap_holds_at_half_price_over_a_kill(tmp_path, capsys):
-    prices = ["--price_per_mtok_input", "2", "--price_per_mtok_output", "8",
-              "--max_completion_tokens", "2000"]  # fmt: skip
-    cap = ["--max_cost_usd", "0.12"]
-    with BatchDouble() as double:
-        assert main(words(tmp_path, double.url, *prices, *cap, rows=200)) == 3
-        billed = (double.prompt_tokens * 2 + double.completion_tokens * 8) / 1e6 * 0.5
-    assert "max_cost_usd 0.12 is reached" in capsys.readouterr().err
+def test_the_cap_includes_a_submitted_batch(tmp_path):
+    double = BatchDouble()
+    results = complete_in_batches(tmp_path, double, range(60), cap=0.12)
+    billed = PRICE.compute_cost(double.prompt_tokens, double.completion_tokens)
+    message = next(str(result) for result in results if isinstance(result, Stopped))
+    assert "max_cost_usd 0.12 is reached" in message
     with Ledger(tmp_path / "ledger.sqlite", write=False) as ledger:
         assert ledger.spent() == pytest.approx(billed)
     assert 0.08 < billed <= 0.12
+
+
+# -- the command ---------------------------------------------------------------------------------
+
+
+def generate_args(run_dir, url, *more, rows=20):
+    return [
+        "generate", "--run_dir", str(run_dir), "--teacher_base_url", url, "--teacher_api", "batch",
+        "--num_examples", str(rows), "--lookahead", "6", "--verify", "false", *more,
+    ]  # fmt: skip
+
+
+def test_generate_with_the_batch_api_respects_a_cap_at_half_price(tmp_path, capsys):
+    prices = ["--price_per_mtok_input", "2", "--price_per_mtok_output", "8",
+              "--max_completion_tokens", "2000", "--max_cost_usd", "0.05"]  # fmt: skip
+    double = BatchDouble()
+    with double.serve() as url:
+        more = ["--batch_poll_s", "0.05", "--decontaminate", "none", *prices]
+        assert main(generate_args(tmp_path, url, *more, rows=200)) == 3
+    billed = (double.prompt_tokens * 2 + double.completion_tokens * 8) / 1e6 * 0.5
+    output = capsys.readouterr()
+    assert "batch     batch_0: completed" in output.out
+    assert "max_cost_usd 0.05 is reached" in output.err
+    with Ledger(tmp_path / "ledger.sqlite", write=False) as ledger:
+        assert ledger.spent() == pytest.approx(billed)
+    assert 0.03 < billed <= 0.05
+
+
+@pytest.mark.slow
+def test_generate_resumes_after_a_kill(tmp_path):
+    """SIGKILL while a batch is processed: the next start collects it, with the same dataset."""
+
+    class SignallingDouble(BatchDouble):
+        polled = threading.Event()
+
+        def handle(self, method, path, content):
+            if path.startswith("/v1/batches/"):
+                self.polled.set()
+            return super().handle(method, path, content)
+
+    def accepted_rows(run_dir):
+        with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
+            return [example.as_row() | {"created_at": ""} for example in ledger.accepted(20)]
+
+    with BatchDouble().serve() as url:
+        assert main(generate_args(tmp_path / "whole", url, "--batch_poll_s", "0.05")) == 0
+    double, run_dir = SignallingDouble(), tmp_path / "killed"
+    with double.serve() as url:
+        args = generate_args(run_dir, url, "--batch_poll_s", "60")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "code_alpaca.cli", *args],
+            env={**os.environ, "OPENAI_API_KEY": "none"},
+            stdout=subprocess.DEVNULL,
+        )
+        assert double.polled.wait(60)
+        process.kill()
+        process.wait()
+        assert len(double.batches) == 1 and not double.answered
+        assert main(generate_args(run_dir, url, "--batch_poll_s", "0.05")) == 0
+    assert accepted_rows(run_dir) == accepted_rows(tmp_path / "whole")
+    assert len(double.answered) == len(set(double.answered)) == num_replies(run_dir)

@@ -1,8 +1,7 @@
-"""Training in two processes is the training of one, even when it is killed on the way."""
+"""A run in two processes trains as a run in one, also after a kill."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -11,14 +10,16 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.tiny_sft import ROOT, TINY
+from support.tiny_sft import ROOT, tiny_sft, write_rows
 
 from code_alpaca.cli import main
+from code_alpaca.core.records import RunRecord
 
 pytestmark = pytest.mark.parallel
 
 STEPS = 4
-PATIENCE = 300  # seconds, for a launch on a busy machine that still has to build DeepSpeed's parts
+TIMEOUT_S = 300  # for a launch on a busy machine that also compiles DeepSpeed's extensions
+CHECKPOINT = "checkpoint-2/complete.json"
 LAYOUTS = {
     "ddp": "DDP on 2 processes",
     "cpu_zero2": "ZeRO-2 on 2 processes",
@@ -28,28 +29,32 @@ LAYOUTS = {
 
 
 @pytest.fixture(scope="module")
-def words(tmp_path_factory):
-    """The words of a training of four steps and two checkpoints, up to its output_dir."""
-    path = tmp_path_factory.mktemp("data") / "rows.json"
-    path.write_text(json.dumps([
-        {"instruction": f"Return {n}.", "input": "x" * n, "output": f"return {n}\n" * (1 + n % 3)}
-        for n in range(64)
-    ]))  # fmt: skip
-    return ["sft", *TINY, "--dataset_name", str(path), "--per_device_train_batch_size", "4",
-            "--target_examples_per_step", "16", "--max_steps", str(STEPS), "--logging_steps", "1",
-            "--train_sampling_strategy", "sequential", "--save_strategy", "steps",
-            "--save_steps", "2", "--save_total_limit", "5", "--output_dir"]  # fmt: skip
+def command(tmp_path_factory):
+    """Return a function that returns the command of a run with four steps and two checkpoints."""
+    rows = write_rows(
+        tmp_path_factory.mktemp("data") / "rows.json", 64, lambda n: f"return {n}\n" * (1 + n % 3)
+    )
+
+    def words(output_dir: Path) -> list[str]:
+        return tiny_sft(
+            rows, output_dir, "--per_device_train_batch_size", "4", "--target_examples_per_step",
+            "16", "--max_steps", str(STEPS), "--logging_steps", "1", "--train_sampling_strategy",
+            "sequential", "--save_strategy", "steps", "--save_steps", "2", "--save_total_limit",
+            "5",
+        )  # fmt: skip
+
+    return words
 
 
 @pytest.fixture(scope="module")
-def alone(words, tmp_path_factory):
-    """One process, with the whole batch and without trouble."""
-    out = tmp_path_factory.mktemp("alone")
-    assert main([*words, str(out)]) == 0
-    return out
+def one_process(command, tmp_path_factory):
+    """One process, with the same global batch size."""
+    output_dir = tmp_path_factory.mktemp("one")
+    assert main(command(output_dir)) == 0
+    return output_dir
 
 
-def begin(layout: str, words: list[str]) -> subprocess.Popen[str]:
+def start(layout: str, words: list[str]) -> subprocess.Popen[str]:
     launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     if layout != "ddp":
         launcher = ["accelerate.commands.launch", "--config_file",
@@ -61,64 +66,70 @@ def begin(layout: str, words: list[str]) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def end(process: subprocess.Popen[str]) -> str:
-    """What it printed by the time it was done."""
+def finish(process: subprocess.Popen[str]) -> str:
+    """Wait for the end of a run, and return its output."""
     try:
-        shown, errors = process.communicate(timeout=PATIENCE)
+        output, errors = process.communicate(timeout=TIMEOUT_S)
     except subprocess.TimeoutExpired:
         kill(process)
         raise
     assert process.returncode == 0, errors
-    return shown
+    return output
 
 
 def kill(process: subprocess.Popen[str]) -> None:
     """Kill -9 the launcher and its ranks."""
     launcher = psutil.Process(process.pid)
-    for each in [launcher, *launcher.children(recursive=True)]:
-        each.kill()
+    for victim in [launcher, *launcher.children(recursive=True)]:
+        victim.kill()
     process.communicate()
 
 
-def begin_and_kill(layout: str, words: list[str], out: Path) -> None:
-    """Kill it once its first checkpoint is whole, and before it is done."""
-    process, until = begin(layout, [*words, str(out)]), time.monotonic() + PATIENCE
-    while not (out / "checkpoint-2/whole").exists() and time.monotonic() < until:
+def kill_after_checkpoint(layout: str, words: list[str], output_dir: Path) -> None:
+    """Kill a run after its first checkpoint is complete, and before it ends."""
+    process, deadline = start(layout, words), time.monotonic() + TIMEOUT_S
+    while not (output_dir / CHECKPOINT).exists() and time.monotonic() < deadline:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.02)
     kill(process)
-    assert (out / "checkpoint-2/whole").exists() and not (out / "run.json").exists()
+    assert (output_dir / CHECKPOINT).exists() and not (output_dir / "run.json").exists()
 
 
-def assert_same_training(out: Path, alone: Path) -> None:
+def assert_same_training(output_dir: Path, expected_dir: Path) -> None:
     from safetensors.torch import load_file
 
-    one, two = (json.loads((each / "run.json").read_text()) for each in (alone, out))
-    assert two["processes"] == 2 and two["parameters"] == one["parameters"]
-    losses = [[loss for _, loss in each["loss_curve"]] for each in (one, two)]
-    assert len(losses[0]) == STEPS and losses[1] == pytest.approx(losses[0], abs=1e-3)
-    expected, found = (load_file(each / "model.safetensors") for each in (alone, out))
-    # DeepSpeed writes the head that is tied to the embedding a second time.
-    assert found.keys() - expected.keys() <= {"lm_head.weight"}
-    for name, weights in expected.items():
-        assert weights.allclose(found[name].float(), rtol=0, atol=1e-6), name
+    actual, expected = RunRecord.load(output_dir), RunRecord.load(expected_dir)
+    assert actual.processes == 2 and actual.parameters == expected.parameters
+    losses, expected_losses = ([loss for _, loss in run.loss_curve] for run in (actual, expected))
+    assert len(expected_losses) == STEPS
+    assert losses == pytest.approx(expected_losses, abs=1e-3)
+    weights, expected_weights = (
+        load_file(folder / "model.safetensors") for folder in (output_dir, expected_dir)
+    )
+    # DeepSpeed also writes the head, which is tied to the embedding.
+    assert weights.keys() - expected_weights.keys() <= {"lm_head.weight"}
+    for name, weight in expected_weights.items():
+        assert weight.allclose(weights[name].float(), rtol=0, atol=1e-6), name
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_killed_on_the_way_it_ends_like_one_process(layout, words, alone, tmp_path, capsys):
-    out = tmp_path / "model"
-    begin_and_kill(layout, words, out)
-    if layout != "ddp":  # DeepSpeed's parts fit no other layout
-        assert main([*words, str(out)]) == 2
+def test_a_killed_run_resumes_and_trains_as_one_process(
+    layout, command, one_process, tmp_path, capsys
+):
+    output_dir = tmp_path / "model"
+    words = command(output_dir)
+    kill_after_checkpoint(layout, words, output_dir)
+    if layout != "ddp":  # checkpoints that DeepSpeed sharded cannot be loaded in another layout
+        assert main(words) == 2
         assert f"deepspeed: '{LAYOUTS[layout]}' there, None now" in capsys.readouterr().err
-    shown = end(begin(layout, [*words, str(out)]))
-    assert f"memory    {LAYOUTS[layout]}" in shown
-    assert "2 processes x 4 sequences x 2 accumulated" in shown
-    assert f"going on from {out}/checkpoint-" in shown and "step 1/4" not in shown
-    assert_same_training(out, alone)
+    output = finish(start(layout, words))
+    assert f"memory    {LAYOUTS[layout]}" in output
+    assert "2 processes x 4 sequences x 2 micro-batches" in output
+    assert f"resuming from {output_dir}/checkpoint-" in output and "step 1/4" not in output
+    assert_same_training(output_dir, one_process)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_undisturbed_it_ends_like_one_process(layout, words, alone, tmp_path):
-    end(begin(layout, [*words, str(tmp_path / "model")]))
-    assert_same_training(tmp_path / "model", alone)
+def test_two_processes_train_as_one(layout, command, one_process, tmp_path):
+    finish(start(layout, command(tmp_path / "model")))
+    assert_same_training(tmp_path / "model", one_process)

@@ -70,6 +70,11 @@ CREATE INDEX IF NOT EXISTS decisions_by_reason ON decisions (reason);
 """
 KEPT_CHARACTERS = 2_000  # of a damaged row
 DAMAGED = "damaged_row"  # the reason of an accepted row whose text is not what it was
+# Rejected in the requests up to the one that brought the accepted row at this offset.
+REJECTED_WITHIN_LIMIT = (
+    "reason != '' AND request <= coalesce((SELECT request FROM decisions WHERE reason = '' "
+    "ORDER BY request, position LIMIT 1 OFFSET ?), request)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -484,13 +489,17 @@ class Ledger:
         for number, asked, languages in self._db.execute(query):
             yield self._json(asked, f"request {number}"), json.loads(languages)
 
-    def rejected(self) -> Iterator[Decision]:
-        """Rejected candidates in the order in which they were decided."""
+    def rejected(self, limit: int | None = None) -> Iterator[Decision]:
+        """Yield the rejected candidates in the order in which they were decided.
+
+        Args:
+            limit: only those of the requests that brought the first `limit` accepted rows.
+        """
         query = (
-            "SELECT reason, row, evidence FROM decisions WHERE reason != '' "
+            f"SELECT reason, row, evidence FROM decisions WHERE {REJECTED_WITHIN_LIMIT} "
             "ORDER BY request, position"
         )
-        for reason, text, evidence in self._db.execute(query):
+        for reason, text, evidence in self._db.execute(query, (_offset(limit),)):
             yield Decision(_example(text) or _remains(text), reason, evidence)
 
     # -- sums ------------------------------------------------------------------------------
@@ -498,12 +507,17 @@ class Ledger:
     def accepted_count(self) -> int:
         return self._count("SELECT count(*) FROM decisions WHERE reason = ''")
 
-    def reasons(self) -> dict[str, int]:
-        """Rejected candidates by reason, most frequent first."""
+    def reasons(self, limit: int | None = None) -> dict[str, int]:
+        """Return the number of rejected candidates by reason, most frequent first.
+
+        Args:
+            limit: as `rejected` takes it.
+        """
         return dict(
             self._db.execute(
-                "SELECT reason, count(*) AS n FROM decisions WHERE reason != '' "
-                "GROUP BY reason ORDER BY n DESC, reason"
+                f"SELECT reason, count(*) AS n FROM decisions WHERE {REJECTED_WITHIN_LIMIT} "
+                "GROUP BY reason ORDER BY n DESC, reason",
+                (_offset(limit),),
             )
         )
 
@@ -565,6 +579,11 @@ class Ledger:
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
+
+
+def _offset(limit: int | None) -> int:
+    """Return the position of the last of `limit` accepted rows, behind all of them for None."""
+    return (2**62 if limit is None else limit) - 1
 
 
 def _example(text: str) -> Example | None:

@@ -10,9 +10,14 @@ import difflib
 from importlib import resources
 from pathlib import Path
 
+from code_alpaca.core import console
 from code_alpaca.core.errors import InputError
 
 RECIPES, ACCELERATE_CONFIGS = "recipes", "accelerate_configs"
+OLD_RECIPES = {
+    f"{model}/sft/config_seed": f"{model}/sft/config_alpaca_2023"
+    for model in ("llama-7b", "llama-13b")
+}
 
 
 def find_recipe(name: str | Path) -> Path:
@@ -70,6 +75,9 @@ def _find(name: str, kind: str) -> Path | None:
     except OSError:  # a name too long for any file
         return None
     short = name.removeprefix("./").removeprefix(f"{kind}/").removesuffix(".yaml")
+    if short in OLD_RECIPES:
+        console.warning(f"recipe {short} is now called {OLD_RECIPES[short]}; use the new name")
+        short = OLD_RECIPES[short]
     return _folder(kind) / f"{short}.yaml" if short in list_names(kind) else None
 
 

@@ -25,7 +25,7 @@ from code_alpaca.core.row_formats import ColumnMap
 from code_alpaca.core.run_folder import open_run
 from code_alpaca.core.schema import load_seed_tasks
 from code_alpaca.curation.guard import INTERNAL_ERROR
-from code_alpaca.curation.language_detection import detect_language
+from code_alpaca.curation.language_detection import label_language
 from code_alpaca.curation.pipeline import Curator
 from code_alpaca.curation.rules import CurationRules, open_curator
 from code_alpaca.curation.source_rows import SourceRow, read_rows
@@ -141,9 +141,7 @@ def _check_row(row: SourceRow, curator: Curator) -> Decision:
         return Decision(row.example, MALFORMED_ROW, f"row {row.number}: {row.problem}")
     example = row.example
     with contextlib.suppress(Exception):  # the same error in `check_row` rejects the row
-        stated = example.language.strip().lower()  # kept, also where it is not canonical
-        language = stated if example.language else detect_language(example)
-        example = replace(example, language=language)
+        example = replace(example, language=label_language(example))
     return curator.check_row(example)
 
 

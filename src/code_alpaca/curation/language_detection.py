@@ -1,4 +1,4 @@
-"""Detect the programming language of a row, and tell code from prose.
+"""Detect the programming language of a row, and distinguish code from prose.
 
 Detection relies on a few strong patterns; a text that matches none has no detected language, and no
 row is dropped for that. Only Python is checked with a parser.
@@ -90,15 +90,20 @@ SESSION_LINE = re.compile(r"^[ \t]*(?:>>>|\.\.\.)(?: (.*))?$", M)
 
 
 def detect_language(row: Example | SeedTask) -> str:
-    """Return the language of a row by its name in `core.languages`, or "" if none is detected.
+    """Return the language of a row by its name in `core.languages`, or "" if none is detected."""
+    return languages.canonical(label_language(row))
 
-    That is the value of its column `language`, or the one language that its instruction names, or
-    the detected language of its output.
+
+def label_language(row: Example | SeedTask) -> str:
+    """Return the language to record for a row, in lower case, or "" if none is detected.
+
+    That is the value of its column `language`, or the one language that its instruction names, as
+    it is written there ("shell", not "bash"), or the detected language of its output.
     """
     if row.language:
-        return languages.canonical(row.language)
+        return row.language.strip().lower()
     named = {
-        languages.PROSE_NAMES[token]
+        token if token in languages.NAMES else languages.PROSE_NAMES[token]
         for token in CODE_TOKEN.findall(row.instruction.lower())
         if token in languages.PROSE_NAMES
     }

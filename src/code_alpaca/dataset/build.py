@@ -98,7 +98,7 @@ class _LedgerRows:
 
     def rejected(self) -> Iterator[dict[str, Any]]:
         """Yield the rejected rows; to be called after `accepted` is exhausted."""
-        for decision in itertools.chain(self._ledger.rejected(), self._unusable):
+        for decision in itertools.chain(self._ledger.rejected(self._limit), self._unusable):
             yield replace(decision, example=make_storable(decision.example)).as_row()
         if self._unusable:
             first = self._unusable[0]

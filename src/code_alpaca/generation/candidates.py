@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from code_alpaca.core.schema import Example, is_unicode
 from code_alpaca.curation.guard import INTERNAL_ERROR, describe_failure
-from code_alpaca.curation.language_detection import detect_language
+from code_alpaca.curation.language_detection import label_language
 from code_alpaca.teacher.reply_parsing import ParsedReply
 
 NO_INPUT = ("", "<noinput>")
@@ -101,7 +101,7 @@ def build_candidate(task: GeneratedTask) -> Candidate:
         "tests": task.tests,
     }
     if task.language is None:
-        values["language"] = detect_language(
+        values["language"] = label_language(
             Example(values["instruction"], values["input"], values["output"])
         )
     else:

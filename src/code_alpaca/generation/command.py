@@ -7,6 +7,7 @@ num_examples extends the run.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ from code_alpaca.generation.engine import GenerationEngine, RunLimits
 from code_alpaca.generation.progress import RunProgress
 from code_alpaca.generation.request_plan import RequestPlan
 from code_alpaca.generation.seed_check import verify_seed_tasks
-from code_alpaca.generation.teacher_session import TeacherSession
+from code_alpaca.generation.teacher_connection import create_teacher, serve_teacher_urls
 from code_alpaca.hub.release_plan import ReleaseTerms
 from code_alpaca.teacher.budget import Budget
 from code_alpaca.teacher.prices import Price
@@ -74,14 +75,8 @@ def _fill_ledger(
         new_version = ledger.meta("dataset_version") != config.dataset_version
         ledger.set_meta("dataset_version", config.dataset_version)
         budget = Budget(ledger, price, config.max_cost_usd) if price else None
-        session = TeacherSession(config, ledger, budget)
-        progress = RunProgress(
-            spent=lambda: budget.spent if budget else None,
-            connection=session.status,
-            report_to=config.report_to,
-            name=config.run_dir.name,
-        )
-        with progress:
+        spent = (lambda: budget.spent) if budget else (lambda: None)
+        with RunProgress(spent, config.report_to, config.run_dir.name) as progress:
             engine = GenerationEngine(
                 plan,
                 RunLimits(
@@ -97,22 +92,22 @@ def _fill_ledger(
                 # A full collection over all libraries' objects takes 0.1 s with the teacher idle.
                 gc.collect()
                 gc.freeze()
-                with _write_rejected_rows(config.run_dir, engine):
-                    session.run(engine)
+                with serve_teacher_urls(config) as urls, _write_rejected_rows(config, engine):
+                    asyncio.run(engine.run(lambda: create_teacher(config, urls, ledger, budget)))
             progress.finish(engine.totals)
         console.stage("generate").print(f"writing {config.run_dir / 'dataset'}")
     return new_version
 
 
 @contextlib.contextmanager
-def _write_rejected_rows(run_dir: Path, engine: GenerationEngine) -> Iterator[None]:
+def _write_rejected_rows(config: GenerateConfig, engine: GenerationEngine) -> Iterator[None]:
     """Write the rejected rows of a run that stops without an accepted one, for inspection."""
     try:
         yield
     except Stopped:
         if engine.totals.rejected and not engine.totals.accepted:
             try:
-                build_dataset(run_dir, draw_plots=False)
+                build_dataset(config.run_dir, draw_plots=False)
             except InputError as error:
                 console.stage("generate").print(str(error))
         raise

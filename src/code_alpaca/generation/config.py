@@ -23,7 +23,7 @@ class GenerateConfig(CurationRules):
     """The keys of `code-alpaca generate`; each is described in its own field."""
 
     OLD_SPELLINGS: ClassVar = OldSpellings(
-        keys={"seed_compat_defects": "alpaca_2023_defects"},
+        keys={"seed_compat_defects": "alpaca_2023_defects"},  # old name
         values={**CurationRules.OLD_SPELLINGS.values, "strategy": OLD_NAMES},
     )
 

@@ -22,11 +22,11 @@ from code_alpaca.core.ledger import Decision, Ledger, utc_now
 from code_alpaca.core.schema import Example, content_id
 from code_alpaca.curation.pipeline import Curator
 from code_alpaca.generation.candidates import Candidate
-from code_alpaca.generation.progress import RunProgress
+from code_alpaca.generation.progress import RunProgress, RunTotals
 from code_alpaca.generation.quotas import Quotas
 from code_alpaca.generation.request_plan import RequestPlan, TeacherRequest
 from code_alpaca.generation.signals import stop_on_signals
-from code_alpaca.generation.totals import RunTotals
+from code_alpaca.teacher.http_client import RequestStats
 from code_alpaca.teacher.reply_parsing import count_billed_tokens, parse_reply
 
 PROGRESS_INTERVAL_S = 0.2
@@ -38,6 +38,8 @@ QUIET_WAIT_S = 0.5  # of this wait pass before it is reported
 
 class TeacherClient(Protocol):
     """What the engine uses of a teacher; see `teacher.client.Teacher`."""
+
+    stats: RequestStats
 
     @property
     def in_flight(self) -> int: ...
@@ -129,19 +131,22 @@ class GenerationEngine:
     def done(self) -> bool:
         return self.totals.accepted >= self.limits.num_examples
 
-    async def run(self, teacher: TeacherClient) -> None:
+    async def run(self, create_teacher: Callable[[], TeacherClient]) -> None:
         """Send and decide until enough rows are accepted.
+
+        Args:
+            create_teacher: connects to the teacher inside the event loop, which its locks need.
 
         Raises:
             Stopped: the teacher refused, the budget is used, many replies in a row brought no new
                 row, or the process was signalled to stop.
         """
         with stop_on_signals():
-            await self._run(teacher)
+            await self._run(create_teacher())
 
     async def _run(self, teacher: TeacherClient) -> None:
         threads = ThreadPoolExecutor(self.curator.num_workers)  # they wait for the sandboxes
-        progress = asyncio.create_task(self._update_progress())
+        progress = asyncio.create_task(self._update_progress(teacher))
         self._refused = asyncio.get_running_loop().create_future()
         try:
             await teacher.start()
@@ -165,9 +170,11 @@ class GenerationEngine:
             raise self._refused.result()
         return self._pending.pop(self._next).result()
 
-    async def _update_progress(self) -> None:
+    async def _update_progress(self, teacher: TeacherClient) -> None:
         """Keep the progress current while no reply arrives."""
         while True:
+            self.totals.in_flight = teacher.in_flight
+            self.totals.busy = teacher.stats.rejected
             self.progress.update(self.totals)
             await asyncio.sleep(PROGRESS_INTERVAL_S)
 
@@ -180,7 +187,7 @@ class GenerationEngine:
             self._quotas.restore(labels, languages)
         usage = self.ledger.usage(decided=True)  # replies without a decision are counted with it
         self.totals.accepted = len(self._numbers)
-        self.totals.rejected.update(self.ledger.reasons())
+        self.totals.rejected.update(self.ledger.reasons(self.limits.num_examples))
         self.totals.replies = usage["replies"]
         self.totals.tokens = usage["prompt_tokens"] + usage["completion_tokens"]
         self.totals.start()

@@ -1,10 +1,11 @@
-"""Show the progress of a run: a live panel on a terminal, elsewhere a log line now and then."""
+"""Count what a run accepted, rejected and used, and show it: a live panel, or log lines."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.live import Live
@@ -13,9 +14,74 @@ from rich.table import Table
 
 from code_alpaca.core import console
 from code_alpaca.core.errors import InputError
-from code_alpaca.generation.totals import RunTotals
 
 LOG_INTERVAL_S, DRAW_INTERVAL_S = 5.0, 0.2
+
+
+@dataclass(slots=True)
+class RunTotals:
+    """Totals over all starts of a run, in memory so that reading them costs nothing.
+
+    Attributes:
+        target: accepted rows to collect.
+        accepted: accepted rows in the ledger; the last reply may bring more than the target.
+        rejected: rejected rows by reason.
+    """
+
+    target: int
+    accepted: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    replies: int = 0
+    tokens: int = 0
+    in_flight: int = 0
+    busy: int = 0  # requests that the teacher turned away until later
+    _started_at: float = field(default_factory=time.monotonic)
+    _accepted_at_start: int = 0
+    _replies_at_start: int = 0
+    _checkpoint: int = 0  # accepted rows at the last one
+
+    def start(self) -> None:
+        """Measure speeds from now: the totals so far come from earlier starts."""
+        self._started_at = time.monotonic()
+        self._accepted_at_start, self._replies_at_start = self.accepted, self.replies
+        self._checkpoint = self.accepted
+
+    @property
+    def in_dataset(self) -> int:
+        """Accepted rows that are part of the dataset."""
+        return min(self.accepted, self.target)
+
+    @property
+    def candidates(self) -> int:
+        return self.in_dataset + self.rejected.total()
+
+    @property
+    def acceptance(self) -> float:
+        """Fraction of candidates that were accepted."""
+        return self.in_dataset / self.candidates if self.candidates else 0.0
+
+    @property
+    def replies_per_second(self) -> float:
+        return (self.replies - self._replies_at_start) / max(1e-9, self._elapsed)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimated seconds until the target, None while there is no rate."""
+        new_rows = self.accepted - self._accepted_at_start
+        if new_rows <= 0:
+            return None
+        return max(0, self.target - self.accepted) * self._elapsed / new_rows
+
+    def checkpoint_due(self, every: int) -> bool:
+        """Return whether `every` rows were accepted since the last time this was true."""
+        due = self.accepted - self._checkpoint >= every
+        if due:
+            self._checkpoint = self.accepted
+        return due
+
+    @property
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._started_at
 
 
 class RunProgress:
@@ -23,24 +89,14 @@ class RunProgress:
 
     Args:
         spent: returns dollars so far, None where the price is unknown.
-        connection: returns the requests in flight, and how often the teacher reported that it was
-            busy.
-        report_to: `trackio` also logs the metrics there.
-        name: of the run, for trackio.
+        report_to: `trackio` also logs the metrics there, under the name of the run.
 
     Raises:
         InputError: trackio is not installed.
     """
 
-    def __init__(
-        self,
-        *,
-        spent: Callable[[], float | None] = lambda: None,
-        connection: Callable[[], tuple[int, int]] = lambda: (0, 0),
-        report_to: str = "none",
-        name: str = "generate",
-    ) -> None:
-        self._spent, self._connection = spent, connection
+    def __init__(self, spent: Callable[[], float | None], report_to: str, name: str) -> None:
+        self._spent = spent
         self._output = console.stage("generate")
         self._live = Live(console=self._output.rich, auto_refresh=False, transient=True)
         self._updated_at = 0.0
@@ -92,7 +148,6 @@ class RunProgress:
             self._tracker.log(self._metrics(totals))
 
     def _panel(self, totals: RunTotals) -> Table:
-        in_flight, busy = self._connection()
         grid = Table.grid(padding=(0, 2))
         bar = ProgressBar(total=totals.target, completed=totals.in_dataset, width=40)
         grid.add_row(
@@ -104,19 +159,19 @@ class RunProgress:
         grid.add_row("rejected", reasons or "none", "")
         grid.add_row(
             "teacher",
-            f"{totals.replies_per_second:.1f} replies/s, {in_flight} in flight, busy {busy} times",
+            f"{totals.replies_per_second:.1f} replies/s, {totals.in_flight} in flight, "
+            f"busy {totals.busy} times",
             f"{totals.tokens / 1000:,.0f}k tokens",
         )
         grid.add_row("cost", self._cost(totals) or "price unknown", _time_left(totals))
         return grid
 
     def _line(self, totals: RunTotals) -> str:
-        in_flight, busy = self._connection()
         return (
             f"{totals.in_dataset}/{totals.target} rows, {totals.acceptance:.0%} of candidates "
             f"accepted, {self._usage(totals)}, {totals.replies_per_second:.1f}/s, "
-            f"{in_flight} in flight"
-            + (f", busy {busy} times" if busy else "")
+            f"{totals.in_flight} in flight"
+            + (f", busy {totals.busy} times" if totals.busy else "")
             + f", {_time_left(totals)}"
         )
 
@@ -134,14 +189,13 @@ class RunProgress:
         return f"${spent:.4f} of about ${spent / totals.accepted * totals.target:.2f}"
 
     def _metrics(self, totals: RunTotals) -> dict[str, Any]:
-        in_flight, busy = self._connection()
         metrics = {
             "accepted": totals.in_dataset,
             "acceptance": totals.acceptance,
             "replies": totals.replies,
             "tokens": totals.tokens,
-            "in_flight": in_flight,
-            "busy": busy,
+            "in_flight": totals.in_flight,
+            "busy": totals.busy,
             **{f"rejected/{reason}": n for reason, n in totals.rejected.items()},
         }
         spent = self._spent()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from code_alpaca.core.schema import Example, SeedTask, load_seed_tasks
 from code_alpaca.generation.candidates import Candidate, build_schema, catch_parse_errors
 from code_alpaca.generation.strategies.base import PromptContext, Strategy
-from code_alpaca.generation.strategies.mix import StrategyMix, old_names_in
+from code_alpaca.generation.strategies.mix import StrategyMix, find_old_names
 from code_alpaca.generation.templates import PromptTemplates
 from code_alpaca.teacher.reply_parsing import ParsedReply
 from code_alpaca.teacher.request_body import Api, SamplingParams, build_request_body
@@ -72,7 +72,11 @@ class RequestPlan:
             InputError: one of them cannot be loaded, or a strategy does not work under the config.
         """
         mix = StrategyMix.from_config(config)
-        names = [name for strategy in mix.strategies.values() for name in strategy.templates]
+        names = [
+            name
+            for strategy in mix.strategies.values()
+            for name in strategy.templates + strategy.numbered_templates
+        ]
         return cls(
             mix=mix,
             templates=PromptTemplates(config.prompts, custom_names=names),
@@ -102,18 +106,17 @@ class RequestPlan:
         Its new rows get the same names as the old ones, so the dataset does not depend on when the
         run was resumed.
         """
-        return replace(self, recorded_names=old_names_in(recorded_strategy))
+        return replace(self, recorded_names=find_old_names(recorded_strategy))
 
     def identity(self) -> dict[str, str]:
         """Return hashes of what the config only names; a run is not resumed under other ones."""
-        seeds = [[task.instruction, task.input, task.output] for task in self.seed_tasks]
         strategies = self.mix.strategies.values()
-        identity = {
-            "seed_tasks_sha256": hashlib.sha256(json.dumps(seeds).encode()).hexdigest(),
-            "prompt_version": "+".join(map(self._prompt_version, strategies)),
-        }
+        identity: dict[str, str] = {}
         for strategy in strategies:
             identity |= strategy.identity()
+        seeds = [[task.instruction, task.input, task.output] for task in self.seed_tasks]
+        identity["seed_tasks_sha256"] = hashlib.sha256(json.dumps(seeds).encode()).hexdigest()
+        identity["prompt_version"] = "+".join(map(self._prompt_version, strategies))
         return identity
 
     def build_request(

@@ -69,10 +69,11 @@ def _summarize(ledger: Ledger, name: str) -> RunSummary:
     """Return what the manifest of this run's dataset would contain, as far as it is shown."""
     statistics, accepted = RowStatistics(), 0
     config = redact(ledger.record("config", {}))
-    for example in ledger.accepted(config.get("num_examples")):
+    limit = config.get("num_examples")
+    for example in ledger.accepted(limit):
         accepted += 1
         statistics.add(example.as_row())
-    counts, reasons = statistics.as_dict(), ledger.reasons()
+    counts, reasons = statistics.as_dict(), ledger.reasons(limit)
     rejected = sum(reasons.values())
     return RunSummary(
         name=name,

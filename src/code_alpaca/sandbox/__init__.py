@@ -1,29 +1,30 @@
 """Run untrusted programs, and report how they ended. Linux only.
 
-What a program in a safe sandbox (`bwrap` or `landlock`) cannot do, as root and as other users:
+Programs in a safe sandbox (`bwrap` or `landlock`) cannot, even if code-alpaca runs as root:
 
 - read files other than system folders and the Python installation, write or delete any file of
   yours, or change modes, owners and times;
 - use the network, and connect to services on this machine;
 - read your environment variables, tokens, or the memory of other processes;
-- start processes (but for shell programs, a limited number), or signal, trace and inspect others;
-- use more than its limits of CPU time, wall time, memory, threads, output, files and disk space;
-- leave anything behind: its folder is empty at the start and removed at the end;
-- learn anything about the programs before it, or change anything for those after it.
+- start processes (shell programs can, up to a limit), or signal, trace and inspect others;
+- use more than their limits of CPU time, wall time, memory, threads, output, files and disk space;
+- leave anything behind: their folder is empty at the start and removed at the end;
+- learn anything about programs before them, or change anything for those after them.
 
 What is not protected:
 
-- The kernel. A bug in the Linux kernel that is reachable by the remaining system calls lets a
-  program escape; run in a virtual machine what you believe to be a targeted attack.
+- The kernel. A bug in the Linux kernel that can be reached by the allowed system calls allows a
+  program to escape; if you expect targeted attacks, run everything in a virtual machine.
 - System folders (/usr, /lib, /etc/alternatives), the Python installation and, with
   `packages=True`, the installed packages are readable: keep no secrets there.
-- Side channels: timing, CPU caches, the load of the machine. The limits are per program, so many
-  programs at a time can still keep a machine busy.
+- Side channels: timing, CPU caches, the load of the machine. Limits are per program: the pool's
+  size decides how busy the machine gets.
 - Where the kernel cannot suspend system calls (before Linux 5.5, or in a container that already
   does), written bytes are measured every 20 ms instead of counted, so a program can briefly
   exceed its limit; its threads are then limited by its memory only.
-- Verdicts of one process. A program that shares a process with its tests can forge their verdict;
-  `Worker.test_solution` runs the two in separate processes, and `evaluation.grading` uses both.
+- Verdicts from one process. A program that shares a process with its tests can forge their
+  verdict; `Worker.test_solution` runs them in separate processes, and `evaluation.grading` uses
+  both verdicts.
 - The backend `rlimit` protects against accidents (endless loops, memory), not against attacks: it
   restricts neither files nor network.
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from code_alpaca.sandbox.inside.control_protocol import ChildReport, encode_kill
 from code_alpaca.sandbox.results import ResourceLimits, RunResult, SandboxDied
 
-KILL_TIMEOUT_S = 20.0  # after which a sandbox that does not end its programs is given up
+KILL_TIMEOUT_S = 20.0  # for a sandbox to end its programs after their time limit
 MAX_CHANNEL_BYTES = 64 << 20  # that one program may send over its channel
 MAX_LINE_BYTES = 32 << 20  # in one line of it
 MAX_LINES = 1_000_000

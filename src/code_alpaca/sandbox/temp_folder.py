@@ -1,8 +1,8 @@
 """Temporary folders that are removed even if their users were killed.
 
-A folder's user, and every process that it passes the lock to, holds a lock on the folder itself.
-Creating the next one removes all folders on which no process holds a lock any more. `filelock`
-cannot do this: its lock ends with the process that took it.
+The process that creates a folder locks it, and its child processes can inherit the lock. Creating
+another one removes all folders that no process locks any more. `filelock` cannot do this: its
+locks cannot be inherited.
 """
 
 from __future__ import annotations

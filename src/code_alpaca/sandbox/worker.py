@@ -269,7 +269,7 @@ class Worker:
             peer: the child's end of a socket to another child.
 
         Raises:
-            SandboxDied: the fork server is gone.
+            SandboxDied: the fork server has ended.
         """
         channel, child_end = socket.socketpair()
         stdout, child_stdout = os.pipe()

@@ -84,10 +84,7 @@ class BatchTeacher:
     ) -> None:
         self.stats = RequestStats()
         self._client = create_client(
-            base_url,
-            timeout_s=settings.timeout_s,
-            max_connections=MAX_CONNECTIONS,
-            max_bytes=MAX_OUTPUT_BYTES,
+            base_url, MAX_CONNECTIONS, settings.timeout_s, settings.transport, MAX_OUTPUT_BYTES
         )
         self._ledger, self._budget = ledger, budget
         self._poll_s, self._report = settings.batch_poll_s, report

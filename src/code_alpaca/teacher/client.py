@@ -52,16 +52,12 @@ MIN_RETRY_AFTER_S = 0.02  # below it, the client's own backoff is used
 
 @dataclass(slots=True)
 class AttemptCounts:
-    """The failed attempts of one request.
-
-    Attributes:
-        answered_before: replies to other requests when this one first failed.
-    """
+    """The failed attempts of one request, by kind."""
 
     failures: int = 0
     overloads: int = 0
     invalid_outputs: int = 0
-    answered_before: int | None = None
+    answered_before: int | None = None  # replies to other requests when this one first failed
 
     def add(self, failure: RequestFailure, num_answered: int) -> None:
         self.invalid_outputs += failure.kind is ErrorKind.INVALID_OUTPUT
@@ -80,7 +76,6 @@ class Teacher:
         base_urls: e.g. `http://127.0.0.1:8000/v1`; empty for OPENAI_BASE_URL or OpenAI.
         ledger: where requests and replies are recorded.
         budget: None if the price is unknown.
-        transport: replaces the network connection.
 
     Raises:
         InputError: OPENAI_API_KEY is missing, and a server is not on this machine.
@@ -93,24 +88,22 @@ class Teacher:
         *,
         ledger: Ledger,
         budget: Budget | None,
-        transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self.stats = RequestStats()
         self._path, self._timeout_s = ENDPOINT_PATHS[settings.api], settings.timeout_s
         self._ledger, self._budget = ledger, budget
         self._stopping = asyncio.Event()
+        urls = base_urls or (os.environ.get("OPENAI_BASE_URL"),)
         self._servers = [
             Server(
                 url,
                 create_client(
-                    url,
-                    timeout_s=settings.timeout_s,
-                    max_connections=settings.max_concurrency,
-                    transport=transport,
+                    url, settings.max_concurrency, settings.timeout_s, settings.transport
                 ),
                 ConcurrencyWindow(settings.max_concurrency),
+                has_alternatives=len(urls) > 1,
             )
-            for url in base_urls or (os.environ.get("OPENAI_BASE_URL"),)
+            for url in urls
         ]
         self._scheduler = Scheduler(self._servers, settings, budget, self._stopping)
         self._attribution = FailureAttribution(ledger, self.stats, self._stopping)
@@ -132,42 +125,51 @@ class Teacher:
         """Return the key and the raw reply of request `index`, from the ledger or the server.
 
         Raises:
-            Refused: the server rejects all requests or does not answer.
+            TeacherRefused: the server rejects all requests or does not answer.
             Stopped: the budget is exhausted, or the run is stopping.
         """
-        with self._attribution.track_request():
-            return await self._complete(index, payload, asked, seed_ids)
-
-    async def _complete(
-        self, index: int, payload: dict[str, Any], asked: dict[str, Any], seed_ids: Sequence[str]
-    ) -> tuple[str, dict[str, Any]]:
         counts = AttemptCounts()
-        while True:
-            sent = self._capabilities.adapt(payload)
-            key = self._ledger.request(
-                index, self._path, sent, seed_ids=seed_ids, asked=asked, same=drop_negotiable_keys
-            )
-            if (reply := self._ledger.reply(key)) is not None:
-                return key, reply
-            try:
-                return key, await self._attempt(key, sent)
-            except AttemptFailed as error:
-                failure = error.failure
-            if self._capabilities.downgrade(failure, sent):
-                continue
-            if failure.kind is ErrorKind.FATAL:
-                raise TeacherRefused(format_fatal_error(failure.status, failure.message))
-            if await self._attribution.is_prompt_rejected(index, failure):
-                return key, save_error_reply(self._ledger, key, failure.message, failure.code)
-            counts.add(failure, self.stats.answered)
-            if counts.invalid_outputs >= MAX_INVALID_OUTPUTS:
-                return key, save_error_reply(self._ledger, key, failure.message, UNANSWERED)
-            if self._stopping.is_set() or self._is_exhausted(counts):
-                answered_before = counts.answered_before
-                if self._attribution.is_request_at_fault(index, failure, answered_before):
-                    return key, save_error_reply(self._ledger, key, failure.message, UNANSWERED)
+        with self._attribution.track_request():
+            while True:
+                sent = self._capabilities.adapt(payload)
+                key = self._ledger.request(
+                    index,
+                    self._path,
+                    sent,
+                    seed_ids=seed_ids,
+                    asked=asked,
+                    same=drop_negotiable_keys,
+                )
+                if (reply := self._ledger.reply(key)) is not None:
+                    return key, reply
+                try:
+                    return key, await self._attempt(key, sent)
+                except RequestFailure as failure:
+                    if self._capabilities.downgrade(failure, sent):
+                        continue
+                    if (reply := await self._skip(index, key, failure, counts)) is not None:
+                        return key, reply
+                    await self._back_off(failure, counts)
+
+    async def _skip(
+        self, index: int, key: str, failure: RequestFailure, counts: AttemptCounts
+    ) -> dict[str, Any] | None:
+        """Record an error as the reply of a request that cannot succeed; None to retry it.
+
+        Raises:
+            TeacherRefused: neither waiting nor another prompt helps.
+        """
+        if failure.kind is ErrorKind.FATAL:
+            raise TeacherRefused(format_fatal_error(failure.status, failure.message))
+        if await self._attribution.is_prompt_rejected(index, failure):
+            return save_error_reply(self._ledger, key, failure.message, failure.code)
+        counts.add(failure, self.stats.answered)
+        if counts.invalid_outputs < MAX_INVALID_OUTPUTS:
+            if not self._stopping.is_set() and not self._is_exhausted(counts):
+                return None
+            if not self._attribution.is_request_at_fault(index, failure, counts.answered_before):
                 raise TeacherRefused(self._format_unreachable(failure.message))
-            await self._back_off(failure, counts)
+        return save_error_reply(self._ledger, key, failure.message, UNANSWERED)
 
     def _is_exhausted(self, counts: AttemptCounts) -> bool:
         max_attempts = MAX_ATTEMPTS if self.stats.answered else MAX_FIRST_ATTEMPTS
@@ -197,7 +199,7 @@ class Teacher:
         """Send a request once and commit its reply and cost in one transaction.
 
         Raises:
-            AttemptFailed: there was no reply.
+            RequestFailure: there was no reply.
         """
         slot = await self._scheduler.acquire(key, payload)
         self.stats.first_sent = self.stats.first_sent or slot.sent_at
@@ -218,8 +220,8 @@ class Teacher:
                 self._budget.release(
                     key, failure.outcome, not_billed=failure.not_billed, usage=failure.usage
                 )
-            self._scheduler.record_failure(slot, failure)
-            raise AttemptFailed(failure) from None
+            slot.server.record_failure(failure, slot.sent_at)
+            raise failure from None
         except BaseException:
             if self._budget:
                 self._budget.release(key, "broken off", not_billed=False)
@@ -250,11 +252,3 @@ class Teacher:
             f"the teacher at {urls} does not answer ({reason}); all replies so far are kept: "
             "check teacher_base_url and that the server runs, then rerun the same command"
         )
-
-
-class AttemptFailed(Exception):
-    """One attempt ended without a reply."""
-
-    def __init__(self, failure: RequestFailure) -> None:
-        super().__init__(failure.message)
-        self.failure = failure

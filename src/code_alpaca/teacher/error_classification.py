@@ -25,14 +25,9 @@ FATAL_CODES = {"insufficient_quota", "billing_hard_limit_reached", "model_not_fo
 AMBIGUOUS_STATUS = {400, 403, 413, 422, 451}
 PROMPT_STATUS = {*AMBIGUOUS_STATUS, 500}  # llama.cpp: 500 for a prompt beyond the context length
 PROMPT_CODES = {
-    "content_filter",
-    "content_policy_violation",
-    "context_length_exceeded",
-    "data_inspection_failed",
-    "invalid_prompt",
-    "moderation_blocked",
-    "string_above_max_length",
-}
+    "content_filter", "content_policy_violation", "context_length_exceeded",
+    "data_inspection_failed", "invalid_prompt", "moderation_blocked", "string_above_max_length",
+}  # fmt: skip
 PROMPT_PATTERN = re.compile(
     r"context[ _-]?(length|size|window|limit)|exceed_context|maximum context|max_model_len"
     r"|(prompt|inputs?|messages?|request)\b.{0,60}\b(too (long|large)|exceed|longer than)"
@@ -65,8 +60,8 @@ class ErrorKind(Enum):
     FATAL = auto()  # neither waiting nor another prompt helps
 
 
-@dataclass(frozen=True, slots=True)
-class RequestFailure:
+@dataclass(eq=False)
+class RequestFailure(Exception):
     """An attempt without a reply.
 
     Attributes:
@@ -95,12 +90,7 @@ class RequestFailure:
 
 
 class ErrorReply(Exception):
-    """A response with status 200 whose body is an error.
-
-    Args:
-        error: the error in the body.
-        usage: billed tokens, if the body counts any.
-    """
+    """A response with status 200 whose body is an error, possibly with billed tokens."""
 
     def __init__(self, error: Any, usage: tuple[int, int] | None = None) -> None:
         super().__init__(f"HTTP 200 with an error: {extract_error_message(error)}")
@@ -115,9 +105,8 @@ def classify_exception(error: Exception) -> RequestFailure:
         code, message = extract_error_code(error.error), extract_error_message(error.error)
         status = int(code) if code and re.fullmatch("[45][0-9][0-9]", code) else 500
         kind = classify_error(status, code, message)
-        if kind not in (ErrorKind.PROMPT_REJECTED, ErrorKind.OVERLOADED) and (
-            code not in FATAL_CODES
-        ):
+        certain = kind in (ErrorKind.PROMPT_REJECTED, ErrorKind.OVERLOADED) or code in FATAL_CODES
+        if not certain:
             kind = ErrorKind.TRANSIENT  # one upstream of a router failed; the next may not
         not_billed = status < 500 and error.usage is None
         return RequestFailure(kind, str(error), 200, code, not_billed, usage=error.usage)
@@ -153,9 +142,8 @@ def classify_error(status: int, code: str | None, message: str) -> ErrorKind:
     """Classify an error response by its HTTP status, error code and message."""
     if code in FATAL_CODES:
         return ErrorKind.FATAL
-    if status in (400, 422, 500) and (
-        code in INVALID_OUTPUT_CODES or INVALID_OUTPUT_PATTERN.search(message)
-    ):
+    invalid_output = code in INVALID_OUTPUT_CODES or INVALID_OUTPUT_PATTERN.search(message)
+    if status in (400, 422, 500) and invalid_output:
         return ErrorKind.INVALID_OUTPUT
     if code in PROMPT_CODES:
         return ErrorKind.PROMPT_REJECTED

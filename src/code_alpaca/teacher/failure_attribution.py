@@ -51,7 +51,7 @@ class FailureAttribution:
         others are rejected as well. A 403 concerns the API key, unless a request has succeeded.
 
         Raises:
-            Refused: the server rejects every request.
+            TeacherRefused: the server rejects every request.
         """
         if failure.kind is not ErrorKind.AMBIGUOUS:
             return failure.kind is ErrorKind.PROMPT_REJECTED

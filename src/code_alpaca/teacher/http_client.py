@@ -93,17 +93,16 @@ class BoundedHttpClient(openai.DefaultAioHttpClient):
 
 def create_client(
     base_url: str | None,
-    *,
-    timeout_s: float,
     max_connections: int,
-    max_bytes: int = MAX_REPLY_BYTES,
+    timeout_s: float,
     transport: httpx2.AsyncBaseTransport | None = None,
+    max_bytes: int = MAX_REPLY_BYTES,
 ) -> openai.AsyncOpenAI:
     """Create a client of one server.
 
     Args:
-        max_bytes: size limit of one response body.
         transport: replaces the network connection.
+        max_bytes: size limit of one response body.
 
     Raises:
         InputError: OPENAI_API_KEY is missing or invalid, and the server is not on this machine.

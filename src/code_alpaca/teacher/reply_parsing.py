@@ -12,16 +12,9 @@ MAX_TOKEN_COUNT = 2**24  # above every context window: a larger count is an erro
 # Finish reasons of a complete output. After any other reason (`length`, `max_tokens`,
 # `model_length`, `content_filter`, `error`, `abort`, ...), or none, it may be truncated.
 COMPLETE_FINISH_REASONS = {
-    "stop",
-    "eos",
-    "eos_token",
-    "stop_sequence",
-    "end_turn",
-    "complete",
-    "completed",
-    "tool_calls",
+    "stop", "eos", "eos_token", "stop_sequence", "end_turn", "complete", "completed", "tool_calls",
     "function_call",
-}
+}  # fmt: skip
 UNANSWERED = "unanswered"  # error code recorded for a request that failed at every attempt
 
 

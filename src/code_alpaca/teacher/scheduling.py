@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import httpx2
 import openai
 
 from code_alpaca.core.errors import Stopped
@@ -40,6 +41,7 @@ class ConnectionSettings:
         timeout_s: seconds without a response after which an attempt fails.
         requests_per_minute, tokens_per_minute: None to use the servers' rate-limit headers.
         batch_poll_s: seconds between two polls of a batch (Batch API only).
+        transport: replaces the network connection.
     """
 
     api: Api
@@ -48,6 +50,7 @@ class ConnectionSettings:
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
     batch_poll_s: float = 60.0
+    transport: httpx2.AsyncBaseTransport | None = None
 
 
 @dataclass(slots=True)
@@ -57,6 +60,7 @@ class Server:
     url: str | None
     client: openai.AsyncOpenAI
     window: ConcurrencyWindow
+    has_alternatives: bool = False
     in_flight: int = 0
     paused_until: float = 0.0
     consecutive_failures: int = 0
@@ -68,18 +72,16 @@ class Server:
         self.consecutive_failures = 0
         self.window.grow()
 
-    def record_failure(
-        self, failure: RequestFailure, sent_at: float, now: float, *, has_alternatives: bool
-    ) -> None:
+    def record_failure(self, failure: RequestFailure, sent_at: float) -> None:
         """Pause an overloaded server as long as it asks, and a failing one if there are others."""
         pause_s = 0.0
         if failure.kind is ErrorKind.OVERLOADED:
-            self.window.shrink(sent_at, now)
+            self.window.shrink(sent_at, _now())
             pause_s = min(MAX_PAUSE_S, failure.retry_after_s or 0.0)
         elif failure.kind is ErrorKind.TRANSIENT:
             self.consecutive_failures += 1
-            pause_s = draw_backoff(self.consecutive_failures) if has_alternatives else 0.0
-        self.paused_until = max(self.paused_until, now + pause_s)
+            pause_s = draw_backoff(self.consecutive_failures) if self.has_alternatives else 0.0
+        self.paused_until = max(self.paused_until, _now() + pause_s)
 
 
 def draw_backoff(num_failures: int) -> float:
@@ -100,11 +102,7 @@ class Slot:
 
 
 class Scheduler:
-    """Grant requests their slots, one at a time, over the servers of one model.
-
-    Args:
-        stopping: set when the run is stopping.
-    """
+    """Grant requests their slots, one at a time, until `stopping` is set."""
 
     def __init__(
         self,
@@ -154,10 +152,6 @@ class Scheduler:
         """Let the waiting request check the conditions again."""
         self._changed.set()
 
-    def record_failure(self, slot: Slot, failure: RequestFailure) -> None:
-        has_alternatives = len(self._servers) > 1
-        slot.server.record_failure(failure, slot.sent_at, _now(), has_alternatives=has_alternatives)
-
     def record_response(self, headers: Mapping[str, str], usage: tuple[int, int] | None) -> None:
         """Update the token estimate, and adopt the server's rate limits if none are configured."""
         if usage:
@@ -206,5 +200,5 @@ class Scheduler:
 
 
 def _now() -> float:
-    """Return the time of the event loop, so that tests can simulate it."""
+    """Return the time of the event loop, which tests simulate."""
     return asyncio.get_running_loop().time()

@@ -1,8 +1,8 @@
-"""Compare code in any language by what a translation keeps: its identifiers and its literals.
+"""Compare code in any language by what a translation preserves: identifiers and literals.
 
-`hasCloseElements`, `has_close_elements` and `HasCloseElements` are one identifier, `'a'` and `"a"`
-one literal. An identifier of several words, a string and a number that is not small are rare in
-other programs and weigh the most. `literal_runs` finds copied tests and examples.
+`hasCloseElements`, `has_close_elements` and `HasCloseElements` are the same identifier, `'a'` and
+`"a"` the same literal. Identifiers of several words, strings and large numbers are rare in other
+programs and have the highest weights.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from math import isclose, nan
 
-RUN = 6  # literals
+RUN_LENGTH = 6  # literals
 MIN_RUN_BITS = 22
 MIN_DISTINCT = 4
 TOKEN = re.compile(
@@ -24,7 +24,7 @@ WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 CONSTANTS = frozenset({"true", "false", "none", "null", "nil"})
 IGNORED = CONSTANTS | frozenset(keyword.kwlist)
 PRIMES = " 2 3 5 7 11 13 17 19 23 29 31 37 41 43 47 53 59 61 67 71 73 79 83 89 97 "
-# Words that come as a list, which many programs hold.
+# Words that many programs contain as a list.
 LISTED = frozenset(
     {
         "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
@@ -54,47 +54,42 @@ COMMON = frozenset(
 )  # fmt: skip
 
 
-def words_of(name: str) -> list[str]:
-    """Return the words of an identifier, in lower case: `hasCloseElements` has three."""
+def split_identifier(name: str) -> list[str]:
+    """Return the words of an identifier in lower case: `hasCloseElements` has three."""
     return [word.lower() for word in WORDS.findall(name)]
 
 
-def tokens(code: str) -> dict[str, int]:
+def weigh_tokens(code: str) -> dict[str, int]:
     """Return the identifiers and literals of a program with their weights in bits."""
-    found: dict[str, int] = {}
+    bits: dict[str, int] = {}
     for match in TOKEN.finditer(code):
         if match["name"]:
-            words = words_of(match["name"])
+            words = split_identifier(match["name"])
             name = "".join(words)
             if name and name not in IGNORED:
-                found[name] = _name_bits(name, words)
+                bits[name] = _name_bits(name, words)
         else:
-            text = _literal(match)
-            found[repr(text)] = _literal_bits(text) if len(text) > 1 else 2
-    return found
+            text = _read_literal(match)
+            bits[repr(text)] = _literal_bits(text) if len(text) > 1 else 2
+    return bits
 
 
-def literal_runs(text: str) -> Iterator[str]:
-    """Yield every run of RUN literals that other programs are unlikely to have in this order."""
-    found = [text for match in TOKEN.finditer(text) if (text := _run_literal(match)) is not None]
-    bits = [_literal_bits(item) for item in found]
-    for start in range(len(found) - RUN + 1):
-        run = found[start : start + RUN]
-        distinct = set(run)
-        if sum(bits[start : start + RUN]) < MIN_RUN_BITS or len(distinct) < MIN_DISTINCT:
-            continue
-        if not _regular(run):
+def find_literal_runs(text: str) -> Iterator[str]:
+    """Yield runs of RUN_LENGTH literals that are unlikely in other programs: copied tests."""
+    literals = [
+        match["name"].lower() if match["name"] else _read_literal(match)
+        for match in TOKEN.finditer(text)
+        if not match["name"] or match["name"].lower() in CONSTANTS
+    ]
+    bits = [_literal_bits(literal) for literal in literals]
+    for start in range(len(literals) - RUN_LENGTH + 1):
+        run = literals[start : start + RUN_LENGTH]
+        run_bits = sum(bits[start : start + RUN_LENGTH])
+        if run_bits >= MIN_RUN_BITS and len(set(run)) >= MIN_DISTINCT and not _is_regular(run):
             yield "|".join(run)
 
 
-def _run_literal(match: re.Match[str]) -> str | None:
-    if match["name"]:
-        name = match["name"].lower()
-        return name if name in CONSTANTS else None
-    return _literal(match)
-
-
-def _literal(match: re.Match[str]) -> str:
+def _read_literal(match: re.Match[str]) -> str:
     if match["string"]:
         return match["string"][1:-1]
     number = match["number"]
@@ -118,8 +113,8 @@ def _literal_bits(text: str) -> int:
     return 1 if not text.strip() else min(12, 3 + len(text))
 
 
-def _regular(run: list[str]) -> bool:
-    """Whether a run is letters, or has four or more numbers in a row that follow a known rule."""
+def _is_regular(run: list[str]) -> bool:
+    """Return whether a run is letters, or contains four or more numbers of a common series."""
     if all(len(item) == 1 and item.isalpha() for item in run):
         return True
     numbers = [float(i) if re.fullmatch(r"-?\d+(?:\.\d+)?", i) else nan for i in run]
@@ -129,7 +124,7 @@ def _regular(run: list[str]) -> bool:
 
 
 def _is_series(numbers: list[float]) -> bool:
-    """Equal steps, equal ratios, Fibonacci's rule or primes; a NaN is in no series."""
+    """Return whether four numbers are an arithmetic, geometric, Fibonacci or prime series."""
     a, b, c, d = numbers
     steps = isclose(b - a, c - b) and isclose(c - b, d - c)
     ratios = b * b == a * c and c * c == b * d
@@ -137,7 +132,7 @@ def _is_series(numbers: list[float]) -> bool:
 
 
 def _is_quadratic(numbers: list[float]) -> bool:
-    """Equal second differences: 1, 4, 9, 16, 25."""
+    """Return whether the second differences are equal, as in 1, 4, 9, 16, 25."""
     steps = [b - a for a, b in pairwise(numbers)]
     growth = [b - a for a, b in pairwise(steps)]
-    return all(isclose(found, growth[0], abs_tol=1e-9) for found in growth)  # false for a NaN
+    return all(isclose(step, growth[0], abs_tol=1e-9) for step in growth)  # False for NaN

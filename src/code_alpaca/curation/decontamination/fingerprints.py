@@ -1,8 +1,7 @@
-"""Fingerprints of Python functions: equal for equal code under other names, in another order.
+"""Fingerprint Python functions: equal after renaming and reordering of independent statements.
 
-The statements of a block count as a bag, and a name counts by its uses: it is colored twice by the
-statements that it appears in, as in the Weisfeiler-Lehman test, and by its place among the
-parameters. The fingerprint is a hash of the colored terms.
+The statements of a block are hashed as a bag, and a name by its uses: two rounds of the
+Weisfeiler-Lehman test color it by its place among the parameters and by the statements with it.
 """
 
 from __future__ import annotations
@@ -17,47 +16,39 @@ from typing import NamedTuple
 
 from code_alpaca.curation.decontamination.python_terms import (
     BLOCK,
-    NAME,
     UNORDERED,
     Function,
     Scope,
-    Term,
-    function_term,
-    imported,
-    local_names,
     parameters,
+)
+from code_alpaca.curation.decontamination.rewriting import NAME, Term
+from code_alpaca.curation.decontamination.statements import (
+    find_imports,
+    find_local_names,
+    function_term,
 )
 
 ROUNDS = 2
 MASK = (1 << 62) - 1
-HOLDERS = ast.ExceptHandler | ast.match_case  # of statements
+STATEMENT_HOLDERS = ast.ExceptHandler | ast.match_case
 
 
 class Fingerprint(NamedTuple):
-    """One function of a text, alone and with the functions that it calls.
-
-    Args:
-        name: the function's name.
-        with_helpers: the key of the function and its helpers.
-        without_helpers: the key of the function alone.
-        nodes: the size with helpers, annotations not counted.
-        nodes_without_helpers: the size of the function alone.
-        parts: the hashes of its expressions and statements, names left out, with their counts.
-        verbatim: the key with its own names.
-        typed: the key with its own names and annotations.
-    """
+    """The fingerprint of a function, alone and with the functions that it calls."""
 
     name: str
     with_helpers: int
     without_helpers: int
-    nodes: int
+    nodes: int  # size of the term, with helpers and without annotations
     nodes_without_helpers: int
-    parts: Counter[int]
-    verbatim: int
-    typed: int
+    parts: Counter[int]  # hashes of its expressions and statements without names
+    verbatim: int  # with the function's own names
+    typed: int  # with its own names and annotations
 
 
-class _Definition(NamedTuple):
+class Definition(NamedTuple):
+    """A function in a syntax tree."""
+
     name: str
     node: Function | ast.Lambda
     receiver: str  # `self` of a method
@@ -65,7 +56,9 @@ class _Definition(NamedTuple):
 
 
 @dataclass
-class _Part:
+class HashedFunction:
+    """The hashes of one function, without its helpers."""
+
     key: int
     nodes: int
     parts: Counter[int]
@@ -74,73 +67,77 @@ class _Part:
     calls: set[str]
 
 
-def fingerprints(trees: Iterable[ast.Module]) -> list[Fingerprint]:
-    """Return the fingerprints of all functions of a text, whichever code region holds them."""
-    modules: dict[str, str] = {}
-    found: list[_Definition] = []
+def fingerprint_functions(trees: Iterable[ast.Module]) -> list[Fingerprint]:
+    """Return the fingerprints of all functions in the trees of one text."""
+    imports: dict[str, str] = {}
+    definitions: list[Definition] = []
     for tree in trees:
-        modules.update(imported(tree))
-        found += _functions(tree)
-    names = frozenset(definition.name for definition in found)
-    parts: dict[str, _Part] = {}
-    order: list[tuple[str, _Part]] = []
-    for definition in found:
+        imports.update(find_imports(tree))
+        definitions += _find_definitions(tree)
+    names = frozenset(definition.name for definition in definitions)
+    by_name: dict[str, HashedFunction] = {}
+    functions: list[tuple[str, HashedFunction]] = []
+    for definition in definitions:
         try:
-            part = _part(definition, modules, names)
+            function = _hash_function(definition, imports, names)
         except RecursionError:
             continue
-        parts[definition.name] = part
-        order.append((definition.name, part))
-    return [_fingerprint(name, part, parts) for name, part in order if not _special(name)]
+        by_name[definition.name] = function
+        functions.append((definition.name, function))
+    return [
+        _add_helpers(name, function, by_name)
+        for name, function in functions
+        if not (name.startswith("__") and name.endswith("__"))
+    ]
 
 
-def _special(name: str) -> bool:
-    return name.startswith("__") and name.endswith("__")
-
-
-def _fingerprint(name: str, part: _Part, parts: dict[str, _Part]) -> Fingerprint:
-    helpers: dict[str, _Part] = {}
-    todo = sorted(part.calls)
-    while todo:
-        helper = todo.pop()
-        if helper != name and helper in parts and helper not in helpers:
-            helpers[helper] = parts[helper]
-            todo += sorted(parts[helper].calls)
-    together = Counter(part.parts)
+def _add_helpers(
+    name: str, function: HashedFunction, by_name: dict[str, HashedFunction]
+) -> Fingerprint:
+    """Return the fingerprint of a function, with all functions that it calls."""
+    helpers: dict[str, HashedFunction] = {}
+    stack = sorted(function.calls)
+    while stack:
+        helper = stack.pop()
+        if helper != name and helper in by_name and helper not in helpers:
+            helpers[helper] = by_name[helper]
+            stack += sorted(by_name[helper].calls)
+    parts = Counter(function.parts)
     for helper in helpers.values():
-        together.update(helper.parts)
+        parts.update(helper.parts)
     keys = sorted(helper.key for helper in helpers.values())
     return Fingerprint(
         name,
-        _mixed([part.key, *keys]),
-        _mixed([part.key]),
-        part.nodes + sum(helper.nodes for helper in helpers.values()),
-        part.nodes,
-        together,
-        part.verbatim,
-        part.typed,
+        with_helpers=_combine([function.key, *keys]),
+        without_helpers=_combine([function.key]),
+        nodes=function.nodes + sum(helper.nodes for helper in helpers.values()),
+        nodes_without_helpers=function.nodes,
+        parts=parts,
+        verbatim=function.verbatim,
+        typed=function.typed,
     )
 
 
-def _functions(tree: ast.Module) -> Iterator[_Definition]:
-    """Every function of a tree, outer ones first."""
+def _find_definitions(tree: ast.Module) -> Iterator[Definition]:
+    """Yield every function of a tree, outer ones first."""
     stack: list[tuple[ast.AST, bool, frozenset[str]]] = [(tree, False, frozenset())]
     while stack:
         node, in_class, outer = stack.pop()
         if isinstance(node, Function):
-            receiver = _receiver(node, in_class)
-            yield _Definition(node.name, node, receiver, outer)
-            outer |= {*parameters(node, receiver), *local_names(node)}
+            receiver = _find_receiver(node, in_class)
+            yield Definition(node.name, node, receiver, outer)
+            outer |= {*parameters(node, receiver), *find_local_names(node)}
         elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda):
             for target in node.targets:
                 if isinstance(target, ast.Name):
-                    yield _Definition(target.id, node.value, "", outer)
-        inside = isinstance(node, ast.ClassDef)
-        children = [n for n in ast.iter_child_nodes(node) if isinstance(n, ast.stmt | HOLDERS)]
-        stack += [(child, inside, outer) for child in reversed(children)]
+                    yield Definition(target.id, node.value, "", outer)
+        is_class = isinstance(node, ast.ClassDef)
+        holders = ast.stmt | STATEMENT_HOLDERS
+        children = [n for n in ast.iter_child_nodes(node) if isinstance(n, holders)]
+        stack += [(child, is_class, outer) for child in reversed(children)]
 
 
-def _receiver(function: Function, in_class: bool) -> str:
+def _find_receiver(function: Function, in_class: bool) -> str:
     arguments = [*function.args.posonlyargs, *function.args.args]
     if not arguments or not (in_class or arguments[0].arg in ("self", "cls")):
         return ""
@@ -148,93 +145,103 @@ def _receiver(function: Function, in_class: bool) -> str:
     return "" if static else arguments[0].arg
 
 
-def _part(definition: _Definition, modules: dict[str, str], names: frozenset[str]) -> _Part:
+def _hash_function(
+    definition: Definition, imports: dict[str, str], names: frozenset[str]
+) -> HashedFunction:
     name, node, receiver, outer = definition
-    given = parameters(node, receiver)
-    own = {n: n for n in [*given, *sorted((local_names(node) | outer) - names)]}
-    scope = Scope(own, modules, names - set(given), receiver)
+    arguments = parameters(node, receiver)
+    local_names = [*arguments, *sorted((find_local_names(node) | outer) - names)]
+    scope = Scope({n: n for n in local_names}, imports, names - set(arguments), receiver)
     term = function_term(node, scope)
-    roles = {n: _code(f"parameter {place}") for place, n in enumerate(given)}
+    roles = {n: _hash_text(f"parameter {place}") for place, n in enumerate(arguments)}
     colors: dict[object, int] = {}
-    counted: Counter[int] = Counter()
-    for number in range(ROUNDS):
+    parts: Counter[int] = Counter()
+    for round_number in range(ROUNDS):
         uses: dict[object, list[int]] = {}
-        _Hash(colors, counted if number == 0 else None, uses).of(term)
+        TermHasher(colors, parts if round_number == 0 else None, uses).hash(term)
         before = colors or roles
-        colors = {n: _mixed([before.get(n, 0), *sorted(found)]) for n, found in uses.items()}
-    spelled = {n: _code(n) for n in own}
-    plain = _mixed([_code(name), *map(_code, given), _Hash(spelled, None, None).of(term)])
-    typed = _mixed([plain, _code(_annotations(node, receiver))])
-    key = _Hash(colors, None, None).of(term)
-    return _Part(key, _size(term), counted, plain, typed, scope.used)
+        colors = {n: _combine([before.get(n, 0), *sorted(u)]) for n, u in uses.items()}
+    own_names = {n: _hash_text(n) for n in scope.names}
+    body = TermHasher(own_names).hash(term)
+    verbatim = _combine([_hash_text(name), *map(_hash_text, arguments), body])
+    return HashedFunction(
+        key=TermHasher(colors).hash(term),
+        nodes=_count_nodes(term),
+        parts=parts,
+        verbatim=verbatim,
+        typed=_combine([verbatim, _hash_text(_dump_annotations(node, receiver))]),
+        calls=scope.used,
+    )
 
 
-def _annotations(node: Function | ast.Lambda, receiver: str) -> str:
+def _dump_annotations(node: Function | ast.Lambda, receiver: str) -> str:
     if isinstance(node, ast.Lambda):
         return ""
     arguments = [n for n in ast.walk(node.args) if isinstance(n, ast.arg)]
-    found = [a.annotation for a in arguments if a.arg != receiver]
-    return " ".join("-" if a is None else ast.dump(a) for a in [*found, node.returns])
+    annotations = [a.annotation for a in arguments if a.arg != receiver]
+    return " ".join("-" if a is None else ast.dump(a) for a in [*annotations, node.returns])
 
 
-class _Hash:
-    """Hashes terms, and records on the way what else is asked for.
+class TermHasher:
+    """Hashes terms.
 
     Args:
         colors: the hash of each name.
-        parts: counts the hashes of all parts, see `_is_part`.
-        uses: gets, for each name, the statements with the places in them that it appears in.
+        parts: counts the hashes of all parts (see `_is_part`).
+        uses: collects, for each name, hashes of the statements and the places that use it.
     """
 
     def __init__(
         self,
         colors: dict[object, int],
-        parts: Counter[int] | None,
-        uses: dict[object, list[int]] | None,
+        parts: Counter[int] | None = None,
+        uses: dict[object, list[int]] | None = None,
     ) -> None:
         self._colors, self._parts, self._uses = colors, parts, uses
-        self._open: list[tuple[object, int]] = []  # names of the statement that is being hashed
+        self._names: list[tuple[object, int]] = []  # in the current statement, with their places
 
-    def of(self, term: Term) -> int:
+    def hash(self, term: Term) -> int:
+        """Return the hash of a term."""
         kind = term[0]
         if kind == NAME:
             return self._colors.get(term[1], 0)
-        children = [self._statement(c) if kind == BLOCK else self.of(c) for c in term[1:]]
+        hash_child = self._hash_statement if kind == BLOCK else self.hash
+        children = [hash_child(child) for child in term[1:]]
         unordered = kind in UNORDERED
-        found = _mixed([_code(kind), *(sorted(children) if unordered else children)])
+        result = _combine([_hash_text(kind), *(sorted(children) if unordered else children)])
         if self._uses is not None:
             for place, child in enumerate(term[1:]):
                 if child[0] == NAME:
-                    self._open.append((child[1], _mixed([found, 0 if unordered else place])))
+                    self._names.append((child[1], _combine([result, 0 if unordered else place])))
         if self._parts is not None and kind != BLOCK and _is_part(term):
-            self._parts[found] += 1
-        return found
+            self._parts[result] += 1
+        return result
 
-    def _statement(self, term: Term) -> int:
-        before, self._open = self._open, []
-        found = self.of(term)
+    def _hash_statement(self, term: Term) -> int:
+        outer_names, self._names = self._names, []
+        result = self.hash(term)
         if self._uses is not None:
-            for name, place in self._open:
-                self._uses.setdefault(name, []).append(_mixed([found, place]))
-        self._open = before
-        return found
+            for name, place in self._names:
+                self._uses.setdefault(name, []).append(_combine([result, place]))
+        self._names = outer_names
+        return result
 
 
 def _is_part(term: Term) -> bool:
-    """Whether a term says more than an operation on one name or constant."""
+    """Return whether a term is more than an operation on one name or constant."""
     return len(term) > 2 or any(len(child) > 1 and child[0] != NAME for child in term[1:])
 
 
-def _size(term: Term) -> int:
-    return 1 if term[0] == NAME else 1 + sum(_size(child) for child in term[1:])
+def _count_nodes(term: Term) -> int:
+    return 1 if term[0] == NAME else 1 + sum(_count_nodes(child) for child in term[1:])
 
 
 @lru_cache(maxsize=100_000)
-def _code(text: str) -> int:
+def _hash_text(text: str) -> int:
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest) & MASK
 
 
-def _mixed(values: list[int]) -> int:
-    """One number for a sequence; Python's hash of integers is the same in every process."""
+def _combine(values: list[int]) -> int:
+    """Return one hash of a sequence; Python's hash of integers is the same in every process."""
     return hash(tuple(values)) & MASK

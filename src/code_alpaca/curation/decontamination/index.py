@@ -1,7 +1,4 @@
-"""What a row is searched for: the text, code and tests of benchmark problems.
-
-The index holds plain values, and is cached by the content of the problems.
-"""
+"""Index the text, code and tests of benchmark problems, cached on disk by their content."""
 
 from __future__ import annotations
 
@@ -14,39 +11,45 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from code_alpaca.core import fs
-from code_alpaca.core.fs import cache_dir
 from code_alpaca.curation import code_regions, python_parsing
-from code_alpaca.curation.decontamination import code_tokens, fingerprints, python_terms, wording
+from code_alpaca.curation.decontamination import (
+    code_tokens,
+    fingerprints,
+    python_terms,
+    rewriting,
+    statements,
+    wording,
+)
 from code_alpaca.curation.decontamination.fingerprints import Fingerprint
 from code_alpaca.problems import Problem
 
-MIN_NODES = 9  # of a function that is compared whatever its names; smaller ones are common code
+MIN_NODES = 9  # of a function that is compared without its names; smaller ones are common code
 MIN_HELPER_NODES = 20  # of a function that a reference only calls
-MIN_STATEMENT = 28  # characters
-MIN_WORDS = 3  # of a statement without common words
-VERSION = 2  # of the form of the index
+MIN_STATEMENT_CHARACTERS = 28
+MIN_STATEMENT_WORDS = 3  # without common words
+VERSION = 2  # of the format of the cached index
 
 
 @dataclass
 class BenchmarkIndex:
-    """The signs of all problems of some benchmarks; lists and dicts, as JSON has them."""
+    """Everything that rows are compared with, as JSON values."""
 
     statements: list[tuple[str, str]] = field(default_factory=list)  # normalized text, task id
-    bags: list[tuple[list[str], str]] = field(default_factory=list)  # words without glue, task id
+    bags: list[tuple[list[str], str]] = field(default_factory=list)  # words, task id
     wordings: list[tuple[list[str], str, str]] = field(default_factory=list)  # stems, name, task id
     functions: dict[str, list[str]] = field(default_factory=dict)  # fingerprint: task ids
-    verbatim: dict[str, list[str]] = field(default_factory=dict)  # with names: task ids
-    parts: list[tuple[dict[str, int], str]] = field(default_factory=list)  # of large functions
+    verbatim: dict[str, list[str]] = field(default_factory=dict)  # fingerprint with names: task ids
+    parts: list[tuple[dict[str, int], str]] = field(default_factory=list)  # counts, task id
     tokens: list[tuple[dict[str, int], str, str]] = field(default_factory=list)  # bits, name, id
-    runs: dict[str, list[str]] = field(default_factory=dict)  # literals in a row: task ids
-    grams: dict[str, str] = field(default_factory=dict)  # words with spaces between: task id
+    runs: dict[str, list[str]] = field(default_factory=dict)  # consecutive literals: task ids
+    grams: dict[str, str] = field(default_factory=dict)  # consecutive words: task id
 
 
-def cached_index(problems: Sequence[Problem]) -> BenchmarkIndex:
-    """Return the index of these problems, from the cache where an earlier run left it."""
-    facts = [_rules(), [asdict(problem) for problem in problems]]
-    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-    path = cache_dir() / f"contamination-{key}.json"
+def load_index(problems: Sequence[Problem]) -> BenchmarkIndex:
+    """Return the index of these problems, from the cache if an earlier run built it."""
+    content = json.dumps([_code_version(), [asdict(problem) for problem in problems]])
+    key = hashlib.sha256(content.encode()).hexdigest()[:16]
+    path = fs.cache_dir() / f"contamination-{key}.json"
     try:
         return BenchmarkIndex(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -56,88 +59,88 @@ def cached_index(problems: Sequence[Problem]) -> BenchmarkIndex:
         path.parent.mkdir(parents=True, exist_ok=True)
         fs.write_text(path, json.dumps(asdict(index)))
     except OSError:
-        pass  # a read-only home costs a second at the next start, and nothing else
+        pass  # without a writable home, the index is built in every run (one second)
     return index
 
 
-def _rules() -> list[object]:
-    """All that shapes an index besides the problems: the code, and Python's syntax trees."""
-    modules = (code_regions, python_parsing, code_tokens, fingerprints, python_terms, wording)
+def _code_version() -> list[object]:
+    """Return what determines an index besides the problems: this code, and Python's parser."""
+    modules = (code_regions, python_parsing, code_tokens, fingerprints, python_terms, rewriting,
+               statements, wording)  # fmt: skip
     files = [*(Path(str(module.__file__)) for module in modules), Path(__file__)]
-    sources = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-    return [VERSION, sys.version, sources]
+    return [VERSION, sys.version, [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]]
 
 
 def build_index(problems: Sequence[Problem]) -> BenchmarkIndex:
-    """Return the signs of these problems."""
+    """Return the index of these problems."""
     index = BenchmarkIndex()
     for problem in problems:
         _add_wording(index, problem)
         _add_code(index, problem)
         for text in (problem.prompt, problem.test):
-            for run in code_tokens.literal_runs(text):
+            for run in code_tokens.find_literal_runs(text):
                 _add(index.runs, run, problem.task_id)
-        for gram in wording.grams(problem.prompt):
-            index.grams.setdefault(gram, problem.task_id)
+        for ngram in wording.find_ngrams(problem.prompt):
+            index.grams.setdefault(ngram, problem.task_id)
     index.statements = sorted(set(index.statements))
     index.bags = [(list(bag), i) for bag, i in sorted({(tuple(b), i) for b, i in index.bags})]
     return index
 
 
-def own_name(problem: Problem) -> str:
-    """Return the entry point as one token, or "" where many programs use its name."""
-    words = code_tokens.words_of(problem.entry_point)
+def exact_keys(function: Fingerprint) -> Iterator[str]:
+    """Yield the keys of a function that is too small to be compared without its names.
+
+    With a name of several words, the names are enough; with a name of one word, such as `add`, the
+    annotations must match too.
+    """
+    if len(code_tokens.split_identifier(function.name)) >= 2:
+        yield str(function.verbatim)
+    else:
+        yield str(function.typed)
+
+
+def _rare_name(problem: Problem) -> str:
+    """Return the entry point as one token, or "" if it is one word, which many programs use."""
+    words = code_tokens.split_identifier(problem.entry_point)
     return "".join(words) if len(words) >= 2 else ""
 
 
-def same_names_only(found: Fingerprint) -> Iterator[str]:
-    """Yield the keys of a function that is too small to be compared without its names.
-
-    A name of several words is enough; under a name of one word, as `add`, the annotations have
-    to be the same too.
-    """
-    if len(code_tokens.words_of(found.name)) >= 2:
-        yield str(found.verbatim)
-    else:
-        yield str(found.typed)
-
-
 def _add_wording(index: BenchmarkIndex, problem: Problem) -> None:
-    statement = wording.statement_of(problem)
+    statement = wording.extract_statement(problem)
     for text in (statement, problem.instruction):
-        normal = wording.normalized(text)
-        if len(normal) >= MIN_STATEMENT and wording.inner_words(normal):
+        normal = wording.normalize(text)
+        if len(normal) >= MIN_STATEMENT_CHARACTERS and wording.inner_words(normal):
             index.statements.append((normal, problem.task_id))
-    if len(bag := wording.bag(statement)) >= MIN_WORDS:
+    if len(bag := wording.bag_of_words(statement)) >= MIN_STATEMENT_WORDS:
         index.bags.append((sorted(bag), problem.task_id))
-    if stems := sorted(wording.stems(statement)):
-        index.wordings.append((stems, own_name(problem), problem.task_id))
+    if stems := sorted(wording.stem_words(statement)):
+        index.wordings.append((stems, _rare_name(problem), problem.task_id))
 
 
 def _add_code(index: BenchmarkIndex, problem: Problem) -> None:
     code = problem.prompt + problem.canonical_solution
     trees = python_parsing.find_python_trees(code) if problem.language == "python" else []
-    for found in fingerprints.fingerprints(trees):
-        entry = found.name == problem.entry_point
-        least = MIN_NODES if entry else MIN_HELPER_NODES
+    for function in fingerprints.fingerprint_functions(trees):
+        is_entry_point = function.name == problem.entry_point
+        min_nodes = MIN_NODES if is_entry_point else MIN_HELPER_NODES
         for key, nodes in (
-            (found.with_helpers, found.nodes),
-            (found.without_helpers, found.nodes_without_helpers),
+            (function.with_helpers, function.nodes),
+            (function.without_helpers, function.nodes_without_helpers),
         ):
-            if nodes >= least:
+            if nodes >= min_nodes:
                 _add(index.functions, str(key), problem.task_id)
-        if entry and found.nodes < least:
-            for name in same_names_only(found):
+        if is_entry_point and function.nodes < min_nodes:
+            for name in exact_keys(function):
                 _add(index.verbatim, name, problem.task_id)
-        if entry:
-            index.parts.append(({str(k): n for k, n in found.parts.items()}, problem.task_id))
-    bits = code_tokens.tokens(_without_docstrings(code, trees))
+        if is_entry_point:
+            index.parts.append(({str(k): n for k, n in function.parts.items()}, problem.task_id))
+    bits = code_tokens.weigh_tokens(_strip_docstrings(code, trees))
     if problem.canonical_solution:
-        index.tokens.append((bits, own_name(problem), problem.task_id))
+        index.tokens.append((bits, _rare_name(problem), problem.task_id))
 
 
-def _without_docstrings(code: str, trees: list[ast.Module]) -> str:
-    """The code of a Python reference without comments, docstrings, annotations and imports."""
+def _strip_docstrings(code: str, trees: list[ast.Module]) -> str:
+    """Return a Python reference without comments, docstrings, annotations and imports."""
     try:
         tree = ast.parse(ast.unparse(trees[0]))
     except (IndexError, RecursionError):

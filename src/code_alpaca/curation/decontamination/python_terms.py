@@ -1,10 +1,8 @@
-"""Python functions as terms: nested tuples in which equal programs look equal.
+"""Build terms of Python expressions: nested tuples in which equivalent code is equal.
 
-A term is `(kind, *children)`, a name given out by the function is `(NAME, key)`. Left out is what
-does not change what a function computes for valid input: annotations, docstrings, `print`,
-logging, assertions, `raise` guards and handlers, `async`, imports. Equivalent spellings get one
-form: `a > b` and `b < a`, `x += 1`, `len(x) == 0` and `not x`, `list(map(f, xs))` and a
-comprehension, `else` after a return, a result that is named before it is returned.
+A term is `(kind, *children)`; a local name is `(NAME, key)`. Equivalent spellings have one form:
+`a > b` and `b < a`, `len(x) == 0` and `not x`, `list(map(f, xs))` and a comprehension. `statements`
+does the same for function bodies.
 """
 
 from __future__ import annotations
@@ -12,17 +10,15 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from code_alpaca.curation.decontamination.spellings import (
+from code_alpaca.curation.decontamination.rewriting import (
     NAME,
     NONE,
     Term,
-    comparison,
-    loop_body,
-    negation,
-    simplified_block,
-    truth,
+    compare,
+    conditional_as_test,
+    negate,
 )
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -31,25 +27,24 @@ UNORDERED = frozenset(
     {BLOCK, "Add", "Mult", "BitOr", "BitAnd", "BitXor", "And", "Or", "Eq", "NotEq", "Set", "Dict",
      "keywords"}
 )  # fmt: skip
-EMPTY = {"list": "List", "dict": "Dict", "tuple": "Tuple"}
+EMPTY_LITERALS = {"list": "List", "dict": "Dict", "tuple": "Tuple"}
 COMPREHENSIONS = {"list": "ListComp", "set": "SetComp"}
-CONSUMERS = frozenset(
+# Functions for which a list and a generator are the same argument.
+ITERABLE_CONSUMERS = frozenset(
     {"sum", "any", "all", "max", "min", "sorted", "set", "tuple", "dict", "frozenset", "Counter",
      "join", "list", "enumerate", "reduce"}
 )  # fmt: skip
-SHOWN = frozenset({"print", "pprint", "logging", "logger", "log", "warnings"})
-LEAVES = frozenset({"return", "break", "continue"})
 
 
 @dataclass
 class Scope:
-    """What the names of a function mean: its own, those of modules, and other functions."""
+    """What the names in a function refer to."""
 
-    names: dict[str, object]
+    names: dict[str, object]  # of the function: keys of their terms
     modules: Mapping[str, str] = field(default_factory=dict)  # alias: imported name
-    functions: frozenset[str] = frozenset()  # defined beside or inside of it
+    functions: frozenset[str] = frozenset()  # defined beside or inside the function
     receiver: str = ""  # `self` of a method
-    used: set[str] = field(default_factory=set)  # of the functions
+    used: set[str] = field(default_factory=set)  # of `functions`
 
 
 def parameters(function: Function | ast.Lambda, receiver: str = "") -> list[str]:
@@ -59,61 +54,23 @@ def parameters(function: Function | ast.Lambda, receiver: str = "") -> list[str]
     return [a.arg for a in (*named, arguments.kwarg) if a is not None and a.arg != receiver]
 
 
-def imported(tree: ast.AST) -> dict[str, str]:
-    """Return what each imported name stands for, without the module: `sqrt` for `math.sqrt`."""
-    found = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found.update({(a.asname or a.name).split(".")[0]: "" for a in node.names})
-        elif isinstance(node, ast.ImportFrom):
-            found.update({a.asname or a.name: a.name for a in node.names})
-    return found
-
-
-def function_term(function: Function | ast.Lambda, scope: Scope) -> Term:
-    """Return the body of a function as a block; functions defined inside of it are left out."""
-    if isinstance(function, ast.Lambda):
-        return _block([("return", _Expressions(scope).term(function.body))])
-    builder = _Statements(scope)
-    body = builder.block(function.body)
-    while body and body[-1] in (("return", NONE), ("return",)):
-        body = body[:-1]
-    return (BLOCK, *body)
-
-
-def local_names(function: Function | ast.Lambda) -> set[str]:
-    """Return the names that a function assigns, without those of functions inside of it."""
-    found: set[str] = set()
-    stack: list[ast.AST] = list(function.body) if isinstance(function.body, list) else []
-    while stack:
-        node = stack.pop()
-        if isinstance(node, Function | ast.Lambda | ast.ClassDef):
-            continue
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found.add(node.id)
-        stack += ast.iter_child_nodes(node)
-    return found
-
-
-def _block(statements: Iterable[Term]) -> Term:
-    return (BLOCK, *statements)
-
-
-class _Expressions:
-    """Builds terms of expressions; `_<type>` methods exist where a node needs more than a copy."""
+class ExpressionTerms:
+    """Builds terms of expressions; a method `_<type>` handles nodes that are not just copied."""
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
 
     def term(self, node: ast.AST) -> Term:
+        """Return the term of a node."""
         kind = type(node).__name__
         method = getattr(self, f"_{kind}", None)
-        return method(node) if method else self._copied(kind, node)
+        return method(node) if method else self._copy(kind, node)
 
     def terms(self, nodes: Iterable[ast.AST | None]) -> Iterator[Term]:
+        """Return the terms of nodes, without None."""
         return (self.term(node) for node in nodes if node is not None)
 
-    def _copied(self, kind: str, node: ast.AST) -> Term:
+    def _copy(self, kind: str, node: ast.AST) -> Term:
         children: list[Term] = []
         for name, value in ast.iter_fields(node):
             if name == "ctx" or value is None:
@@ -152,7 +109,7 @@ class _Expressions:
     def _UnaryOp(self, node: ast.UnaryOp) -> Term:
         operand = self.term(node.operand)
         if isinstance(node.op, ast.Not):
-            return negation(operand)
+            return negate(operand)
         if isinstance(node.op, ast.USub) and operand[0].startswith("constant:"):
             return (f"constant:-{operand[0][9:]}",)
         return (type(node.op).__name__, operand)
@@ -170,13 +127,13 @@ class _Expressions:
     def _Compare(self, node: ast.Compare) -> Term:
         operands = list(self.terms([node.left, *node.comparators]))
         kinds = [type(op).__name__ for op in node.ops]
-        found = [comparison(*item) for item in zip(kinds, operands, operands[1:], strict=False)]
-        return found[0] if len(found) == 1 else ("And", *found)
+        terms = [compare(*item) for item in zip(kinds, operands, operands[1:], strict=False)]
+        return terms[0] if len(terms) == 1 else ("And", *terms)
 
     def _IfExp(self, node: ast.IfExp) -> Term:
         test, body, other = self.terms([node.test, node.body, node.orelse])
-        if (found := truth(test, body, other)) is not None:
-            return found
+        if (condition := conditional_as_test(test, body, other)) is not None:
+            return condition
         return ("if", test[1], other, body) if test[0] == "Not" else ("if", test, body, other)
 
     def _Slice(self, node: ast.Slice) -> Term:
@@ -220,21 +177,21 @@ class _Expressions:
         function = self.term(node.func)
         arguments = list(self.terms(node.args))
         name = function[0].partition(":")[2]
-        known = not node.keywords and function[0] == f"global:{name}"
-        if known and (found := self._known_call(name, node, arguments)) is not None:
-            return found
-        if name in CONSUMERS and arguments and arguments[0][0] == "ListComp":
+        is_builtin = not node.keywords and function[0] == f"global:{name}"
+        if is_builtin and (term := self._builtin_call(name, node, arguments)) is not None:
+            return term
+        if name in ITERABLE_CONSUMERS and arguments and arguments[0][0] == "ListComp":
             arguments[0] = ("GeneratorExp", *arguments[0][1:])
         keywords = [(f"keyword:{k.arg}", self.term(k.value)) for k in node.keywords]
         return ("call", function, *arguments, *([("keywords", *keywords)] if keywords else []))
 
-    def _known_call(self, name: str, node: ast.Call, arguments: list[Term]) -> Term | None:
-        if name in EMPTY and not arguments:
-            return (EMPTY[name],)
+    def _builtin_call(self, name: str, node: ast.Call, arguments: list[Term]) -> Term | None:
+        if name in EMPTY_LITERALS and not arguments:
+            return (EMPTY_LITERALS[name],)
         if name in ("map", "filter") and len(arguments) == 2:
-            return self._mapped(name, node.args[0], arguments)
-        made = [a for a in arguments if a[0] in ("GeneratorExp", "ListComp")]
-        if name in COMPREHENSIONS and len(arguments) == len(made) == 1:
+            return self._map_or_filter(name, node.args[0], arguments)
+        comprehended = arguments and arguments[0][0] in ("GeneratorExp", "ListComp")
+        if name in COMPREHENSIONS and len(arguments) == 1 and comprehended:
             return (COMPREHENSIONS[name], *arguments[0][1:])
         if name == "range" and len(arguments) == 2 and arguments[0] == ("constant:0",):
             return ("call", ("global:range",), arguments[1])
@@ -242,7 +199,7 @@ class _Expressions:
             return ("Pow", *arguments)
         return None
 
-    def _mapped(self, name: str, function: ast.expr, arguments: list[Term]) -> Term:
+    def _map_or_filter(self, name: str, function: ast.expr, arguments: list[Term]) -> Term:
         if isinstance(function, ast.Lambda) and len(parameters(function)) == 1:
             inner = self._inner(parameters(function))
             (parameter,) = inner.terms([ast.Name(parameters(function)[0], ast.Load())])
@@ -256,127 +213,7 @@ class _Expressions:
             return ("GeneratorExp", result, ("for", parameter, arguments[1]))
         return ("GeneratorExp", parameter, ("for", parameter, arguments[1], result))
 
-    def _inner(self, names: Iterable[str]) -> _Expressions:
-        """The same with names of an inner scope, each another one than all before."""
-        scope = self.scope
-        fresh = {name: object() for name in names}
-        return _Expressions(
-            Scope({**scope.names, **fresh}, scope.modules, scope.functions, scope.receiver,
-                  scope.used)
-        )  # fmt: skip
-
-
-class _Statements(_Expressions):
-    """Builds the terms of blocks."""
-
-    def block(self, nodes: Iterable[ast.stmt]) -> list[Term]:
-        found: list[Term] = []
-        for node in nodes:
-            found += self.statement(node)
-        return simplified_block(found)
-
-    def statement(self, node: ast.stmt) -> list[Term]:
-        method = getattr(self, f"_on_{type(node).__name__}", None)
-        return method(node) if method else [self._copied(type(node).__name__, node)]
-
-    def _nothing(self, node: ast.stmt) -> list[Term]:
-        return []
-
-    _on_FunctionDef = _on_AsyncFunctionDef = _on_ClassDef = _nothing
-    _on_Import = _on_ImportFrom = _on_Pass = _on_Assert = _on_Raise = _nothing
-    _on_Global = _on_Nonlocal = _nothing
-
-    def _on_Return(self, node: ast.Return) -> list[Term]:
-        if node.value is None:
-            return [("return", NONE)]
-        value = self.term(node.value)
-        if value[0] == "if":
-            return [("if", value[1], _block([("return", value[2])])), ("return", value[3])]
-        return [("return", value)]
-
-    def _on_Expr(self, node: ast.Expr) -> list[Term]:
-        value = node.value.value if isinstance(node.value, ast.Await) else node.value
-        if isinstance(value, ast.Constant):
-            return []
-        if isinstance(value, ast.Call) and _root(value.func) in SHOWN:
-            return []
-        return [("expression", self.term(value))]
-
-    def _on_Assign(self, node: ast.Assign) -> list[Term]:
-        value, names = node.value, {getattr(target, "id", "") for target in node.targets}
-        if isinstance(value, ast.Lambda) and names & self.scope.functions:
-            return []
-        pairs: list[tuple[ast.expr, ast.expr]] = []
-        for target in node.targets:
-            if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and _apart(node):
-                pairs += zip(target.elts, value.elts, strict=True)
-            else:
-                pairs.append((target, value))
-        return [self._assigned(self.term(t), self.term(v)) for t, v in pairs]
-
-    def _on_AnnAssign(self, node: ast.AnnAssign) -> list[Term]:
-        if node.value is None:
-            return []
-        return [self._assigned(self.term(node.target), self.term(node.value))]
-
-    def _on_AugAssign(self, node: ast.AugAssign) -> list[Term]:
-        combined = ast.BinOp(node.target, node.op, node.value)
-        return [self._assigned(self.term(node.target), self._BinOp(combined))]
-
-    def _assigned(self, target: Term, value: Term) -> Term:
-        if value[:2] == ("Add", target) and len(value) == 3 and value[2][0] == "List":  # x += [y]
-            added = value[2][1:]
-            if len(added) == 1:
-                return ("expression", ("call", ("attribute:append", target), *added))
-        return ("assign", target, value)
-
-    def _on_If(self, node: ast.If) -> list[Term]:
-        test, body, other = self.term(node.test), self.block(node.body), self.block(node.orelse)
-        if not body and not other:
-            return []
-        if not body or (test[0] == "Not" and other):
-            test, body, other = negation(test), other, body
-        if body[-1][0] in LEAVES or not other:
-            if len(body) == 1 and body[0][0] == "if" and len(body[0]) == 3 and not other:
-                return [("if", ("And", test, body[0][1]), body[0][2])]
-            return [("if", test, _block(body)), *other]
-        return [("if", test, _block(body), _block(other))]
-
-    def _on_For(self, node: ast.For | ast.AsyncFor) -> list[Term]:
-        target, source = self.terms([node.target, node.iter])
-        if source[0] == "call" and source[1][0] == "attribute:keys" and len(source) == 2:
-            source = source[1][1]
-        loop = ("for", target, source, _block(loop_body(self.block(node.body))))
-        return [loop, *self.block(node.orelse)]
-
-    _on_AsyncFor = _on_For
-
-    def _on_While(self, node: ast.While) -> list[Term]:
-        loop = ("while", self.term(node.test), _block(loop_body(self.block(node.body))))
-        return [loop, *self.block(node.orelse)]
-
-    def _on_Try(self, node: ast.Try) -> list[Term]:
-        return self.block([*node.body, *node.orelse, *node.finalbody])
-
-    def _on_With(self, node: ast.With | ast.AsyncWith) -> list[Term]:
-        opened = [("with", *self.terms([i.context_expr, i.optional_vars])) for i in node.items]
-        return [*opened, *self.block(node.body)]
-
-    _on_AsyncWith = _on_With
-
-
-def _apart(node: ast.Assign) -> bool:
-    """Whether a tuple assignment is the same as one after the other: `a, b = 0, 1`."""
-    target, value = node.targets[0], node.value
-    if not (isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple)):
-        return False
-    names = {n.id for n in ast.walk(target) if isinstance(n, ast.Name)}
-    read = {n.id for n in ast.walk(value) if isinstance(n, ast.Name)}
-    starred = any(isinstance(n, ast.Starred) for n in (*target.elts, *value.elts))
-    return len(target.elts) == len(value.elts) and not starred and not names & read
-
-
-def _root(node: ast.AST) -> str:
-    while isinstance(node, ast.Attribute):
-        node = node.value
-    return node.id if isinstance(node, ast.Name) else ""
+    def _inner(self, names: Iterable[str]) -> ExpressionTerms:
+        """Return a builder for an inner scope, whose names differ from all others."""
+        new = {name: object() for name in names}
+        return ExpressionTerms(replace(self.scope, names={**self.scope.names, **new}))

@@ -1,8 +1,7 @@
-"""Compare what tasks ask for: their words, whatever the order, the inflection and the synonym.
+"""Compare the words of task descriptions, ignoring their order, inflection and synonyms.
 
-A word weighs the more, the rarer it is in coding tasks. The two lists of common words were
-counted in 3,155 instructions and problem statements (Code Alpaca, HumanEval, MBPP): RARE bits for
-a word that is in neither.
+A word has the more weight, the rarer it is in coding tasks. The lists of frequent and common words
+were counted in 3,155 instructions and problem statements (Code Alpaca, HumanEval, MBPP).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from code_alpaca.core import languages
 from code_alpaca.curation.python_parsing import parse_python
 from code_alpaca.problems import Problem
 
-GRAM = 13
+NGRAM_LENGTH = 13
 WORD = re.compile(r"\w+")
 EXAMPLES = re.compile(r">>>|\n\s*assert |\n\s*(For example|Examples?|Note)\b|\bFor example\b")
 GLUE = frozenset(
@@ -28,7 +27,7 @@ GLUE = frozenset(
         "function", "method", "program", "code", "script", "algorithm", "snippet",
     }
 )  # fmt: skip
-# Left out in addition where words are weighed: they are in every other task, or mean nothing.
+# Also ignored where words are weighted: they are in every other task, or mean nothing.
 FILLERS = frozenset(
     {
         "about", "all", "also", "another", "any", "at", "been", "being", "but", "can", "certain",
@@ -44,7 +43,8 @@ FILLERS = frozenset(
 )  # fmt: skip
 SYNONYMS = [
     "list array tuple sequence collection vector arrays", "number integer int float value numeral",
-    "return give outcome answer obtain compute calculate determine decide tell detect identify",
+    "return give outcome answer obtain compute calculate determine decide detect identify "
+    "tell",  # a word of tasks, not an old name
     "contain include present", "string str text", "near close similar",
     "biggest large maximum max great high large greatest largest highest",
     "smallest minimum min low least lowest", "duplicate repeat twice", "difference distance gap",
@@ -81,21 +81,21 @@ FREQUENT = frozenset(
         "variable", "vowel", "web", "within", "x", "y",
     }
 )  # fmt: skip
-RARE, LESS_RARE, LEAST_RARE = 10, 6, 3  # bits of a word in neither list, in FREQUENT, in COMMON
+RARE_BITS, FREQUENT_BITS, COMMON_BITS = 10, 6, 3  # weights of words
 
 
-def normalized(text: str) -> str:
+def normalize(text: str) -> str:
     """Return the text in lower case with single spaces."""
     return " ".join(text.lower().split())
 
 
 def inner_words(text: str) -> list[str]:
-    """Return the words that any text with this one in it has too: all but the first and last."""
+    """Return all words but the first and last: every text that contains this one has them too."""
     return WORD.findall(text)[1:-1]
 
 
-def statement_of(problem: Problem) -> str:
-    """Return what a problem asks, in prose: the docstring of its prompt without the examples."""
+def extract_statement(problem: Problem) -> str:
+    """Return a problem in prose: the docstring of its prompt without the examples."""
     tree = parse_python(problem.prompt) or parse_python(problem.prompt + "\n    pass\n")
     if tree is None:
         return EXAMPLES.split(problem.instruction)[0]
@@ -105,8 +105,8 @@ def statement_of(problem: Problem) -> str:
     return EXAMPLES.split(next((doc for doc in docs if doc), ""))[0]
 
 
-def bag(text: str) -> list[str]:
-    """Return the words that tell one task from another, without a plural's s."""
+def bag_of_words(text: str) -> list[str]:
+    """Return the words that distinguish tasks, without a plural's s."""
     words = WORD.findall(text.lower())
     return [
         word[:-1] if len(word) > 3 and word.endswith("s") and word[-2] != "s" else word
@@ -115,32 +115,32 @@ def bag(text: str) -> list[str]:
     ]
 
 
-def stems(text: str) -> dict[str, str]:
-    """Return the words of a task by their stems; synonyms have one stem."""
-    found: dict[str, str] = {}
+def stem_words(text: str) -> dict[str, str]:
+    """Return the words of a task by their stems; synonyms share a stem."""
+    stems: dict[str, str] = {}
     for word in re.findall(r"[a-z0-9]+", text.lower()):
         if stem := _stem(word):
-            found.setdefault(stem, word)
-    return found
+            stems.setdefault(stem, word)
+    return stems
 
 
 def weight(stem: str) -> int:
-    """Return the bits of information in a word of a coding task."""
-    return BITS.get(stem, RARE)
+    """Return the weight of a stem in bits."""
+    return BITS.get(stem, RARE_BITS)
 
 
-def grams(text: str) -> Iterator[str]:
-    """Yield every run of GRAM words that is not mostly numbers and single letters."""
+def find_ngrams(text: str) -> Iterator[str]:
+    """Yield all runs of NGRAM_LENGTH words that are not mostly numbers and single letters."""
     words = WORD.findall(text.lower())
     plain = [len(word) == 1 or word.isdigit() for word in words]
-    for start in range(len(words) - GRAM + 1):
-        if 2 * sum(plain[start : start + GRAM]) < GRAM:
-            yield " ".join(words[start : start + GRAM])
+    for start in range(len(words) - NGRAM_LENGTH + 1):
+        if 2 * sum(plain[start : start + NGRAM_LENGTH]) < NGRAM_LENGTH:
+            yield " ".join(words[start : start + NGRAM_LENGTH])
 
 
 @lru_cache(maxsize=50_000)
 def _stem(word: str) -> str:
-    """The word without its inflection; "" for one that says nothing."""
+    """Return a word without inflection, or "" for a word without meaning."""
     if word in GLUE or word in FILLERS or word in languages.NAMES:
         return ""
     stem = _uninflected(word)
@@ -170,6 +170,6 @@ GROUPS = {
     for member in (word, _uninflected(word))
 }
 BITS = {
-    **{GROUPS.get(_uninflected(word), _uninflected(word)): LESS_RARE for word in FREQUENT},
-    **{GROUPS.get(_uninflected(word), _uninflected(word)): LEAST_RARE for word in COMMON},
+    **{GROUPS.get(_uninflected(word), _uninflected(word)): FREQUENT_BITS for word in FREQUENT},
+    **{GROUPS.get(_uninflected(word), _uninflected(word)): COMMON_BITS for word in COMMON},
 }

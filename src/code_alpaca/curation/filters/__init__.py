@@ -61,7 +61,7 @@ OLD_NAMES = {
     "output_length": ("input_too_long", "output_too_long"),
     "language_sanity": ("wrong_language", "syntax_error"),
     "secrets": ("secret",),
-    "legacy_2023": ("alpaca_2023",),
+    "legacy_2023": ("alpaca_2023",),  # old name
 }
 
 

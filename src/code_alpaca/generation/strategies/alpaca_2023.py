@@ -23,16 +23,15 @@ if TYPE_CHECKING:
 
 NUM_SEED_TASKS = 3
 LAST_TASK = 20
-DEFECTS_KEY = "alpaca_2023_defects"
 
 
 class Alpaca2023(Strategy):
     """Three seed tasks, and the heading of the fourth."""
 
     name = "alpaca_2023"
-    templates = ("alpaca_2023",)
     numbered_apis = ("chat", "responses", "completions")
-    own_keys = (DEFECTS_KEY,)
+    numbered_templates = ("alpaca_2023",)
+    own_keys = ("alpaca_2023_defects",)
 
     def __init__(self, *, defects: bool = False) -> None:
         self.defects = defects

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +30,6 @@ class PromptContext:
     Attributes:
         rng: the random numbers of this request; use no others, so that a rerun writes the same.
         pool: accepted rows that the request may show.
-        num_tasks: how many tasks to request.
         numbered: request numbered text, for an API that continues text.
         labels: the language, task type and difficulty that the quotas call for; may be empty.
     """
@@ -51,10 +51,9 @@ class PromptContext:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The text of a prompt.
+    """A prompt, and the ids of the seed tasks and rows that it shows.
 
     Attributes:
-        seed_ids: ids of the seed tasks and rows that it shows, recorded with each row.
         prefix: the end of the prompt where a reply continues its last line.
     """
 
@@ -67,21 +66,25 @@ class Strategy:
     """One way to request new tasks; subclasses override what differs from these defaults.
 
     Attributes:
-        name: its name in the config, and in the column `strategy` of its rows.
+        name: its name in the config and in the column `strategy` of its rows.
         templates: the prompt templates it renders; their hash is the rows' `prompt_version`.
-        numbered_apis: the APIs over which it requests numbered text. Over the others it requests
-            JSON. Base models (`completions`) only continue text.
+        numbered_apis: the APIs over which it requests numbered text instead of JSON. Base models
+            (`completions`) only continue text.
+        numbered_templates: the templates that it renders for these APIs.
         stop: strings at which the teacher must stop.
         own_keys: config keys that are refused in a run without this strategy.
         curation_overrides: values for keys of curation, in a run that uses this strategy.
+        file_sha256: hash of the user's file that it comes from.
     """
 
     name: str = ""
     templates: tuple[str, ...] = ()
     numbered_apis: tuple[Api, ...] = ()
+    numbered_templates: tuple[str, ...] = ()
     stop: tuple[str, ...] = ()
     own_keys: tuple[str, ...] = ()
     curation_overrides: Mapping[str, Any] = {}
+    file_sha256: str = ""
 
     @classmethod
     def from_config(cls, config: GenerateConfig) -> Self:
@@ -104,11 +107,15 @@ class Strategy:
 
     def identity(self) -> dict[str, str]:
         """Return hashes of what the config only names, by the name of the input."""
-        return {}
+        return {f"{self.name}_sha256": self.file_sha256} if self.file_sha256 else {}
 
     def prompt_version(self, templates: PromptTemplates, api: Api) -> str:
-        """Return the hash of the templates in use over an API."""
-        return templates.version(*self.templates)
+        """Return eight hex digits that identify the prompts over an API."""
+        names = self.numbered_templates if api in self.numbered_apis else self.templates
+        version = templates.version(*names)
+        if not self.file_sha256:
+            return version
+        return hashlib.sha256((self.file_sha256 + version).encode()).hexdigest()[:8]
 
     def tasks_per_request(self, prompt: Prompt, default: int) -> int:
         """Return how many tasks a reply to the prompt may contain."""

@@ -1,4 +1,4 @@
-"""Choose the strategy of each request: always the same one, or from a mix by weight."""
+"""Load the strategies of a run, built-in ones and a user's, and choose one for each request."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Self
 
-from code_alpaca.core.plugins import is_plugin
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.plugins import describe_error, is_plugin, load_plugin
 from code_alpaca.generation.strategies import STRATEGIES
-from code_alpaca.generation.strategies.base import Strategy
-from code_alpaca.generation.strategies.custom import load_custom_strategy
+from code_alpaca.generation.strategies.base import Prompt, PromptContext, Strategy
 
 if TYPE_CHECKING:
     from code_alpaca.generation.config import GenerateConfig
 
-OLD_NAMES = {"seed_compat": "alpaca_2023"}  # as runs recorded them before version 0.2
+OLD_NAMES = {"seed_compat": "alpaca_2023"}  # old name, in the ledgers of old runs
 
 
 def parse_mix(text: str) -> dict[str, float]:
@@ -31,9 +32,7 @@ def parse_mix(text: str) -> dict[str, float]:
     """
     weights: dict[str, float] = {}
     for part in text.split(","):
-        name, separator, weight = part.strip().rpartition("=")
-        if not separator:
-            name, weight = part.strip(), "1"
+        name, _, weight = part.strip().rpartition("=") if "=" in part else (part.strip(), "", "1")
         if name not in STRATEGIES and not is_plugin(name):
             raise ValueError(
                 f"there is no strategy {name!r}; choose from {', '.join(STRATEGIES)}, or "
@@ -46,8 +45,7 @@ def parse_mix(text: str) -> dict[str, float]:
         if not 0 < weights[name] < math.inf:
             raise ValueError(f"the weight of {name} must be positive and finite")
     built_in = [name for name in STRATEGIES if name in weights]
-    custom = sorted(weights.keys() - STRATEGIES.keys())
-    return {name: weights[name] for name in (*built_in, *custom)}
+    return {name: weights[name] for name in (*built_in, *sorted(weights.keys() - set(built_in)))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +64,7 @@ class StrategyMix:
         """
         weights = parse_mix(config.strategy)
         strategies = [
-            STRATEGIES[name].from_config(config)
-            if name in STRATEGIES
-            else load_custom_strategy(name, config)
+            STRATEGIES[name].from_config(config) if name in STRATEGIES else _load(name, config)
             for name in weights
         ]
         for strategy in strategies:
@@ -79,16 +75,52 @@ class StrategyMix:
     def choose(self, rng: random.Random) -> Strategy:
         """Return the strategy of a request; a mix of one draws no random number."""
         strategies = list(self.strategies.values())
-        if len(strategies) == 1:
-            return strategies[0]
-        return rng.choices(strategies, self.weights)[0]
+        return strategies[0] if len(strategies) == 1 else rng.choices(strategies, self.weights)[0]
 
     def find(self, recorded_name: str) -> Strategy:
         """Return a strategy by the name that a run recorded, also by an old one."""
         return self.strategies[OLD_NAMES.get(recorded_name, recorded_name)]
 
 
-def old_names_in(recorded: str) -> dict[str, str]:
+def find_old_names(recorded: str) -> dict[str, str]:
     """Return the old names of strategies in the text that a run recorded, by today's names."""
     words = re.split("[,=]", recorded)
     return {new: old for old, new in OLD_NAMES.items() if old in words}
+
+
+def _load(reference: str, config: GenerateConfig) -> Strategy:
+    """Load FILE.py:NAME: a function `ask(context) -> Prompt`, or a `Strategy` object or class."""
+    plugin = load_plugin(reference, kind="strategy")
+    strategy = plugin.value
+    if isinstance(strategy, type) and issubclass(strategy, Strategy):
+        strategy = strategy.from_config(config)
+    elif not isinstance(strategy, Strategy):
+        if not callable(strategy):
+            raise InputError(
+                f"strategy {reference} is of type {type(strategy).__name__}; write a function "
+                "ask(context) that returns a Prompt, or an object of a subclass of Strategy"
+            )
+        strategy = Strategy()
+        strategy.ask = plugin.value
+    # Rows are published: of the path only its last part is recorded.
+    strategy.name, strategy.file_sha256 = PurePath(reference).name, plugin.sha256
+    write_prompt = strategy.ask
+
+    def ask(context: PromptContext) -> Prompt:
+        """Turn the errors of a user's code into one line."""
+        try:
+            prompt = write_prompt(context)
+        except InputError:
+            raise
+        except Exception as error:
+            where = describe_error(error, Path(reference.rpartition(":")[0]))
+            raise InputError(f"strategy {reference} failed: {where}") from None
+        if not isinstance(prompt, Prompt):
+            raise InputError(
+                f"strategy {reference} returned a {type(prompt).__name__}; return a "
+                "code_alpaca.generation.strategies.Prompt"
+            )
+        return prompt
+
+    strategy.ask = ask
+    return strategy

@@ -1,23 +1,40 @@
 """OSS-Instruct: tasks inspired by fragments of real code, from a dataset or your repository.
 
 After Magicoder (Wei et al. 2023, https://arxiv.org/abs/2312.02120). The fragments are sent to the
-teacher; `snippets` leaves out hidden files and files that seem to contain a key.
+teacher: hidden files, and texts that seem to contain a key, are left out.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from code_alpaca.core.errors import InputError
-from code_alpaca.generation.snippets import MIN_LINES, load_snippets
+from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.generation.strategies.base import Prompt, PromptContext, Strategy, prompt_fields
 
 if TYPE_CHECKING:
     from code_alpaca.generation.config import GenerateConfig
 
+MIN_LINES = 5  # that are not blank
+MAX_LINE_LENGTH = 300  # characters; a longer line is minified code or data
+MAX_FILE_BYTES = 200_000  # larger files are data or generated
+BLANK_LINES = re.compile(r"\n\s*\n")
+CODE_SUFFIXES = {
+    ".py", ".js", ".ts", ".tsx", ".jsx", ".java", ".kt", ".go", ".rs", ".c", ".h", ".cc", ".cpp",
+    ".hpp", ".cs", ".rb", ".php", ".swift", ".scala", ".hs", ".pl", ".r", ".jl", ".lua", ".sh",
+    ".sql", ".css", ".html", ".ex", ".clj", ".ml", ".dart",
+}  # fmt: skip
+DATASET_FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
+SECRET = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY|\b(sk|hf|ghp|gho|xox[abp]|AKIA)[-_]?[A-Za-z0-9]{16,}|"
+    r"(password|passwd|secret|api_?key|token)\s*[:=]+\s*['\"][^'\"\s]{8,}['\"]",
+    re.IGNORECASE,
+)
 MAX_LINES = 40  # of one fragment
 MAX_CHARACTERS = 4000  # of one fragment: it is paid for by the token
 NUM_EXAMPLES = 2  # seed tasks that show the form of a task
@@ -69,3 +86,94 @@ class OssInstruct(Strategy):
             wish=context.labels,
         )
         return Prompt(text, [task.id for task in shown])
+
+
+def load_snippets(source: str, column: str) -> list[str]:
+    """Return the usable texts of a source, in a fixed order.
+
+    Args:
+        source: a folder (of a Git repository: its tracked files), a text file, a JSONL or
+            Parquet file, or a dataset on the Hub.
+        column: the column of a dataset that contains the code.
+
+    Raises:
+        InputError: the source does not exist, or contains no usable code.
+    """
+    path = Path(source)
+    if path.is_dir():
+        texts = [_read_text(file) for file in _list_code_files(path)]
+    elif path.suffix in CODE_SUFFIXES and path.is_file():
+        texts = [_read_text(path)]
+    else:
+        texts = list(_read_column(source, path, column))
+    snippets = [snippet for snippet in map(_clean, texts) if snippet]
+    if not snippets:
+        raise InputError(
+            f"snippets {source}: no usable code found; a text needs at least {MIN_LINES} lines, "
+            f"none of over {MAX_LINE_LENGTH} characters, and nothing that looks like a key"
+        )
+    return snippets
+
+
+def _list_code_files(folder: Path) -> list[Path]:
+    names = _list_tracked(folder) or [file.relative_to(folder) for file in folder.rglob("*")]
+    return [
+        folder / name
+        for name in sorted(names)
+        if name.suffix.lower() in CODE_SUFFIXES
+        and not any(part.startswith(".") for part in name.parts)
+        and (folder / name).is_file()
+        and not (folder / name).is_symlink()
+    ]
+
+
+def _list_tracked(folder: Path) -> list[Path]:
+    """Return the files that Git tracks; none outside a repository or without git."""
+    command = ["git", "-C", str(folder), "ls-files", "-z"]
+    try:
+        listing = subprocess.run(command, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    return [Path(name) for name in listing.decode("utf-8", "replace").split("\0") if name]
+
+
+def _clean(text: str) -> str:
+    """Return a text without runs of blank lines; "" if it is short, minified, or has a key."""
+    text = BLANK_LINES.sub("\n\n", text.replace("\r\n", "\n")).strip("\n")
+    lines = text.split("\n")
+    num_lines = sum(bool(line.strip()) for line in lines)
+    if num_lines < MIN_LINES or max(map(len, lines)) > MAX_LINE_LENGTH or SECRET.search(text):
+        return ""
+    return text
+
+
+def _read_text(path: Path) -> str:
+    """Return the text of a file, or "" if it is too large or not text."""
+    try:
+        return "" if path.stat().st_size > MAX_FILE_BYTES else path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _read_column(source: str, path: Path, column: str) -> Iterator[str]:
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+
+    try:
+        if path.is_file():
+            kind = DATASET_FORMATS.get(path.suffix)
+            if kind is None:
+                raise InputError(f"snippets {source} is neither code nor JSON, Parquet or CSV")
+            rows = load_dataset(kind, data_files=source, split="train")
+        else:
+            rows = load_dataset(source, split="train")
+    except (DatasetsError, ValueError, OSError) as error:
+        raise InputError(f"cannot load snippets {source}: {error_message(error)}") from None
+    if column not in rows.column_names:
+        raise InputError(
+            f"snippets {source} has no column {column!r}; set snippets_column to one of "
+            f"{', '.join(rows.column_names)}"
+        )
+    for row in rows:
+        if isinstance(row[column], str):
+            yield row[column]

@@ -7,10 +7,6 @@ tasks with tasks that the teacher wrote earlier in this run, six and two as in t
 from __future__ import annotations
 
 from code_alpaca.generation.strategies.base import Prompt, PromptContext, Strategy, prompt_fields
-from code_alpaca.generation.templates import PromptTemplates
-from code_alpaca.teacher.request_body import Api
-
-NUMBERED = "numbered"
 
 
 class SelfInstruct(Strategy):
@@ -19,10 +15,7 @@ class SelfInstruct(Strategy):
     name = "self_instruct"
     templates = ("self_instruct", "rules")
     numbered_apis = ("completions",)
-
-    def prompt_version(self, templates: PromptTemplates, api: Api) -> str:
-        numbered = api in self.numbered_apis
-        return templates.version(NUMBERED) if numbered else super().prompt_version(templates, api)
+    numbered_templates = ("numbered",)
 
     def ask(self, context: PromptContext) -> Prompt:
         rng, seed_tasks, pool = context.rng, context.seed_tasks, context.pool
@@ -36,7 +29,7 @@ class SelfInstruct(Strategy):
         if context.numbered:
             first = len(tasks) + 1
             last = len(tasks) + context.num_tasks
-            text = context.render(NUMBERED, tasks=tasks, last=last, first=first)
+            text = context.render("numbered", tasks=tasks, last=last, first=first)
             return Prompt(text, ids, prefix=f"{first}. Instruction:")
         text = context.render(
             "self_instruct", count=context.num_tasks, examples=tasks, wish=context.labels

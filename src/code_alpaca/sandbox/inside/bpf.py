@@ -53,6 +53,6 @@ def fail_with(error: int) -> Instruction:
 
 
 KILL = finish(0x80000000)  # SECCOMP_RET_KILL_PROCESS
-NOTIFY = finish(0x7FC00000)  # SECCOMP_RET_USER_NOTIF: suspend the call and ask the fork server
+NOTIFY = finish(0x7FC00000)  # SECCOMP_RET_USER_NOTIF: suspend the call and notify the listener
 ALLOW = finish(0x7FFF0000)  # SECCOMP_RET_ALLOW
 DENY = fail_with(errno.EPERM)

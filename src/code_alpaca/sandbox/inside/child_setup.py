@@ -74,18 +74,18 @@ def _arrange_descriptors(handles: Handles) -> tuple[int, int | None]:
     for target, fd in enumerate(moved, 1):
         os.dup2(fd, target)
     last = len(moved)
-    kept = sorted(fd for fd in (sender, ruleset) if fd is not None)
-    for fd in [*kept, os.sysconf("SC_OPEN_MAX")]:
+    still_used = sorted(fd for fd in (sender, ruleset) if fd is not None)
+    for fd in [*still_used, os.sysconf("SC_OPEN_MAX")]:
         os.closerange(last + 1, fd)
         last = fd
     return sender, ruleset
 
 
 def _limit_thread_stacks(memory_bytes: int) -> None:
-    """Let threads reserve stacks of which many fit into the limited address space.
+    """Limit the stacks that threads reserve, so that many fit into the limited address space.
 
-    A program that requests a huge stack, to recurse deeply, gets a quarter of the memory: calls
-    of Python functions do not use that stack.
+    A program that requests a huge stack, to recurse deeply, gets at most a quarter of the memory:
+    calls of Python functions do not use that stack.
     """
     if not memory_bytes:
         return

@@ -48,7 +48,7 @@ def confine(request: ChildRequest, ruleset: int | None, filters: list[bytes]) ->
             the last notify the fork server. Empty: no seccomp.
 
     Returns:
-        the filter's listener, a file descriptor; None if the filter notifies nobody.
+        the filter's listener, a file descriptor; None if the filter has none.
 
     Raises:
         OSError: a requested layer could not be applied; the process must not continue.

@@ -68,7 +68,7 @@ def main() -> None:
         ForkServer(control, config).serve()
     except RunInChild as child:
         kind, fds = child.kind, child.fds
-    # Only in a child: no frame of the server is left below the program's own.
+    # Only a child continues here, so no frame of the server is below those of the program.
     exit_code = 1
     try:
         ENTRY_POINTS[kind](*fds)
@@ -119,7 +119,11 @@ class ForkServer:
         self.folders = ProgramFolders(config)
 
     def serve(self) -> None:
-        """Handle events until the supervisor is gone; in a child, raises `RunInChild`."""
+        """Handle events until the supervisor ends.
+
+        Raises:
+            RunInChild: in a child.
+        """
         while True:
             polled = any(child.folder_polled for child in self.children)
             events = self.poll.poll(FOLDER_CHECK_MS if polled else None)
@@ -137,7 +141,7 @@ class ForkServer:
 
     def _receive_request(self) -> None:
         data, fds = _receive_with_fds(self.control)
-        if not data:  # the supervisor is gone, and its children must end with it
+        if not data:  # the supervisor has ended
             self._shut_down()
         message = json.loads(data)
         if "kill" in message:
@@ -243,7 +247,7 @@ class ForkServer:
             self.folders.empty()
 
     def _kill_stray_processes(self) -> None:
-        """Kill what a program that may fork has left, if no other process can be hit."""
+        """Kill processes that a program has left, where nothing else is in the PID namespace."""
         if self.config.private_namespaces and not self.children:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(-1, signal.SIGKILL)

@@ -31,7 +31,7 @@ def run_program(fd: int) -> None:
     file = f"{order['file']}.py"
     sys.argv = [file]
     module = make_module(order["module"], order["source"], file)
-    # `unittest.main()`, `doctest.testmod()` and `from __main__ import f` look there.
+    # For `unittest.main()`, `doctest.testmod()` and `from __main__ import f`.
     sys.modules["__main__"] = module
     add_recursion_headroom()
     status = run_and_classify(lambda: execute(module, order["source"], file))

@@ -1,4 +1,4 @@
-"""Give each child of the fork server a folder that is empty at its start and gone at its end.
+"""Give each child of the fork server an empty folder, and remove it when the child has ended.
 
 Other children cannot reach it: Landlock prevents that or, where the kernel has no Landlock, they
 cannot list the parent folder and the names are random.
@@ -104,7 +104,7 @@ class ProgramFolders:
             os.closerange(3, os.sysconf("SC_OPEN_MAX"))
             remove_folder(path)
         finally:
-            os._exit(0)  # the parent removes what is left
+            os._exit(0)  # the supervisor removes the rest
 
     def _show(self) -> None:
         if self._hides_names:

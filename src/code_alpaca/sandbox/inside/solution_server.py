@@ -26,7 +26,7 @@ MAX_DETAIL = 2_000  # characters
 
 
 def serve_solution(fd: int, peer_fd: int) -> None:
-    """Run a solution's source text, then answer calls until the tests end."""
+    """Run a solution's source text, then serve calls until the tests end."""
     source = json.loads(harness.Channel(fd).readline())["source"]
     peer = harness.Channel(peer_fd)
     module = harness.make_module("solution", source, "solution.py")

@@ -2,10 +2,10 @@
 
 No resource limit bounds all files of a process together, nor the threads of root. The seccomp
 filter therefore suspends each system call that writes, creates a file or starts a thread. The
-fork server, which holds the filter's listener (seccomp user notification,
+fork server, which has the filter's listener (seccomp user notification,
 https://man7.org/linux/man-pages/man2/seccomp_unotify.2.html), charges the call to a budget and
-lets it continue, or fails it once the budget is spent. Only arguments in registers are read:
-no other thread can change those. Written bytes stay charged when the file is deleted, so deleted
+continues it, or fails it once the budget is spent. Only arguments in registers are read: no
+other thread can change those. Written bytes stay charged when the file is deleted, so deleted
 but open files count too.
 
 Calls that write without a size in a register fail with the error after which callers fall back
@@ -87,7 +87,7 @@ def _write_rules(
 
 
 def _descriptor_rules(protected_fds: list[int], numbers: dict[str, int]) -> list[Rule]:
-    """Return the rules of calls that create a file, or put another one at a descriptor."""
+    """Return the rules of calls that create a file or change what a descriptor refers to."""
     rules: list[Rule] = []
     for name, flags in (("open", 1), ("openat", 2)):
         if name in numbers:
@@ -137,7 +137,7 @@ class SyscallBudget:
         buffer = bytearray(NOTIFICATION.size)
         try:
             fcntl.ioctl(self.listener, NOTIF_RECV, buffer)
-        except OSError:  # the calling thread is gone
+        except OSError:  # the calling thread has ended
             return
         call_id, _, _, number, _, _, *arguments = NOTIFICATION.unpack(buffer)
         error = 0 if number == self._exit else self._handlers[number](arguments)

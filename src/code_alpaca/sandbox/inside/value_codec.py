@@ -3,8 +3,8 @@
 `ValueCodec.decode` returns only values of trusted types, whatever was sent: built-in and standard
 library types, and named tuples and enum members of classes that the receiving side already has.
 An object that claims to equal everything arrives as the plain value underneath, or is refused
-(`UnsupportedValue`). So tests compare values, never objects that the tested code created. Pickle
-and its relatives run code of the sender; JSON alone has no references.
+(`UnsupportedValue`). So tests compare values, never objects that the tested code created. (Pickle
+runs code of the sender, and JSON by itself has neither references nor these types.)
 
 A codec is the state of one call. Mutable containers (lists, dicts, sets, ...) get an ID when they
 are first sent, the same on both sides, so shared and cyclic references, changes to an argument at
@@ -173,7 +173,7 @@ class ValueCodec:
 
     def _register(self, value: object) -> int:
         number = len(self._containers)
-        self._containers.append(value)  # kept alive, so that its id() stays unique
+        self._containers.append(value)  # a reference, so that its id() stays unique
         self._ids[id(value)] = number
         return number
 

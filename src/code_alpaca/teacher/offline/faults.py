@@ -7,12 +7,14 @@ how often the same request was received, so that a retry can succeed.
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from code_alpaca.problems import load_problems
 
+Rate = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0, le=120)]
 REFUSAL = "I'm sorry, but I can't help with that."
 
 
@@ -21,34 +23,22 @@ class Faults(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    near_duplicate: float = Field(0.0, ge=0, le=1, description="rate of tasks that copy an example")
-    refusal: float = Field(0.0, ge=0, le=1, description="rate of tasks whose output is a refusal")
-    wrong_answer: float = Field(
-        0.0, ge=0, le=1, description="rate of Python outputs that fail their tests"
-    )
-    empty_output: float = Field(0.0, ge=0, le=1, description="rate of tasks with an empty output")
-    benchmark_copy: float = Field(
-        0.0, ge=0, le=1, description="rate of tasks copied from the mini benchmark"
-    )
-    truncated: float = Field(
-        0.0, ge=0, le=1, description="rate of truncated replies (finish_reason length)"
-    )
-    malformed: float = Field(0.0, ge=0, le=1, description="rate of replies with invalid JSON")
-    latency: float = Field(0.0, ge=0, le=120, description="seconds before each response")
-    jitter: float = Field(0.0, ge=0, le=120, description="maximum random seconds added to latency")
-    rate_429: float = Field(0.0, ge=0, le=1, description="rate of responses with status 429")
-    retry_after: float = Field(
-        1.0, ge=0, le=120, description="seconds in the Retry-After of a 429 or 503"
-    )
-    rate_500: float = Field(0.0, ge=0, le=1, description="rate of responses with status 500")
-    rate_503: float = Field(0.0, ge=0, le=1, description="rate of responses with status 503")
+    near_duplicate: Rate = Field(0.0, description="rate of tasks that copy an example")
+    refusal: Rate = Field(0.0, description="rate of tasks whose output is a refusal")
+    wrong_answer: Rate = Field(0.0, description="rate of Python outputs that fail their tests")
+    empty_output: Rate = Field(0.0, description="rate of tasks with an empty output")
+    benchmark_copy: Rate = Field(0.0, description="rate of tasks copied from the mini benchmark")
+    truncated: Rate = Field(0.0, description="rate of truncated replies (finish_reason length)")
+    malformed: Rate = Field(0.0, description="rate of replies with invalid JSON")
+    latency: Seconds = Field(0.0, description="seconds before each response")
+    jitter: Seconds = Field(0.0, description="maximum random seconds added to latency")
+    rate_429: Rate = Field(0.0, description="rate of responses with status 429")
+    retry_after: Seconds = Field(1.0, description="seconds in the Retry-After of a 429 or 503")
+    rate_500: Rate = Field(0.0, description="rate of responses with status 500")
+    rate_503: Rate = Field(0.0, description="rate of responses with status 503")
     rpm: float = Field(0.0, ge=0, description="requests per minute before a 429; 0 for no limit")
-    drop: float = Field(
-        0.0, ge=0, le=1, description="rate of connections closed without a response"
-    )
-    hang: float = Field(
-        0.0, ge=0, le=1, description="rate of requests without a response (dropped after 120 s)"
-    )
+    drop: Rate = Field(0.0, description="rate of connections closed without a response")
+    hang: Rate = Field(0.0, description="rate of requests without a response (dropped after 120 s)")
 
     def corrupt_task(
         self, rng: random.Random, task: dict[str, Any], examples: list[dict[str, Any]]

@@ -16,8 +16,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from aiohttp import web
 from pydantic import Field
 
 from code_alpaca.core.config import StageConfig
@@ -29,9 +30,6 @@ from code_alpaca.teacher.offline.replies import (
     write_chat_reply,
     write_completion_reply,
 )
-
-if TYPE_CHECKING:  # loading aiohttp.web takes time that `--help` does not have
-    from aiohttp import web
 
 HANG_S = 120.0
 MAX_REQUEST_BYTES = 64 << 20
@@ -59,8 +57,6 @@ def serve_teacher(config: TeacherConfig) -> None:
 
 
 async def _serve(config: TeacherConfig) -> None:
-    from aiohttp import web
-
     app = web.Application(client_max_size=MAX_REQUEST_BYTES)
     app.router.add_routes(OfflineTeacher(config).list_routes())
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
@@ -93,8 +89,6 @@ class OfflineTeacher:
         self._idle_at = 0.0  # time at which the requests so far are within `rpm`
 
     def list_routes(self) -> list[web.RouteDef]:
-        from aiohttp import web
-
         return [
             web.post("/v1/chat/completions", self.handle_chat),
             web.post("/v1/responses", self.handle_responses),
@@ -149,15 +143,11 @@ class OfflineTeacher:
         return self._respond("text_completion", body, {"choices": [choice]}, usage)
 
     async def handle_models(self, _: web.Request) -> web.Response:
-        from aiohttp import web
-
         model = {"id": self.config.model, "object": "model", "created": 0}
         data = [{**model, "owned_by": "code-alpaca"}]
         return web.json_response({"object": "list", "data": data})
 
     async def handle_stats(self, _: web.Request) -> web.Response:
-        from aiohttp import web
-
         return web.json_response(dict(self._counts))
 
     async def _read(self, request: web.Request) -> tuple[dict[str, Any], web.Response | None]:
@@ -219,8 +209,6 @@ class OfflineTeacher:
     def _respond(
         self, kind: str, body: dict[str, Any], content: dict[str, Any], usage: dict[str, int]
     ) -> web.Response:
-        from aiohttp import web
-
         head = {"id": "offline-" + hash_body(body, self.config.seed)[:24], "object": kind}
         rpm = self.config.rpm
         return web.json_response(
@@ -232,8 +220,6 @@ class OfflineTeacher:
     def _respond_error(
         status: int, message: str, code: str | None = None, headers: dict[str, str] | None = None
     ) -> web.Response:
-        from aiohttp import web
-
         error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
         return web.json_response({"error": error}, status=status, headers=headers)
 

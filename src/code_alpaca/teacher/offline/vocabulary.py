@@ -32,16 +32,10 @@ SELECTIONS = (
     Part("positive", ("positive {noun}", "{noun} greater than zero"), "v > 0"),
     Part("negative", ("negative {noun}", "{noun} smaller than zero"), "v < 0"),
     Part("nonzero", ("non-zero {noun}", "{noun} different from zero"), "v != 0"),
-    Part(
-        "above_{n}", ("{noun} greater than {n}", "{noun} above {n}", "{noun} over {n}"), "v > {n}"
-    ),
+    Part("above_{n}", ("{noun} greater than {n}", "{noun} above {n}", "{noun} over {n}"), "v > {n}"),
     Part("below_{n}", ("{noun} less than {n}", "{noun} below {n}", "{noun} under {n}"), "v < {n}"),
-    Part(
-        "multiples_of_{n}",
-        ("multiples of {n}", "{noun} that {n} divides", "{noun} divisible by {n}"),
-        "v % {n} == 0",
-    ),
-)
+    Part("multiples_of_{n}", ("multiples of {n}", "{noun} that {n} divides", "{noun} divisible by {n}"), "v % {n} == 0"),
+)  # fmt: skip
 TRANSFORMATIONS = (
     Part("", ("",), "v"),
     Part("squares", ("squares of the", "squared values of the"), "v * v"),
@@ -56,19 +50,9 @@ TRANSFORMATIONS = (
 REDUCTIONS = (
     Part("sum", ("the sum of", "the total of", "the result of adding up"), "sum({e} for v in values if {c})"),
     Part("list", ("a list of", "a new list with"), "[{e} for v in values if {c}]"),
-    Part(
-        "sorted", ("the ascending list of", "a sorted list of"), "sorted({e} for v in values if {c})"
-    ),
-    Part(
-        "largest",
-        ("the largest of", "the maximum of"),
-        "max(({e} for v in values if {c}), default=0)",
-    ),
-    Part(
-        "smallest",
-        ("the smallest of", "the minimum of"),
-        "min(({e} for v in values if {c}), default=0)",
-    ),
+    Part("sorted", ("the ascending list of", "a sorted list of"), "sorted({e} for v in values if {c})"),
+    Part("largest", ("the largest of", "the maximum of"), "max(({e} for v in values if {c}), default=0)"),
+    Part("smallest", ("the smallest of", "the minimum of"), "min(({e} for v in values if {c}), default=0)"),
     Part("first", ("the first of", "the earliest of"), "next(({e} for v in values if {c}), 0)"),
     Part("last", ("the last of", "the final one of"), "next(({e} for v in reversed(values) if {c}), 0)"),
     Part("distinct", ("how many different values are among", "the number of distinct"), "len({{{e} for v in values if {c}}})"),

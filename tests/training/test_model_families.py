@@ -1,17 +1,15 @@
-"""Models of any family are trained: by an estimate of their memory, or, without one, all the same.
-
-What a model has no place for (token ids, positions) is refused in one line.
-"""
+"""Models of any family train, and what exceeds their vocabulary or positions is refused."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
-from support.tiny_sft import TINY
+from support.tiny_sft import tiny_sft, write_rows
 
 from code_alpaca.cli import main
 from code_alpaca.core.prompts import format_prompt
+from code_alpaca.core.records import RunRecord
 from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
 SHAPE = dict(vocab_size=600, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
@@ -30,7 +28,7 @@ FAMILIES = {
     "DeepseekV2ForCausalLM": dict(n_routed_experts=4, **EXPERTS, **LATENT),
     "OPTForCausalLM": dict(ffn_dim=64, word_embed_proj_dim=32),
 }  # fmt: skip
-# A model in a file of its own, whose forward pass looks at the values of its input.
+# A model with code of its own, whose forward pass depends on the values of its input.
 CUSTOM = """
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -49,38 +47,34 @@ class CustomModel(LlamaForCausalLM):
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory):
-    """Rows of about sixty tokens, for a tokenizer that knows the prompt by heart."""
-    path = tmp_path_factory.mktemp("data") / "rows.json"
-    path.write_text(json.dumps([
-        {"instruction": f"Return {n}.", "input": "", "output": f"return {n}"} for n in range(8)
-    ]))  # fmt: skip
-    return path
+def few_rows(tmp_path_factory):
+    """Rows of about sixty tokens each."""
+    return write_rows(tmp_path_factory.mktemp("data") / "rows.json", 8)
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
+    """A tokenizer with one token for the text of the prompt."""
     texts = [format_prompt("Return it.", ""), "return 0123456789"]
-    return build_scratch_model(
-        texts, ScratchShape(vocab_size=600, hidden_size=32, num_layers=1, num_heads=2)
-    )[1]
+    shape = ScratchShape(vocab_size=600, hidden_size=32, num_layers=1, num_heads=2)
+    return build_scratch_model(texts, shape)[1]
 
 
 @pytest.fixture
-def train(rows, tokenizer, tmp_path):
-    """Save a tiny model of a family with a tokenizer, and train it for a step."""
+def train(few_rows, tokenizer, tmp_path):
+    """Return a function that saves a tiny model of a family and trains it for one step."""
 
     def run(family: str, *words: str, **shape) -> int:
         import transformers
 
-        kind = getattr(transformers, family)
-        config = kind.config_class(**{**SHAPE, **FAMILIES.get(family, {}), **shape})
+        model_class = getattr(transformers, family)
+        config = model_class.config_class(**{**SHAPE, **FAMILIES.get(family, {}), **shape})
         folder = tmp_path / "base"
         if not folder.exists():
-            kind(config).save_pretrained(folder)
+            model_class(config).save_pretrained(folder)
             tokenizer.save_pretrained(folder)
         return main([
-            "sft", "--model_name_or_path", str(folder), "--dataset_name", str(rows),
+            "sft", "--model_name_or_path", str(folder), "--dataset_name", str(few_rows),
             "--output_dir", str(tmp_path / "out"), "--use_cpu", "true", "--bf16", "false",
             "--max_steps", "1", "--save_strategy", "no", "--report_to", "none", *words,
         ])  # fmt: skip
@@ -89,15 +83,15 @@ def train(rows, tokenizer, tmp_path):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_memory_of_every_family_is_estimated_and_it_trains(family, train, tmp_path, capsys):
+def test_every_family_has_a_memory_estimate_and_trains(family, train, tmp_path, capsys):
     assert train(family, "--max_length", "96") == 0, capsys.readouterr().err
-    shown = capsys.readouterr().out
-    assert "each process needs" in shown and "warning" not in shown
-    report = json.loads((tmp_path / "out/run.json").read_text())
-    assert report["preflight_memory_gib"] > 0 and report["steps"] == 1
+    output = capsys.readouterr().out
+    assert "each process needs" in output and "warning" not in output
+    record = RunRecord.load(tmp_path / "out")
+    assert record.preflight_memory_gib > 0 and record.steps == 1
 
 
-def test_a_model_whose_memory_cannot_be_estimated_trains_with_a_warning(train, tmp_path, capsys):
+def test_a_model_without_a_memory_estimate_trains_with_a_warning(train, tmp_path, capsys):
     folder = tmp_path / "base"
     assert train("LlamaForCausalLM", "--dry_run") == 0
     (folder / "custom.py").write_text(CUSTOM)
@@ -109,13 +103,13 @@ def test_a_model_whose_memory_cannot_be_estimated_trains_with_a_warning(train, t
     capsys.readouterr()
     words = ["--trust_remote_code", "true", "--max_length", "96"]
     assert train("LlamaForCausalLM", *words) == 0, capsys.readouterr().err
-    warned = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
-    assert len(warned) == 1 and "not estimated for this model" in warned[0]
-    report = json.loads((tmp_path / "out/run.json").read_text())
-    assert report["preflight_memory_gib"] is None and report["steps"] == 1
+    warnings = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    assert len(warnings) == 1 and "no estimate for this model" in warnings[0]
+    record = RunRecord.load(tmp_path / "out")
+    assert record.preflight_memory_gib is None and record.steps == 1
 
 
-def test_a_tokenizer_with_more_ids_than_the_embedding_has_rows_is_refused(train, capsys):
+def test_a_tokenizer_with_more_ids_than_embeddings_is_refused(train, capsys):
     assert train("LlamaForCausalLM", "--max_length", "96", vocab_size=280) == 2
     error = capsys.readouterr().err
     assert "has ids up to" in error and "embedding has 280 rows" in error
@@ -125,7 +119,7 @@ def test_a_tokenizer_with_more_ids_than_the_embedding_has_rows_is_refused(train,
 def test_a_special_token_beyond_the_embedding_that_no_row_uses_is_accepted(
     train, tokenizer, tmp_path, capsys
 ):
-    """As Gemma 3's tokenizer has one for images, also for its models that read text alone."""
+    """Gemma 3's tokenizer has one for images, also for its text-only models."""
     size = len(tokenizer)
     assert train("LlamaForCausalLM", "--dry_run", vocab_size=size) == 0
     from transformers import AutoTokenizer
@@ -139,20 +133,20 @@ def test_a_special_token_beyond_the_embedding_that_no_row_uses_is_accepted(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--max_length", "129"], "max_length 129 is above the 128 positions"),
         (["--max_length", "129", "--packing", "true"], "max_length 129 is above the 128 positions"),
         (["--max_length", "129", "--dry_run"], "set max_length: 128 or less"),
     ],
 )
-def test_a_max_length_above_the_positions_of_the_model_is_refused(words, said, train, capsys):
+def test_a_max_length_above_the_positions_is_refused(words, message, train, capsys):
     assert train("LlamaForCausalLM", *words) == 2
     error = capsys.readouterr().err
-    assert said in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1
 
 
-def test_rows_beyond_the_positions_are_refused_where_nobody_gave_a_max_length(train, capsys):
+def test_rows_beyond_the_positions_are_refused_without_an_explicit_max_length(train, capsys):
     assert train("LlamaForCausalLM", "--dry_run", max_position_embeddings=16) == 2
     assert "has 16 positions; set max_length: 16 or less" in capsys.readouterr().err
 
@@ -164,15 +158,15 @@ def test_positions_may_be_scaled_in_the_config(train, capsys):
     assert train("LlamaForCausalLM", *words, rope_parameters=scaled) == 0, capsys.readouterr().err
 
 
-def test_a_row_too_large_to_learn_from_is_left_out_and_named(tmp_path, capsys):
-    rows = [{"instruction": f"Return {n}.", "input": "", "output": f"return {n}"} for n in range(9)]
-    rows[4]["output"] = "x" * 2_000_000
-    path = tmp_path / "rows.json"
-    path.write_text(json.dumps(rows))
-    words = ["sft", *TINY, "--dataset_name", str(path), "--output_dir", str(tmp_path / "out")]
-    assert main([*words, "--dry_run"]) == 0
+def test_a_row_that_is_too_large_is_left_out_with_a_warning(tmp_path, capsys):
+    def output(n: int) -> str:
+        return "x" * 2_000_000 if n == 4 else f"return {n}"
+
+    path = write_rows(tmp_path / "rows.json", 9, output)
+    words = tiny_sft(path, tmp_path / "out", "--dry_run")
+    assert main(words) == 0
     shown = capsys.readouterr().out
-    assert "row 5 (2,000,009 bytes) left out" in shown and "rows      8 rows" in shown
-    path.write_text(json.dumps(rows[4:5]))
-    assert main([*words, "--dry_run"]) == 2
-    assert "row 1 (2,000,009 bytes) left out" in capsys.readouterr().err
+    assert "row 5 (2,000,020 bytes) left out" in shown and "rows      8 rows" in shown
+    path.write_text(json.dumps(json.loads(path.read_text())[4:5]))
+    assert main(words) == 2
+    assert "row 1 (2,000,020 bytes) left out" in capsys.readouterr().err

@@ -1,0 +1,112 @@
+"""A strategy from a user's file: a function that writes a prompt, or a whole strategy."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from support.generation_runs import QUICK, generate_args, read_payloads, read_rows
+from werkzeug import Response
+
+from code_alpaca.cli import main
+
+FUNCTION = '''
+from code_alpaca.generation.strategies import Prompt
+
+def ask(context):
+    """Show one seed task in the built-in self-instruct prompt."""
+    task = context.rng.choice(context.seed_tasks)
+    examples = [{"instruction": task.instruction, "output": task.output}]
+    text = context.render("self_instruct", count=context.num_tasks, examples=examples,
+                          wish=context.labels)
+    return Prompt("From my file. " + text, [task.id])
+'''
+OBJECT = '''
+from code_alpaca.generation.candidates import Candidate
+from code_alpaca.generation.strategies import Prompt, Strategy
+
+class Shout(Strategy):
+    """A strategy with a template, a stop string and a parser of its own."""
+
+    templates = ("shout",)
+    stop = ("STOP",)
+
+    def tasks_per_request(self, prompt, default):
+        return 1
+
+    def ask(self, context):
+        return Prompt(context.render("shout", number=context.rng.randrange(10**6)), ["none"])
+
+    def parse(self, reply, prefix, *, numbered):
+        return [Candidate(instruction=f"Explain the reply {reply.text} to me.", output=reply.text)]
+
+shout = Shout()
+'''
+
+
+def test_a_function_writes_prompts_and_its_file_identifies_the_run(tmp_path, capsys, teacher_url):
+    file, run_dir = tmp_path / "my_strategy.py", tmp_path / "run"
+    file.write_text(FUNCTION)
+    more = [*QUICK, "--strategy", f"{file}:ask=2,self_instruct=1", "--tasks_per_request", "2"]
+    args = generate_args(run_dir, *more, url=teacher_url, rows=20)
+    assert main(args) == 0
+    rows = read_rows(run_dir)
+    assert {row["strategy"] for row in rows} == {"my_strategy.py:ask", "self_instruct"}
+    assert len({row["prompt_version"] for row in rows}) == 2
+    prompts = [payload["messages"][0]["content"] for payload in read_payloads(run_dir)]
+    assert any(prompt.startswith("From my file.") for prompt in prompts)
+
+    assert main(args) == 0, "the unchanged file resumes the run"
+    file.write_text(FUNCTION + "\n# changed\n")
+    capsys.readouterr()
+    assert main(args) == 2
+    error = capsys.readouterr().err
+    assert "was created with another my_strategy.py:ask" in error and error.count("\n") == 1
+
+
+def test_a_strategy_object_brings_its_own_template_stop_string_and_parser(tmp_path, httpserver):
+    file, prompts = tmp_path / "loud.py", tmp_path / "prompts"
+    file.write_text(OBJECT)
+    prompts.mkdir()
+    (prompts / "shout.jinja").write_text("SHOUT {{ number }}")
+    served = []
+
+    def respond(request):
+        served.append(json.loads(request.data))
+        content = f"word{len(served)} " * len(served)
+        reply = {"choices": [{"message": {"content": content}, "finish_reason": "stop"}]}
+        return Response(json.dumps(reply), content_type="application/json")
+
+    httpserver.expect_request("/v1/chat/completions").respond_with_handler(respond)
+    more = [*QUICK, "--filters", "none", "--strategy", f"{file}:shout", "--prompts", str(prompts)]
+    url = httpserver.url_for("/v1")
+    assert main(generate_args(tmp_path / "run", *more, "--novelty_threshold", "1", url=url,
+                              rows=3)) == 0  # fmt: skip
+    assert served[0]["stop"] == ["STOP"]
+    assert served[0]["messages"][0]["content"].startswith("SHOUT ")
+    assert {row["strategy"] for row in read_rows(tmp_path / "run")} == {"loud.py:shout"}
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("ask = 3", "is of type int; write a function ask(context)"),
+        ("def ask(context):\n    return 'text'", "returned a str; return a code_alpaca.generation"),
+        ("def ask(context):\n    return context.nothing", "failed: AttributeError"),
+        ("def ask(context):\n    return 1 / 0", "ZeroDivisionError: division by zero (line 2)"),
+        ("def other(context): ...", "does not define 'ask'"),
+        ("import nothing_like_this", "No module named 'nothing_like_this'"),
+    ],
+)
+def test_a_strategy_that_does_not_work_is_refused_in_one_line(tmp_path, capsys, source, message):
+    (tmp_path / "mine.py").write_text(source)
+    more = [*QUICK, "--strategy", f"{tmp_path}/mine.py:ask"]
+    assert main(generate_args(tmp_path / "r", *more)) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_missing_file_is_refused(tmp_path, capsys):
+    assert main(generate_args(tmp_path / "r", "--strategy", "missing.py:ask")) == 2
+    assert "cannot read strategy file missing.py" in capsys.readouterr().err

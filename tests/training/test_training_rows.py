@@ -1,0 +1,123 @@
+"""Training rows come from one dataset or a mixture, without the held-out rows."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+import yaml
+from support.tiny_sft import RECIPE, TINY, read_metrics
+
+from code_alpaca.cli import main
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.records import RunRecord
+from code_alpaca.training.arguments import SFTArguments
+from code_alpaca.training.training_rows import read_training_rows
+
+
+def write(path, name, count):
+    rows = [
+        {"instruction": f"{name} {n}", "input": "", "output": f"{name} {n}"} for n in range(count)
+    ]
+    path.write_text(json.dumps(rows))
+    return str(path)
+
+
+@pytest.fixture
+def two(tmp_path):
+    return write(tmp_path / "a.json", "a", 100), write(tmp_path / "b.json", "b", 40)
+
+
+def count_by_dataset(rows):
+    return Counter(row["instruction"][0] for row in rows)
+
+
+def test_a_weight_repeats_rows_and_samples_the_fraction(two):
+    a, b = two
+    mixture = SFTArguments(
+        dataset_mixture=[{"name": a, "weight": 0.25}, {"name": b, "weight": 2.5}]
+    )
+    rows = read_training_rows(mixture, seed=0)
+    assert count_by_dataset(rows.train) == {"a": 25, "b": 100}
+    copies = Counter(row["instruction"] for row in rows.train)
+    assert {copies[f"b {n}"] for n in range(40)} == {2, 3}
+    assert rows.revision.startswith("0.25 x sha256 ") and "; 2.5 x sha256 " in rows.revision
+    assert read_training_rows(mixture, seed=0).train[:] == rows.train[:]
+    assert read_training_rows(mixture, seed=1).train[:] != rows.train[:]
+
+
+def test_held_out_rows_are_not_trained_on_and_stay_held_out(two, tmp_path):
+    a, _ = two
+    rows = read_training_rows(SFTArguments(dataset_name=a, validation_fraction=0.2), seed=0)
+    held_out = {row["instruction"] for row in rows.validation}
+    assert 10 <= len(held_out) <= 30
+    assert held_out.isdisjoint(row["instruction"] for row in rows.train)
+    longer = write(tmp_path / "longer.json", "a", 200)
+    more = read_training_rows(SFTArguments(dataset_name=longer, validation_fraction=0.2), seed=5)
+    assert held_out <= {row["instruction"] for row in more.validation}
+
+
+def test_a_single_dataset_keeps_its_revision(two):
+    rows = read_training_rows(SFTArguments(dataset_name=two[0]), seed=0)
+    assert rows.revision == rows.sources[0]["revision"]
+    assert rows.dataset["name"] == two[0] and rows.validation is None
+
+
+def test_columns_are_mapped_and_rows_without_an_answer_are_left_out(tmp_path):
+    path = tmp_path / "rows.json"
+    rows = [{"task": f"a {n}", "code": "x" if n else None, "note": n} for n in range(5)]
+    path.write_text(json.dumps(rows))
+    lines = []
+    for column_map in (
+        "{instruction: task, output: code}",
+        {"instruction": "task", "output": "code"},
+    ):
+        arguments = SFTArguments(dataset_name=str(path), column_map=column_map)
+        train = read_training_rows(arguments, 0, lines.append).train
+        assert train["instruction"][:] == ["a 1", "a 2", "a 3", "a 4"]
+        assert train["input"][:] == [""] * 4
+    assert "1 of 5 rows have no instruction or no output (the first is row 1)" in lines[1]
+    with pytest.raises(InputError, match="it is not clear which hold the task and the answer"):
+        read_training_rows(SFTArguments(dataset_name=str(path)), 0)
+    with pytest.raises(InputError, match=r"bad dataset_name, .* column_map"):
+        arguments = SFTArguments(dataset_name=str(path), column_map="{task: instruction}")
+        read_training_rows(arguments, 0)
+
+
+@pytest.mark.parametrize("mixture", [[{"nam": "x"}], [{"name": "x", "weight": 0}], ["x"]])
+def test_a_bad_mixture_is_refused(mixture):
+    with pytest.raises(InputError, match="bad dataset_mixture"):
+        read_training_rows(SFTArguments(dataset_mixture=mixture), seed=0)
+
+
+def test_a_mixture_trains_with_an_evaluation_loss(two, tmp_path, capsys):
+    a, b = two
+    recipe, output_dir = tmp_path / "recipe.yaml", tmp_path / "model"
+    values = yaml.safe_load(RECIPE.read_text())
+    values |= {"dataset_mixture": [{"name": a}, {"name": b, "weight": 0.5}],
+               "validation_fraction": 0.2}  # fmt: skip
+    recipe.write_text(yaml.safe_dump(values))
+    words = ["sft", "--config", str(recipe), *TINY[2:], "--output_dir", str(output_dir)]
+    assert main(words) == 0, capsys.readouterr().err
+    record = RunRecord.load(output_dir)
+    assert len(record.datasets) == 2 and record.datasets[1].weight == 0.5
+    _, losses = zip(*record.eval_loss_curve, strict=True)
+    assert len(losses) == 2 and losses[1] < losses[0]
+    metrics = read_metrics(output_dir)
+    assert [line["eval_loss"] for line in metrics if "eval_loss" in line] == list(losses)
+    assert (output_dir / "loss.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--eval_strategy", "epoch"], "needs held-out rows"),
+        (["--validation_split", "test", "--validation_fraction", "0.1"], "both set the held-out"),
+        (["--validation_fraction", "0.0001"], "no row is held out"),
+    ],
+)
+def test_bad_validation_is_refused(two, tmp_path, capsys, words, message):
+    paths = ["--dataset_name", two[0], "--output_dir", str(tmp_path / "m")]
+    assert main(["sft", *TINY, *paths, *words]) == 2
+    assert message in capsys.readouterr().err
