@@ -6,7 +6,8 @@ import pytest
 from support import tokenizers_in_use
 
 from code_alpaca.core.prompts import chat_template, format_prompt
-from code_alpaca.evaluation.inference import decode_response, encode_prompt
+from code_alpaca.evaluation.inference import encode_prompt
+from code_alpaca.evaluation.text_generation import decode_response
 
 
 def test_without_input():

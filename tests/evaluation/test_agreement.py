@@ -1,6 +1,6 @@
-"""Verdicts are those of plain Python: for unusual tests, for right programs and for wrong ones.
+"""Verdicts equal those of plain Python, for unusual tests and for correct and wrong programs.
 
-`unusual_problems.txt` holds problems whose tests look at more than a returned value: identity,
+`unusual_problems.txt` contains problems whose tests check more than a returned value: identity,
 classes, state, streams. Each is `#= name`, the reference solution, `#-`, and the body of
 `check(candidate)`.
 """
@@ -44,14 +44,14 @@ def problem(block: str) -> Problem:
     )
 
 
-# The one difference that is wanted: the tests use the prompt's own names, and a program that
-# defines these otherwise, so that wrong answers look right, does not get away with it.
+# The only intended difference: tests use the prompt's own names, so a program that redefines them
+# to make wrong answers look right fails.
 REDEFINING = ("an enum member", "a helper of the prompt", "a constant of the prompt")
 BLOCKS = Path(__file__).with_name("unusual_problems.txt").read_text("utf-8").split("#= ")[1:]
 PROBLEMS = [problem(block) for block in BLOCKS]
 
 
-def test_there_are_hundreds_and_no_two_alike():
+def test_there_are_200_distinct_problems():
     assert len({problem.task_id for problem in PROBLEMS}) == len(PROBLEMS) >= 200
     assert len({problem.prompt + problem.test for problem in PROBLEMS}) == len(PROBLEMS)
 
@@ -93,8 +93,8 @@ def in_plain_python(program: str, test: str, folder) -> bool:
     return done.returncode == 0
 
 
-def mutants(problem, most: int = 3) -> list[str]:
-    """The reference with one return value, constant, operator or statement changed."""
+def mutants(problem, max_mutants: int = 3) -> list[str]:
+    """Return the reference with one return value, constant, operator or statement changed."""
     tree = ast.parse(problem.prompt + problem.canonical_solution)
     in_strings = {
         id(part)
@@ -103,35 +103,35 @@ def mutants(problem, most: int = 3) -> list[str]:
         for part in ast.walk(node)
     }
     places = [n for n in ast.walk(tree) if type(n) in CHANGES and id(n) not in in_strings]
-    step = max(1, len(places) // most)
-    made = []
-    for place in places[::step][:most]:
+    step = max(1, len(places) // max_mutants)
+    mutated = []
+    for place in places[::step][:max_mutants]:
         memo: dict = {}
         changed = copy.deepcopy(tree, memo)
         CHANGES[type(place)](memo[id(place)])
-        made.append(ast.unparse(ast.fix_missing_locations(changed)))
-    return made
+        mutated.append(ast.unparse(ast.fix_missing_locations(changed)))
+    return mutated
 
 
-def _other_return(node: ast.Return) -> None:
+def change_return(node: ast.Return) -> None:
     node.value = ast.Constant(None) if node.value is not None else ast.Constant(1)
 
 
-def _other_constant(node: ast.Constant) -> None:
+def change_constant(node: ast.Constant) -> None:
     node.value = node.value + 1 if isinstance(node.value, int) else None
 
 
-def _nothing(node: ast.Expr) -> None:
+def remove_statement(node: ast.Expr) -> None:
     node.value = ast.Constant(...)
 
 
-def _subtract(node: ast.BinOp) -> None:
+def change_operator(node: ast.BinOp) -> None:
     node.op = ast.Sub() if isinstance(node.op, ast.Add) else ast.Add()
 
 
 CHANGES = {
-    ast.Return: _other_return,
-    ast.Constant: _other_constant,
-    ast.Expr: _nothing,
-    ast.BinOp: _subtract,
+    ast.Return: change_return,
+    ast.Constant: change_constant,
+    ast.Expr: remove_statement,
+    ast.BinOp: change_operator,
 }

@@ -1,4 +1,4 @@
-"""Two runs over the same problems: the difference, and whether it may be luck."""
+"""Two runs on the same problems: the difference in pass@1 and its significance."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ WORDS = ["eval", "--benchmark", "mini"]
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_mcnemar_is_the_two_sided_binomial_test(won, lost):
     n = won + lost
-    at_least_as_odd = [i for i in range(n + 1) if abs(i - n / 2) >= abs(won - n / 2)]
-    exact = sum(math.comb(n, i) for i in at_least_as_odd) / 2**n
+    at_least_as_uneven = [i for i in range(n + 1) if abs(i - n / 2) >= abs(won - n / 2)]
+    exact = sum(math.comb(n, i) for i in at_least_as_uneven) / 2**n
     assert mcnemar_p_value(won, lost) == pytest.approx(exact)
     assert mcnemar_p_value(won, lost) == mcnemar_p_value(lost, won)
 
 
 def run(folder, solved):
-    """An evaluation in which the first `solved` problems are right."""
+    """Evaluate samples of which the first `solved` pass."""
     lines = []
     for n, problem in enumerate(load_problems("mini")):
         text = problem.canonical_solution if n < solved else "    return None\n"
@@ -36,7 +36,7 @@ def run(folder, solved):
     return main([*WORDS, "--samples", str(samples), "--output_dir", str(folder)])
 
 
-def test_a_clear_difference_and_none(tmp_path, capsys):
+def test_a_significant_difference_and_none(tmp_path, capsys):
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     assert run(ours, 15) == 0 and run(theirs, 5) == 0
     assert main(["eval", "--compare", str(theirs), "--output_dir", str(ours)]) == 0
@@ -51,7 +51,7 @@ def test_a_clear_difference_and_none(tmp_path, capsys):
     assert same["interval"][0] < same["difference"] == 0 < same["interval"][1]
 
 
-def test_other_problems_and_no_results_are_refused(tmp_path, capsys):
+def test_runs_on_other_problems_and_folders_without_results_are_refused(tmp_path, capsys):
     ours, fewer = tmp_path / "ours", tmp_path / "fewer"
     assert run(ours, 20) == 0
     words = [*WORDS, "--samples", "reference", "--limit", "3", "--output_dir", str(fewer)]
@@ -59,4 +59,4 @@ def test_other_problems_and_no_results_are_refused(tmp_path, capsys):
     assert main(["eval", "--compare", str(fewer), "--output_dir", str(ours)]) == 2
     assert "different problems" in capsys.readouterr().err
     assert main(["eval", "--compare", str(tmp_path), "--output_dir", str(ours)]) == 2
-    assert "no results of eval" in capsys.readouterr().err
+    assert "contains no results of eval" in capsys.readouterr().err

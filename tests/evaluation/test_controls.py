@@ -1,4 +1,4 @@
-"""A negative control of tests is failed by every program that passes the tests honestly."""
+"""A negative control fails every program that passes the tests honestly, and passes cheats."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def passes(program: str, test: str) -> bool:
     return True
 
 
-RIGHT = "def f(x): return x\n"
+CORRECT = "def f(x): return x\n"
 TESTS = {
     "an int": "assert candidate(2) == 2",
     "its left side": "assert 2 == candidate(2)",
@@ -41,11 +41,11 @@ TESTS = {
     "a computed value": "for n in range(3):\n        assert candidate(n) == n + 0",
     "a computed list": "assert candidate([1, 2]) == [1] + [2]\n    assert candidate([]) == [] + []",
     "all": "assert all(candidate(n) == 2 * n - n for n in range(3))",
-    "a choice": "assert candidate(1) == 1 + 0 or candidate(1) == 2 - 1",
+    "an alternative": "assert candidate(1) == 1 + 0 or candidate(1) == 2 - 1",
     "an order": "assert candidate(1) < 2\n    assert 0 <= candidate(0)",
-    "other than": "assert candidate(1) != 2 and candidate(1) not in (3, 4)",
+    "inequality": "assert candidate(1) != 2 and candidate(1) not in (3, 4)",
     "a substring": "assert candidate('b') in 'abc'",
-    "a refusal": "if candidate(1) != 1 + 0:\n        raise ValueError",
+    "an explicit raise": "if candidate(1) != 1 + 0:\n        raise ValueError",
     "identity": "assert candidate(None) is None",
     "a loop": "for n in range(3):\n        assert candidate(n) == n",
     "an error": "try:\n        candidate()\n    except TypeError as error:\n"
@@ -62,11 +62,11 @@ TESTS = {
 
 
 @pytest.mark.parametrize("body", TESTS.values(), ids=TESTS)
-def test_a_right_program_fails_every_control(body):
+def test_a_correct_program_fails_every_control(body):
     test = f"def check(candidate):\n    {body}\n"
-    assert passes(RIGHT, test)
+    assert passes(CORRECT, test)
     found = make_negative_controls(test)
-    assert found and not any(passes(RIGHT, control) for control in found)
+    assert found and not any(passes(CORRECT, control) for control in found)
 
 
 EQUAL = "class E:\n    def __eq__(s, o): return True\n    def __hash__(s): return 1\n"
@@ -110,20 +110,20 @@ def test_a_cheat_passes_a_control(cheat, body):
     assert any(passes(CHEATS[cheat], control) for control in make_negative_controls(test))
 
 
-def test_leaving_early_passes_the_control_that_fails_at_the_end():
+def test_exiting_early_passes_the_control_that_fails_at_the_end():
     test = "def check(candidate):\n    candidate(1)\n"
     (at_end,) = make_negative_controls(test)
     with pytest.raises(SystemExit):
         passes("def f(x): raise SystemExit(0)", at_end)
-    assert not passes(RIGHT, at_end)
+    assert not passes(CORRECT, at_end)
 
 
-def test_there_are_a_few_spread_over_long_tests():
+def test_long_tests_have_a_few_controls_selected_reproducibly():
     lines = "".join(f"    assert candidate({n}) == {n}\n" for n in range(100))
     found = make_negative_controls(f"def check(candidate):\n{lines}")
     assert 2 <= len(found) <= MAX_CONTROLS
     assert found == make_negative_controls(f"def check(candidate):\n{lines}"), (
-        "the same for the same tests"
+        "equal tests have equal controls"
     )
     assert len(set(found)) == len(found)
 
@@ -133,20 +133,20 @@ NOT_PRINTED = "def check(candidate):\n    assert candidate(1) == f'''{'a' + \"\"
 
 
 @pytest.mark.parametrize("test", [TOO_DEEP, NOT_PRINTED])
-def test_tests_that_python_cannot_print_have_as_many_as_can_be_made(test):
+def test_controls_that_python_cannot_print_are_omitted(test):
     assert len(make_negative_controls(test)) <= MAX_CONTROLS
     made = make_positive_control(test)
     assert made is None or "candidate" in made
 
 
-def test_the_positive_control_is_the_same_tests_in_the_form_of_a_control():
+def test_the_positive_control_is_the_same_tests_in_the_formatting_of_a_control():
     test = "def check(candidate):\n    # by hand\n    assert candidate(1) == 1\n"
-    assert passes(RIGHT, make_positive_control(test)) and "by hand" not in make_positive_control(
+    assert passes(CORRECT, make_positive_control(test)) and "by hand" not in make_positive_control(
         test
     )
     assert not passes("def f(x): return 2", make_positive_control(test))
 
 
 @pytest.mark.parametrize("test", ["def check(", "", "x = '\0'", "(" * 1000])
-def test_tests_that_do_not_parse_have_none_or_fail(test):
+def test_tests_that_do_not_parse_have_at_most_one_control(test):
     assert len(make_negative_controls(test)) <= 1

@@ -1,4 +1,4 @@
-"""The program comes out of whatever a model wraps it in, and nothing but the program."""
+"""The program, and nothing but the program, is extracted from any wrapping of a response."""
 
 from __future__ import annotations
 
@@ -10,54 +10,55 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from code_alpaca.evaluation.extract import extract_program
+from code_alpaca.evaluation.grading import Grader
 from code_alpaca.problems import Problem
 
 PROMPT = (
     'import math\n\ndef half(x):\n    return x / 2\n\ndef area(r):\n    """Area of a circle."""\n'
 )
 PROBLEM = Problem("Own/1", PROMPT, "area", "    return math.pi * r * r\n", "")
-WHOLE = "def area(r):\n    return math.pi * r * r\n"
+AREA = "def area(r):\n    return math.pi * r * r\n"
 
 
-def value(answer, problem=PROBLEM):
-    """What the extracted program's function gives for 2; its own output is caught as a failure."""
+def call_extracted(response, problem=PROBLEM):
+    """Return what the extracted function returns for 2; fail if an example prints or reads."""
     names: dict = {"__name__": "__main__"}
 
     def print(*_):
-        raise AssertionError("the example was kept")
+        raise AssertionError("the program contains an example")
 
     names["print"] = names["input"] = print
-    exec(compile(extract_program(problem, answer), "answer", "exec"), names)
+    exec(compile(extract_program(problem, response), "answer", "exec"), names)
     return names[problem.entry_point](2)
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         "    return math.pi * r * r\n",
         "return math.pi * r * r",
         "    # the formula\n    return math.pi * r * r\n\n\ndef other():\n    return 1\n",
-        WHOLE,
-        "import math\n" + WHOLE,
+        AREA,
+        "import math\n" + AREA,
         PROMPT + "    return math.pi * r * r\n",
-        f"Sure! Here it is:\n```python\n{WHOLE}```\nIt multiplies.",
-        f"```\n{WHOLE}\n```",
-        f"```py\r\n{WHOLE}\r\n```".replace("\n", "\r\n"),
-        f"```python\n{WHOLE}",
+        f"Sure! Here it is:\n```python\n{AREA}```\nIt multiplies.",
+        f"```\n{AREA}\n```",
+        f"```py\r\n{AREA}\r\n```".replace("\n", "\r\n"),
+        f"```python\n{AREA}",
         "```python\n    return math.pi * r * r\n```",
-        f"First try:\n```python\ndef wrong(): pass\n```\nBetter:\n```python\n{WHOLE}```",
+        f"First try:\n```python\ndef wrong(): pass\n```\nBetter:\n```python\n{AREA}```",
         "```python\ndef square(r):\n    return r * r\n```\nand\n"
         "```python\ndef area(r):\n    return math.pi * square(r)\n```",
         "  1. like this:\n  ```python\n  def area(r):\n      return math.pi * r * r\n  ```",
         "<think>def area(r): return 0\n```python\ndef area(r): return 1\n```</think>\n"
-        f"```\n{WHOLE}```",
-        WHOLE + "\nprint(area(3))\narea(input())\nassert area(1) == 0\n",
-        WHOLE + "\nif __name__ == '__main__':\n    print(area(2))\n",
-        WHOLE + "\nfor r in [1, 2]:\n    print(area(r))\n",
-        WHOLE + "\nfor r in [1, 2]:\n    assert area(r) == 0\n",
-        WHOLE + "\nimport sys\nsys.exit(area(1))\n",
-        WHOLE + "\ndef unfinished(x):\n    return [x for",
-        WHOLE + "\nThis function multiplies pi by the square of r.",
+        f"```\n{AREA}```",
+        AREA + "\nprint(area(3))\narea(input())\nassert area(1) == 0\n",
+        AREA + "\nif __name__ == '__main__':\n    print(area(2))\n",
+        AREA + "\nfor r in [1, 2]:\n    print(area(r))\n",
+        AREA + "\nfor r in [1, 2]:\n    assert area(r) == 0\n",
+        AREA + "\nimport sys\nsys.exit(area(1))\n",
+        AREA + "\ndef unfinished(x):\n    return [x for",
+        AREA + "\nThis function multiplies pi by the square of r.",
         "area = lambda r: math.pi * r * r",
         "def area(r):\n    return PI * square(r)\n\n"
         "def square(r):\n    return r * r\n\nPI = math.pi\n",
@@ -72,52 +73,52 @@ def value(answer, problem=PROBLEM):
         "def area(r):\n    return Circle(r).area()",
     ],
 )  # fmt: skip
-def test_the_function_is_found_and_its_examples_are_left(answer):
-    assert value(answer) == pytest.approx(12.566370614)
+def test_the_function_is_extracted_without_its_examples(response):
+    assert call_extracted(response) == pytest.approx(12.566370614)
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
-        f"````markdown\n```python\n{WHOLE}```\n````",
-        f"~~~py\n{WHOLE}~~~",
-        f"Here: ```python\n{WHOLE}```",
+        f"````markdown\n```python\n{AREA}```\n````",
+        f"~~~py\n{AREA}~~~",
+        f"Here: ```python\n{AREA}```",
         "```python def area(r): return math.pi * r * r```",
         "> ```python\n> def area(r):\n>     return math.pi * r * r\n> ```",
-        f"[PYTHON]\n{WHOLE}[/PYTHON]",
+        f"[PYTHON]\n{AREA}[/PYTHON]",
         "<pre><code>def area(r):\n    return 4 * math.pi if r &gt; 1 else 0\n</code></pre>",
         "The code:\n\n    def area(r):\n        return math.pi * r * r\n\nThat's it.",
-        f"Sure! It's easy:\n\n{WHOLE}\nIt's O(1).",
-        f"import the module first.\n\n{WHOLE}",
-        "python\n" + WHOLE,
-        "\ufeff" + WHOLE,
-        WHOLE.replace("    ", "\u00a0\u00a0\u00a0\u00a0"),
+        f"Sure! It's easy:\n\n{AREA}\nIt's O(1).",
+        f"import the module first.\n\n{AREA}",
+        "python\n" + AREA,
+        "\ufeff" + AREA,
+        AREA.replace("    ", "\u00a0\u00a0\u00a0\u00a0"),
         "def area(r):\n    return math.pi * r * r if \u201ca\u201d == 'a' else 0\n",
-        WHOLE.replace("    ", "\t"),
+        AREA.replace("    ", "\t"),
         "# def area(r): multiplies\n    return math.pi * r * r\n",
         "s = math.pi\n    for _ in range(2):\n        s *= r\n    return s\n",
         "```python\n>>> def area(r):\n...     return math.pi * r * r\n>>> area(1)\n3.1\n```",
-        f"```python\nfrom __future__ import annotations\n{WHOLE}```",
+        f"```python\nfrom __future__ import annotations\n{AREA}```",
         "```python\nclass Solution:\n    def area(self, r):\n"
         "        return half(2) * math.pi * r * r\n```",
         "```python\nclass Solution:\n    def area(self, r):\n        return math.pi * r * r\n\n"
         "shown = Solution().area('x')\n```",
         "```python\nclass Solution:\n    @staticmethod\n    def area(r):\n"
         "        return math.pi * r * r\n```",
-        f"```python\n{WHOLE}```\nA wrong one:\n```python\ndef area(r):\n    return r\n```",
+        f"```python\n{AREA}```\nA wrong one:\n```python\ndef area(r):\n    return r\n```",
         "```python\ndef area(r):\n    return math.pi * square(r)\n```\nwith\n"
         "```python\ndef square(r):\n    return r * r\n```\nnot\n"
         "```python\ndef area(r):\n    return square(r)\n```",
-        f"```bash\narea = 1\n```\n```python\n{WHOLE}```",
-        f"<thinking>\n```python\ndef area(r):\n    return 0\n```\n</thinking>\n{WHOLE}",
-        f"```python\ndef area(r): return 0\n```\n</think>\n\n{WHOLE}",
-        WHOLE + "\n\ndef other():\n    \"\"\"never clo",
-        WHOLE + "\n\nprint(\"the area is",
+        f"```bash\narea = 1\n```\n```python\n{AREA}```",
+        f"<thinking>\n```python\ndef area(r):\n    return 0\n```\n</thinking>\n{AREA}",
+        f"```python\ndef area(r): return 0\n```\n</think>\n\n{AREA}",
+        AREA + "\n\ndef other():\n    \"\"\"never clo",
+        AREA + "\n\nprint(\"the area is",
     ],
     ids=range(29),
 )  # fmt: skip
-def test_every_wrapping_is_taken_off(answer):
-    assert value(answer) == pytest.approx(12.566370614)
+def test_every_wrapping_is_removed(response):
+    assert call_extracted(response) == pytest.approx(12.566370614)
 
 
 @pytest.mark.parametrize(
@@ -138,8 +139,8 @@ def test_every_wrapping_is_taken_off(answer):
     ],
     ids=range(10),
 )
-def test_examples_are_left_out(examples):
-    assert value(f"```python\n{WHOLE}\n{examples}\n```") == pytest.approx(12.566370614)
+def test_examples_are_dropped(examples):
+    assert call_extracted(f"```python\n{AREA}\n{examples}\n```") == pytest.approx(12.566370614)
 
 
 @pytest.mark.parametrize(
@@ -167,41 +168,41 @@ def test_examples_are_left_out(examples):
     ],
     ids=range(11),
 )  # fmt: skip
-def test_what_changes_the_function_is_kept(program, monkeypatch):
+def test_statements_that_change_the_function_are_kept(program, monkeypatch):
     limits: list[int] = []
     monkeypatch.setattr("sys.setrecursionlimit", limits.append)
     monkeypatch.setattr("builtins.LIMITS", limits, raising=False)
     with decimal.localcontext():
-        assert value(f"```python\n{program}```") == 7
+        assert call_extracted(f"```python\n{program}```") == 7
 
 
-def test_the_program_keeps_its_own_text():
+def test_the_source_text_is_not_reformatted():
     program = "def area(r):  # in square meters\n    return 0x10 + r ;\n"
     assert program.strip() in extract_program(PROBLEM, f"```python\n{program}```")
 
 
-def test_a_long_sum_is_a_program_like_any_other():
+def test_a_long_expression_is_extracted():
     terms = 327
-    answer = f"```python\ndef area(r):\n    return {' + '.join(['r'] * terms)}\n```"
-    assert value(answer) == 2 * terms
+    response = f"```python\ndef area(r):\n    return {' + '.join(['r'] * terms)}\n```"
+    assert call_extracted(response) == 2 * terms
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     ["", "I cannot do that.", "```python\n```", "\x00", "\ud800", "def area(r", "(" * 100_000,
-     "[" * 5000, "```" * 1000, "lambda: " * 5000, "<think>for ever", "-" * 100_000 + "1",
+     "[" * 5000, "```" * 1000, "lambda: " * 5000, "<think>never closed", "-" * 100_000 + "1",
      "x = " + "1+" * 30_000 + "1", "def area(r):\n    return " + "+".join(["r"] * 5_000),
      "if r:\n" * 500, ">>> " * 5_000, "<code>" * 2_000],
     ids=range(17),
 )  # fmt: skip
-def test_what_is_no_program_comes_back_as_text(answer):
-    assert isinstance(extract_program(PROBLEM, answer), str)
+def test_a_response_without_a_program_is_returned_as_text(response):
+    assert isinstance(extract_program(PROBLEM, response), str)
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.text(), st.integers(0, len(WHOLE)))
-def test_never_raises(noise, at):
-    text = extract_program(PROBLEM, WHOLE[:at] + noise + WHOLE[at:])
+@given(st.text(), st.integers(0, len(AREA)))
+def test_extraction_never_raises(noise, at):
+    text = extract_program(PROBLEM, AREA[:at] + noise + AREA[at:])
     assert isinstance(text, str)
 
 
@@ -218,16 +219,40 @@ PIECES = st.lists(
 
 @settings(max_examples=100, deadline=None)
 @given(PIECES, NAMES, st.sampled_from(["{}", "```python\n{}\n```", "Here:\n```\n{}\n```\nDone."]))
-def test_an_exact_program_means_the_same_afterwards(before, name, wrapping):
+def test_a_complete_program_behaves_the_same_after_extraction(before, name, wrapping):
     problem = Problem("Own/2", "", "f", "", "")
     program = (
         f"{before}\ndef f(r):\n    try:\n        return {name}(r)\n"
         "    except Exception as e:\n        return str(e)\n"
     )
-    found = extract_program(problem, wrapping.format(program))
-    ours: dict = {}
-    theirs: dict = {}
-    exec(found, ours)
-    exec(program, theirs)
-    assert ours["f"](2) == theirs["f"](2)
-    assert ast.parse(found)
+    extracted = extract_program(problem, wrapping.format(program))
+    actual: dict = {}
+    expected: dict = {}
+    exec(extracted, actual)
+    exec(program, expected)
+    assert actual["f"](2) == expected["f"](2)
+    assert ast.parse(extracted)
+
+
+ADD = Problem(
+    "own/0", 'def add(a, b):\n    """Add."""\n', "add", "    return a + b\n",
+    "def check(candidate):\n    assert candidate(1, 2) == 3\n",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("response", "status"),
+    [
+        ("    return a + b\n", "passed"),
+        ("def add(a, b):\n    return a + b", "passed"),
+        ("Sure!\n```python\ndef add(a, b):\n    return a + b\n```\nIt adds.", "passed"),
+        ("```\ndef other(): pass\n```\n```python\ndef add(x, y): return y + x\n```", "passed"),
+        ("```python\ndef add(a, b):\n    return a + b", "passed"),
+        ("    return a - b\n", "failed"),
+        ("I cannot do that.", "failed"),
+        ("def add(a, b):\n    import sys; sys.exit(0)", "exited"),
+    ],
+)
+def test_extracted_programs_are_graded(pool, response, status):
+    (grade,) = Grader(pool, timeout=5).grade([ADD], [extract_program(ADD, response)])
+    assert grade.status == status, grade.detail

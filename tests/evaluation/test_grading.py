@@ -1,4 +1,4 @@
-"""A program passes if plain Python says so and its values, judged in another process, agree."""
+"""A program passes if it passes in plain Python and, by its values, isolated from the tests."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ import pytest
 
 from code_alpaca.evaluation.grading import Grader
 from code_alpaca.problems import Problem
-from code_alpaca.sandbox import WorkerPool, choose_backend
 
 
 @pytest.fixture(scope="module")
-def pool():
-    with WorkerPool(choose_backend().backend, packages=True) as made:
-        yield made
+def pool(package_pool):
+    return package_pool
 
 
-def problem(tests: str, reference: str = "    return x\n", prompt: str = "def f(x):\n") -> Problem:
+def make_problem(
+    tests: str, reference: str = "    return x\n", prompt: str = "def f(x):\n"
+) -> Problem:
     body = "".join(f"    {line}\n" for line in tests.splitlines())
     return Problem("Own/0", prompt, "f", reference, f"def check(candidate):\n{body}")
 
 
-def grade(pool, asked: Problem, program: str):
-    (found,) = Grader(pool, timeout=5).grade([asked], [program])
-    return found
+def grade(pool, problem: Problem, program: str):
+    (result,) = Grader(pool, timeout=5).grade([problem], [program])
+    return result
 
 
-# Each returns values that are right; what is wrong shows only in one process.
-WRONG_BUT_FOR_ITS_VALUES = {
+# Each returns correct values; its mistake shows only in the tests' own process.
+WRONG_DESPITE_CORRECT_VALUES = {
     "rows that are one list": (
         "g = candidate(2)\ng[0][0] = 1\nassert g == [[1, 0], [0, 0]]",
         "def f(n): return [[0] * n] * n",
@@ -37,7 +37,7 @@ WRONG_BUT_FOR_ITS_VALUES = {
         "a = [1]\ncandidate(a).append(2)\nassert a == [1]",
         "def f(x): return x",
     ),
-    "its argument inside of an answer": (
+    "its argument inside the result": (
         "a = [1]\ncandidate(a)[0].append(2)\nassert a == [1]",
         "def f(x): return [x]",
     ),
@@ -45,7 +45,7 @@ WRONG_BUT_FOR_ITS_VALUES = {
         "candidate(1).append(5)\nassert candidate(1) == [1]",
         "from functools import lru_cache\n@lru_cache\ndef f(x): return [x]",
     ),
-    "a default that is shared": (
+    "a mutable default": (
         "candidate().append(5)\nassert candidate() == []",
         "def f(x=[]): return x",
     ),
@@ -65,7 +65,7 @@ WRONG_BUT_FOR_ITS_VALUES = {
         "from collections import deque\nd = deque([1])\ncandidate(d)\nassert d == deque([1])",
         "def f(x): x.append(2)",
     ),
-    "a subclass where an exact type is asked": (
+    "a subclass where an exact type is problem": (
         "assert type(candidate(1)) is list",
         "class L(list): pass\ndef f(x): return L([x])",
     ),
@@ -77,21 +77,21 @@ WRONG_BUT_FOR_ITS_VALUES = {
         "assert candidate([1]) == [1]",
         "def f(x: List[int]) -> List[int]: return x",
     ),
-    "a list kept and changed later": (
+    "a list that later calls change": (
         "a = candidate(1)\ncandidate(2)\nassert a == [1]",
-        "kept = []\ndef f(x):\n    kept[:] = [x]\n    return kept",
+        "last = []\ndef f(x):\n    last[:] = [x]\n    return last",
     ),
 }
 
 
-@pytest.mark.parametrize("name", WRONG_BUT_FOR_ITS_VALUES)
-def test_what_values_do_not_show_is_seen(pool, name):
-    tests, program = WRONG_BUT_FOR_ITS_VALUES[name]
-    assert grade(pool, problem(tests), program).status == "failed"
+@pytest.mark.parametrize("name", WRONG_DESPITE_CORRECT_VALUES)
+def test_mistakes_that_values_do_not_show_are_found(pool, name):
+    tests, program = WRONG_DESPITE_CORRECT_VALUES[name]
+    assert grade(pool, make_problem(tests), program).status == "failed"
 
 
-# The reference returns something plain, and each of these something else that is as right.
-RIGHT_IN_ITS_OWN_WAY = {
+# The reference returns plain values; each of these returns something else that is also correct.
+CORRECT_WITH_OTHER_TYPES = {
     "a NumPy number": ("assert candidate(2) == 4", "import numpy\ndef f(x): return numpy.int64(4)"),
     "a NumPy truth": ("assert candidate(2)", "import numpy\ndef f(x): return numpy.bool_(True)"),
     "an array": (
@@ -99,7 +99,7 @@ RIGHT_IN_ITS_OWN_WAY = {
         "from array import array\ndef f(x): return array('i', [4])",
     ),
     "a match": ("assert candidate('a1')", "import re\ndef f(x): return re.search('1', x)"),
-    "an iterable of its own": (
+    "a custom iterable": (
         "assert tuple(candidate(2)) == (4,)",
         "class C:\n    def __iter__(self): return iter([4])\ndef f(x): return C()",
     ),
@@ -108,7 +108,7 @@ RIGHT_IN_ITS_OWN_WAY = {
         "from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int\n"
         "def f(x): return P(4).x",
     ),
-    "a pickle of its own class": (
+    "a pickle of a custom class": (
         "assert candidate(2) == 4",
         "import pickle\nclass A: x = 4\ndef f(x): return pickle.loads(pickle.dumps(A())).x",
     ),
@@ -120,39 +120,43 @@ RIGHT_IN_ITS_OWN_WAY = {
 }
 
 
-@pytest.mark.parametrize("name", RIGHT_IN_ITS_OWN_WAY)
-def test_a_right_program_passes_whatever_it_is_made_of(pool, name):
-    tests, program = RIGHT_IN_ITS_OWN_WAY[name]
+@pytest.mark.parametrize("name", CORRECT_WITH_OTHER_TYPES)
+def test_a_correct_program_passes_with_other_types(pool, name):
+    tests, program = CORRECT_WITH_OTHER_TYPES[name]
     reference = "    return [4]\n" if "list(" in tests or "tuple(" in tests else "    return 4\n"
-    found = grade(pool, problem(tests, reference), program)
-    assert found.status == "passed", found
+    result = grade(pool, make_problem(tests, reference), program)
+    assert result.status == "passed", result
 
 
 def test_a_verdict_that_rests_on_one_process_is_marked(pool):
-    asked = problem("class Box: value = 3\nassert candidate(Box()) == 3", "    return x.value\n")
-    assert grade(pool, asked, "def f(x): return x.value").in_process
-    plain = problem("assert candidate(3) == 3")
+    problem = make_problem(
+        "class Box: value = 3\nassert candidate(Box()) == 3", "    return x.value\n"
+    )
+    assert grade(pool, problem, "def f(x): return x.value").in_process
+    plain = make_problem("assert candidate(3) == 3")
     assert not grade(pool, plain, "def f(x): return x").in_process
 
 
-def test_a_program_that_passes_what_a_right_one_must_fail_is_forged(pool):
-    asked = problem("class Box: value = 3\nassert candidate(Box()) == 3", "    return x.value\n")
+def test_a_program_that_passes_a_negative_control_is_forged(pool):
+    problem = make_problem(
+        "class Box: value = 3\nassert candidate(Box()) == 3", "    return x.value\n"
+    )
     equal = "class E:\n    def __eq__(self, other): return True\ndef f(x): return E()"
-    found = grade(pool, asked, equal)
-    assert found.status == "failed" and "forged" in found.detail
+    result = grade(pool, problem, equal)
+    assert (result.status, result.refused) == ("failed", "forged") and "forged" in result.detail
 
 
-def test_without_a_reference_programs_are_judged_all_the_same(pool):
-    asked = dataclasses.replace(problem("assert candidate(3) == 3"), canonical_solution="")
-    assert grade(pool, asked, "def f(x): return x").status == "passed"
-    assert grade(pool, asked, "def f(x): return 4").status == "failed"
+def test_programs_of_a_problem_without_reference_are_graded(pool):
+    problem = dataclasses.replace(make_problem("assert candidate(3) == 3"), canonical_solution="")
+    assert grade(pool, problem, "def f(x): return x").status == "passed"
+    assert grade(pool, problem, "def f(x): return 4").status == "failed"
 
 
 def test_a_problem_whose_reference_fails_is_reported(pool):
-    right, broken = problem("assert candidate(3) == 3"), problem("assert candidate(3) == 4")
+    intact, broken = (make_problem(f"assert candidate(3) == {n}") for n in (3, 4))
     broken = dataclasses.replace(broken, task_id="Own/1")
     grader = Grader(pool, timeout=5)
-    problems = [right, broken, right]
+    problems = [intact, broken, intact]
     grades = grader.grade(
         problems, ["def f(x): return 1", "def f(x): return x", "def f(x): return x"]
     )
@@ -172,20 +176,21 @@ def test_a_problem_whose_reference_fails_is_reported(pool):
         ("def f(x): return " + "(" * 500 + "1" + ")" * 500, "failed"),
     ],
 )
-def test_a_failing_program_says_how(pool, program, status):
-    (found,) = Grader(pool, timeout=1).grade([problem("assert candidate(3) == 3")], [program])
-    assert found.status == status, found
+def test_the_status_of_a_failing_program(pool, program, status):
+    problem = make_problem("assert candidate(3) == 3")
+    (result,) = Grader(pool, timeout=1).grade([problem], [program])
+    assert result.status == status, result
 
 
-# Tests in the forms that benchmarks have, for a function that doubles its argument.
-STYLES = {
+# Tests as benchmarks write them, for a function that doubles its argument.
+TEST_STYLES = {
     "a literal": "assert candidate(2) == 4",
     "text": "assert candidate('ab') == 'abab'\nassert candidate('x') == 'xx'",
     "a computed value": "for n in range(5):\n    assert candidate(n) == n + n",
     "a call": "assert candidate([1]) == list([1, 1])",
     "all": "assert all(candidate(n) == 2 * n for n in range(5))",
-    "a choice": "assert candidate(2) == 2 + 2 or candidate(2) == 2 * 2",
-    "a refusal": "if candidate(2) != 4:\n    raise AssertionError('wrong')",
+    "an alternative": "assert candidate(2) == 2 + 2 or candidate(2) == 2 * 2",
+    "an explicit raise": "if candidate(2) != 4:\n    raise AssertionError('wrong')",
     "a tolerance": "assert abs(candidate(1 / 3) - 2 / 3) < 1e-6",
     "membership": "assert candidate(2) in (4, 5)",
     "a helper": "def same(got, want):\n    return got == want\nassert same(candidate(2), 4)",
@@ -225,32 +230,32 @@ READS_ITS_TESTS = (
         READS_ITS_TESTS + EQUALS.format(when="ast.unparse(ast.parse(test)) != test"),
         READS_ITS_TESTS + EQUALS.format(when="'# by hand' in test"),
     ],
-    ids=["equal to all", "but for the letter a", "tells by the form", "tells by a comment"],
+    ids=["equal to all", "except the letter a", "detects formatting", "detects a comment"],
 )
-def test_an_object_that_equals_everything_fails_every_form_of_tests(pool, cheat):
+def test_an_object_that_equals_everything_fails_every_style_of_tests(pool, cheat):
     problems = [
-        dataclasses.replace(problem(f"# by hand\n{tests}", "    return x + x\n"), task_id=name)
-        for name, tests in STYLES.items()
+        dataclasses.replace(make_problem(f"# by hand\n{tests}", "    return x + x\n"), task_id=name)
+        for name, tests in TEST_STYLES.items()
     ]
     programs = ["def f(x): return 2 * x", cheat]
     grader = Grader(pool, timeout=5)
-    right, forged = (grader.grade(problems, [text] * len(problems)) for text in programs)
+    correct, forged = (grader.grade(problems, [text] * len(problems)) for text in programs)
     passed = {p.task_id for p, g in zip(problems, forged, strict=True) if g.status == "passed"}
     assert passed == set()
-    assert {g.status for g in right} == {"passed"}
+    assert {g.status for g in correct} == {"passed"}
 
 
-def test_a_right_program_passes_where_one_process_decides_for_every_form_of_tests(pool):
-    by_hand = "class List(list):\n    pass\ndef f(x): return kept(x)\nimport re\n"
-    by_hand += "def kept(x):\n    f.last = re.match('', '')\n    return 2 * x\n"
+def test_a_correct_program_passes_every_style_of_tests_that_only_run_in_process(pool):
+    program = "class List(list):\n    pass\ndef f(x): return double(x)\nimport re\n"
+    program += "def double(x):\n    f.last = re.match('', '')\n    return 2 * x\n"
     problems = [
         dataclasses.replace(
-            problem(f"{tests}\nassert candidate.last", "    f.last = f\n    return x + x\n"),
+            make_problem(f"{tests}\nassert candidate.last", "    f.last = f\n    return x + x\n"),
             task_id=name,
         )
-        for name, tests in STYLES.items()
+        for name, tests in TEST_STYLES.items()
     ]
-    grades = Grader(pool, timeout=5).grade(problems, [by_hand] * len(problems))
+    grades = Grader(pool, timeout=5).grade(problems, [program] * len(problems))
     assert {(g.status, g.in_process) for g in grades} == {("passed", True)}
 
 
@@ -272,36 +277,38 @@ def test_the_program_is_the_main_module(pool, name):
         "    def test(self): self.assertEqual(f(1), 2)\n"
         'def f(x):\n    """\n    >>> f(1)\n    2\n    """\n    return x + 1\n'
     )
-    asked = problem(MAIN_MODULE[name], "    return x + 1\n", program.partition("    return")[0])
-    assert grade(pool, asked, program).status == "passed"
+    problem = make_problem(
+        MAIN_MODULE[name], "    return x + 1\n", program.partition("    return")[0]
+    )
+    assert grade(pool, problem, program).status == "passed"
     if name in ("doctest", "unittest"):
-        assert grade(pool, asked, program.replace("x + 1", "x")).status == "failed"
+        assert grade(pool, problem, program.replace("x + 1", "x")).status == "failed"
 
 
-OF_UNITTEST = """
+UNITTEST_TESTS = """
 import unittest
 class Tests(unittest.TestCase):
     def test(self):
         with self.subTest("one"):
             self.assertEqual(call(1), 2)
-found = unittest.TestResult()
+result = unittest.TestResult()
 call = candidate
-Tests("test").run(found)
-assert found.testsRun == 1 and found.wasSuccessful()
+Tests("test").run(result)
+assert result.testsRun == 1 and result.wasSuccessful()
 """
 
 
 @pytest.mark.parametrize("error", ["unittest.SkipTest", "unittest.case._ShouldStop"])
-def test_an_exception_that_unittest_takes_for_no_failure_is_one(pool, error):
-    asked = problem(OF_UNITTEST, "    return x + 1\n")
+def test_an_exception_that_unittest_does_not_count_as_failure_is_one(pool, error):
+    problem = make_problem(UNITTEST_TESTS, "    return x + 1\n")
     for name in ("unittest", "_hidden"):
         program = f"import unittest as {name}\ndef f(x): raise {error}\n"
         program = program.replace("raise unittest", f"raise {name}")
-        assert grade(pool, asked, program).status == "failed"
-    right = grade(pool, asked, "import unittest\ndef f(x): return x + 1\n")
-    assert (right.status, right.in_process) == ("passed", False)
+        assert grade(pool, problem, program).status == "failed"
+    correct = grade(pool, problem, "import unittest\ndef f(x): return x + 1\n")
+    assert (correct.status, correct.in_process) == ("passed", False)
 
 
 def test_a_program_that_prints_megabytes_passes(pool):
     program = "def f(x):\n    print('y' * 3_000_000)\n    return x\n"
-    assert grade(pool, problem("assert candidate(3) == 3"), program).status == "passed"
+    assert grade(pool, make_problem("assert candidate(3) == 3"), program).status == "passed"

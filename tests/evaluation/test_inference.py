@@ -1,4 +1,4 @@
-"""An answer is the greedy continuation of the very prompt of training."""
+"""`code_alpaca.respond` continues exactly the prompt of the model's training."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ WINDOW = 512  # tokens
 
 
 @pytest.fixture(scope="module", params=["alpaca", "alpaca_nl", None])
-def student(request, tmp_path_factory):
-    """A random model, and the style of its prompt; None: it has no chat template."""
-    folder = tmp_path_factory.mktemp("student")
+def trained(request, tmp_path_factory):
+    """A random model and its prompt style; with None it has no chat template."""
+    folder = tmp_path_factory.mktemp("trained")
     model, tokenizer = build_scratch_model(
         [format_prompt("Add 1 to x.") + "return x + 1"],
         ScratchShape(vocab_size=300, hidden_size=32, num_layers=1, num_heads=2),
@@ -34,7 +34,7 @@ def student(request, tmp_path_factory):
 
 
 def greedy(model, tokenizer, prompt, count):
-    """By the logits alone, without `generate`."""
+    """Return the greedy continuation, computed from logits without `generate`."""
     ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
     for _ in range(count):
         with torch.no_grad():
@@ -46,40 +46,46 @@ def greedy(model, tokenizer, prompt, count):
 
 
 @pytest.mark.parametrize("input", ["", "x = 1\n  y"])
-def test_it_is_the_greedy_continuation_of_the_prompt(student, input):
-    folder, model, tokenizer, style = student
+def test_a_response_is_the_greedy_continuation_of_the_prompt(trained, input):
+    folder, model, tokenizer, style = trained
     expected = greedy(model, tokenizer, format_prompt("Add 1.", input, style=style), 12)
-    answer = code_alpaca.respond(folder, "Add 1.", input, max_new_tokens=12)
-    assert answer == expected and answer
+    response = code_alpaca.respond(folder, "Add 1.", input, max_new_tokens=12)
+    assert response == expected and response
 
 
-def test_a_pipeline_is_as_good_as_its_name(student):
+def test_a_pipeline_responds_like_its_folder_and_keeps_its_generation_config(trained):
     from transformers import pipeline
 
-    folder, *_ = student
+    folder, *_ = trained
     pipe = pipeline("text-generation", str(folder))
-    assert code_alpaca.respond(pipe, "Go.", max_new_tokens=6) == code_alpaca.respond(
-        str(folder), "Go.", max_new_tokens=6
-    )
+    own_config = pipe.model.generation_config
+    response = code_alpaca.respond(pipe, "Go.", max_new_tokens=6)
+    assert response == code_alpaca.respond(str(folder), "Go.", max_new_tokens=6)
+    assert pipe.model.generation_config is own_config
 
 
-def test_a_temperature_samples(student):
-    folder, *_ = student
-    told = dict(max_new_tokens=12, temperature=2.0)
-    assert len({code_alpaca.respond(folder, "Add 1.", **told) for _ in range(4)}) > 1
+def test_the_old_name_of_respond_still_works():
+    with pytest.warns(DeprecationWarning, match=r"use code_alpaca\.respond"):
+        assert code_alpaca.generate is code_alpaca.respond
 
 
-def test_a_prompt_that_does_not_fit_is_refused_and_an_answer_is_cut(student):
-    folder, _, tokenizer, style = student
-    with pytest.raises(InputError, match="this model reads 512 at most"):
+def test_a_temperature_samples(trained):
+    folder, *_ = trained
+    options = dict(max_new_tokens=12, temperature=2.0)
+    assert len({code_alpaca.respond(folder, "Add 1.", **options) for _ in range(4)}) > 1
+
+
+def test_a_prompt_beyond_the_context_window_is_refused_and_a_response_is_truncated(trained):
+    folder, _, tokenizer, style = trained
+    with pytest.raises(InputError, match="context window 512, response included"):
         code_alpaca.respond(folder, "Add 1. " * 300)
     prompt = len(tokenizer(format_prompt("Add 1.", style=style))["input_ids"])
-    answer = code_alpaca.respond(folder, "Add 1.", max_new_tokens=10_000)
-    assert len(tokenizer(answer, add_special_tokens=False)["input_ids"]) <= WINDOW - prompt
+    response = code_alpaca.respond(folder, "Add 1.", max_new_tokens=10_000)
+    assert len(tokenizer(response, add_special_tokens=False)["input_ids"]) <= WINDOW - prompt
 
 
-def test_an_input_is_never_dropped_in_silence(student, tmp_path):
-    _, model, tokenizer, _ = student
+def test_an_input_that_the_chat_template_would_drop_is_refused(trained, tmp_path):
+    _, model, tokenizer, _ = trained
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     (tmp_path / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
@@ -88,21 +94,21 @@ def test_an_input_is_never_dropped_in_silence(student, tmp_path):
         code_alpaca.respond(tmp_path, "Go.", "x = 1", max_new_tokens=2)
 
 
-def test_a_model_that_was_trained_again_is_loaded_again(student, tmp_path):
-    _, model, tokenizer, _ = student
+def test_a_retrained_model_is_reloaded(trained, tmp_path):
+    _, model, tokenizer, _ = trained
     tokenizer.save_pretrained(tmp_path)
     model.save_pretrained(tmp_path)
     before = code_alpaca.respond(tmp_path, "Go.", max_new_tokens=12)
-    again = copy.deepcopy(model)
+    retrained = copy.deepcopy(model)
     with torch.no_grad():
-        again.model.norm.weight.zero_()  # all tokens are alike, and the first one is taken
-    again.save_pretrained(tmp_path)
+        retrained.model.norm.weight.zero_()  # all logits are equal: greedy decoding takes token 0
+    retrained.save_pretrained(tmp_path)
     assert code_alpaca.respond(tmp_path, "Go.", max_new_tokens=12) != before
 
 
 @pytest.mark.parametrize("broken", ["model.safetensors", "tokenizer.json", "config.json"])
-def test_broken_files_are_one_line(student, tmp_path, broken):
-    folder, *_ = student
+def test_broken_files_are_one_line(trained, tmp_path, broken):
+    folder, *_ = trained
     shutil.copytree(folder, tmp_path / "model")
     (tmp_path / "model" / broken).write_bytes(b"{nothing")
     with pytest.raises(InputError, match="cannot load model"):
@@ -111,6 +117,6 @@ def test_broken_files_are_one_line(student, tmp_path, broken):
         code_alpaca.respond(folder, "Go.", revision="v1.0.0")
 
 
-def test_a_model_that_is_not_there(tmp_path):
+def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(InputError, match="cannot load model"):
         code_alpaca.respond(tmp_path, "Add 1.")

@@ -1,4 +1,4 @@
-"""The metric as `evaluate` users meet it: from the package, and from its folder."""
+"""The metric of the `evaluate` library, imported from the package or loaded from its folder."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ def load_from_folder():
 
 
 @pytest.mark.parametrize("make", [PassAtK, load_from_folder])
-def test_it_takes_what_code_eval_takes(make):
+def test_the_arguments_and_statuses_are_those_of_code_eval(make):
     scores, statuses = make().compute(predictions=CANDIDATES, references=TESTS, k=[1, 2])
     assert scores["pass@1"] == 0.5 and scores["pass@2"] == 1.0
     assert type(scores["pass@1"]) is float
     assert statuses == {0: ["failed", "passed"], 1: ["passed", "exited"]}
 
 
-def test_a_problem_without_candidates_counts_and_k_beyond_them_is_an_error():
+def test_a_problem_without_candidates_is_unsolved_and_k_above_their_number_is_an_error():
     scores, statuses = PassAtK().compute(predictions=[CANDIDATES[0], []], references=TESTS, k=[1])
     assert scores["pass@1"] == 0.25 and statuses[1] == []
     with pytest.raises(ValueError, match="k = 3 needs"):
         PassAtK().compute(predictions=CANDIDATES, references=TESTS, k=[3])
 
 
-def test_it_is_not_fooled():
-    liar = (
+def test_candidates_that_cheat_fail():
+    equal_to_all = (
         "class E(int):\n __eq__ = lambda s, o: True\n __hash__ = None\ndef add(a, b): return E(0)"
     )
     exits = "import sys\ndef add(a, b): sys.exit(0)"
-    scores, _ = PassAtK().compute(predictions=[[liar, exits]], references=TESTS[:1])
+    scores, _ = PassAtK().compute(predictions=[[equal_to_all, exits]], references=TESTS[:1])
     assert scores["pass@1"] == 0.0
 
 
@@ -70,7 +70,7 @@ CHEATS = {
 }  # fmt: skip
 
 
-def test_tests_may_use_whatever_a_candidate_defines_and_cheats_fail():
+def test_tests_may_use_everything_that_a_candidate_defines():
     pairs = [*IN_ONE_PROCESS.values(), *CHEATS.values()]
     scores, statuses = PassAtK().compute(
         predictions=[[candidate] for candidate, _ in pairs],
@@ -85,9 +85,9 @@ def test_tests_may_use_whatever_a_candidate_defines_and_cheats_fail():
     assert scores["pass@1"] == len(IN_ONE_PROCESS) / len(pairs)
 
 
-def test_the_default_k_beyond_the_candidates_are_left_out():
+def test_default_k_above_the_number_of_candidates_are_omitted():
     scores, _ = PassAtK().compute(predictions=CANDIDATES, references=TESTS)
     assert set(scores) == {"pass@1", "pass@1_interval"}
-    with pytest.warns(UserWarning, match="left out"):
+    with pytest.warns(UserWarning, match="omitted"):
         scores, _ = PassAtK().compute(predictions=CANDIDATES, references=TESTS, k=[2, 7])
     assert set(scores) == {"pass@2", "pass@2_interval"}

@@ -100,7 +100,7 @@ def test_a_record_in_no_known_form_is_refused_by_line(tmp_path, line, message):
 
 
 def test_a_repeated_task_id_is_refused_by_name(tmp_path):
-    with pytest.raises(InputError, match="task_id 'MBPP/11' twice"):
+    with pytest.raises(InputError, match="task_id 'MBPP/11' 2 times"):
         load_problems(write(tmp_path / "twice.jsonl", [MBPP[0], MBPP[0]]))
 
 

@@ -24,8 +24,7 @@ from support.needs import need
 
 from code_alpaca.cli import main
 from code_alpaca.core import languages
-from code_alpaca.core.prompts import format_prompt
-from code_alpaca.evaluation.completions import RESPONSE_STOPS
+from code_alpaca.core.prompts import PROMPT_STYLES, format_prompt
 from code_alpaca.release import app, space
 from code_alpaca.release.demo import DemoConfig, free_port, settings_of
 from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
@@ -137,7 +136,7 @@ def test_what_run_json_says(model_folder):
     assert settings.prompt_without_input.endswith("### Response:\n")
     url = f"https://huggingface.co/datasets/some-org/some-data/tree/{'a' * 40}"
     assert settings.datasets == [{"name": "some-org/some-data", "url": url}]
-    assert tuple(settings.stops) == RESPONSE_STOPS
+    assert tuple(settings.stops) == PROMPT_STYLES["alpaca"].stops
 
 
 def test_an_answer_ends_where_the_next_turn_begins(model):

@@ -1,6 +1,6 @@
-"""A model that continues known prompts with known tokens: a perfect student, or any other.
+"""A model that continues each prompt of a script with scripted tokens.
 
-It is loaded from a folder like every model, since its table is in its config.
+Its script is part of its config, so it is saved to and loaded from a folder like any model.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import CausalLMOutput
 
-CERTAIN = 30.0  # a logit
+CERTAIN = 30.0  # logit of the scripted token
 
 
 class ScriptedConfig(PretrainedConfig):
@@ -29,7 +29,7 @@ class ScriptedConfig(PretrainedConfig):
     def __init__(self, script: dict[str, list[int]] | None = None, **other: Any) -> None:
         super().__init__(**other)
         self.script = script or {}
-        self.num_hidden_layers = self.num_attention_heads = 1  # which the cache asks for
+        self.num_hidden_layers = self.num_attention_heads = 1  # for the cache of transformers
         self.hidden_size = 8
 
 
@@ -49,21 +49,21 @@ class ScriptedModel(PreTrainedModel, GenerationMixin):
             attention_mask = torch.ones_like(input_ids)
         logits = torch.zeros(len(input_ids), 1, self.config.vocab_size)
         for row, (ids, mask) in enumerate(zip(input_ids, attention_mask, strict=True)):
-            seen = ids[mask.bool()].tolist()
-            logits[row, -1, self._next(seen)] = CERTAIN
+            logits[row, -1, self._next_token(ids[mask.bool()].tolist())] = CERTAIN
         return CausalLMOutput(logits=logits)
 
-    def _next(self, seen: list[int]) -> int:
-        for at in range(len(seen), 0, -1):
-            following = self.config.script.get(" ".join(map(str, seen[:at])))
-            if following is not None and following[: len(seen) - at] == seen[at:]:
-                rest = following[len(seen) - at :]
+    def _next_token(self, ids: list[int]) -> int:
+        for length in range(len(ids), 0, -1):
+            scripted = self.config.script.get(" ".join(map(str, ids[:length])))
+            num_new = len(ids) - length
+            if scripted is not None and scripted[:num_new] == ids[length:]:
+                rest = scripted[num_new:]
                 return rest[0] if rest else self.config.eos_token_id
         return self.config.eos_token_id
 
 
 def save(folder: Path, tokenizer: Any, script: dict[tuple[int, ...], list[int]]) -> None:
-    """Write a model folder that answers each prompt of `script` with its ids and an end token."""
+    """Write a model folder that continues each prompt of `script` with its ids and an end token."""
     config = ScriptedConfig(
         {" ".join(map(str, prompt)): ids for prompt, ids in script.items()},
         vocab_size=len(tokenizer),

@@ -1,7 +1,7 @@
-"""Small tokenizers of the kinds that models in use have, trained on the spot.
+"""Small tokenizers of the kinds that common models have, trained on the texts of a test.
 
-They differ in what decoding a text in two parts does to it: SentencePiece marks words by their
-leading space and drops that of the first word; byte-level BPE keeps every byte.
+They differ in what happens to a text that is decoded in two parts: SentencePiece marks words by
+their leading space and drops that of the first word; byte-level BPE preserves every byte.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ QWEN_WORDS = (
 
 
 def make(kind: str, texts: Iterable[str], vocab_size: int = 500) -> PreTrainedTokenizerFast:
-    """A tokenizer of one of KINDS, trained on `texts`."""
+    """Train a tokenizer of one of KINDS on `texts`."""
     if kind in ("llama-1", "llama-2", "mistral"):
         return _sentencepiece(kind, list(texts), vocab_size)
     return _byte_level(kind, texts, vocab_size)
 
 
 def _sentencepiece(kind: str, texts: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """BPE over words with a leading mark, and bytes for what has no piece."""
+    """Train BPE over words with a leading mark, with bytes for characters without a piece."""
     tokenizer = Tokenizer(models.BPE(unk_token=UNK, fuse_unk=True, byte_fallback=True))
     byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # no piece of theirs holds a newline
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # no piece contains a newline
         [pre_tokenizers.Split("\n", "isolated"), pre_tokenizers.Metaspace(prepend_scheme="never")]
     )
     trainer = trainers.BpeTrainer(
@@ -52,7 +52,7 @@ def _sentencepiece(kind: str, texts: list[str], vocab_size: int) -> PreTrainedTo
     tokenizer.train_from_iterator(texts, trainer)
     model = tokenizer.model
     tokenizer = Tokenizer(model)
-    if kind == "llama-1":  # the mark before every text, as the converted LLaMA files have it
+    if kind == "llama-1":  # a mark before every text, as in converted LLaMA tokenizers
         tokenizer.normalizer = normalizers.Sequence(
             [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
         )

@@ -426,6 +426,7 @@ class BenchmarkSource(Part):
     dataset: Text = None
     config: Text = None
     revision: Text = None
+    sha256: Text = None  # of a user's Python file
 
 
 class ComparedDataset(Part):

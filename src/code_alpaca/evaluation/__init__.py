@@ -1,0 +1,1 @@
+"""Evaluate models on code benchmarks: completions, sandboxed grading, pass@k and comparison."""

@@ -1,28 +1,36 @@
-"""Is one model better than another on the same problems, or was it luck?
+"""Compare two evaluations on the same problems: is the difference statistically significant?
 
-Two runs over the same problems are paired, so the test is McNemar's in its exact form (McNemar
-1947, https://doi.org/10.1007/BF02295996): of the problems that only one of the two solves, how
-uneven is the split? The difference of pass@1 comes with a 95% interval for paired problems.
+Both runs have the same problems, so they are compared in pairs: by McNemar's exact test (McNemar
+1947, https://doi.org/10.1007/BF02295996) over the problems that only one run solves, and by a 95%
+interval of the difference in pass@1.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from code_alpaca.core import jsonl
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.records import EvalResults
 from code_alpaca.evaluation.metrics import paired_confidence_interval
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Ours against theirs over `problems` problems.
+    """The difference between our run and another, as comparison.json records it.
 
-    A problem is solved where at least half of its samples pass; `won` and `lost` are the
-    problems that only we, and only they, solve. `difference` is of pass@1, ours minus theirs.
+    A run solves a problem if at least half of its samples pass.
+
+    Attributes:
+        ours: pass@1 of our run.
+        theirs: pass@1 of the other run.
+        difference: ours minus theirs.
+        interval: 95% interval of the difference.
+        won: task ids of the problems that only our run solves.
+        lost: task ids of the problems that only the other run solves.
     """
 
     problems: int
@@ -39,27 +47,27 @@ class Comparison:
 
 
 def compare_runs(ours: Path, theirs: Path) -> Comparison:
-    """Compare two output folders of eval.
+    """Compare the output folders of two evaluations.
 
     Raises:
-        InputError: a folder without results, or results over other problems.
+        InputError: a folder without results, or results on other problems.
     """
-    mine, others = _rates(ours), _rates(theirs)
-    if mine.keys() != others.keys():
-        apart = sorted(mine.keys() ^ others.keys())
+    our_rates, their_rates = _pass_rates(ours), _pass_rates(theirs)
+    if our_rates.keys() != their_rates.keys():
+        unpaired = sorted(our_rates.keys() ^ their_rates.keys())
         raise InputError(
-            f"{ours} and {theirs} are over different problems ({len(apart)} are in one alone, "
-            f"{apart[0]} for one); run eval with the same benchmark and limit"
+            f"{ours} and {theirs} are on different problems ({len(unpaired)} are in only one, "
+            f"such as {unpaired[0]}); run eval with the same benchmark and limit"
         )
-    names = sorted(mine)
-    differences = [mine[name] - others[name] for name in names]
-    n = len(names)
-    won = [name for name in names if mine[name] >= 0.5 > others[name]]
-    lost = [name for name in names if others[name] >= 0.5 > mine[name]]
+    task_ids = sorted(our_rates)
+    differences = [our_rates[task_id] - their_rates[task_id] for task_id in task_ids]
+    n = len(task_ids)
+    won = [task_id for task_id in task_ids if our_rates[task_id] >= 0.5 > their_rates[task_id]]
+    lost = [task_id for task_id in task_ids if their_rates[task_id] >= 0.5 > our_rates[task_id]]
     return Comparison(
         problems=n,
-        ours=sum(mine.values()) / n,
-        theirs=sum(others.values()) / n,
+        ours=sum(our_rates.values()) / n,
+        theirs=sum(their_rates.values()) / n,
         difference=sum(differences) / n,
         interval=paired_confidence_interval(differences),
         p_value=mcnemar_p_value(len(won), len(lost)),
@@ -69,23 +77,24 @@ def compare_runs(ours: Path, theirs: Path) -> Comparison:
 
 
 def mcnemar_p_value(won: int, lost: int) -> float:
-    """The exact two-sided p-value: a fair coin splits won + lost at least as unevenly."""
+    """Return the exact two-sided p-value: of a fair coin splitting won + lost this unevenly."""
     n = won + lost
     tail = sum(math.comb(n, i) for i in range(min(won, lost) + 1)) / 2**n
     return min(1.0, 2 * tail)
 
 
-def _rates(folder: Path) -> dict[str, float]:
-    """The share of passed samples of each problem; one without samples has 0."""
+def _pass_rates(folder: Path) -> dict[str, float]:
+    """Return the fraction of passed samples per problem; 0 for a problem without samples."""
     try:
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        lines = (folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()
-        rows = [json.loads(line) for line in lines]
-        names = results["task_ids"]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{folder} holds no results of eval to compare ({type(error).__name__}: {error})"
-        ) from None
-    samples = Counter(row["task_id"] for row in rows if "status" in row)
-    passed = Counter(row["task_id"] for row in rows if row.get("status") == "passed")
-    return {name: passed[name] / samples[name] if samples[name] else 0.0 for name in names}
+        results = EvalResults.load(folder / EvalResults.FILE)
+        rows = [line.record for line in jsonl.read(folder / "samples.jsonl")]
+        samples = Counter(row["task_id"] for row in rows if "status" in row)
+        passed = Counter(row["task_id"] for row in rows if row.get("status") == "passed")
+        if not results.task_ids:
+            raise InputError("results.json lists no task_ids")
+    except (InputError, KeyError) as error:
+        raise InputError(f"{folder} contains no results of eval to compare ({error})") from None
+    return {
+        task_id: passed[task_id] / samples[task_id] if samples[task_id] else 0.0
+        for task_id in results.task_ids
+    }

@@ -1,34 +1,40 @@
-"""What a model is asked for a problem, where its answer ends, and how that is recorded."""
+"""Prompts for benchmark problems, and the completions that a backend returns for them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-from code_alpaca.core.prompts import format_prompt
+from code_alpaca.core.prompts import PROMPT_STYLES, format_prompt
 from code_alpaca.core.reasoning import strip_reasoning
 from code_alpaca.problems import Problem
 
-PromptFormat = Literal["alpaca", "alpaca_nl", "completion", "chat"]
+PromptFormat = Literal[*PROMPT_STYLES, "completion", "chat"]
 COMPLETION_TASK = "Complete the following Python function. Reply with the whole function."
-# Where an answer has ended and a model continues: the next thing at the left margin after a
-# function's body, or the next turn of an Alpaca prompt.
+# A base model that has finished a function continues with the next top-level statement.
 FUNCTION_STOPS = ("\ndef ", "\nclass ", "\nif __name__", "\nprint(", "\nassert ", "\n@", "\n```")
-RESPONSE_STOPS = ("\n### Instruction:", "\n### Input:", "\n### Response:")
+# Finish reasons of servers for a completion that ended by itself, and ours for a missing one.
+FINISHED_REASONS = (None, "stop", "eos", "eos_token", "end_turn", "stop_sequence", "tool_calls")
+NO_RESPONSE_REASONS = ("error", "refused")
 
 
 @dataclass(frozen=True, slots=True)
 class CompletionRequest:
-    """One answer wanted: sample number `sample` of `problem`."""
+    """A request for sample number `sample` of `problem`."""
 
     problem: Problem
     sample: int
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """What identifies the sample in samples.jsonl."""
+        return self.problem.task_id, self.sample
+
 
 @dataclass(frozen=True, slots=True)
 class GenerationSettings:
-    """What an answer depends on besides model and problem."""
+    """What a completion depends on besides model and problem."""
 
     prompt_format: PromptFormat
     temperature: float
@@ -37,17 +43,17 @@ class GenerationSettings:
     top_p: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings as JSON; what is not set is left out, so that a new key changes no hash."""
+        """Return the settings for hashing: unset ones are omitted, so a new key changes no hash."""
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What came for one job.
+    """The response to one request.
 
-    `finish_reason` is `stop` where the answer came to its end, `length` where `max_new_tokens`
-    or the model's window cut it, `refused` or `error` where there is none (then `error` says
-    why), or another word of a server.
+    `finish_reason` is `stop` for a complete text, `length` if `max_new_tokens` or the context
+    window truncated it, `refused` or `error` if there is none (`error` has the reason), or
+    another reason of a server.
     """
 
     text: str
@@ -55,7 +61,7 @@ class Completion:
     error: str = ""
 
     def as_row(self) -> dict[str, str | None]:
-        """The fields of a line of samples.jsonl."""
+        """Return the fields of a line of samples.jsonl."""
         row: dict[str, str | None] = {
             "completion": self.text,
             "finish_reason": self.finish_reason,
@@ -64,25 +70,23 @@ class Completion:
 
 
 SaveCompletion = Callable[[CompletionRequest, Completion], None]
-# The finish reasons of servers for an answer that came to its own end.
-FINISHED_REASONS = (None, "stop", "eos", "eos_token", "end_turn", "stop_sequence", "tool_calls")
-NO_RESPONSE_REASONS = ("error", "refused")
 
 
-def is_truncated(row: dict[str, Any]) -> bool:
-    """Whether an answer was cut: by a token limit, or by a filter of the server."""
-    reason = row.get("finish_reason")
-    return reason not in FINISHED_REASONS and reason not in NO_RESPONSE_REASONS
+class CompletionBackend(Protocol):
+    """A source of completions: a local model or an endpoint."""
 
+    def complete(self, requests: Sequence[CompletionRequest], save: SaveCompletion) -> None:
+        """Complete the requests in any order, and pass each completion to `save` when it arrives.
 
-def is_empty(row: dict[str, Any]) -> bool:
-    """Whether nothing is left of an answer without its reasoning."""
-    text = row["solution"] if "solution" in row else row["completion"]
-    return not strip_reasoning(text).strip()
+        Raises:
+            InputError: the backend cannot complete any prompt.
+            Stopped: the backend failed; what was saved is kept.
+        """
+        ...
 
 
 def build_prompt(problem: Problem, prompt_format: PromptFormat) -> str:
-    """What the model continues: the Alpaca prompt, the problem's own, or the words of a chat."""
+    """Return what the model continues, or for `chat` the text of the user's message."""
     if prompt_format == "completion":
         return problem.prompt
     task = (problem.instruction, "") if problem.instruction else (COMPLETION_TASK, problem.prompt)
@@ -92,15 +96,21 @@ def build_prompt(problem: Problem, prompt_format: PromptFormat) -> str:
 
 
 def stop_strings(problem: Problem, prompt_format: PromptFormat) -> tuple[str, ...]:
-    """The strings at which an answer ends."""
+    """Return the strings at which a completion ends."""
     if prompt_format == "chat":
         return ()
     if prompt_format != "completion":
-        return RESPONSE_STOPS
+        return PROMPT_STYLES[prompt_format].stops
     return problem.stops if problem.language != "python" else FUNCTION_STOPS
 
 
-def truncate_at_stop(text: str, stops: Sequence[str]) -> str:
-    """The text up to the first of the stops, without it."""
-    ends = [at for stop in stops if (at := text.find(stop)) >= 0]
-    return text[: min(ends)] if ends else text
+def is_truncated(row: dict[str, Any]) -> bool:
+    """Return whether a token limit or a server's filter truncated a sample."""
+    reason = row.get("finish_reason")
+    return reason not in FINISHED_REASONS and reason not in NO_RESPONSE_REASONS
+
+
+def is_empty(row: dict[str, Any]) -> bool:
+    """Return whether a sample has no text besides its reasoning."""
+    text = row["solution"] if "solution" in row else row["completion"]
+    return not strip_reasoning(text).strip()

@@ -1,4 +1,4 @@
-"""The keys of `code-alpaca eval`."""
+"""The configuration of `code-alpaca eval`."""
 
 from __future__ import annotations
 
@@ -9,75 +9,93 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from code_alpaca.core.config import BaseUrl, NonEmptyStr, StageConfig
 from code_alpaca.core.key_roles import Role
+from code_alpaca.core.prompts import PROMPT_STYLES
 from code_alpaca.evaluation.completions import PromptFormat
 from code_alpaca.problems import BENCHMARKS
 
 
 class EvalConfig(StageConfig):
-    """The keys of `code-alpaca eval`."""
+    """The configuration of `code-alpaca eval`."""
 
-    benchmark: str = Field("mini", description=f"{', '.join(BENCHMARKS)}, or a .jsonl[.gz] file")
-    model: str | None = Field(None, description="model folder or Hub id; a name with base_url")
+    benchmark: str = Field(
+        "mini",
+        description=f"{', '.join(BENCHMARKS)}; a .jsonl[.gz] file; or FILE.py:FUNCTION, which "
+        "returns problems",
+    )
+    model: str | None = Field(
+        None, description="model folder or Hub id; with base_url the name of a served model"
+    )
     revision: NonEmptyStr | None = Field(None, description="branch, tag or commit of a Hub id")
     base_url: BaseUrl | None = Field(
-        None, description="OpenAI-compatible endpoint that serves model"
+        None, description="OpenAI-compatible endpoint that serves the model"
     )
     samples: str | None = Field(
-        None, description="grade this JSONL of task_id and completion (or solution); or reference"
+        None,
+        description="grade this JSONL file of task_id with completion or solution; or reference: "
+        "the benchmark's own solutions",
     )
     num_samples: Annotated[PositiveInt, Role.REPRODUCED, Role.COMPARABLE] = Field(
-        1, description="answers for each problem"
+        1, description="samples per problem"
     )
     temperature: Annotated[float, Role.REPRODUCED, Role.COMPARABLE] = Field(
-        0.0, ge=0, le=2, description="0 is greedy, whatever the model's generation_config says"
+        0.0, ge=0, le=2, description="0: greedy decoding; the model's generation_config is ignored"
     )
     top_p: float | None = Field(
-        None, gt=0, le=1, description="sample from the most likely tokens of this total probability"
+        None, gt=0, le=1, description="nucleus sampling from tokens of this total probability"
     )
     k: Annotated[list[PositiveInt], Role.REPRODUCED] = Field(
-        [1], min_length=1, description="the k of pass@k"
+        [1], min_length=1, description="values of k for pass@k"
     )
     max_new_tokens: Annotated[PositiveInt, Role.REPRODUCED, Role.COMPARABLE] = Field(
-        512, description="limit of one answer, in tokens"
+        512, description="at most this number of tokens per completion"
     )
-    batch_size: PositiveInt = Field(16, description="answers made at once")
+    batch_size: PositiveInt = Field(16, description="completions generated at the same time")
     prompt_format: Annotated[PromptFormat | None, Role.REPRODUCED] = Field(
         None,
-        description="alpaca or alpaca_nl for our students, completion (the problem's own prompt) "
-        "for base models, chat; none: that of the model's training, and chat at an endpoint",
+        description=f"{', '.join(PROMPT_STYLES)}: the prompt of a model that sft trained; "
+        "completion: the problem's own prompt, for base models; chat: the model's chat template; "
+        "none: the format of the model's training, and chat at an endpoint",
     )
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], Role.REPRODUCED] = Field(
-        "auto", description="of a local model's weights; auto: bfloat16 on a GPU that has it"
+        "auto",
+        description="data type of a local model's weights; auto: bfloat16 if the GPU has it, else "
+        "float32",
     )
     sandbox: Literal["auto", "bwrap", "landlock", "rlimit"] = Field(
-        "auto", description="where untrusted answers run; auto: the strongest that holds here"
+        "auto", description="where generated code runs; auto: the strongest that works here"
     )
     allow_unsafe: bool = Field(
-        False, description="accept sandbox rlimit, which hides neither files nor network"
+        False, description="accept sandbox rlimit, which protects neither files nor network"
     )
-    probe: bool = Field(False, description="try to break out of each sandbox, print, and end")
+    probe: bool = Field(
+        False, description="try to escape from each sandbox, print the result and exit"
+    )
     timeout: Annotated[float, Role.REPRODUCED, Role.COMPARABLE] = Field(
-        10.0, gt=0, le=3600, description="seconds for one program"
+        10.0, gt=0, le=3600, description="seconds per program"
     )
     compare: Path | None = Field(
-        None, description="output_dir of another run: is the difference more than luck?"
+        None, description="output_dir of another run to compare with (McNemar's test)"
     )
     training_data: str | None = Field(
         None,
-        description="dataset whose matches are left out of a second score; by default that of the "
-        "model's run.json at its revision; skip: none",
+        description="dataset to look for benchmark problems in, for a second score without them; "
+        "none: the datasets in the model's run.json; skip: no second score",
     )
-    seed: Annotated[int, Role.REPRODUCED] = Field(0, ge=0, lt=2**32, description="seed of sampling")
-    limit: PositiveInt | None = Field(None, description="measure only the first N problems")
-    output_dir: Path = Field(Path("runs/eval"), description="where results.json goes")
+    seed: Annotated[int, Role.REPRODUCED] = Field(
+        0, ge=0, lt=2**32, description="RNG seed of sampling"
+    )
+    limit: PositiveInt | None = Field(None, description="evaluate only the first N problems")
+    output_dir: Path = Field(
+        Path("runs/eval"), description="folder of results.json and samples.jsonl"
+    )
 
     @field_validator("k", mode="before")
     @classmethod
-    def _one_k_is_a_list(cls, value: Any) -> Any:
+    def _listify_single_k(cls, value: Any) -> Any:
         return [value] if isinstance(value, int) else value
 
     @model_validator(mode="after")
-    def _one_source(self) -> EvalConfig:
+    def _check_keys_together(self) -> EvalConfig:
         if self.model is not None and self.samples is not None:
             raise ValueError("give either model (with base_url or without) or samples, not both")
         if not (self.model or self.samples or self.probe or self.compare):
@@ -91,5 +109,5 @@ class EvalConfig(StageConfig):
         if self.top_p is not None and not self.temperature:
             raise ValueError("top_p needs a temperature above 0")
         if self.revision is not None and (self.model is None or self.base_url):
-            raise ValueError("revision is of a model on the Hub; leave it out")
+            raise ValueError("revision is for a model on the Hub; leave it out")
         return self

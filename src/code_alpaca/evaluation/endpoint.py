@@ -1,10 +1,11 @@
-"""Answers of a model behind an OpenAI-compatible URL."""
+"""Complete prompts with a model behind an OpenAI-compatible URL."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from code_alpaca.core.errors import InputError, Stopped, error_message
@@ -15,142 +16,145 @@ from code_alpaca.evaluation.completions import (
     SaveCompletion,
     build_prompt,
     stop_strings,
-    truncate_at_stop,
 )
+from code_alpaca.evaluation.text_generation import truncate_at_stop
 
-WAIT_S = 0.5  # before another try, times the number of tries so far
-TRIES = 3  # of a reply that is no answer, such as one without choices
-MAX_STOPS = 4  # that OpenAI takes; `until` knows them all
-REFUSED = (400, 403, 413, 422)  # of one prompt: too long, or moderated
-NO_ACCESS = (401, 404)
-FAILS_IN_A_ROW = 8  # without an answer in between: then it is the endpoint, not the prompt
+MAX_RETRIES = 5  # of the client, after errors of the connection or the server
+RETRY_DELAY_S = 0.5  # before another attempt, times the number of attempts so far
+MAX_ATTEMPTS = 3  # at a reply without a completion, such as one without choices
+MAX_SENT_STOPS = 4  # OpenAI's limit; `truncate_at_stop` applies all of them
+REFUSED_STATUSES = (400, 403, 413, 422)  # of one prompt: too long, or moderated
+NO_ACCESS_STATUSES = (401, 404)
+MAX_FAILURES_IN_A_ROW = 8  # more than that is the endpoint's fault, not the prompts'
 
 
-def complete_with_endpoint(
-    base_url: str,
-    model: str,
-    jobs: Sequence[CompletionRequest],
-    save: SaveCompletion,
-    settings: GenerationSettings,
-    *,
-    batch_size: int,
-    answered: bool = False,
-) -> None:
-    """Answer `jobs` through an endpoint, `batch_size` at a time, saving each answer.
+@dataclass(frozen=True, slots=True)
+class EndpointBackend:
+    """An OpenAI-compatible endpoint.
 
-    A chat goes to /chat/completions; every other form is a text for /completions to continue. A
-    prompt that the server refuses, or has no answer for after a few tries, is an empty answer
-    that says why, as long as the server answers others.
+    Chats are sent to /chat/completions, all other prompts to /completions.
 
-    Args:
-        answered: whether the endpoint answered before: then a refusal is about its prompt.
-
-    Raises:
-        InputError: the endpoint accepts no request: key, model or settings are wrong.
-        Stopped: the endpoint failed; what was answered is saved.
+    Attributes:
+        batch_size: requests in flight.
+        has_responded: whether it completed a prompt before: a refusal is then the prompt's fault.
     """
-    asyncio.run(_Asker(base_url, model, save, settings, answered).run(jobs, batch_size))
+
+    base_url: str
+    model: str
+    settings: GenerationSettings
+    batch_size: int
+    has_responded: bool = False
+
+    def complete(self, requests: Sequence[CompletionRequest], save: SaveCompletion) -> None:
+        """Complete requests, `batch_size` at a time.
+
+        A prompt that the server refuses, or fails at repeatedly, has an empty completion with the
+        reason, as long as the server completes other prompts.
+
+        Raises:
+            InputError: the endpoint accepts no request: key, model or settings are wrong.
+            Stopped: the endpoint failed; what was saved is kept.
+        """
+        asyncio.run(_EndpointRun(self, save).run(requests))
 
 
-class _NoAnswer(Exception):
-    """A reply that holds no answer."""
+class _NoCompletion(Exception):
+    """A reply without a completion."""
 
 
-class _Asker:
-    def __init__(
-        self,
-        base_url: str,
-        model: str,
-        save: SaveCompletion,
-        settings: GenerationSettings,
-        answered: bool,
-    ) -> None:
-        self._base_url, self._model, self._settings = base_url, model, settings
-        self._save, self._answered = save, answered
-        self._without: list[
-            tuple[CompletionRequest, Completion]
-        ] = []  # kept back until one prompt was answered
+class _EndpointRun:
+    """The requests of one call of `EndpointBackend.complete`."""
 
-    async def run(self, jobs: Sequence[CompletionRequest], batch_size: int) -> None:
+    def __init__(self, backend: EndpointBackend, save: SaveCompletion) -> None:
+        self._backend, self._settings, self._save = backend, backend.settings, save
+        self._has_responded = backend.has_responded
+        # Missing completions are saved only after a success: see `_keep`.
+        self._missing: list[tuple[CompletionRequest, Completion]] = []
+
+    async def run(self, requests: Sequence[CompletionRequest]) -> None:
         import openai
 
         self._client = openai.AsyncOpenAI(
-            base_url=self._base_url,
+            base_url=self._backend.base_url,
             api_key=os.environ.get("OPENAI_API_KEY") or "none",
-            max_retries=5,
+            max_retries=MAX_RETRIES,
         )
-        slots = asyncio.Semaphore(batch_size)
+        slots = asyncio.Semaphore(self._backend.batch_size)
 
-        async def take(job: CompletionRequest) -> None:
+        async def complete_one(request: CompletionRequest) -> None:
             async with slots:
-                self._keep(job, await self._answer(job), batch_size)
+                self._keep(request, await self._complete(request))
 
         async with self._client:
-            tasks = [asyncio.create_task(take(job)) for job in jobs]
+            tasks = [asyncio.create_task(complete_one(request)) for request in requests]
             try:
                 await asyncio.gather(*tasks)
             finally:
                 for task in tasks:
                     task.cancel()
-        if self._without and not self._answered:
+        if self._missing and not self._has_responded:
             self._give_up()
         self._flush()
 
-    def _keep(self, job: CompletionRequest, answer: Completion, batch_size: int) -> None:
-        """Save an answer; a missing one only once it is known to be about its prompt."""
-        self._answered = self._answered or not answer.error
-        self._without.append((job, answer))
-        if not answer.error or (self._answered and answer.finish_reason == "refused"):
+    def _keep(self, request: CompletionRequest, completion: Completion) -> None:
+        """Save a completion; a missing one only once it is clear that its prompt is the reason."""
+        self._has_responded = self._has_responded or not completion.error
+        self._missing.append((request, completion))
+        refused = completion.finish_reason == "refused"
+        if not completion.error or (self._has_responded and refused):
             self._flush()
-        elif len(self._without) >= max(batch_size, FAILS_IN_A_ROW):
+        elif len(self._missing) >= max(self._backend.batch_size, MAX_FAILURES_IN_A_ROW):
             self._give_up()
 
     def _flush(self) -> None:
-        for each in self._without:
-            self._save(*each)
-        self._without.clear()
+        for request, completion in self._missing:
+            self._save(request, completion)
+        self._missing.clear()
 
     def _give_up(self) -> NoReturn:
-        answer = self._without[0][1]
-        text = f"the endpoint {self._base_url} answers no prompt ({answer.error})"
-        if answer.finish_reason == "refused":
+        completion = self._missing[0][1]
+        text = f"the endpoint {self._backend.base_url} completes no prompt ({completion.error})"
+        if completion.finish_reason == "refused":
             raise InputError(f"{text}; check model, max_new_tokens and prompt_format")
         raise Stopped(f"{text}; rerun the same command to resume")
 
-    async def _answer(self, job: CompletionRequest) -> Completion:
+    async def _complete(self, request: CompletionRequest) -> Completion:
         import openai
 
         reason = ""
-        for attempt in range(TRIES):
-            await asyncio.sleep(WAIT_S * attempt)
+        for attempt in range(MAX_ATTEMPTS):
+            await asyncio.sleep(RETRY_DELAY_S * attempt)
             try:
-                text, finish = await self._ask(job)
-                stops = stop_strings(job.problem, self._settings.prompt_format)
-                kept = truncate_at_stop(text, stops)
-                return Completion(kept, "stop" if kept != text else finish)
+                text, finish_reason = await self._send(request)
+                stops = stop_strings(request.problem, self._settings.prompt_format)
+                stopped = truncate_at_stop(text, stops)
+                return Completion(stopped, "stop" if stopped != text else finish_reason)
             except openai.APIStatusError as error:
-                reason = self._one_line(error)
-                if error.status_code in NO_ACCESS:
+                reason = _one_line_without_key(error)
+                if error.status_code in NO_ACCESS_STATUSES:
                     raise InputError(
-                        f"the endpoint {self._base_url} refuses ({reason}); check OPENAI_API_KEY, "
-                        "base_url and model"
+                        f"the endpoint {self._backend.base_url} refuses access ({reason}); check "
+                        "OPENAI_API_KEY, base_url and model"
                     ) from None
-                if error.status_code in REFUSED:
+                if error.status_code in REFUSED_STATUSES:
                     return Completion("", "refused", reason)
-                if error.status_code != 500:  # the client has retried all of them
+                if error.status_code != 500:  # the client has retried the others
                     self._stop(reason)
                 break
             except openai.APIConnectionError as error:
-                self._stop(self._one_line(error))
-            except Exception as error:  # a body that is no JSON, or JSON of another form
-                reason = f"{type(error).__name__}: {self._one_line(error)}"
+                self._stop(_one_line_without_key(error))
+            except Exception as error:  # a body that is not JSON, or JSON of another form
+                reason = f"{type(error).__name__}: {_one_line_without_key(error)}"
         return Completion("", "error", reason)
 
-    async def _ask(self, job: CompletionRequest) -> tuple[str, str | None]:
-        """The text of a reply and its finish_reason."""
+    async def _send(self, request: CompletionRequest) -> tuple[str, str | None]:
+        """Return the text of a reply and its finish_reason."""
         settings = self._settings
-        prompt = build_prompt(job.problem, settings.prompt_format)
-        sampling: dict[str, Any] = {"model": self._model, "temperature": settings.temperature}
+        prompt = build_prompt(request.problem, settings.prompt_format)
+        sampling: dict[str, Any] = {
+            "model": self._backend.model,
+            "temperature": settings.temperature,
+        }
         if settings.top_p is not None:
             sampling["top_p"] = settings.top_p
         if settings.prompt_format == "chat":
@@ -162,37 +166,38 @@ class _Asker:
             choice = _first_choice(reply)
             text = choice.message.content
         else:
-            stops = stop_strings(job.problem, settings.prompt_format)
+            stops = stop_strings(request.problem, settings.prompt_format)
             reply = await self._client.completions.create(
                 **sampling,
                 prompt=prompt,
                 max_tokens=settings.max_new_tokens,
-                stop=list(stops[:MAX_STOPS]) or None,
+                stop=list(stops[:MAX_SENT_STOPS]) or None,
             )
             choice = _first_choice(reply)
             text = choice.text
         if text is not None and not isinstance(text, str):
-            raise _NoAnswer(f"the answer is no text but {type(text).__name__}")
+            raise _NoCompletion(f"the completion is {type(text).__name__}, not text")
         return text or "", choice.finish_reason
 
     def _stop(self, reason: str) -> NoReturn:
         raise Stopped(
-            f"the endpoint {self._base_url} failed ({reason}); answers so far are saved: rerun the "
-            "same command to resume"
+            f"the endpoint {self._backend.base_url} failed ({reason}); completions so far are "
+            "saved: rerun the same command to resume"
         ) from None
 
-    def _one_line(self, error: Exception) -> str:
-        """An error in one line, without the key that some servers repeat in it."""
-        key = os.environ.get("OPENAI_API_KEY")
-        text = error_message(error)
-        return text.replace(key, "***") if key else text
+
+def _one_line_without_key(error: Exception) -> str:
+    """Return an error in one line, without the API key that some servers repeat in it."""
+    key = os.environ.get("OPENAI_API_KEY")
+    text = error_message(error)
+    return text.replace(key, "***") if key else text
 
 
 def _first_choice(reply: Any) -> Any:
     error = getattr(reply, "error", None)
     choices = getattr(reply, "choices", None)
     if error or not choices:
-        raise _NoAnswer(f"a reply without an answer: {error or reply!r}")
+        raise _NoCompletion(f"a reply without a completion: {error or reply!r}")
     if getattr(choices[0], "error", None):
-        raise _NoAnswer(f"a reply with an error: {choices[0].error}")
+        raise _NoCompletion(f"a reply with an error: {choices[0].error}")
     return choices[0]

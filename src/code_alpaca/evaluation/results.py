@@ -1,34 +1,86 @@
-"""What a run of eval found: as results.json, as a Markdown table, and on the screen."""
+"""Build the results of an evaluation, as results.json records them."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
-from rich.console import Console
-
+from code_alpaca import __version__
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.records import EvalResults
 from code_alpaca.evaluation import metrics
 from code_alpaca.evaluation.completions import NO_RESPONSE_REASONS, is_empty, is_truncated
+from code_alpaca.evaluation.config import EvalConfig
+from code_alpaca.evaluation.overlap import score_uncontaminated
+from code_alpaca.evaluation.target import EvaluationTarget, describe_model, describe_sampling
+from code_alpaca.problems import Problem, describe_benchmark
+from code_alpaca.sandbox import ProbeResult
 
-MANY = 0.05  # the share of truncated, empty or missing answers that is worth a warning
+
+@dataclass(frozen=True, slots=True)
+class EvalContext:
+    """What an evaluation was started with: its config and what that resolved to."""
+
+    config: EvalConfig
+    target: EvaluationTarget
+    sandbox: ProbeResult
+    problems: Sequence[Problem]  # the first `limit` of the benchmark
 
 
-def scores(counts: Sequence[tuple[int, int]], ks: Sequence[int]) -> dict[str, Any]:
-    """pass@k with its intervals, from (samples, passed) of each problem.
+def build_results(
+    context: EvalContext, rows: Sequence[dict[str, Any]], failing_references: dict[str, str]
+) -> EvalResults:
+    """Return the scores of graded samples, with everything that is needed to judge them.
+
+    Args:
+        rows: graded rows of samples.jsonl.
+        failing_references: problems whose own reference fails, with the reason.
 
     Raises:
-        InputError: there are too few samples for a k.
+        InputError: a problem has fewer samples than a k, or the dataset of `training_data` cannot
+            be read.
     """
+    config, target = context.config, context.target
+    num_samples = Counter(row["task_id"] for row in rows)
+    num_passed = Counter(row["task_id"] for row in rows if row["status"] == "passed")
+    counts = {p.task_id: (num_samples[p.task_id], num_passed[p.task_id]) for p in context.problems}
     try:
-        return metrics.summarize(counts, ks)
+        scores = metrics.summarize(list(counts.values()), config.k)
     except ValueError as error:
         raise InputError(str(error)) from None
+    values = {
+        "schema_version": EvalResults.SCHEMA_VERSION,
+        "benchmark": config.benchmark,
+        "source": describe_benchmark(config.benchmark),
+        "problems": len(counts),
+        "task_ids": list(counts),
+        "samples": len(rows),
+        "problems_without_samples": sum(not samples for samples, _ in counts.values()),
+        **scores,
+        **_score_uncontaminated(context, counts),
+        "statuses": dict(Counter(row["status"] for row in rows).most_common()),
+        "answers": count_finish_reasons(rows),
+        "failing_references": failing_references,
+        "sandbox": {
+            "backend": context.sandbox.backend,
+            "canary_escaped": list(context.sandbox.escaped),
+        },
+        "judges": count_judges(rows),
+        "model": describe_model(target, config),
+        "prompt_format": target.prompt_format,
+        "sampling": describe_sampling(target),
+        "config": json.loads(config.model_dump_json()),
+        "versions": {"code-alpaca": __version__, "transformers": version("transformers")},
+    }
+    return EvalResults.parse(values, EvalResults.FILE)
 
 
-def count_answers(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """How the answers ended: a truncated or empty one fails for another reason than a wrong one."""
+def count_finish_reasons(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Count how completions ended: truncated or empty ones do not fail for a wrong answer."""
     reasons = Counter(str(row.get("finish_reason") or "unknown") for row in rows)
     return {
         "truncated": sum(map(is_truncated, rows)),
@@ -39,115 +91,22 @@ def count_answers(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def count_judges(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Which verdicts rest on one process alone, and which passes there were refused (`grading`)."""
-    shared = [row for row in rows if row.get("shared_process")]
+    """Count verdicts that rest on one process, and passes in it that were refused (`grading`)."""
+    in_process = [row for row in rows if row.get("shared_process")]
     return {
-        "samples_judged_in_one_process": len(shared),
-        "problems_judged_in_one_process": sorted({row["task_id"] for row in shared}),
+        "samples_judged_in_one_process": len(in_process),
+        "problems_judged_in_one_process": sorted({row["task_id"] for row in in_process}),
         "refused_by_values": sum(row.get("refused") == "values" for row in rows),
         "refused_as_forged": sum(row.get("refused") == "forged" for row in rows),
     }
 
 
-def as_markdown(results: dict[str, Any]) -> str:
-    """The scores as a table, and how the answers ended."""
-    rows = [("all", results)]
-    clean = results.get("uncontaminated")
-    if clean and clean["is_training_data"] is False:
-        rows.append((f"without a match in {clean['training_data']} (not its training data)", clean))
-    elif clean:
-        rows.append(("without a match in the training data", clean))
-    lines = ["| problems | n | k | pass@k | 95% interval |", "|---|---|---|---|---|"]
-    for name, found in rows:
-        for k in results["config"]["k"]:
-            if f"pass@{k}" in found:
-                low, high = found[f"pass@{k}_interval"]
-                value = f"{found[f'pass@{k}']:.1%} | {low:.1%} to {high:.1%}"
-                lines.append(f"| {_cell(name)} | {found['problems']} | {k} | {value} |")
-    answers = results["answers"]
-    lines += [
-        "",
-        f"{results['samples']} answers: {answers['truncated']} truncated, {answers['empty']} "
-        f"empty, {answers['missing']} missing.",
-    ]
-    if shared := results["judges"]["problems_judged_in_one_process"]:
-        lines.append(f"Problems judged in the program's own process: {_cell(', '.join(shared))}.")
-    if results["failing_references"]:
-        failing = ", ".join(results["failing_references"])
-        lines.append(f"Problems that fail with their own reference solution: {_cell(failing)}.")
-    if clean:
-        for source in clean["sources"]:
-            lines.append(
-                f"Compared with {_cell(source['name'])}, config {source['config']}, "
-                f"{source['revision']}: {source['rows']} rows."
-            )
-    if "training_data_not_checked" in results:
-        lines.append(f"Training data not checked: {results['training_data_not_checked']}")
-    return "\n".join(lines) + "\n"
-
-
-def report(results: dict[str, Any]) -> None:
-    """Print the scores, and warn of answers that are not a measure of the model."""
-    console = Console(highlight=False, soft_wrap=True)
-    benchmark, config = results["benchmark"], results["config"]
-    for k in config["k"]:
-        low, high = results[f"pass@{k}_interval"]
-        console.print(
-            f"eval      {benchmark}: pass@{k} {results[f'pass@{k}']:.1%} "
-            f"(95% interval {low:.1%} to {high:.1%}), {results['problems']} problems",
-            markup=False,
-        )
-    statuses = ", ".join(f"{status} {count}" for status, count in results["statuses"].items())
-    console.print(f"eval      {results['samples']} samples: {statuses or 'none'}")
-    if results["problems_without_samples"]:
-        console.print(
-            f"eval      {results['problems_without_samples']} problems had no sample and count as "
-            "unsolved"
-        )
-    for line in warnings(results):
-        console.print(f"eval      {line}", markup=False)
-
-
-def warnings(results: dict[str, Any]) -> list[str]:
-    """Lines on what makes the scores say less than they seem to."""
-    answers, total = results["answers"], max(1, results["samples"])
-    advice = {
-        "truncated": f"raise max_new_tokens (now {results['config']['max_new_tokens']})",
-        "empty": "check prompt_format, and max_new_tokens of a reasoning model",
-        "missing": "see `error` in samples.jsonl; rerun the same command to ask again",
-    }
-    lines = []
-    for kind, action in advice.items():
-        if answers[kind]:
-            prefix = "warning: " if answers[kind] / total >= MANY else ""
-            lines.append(f"{prefix}{answers[kind]} of {total} answers are {kind}; {action}")
-    judges = results["judges"]
-    if shared := judges["problems_judged_in_one_process"]:
-        lines.append(
-            f"{judges['samples_judged_in_one_process']} samples of {len(shared)} problems were "
-            "judged in their own process, which a program can cheat; see judges in results.json"
-        )
-    if refused := judges["refused_by_values"] + judges["refused_as_forged"]:
-        lines.append(
-            f"warning: {refused} samples pass in their own process and were refused "
-            "(`refused` in samples.jsonl says why)"
-        )
-    if failing := results["failing_references"]:
-        task_id, reason = next(iter(failing.items()))
-        lines.append(
-            f"warning: {len(failing)} of {results['problems']} problems fail with their own "
-            f"reference solution ({task_id}: {reason}); see failing_references in results.json"
-        )
-    clean = results.get("uncontaminated", {})
-    if clean.get("is_training_data") is False:
-        lines.append(
-            f"warning: {clean['training_data']} ({clean['revision']}) is not what run.json says "
-            "the model was trained on; results.json says so"
-        )
-    if reason := results.get("training_data_not_checked"):
-        lines.append(f"training data not checked for problems of the benchmark: {reason}")
-    return lines
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+def _score_uncontaminated(
+    context: EvalContext, counts: dict[str, tuple[int, int]]
+) -> dict[str, Any]:
+    config, target = context.config, context.target
+    if target.training_error and config.training_data is None:
+        return {"training_data_not_checked": target.training_error}
+    return score_uncontaminated(
+        config.benchmark, counts, config.k, target.training, config.training_data
+    )

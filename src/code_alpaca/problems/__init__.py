@@ -1,18 +1,6 @@
 """Benchmark problems in one form, for evaluation and for decontamination."""
 
-from code_alpaca.problems.problem import Benchmark, Problem
-from code_alpaca.problems.registry import (
-    BENCHMARKS,
-    describe_benchmark,
-    is_on_hub,
-    load_problems,
-)
+from code_alpaca.problems.problem import Problem
+from code_alpaca.problems.registry import BENCHMARKS, describe_benchmark, is_on_hub, load_problems
 
-__all__ = [
-    "BENCHMARKS",
-    "Benchmark",
-    "Problem",
-    "describe_benchmark",
-    "is_on_hub",
-    "load_problems",
-]
+__all__ = ["BENCHMARKS", "Problem", "describe_benchmark", "is_on_hub", "load_problems"]

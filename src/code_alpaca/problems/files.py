@@ -1,73 +1,30 @@
-"""Load a benchmark from a JSONL file, or from a function in the user's Python file."""
+"""Load a benchmark from a JSONL file, or from a function in a user's Python file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from code_alpaca.core import jsonl
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.plugins import describe_error, load_plugin
-from code_alpaca.problems import humaneval, mbpp, multipl_e
-from code_alpaca.problems.hub import select_test_split
+from code_alpaca.problems.formats import parse_record, parse_records
 from code_alpaca.problems.problem import Problem
 
-FORMATS = {"MBPP": mbpp, "MultiPL-E": multipl_e, "HumanEval": humaneval}
-
-
-def parse_record(record: Mapping[str, Any], where: str) -> Problem:
-    """Return the problem of a record in any of FORMATS.
-
-    Raises:
-        InputError: it has another form.
-    """
-    for form in FORMATS.values():
-        if form.matches(record):
-            return form.parse(record, where)
-    missing = [key for key in humaneval.KEYS if not isinstance(record.get(key), str)]
-    others = " nor ".join(
-        f"in {name}'s ({', '.join(form.KEYS)})"
-        for name, form in FORMATS.items()
-        if form is not humaneval
-    )
-    raise InputError(
-        f"{where} is neither in HumanEval's form (without {', '.join(missing)}) nor {others}; "
-        "correct or delete it"
-    )
+EXPECTED = "an iterable of Problem objects or of dicts in HumanEval's form"
 
 
 @dataclass(frozen=True, slots=True)
 class FileBenchmark:
-    """A .jsonl[.gz] file of records in any of FORMATS."""
+    """A .jsonl[.gz] file of records in any of the known formats."""
 
     path: Path
 
     def load(self, revision: str = "", *, all_splits: bool = False) -> list[Problem]:
-        """Return the problems; of MBPP's whole file those of the test split.
-
-        Raises:
-            InputError: the file cannot be read, or a line has another form.
-        """
-        return _parse_lines(
-            jsonl.read(self.path, kind="benchmark"), f"benchmark {self.path}", all_splits
-        )
-
-    def describe(self, revision: str = "") -> dict[str, str]:
-        return {}
-
-
-@dataclass(frozen=True, slots=True)
-class ShippedBenchmark:
-    """A JSONL file within this package."""
-
-    path: str
-
-    def load(self, revision: str = "", *, all_splits: bool = False) -> list[Problem]:
-        text = resources.files("code_alpaca").joinpath(self.path).read_text("utf-8")
-        return _parse_lines(jsonl.parse(text, self.path), f"benchmark {self.path}", all_splits)
+        lines = jsonl.read(self.path, kind="benchmark")
+        records = ((f"benchmark {self.path}, line {line.number}", line.record) for line in lines)
+        return parse_records(records, parse_record, all_splits=all_splits)
 
     def describe(self, revision: str = "") -> dict[str, str]:
         return {}
@@ -75,9 +32,9 @@ class ShippedBenchmark:
 
 @dataclass(frozen=True, slots=True)
 class FunctionBenchmark:
-    """A function in a user's file that returns problems, or dicts in any of FORMATS."""
+    """A function in a user's file, named FILE.py:NAME, that returns problems or records."""
 
-    reference: str  # FILE.py:NAME
+    reference: str
 
     def load(self, revision: str = "", *, all_splits: bool = False) -> list[Problem]:
         """Return what the function returns, as problems.
@@ -87,9 +44,8 @@ class FunctionBenchmark:
         """
         where = f"benchmark {self.reference}"
         function = load_plugin(self.reference, kind="benchmark").value
-        expected = "an iterable of Problem objects or of dicts in HumanEval's form"
         if not callable(function):
-            raise InputError(f"{where} is not a function; define one that returns {expected}")
+            raise InputError(f"{where} is not a function; define one that returns {EXPECTED}")
         try:
             returned = function()
             is_iterable = isinstance(returned, Iterable) and not isinstance(returned, str | Mapping)
@@ -100,25 +56,16 @@ class FunctionBenchmark:
                 f"{where} failed: {describe_error(error, path)}; correct the function"
             ) from None
         if items is None:
-            raise InputError(f"{where} returned {type(returned).__name__}; return {expected}")
-        problems = []
-        for number, item in enumerate(items, 1):
-            if isinstance(item, Mapping):
-                item = parse_record(item, f"{where}, item {number}")
-            elif not isinstance(item, Problem):
-                raise InputError(
-                    f"{where}, item {number} is {type(item).__name__}; return {expected}"
-                )
-            problems.append(item)
-        return problems
+            raise InputError(f"{where} returned {type(returned).__name__}; return {EXPECTED}")
+        return [_as_problem(item, f"{where}, item {n}") for n, item in enumerate(items, 1)]
 
     def describe(self, revision: str = "") -> dict[str, str]:
-        """Return the SHA-256 of the user's file."""
         return {"sha256": load_plugin(self.reference, kind="benchmark").sha256}
 
 
-def _parse_lines(lines: Iterable[jsonl.Line], where: str, all_splits: bool) -> list[Problem]:
-    problems = [
-        (line.record, parse_record(line.record, f"{where}, line {line.number}")) for line in lines
-    ]
-    return select_test_split(problems, mbpp.in_test_split, all_splits=all_splits)
+def _as_problem(item: object, where: str) -> Problem:
+    if isinstance(item, Mapping):
+        return parse_record(item, where)
+    if not isinstance(item, Problem):
+        raise InputError(f"{where} is {type(item).__name__}; return {EXPECTED}")
+    return item

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from code_alpaca.core.errors import InputError, error_message
+from code_alpaca.problems.formats import Parser, parse_record, parse_records
 from code_alpaca.problems.problem import Problem
 
 TIMEOUT_S = 10.0  # of the one request that finds out whether the Hub can be reached
@@ -16,20 +17,12 @@ TIMEOUT_S = 10.0  # of the one request that finds out whether the Hub can be rea
 
 @dataclass(frozen=True, slots=True)
 class HubBenchmark:
-    """A dataset on the Hub whose rows are problems.
-
-    Attributes:
-        revision: the commit to read.
-        parse: converts a row to a problem; its second argument is the row's place, for errors.
-        in_test_split: whether a row belongs to the test split, for datasets whose own `test`
-            split contains other rows as well.
-    """
+    """A dataset on the Hub whose rows are problems, with the commit at which it is read."""
 
     dataset: str
     config: str
-    revision: str
-    parse: Callable[[dict[str, Any], str], Problem]
-    in_test_split: Callable[[dict[str, Any]], bool] = lambda record: True
+    commit: str
+    parse: Parser = parse_record
 
     def load(self, revision: str = "", *, all_splits: bool = False) -> list[Problem]:
         """Return the problems; without network, those in the local cache.
@@ -37,24 +30,15 @@ class HubBenchmark:
         Raises:
             InputError: the Hub cannot be reached or refuses, and the cache lacks this revision.
         """
-        rows = self._download(revision or self.revision, "all" if all_splits else "test")
-        problems = []
-        for number, row in enumerate(map(dict, rows), 1):
-            where = f"benchmark {self.dataset}, row {number}"
-            try:
-                problems.append((row, self.parse(row, where)))
-            except (KeyError, TypeError) as error:
-                raise InputError(
-                    f"{where} has another form ({error!r}); use the pinned revision"
-                ) from None
-        return select_test_split(problems, self.in_test_split, all_splits=all_splits)
+        rows = self._download(revision or self.commit, "all" if all_splits else "test")
+        records = ((f"{self.dataset}, row {number}", row) for number, row in enumerate(rows, 1))
+        return parse_records(records, self.parse, all_splits=all_splits)
 
     def describe(self, revision: str = "") -> dict[str, str]:
-        """Return dataset, config and revision."""
         return {
             "dataset": self.dataset,
             "config": self.config,
-            "revision": revision or self.revision,
+            "revision": revision or self.commit,
         }
 
     def _download(self, revision: str, split: str) -> Any:
@@ -74,17 +58,6 @@ class HubBenchmark:
                 f"cannot load benchmark {self.dataset} ({self.config}) at {revision[:7]} "
                 f"({reason}); check the network, or give the path of a JSONL file in its form"
             ) from None
-
-
-def select_test_split(
-    problems: list[tuple[dict[str, Any], Problem]],
-    in_test_split: Callable[[dict[str, Any]], bool],
-    *,
-    all_splits: bool,
-) -> list[Problem]:
-    """Return the problems whose records are in the test split; all of them if none is."""
-    selected = [problem for record, problem in problems if all_splits or in_test_split(record)]
-    return selected or [problem for _, problem in problems]
 
 
 def _why_unreachable(dataset: str, revision: str) -> str:

@@ -1,27 +1,19 @@
-"""MBPP (Austin et al. 2021, https://arxiv.org/abs/2108.07732), whole, sanitized, and with
-EvalPlus's larger tests (Liu et al. 2023, https://arxiv.org/abs/2305.01210).
-"""
+"""Convert MBPP (Austin et al. 2021, https://arxiv.org/abs/2108.07732) to HumanEval's form."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.problems.hub import HubBenchmark
 from code_alpaca.problems.problem import Problem
 
 KEYS = ("task_id", "code", "test_list")
 TEST_SPLIT = range(11, 511)  # task ids of the paper's test split
 
 
-def matches(record: dict[str, Any]) -> bool:
-    """Return whether a record has MBPP's form."""
-    return all(key in record for key in KEYS)
-
-
-def parse(record: dict[str, Any], where: str) -> Problem:
+def parse(record: Mapping[str, Any], where: str) -> Problem:
     """Return the problem of a record, with its assertions as a `check(candidate)`.
 
     MBPP's assertions call the function by name, so `check` first binds the candidate to it.
@@ -70,30 +62,7 @@ def find_entry_point(code: str, asserts: Iterable[str]) -> str:
     raise ValueError("its tests call no function that its code defines")
 
 
-def in_test_split(record: dict[str, Any]) -> bool:
-    """Return whether a record is in the test split; only MBPP's own numbers identify its split."""
+def in_test_split(record: Mapping[str, Any]) -> bool:
+    """Return whether a record is in MBPP's test split; true for records of other benchmarks."""
     task_id = record.get("task_id")
     return not isinstance(task_id, int) or task_id in TEST_SPLIT
-
-
-MBPP = HubBenchmark(
-    dataset="google-research-datasets/mbpp",
-    config="full",
-    revision="4bb6404fdc6cacfda99d4ac4205087b89d32030c",
-    parse=parse,
-    in_test_split=in_test_split,
-)
-MBPP_SANITIZED = HubBenchmark(
-    dataset="google-research-datasets/mbpp",
-    config="sanitized",
-    revision="4bb6404fdc6cacfda99d4ac4205087b89d32030c",
-    parse=parse,
-    in_test_split=in_test_split,
-)
-MBPP_PLUS = HubBenchmark(
-    dataset="evalplus/mbppplus",
-    config="default",
-    revision="b2d74c91837c3f2a20c1299ae98133cbe7cfa077",
-    parse=parse,
-    in_test_split=in_test_split,
-)

@@ -36,16 +36,14 @@ class Problem:
 
 
 class Benchmark(Protocol):
-    """A set of problems. To add one, write a file with an instance and list it in `registry`."""
+    """A set of problems; to add one, add a row to `registry.BENCHMARKS`."""
 
-    def load(self, revision: str, *, all_splits: bool) -> Iterable[Problem]:
+    def load(self, revision: str = "", *, all_splits: bool = False) -> Iterable[Problem]:
         """Return the problems of the test split, or of all splits.
 
         Args:
-            revision: branch, tag or commit that replaces the pinned one; "" for the pinned one.
+            revision: branch, tag or commit that replaces the pinned one.
         """
-        ...
 
-    def describe(self, revision: str) -> dict[str, str]:
+    def describe(self, revision: str = "") -> dict[str, str]:
         """Return where the problems come from, as results.json records it beside the name."""
-        ...

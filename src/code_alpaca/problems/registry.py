@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.plugins import is_plugin
-from code_alpaca.problems import humaneval, mbpp, multipl_e
-from code_alpaca.problems.files import FileBenchmark, FunctionBenchmark, ShippedBenchmark
+from code_alpaca.problems.files import FileBenchmark, FunctionBenchmark
 from code_alpaca.problems.hub import HubBenchmark
 from code_alpaca.problems.problem import Benchmark, Problem
 
+MBPP = ("google-research-datasets/mbpp", "4bb6404fdc6cacfda99d4ac4205087b89d32030c")
+MULTIPL_E = ("nuprl/MultiPL-E", "28441b6024e71d4a1c1c0f6bf171c935cd5a43f2")
 BENCHMARKS: dict[str, Benchmark] = {
-    "mini": ShippedBenchmark("data/mini_benchmark.jsonl"),
-    "humaneval": humaneval.HUMANEVAL,
-    "humaneval_plus": humaneval.HUMANEVAL_PLUS,
-    "mbpp": mbpp.MBPP,
-    "mbpp_sanitized": mbpp.MBPP_SANITIZED,
-    "mbpp_plus": mbpp.MBPP_PLUS,
-    "humaneval_javascript": multipl_e.JAVASCRIPT,
-    "humaneval_shell": multipl_e.SHELL,
+    "mini": FileBenchmark(Path(__file__).parents[1] / "data/mini_benchmark.jsonl"),
+    # Chen et al. 2021, https://arxiv.org/abs/2107.03374
+    "humaneval": HubBenchmark(
+        "openai/openai_humaneval", "openai_humaneval", "7dce6050a7d6d172f3cc5c32aa97f52fa1a2e544"
+    ),
+    # EvalPlus: larger tests (Liu et al. 2023, https://arxiv.org/abs/2305.01210)
+    "humaneval_plus": HubBenchmark(
+        "evalplus/humanevalplus", "default", "d32357cf319e50e9c8d8dab5ea876c72b0fd321b"
+    ),
+    # Austin et al. 2021, https://arxiv.org/abs/2108.07732
+    "mbpp": HubBenchmark(MBPP[0], "full", MBPP[1]),
+    "mbpp_sanitized": HubBenchmark(MBPP[0], "sanitized", MBPP[1]),
+    "mbpp_plus": HubBenchmark(
+        "evalplus/mbppplus", "default", "b2d74c91837c3f2a20c1299ae98133cbe7cfa077"
+    ),
+    # HumanEval in other languages: MultiPL-E (Cassano et al. 2022, https://arxiv.org/abs/2208.08227)
+    "humaneval_javascript": HubBenchmark(MULTIPL_E[0], "humaneval-js", MULTIPL_E[1]),
+    "humaneval_shell": HubBenchmark(MULTIPL_E[0], "humaneval-sh", MULTIPL_E[1]),
 }
 
 
@@ -41,14 +53,12 @@ def load_problems(name: str, *, all_splits: bool = False) -> list[Problem]:
     problems = list(benchmark.load(revision, all_splits=all_splits))
     if not problems:
         raise InputError(f"benchmark {name} contains no problem")
-    task_ids: set[str] = set()
-    for problem in problems:
-        if problem.task_id in task_ids:
-            raise InputError(
-                f"benchmark {name} contains task_id {problem.task_id!r} twice; results are "
-                "recorded by task_id, so make it unique"
-            )
-        task_ids.add(problem.task_id)
+    (task_id, count), *_ = Counter(problem.task_id for problem in problems).most_common(1)
+    if count > 1:
+        raise InputError(
+            f"benchmark {name} contains task_id {task_id!r} {count} times; make it unique, since "
+            "results are recorded by task_id"
+        )
     return problems
 
 

@@ -1,1 +1,1 @@
-"""pass@k as a metric of `evaluate`: `evaluate.load("src/code_alpaca/evaluation/pass_at_k")`."""
+"""The pass@k metric, for `evaluate.load("src/code_alpaca/evaluation/pass_at_k")`."""

@@ -1,11 +1,10 @@
 """pass@k (Chen et al. 2021, https://arxiv.org/abs/2107.03374) as a metric of `evaluate`.
 
-It takes what `code_eval` takes, and its default k: a candidate passes if it runs in one
-process with its tests after it, so tests may use its classes, constants and imports. What
-differs: everything runs in sandboxes, and nothing has to be allowed by an environment variable; a
-candidate that cheats its tests (by objects that equal everything, an early exit, patched
-built-ins) fails; a problem without candidates counts as unsolved, where code_eval drops it; the
-scores are plain floats.
+The arguments and the default k are those of `code_eval`. A candidate passes if it runs in one
+process followed by its tests, so tests may use its classes, constants and imports. Differences:
+candidates run in sandboxes, so no environment variable has to allow it; a candidate that cheats
+its tests (by objects that equal everything, an early exit, patched built-ins) fails; a problem
+without candidates counts as unsolved, while code_eval drops it; scores are plain floats.
 """
 
 from __future__ import annotations
@@ -33,18 +32,18 @@ class PassAtK(evaluate.Metric):
     Args of compute:
         predictions: for each problem its candidates, Python source.
         references: for each problem its tests, Python source that calls the candidate's functions.
-        k: the k of pass@k; those beyond the number of candidates of a problem are left out, as
-            code_eval does, with a warning where they were asked for.
-        num_workers: how many candidates run at the same time; None: as many as there are cores.
-        timeout: seconds for one candidate.
+        k: values of k; those above the number of candidates of a problem are omitted, as in
+            code_eval, with a warning if they were set explicitly.
+        num_workers: candidates that run at the same time; None: the number of cores.
+        timeout: seconds per candidate.
 
     Returns:
-        the scores (`pass@k` and `pass@k_interval`, a 95% interval), and for each problem the list
+        The scores (`pass@k` and `pass@k_interval`, a 95% interval), and for each problem the list
         of its candidates' statuses.
 
     Raises:
-        ValueError: a k is below 1, or all of them are above the number of a problem's candidates.
-        InputError: no sandbox holds on this machine.
+        ValueError: a k is below 1, or all are above the number of a problem's candidates.
+        InputError: no sandbox works on this machine.
     """
 
     def _info(self) -> evaluate.MetricInfo:
@@ -69,54 +68,55 @@ class PassAtK(evaluate.Metric):
         num_workers: int | None = None,
         timeout: float = 10.0,
     ) -> tuple[dict[str, Any], dict[int, list[str]]]:
-        possible = _possible(k, [len(candidates) for candidates in predictions])
+        measurable = _measurable_ks(k, [len(candidates) for candidates in predictions])
         limits = sandbox.ResourceLimits(
             wall_s=timeout, memory_mb=MEMORY_MB, folder_bytes=FOLDER_BYTES
         )
         pairs = [(c, test) for cs, test in zip(predictions, references, strict=True) for c in cs]
         backend = sandbox.choose_backend().backend
         with sandbox.WorkerPool(backend, size=num_workers, packages=True) as pool:
-            ends = iter(list(pool.map(lambda worker, pair: _judge(worker, *pair, limits), pairs)))
-        statuses = {n: [next(ends).status for _ in cs] for n, cs in enumerate(predictions)}
-        counts = [(len(found), found.count("passed")) for found in statuses.values()]
-        return metrics.summarize(counts, possible), statuses
+            results = pool.map(lambda worker, pair: _judge(worker, *pair, limits), pairs)
+            results = iter(list(results))
+        statuses = {n: [next(results).status for _ in cs] for n, cs in enumerate(predictions)}
+        counts = [(len(ends), ends.count("passed")) for ends in statuses.values()]
+        return metrics.summarize(counts, measurable), statuses
 
 
-def _possible(ks: Sequence[int], counts: list[int]) -> list[int]:
-    """The k that every problem with candidates has enough of."""
+def _measurable_ks(ks: Sequence[int], counts: list[int]) -> list[int]:
+    """Return the k for which every problem with candidates has enough of them."""
     if not all(k >= 1 for k in ks):
         raise ValueError(f"k = {min(ks)} is below 1")
-    least = min((count for count in counts if count), default=0)
-    possible = [k for k in ks if k <= least or not least]
-    left_out = [k for k in ks if k not in possible]
-    if left_out and not possible:
-        raise ValueError(f"k = {left_out[0]} needs at least {left_out[0]} samples a problem")
-    if left_out and tuple(ks) != DEFAULT_K:
-        warnings.warn(f"k = {left_out} left out: a problem has {least} candidates", stacklevel=2)
-    return possible
+    fewest = min((count for count in counts if count), default=0)
+    measurable = [k for k in ks if k <= fewest or not fewest]
+    omitted = [k for k in ks if k not in measurable]
+    if omitted and not measurable:
+        raise ValueError(f"k = {omitted[0]} needs at least {omitted[0]} samples a problem")
+    if omitted and tuple(ks) != DEFAULT_K:
+        warnings.warn(f"k = {omitted} omitted: a problem has {fewest} candidates", stacklevel=2)
+    return measurable
 
 
 def _judge(
     worker: sandbox.Worker, candidate: str, test: str, limits: sandbox.ResourceLimits
 ) -> sandbox.RunResult:
-    """The verdict of one process, unless the candidate cheated it.
+    """Return the in-process verdict, unless the candidate cheats.
 
-    Where the tests pass in one process and not by values alone, because they use a class or a
-    constant of the candidate or because it cheats, the negative controls of the tests decide.
+    Tests may pass in process and fail isolated because they use a class or constant of the
+    candidate, or because it cheats: the controls of the tests decide which (see `controls`).
     """
-    together = _run(worker, candidate, test, limits)
-    if together.status != "passed":
-        return together
-    apart = worker.test_solution(candidate, sandbox.SolutionTest(test, defines_check=False), limits)
-    if apart.status == "passed":
-        return together
+    in_process = _run(worker, candidate, test, limits)
+    if in_process.status != "passed":
+        return in_process
+    isolated_test = sandbox.SolutionTest(test, defines_check=False)
+    if worker.test_solution(candidate, isolated_test, limits).status == "passed":
+        return in_process
     for control in make_negative_controls(test):
         if _run(worker, candidate, control, limits).status == "passed":
-            return replace(together, status="failed")
-    same = make_positive_control(test)  # a program may tell controls by their form
-    if same is not None and _run(worker, candidate, same, limits).status == "failed":
-        return replace(together, status="failed")
-    return together
+            return replace(in_process, status="failed")
+    positive = make_positive_control(test)
+    if positive is not None and _run(worker, candidate, positive, limits).status == "failed":
+        return replace(in_process, status="failed")
+    return in_process
 
 
 def _run(

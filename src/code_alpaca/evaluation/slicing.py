@@ -1,9 +1,9 @@
-"""Keep the part of a program that its entry point needs, and leave out its examples.
+"""Slice a program: keep the statements that its entry point needs, drop its examples.
 
-Needed is what the entry point uses by name, directly or through others, and every statement that
-changes what is needed: it fills a table, calls a function that fills it, registers a subclass,
-or sets a limit of the standard library. Left out are tests and examples: statements that print,
-read input, assert, exit or call the entry point, and a main block.
+Needed are all names that the entry point uses, directly or through others, and every statement
+that changes a needed object: one that fills a table, calls a function that fills it, registers a
+subclass, or sets a limit of the standard library. Dropped are tests and examples: statements that
+print, read input, assert, exit or call the entry point, and a main block.
 """
 
 from __future__ import annotations
@@ -22,57 +22,60 @@ EXAMPLE_NAMES = frozenset(
 )  # fmt: skip
 EXAMPLE_ATTRIBUTES = frozenset({"exit", "_exit", "stdin", "argv", "sleep", "set_trace"})
 DYNAMIC = frozenset({"eval", "exec", "globals", "locals", "vars", "getattr", "__import__"})
-GIVEN = frozenset(dir(builtins)) | {"__name__", "__file__", "__doc__", "__annotations__"}
+PREDEFINED = frozenset(dir(builtins)) | {"__name__", "__file__", "__doc__", "__annotations__"}
 
 
-def needed_source(code: str, tree: ast.Module, entry_point: str) -> str:
-    """Return the statements of `code` that `entry_point` needs, in their order and own words."""
-    program = _Program(tree, entry_point)
-    kept = program.needed()
-    return "".join(f"{statement_source(code, tree.body[number])}\n" for number in kept)
+def slice_program(code: str, tree: ast.Module, entry_point: str) -> str:
+    """Return the statements of `code` that `entry_point` needs, in order and as they are written.
+
+    Args:
+        tree: of `code`.
+    """
+    needed = _Program(tree, entry_point).needed_statements()
+    return "".join(f"{statement_source(code, tree.body[index])}\n" for index in needed)
 
 
 def statement_source(code: str, node: ast.stmt) -> str:
-    """Return the text of a top-level statement, decorators and trailing comment included."""
+    """Return the text of a top-level statement, with decorators and trailing comment."""
     decorators = getattr(node, "decorator_list", [])
     first = min([node.lineno, *(item.lineno for item in decorators)])
     lines = code.split("\n")[first - 1 : node.end_lineno]
-    alone = node.col_offset == 0 and ";" not in lines[-1]
-    if alone or decorators:
+    fills_its_lines = node.col_offset == 0 and ";" not in lines[-1]
+    if fills_its_lines or decorators:
         return "\n".join(lines)
     return ast.get_source_segment(code, node) or ""
 
 
-def missing_names(tree: ast.Module) -> set[str]:
-    """Return the names that nothing in the module gives a value: a helper of elsewhere, say."""
-    used, given = set(), set(GIVEN)
+def undefined_names(tree: ast.Module) -> set[str]:
+    """Return the names that a module uses and does not define, such as another file's helper."""
+    used, defined = set(), set(PREDEFINED)
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
-            (used if isinstance(node.ctx, ast.Load) else given).add(node.id)
+            (used if isinstance(node.ctx, ast.Load) else defined).add(node.id)
         elif isinstance(node, Function | ast.ClassDef):
-            given.add(node.name)
+            defined.add(node.name)
         elif isinstance(node, ast.arg):
-            given.add(node.arg)
+            defined.add(node.arg)
         elif isinstance(node, ast.alias):
             if node.name == "*":
                 return set()
-            given.add((node.asname or node.name).split(".")[0])
+            defined.add((node.asname or node.name).split(".")[0])
         elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
-            given.add(node.name)
+            defined.add(node.name)
         elif isinstance(node, ast.MatchMapping) and node.rest:
-            given.add(node.rest)
-    return used - given
+            defined.add(node.rest)
+    return used - defined
 
 
 def bound_names(node: ast.stmt) -> set[str]:
-    """Return the names that a top-level statement defines; a main block defines none."""
+    """Return the names that a top-level statement defines; none for a main block."""
     if _is_main(node):
         return set()
     return set(_bound(node))
 
 
 def _bound(node: ast.AST) -> Iterator[str]:
-    """Names bound in the module by a statement, through `if`, `try`, loops and `with`."""
+    """Yield the module's names that a statement binds, also within `if`, `try` and loops."""
     stack = [node]
     while stack:
         node = stack.pop()
@@ -100,64 +103,67 @@ class _Program:
 
     def __init__(self, tree: ast.Module, entry_point: str) -> None:
         self._body = tree.body
-        self._entry = entry_point
+        self._entry_point = entry_point
         self._binds = [bound_names(node) for node in self._body]
-        self._uses = [_used(node) for node in self._body]
-        self._changes = [_changed(node) for node in self._body]
+        self._uses = [_used_names(node) for node in self._body]
+        self._changes = [_changed_names(node) for node in self._body]
         self._functions: dict[str, list[int]] = {}
-        for number, node in enumerate(self._body):
+        for index, node in enumerate(self._body):
             if isinstance(node, Function | ast.ClassDef):
-                self._functions.setdefault(node.name, []).append(number)
+                self._functions.setdefault(node.name, []).append(index)
         imports = [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
         self._imported = {name for node in imports for name in _bound(node)}
-        self._modules = {name for node in imports for name in _standard(node)}
+        self._modules = {name for node in imports for name in _standard_library_names(node)}
 
-    def needed(self) -> list[int]:
-        """Numbers of the statements to keep, in order."""
-        names = {self._entry}
-        kept: set[int] = set()
-        grown = True
-        while grown:
-            grown = False
-            for number, node in enumerate(self._body):
-                if number not in kept and self._is_needed(number, node, names):
-                    kept.add(number)
-                    names |= self._uses[number] | self._binds[number]
-                    grown = True
-            if DYNAMIC & names:
-                names |= {name for n, found in enumerate(self._binds) for name in found
-                          if not self._is_example(n)}  # fmt: skip
-        return sorted(kept)
+    def needed_statements(self) -> list[int]:
+        """Return the indices of the statements that the entry point needs, in order."""
+        names = {self._entry_point}
+        needed: set[int] = set()
+        changed = True
+        while changed:
+            changed = False
+            for index, node in enumerate(self._body):
+                if index not in needed and self._is_needed(index, node, names):
+                    needed.add(index)
+                    names |= self._uses[index] | self._binds[index]
+                    changed = True
+            if DYNAMIC & names:  # any name may then be used
+                names |= {name for index, bound in enumerate(self._binds) for name in bound
+                          if not self._is_example(index)}  # fmt: skip
+        return sorted(needed)
 
-    def _is_needed(self, number: int, node: ast.stmt, names: set[str]) -> bool:
+    def _is_needed(self, index: int, node: ast.stmt, names: set[str]) -> bool:
         if isinstance(node, ast.ImportFrom) and (
             node.module == "__future__" or node.names[0].name == "*"
         ):
             return True
         if isinstance(node, Function | ast.ClassDef | ast.Import | ast.ImportFrom):
             registers = isinstance(node, Function | ast.ClassDef) and self._registers(node, names)
-            return registers or bool(self._binds[number] & names)
+            return registers or bool(self._binds[index] & names)
         if _is_main(node):
             return False
-        if self._is_example(number):
-            return self._is_loaded(number, names)
-        effects = self._effects(number)
-        return bool((self._binds[number] | effects) & names or self._sets_a_limit(node))
+        if self._is_example(index):
+            return self._binds_needed_name(index, names)
+        effects = self._effects(index)
+        return bool((self._binds[index] | effects) & names or self._sets_a_limit(node))
 
     def _registers(self, node: ast.stmt, names: set[str]) -> bool:
-        """Whether a class derives from, or a decorator is, something of the program's own."""
+        """Return whether a class or decorator registers itself with a needed object.
+
+        It does if a base class or decorator is defined in the program and needed.
+        """
         hooks = [*getattr(node, "bases", []), *getattr(node, "decorator_list", [])]
         roots = {n.id for hook in hooks for n in ast.walk(hook) if isinstance(n, ast.Name)}
         return bool(roots & names & self._functions.keys())
 
-    def _is_example(self, number: int) -> bool:
-        node = self._body[number]
+    def _is_example(self, index: int) -> bool:
+        node = self._body[index]
         if isinstance(node, Function | ast.ClassDef | ast.Import | ast.ImportFrom):
             return False
-        if self._entry in self._binds[number]:
+        if self._entry_point in self._binds[index]:
             return False
-        if EXAMPLE_NAMES & self._uses[number] or (
-            self._entry in self._called(node) and self._entry in self._functions
+        if EXAMPLE_NAMES & self._uses[index] or (
+            self._entry_point in self._called_names(node) and self._entry_point in self._functions
         ):
             return True
         return any(
@@ -166,51 +172,51 @@ class _Program:
             for n in ast.walk(node)
         )
 
-    def _is_loaded(self, number: int, names: set[str]) -> bool:
-        """Whether an example gives a value that is needed: dropping it would be an error too."""
-        others = {name for n, found in enumerate(self._binds) if n != number for name in found}
-        return bool(self._binds[number] & (names - others))
+    def _binds_needed_name(self, index: int, names: set[str]) -> bool:
+        """Return whether only this example defines a needed name: without it the program fails."""
+        others = {name for n, bound in enumerate(self._binds) if n != index for name in bound}
+        return bool(self._binds[index] & (names - others))
 
-    def _called(self, node: ast.AST) -> set[str]:
+    def _called_names(self, node: ast.AST) -> set[str]:
         return {
             n.func.id
             for n in ast.walk(node)
             if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
         }
 
-    def _effects(self, number: int) -> set[str]:
-        """Names that a statement changes, also through the functions that it calls."""
-        found = set(self._changes[number])
-        node = self._body[number]
-        todo, seen = self._called(node), set()
-        while todo:
-            name = todo.pop()
-            for inner in self._functions.get(name, ()) if name not in seen else ():
-                found |= self._changes[inner]
-                todo |= self._called(self._body[inner])
-            seen.add(name)
-        return found - self._imported  # `math.sqrt(x)` changes nothing
+    def _effects(self, index: int) -> set[str]:
+        """Return the names that a statement changes, also through functions that it calls."""
+        changed = set(self._changes[index])
+        node = self._body[index]
+        pending, visited = self._called_names(node), set()
+        while pending:
+            name = pending.pop()
+            for inner in self._functions.get(name, ()) if name not in visited else ():
+                changed |= self._changes[inner]
+                pending |= self._called_names(self._body[inner])
+            visited.add(name)
+        return changed - self._imported  # `math.sqrt(x)` changes nothing
 
     def _sets_a_limit(self, node: ast.stmt) -> bool:
-        """Whether a statement changes the standard library: recursion limit, precision, seed."""
+        """Return whether a statement sets a recursion limit, decimal precision or RNG seed."""
         target = node.value if isinstance(node, ast.Expr) else None
         if isinstance(node, ast.Assign | ast.AugAssign):
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
             if not isinstance(target, ast.Attribute):
                 return False
-        return target is not None and _root(target, through_calls=True) in self._modules
+        return target is not None and _root_name(target, through_calls=True) in self._modules
 
 
-def _standard(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
-    """Names that an import binds to parts of the standard library."""
+def _standard_library_names(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
+    """Yield the names that an import binds to parts of the standard library."""
     for alias in node.names:
         module = node.module if isinstance(node, ast.ImportFrom) else alias.name
         if (module or "").split(".")[0] in sys.stdlib_module_names:
             yield (alias.asname or alias.name).split(".")[0]
 
 
-def _root(node: ast.AST, *, through_calls: bool = False) -> str:
-    """The name that an attribute or item belongs to; "" where it belongs to a call's result."""
+def _root_name(node: ast.AST, *, through_calls: bool = False) -> str:
+    """Return the name that an attribute or item is accessed on; "" for a call's result."""
     while not isinstance(node, ast.Name):
         if isinstance(node, ast.Attribute | ast.Subscript | ast.Starred | ast.Await):
             node = node.value
@@ -221,9 +227,9 @@ def _root(node: ast.AST, *, through_calls: bool = False) -> str:
     return node.id
 
 
-def _used(node: ast.AST) -> set[str]:
-    """Names of the module that a statement uses, in strings too where it evaluates strings."""
-    names = _free([node], None)
+def _used_names(node: ast.AST) -> set[str]:
+    """Return the module's names that a statement uses, also in strings that it may evaluate."""
+    names = _free_names([node], None)
     texts = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant)]
     for text in texts:
         if isinstance(text, str) and (text.isidentifier() or {"eval", "exec"} & names):
@@ -231,8 +237,8 @@ def _used(node: ast.AST) -> set[str]:
     return names
 
 
-def _free(nodes: Iterable[ast.AST], bound: set[str] | None) -> set[str]:
-    """Names that the nodes of one scope take from outside of it.
+def _free_names(nodes: Iterable[ast.AST], bound: set[str] | None) -> set[str]:
+    """Return the names that the nodes of one scope take from an outer scope.
 
     Args:
         nodes: the body of the scope.
@@ -257,33 +263,33 @@ def _free(nodes: Iterable[ast.AST], bound: set[str] | None) -> set[str]:
         if isinstance(node, Function | ast.Lambda):
             body = node.body if isinstance(node.body, list) else [node.body]
             arguments = [n for n in ast.walk(node.args) if isinstance(n, ast.arg)]
-            loads |= _free(body, {argument.arg for argument in arguments})
+            loads |= _free_names(body, {argument.arg for argument in arguments})
             stack += [node.args, *getattr(node, "decorator_list", [])]
             if not isinstance(node, ast.Lambda):
                 stores.add(node.name)
                 stack += [node.returns] if node.returns else []
         elif isinstance(node, ast.ClassDef):
             stores.add(node.name)
-            loads |= _free(node.body, None)
+            loads |= _free_names(node.body, None)
             stack += [*node.bases, *node.keywords, *node.decorator_list]
         elif isinstance(node, Comprehension):
-            loads |= _free(ast.iter_child_nodes(node), set())
+            loads |= _free_names(ast.iter_child_nodes(node), set())
         else:
             stack += ast.iter_child_nodes(node)
     return loads | outer if bound is None else (loads - stores) | outer
 
 
-def _changed(node: ast.AST) -> set[str]:
-    """Names of the module whose value a statement may change in place, or as a `global`."""
-    found: set[str] = set()
+def _changed_names(node: ast.AST) -> set[str]:
+    """Return the module's names whose value a statement may change in place, or as a `global`."""
+    changed: set[str] = set()
     for inner in ast.walk(node):
         if isinstance(inner, ast.Global):
-            found.update(inner.names)
+            changed.update(inner.names)
         elif isinstance(inner, ast.Subscript | ast.Attribute):
             if not isinstance(inner.ctx, ast.Load):
-                found.add(_root(inner))
+                changed.add(_root_name(inner))
         elif isinstance(inner, ast.Call):
             if isinstance(inner.func, ast.Attribute):
-                found.add(_root(inner.func))
-            found.update(n.id for n in inner.args if isinstance(n, ast.Name))
-    return found & _free([node], None) - GIVEN
+                changed.add(_root_name(inner.func))
+            changed.update(n.id for n in inner.args if isinstance(n, ast.Name))
+    return changed & _free_names([node], None) - PREDEFINED
