@@ -1,4 +1,4 @@
-"""Curate an existing dataset: filters, contamination, running the answers, novelty.
+"""Curate an existing dataset: filters, decontamination, verification, deduplication.
 
     python scripts/curate.py --source my_alpaca.json --run_dir runs/curated --decontaminate mini
 

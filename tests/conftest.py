@@ -33,6 +33,16 @@ def _refuse_the_world(address: object) -> None:
     raise AssertionError(f"a test tried to reach {host}: tests use 127.0.0.1 alone")
 
 
+@pytest.fixture(scope="module")
+def without_plots():
+    """Datasets are built without the plots of their cards: most of the time of a small run."""
+    from code_alpaca.dataset import plots
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "draw_plots", lambda summary, folder: [])
+        yield
+
+
 @pytest.fixture(scope="session")
 def pool():
     """The strongest sandbox of this machine."""

@@ -46,7 +46,7 @@ def test_help_names_the_words_that_a_key_accepts(stage, words, capsys):
         (["generate", "--run_dir", "x", "--num_examples", "-1"], "greater than 0"),
         (["generate", "--run_dir", "x", "--num_examples", "many"], "valid integer"),
         (["generate", "--run_dir", "x", "--filters", "emtpy"], "no filter 'emtpy'"),
-        (["generate", "--run_dir", "x", "stray"], "stray word 'stray'"),
+        (["generate", "--run_dir", "x", "stray"], "unexpected word 'stray'"),
         (["generate", "--run_dir", "x", "--teacher_base_url", "foo"], "not a URL like"),
         (["generate", "--run_dir", "x", "--teacher_base_url", "http://a:99999"], "not a URL like"),
         (
@@ -96,10 +96,10 @@ def test_command_line_wins_over_file_and_unknown_file_keys_are_named(tmp_path, c
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("- a\n- b\n", "must hold `key: value` lines"),
+        ("- a\n- b\n", "must contain `key: value` lines"),
         ("dataset_version: 2025-02-30\n", "not valid YAML: day is out of range"),
         ("[" * 100_000, "not valid YAML"),
-        ('run_dir: "a\\0b"\n', "holds a NUL character"),
+        ('run_dir: "a\\0b"\n', "contains a NUL character"),
     ],
 )
 def test_config_files_that_hold_no_config(tmp_path, capsys, text, said):

@@ -1,4 +1,4 @@
-"""The whole way at a reduced size, twice: the second time everything is there already."""
+"""The quickstart at a reduced size; a repeated command reuses what exists."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from huggingface_hub import DatasetCard, ModelCard
 from code_alpaca.cli import main
 
 
-def test_quickstart_small(tmp_path, capsys):
+def test_the_quickstart_runs_every_stage_and_resumes(tmp_path, capsys):
     run_dir = tmp_path / "run"
     words = ["quickstart", "--run_dir", str(run_dir), "--num_examples", "60", "--epochs", "1"]
     assert main(words) == 0
@@ -33,7 +33,7 @@ def test_quickstart_small(tmp_path, capsys):
     made = [run_dir / "model/run.json", run_dir / "model/model.safetensors"]
     before = [path.stat().st_mtime_ns for path in made]
     assert main(words) == 0
-    assert [path.stat().st_mtime_ns for path in made] == before, "trained again for nothing"
+    assert [path.stat().st_mtime_ns for path in made] == before, "a second run must not train again"
 
     words[words.index("60")] = "70"
     assert main(words) == 0
@@ -41,8 +41,8 @@ def test_quickstart_small(tmp_path, capsys):
     assert json.loads(made[0].read_text())["rows"] == 70
 
 
-def test_fresh_never_deletes_what_is_no_run(tmp_path, capsys):
+def test_fresh_does_not_delete_a_folder_without_a_run(tmp_path, capsys):
     (tmp_path / "thesis.txt").write_text("words")
     assert main(["quickstart", "--run_dir", str(tmp_path), "--fresh"]) == 2
-    assert "holds no run" in capsys.readouterr().err
+    assert "contains no run" in capsys.readouterr().err
     assert (tmp_path / "thesis.txt").exists()

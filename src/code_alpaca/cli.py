@@ -1,7 +1,7 @@
-"""The `code-alpaca` command: one subcommand a stage, each with `--config FILE.yaml` and `--key`.
+"""The `code-alpaca` command: one subcommand per stage, with `--config FILE.yaml` and `--key value`.
 
-Only the stage that was asked for is imported, so `--help` is instant and a machine that
-only generates data needs no torch.
+Only the requested stage is imported, so that `--help` is fast and a machine that only generates
+data needs no torch.
 """
 
 from __future__ import annotations
@@ -80,13 +80,13 @@ STAGES = {
     ),
 }  # fmt: skip
 EXIT_FAILED, EXIT_INPUT, EXIT_STOPPED = 1, 2, 3
-# What a user may have set about how long an idle OpenMP thread spins before it sleeps.
-SPINNING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+# Environment variables that control how long an idle OpenMP thread spins before it sleeps.
+OPENMP_WAIT_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code (see ARCHITECTURE: 0, 2, 3; 1 is a defect)."""
-    _let_idle_threads_sleep()
+    """Run a command and return its exit code: 0 done, 2 bad input, 3 stopped, 1 diverged or bug."""
+    _set_openmp_wait_policy()
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] == "--version":
         print(f"code-alpaca {__version__}")
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0 if words else EXIT_INPUT
     stage, rest = words[0], words[1:]
     if stage not in STAGES:
-        return _fail(stage, f"no such command; there are {', '.join(STAGES)}", EXIT_INPUT)
+        return _fail(stage, f"no such command; choose one of {', '.join(STAGES)}", EXIT_INPUT)
     try:
         run_stage(stage, rest)
     except InputError as error:
@@ -108,18 +108,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail(stage, INTERRUPTED, EXIT_STOPPED)
     except Exception as error:
-        trouble = explain_environment_error(error)
-        if trouble is None:
+        explained = explain_environment_error(error)
+        if explained is None:
             raise
-        return _fail(stage, str(trouble), EXIT_INPUT)
+        return _fail(stage, str(explained), EXIT_INPUT)
     return 0
 
 
 def run_stage(stage: str, argv: Sequence[str]) -> None:
-    """Run one stage in this process with the words that follow its name.
+    """Run a stage in this process with the words that follow its name.
 
     Raises:
-        InputError, Stopped: as the stage says.
+        InputError, Stopped, Diverged: from the stage.
     """
     entry = STAGES[stage]
     module = importlib.import_module(f"code_alpaca.{entry.module}")
@@ -138,7 +138,7 @@ def run_stage(stage: str, argv: Sequence[str]) -> None:
         parser.add_argument(
             "--config",
             metavar="FILE.yaml",
-            help="any of these keys, as YAML; or the name of a shipped recipe",
+            help="these keys as YAML; or the name of a shipped recipe",
         )
         add_arguments(parser, config)
         parser.print_help()
@@ -146,14 +146,14 @@ def run_stage(stage: str, argv: Sequence[str]) -> None:
     function(parse(config, argv))
 
 
-def _let_idle_threads_sleep() -> None:
-    """Have OpenMP threads sleep while they wait for others, unless the user chose otherwise.
+def _set_openmp_wait_policy() -> None:
+    """Make idle OpenMP threads sleep, unless the user set a wait policy.
 
-    By default they spin on their cores. Where anything else runs on these, a thread with work
-    waits for the others' spinning to end at every operation, and training takes several times as
-    long. OpenMP reads this once, when torch is loaded; processes started from here inherit it.
+    By default they spin on their cores. On a busy machine every operation then waits for spinning
+    threads, and training takes several times as long. OpenMP reads the variable when torch is
+    loaded; child processes inherit it.
     """
-    if not any(name in os.environ for name in SPINNING):
+    if not any(name in os.environ for name in OPENMP_WAIT_VARIABLES):
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 

@@ -1,13 +1,12 @@
-"""The whole way on this machine: no key, no GPU, nothing but what is installed.
+"""Run the whole pipeline on this machine: no API key, no GPU, no download.
 
-The embedded teacher stands in for a language model, and a tiny LLaMA trained from nothing
-stands in for a real base. Everything else is the real thing: the same stages, files and
-commands as a paid run. Each stage resumes where it was, so the same command may be given again.
+The embedded teacher replaces a language model, and a tiny LLaMA with random weights replaces a
+base model. Stages, files and commands are those of a paid run. Each stage resumes, so the command
+can be repeated.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -16,67 +15,63 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field, PositiveInt
-from rich.console import Console
-from rich.table import Table
 
+from code_alpaca.core import console
 from code_alpaca.core.config import StageConfig, read_yaml, write_yaml
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.ledger import Ledger
+from code_alpaca.core.records import EvalResults, Manifest, RunRecord
 from code_alpaca.dataset.publish import PublishConfig, publish_dataset
 from code_alpaca.evaluation.command import EvalConfig, evaluate
 from code_alpaca.generation.command import GenerateConfig, generate_dataset
 from code_alpaca.release.command import ReleaseConfig, release_model
 from code_alpaca.training.launcher import launch_on_cpu
 
-# The teacher misbehaves a little, so that every later stage has something to catch.
+# The embedded teacher makes some mistakes, so that curation has something to reject.
 TEACHER = (
     "offline?near_duplicate=0.03&truncated=0.02&malformed=0.02&refusal=0.02"
     "&wrong_answer=0.03&empty_output=0.02&benchmark_copy=0.02"
 )
+MODEL_FOLDERS = ("model", "eval", "eval-reference", "release")
 
 
 class QuickstartConfig(StageConfig):
     """The keys of `code-alpaca quickstart`."""
 
-    run_dir: Path = Field(Path("runs/quickstart"), description="where everything goes")
-    num_examples: PositiveInt = Field(1000, description="accepted examples to make")
+    run_dir: Path = Field(Path("runs/quickstart"), description="folder of everything it writes")
+    num_examples: PositiveInt = Field(1000, description="accepted examples to generate")
     epochs: float | None = Field(None, gt=0, description="training epochs; none: as tuned")
     fresh: bool = Field(False, description="delete run_dir first and start over")
 
 
 def run_quickstart(config: QuickstartConfig) -> None:
-    """Seed tasks to released student, then one table of what happened.
+    """Run every stage from seed tasks to a released model, then print a summary.
 
     Raises:
-        InputError, Stopped: as the stages do.
+        InputError, Stopped: from a stage.
     """
-    console = Console(highlight=False)
     run_dir = config.run_dir
     if config.fresh:
         _delete_run(run_dir)
-    _forget_another_student(config)
-    started = time.monotonic()
+    _delete_outdated_model(config)
     stages: list[tuple[str, Callable[[], Any]]] = [
         (
-            "generate: the embedded teacher writes tasks, curation decides",
+            "generate: the embedded teacher writes tasks, curation filters them",
             lambda: _generate(config),
         ),
         ("publish: a versioned dataset folder with its card", lambda: _publish(run_dir)),
-        ("sft: a tiny LLaMA from nothing, by accelerate launch", lambda: _sft(config)),
-        (
-            "eval: pass@1 on 20 problems that the training data does not hold",
-            lambda: _eval(run_dir),
-        ),
+        ("sft: a tiny LLaMA from random weights, with accelerate launch", lambda: _sft(config)),
+        ("eval: pass@1 on 20 problems that are not in the training data", lambda: _eval(run_dir)),
         ("release: the model folder with its card", lambda: _release(run_dir)),
     ]
-    seconds = []
-    for number, (title, stage) in enumerate(stages, 1):
-        console.print(f"[bold]\\[{number}/{len(stages)}] {title}[/bold]")
-        begun = time.monotonic()
-        stage()
-        seconds.append(time.monotonic() - begun)
-    console.print(_table(run_dir, seconds, time.monotonic() - started))
-    console.print(_next_files(run_dir), soft_wrap=True)
+    output, started, seconds = console.stage(""), time.monotonic(), []
+    for number, (title, run_stage) in enumerate(stages, 1):
+        output.rich.print(f"[bold]\\[{number}/{len(stages)}] {title}[/bold]")
+        stage_started = time.monotonic()
+        run_stage()
+        seconds.append(time.monotonic() - stage_started)
+    _print_summary(run_dir, seconds, time.monotonic() - started, output)
+    _print_next_files(run_dir, output)
 
 
 def _generate(config: QuickstartConfig) -> None:
@@ -96,8 +91,8 @@ def _publish(run_dir: Path) -> None:
 
 
 def _sft(config: QuickstartConfig) -> None:
-    text = resources.files("code_alpaca").joinpath("data/quickstart_sft.yaml")
-    with resources.as_file(text) as path:
+    resource = resources.files("code_alpaca").joinpath("data/quickstart_sft.yaml")
+    with resources.as_file(resource) as path:
         settings = read_yaml(path)
     settings["dataset_name"] = str(config.run_dir / "dataset")
     settings["output_dir"] = str(config.run_dir / "model")
@@ -107,11 +102,10 @@ def _sft(config: QuickstartConfig) -> None:
 
 
 def _eval(run_dir: Path) -> None:
-    model = EvalConfig(benchmark="mini", model=str(run_dir / "model"), output_dir=run_dir / "eval")
-    evaluate(model)
-    evaluate(
-        EvalConfig(benchmark="mini", samples="reference", output_dir=run_dir / "eval-reference")
-    )
+    model = str(run_dir / "model")
+    evaluate(EvalConfig(benchmark="mini", model=model, output_dir=run_dir / "eval"))
+    output_dir = run_dir / "eval-reference"
+    evaluate(EvalConfig(benchmark="mini", samples="reference", output_dir=output_dir))
 
 
 def _release(run_dir: Path) -> None:
@@ -128,86 +122,85 @@ def _release(run_dir: Path) -> None:
 
 
 def _delete_run(run_dir: Path) -> None:
-    """Delete a run of ours, and nothing that only carries its name."""
+    """Delete a run folder; refuse any other folder."""
     if not run_dir.exists():
         return
     if not (run_dir / "ledger.sqlite").exists():
-        raise InputError(f"{run_dir} holds no run (no ledger.sqlite); it is not deleted")
+        raise InputError(f"{run_dir} contains no run (no ledger.sqlite), so it is not deleted")
     shutil.rmtree(run_dir)
 
 
-def _forget_another_student(config: QuickstartConfig) -> None:
-    """Drop what was trained and measured with other keys; the generated rows stay."""
+def _delete_outdated_model(config: QuickstartConfig) -> None:
+    """Delete a model that was trained with other keys; the generated rows are kept."""
     path = config.run_dir / "quickstart.yaml"
     keys = config.model_dump(include={"num_examples", "epochs"})
     if path.exists() and read_yaml(path) != keys:
-        for name in ("model", "eval", "eval-reference", "release"):
+        for name in MODEL_FOLDERS:
             shutil.rmtree(config.run_dir / name, ignore_errors=True)
     config.run_dir.mkdir(parents=True, exist_ok=True)
     write_yaml(path, keys)
 
 
-def _table(run_dir: Path, seconds: list[float], total: float) -> Table:
-    """One row a stage: what it made and how long it took."""
-    training = _json(run_dir / "model" / "run.json")
-    student = _json(run_dir / "eval" / "results.json")
-    reference = _json(run_dir / "eval-reference" / "results.json")
-    manifest = _json(run_dir / "dataset" / "manifest.json")
-    with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
-        usage = ledger.usage()
-    candidates, reasons = manifest["candidates"], manifest["rejected_by_reason"]
-    rejected = ", ".join(f"{reason} {count}" for reason, count in reasons.items()) or "none"
-    counts = manifest["counts"]
+def _print_summary(
+    run_dir: Path, seconds: list[float], total: float, output: console.Stage
+) -> None:
+    """Print a table of what each stage produced and how long it took."""
+    from rich.table import Table
+
     table = Table(title=f"quickstart: {total:.0f} s", title_justify="left", show_lines=True)
     for column in ("stage", "result", "seconds"):
         table.add_column(column, justify="right" if column == "seconds" else "left")
-    rows = [
+    for (stage, result), spent in zip(_summarize(run_dir), seconds, strict=True):
+        table.add_row(stage, result, f"{spent:.0f}")
+    output.print(table)
+
+
+def _summarize(run_dir: Path) -> list[tuple[str, str]]:
+    training = RunRecord.load(run_dir / "model")
+    manifest = Manifest.load(run_dir / "dataset")
+    with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
+        replies = ledger.usage()["replies"]
+    reasons = manifest.rejected_by_reason
+    rejected = ", ".join(f"{reason} {count}" for reason, count in reasons.items()) or "none"
+    counts = ", ".join(f"{name} {count}" for name, count in manifest.counts.items())
+    return [
         (
             "generate",
-            f"{usage['replies']} replies, {candidates} candidates, "
-            f"{counts['default']} accepted\nrejected: {rejected}",
+            f"{replies} replies, {manifest.candidates} candidates, "
+            f"{manifest.counts['default']} accepted\nrejected: {rejected}",
         ),
-        (
-            "publish",
-            f"version {manifest['version']}: "
-            + ", ".join(f"{name} {count}" for name, count in counts.items()),
-        ),
+        ("publish", f"version {manifest.version}: {counts}"),
         (
             "sft",
-            f"{training['parameters'] / 1e6:.1f}M parameters, loss "
-            f"{training['first_loss']:.2f} first, {training['last_loss']:.2f} last",
+            f"{(training.parameters or 0) / 1e6:.1f}M parameters, loss "
+            f"{training.first_loss:.2f} first, {training.last_loss:.2f} last",
         ),
         (
             "eval",
-            f"pass@1 {_score(student)}\nreference solutions {_score(reference)} "
-            "(proof of the scorer)",
+            f"pass@1 {_score(run_dir / 'eval')}\n"
+            f"reference solutions {_score(run_dir / 'eval-reference')} (check of the scorer)",
         ),
         ("release", str(run_dir / "release")),
     ]
-    for (stage, result), spent in zip(rows, seconds, strict=True):
-        table.add_row(stage, result, f"{spent:.0f}")
-    return table
 
 
-def _score(results: dict[str, Any]) -> str:
-    low, high = results["pass@1_interval"]
-    solved = results["statuses"].get("passed", 0)
+def _score(output_dir: Path) -> str:
+    results = EvalResults.load(output_dir)
+    score = results.pass_at(1)
+    solved = results.statuses.get("passed", 0)
     return (
-        f"{results['pass@1']:.0%} ({solved} of {results['problems']}; "
-        f"95% interval {low:.0%} to {high:.0%})"
+        f"{score.value:.0%} ({solved} of {results.problems}; "
+        f"95% interval {score.low:.0%} to {score.high:.0%})"
     )
 
 
-def _next_files(run_dir: Path) -> str:
+def _print_next_files(run_dir: Path, output: console.Stage) -> None:
     files = [
         ("dataset/README.md", "the dataset card"),
         ("release/README.md", "the model card"),
-        ("eval/samples.jsonl", "what the student answered, and the verdicts"),
+        ("eval/samples.jsonl", "the model's responses, with verdicts"),
         ("ledger.sqlite", "every request, reply and decision"),
     ]
-    lines = "\n".join(f"  {run_dir / name}  {what}" for name, what in files)
-    return f"Open next:\n{lines}"
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+    output.print("Open next:")
+    for name, description in files:
+        output.print(f"  {run_dir / name}  {description}")

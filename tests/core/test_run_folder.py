@@ -16,6 +16,8 @@ from code_alpaca.core.ledger import Ledger
 from code_alpaca.core.row_checks import MAX_ROW_BYTES
 from code_alpaca.dataset.build import build_dataset
 
+pytestmark = pytest.mark.usefixtures("without_plots")
+
 
 def run_args(run_dir, *more, **changes):
     return generate_args(run_dir, *QUICK, *more, **changes)

@@ -37,13 +37,16 @@ def test_a_line_separator_inside_a_string_is_not_a_line_end(tmp_path):
         ('{"instruction": "x", "output": ""}', "line 2: 'output' must be text"),
         ('{"instruction": "x", "output": 3}', "line 2: 'output' is a number, not text"),
         ('{"instruction": "x", "output": "y", "inptu": ""}', "line 2: unknown key 'inptu'"),
-        ('{"instruction": "x", "output": "y", "id": "seed_000"}', "share the id 'seed_000'"),
+        ('{"instruction": "x", "output": "y", "id": "seed_000"}', "have the same id 'seed_000'"),
         ('{"instruction": "x", "output": "y", "tests": ["z"]}', "line 2: 'tests' must be text"),
         (
             '{"instruction": "x", "output": "y", "output": "z"}',
             "line 2: has the key 'output' twice",
         ),
-        ('{"instruction": "x", "output": "<think>y</think>z"}', "line 2: 'output' holds a model's"),
+        (
+            '{"instruction": "x", "output": "<think>y</think>z"}',
+            "line 2: 'output' contains a model's",
+        ),
         ('{"instruction": "x", "input": 5, "output": "y"}', "line 2: 'input' is a number, not"),
     ],
 )
@@ -86,7 +89,7 @@ def test_seed_tasks_of_other_forms_are_read(tmp_path, name, content, ids):
 def test_empty_and_missing_seed_files(tmp_path):
     path = tmp_path / "seeds.jsonl"
     path.write_text("\n\n")
-    with pytest.raises(InputError, match="holds no task"):
+    with pytest.raises(InputError, match="contains no task"):
         load_seed_tasks(path)
     with pytest.raises(InputError, match="cannot read seed tasks"):
         load_seed_tasks(tmp_path / "none.jsonl")

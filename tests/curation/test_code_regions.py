@@ -1,4 +1,4 @@
-"""Code is found in every kind of markup, and no text is an error."""
+"""Code is found in all kinds of markup, and no text raises."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from code_alpaca.curation.code_regions import find_code_regions
+from code_alpaca.curation.code_regions import find_code_regions, find_fenced_code
 from code_alpaca.curation.python_parsing import find_python_trees, parse_prefix, parse_python
 
 CODE = "def twice(x):\n    if x < 0:\n        return 0\n    return 2 * x\n"
@@ -49,7 +49,7 @@ def test_marked_code_is_a_region(text, tag):
     assert (region.tag, region.code.strip()) == (tag, CODE.strip())
 
 
-def test_regions_come_in_order_and_an_opening_fence_closes_an_unclosed_one():
+def test_regions_are_in_order_and_an_opening_fence_ends_an_unclosed_one():
     text = (
         f"```sh\npip install x\n```\nthen ```x = 1``` and\n```python\n{CODE}\n```python\ny = 2\n```"
     )
@@ -62,6 +62,41 @@ def test_a_fence_inside_a_docstring_does_not_close_the_block():
     code = 'def f():\n    """Use it so:\n\n    ```\n    f()\n    ```\n    """\n    return 1\n'
     (region,) = find_code_regions(f"```python\n{code}```")
     assert region.code == code
+
+
+@pytest.mark.parametrize(
+    ("text", "tag", "code", "closed"),
+    [
+        (f"```python\n{CODE}```", "python", CODE, True),
+        (f"```python\n{CODE}", "python", CODE, False),
+        (
+            f"```python\n{CODE}    ```\n",
+            "python",
+            CODE,
+            True,
+        ),
+        (f"* ```js\n{CODE}```\n", "js", CODE, True),
+        ("```python\n", "python", "\n", False),
+        ("```python print(1)```", "python", "print(1)", True),
+        ("```return x```", "", "return x", True),
+        ("```c = 1```", "", "c = 1", True),
+    ],
+)
+def test_fenced_code_is_read_with_its_language_and_end(text, tag, code, closed):
+    (fence,) = find_fenced_code(text)
+    assert (fence.tag, fence.code, fence.closed) == (tag, code, closed)
+
+
+def test_fenced_code_leaves_other_regions_out():
+    assert find_fenced_code(f"Call ```f()``` as in\n\n    f()\n\n<code>{CODE}</code>") == []
+
+
+@pytest.mark.parametrize(
+    ("tag", "language"), [("py", "python"), ("sh", "bash"), ("json", ""), ("text", ""), ("", "")]
+)
+def test_a_tag_names_a_programming_language_or_none(tag, language):
+    (fence,) = find_fenced_code(f"```{tag}\nx\n```")
+    assert fence.language == language
 
 
 @pytest.mark.parametrize("text", ["", "Plain prose.", "Use `x` here.", CODE])
@@ -85,7 +120,7 @@ def test_unmarked_text_has_no_region(text):
         "def twice(x):\n    print 'Python 2'\n    if x < 0:\n        return 0\n    return 2 * x\n",
     ],
 )
-def test_every_function_of_a_text_is_parsed(text):
+def test_every_function_in_a_text_is_parsed(text):
     functions = [
         node
         for tree in find_python_trees(text)
@@ -110,17 +145,17 @@ def test_every_function_of_a_text_is_parsed(text):
     ids=range(7),
 )
 @pytest.mark.filterwarnings("error")
-def test_code_that_does_not_parse_is_none(code):
+def test_code_that_does_not_parse_returns_none(code):
     assert parse_python(code) is None
     assert find_python_trees(f"def f(x):\n    return {code}") is not None
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_warning_of_the_parser_is_no_failure():
+def test_a_warning_of_the_parser_is_ignored():
     assert parse_python("x = '\\d' is 1") is not None
 
 
-def test_the_longest_prefix_that_parses():
+def test_the_longest_prefix_that_parses_is_returned():
     _, text = parse_prefix(f"{CODE}\nThis doesn't parse.\nNor does this: (")
     assert text.strip() == CODE.strip()
     assert parse_prefix("no code at all") is None
@@ -137,6 +172,6 @@ def test_the_longest_prefix_that_parses():
         max_size=40,
     ).map("".join)
 )  # fmt: skip
-def test_no_text_is_an_error(text):
+def test_no_text_raises(text):
     assert isinstance(find_code_regions(text), list)
     assert isinstance(find_python_trees(text), list)

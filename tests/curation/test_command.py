@@ -95,7 +95,7 @@ def test_malformed_rows_are_rejected_with_their_line_or_refused(tmp_path, capsys
         "row 4: is not a JSON object",
         "row 5: 'output' is missing",
         "row 6: 'instruction' is a number, not text",
-        "row 7: 'output' holds half a surrogate pair",
+        "row 7: 'output' contains half a surrogate pair",
     ]
     assert main(arguments(source, tmp_path / "strict", "--strict")) == 2
     assert "row 4: is not a JSON object" in capsys.readouterr().err
@@ -114,7 +114,7 @@ def test_a_malformed_origin_is_dropped_or_rejected(tmp_path):
     assert [row["seed_ids"] for row in kept] == [["1", "b"], [], [], [], []]
     assert [row["tests"] for row in kept] == ["", "", "", "", "x = 1\nassert x"]
     (row,) = load_rows(tmp_path / "run", "rejected")
-    assert row["evidence"] == "row 6: 'tests' holds half a surrogate pair"
+    assert row["evidence"] == "row 6: 'tests' contains half a surrogate pair"
 
 
 def test_code_in_fences_is_checked_and_the_row_is_unchanged(tmp_path):
@@ -288,6 +288,25 @@ def test_a_users_filter_rejects_rows_and_its_file_identifies_the_run(tmp_path, c
     assert main(arguments(source, tmp_path / "run", *options)) == 2
     error = capsys.readouterr().err
     assert "my_filters.py" in error and error.count("\n") == 1
+
+
+def test_a_users_benchmark_drops_rows_and_its_file_identifies_the_run(tmp_path, capsys):
+    path = tmp_path / "my_bench.py"
+    instruction = "Write a function `triple` that returns three times its argument."
+    problem = {
+        "task_id": "mine/0", "prompt": "def triple(x):\n", "entry_point": "triple",
+        "canonical_solution": "    return 3 * x\n", "instruction": instruction,
+        "test": "def check(candidate):\n    assert candidate(2) == 6\n",
+    }  # fmt: skip
+    path.write_text(f"def load():\n    return [{problem}]\n")
+    row = {"instruction": instruction, "input": "", "output": "def triple(x):\n    return 3 * x"}
+    source = write_rows(tmp_path / "rows.jsonl", [row, *GOOD])
+    options = ["--verify", "false", "--decontaminate", f"{path}:load"]
+    assert main(arguments(source, tmp_path / "run", *options)) == 0
+    assert "contaminated" in load_reasons(tmp_path / "run").values()
+    path.write_text(path.read_text() + "# changed\n")
+    assert main(arguments(source, tmp_path / "run", *options)) == 2
+    assert "my_bench.py" in capsys.readouterr().err
 
 
 def test_a_run_with_old_filter_names_is_resumed(tmp_path, capsys):

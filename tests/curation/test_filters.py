@@ -229,6 +229,14 @@ def test_old_names_work_with_one_warning_line(capsys, old, new):
     assert resolve_names([old]) == new and capsys.readouterr().out == ""
 
 
+def test_the_old_default_list_is_the_default_set():
+    """Ledgers and recipes of earlier versions contain this list."""
+    old = ["empty", "instruction_length", "output_length", "not_text", "refusal", "prompt_leak",
+           "unbalanced_fence", "cut_off", "language_sanity", "prose_for_code", "impossible",
+           "secrets", "personal_data", "licence_header", "duplicate_output"]  # fmt: skip
+    assert resolve_names(old) == list(DEFAULT_FILTERS)
+
+
 def test_prompt_leak_includes_reasoning_leak_as_before():
     assert resolve_names(["prompt_leak", "empty"]) == ["prompt_leak", "reasoning_leak", "empty"]
 

@@ -96,7 +96,7 @@ FAULTY = [
     (Example("a", "", ["b"]), "malformed_row", "'output' must be str, found list"),
     (Example("a", None, "b"), "malformed_row", "'input' must be str, found NoneType"),
     (Example("a", "", "b", nearest_score=float("nan")), "malformed_row", "'nearest_score'"),
-    (Example("a", "", "b", tests="\0"), "not_text", "'tests' holds a NUL"),
+    (Example("a", "", "b", tests="\0"), "not_text", "'tests' contains a NUL"),
     (Example("a\ud800", "", "b"), "not_text", "half a surrogate"),
     (Example("a", "", "b", seed_ids=["\udfff"]), "not_text", "'seed_ids'"),
     (Example("a", "é" * (MAX_ROW_BYTES // 2), "b"), "row_too_large", "1,048,578 bytes"),

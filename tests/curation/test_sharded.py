@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 
+import dill
 import pytest
 from datatrove.executor import LocalPipelineExecutor
 from support.novelty_rows import make_similar_tasks
 
 from code_alpaca.curation.novelty.pool import NoveltyPool
-from code_alpaca.curation.novelty.sharded import make_stages
+from code_alpaca.curation.novelty.sharded import Folders, make_stages
 
 
 def write_files(folder, rows, num_files: int) -> None:
@@ -30,10 +31,13 @@ def write_files(folder, rows, num_files: int) -> None:
 
 
 def run_stages(tmp_path, *, tasks: int, workers: int, **options) -> list[str]:
-    folders = [str(tmp_path / name) for name in ("in", "work", "out")]
-    for number, (pipeline, count) in enumerate(make_stages(*folders, tasks=tasks, **options)):
+    folders = Folders(*(str(tmp_path / name) for name in ("in", "work", "out")))
+    for number, (pipeline, count) in enumerate(make_stages(folders, tasks=tasks, **options)):
         logs = str(tmp_path / f"logs/{number}")
-        LocalPipelineExecutor(pipeline, tasks=count, workers=workers, logging_dir=logs).run()
+        executor = LocalPipelineExecutor(
+            pipeline, tasks=count, workers=workers, logging_dir=logs, skip_completed=False
+        )
+        dill.loads(dill.dumps(executor)).run()  # as it reaches a worker on another machine
     kept = [
         json.loads(line)
         for path in sorted((tmp_path / "out").iterdir())
@@ -42,7 +46,10 @@ def run_stages(tmp_path, *, tasks: int, workers: int, **options) -> list[str]:
     return sorted((row["n"] for row in kept), key=lambda name: int(name[1:]))
 
 
-@pytest.mark.parametrize(("measure", "workers"), [("rouge_l", 2), ("code_aware", 1)])
+@pytest.mark.parametrize(
+    ("measure", "workers"),
+    [("rouge_l", 1), ("code_aware", 1), pytest.param("rouge_l", 2, marks=pytest.mark.slow)],
+)
 def test_four_shards_keep_what_one_process_keeps(tmp_path, measure, workers):
     rows = [row for row in make_similar_tasks(1_000, seed=21) if row.instruction.strip()]
     rows += rows[:200]  # copies, far from their originals
@@ -58,6 +65,6 @@ def test_four_shards_keep_what_one_process_keeps(tmp_path, measure, workers):
 
 def test_bad_settings_are_refused():
     with pytest.raises(ValueError, match="unknown measure 'rouge'"):
-        make_stages("in", "work", "out", tasks=2, measure="rouge")
+        make_stages(Folders("in", "work", "out"), tasks=2, measure="rouge")
     with pytest.raises(ValueError, match=r"outside 0\.\.1"):
-        make_stages("in", "work", "out", tasks=2, threshold=7)
+        make_stages(Folders("in", "work", "out"), tasks=2, threshold=7)

@@ -138,7 +138,7 @@ BAD_ROWS = {
     '{"instruction": "a", "output": ' + "[" * 5_000 + "]" * 5_000 + "}": "nested too deeply",
     '{"instruction": "a", "output": ' + "9" * 5_000 + "}": "a number too long",
     '{"instruction": "old", "instruction": "new", "output": "b"}': "'instruction' twice",
-    '{"instruction": "a", "output": "\\ud800"}': "'output' holds half a surrogate pair",
+    '{"instruction": "a", "output": "\\ud800"}': "'output' contains half a surrogate pair",
     '{"instruction": "a", "output": ["b"]}': "'output' is a list, not text",
     '{"instruction": "a", "input": {"n": 1}, "output": "b"}': "'input' is an object, not text",
     '{"instruction": "a", "input": 5, "output": "b"}': "'input' is a number, not text",
@@ -229,7 +229,7 @@ def test_curate_and_publish_read_the_columns_of_a_column_map(tmp_path, capsys):
         ]  # fmt: skip
     for column_map, message in (
         ("instruction=nothing,output=code", "has no column 'nothing' for instruction; it has task"),
-        ("{instruction: task}", "column_map says nothing of output"),
+        ("{instruction: task}", "column_map does not set output"),
         ("{prompt: task}", "no field 'prompt'"),
         ("task", "not a map of columns like"),
     ):

@@ -50,14 +50,14 @@ def test_an_alpaca_file_becomes_a_version_and_loads_back_byte_for_byte(
     assert hub.repository(DATASET).private
     card = hub.read(DATASET, "v1.0.0", "README.md").decode()
     assert "license: cc-by-nc-4.0" in card and f'load_dataset("{DATASET}"' in card
-    assert "has v1.0.0 already" in command(*words, "--dataset_version", "1.0.0", code=2)
+    assert "already has v1.0.0" in command(*words, "--dataset_version", "1.0.0", code=2)
 
     # A refusal comes before the folder or the Hub changes, and a dry run gives it as well.
     hub.repository(DATASET).private = False
     before = (tmp_path / "r/dataset/manifest.json").read_bytes()
     for more in (("--private", "true"), ("--license", "free-for-all", "--dry_run", "true")):
         output = command(*words, "--dataset_version", "1.1.0", *more, code=2)
-        assert "is there for all to see" in output or '"license" must be one of' in output
+        assert "is public" in output or '"license" must be one of' in output
     assert (tmp_path / "r/dataset/manifest.json").read_bytes() == before
     assert list(hub.repository(DATASET).tags) == ["v1.0.0"]
 
@@ -85,8 +85,8 @@ def test_a_dry_run_prints_the_difference_and_changes_nothing(hub, command, sourc
     assert "nothing was written or sent" in output
     assert not {"create", "lfs-put", "commit", "tag"} & set(hub.log)
     assert not (tmp_path / "new").exists()
-    assert "has v1.0.0 already" in command(*dry_run, "1.0.0", code=2)
-    assert "'tasks' is no name on the Hub" in command(
+    assert "already has v1.0.0" in command(*dry_run, "1.0.0", code=2)
+    assert "'tasks' is not a name on the Hub" in command(
         *words[:3], "--run_dir", "new", "--hub_dataset_id", "tasks", code=2
     )
     assert set(hub.repositories) == {("datasets", DATASET)}
@@ -98,7 +98,7 @@ def test_a_generation_ends_in_a_release_and_the_next_one_extends_it(hub, command
     assert dataset_versions(hub) == ["0.1.0"]
     # A version that exists or is lower is refused before the teacher is paid.
     more = [*words, "--num_examples", "8"]
-    assert "has v0.1.0 already" in command(*more, "--dataset_version", "0.1.0", code=2)
+    assert "already has v0.1.0" in command(*more, "--dataset_version", "0.1.0", code=2)
     assert "0.0.9 is lower" in command(*more, "--dataset_version", "0.0.9", code=2)
     output = command(*more, "--dataset_version", "0.2.0")
     assert "since v0.1.0: 4 rows added, 0 removed, 0 changed" in output
@@ -110,7 +110,7 @@ def test_a_generation_ends_in_a_release_and_the_next_one_extends_it(hub, command
 def test_a_push_needs_a_repository_and_a_token_before_the_teacher_is_paid(command, tmp_path):
     assert "push_to_hub needs hub_dataset_id" in command(*GENERATE, code=2)
     output = command(*GENERATE, "--hub_dataset_id", "alice/d", user="reader", code=2)
-    assert "may only read" in output
+    assert "is read-only" in output
     assert not (tmp_path / "r").exists()
     assert "no name on the Hub" in command(*GENERATE, "--hub_dataset_id", "a/b/c", code=2)
 

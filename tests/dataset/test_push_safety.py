@@ -141,7 +141,7 @@ def test_a_user_without_write_access_cannot_release(worker, make_folder, refusal
     [
         ("Private repository storage limit reached, please upgrade your plan", "free storage"),
         ("pass `create_pr=1` as a query parameter to create a Pull Request", "direct commits"),
-        ("This token is not for you", "make one with write access"),
+        ("This token is not for you", "create one with write access"),
     ],
 )
 def test_a_refusal_of_the_hub_is_reported_with_advice(hub, worker, make_folder, reason, advice):
@@ -216,7 +216,7 @@ def test_a_preview_refuses_what_a_push_refuses(worker, make_folder, refusal):
     worker.push(make_folder("1.1.0"))
     assert "1.0.0 is lower" in refusal(make_folder("1.0.0"))
     folder = make_folder("1.2.0")
-    assert "for all to see" in refusal(folder, private=True)
+    assert "is public" in refusal(folder, private=True)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["columns"]["prompt"] = "string"
     (folder / "manifest.json").write_text(json.dumps(manifest))
@@ -239,7 +239,7 @@ def test_a_repository_that_vanishes_during_a_push_stops_it_in_one_line(
     hub.unblock.set()
     pushed = worker.result()
     assert pushed["kind"] == "Stopped" and pushed["error"].count("\n") == 0
-    assert "is gone" in pushed["error"] or "was renamed to alice/other" in pushed["error"]
+    assert "no longer exists" in pushed["error"] or "was renamed to alice/other" in pushed["error"]
     assert ("datasets", DATASET) not in hub.repositories
 
 
@@ -256,7 +256,7 @@ def test_a_deleted_private_repository_is_not_created_again_in_public(
     assert worker.push(first, private=True)["kind"] == ""
     hub.delete(DATASET)
     folder = make_folder("1.1.0", rows=5, name="run")
-    assert "was private and is gone" in refusal(folder)
+    assert "was private and no longer exists" in refusal(folder)
     assert hub.repositories == {}
     assert worker.push(folder, private=True)["kind"] == ""
     assert hub.repository(DATASET).private

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+import code_alpaca
 from code_alpaca.evaluation.grading import Grader
 from code_alpaca.problems import Problem
 
@@ -312,3 +316,11 @@ def test_an_exception_that_unittest_does_not_count_as_failure_is_one(pool, error
 def test_a_program_that_prints_megabytes_passes(pool):
     program = "def f(x):\n    print('y' * 3_000_000)\n    return x\n"
     assert grade(pool, make_problem("assert candidate(3) == 3"), program).status == "passed"
+
+
+def test_grading_imports_no_installed_package():
+    """So that the forgery tests can run it as another user, with an interpreter of the system."""
+    source = Path(code_alpaca.__file__).parents[1]
+    command = [sys.executable, "-S", "-c", "import code_alpaca.evaluation.grading"]
+    done = subprocess.run(command, env={"PYTHONPATH": str(source)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

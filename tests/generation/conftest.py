@@ -1,4 +1,4 @@
-"""One embedded teacher for all runs of generation that need none of their own."""
+"""Runs of generation share one embedded teacher, and draw no plots."""
 
 from __future__ import annotations
 
@@ -12,3 +12,8 @@ def teacher_url():
     """The URL of an embedded teacher without faults."""
     with offline.start_server() as url:
         yield url
+
+
+@pytest.fixture(autouse=True, scope="module")
+def without_plots_of_datasets(without_plots):
+    """The tests of `dataset` draw them."""

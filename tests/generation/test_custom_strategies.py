@@ -11,14 +11,13 @@ from werkzeug import Response
 from code_alpaca.cli import main
 
 FUNCTION = '''
-from code_alpaca.generation.strategies import Prompt
+from code_alpaca.generation.strategies import Prompt, prompt_fields
 
 def ask(context):
     """Show one seed task in the built-in self-instruct prompt."""
     task = context.rng.choice(context.seed_tasks)
-    examples = [{"instruction": task.instruction, "output": task.output}]
-    text = context.render("self_instruct", count=context.num_tasks, examples=examples,
-                          wish=context.labels)
+    text = context.render("self_instruct", count=context.num_tasks,
+                          examples=[prompt_fields(task)], wish=context.labels)
     return Prompt("From my file. " + text, [task.id])
 '''
 OBJECT = '''
@@ -110,3 +109,12 @@ def test_a_strategy_that_does_not_work_is_refused_in_one_line(tmp_path, capsys, 
 def test_a_missing_file_is_refused(tmp_path, capsys):
     assert main(generate_args(tmp_path / "r", "--strategy", "missing.py:ask")) == 2
     assert "cannot read strategy file missing.py" in capsys.readouterr().err
+
+
+def test_two_files_of_the_same_name_are_refused(tmp_path, capsys):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.py").write_text(FUNCTION)
+    mix = f"{tmp_path}/a/mine.py:ask,{tmp_path}/b/mine.py:ask"
+    assert main(generate_args(tmp_path / "r", *QUICK, "--strategy", mix)) == 2
+    assert "two files have the same name" in capsys.readouterr().err

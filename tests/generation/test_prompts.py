@@ -9,6 +9,7 @@ from support.generation_runs import QUICK, generate_args, read_payloads, read_ro
 
 from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
+from code_alpaca.generation.strategies import STRATEGIES
 from code_alpaca.generation.templates import PromptTemplates
 
 
@@ -39,6 +40,21 @@ def test_the_version_is_a_hash_of_the_templates_in_use(prompts):
 def test_a_value_is_shown_as_it_is_and_not_escaped_for_html(prompts):
     (prompts / "numbered.jinja").write_text("{{ x | tojson }}")
     assert PromptTemplates(prompts).render("numbered", x="<a> & 'ä'") == "\"<a> & 'ä'\""
+
+
+@pytest.mark.parametrize(
+    ("name", "api", "version"),
+    [
+        ("self_instruct", "chat", "0e561768"),
+        ("self_instruct", "completions", "20f80278"),
+        ("evol_instruct", "chat", "4a796e44"),
+        ("oss_instruct", "chat", "e65c522a"),
+        ("alpaca_2023", "completions", "1a350ae7"),
+    ],
+)
+def test_the_built_in_prompts_are_those_of_the_first_release(name, api, version):
+    """Another version means other requests: a run that is resumed would be paid for again."""
+    assert STRATEGIES[name]().prompt_version(PromptTemplates(), api) == version
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Which errors of the Hub are worth another try."""
+"""Errors of the Hub that are worth a retry."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import pytest
 from code_alpaca.hub.errors import is_transient, is_unreachable
 
 
-def error_of(port: int) -> Exception:
+def request_error(port: int) -> Exception:
     with pytest.raises(httpx2.TransportError) as caught:
         httpx2.get(f"http://127.0.0.1:{port}/api/whoami-v2", timeout=10, trust_env=False)
     return caught.value
 
 
-def test_a_server_that_was_never_reached_differs_from_one_that_hung_up():
+def test_an_unreachable_server_differs_from_one_that_closed_the_connection():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         threading.Thread(target=lambda: server.accept()[0].close()).start()
-        hung_up = error_of(port)
-    nobody_there = error_of(port)
-    assert is_transient(hung_up) and not is_unreachable(hung_up)
-    assert is_transient(nobody_there) and is_unreachable(nobody_there)
+        closed = request_error(port)
+    refused = request_error(port)
+    assert is_transient(closed) and not is_unreachable(closed)
+    assert is_transient(refused) and is_unreachable(refused)

@@ -1,4 +1,4 @@
-"""A model is a local folder first, then one commit of the Hub, found by one request."""
+"""A model is a local folder, or else a commit of the Hub resolved with one request."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import sys
 import pytest
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.hub.model_source import find_model, read_run_json
+from code_alpaca.hub.model_source import find_model, read_run_record
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """What identifies a model, without its weights being any."""
+    """A model folder whose files are not valid, only different from each other."""
     files = {
         "config.json": "{}",
         "generation_config.json": "{}",
@@ -66,24 +66,33 @@ def test_an_adapter_carries_the_fingerprint_of_its_base(folder, tmp_path):
     assert find_model(str(adapter)).fingerprint() != before
 
 
-def test_run_json_is_read_and_a_broken_one_is_named(folder):
-    assert read_run_json(folder)["dataset"] == {"name": "d"}
+def test_run_json_is_read_and_a_damaged_one_is_named(folder):
+    assert read_run_record(folder).dataset.name == "d"
     (folder / "run.json").write_text("{")
     with pytest.raises(InputError, match=r"run\.json"):
-        read_run_json(folder)
+        read_run_record(folder)
+    (folder / "run.json").unlink()
+    assert read_run_record(folder) is None
+
+
+@pytest.mark.parametrize("content", ["[]", '{"datasets": 3}', '{"config": "wandb"}'])
+def test_the_run_json_of_another_tool_is_ignored_with_a_warning(folder, content, capsys):
+    (folder / "run.json").write_text(content)
+    assert read_run_record(folder) is None
+    assert capsys.readouterr().out.startswith("warning   run.json of the model is ignored: ")
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
-        ("./nope", "no such folder; give a model folder"),
-        ("runs/deep/nope", "no such folder; give a model folder"),
-        ("not a name!", "no such folder, and not a Hub id"),
+        ("./nope", "no such folder; set a model folder"),
+        ("runs/deep/nope", "no such folder; set a model folder"),
+        ("not a name!", "neither a folder nor a Hub id"),
     ],
 )
-def test_what_is_no_hub_id_is_looked_for_on_this_machine_alone(tmp_path, monkeypatch, name, said):
+def test_a_name_that_cannot_be_a_hub_id_causes_no_request(tmp_path, monkeypatch, name, message):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         find_model(name)
 
 
@@ -96,5 +105,5 @@ def test_without_network_a_missing_model_is_one_line_without_retries(tmp_path):
         env={"PATH": "", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hf")},
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
-    assert "no such folder, and the Hub cannot be reached" in done.stderr
+    assert "no such folder, and the Hub is unreachable" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1 and "Retrying" not in done.stderr

@@ -1,4 +1,4 @@
-"""What a token may do is known from its own `whoami`, before anything is written."""
+"""The permissions of a token are checked with its `whoami`, before anything is written."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from code_alpaca.hub.permissions import require_create_permission
 TEAM = {"name": "team", "roleInOrg": "write"}
 
 
-def who(*orgs, **token):
+def whoami(*orgs, **token):
     return {"name": "ann", "orgs": list(orgs), "auth": {"accessToken": {"role": "write", **token}}}
 
 
-def fine(namespace, *permissions):
+def fine_grained(namespace, *permissions):
     scope = {"entity": {"type": "org", "name": namespace}, "permissions": list(permissions)}
     return {"role": "fineGrained", "fineGrained": {"scoped": [scope]}}
 
@@ -22,27 +22,27 @@ def fine(namespace, *permissions):
 @pytest.mark.parametrize(
     ("token", "repo"),
     [
-        (who(), "ann/x"),
-        (who(), "Ann/x"),
-        (who(TEAM), "team/x"),
-        (who({"name": "team"}), "team/x"),  # a Hub that does not say which role
-        ({"name": "ann"}, "team/x"),  # nor which organizations
-        (who(TEAM, **fine("team", "repo.write")), "team/x"),
+        (whoami(), "ann/x"),
+        (whoami(), "Ann/x"),
+        (whoami(TEAM), "team/x"),
+        (whoami({"name": "team"}), "team/x"),  # a Hub that returns no role
+        ({"name": "ann"}, "team/x"),  # nor organizations
+        (whoami(TEAM, **fine_grained("team", "repo.write")), "team/x"),
     ],
 )
-def test_a_token_that_may_make_a_repository(token, repo):
+def test_a_token_with_write_access_may_create_the_repository(token, repo):
     require_create_permission(token, repo)
 
 
 @pytest.mark.parametrize(
     ("token", "reason"),
     [
-        (who(), "ann is no member of team"),
-        (who({"name": "team", "roleInOrg": "read"}), "ann may only read in team"),
-        (who(TEAM, **fine("ann", "repo.write")), "does not cover writing in team"),
-        (who(TEAM, **fine("team", "repo.content.read")), "does not cover writing in team"),
+        (whoami(), "ann is not a member of team"),
+        (whoami({"name": "team", "roleInOrg": "read"}), "ann has read access only in team"),
+        (whoami(TEAM, **fine_grained("ann", "repo.write")), "has no write access to team"),
+        (whoami(TEAM, **fine_grained("team", "repo.content.read")), "has no write access to team"),
     ],
 )
-def test_a_token_that_may_not(token, reason):
+def test_a_token_without_write_access_is_refused_with_the_reason(token, reason):
     with pytest.raises(InputError, match=reason):
         require_create_permission(token, "team/x")

@@ -98,7 +98,7 @@ def test_a_dry_run_refuses_what_a_release_refuses(hub, worker, command, refusal)
     assert "0.1.0 is lower" in refusal(command(version="0.1.0"))
     hub.orgs["alice"] = [{"name": "stranger", "roleInOrg": "read"}]
     error = refusal(command(version="0.3.0", repo="stranger/coder"))
-    assert "alice may only read in stranger" in error
+    assert "alice has read access only in stranger" in error
     del hub.repository(REPO, "models").tags["v0.2.0"]
     error = refusal(command("--license", "mit", version="0.2.0"))
     assert "released v0.2.0 with other content as commit" in error
@@ -122,10 +122,12 @@ def test_a_repository_that_vanishes_during_a_release_stops_it_in_one_line(
     hub.unblock.set()
     code, _, error = worker.result()
     assert code == 3 and error.count("\n") == 1
-    assert ("is gone" if change == "deleted" else "renamed to alice/other") in error
+    assert ("no longer exists" if change == "deleted" else "renamed to alice/other") in error
     code, _, error = worker.run(*command(version="0.2.0"))
     assert code == 2
-    assert ("was private and is gone" if change == "deleted" else "renamed to alice/other") in error
+    assert (
+        "was private and no longer exists" if change == "deleted" else "renamed to alice/other"
+    ) in error
     assert ("models", REPO) not in hub.repositories
 
 

@@ -1,4 +1,4 @@
-"""Run a part of the package as a user without rights, by an interpreter that this user may run."""
+"""Run a part of the package as an unprivileged user, with an interpreter that this user may run."""
 
 from __future__ import annotations
 
@@ -12,18 +12,15 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+import filelock
+
 import code_alpaca
 from support.needs import need
 
 PACKAGE = Path(code_alpaca.__file__).parent
 SUPPORT = Path(__file__).parent
-SANDBOX = (
-    "__init__.py",
-    "core/__init__.py",
-    "core/errors.py",
-    "core/fs.py",
-    "sandbox",
-)  # and what it rests on
+# The sandbox and what it imports.
+SANDBOX = ("__init__.py", "core/__init__.py", "core/errors.py", "core/fs.py", "sandbox")
 GRADING = (
     *SANDBOX,
     *(f"core/{name}.py" for name in ("jsonl", "languages", "plugins")),
@@ -34,11 +31,11 @@ GRADING = (
 
 @contextlib.contextmanager
 def as_nobody(parts: Sequence[str], support: Sequence[str] = ()) -> Iterator[partial]:
-    """Copy parts of the package and modules of `support` into a folder that everybody may read.
+    """Copy parts of the package and modules of `support` into a world-readable folder.
 
     Yields:
-        a function of an interpreter's arguments that runs it there: as nobody where the tests run
-        as root, else as ourselves.
+        a function that runs the interpreter there with these arguments: as the user nobody if the
+        tests run as root, otherwise as the same user.
     """
     user = "nobody" if os.geteuid() == 0 else None
     python = _python(user)
@@ -53,6 +50,7 @@ def as_nobody(parts: Sequence[str], support: Sequence[str] = ()) -> Iterator[par
             _copy(PACKAGE / part, folder / "code_alpaca" / part)
         for path in (SUPPORT / name for name in support):
             _copy(path, folder / "support" / path.name)
+        _copy(Path(filelock.__file__).parent, folder / "filelock")  # the only dependency of core.fs
         subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
 
         def run(arguments: Sequence[str], **more) -> subprocess.CompletedProcess:

@@ -119,10 +119,11 @@ def test_an_unknown_option_is_named():
 
 def test_it_ends_when_its_parent_is_killed():
     code = (
-        "import time; from code_alpaca.teacher import offline\n"
-        "with offline.start_server() as url: print(url, flush=True); time.sleep(60)"
+        "import sys; from code_alpaca.teacher import offline\n"
+        "with offline.start_server() as url: print(url, flush=True); sys.stdin.read()"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    parent = subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, text=True)
     host, port = urlsplit(parent.stdout.readline().strip()).netloc.split(":")
     with socket.create_connection((host, int(port)), timeout=30) as connection:
         parent.send_signal(signal.SIGKILL)

@@ -51,7 +51,7 @@ def test_ctrl_c_prints_one_line_and_exits_with_3(rows, tmp_path):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to every process
     _, error = process.communicate(timeout=60)
     assert process.returncode == 3
-    assert error.count("interrupted; everything finished is kept") == 1
+    assert error.count("interrupted; finished work is kept") == 1
     assert "Traceback" not in error
 
 

@@ -1,7 +1,8 @@
-"""One config for every stage: a YAML file, then `--key value` on top, unknown keys refused.
+"""Configure every stage the same way: a YAML file, overridden by `--key value`; unknown keys fail.
 
-A stage declares its keys once, as a `StageConfig`; `parse` reads them and `add_arguments`
-prints them as `--help`, so the documentation cannot drift from the parser.
+A stage declares its keys once, as a `StageConfig`: `parse` reads them and `add_arguments` prints
+them as `--help`. `key_roles` describes what a key means beyond its stage, `old_spellings` renamed
+keys and values.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from code_alpaca.core.errors import InputError
 from code_alpaca.core.old_spellings import OldSpellings
 from code_alpaca.core.redact import find_secret, redact
 
-# https://semver.org, without build metadata: a Hub tag cannot hold a plus sign.
+# https://semver.org, without build metadata: a Hub tag cannot contain a plus sign.
 SEMVER = re.compile(
     r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
     r"(-(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*)?"
@@ -38,7 +39,7 @@ SEMVER = re.compile(
 
 
 class StageConfig(BaseModel):
-    """Base of every stage's config: immutable, no unknown keys, no infinities."""
+    """Base of every stage's config: immutable, without unknown keys or infinite numbers."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
@@ -62,20 +63,20 @@ class StageConfig(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_nul_and_no_secret(cls, value: Any) -> Any:
+    def _reject_nul_and_secrets(cls, value: Any) -> Any:
         for text in _texts(value):
             if "\0" in text:
-                raise ValueError("holds a NUL character")
+                raise ValueError("contains a NUL character")
             if found := find_secret(text):
                 raise ValueError(
-                    f"a URL with credentials: {found} would be recorded and published; put the "
-                    "key in OPENAI_API_KEY (or HF_TOKEN for the Hub) and leave it out of the URL"
+                    f"a URL with credentials: {found} would be recorded and published; remove it "
+                    "from the URL and set OPENAI_API_KEY (or HF_TOKEN for the Hub)"
                 )
         return value
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Every text in a config value, keys of mappings included."""
+    """Yield every text in a config value, including the keys of mappings."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
@@ -94,7 +95,7 @@ def _semver(text: str) -> str:
 
 
 def check_base_urls(urls: str) -> str:
-    """URLs with commas between, checked; credentials in them are refused by `StageConfig`."""
+    """Check comma-separated URLs; `StageConfig` rejects credentials in them."""
     for url in urls.split(","):
         try:
             parts = urlsplit(url.strip())
@@ -102,12 +103,12 @@ def check_base_urls(urls: str) -> str:
                 raise ValueError
         except ValueError:
             raise ValueError(
-                "not a URL like http://127.0.0.1:8000/v1 (or several, with commas between)"
+                "not a URL like http://127.0.0.1:8000/v1 (or several, separated by commas)"
             ) from None
     return urls
 
 
-def _some_words(text: str) -> str:
+def _not_blank(text: str) -> str:
     if not text.strip():
         raise ValueError("must not be empty")
     return text
@@ -115,19 +116,19 @@ def _some_words(text: str) -> str:
 
 Version = Annotated[str, AfterValidator(_semver)]
 BaseUrl = Annotated[str, AfterValidator(check_base_urls)]
-NonEmptyStr = Annotated[str, AfterValidator(_some_words)]
+NonEmptyStr = Annotated[str, AfterValidator(_not_blank)]
 
 
 C = TypeVar("C", bound=StageConfig)
 
 
 def parse(cls: type[C], argv: Sequence[str]) -> C:
-    """The config in `--config FILE.yaml`, with every `--key value` of `argv` on top of it.
+    """Return the config of `--config FILE.yaml`, overridden by each `--key value` of `argv`.
 
-    `--config` also takes the name of a shipped recipe.
+    `--config` also accepts the name of a shipped recipe.
 
     Raises:
-        InputError: the file cannot be read, or a key is unknown or out of range.
+        InputError: the file cannot be read, a key is unknown or a value is not valid.
     """
     parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config", type=Path)
@@ -138,9 +139,9 @@ def parse(cls: type[C], argv: Sequence[str]) -> C:
             raise InputError(
                 describe_unknown_key(word[2:].split("=")[0], cls.model_fields, "command line")
             )
-        raise InputError(f"stray word {word!r} on the command line; options read --key value")
-    given = vars(known)
-    path = given.pop("config")
+        raise InputError(f"unexpected word {word!r} on the command line; options are --key value")
+    options = vars(known)
+    path = options.pop("config")
     path = shipped.find_recipe(path) if path else None
     values = cls.OLD_SPELLINGS.update(read_yaml(path)) if path else {}
     for key in values:
@@ -148,7 +149,7 @@ def parse(cls: type[C], argv: Sequence[str]) -> C:
             raise InputError(describe_unknown_key(str(key), cls.model_fields, str(path)))
     overrides = {
         key: _from_text(text, cls.model_fields[key])
-        for key, text in given.items()
+        for key, text in options.items()
         if text is not None
     }
     try:
@@ -158,10 +159,10 @@ def parse(cls: type[C], argv: Sequence[str]) -> C:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
+    """Return the mapping in a YAML file.
 
     Raises:
-        InputError: it is missing, is not YAML, or holds no mapping.
+        InputError: the file is missing, is not YAML, or contains no mapping.
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -175,18 +176,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise InputError(
-            f"config {path} must hold `key: value` lines, not a {type(values).__name__}"
+            f"config {path} must contain `key: value` lines, not a {type(values).__name__}"
         )
     return values
 
 
 def write_yaml(path: Path, values: dict[str, Any]) -> None:
-    """Write a mapping as YAML, keys in their given order; a reader never sees half of it."""
+    """Write a mapping as YAML atomically, keys in their order."""
     fs.write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
 def add_arguments(parser: argparse.ArgumentParser, cls: type[StageConfig]) -> None:
-    """One `--key` for each field of `cls`, with its description and default as help."""
+    """Add one `--key` for each field of `cls`, with its description and default as help."""
     for name, field in cls.model_fields.items():
         parser.add_argument(
             f"--{name}",
@@ -198,50 +199,50 @@ def add_arguments(parser: argparse.ArgumentParser, cls: type[StageConfig]) -> No
 
 
 def describe_choices(description: str, annotation: Any) -> str:
-    """The help of a key, with the words that it accepts where the description leaves some out."""
-    words = _choices(annotation)
-    if all(word in description for word in words):
+    """Return the help of a key, with its choices if the description does not name them all."""
+    choices = _choices(annotation)
+    if all(choice in description for choice in choices):
         return description
-    return f"{description}; one of {', '.join(words)}"
+    return f"{description}; one of {', '.join(choices)}"
 
 
 def _choices(annotation: Any) -> list[str]:
-    """The words of the literals within a type."""
+    """Return the values of the `Literal` types within a type."""
     if get_origin(annotation) is Literal:
-        return [str(word) for word in get_args(annotation)]
-    return [word for part in get_args(annotation) for word in _choices(part)]
+        return [str(choice) for choice in get_args(annotation)]
+    return [choice for part in get_args(annotation) for choice in _choices(part)]
 
 
 def describe_unknown_key(key: str, valid: Iterable[str], where: str) -> str:
-    """The one line for a key that does not exist: its name, its place and the nearest valid one."""
+    """Return the message about an unknown key: its name, where it is, and the nearest valid key."""
     near = difflib.get_close_matches(key, list(valid), n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else "see --help for the valid keys"
     return f"unknown key {key!r} ({where}); {hint}"
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse, with its complaints as ours: one line."""
+    """An argparse parser that raises InputError instead of exiting."""
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (command line)")
 
 
 def _from_text(text: str, field: FieldInfo) -> Any:
-    """A command-line word as pydantic wants it: lists from commas or [a, b], null for nothing.
+    """Return a command-line value for pydantic: a list for `a,b` or `[a, b]`, None for `null`.
 
-    Scalars stay text: pydantic reads numbers and booleans, and `1.0` stays a version string.
+    Scalars stay text: pydantic converts numbers and booleans, and `1.0` stays a version string.
     """
-    kinds = [field.annotation, *get_args(field.annotation)]
-    if text.lower() in ("null", "none") and type(None) in kinds:
+    types = [field.annotation, *get_args(field.annotation)]
+    if text.lower() in ("null", "none") and type(None) in types:
         return None
-    if any(getattr(kind, "__origin__", kind) is list for kind in kinds):
+    if any(getattr(kind, "__origin__", kind) is list for kind in types):
         if text.lower() == "none":
             return []
         if text.startswith("["):
             try:
                 return yaml.safe_load(text)
             except yaml.YAMLError:
-                return text  # pydantic says what is wrong with it
+                return text  # pydantic reports what is wrong with it
         return [part.strip() for part in text.split(",") if part.strip()]
     return text
 
@@ -252,11 +253,11 @@ def _default(field: FieldInfo) -> str:
 
 def _explain(error: ValidationError, overrides: dict[str, Any], path: Path | None) -> str:
     first = error.errors(include_url=False)[0]
-    if not first["loc"]:  # of several keys together
+    if not first["loc"]:  # a validator of several keys
         return f"bad config: {first['msg'].removeprefix('Value error, ')}"
     key = str(first["loc"][0])
     where = "command line" if key in overrides else str(path or "command line")
     if first["type"] == "missing":
-        return f"missing key {key!r} ({where}); give it as --{key} VALUE or in the config file"
+        return f"missing key {key!r} ({where}); set it as --{key} VALUE or in the config file"
     message = first["msg"].removeprefix("Value error, ")
     return f"bad value for {key!r} ({where}): {message}, got {redact(first.get('input'))!r}"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PREFIX_WIDTH = 10
+Log = Callable[[str], None]  # prints a line: `Stage.print`, or a function that collects lines
 LOG_INTERVAL_S = 10.0  # between two lines of progress, where the output is not a terminal
 
 

@@ -8,7 +8,6 @@ between them.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -107,27 +106,22 @@ def lock(path: Path, *, wait: bool = False) -> Iterator[None]:
     Raises:
         InputError: another process holds the lock.
     """
+    from filelock import FileLock, Timeout  # not at the top: the sandbox needs no packages
+
     path = path.resolve()
     lock_path = path.with_name(f".{path.name}.lock")
     lock_path.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        file = lock_path.open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            file.close()
-            raise InputError(
-                f"another process is writing {path}; wait until it has finished"
-            ) from None
-        if _is(lock_path, file):
-            break
-        file.close()  # the previous holder deleted the file while we waited
+    file_lock = FileLock(lock_path, blocking=wait)
+    try:
+        file_lock.acquire()
+    except Timeout:
+        raise InputError(f"another process is writing {path}; wait until it has finished") from None
     try:
         recover(path)
         yield
     finally:
-        lock_path.unlink(missing_ok=True)
-        file.close()
+        lock_path.unlink(missing_ok=True)  # before the release: waiting processes create another
+        file_lock.release()
 
 
 def cache_dir() -> Path:
@@ -155,13 +149,6 @@ def weights_sha256(model: str | Path) -> str | None:
 def _siblings(path: Path) -> tuple[Path, Path]:
     """Return the temporary path of a new folder and the backup path of the one it replaces."""
     return path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.old")
-
-
-def _is(path: Path, file: IO[str]) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
 
 
 def _rmdir(path: Path) -> None:

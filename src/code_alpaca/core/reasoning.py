@@ -1,8 +1,8 @@
-"""Remove a model's reasoning ("thinking") from its answer.
+"""Remove a model's reasoning ("thinking") from its response.
 
-Servers without a reasoning parser leave it in the text, between tags; where the chat template
-already opened the tag, only the closing one is left. A draft in there is not an answer.
-Tags that an answer merely mentions (in JSON strings, code fences, quotes, comments, prose) stay.
+Servers without a reasoning parser leave it in the text, between tags. If the chat template opened
+the tag, only the closing one remains. A draft inside the reasoning is not the response. Tags that a
+response only mentions (in JSON strings, code fences, quotes, comments, prose) are kept.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ _END = re.compile(r"<\|(?:end|return|call)\|>")
 
 
 def strip_reasoning(text: str) -> str:
-    """Return `text` without the reasoning that precedes or interrupts the answer.
+    """Return `text` without the reasoning that precedes or interrupts the response.
 
-    A reasoning block that is never closed runs to the end of the text: an answer that was
-    truncated while the model was still thinking is empty. Text without reasoning is returned
-    unchanged; after a removed block, indentation is preserved.
+    A reasoning block that is never closed extends to the end of the text: a response that was
+    truncated during reasoning is empty. Text without reasoning is returned unchanged. After a
+    removed block, indentation is preserved.
     """
     if _is_json(text):
         return text
@@ -76,15 +76,15 @@ def _without_blocks(text: str) -> str:
         return text
     layout = _Layout(text)
     kept: list[str] = []
-    start = 0  # of the answer's text that is not yet in `kept`
-    opened: str | None = None  # the block that we are in
+    start = 0  # of the response's text that is not in `kept` yet
+    opened: str | None = None  # name of the current block
     depth = last_close = 0
     for place, tag in enumerate(tags):
         name, closes = _name(tag)
         previous = tags[place - 1] if place else None
         if opened is None:
             if closes and layout.is_markup(tag, start, previous) and not layout.in_code(tag, start):
-                kept, start = [], tag.end()  # the prompt had opened it
+                kept, start = [], tag.end()  # the prompt opened it
             elif not closes and _begins_reasoning(text, tag, start, kept, layout):
                 if not layout.is_blank(start, tag.start()):
                     kept.append(text[start : tag.start()])
@@ -97,16 +97,16 @@ def _without_blocks(text: str) -> str:
             depth -= layout.is_markup(tag, 0, None)
             if depth == 0:
                 opened, start = None, tag.end()
-    if opened is not None:  # tags that do not balance: the last one counts
+    if opened is not None:  # unbalanced tags: the last one counts
         start = last_close or len(text)
     if not kept and start == 0:
         return text
-    answer = "".join(kept) + text[start:].lstrip("\r\n")
-    return _SOLUTION.sub("", answer)
+    response = "".join(kept) + text[start:].lstrip("\r\n")
+    return _SOLUTION.sub("", response)
 
 
 def _name(tag: re.Match[str]) -> tuple[str, bool]:
-    """The kind and name of a tag, and whether it closes."""
+    """Return the kind and name of a tag, and whether it is a closing tag."""
     group = tag.lastgroup or ""
     return group.removesuffix("_end") + tag[group].lower(), group.endswith("_end")
 
@@ -114,14 +114,14 @@ def _name(tag: re.Match[str]) -> tuple[str, bool]:
 def _begins_reasoning(
     text: str, tag: re.Match[str], start: int, kept: list[str], layout: _Layout
 ) -> bool:
-    """At the beginning of the answer, or of a line outside code."""
+    """Return whether a tag is at the start of the response, or of a line outside code."""
     if not kept and layout.is_blank(start, tag.start()):
         return True
     return text[tag.start() - 1] in "\r\n" and not layout.in_code(tag, start)
 
 
 class _Layout:
-    """Where lines, code fences and quotes are, found once: a text may hold very many tags."""
+    """The positions of lines, code fences and quotes, computed once for a text with many tags."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -132,7 +132,7 @@ class _Layout:
         self._bare = [not found[1].strip() for found in fences]
 
     def in_code(self, tag: re.Match[str], start: int) -> bool:
-        """Inside a fence opened since `start`; a draft whose fence is never closed is not code."""
+        """Return whether a tag is inside a fence opened after `start` and closed again."""
         after = bisect_left(self._fences, tag.start())
         opened = (after - bisect_left(self._fences, start)) % 2 == 1
         return opened and after < len(self._fences) and self._bare[after]
@@ -145,11 +145,11 @@ class _Layout:
         return self.is_blank(self._line(index, start), index)
 
     def is_markup(self, tag: re.Match[str], start: int, previous: re.Match[str] | None) -> bool:
-        """Whether a closing tag is markup, and not mentioned by a string, comment or sentence.
+        """Return whether a closing tag is markup, not part of a string, comment or sentence.
 
         Args:
-            start: where the answer begins; what is before it on the line does not count.
-            previous: the tag before; one that opens on the same line belongs to this one.
+            start: where the response begins; text before it on the line is ignored.
+            previous: the previous tag; an opening one on the same line belongs to this one.
         """
         index, text = tag.start(), self._text
         line = self._line(index, start)
@@ -166,5 +166,5 @@ class _Layout:
         return previous is None or previous.start() < line or _name(previous)[1]
 
     def _line(self, index: int, start: int) -> int:
-        """Where the line of `index` begins, or `start` within it."""
+        """Return the start of the line of `index`, but at least `start`."""
         return max(start, self._lines[bisect_right(self._lines, index) - 1])

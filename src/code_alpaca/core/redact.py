@@ -1,7 +1,7 @@
-"""Find and mask secrets in URLs: user info, and query parameters that may hold a key.
+"""Find and mask secrets in URLs: user info, and query parameters that may be a key.
 
-A URL of the config reaches config.yaml, the ledger and the published manifest, so a secret in one
-is refused there (`secret_in`); text that is only printed or published is masked (`redact`).
+A URL in a config is written to config.yaml, the ledger and the published manifest, so a secret in
+it is refused (`find_secret`). Text that is only printed or published is masked (`redact`).
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ import re
 from typing import Any
 from urllib.parse import unquote
 
-# Query parameters that say how to answer and not who asks. Every other one may hold a key: there
-# are too many names for keys (api_key, sig, X-Amz-Signature, subscription-key, ...) to list those.
+# Query parameters that are not secret. Any other one may be a key: there are too many names for
+# keys (api_key, sig, X-Amz-Signature, subscription-key, ...) to list those.
 PLAIN_PARAMETERS = {
     "api-version", "api_version", "version", "model", "deployment", "region", "project", "alt",
     "download", "raw", "ref", "revision", "split", "config", "page", "lang", "v",
 }  # fmt: skip
 SCHEME = r"[a-zA-Z][a-zA-Z0-9+.-]*://"
-# Up to a blank or quote, or the comma before the next URL.
+# Ends at a space or quote, or at the comma before the next URL.
 URL = re.compile(rf"{SCHEME}(?:(?!,{SCHEME})[^\s'\"<>`])+")
 USER_INFO = re.compile(r"^(?P<scheme>[^:/?#]+://)(?P<user>[^/?#]*)@")
 PARAMETER = re.compile(r"(?P<name>[^?&;#=]+)(?:=(?P<value>[^&;#]*))?")
-LONGEST_PLAIN_WORD = 15  # a longer word alone, without "=", is taken for a key
-# Keys of well-known services, which some gateways take within the path.
+MAX_PLAIN_CHARACTERS = 15  # a longer word without "=" is treated as a key
+# Keys of well-known services, which some gateways accept in the path.
 KNOWN_KEY = re.compile(r"(?<![A-Za-z0-9])(sk|hf|gsk|xai|pk|AIza)[-_A-Za-z][A-Za-z0-9_-]{15,}")
 MASK = "***"
 
 
 def find_secret(text: str) -> str:
-    """Return what may hold a secret in the URLs of a text, by its name, or "" if nothing does."""
+    """Return the name of what may be a secret in the URLs of a text, or ""."""
     for url in URL.findall(text):
         if USER_INFO.match(url):
             return "user info (NAME:PASSWORD@)"
@@ -65,7 +65,7 @@ def _masked_parameter(found: re.Match[str]) -> str:
 
 
 def _secret_parameters(url: str) -> list[str]:
-    """Names of the parameters that may hold a key; a key that stands alone is masked."""
+    """Return the names of parameters that may be a key; a key without a name is masked."""
     return [
         found["name"] if found["value"] else MASK
         for found in PARAMETER.finditer(_split(url)[2])
@@ -74,7 +74,7 @@ def _secret_parameters(url: str) -> list[str]:
 
 
 def _split(url: str) -> tuple[str, str, str]:
-    """A URL up to its query or fragment, the mark between, and the rest: both can hold a key."""
+    """Return a URL up to its query or fragment, the separator, and the rest."""
     found = re.search(r"[?#;]", url)
     if not found:
         return url, "", ""
@@ -84,4 +84,4 @@ def _split(url: str) -> tuple[str, str, str]:
 def _may_be_secret(found: re.Match[str]) -> bool:
     if found["value"]:
         return unquote(found["name"]).strip().lower() not in PLAIN_PARAMETERS
-    return len(found["name"]) > LONGEST_PLAIN_WORD
+    return len(found["name"]) > MAX_PLAIN_CHARACTERS

@@ -1,7 +1,7 @@
-"""What a row must be to be stored at all, whatever a teacher or a file says: typed, text, bounded.
+"""Check that a row can be stored: column types, valid Unicode, limited size.
 
-Asked where rows are judged and once more where a dataset is built, so that no single row can end
-a run: a row with a fault is rejected with the reason.
+Rows are checked when they are decided and again when a dataset is built, so that no single row
+can end a run: an invalid row is rejected with a reason.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any
 
 from code_alpaca.core.schema import Example, is_unicode
 
-# Tokenizers take seconds for a megabyte of text, and no training sequence holds so much.
+# Tokenizers take seconds for a megabyte of text, and no training sequence is that long.
 MAX_ROW_BYTES = 1 << 20
 MAX_EXCERPT_CHARACTERS = 2_000  # of each text of a row that is too large
 EMPTY_VALUES: dict[str, Any] = {"str": "", "list[str]": [], "float": 0.0}
 
 
 def validate_row(example: Example) -> tuple[str, str] | None:
-    """Return the reason why a row cannot be stored, and what was found; None for a good row.
+    """Return the reason why a row cannot be stored, and the evidence; None for a valid row.
 
     Reasons: `malformed_row` (a column of another type), `not_text` (NUL or half a surrogate
     pair), `row_too_large` (more than MAX_ROW_BYTES of text).
@@ -34,9 +34,9 @@ def validate_row(example: Example) -> tuple[str, str] | None:
             return "malformed_row", f"{column.name!r} must be {column.type}, found {found}"
         for text in [value] if isinstance(value, str) else value if isinstance(value, list) else []:
             if "\0" in text:
-                return "not_text", f"{column.name!r} holds a NUL character"
+                return "not_text", f"{column.name!r} contains a NUL character"
             if not is_unicode(text):
-                return "not_text", f"{column.name!r} holds half a surrogate pair"
+                return "not_text", f"{column.name!r} contains half a surrogate pair"
             size += len(text.encode())
     if size > MAX_ROW_BYTES:
         return "row_too_large", f"{size:,} bytes of text, the limit is {MAX_ROW_BYTES:,}"
@@ -44,11 +44,11 @@ def validate_row(example: Example) -> tuple[str, str] | None:
 
 
 def make_storable(example: Example) -> Example:
-    """Return a row as it can be written anywhere, to be shown among the rejected ones."""
-    fault = validate_row(example)
-    if fault is None:
+    """Return a row that can be stored among the rejected ones: an invalid one is shortened."""
+    problem = validate_row(example)
+    if problem is None:
         return example
-    limit = MAX_EXCERPT_CHARACTERS if fault[0] == "row_too_large" else MAX_ROW_BYTES
+    limit = MAX_EXCERPT_CHARACTERS if problem[0] == "row_too_large" else MAX_ROW_BYTES
     return replace(
         example,
         **{

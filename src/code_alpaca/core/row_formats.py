@@ -1,7 +1,7 @@
-"""Recognize the shape of a dataset's records and read each as instruction, input and output.
+"""Detect the format of a dataset's records and read each as instruction, input and output.
 
-Known shapes: Alpaca columns (in any case), chat turns (`messages`, ShareGPT `conversations`),
-Self-Instruct seed tasks (`instances`), and the column pairs in `PAIRS`. Anything else needs a
+Known formats: Alpaca columns (in any case), chat turns (`messages`, ShareGPT `conversations`),
+Self-Instruct seed tasks (`instances`), and the columns in COLUMN_PAIRS. Other datasets need a
 `column_map`.
 """
 
@@ -21,7 +21,7 @@ from code_alpaca.core.data_files import UnreadableRecord
 from code_alpaca.core.errors import InputError
 
 ALPACA = ("instruction", "input", "output")
-# What a column_map may name: the Alpaca fields, and what a row says of its origin.
+# Fields that a column_map may set: the Alpaca fields, and a row's provenance.
 TARGET_COLUMNS = (*ALPACA, "id", "language", "strategy", "teacher", "prompt_version", "request_id",
            "tests")  # fmt: skip
 COLUMN_PAIRS = (
@@ -46,7 +46,7 @@ ROLES_BY_SPEAKER = {
 REASONING = re.compile(
     r"\A\s*<(think|thinking|reasoning)>|^[ \t]*</(think|thinking|reasoning)>", re.MULTILINE
 )
-SAMPLE_SIZE = 1_000  # records looked at to find the columns
+SAMPLE_SIZE = 1_000  # records whose columns are read to detect the format
 
 
 def parse_column_map(value: Any) -> Any:
@@ -60,27 +60,30 @@ def parse_column_map(value: Any) -> Any:
     return {key.strip("'\""): name.strip("'\"") for key, name in split} or None
 
 
-def _known_targets(columns: dict[str, str] | None) -> dict[str, str] | None:
+def _check_targets(columns: dict[str, str] | None) -> dict[str, str] | None:
     for key in columns or ():
         if key not in TARGET_COLUMNS:
             raise ValueError(f"no field {key!r}; a column_map may name {', '.join(TARGET_COLUMNS)}")
     return columns
 
 
-def _validated(value: Any) -> Any:
+def _validate_column_map(value: Any) -> Any:
     value = parse_column_map(value)
-    return _known_targets(value) if isinstance(value, dict) else value
+    return _check_targets(value) if isinstance(value, dict) else value
 
 
-ColumnMap = Annotated[dict[str, str] | None, BeforeValidator(_validated)]
+ColumnMap = Annotated[dict[str, str] | None, BeforeValidator(_validate_column_map)]
 
 
 @dataclass(frozen=True, slots=True)
 class RowFormat:
-    """How the records of one dataset become rows.
+    """How the records of a dataset become rows.
 
-    `columns` maps a field to the column that holds it; `chat` or `instances` names the column
-    of turns or instances instead. `note` is the line to log, empty for plain Alpaca columns.
+    Attributes:
+        columns: the column of each field.
+        chat: the column of chat turns, instead.
+        instances: the column of Self-Instruct instances, instead of input and output.
+        note: a line to log; empty for plain Alpaca columns.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -90,57 +93,57 @@ class RowFormat:
 
     @property
     def plain(self) -> bool:
-        """Whether records have the Alpaca columns already, and all of them are read."""
+        """Whether the records have the Alpaca columns, and all of them are read."""
         return not (self.chat or self.instances) and all(
             self.columns.get(key) == key for key in ALPACA
         )
 
     def row(self, record: Any) -> dict[str, Any] | UnreadableRecord:
-        """Read one record as a row with the Alpaca fields and whatever else it holds.
+        """Return a record as a row: the Alpaca fields, and its other keys unchanged.
 
-        Null and NaN become "" in `input` and None in `instruction` and `output`; any other value
-        that is not text is unreadable.
+        Null and NaN become "" in `input` and None in `instruction` and `output`. A record with
+        any other value that is not text is unreadable.
         """
         if isinstance(record, UnreadableRecord):
             return record
         if not isinstance(record, dict):
             return UnreadableRecord("is not a JSON object")
-        found: dict[str, Any] | UnreadableRecord = {
+        fields: dict[str, Any] | UnreadableRecord = {
             key: record[name] for key, name in self.columns.items() if name in record
         }
         if self.chat:
-            found = _of_turns(record.get(self.chat))
+            fields = _read_turns(record.get(self.chat))
         elif self.instances:
-            instance = _of_instances(record.get(self.instances))
-            found = instance if isinstance(instance, UnreadableRecord) else found | instance
-        if isinstance(found, UnreadableRecord):
-            return found
-        row = {**record, "input": "", **found}
+            instance = _read_instances(record.get(self.instances))
+            fields = instance if isinstance(instance, UnreadableRecord) else fields | instance
+        if isinstance(fields, UnreadableRecord):
+            return fields
+        row = {**record, "input": "", **fields}
         for key in TARGET_COLUMNS:
             name = self.columns.get(key, key)
             if key in ALPACA:
-                if key not in found and key != "input":
+                if key not in fields and key != "input":
                     return UnreadableRecord(f"{name!r} is missing")
                 if is_null(row[key]):
                     row[key] = "" if key == "input" else None
                 elif not isinstance(row[key], str):
-                    return UnreadableRecord(f"{name!r} is {_kind(row[key])}, not text")
+                    return UnreadableRecord(f"{name!r} is {_type_name(row[key])}, not text")
             if isinstance(text := row.get(key), str) and not is_unicode(text):
-                return UnreadableRecord(f"{name!r} holds half a surrogate pair")
+                return UnreadableRecord(f"{name!r} contains half a surrogate pair")
         return row
 
 
 def detect_format(
     records: Iterable[Any], column_map: Mapping[str, str] | None, source: str
 ) -> RowFormat:
-    """Find the format of a dataset by the columns of its first records.
+    """Return the format of a dataset, from the columns of its first records.
 
     Args:
-        column_map: fields and the columns that hold them; it wins over every known shape.
-        source: the dataset, as messages name it.
+        column_map: the column of each field; overrides every known format.
+        source: the name of the dataset in messages.
 
     Raises:
-        InputError: the columns are of no known shape, of several, or not those of `column_map`.
+        InputError: the columns match no known format or several, or lack one of `column_map`.
     """
     counts: Counter[str] = Counter()
     for record in islice(records, SAMPLE_SIZE):
@@ -152,38 +155,41 @@ def detect_format(
 def detect_columns(
     columns: Sequence[str], column_map: Mapping[str, str] | None, source: str
 ) -> RowFormat:
-    """As `recognize`, by the names of the columns."""
+    """Return the format of a dataset, from the names of its columns; see `detect_format`."""
     if column_map:
-        return _mapped(columns, column_map, source)
+        return _apply_column_map(columns, column_map, source)
     if not columns or ("instruction" in columns and "output" in columns):
         return RowFormat({key: key for key in ALPACA})
     lower = {column.strip().lower(): column for column in columns}
     if "instruction" in lower and "output" in lower:
-        return _noted({key: lower[key] for key in ALPACA if key in lower})
+        return _with_note({key: lower[key] for key in ALPACA if key in lower})
     for chat in CHAT_COLUMNS:
         if chat in columns:
             return RowFormat(
                 chat=chat,
                 note=f"{chat}: the user's turn is the instruction, the assistant's the output; "
-                "system prompts are left out",
+                "system prompts are dropped",
             )
     if "instruction" in columns and "instances" in columns:
         return RowFormat(
             {"instruction": "instruction"},
             instances="instances",
-            note="instances: the one instance of a task holds its input and output",
+            note="instances: the single instance of a task contains its input and output",
         )
     pairs = [pair for pair in COLUMN_PAIRS if set(pair) <= lower.keys()]
     if len(pairs) == 1:
-        (asked, answered), given = pairs[0], [name for name in INPUT_COLUMNS if name in lower]
-        names = {"instruction": lower[asked], "output": lower[answered]}
-        return _noted(names | ({"input": lower[given[0]]} if given else {}))
+        instruction, output = pairs[0]
+        inputs = [name for name in INPUT_COLUMNS if name in lower]
+        names = {"instruction": lower[instruction], "output": lower[output]}
+        return _with_note(names | ({"input": lower[inputs[0]]} if inputs else {}))
     if not pairs and ("instruction" in columns or "output" in columns):
-        return RowFormat({key: key for key in ALPACA})  # each row says what is missing in it
-    raise InputError(_unknown(source, columns, lower))
+        return RowFormat({key: key for key in ALPACA})  # each row reports what it lacks
+    raise InputError(_describe_unknown(source, columns, lower))
 
 
-def _mapped(columns: Sequence[str], column_map: Mapping[str, str], source: str) -> RowFormat:
+def _apply_column_map(
+    columns: Sequence[str], column_map: Mapping[str, str], source: str
+) -> RowFormat:
     for key, name in column_map.items():
         if name not in columns and name not in ("", "none", "null"):
             raise InputError(
@@ -191,23 +197,23 @@ def _mapped(columns: Sequence[str], column_map: Mapping[str, str], source: str) 
                 f"{', '.join(columns)}"
             )
     names = {key: key for key in ALPACA if key in columns} | dict(column_map)
-    if lacking := [key for key in ("instruction", "output") if key not in names]:
+    if missing := [key for key in ("instruction", "output") if key not in names]:
         raise InputError(
-            f"column_map says nothing of {' and '.join(lacking)}; {source} has the columns "
+            f"column_map does not set {' and '.join(missing)}; {source} has the columns "
             f"{', '.join(columns)}"
         )
     read = {key: name for key, name in names.items() if name in columns}
     unread = "" if "input" in read or "input" not in columns else "; input is not read"
-    noted = _noted(read)
-    return replace(noted, note=(noted.note + unread).removeprefix("; "))
+    form = _with_note(read)
+    return replace(form, note=(form.note + unread).removeprefix("; "))
 
 
-def _noted(names: dict[str, str]) -> RowFormat:
-    said = ", ".join(f"{name} is {key}" for key, name in names.items() if name != key)
-    return RowFormat(names, note=said)
+def _with_note(names: dict[str, str]) -> RowFormat:
+    note = ", ".join(f"{name} is {key}" for key, name in names.items() if name != key)
+    return RowFormat(names, note=note)
 
 
-def _unknown(source: str, columns: Sequence[str], lower: Mapping[str, str]) -> str:
+def _describe_unknown(source: str, columns: Sequence[str], lower: Mapping[str, str]) -> str:
     asks = [name for name in dict.fromkeys(ask for ask, _ in COLUMN_PAIRS) if name in lower]
     answers = [
         name for name in dict.fromkeys(answer for _, answer in COLUMN_PAIRS) if name in lower
@@ -215,16 +221,16 @@ def _unknown(source: str, columns: Sequence[str], lower: Mapping[str, str]) -> s
     first = lower[asks[0]] if asks else "COLUMN"
     last = lower[answers[-1]] if answers else "COLUMN"
     return (
-        f"{source} has the columns {', '.join(columns[:20])}, and it is not clear which hold the "
-        f"task and the answer; say it: --column_map '{{instruction: {first}, output: {last}}}'"
+        f"{source} has the columns {', '.join(columns[:20])}, and it is not clear which contain "
+        f"the task and the response; set --column_map '{{instruction: {first}, output: {last}}}'"
     )
 
 
-def _of_turns(turns: Any) -> dict[str, Any] | UnreadableRecord:
-    """The fields of a conversation of one question and one answer."""
+def _read_turns(turns: Any) -> dict[str, Any] | UnreadableRecord:
+    """Return the fields of a conversation with one user and one assistant turn."""
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
         return UnreadableRecord("has no list of turns")
-    said: list[tuple[str, Any]] = []
+    pairs: list[tuple[str, Any]] = []
     for turn in turns:
         speaker = turn.get("role", turn.get("from"))
         content = turn.get("content", turn.get("value"))
@@ -232,37 +238,37 @@ def _of_turns(turns: Any) -> dict[str, Any] | UnreadableRecord:
             isinstance(part, dict) and isinstance(part.get("text"), str) for part in content
         ):
             content = "".join(part["text"] for part in content)
-        said.append((ROLES_BY_SPEAKER.get(str(speaker).lower(), str(speaker)), content))
-    if said and said[0][0] == "system":
-        said = said[1:]
-    speakers = [speaker for speaker, _ in said]
-    if speakers != ["user", "assistant"]:
+        pairs.append((ROLES_BY_SPEAKER.get(str(speaker).lower(), str(speaker)), content))
+    if pairs and pairs[0][0] == "system":
+        pairs = pairs[1:]
+    roles = [role for role, _ in pairs]
+    if roles != ["user", "assistant"]:
         return UnreadableRecord(
-            f"has the turns {', '.join(speakers) or 'none'}; only one question (user) with one "
+            f"has the turns {', '.join(roles) or 'none'}; only one question (user) with one "
             "answer (assistant) makes a row"
         )
-    return {"instruction": said[0][1], "input": "", "output": said[1][1]}
+    return {"instruction": pairs[0][1], "input": "", "output": pairs[1][1]}
 
 
-def _of_instances(instances: Any) -> dict[str, Any] | UnreadableRecord:
+def _read_instances(instances: Any) -> dict[str, Any] | UnreadableRecord:
     if not isinstance(instances, list) or len(instances) != 1 or not isinstance(instances[0], dict):
         count = len(instances) if isinstance(instances, list) else "no"
-        return UnreadableRecord(f"has {count} instances; give a record to each")
+        return UnreadableRecord(f"has {count} instances; write one record for each")
     return {"input": instances[0].get("input"), "output": instances[0].get("output")}
 
 
 def is_null(value: Any) -> bool:
-    """Whether a value stands for nothing: None, or the NaN that tables have for it."""
+    """Return whether a value is None, or NaN, which tables use for it."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def contains_reasoning(text: str) -> bool:
-    """Whether an answer still has the thinking of the model that wrote it."""
+    """Return whether a response contains reasoning between `<think>` tags."""
     return bool(REASONING.search(text))
 
 
 def is_unicode(text: str) -> bool:
-    """False for lone surrogates, which JSON escapes can hold and UTF-8 cannot."""
+    """Return whether a text is valid Unicode: JSON escapes can encode lone surrogates."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -270,7 +276,7 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def _kind(value: Any) -> str:
+def _type_name(value: Any) -> str:
     names = {bool: "a boolean", int: "a number", float: "a number", list: "a list",
              dict: "an object", bytes: "bytes"}  # fmt: skip
     return names.get(type(value), f"a {type(value).__name__}")

@@ -20,6 +20,7 @@ from code_alpaca.core.config import StageConfig, write_yaml
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.key_roles import Role, keys_with
 from code_alpaca.core.ledger import Ledger, utc_now
+from code_alpaca.core.records import Manifest
 
 
 @contextlib.contextmanager
@@ -36,9 +37,9 @@ def open_run(run_dir: Path, config: StageConfig, identity: Mapping[str, str]) ->
     path = _create_folder(run_dir)
     with Ledger(path) as ledger:
         resolved = json.loads(config.model_dump_json())
-        if ledger.meta("config") is None or ledger.holds_nothing():
+        if ledger.meta("config") is None or ledger.is_empty():
             _refuse_lost_ledger(run_dir)
-            ledger.forget()  # without a reply any config may start it
+            ledger.reset()  # without a reply any config may start it
             for key, value in identity.items():
                 ledger.set_meta(key, value)
             ledger.set_meta("created_at", utc_now())
@@ -94,9 +95,8 @@ def _refuse_emptied_ledger(path: Path) -> None:
 def _refuse_lost_ledger(run_dir: Path) -> None:
     """Refuse a folder whose dataset has rows and whose ledger has none."""
     try:
-        manifest = json.loads((run_dir / "dataset/manifest.json").read_text(encoding="utf-8"))
-        rows = int(manifest["counts"]["default"])
-    except (OSError, ValueError, KeyError, TypeError):
+        rows = Manifest.load(run_dir / "dataset/manifest.json").counts.get("default", 0)
+    except InputError:
         return  # no dataset of code-alpaca; `build` refuses other content
     if rows:
         raise InputError(

@@ -1,16 +1,16 @@
-"""The records of the pipeline: a human seed task in, a dataset example out."""
+"""The records of the pipeline, seed tasks and dataset examples, and how seed tasks are read."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from code_alpaca.core import console, jsonl
 from code_alpaca.core.data_files import RecordList, UnreadableRecord, read_records
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.row_formats import RowFormat, contains_reasoning, detect_format, is_null
@@ -25,7 +25,7 @@ DERISK_ROWS = 2_000
 
 @dataclass(frozen=True, slots=True)
 class SeedTask:
-    """One hand-written task that shows the teacher what we want."""
+    """A hand-written task; prompts show it to the teacher as an example."""
 
     id: str
     instruction: str
@@ -38,7 +38,7 @@ class SeedTask:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row of the dataset: the three Alpaca fields, then where the row came from."""
+    """A row of the dataset: the three Alpaca fields, then its provenance."""
 
     instruction: str
     input: str
@@ -59,11 +59,11 @@ class Example:
 
     @property
     def texts(self) -> tuple[str, str, str]:
-        """The three Alpaca fields."""
+        """The three Alpaca fields, in order."""
         return self.instruction, self.input, self.output
 
     def as_row(self) -> dict[str, Any]:
-        """The columns of the `default` config, in their order."""
+        """Return the columns of the `default` config, in order."""
         return {name: getattr(self, name) for name in COLUMNS}
 
 
@@ -71,15 +71,15 @@ COLUMNS = tuple(item.name for item in fields(Example))
 
 
 def content_id(instruction: str, input: str, output: str) -> str:
-    """A row's `id`: 16 hex digits of the SHA-256 of its three Alpaca fields."""
+    """Return a row's `id`: 16 hex digits of the SHA-256 of its three Alpaca fields."""
     text = json.dumps([instruction, input, output])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def count_fulfilled(dimension: str, label: str, languages: Sequence[str]) -> int:
-    """How many of a request's accepted rows are what was asked; only a row's language tells.
+    """Return how many accepted rows of a request match a quota label.
 
-    A row that names no language, as those of numbered text do, is taken at the teacher's word.
+    Only the language can be checked. A row without a language, as in numbered text, counts.
     """
     if dimension != "language":
         return len(languages)
@@ -87,7 +87,7 @@ def count_fulfilled(dimension: str, label: str, languages: Sequence[str]) -> int
 
 
 def features(config: str = "default") -> Features:
-    """The explicit `datasets.Features` of one dataset config; `rejected` adds two."""
+    """Return the `datasets.Features` of a dataset config; `rejected` has two more columns."""
     from datasets import Features, List, Value
 
     kinds = {"list[str]": List(Value("string")), "float": Value("float64"), "str": Value("string")}
@@ -98,58 +98,59 @@ def features(config: str = "default") -> Features:
 
 
 def load_seed_tasks(path: Path | None = None) -> list[SeedTask]:
-    """The seed tasks of a file, or our own when `path` is None.
+    """Load the seed tasks of a file, or the built-in ones if `path` is None.
 
-    A JSONL file, or any other that `records` reads. Each task needs `instruction` and `output`;
-    `input`, `language`, `task_type`, `tests` and `id` may be left out or null. Every other key is
-    refused, unless the file is of another known shape (`row_formats`), which is logged.
+    The file is JSONL or any other format that `data_files` reads. A task needs `instruction` and
+    `output`; `input`, `language`, `task_type`, `tests` and `id` are optional. Other keys are
+    refused, unless the file has another known format (`row_formats`), which is logged.
 
     Raises:
-        InputError: the file is missing or empty, or a task is broken (named by its line).
+        InputError: the file is missing or empty, or a task is not valid (named by its line).
     """
     if path is None:
         source = "the built-in seed tasks"
         text = resources.files("code_alpaca").joinpath("data/seed_tasks.jsonl").read_text("utf-8")
-        lines = text.split("\n")  # not splitlines(): U+2028 may stand inside a JSON string
-        records = RecordList(json.loads(line) for line in lines if line.strip())
+        records = RecordList(line.record for line in jsonl.parse(text, source))
     else:
         source = str(path)
         records = read_records(path, "seed tasks")
     if not records:
-        raise InputError(f"{source} holds no task; write one JSON object a line, see the README")
+        raise InputError(
+            f"{source} contains no task; write one JSON object per line, see the README"
+        )
     form = detect_format(records, None, source)
     if form.note:
-        print(f"seeds     {source}: {form.note}", file=sys.stderr)
+        console.stage("seeds", stderr=True).print(f"{source}: {form.note}")
     tasks = [_seed_task(records, index, form, source) for index in range(len(records))]
-    seen: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     for number, task in enumerate(tasks, 1):
-        if task.id in seen:
+        if task.id in numbers:
             raise InputError(
-                f"{source}: tasks {seen[task.id]} and {number} share the id {task.id!r}"
+                f"{source}: tasks {numbers[task.id]} and {number} have the same id {task.id!r}"
             )
-        seen[task.id] = number
+        numbers[task.id] = number
     return tasks
 
 
 def _seed_task(records: RecordList, index: int, form: RowFormat, source: str) -> SeedTask:
-    where, record = f"{source}, {records.where(index)}", records[index]
+    place, record = f"{source}, {records.where(index)}", records[index]
     row = form.row(record)
     if isinstance(row, UnreadableRecord):
-        raise InputError(f"{where}: {row.problem.removeprefix('is ')}")
+        raise InputError(f"{place}: {row.problem.removeprefix('is ')}")
     for key in ("instruction", "output"):
         if not (row[key] or "").strip():
-            raise InputError(f"{where}: {key!r} must be text that is not empty")
+            raise InputError(f"{place}: {key!r} must be text that is not empty")
     if contains_reasoning(row["output"]):
-        raise InputError(f"{where}: 'output' holds a model's reasoning (<think>); remove it")
+        raise InputError(f"{place}: 'output' contains a model's reasoning (<think>); remove it")
     allowed = [item.name for item in fields(SeedTask)]
     if form.plain:
         for key in record:
             if key not in allowed:
                 raise InputError(
-                    f"{where}: unknown key {key!r}; a task has {', '.join(sorted(allowed))}"
+                    f"{place}: unknown key {key!r}; a task has {', '.join(sorted(allowed))}"
                 )
-    given = {key: row[key] for key in allowed if not is_null(row.get(key))}
-    for key, value in given.items():
+    values = {key: row[key] for key in allowed if not is_null(row.get(key))}
+    for key, value in values.items():
         if not isinstance(value, str):
-            raise InputError(f"{where}: {key!r} must be text, found {type(value).__name__}")
-    return SeedTask(**{"id": f"seed_{records.number(index) - 1:03}", "input": "", **given})
+            raise InputError(f"{place}: {key!r} must be text, found {type(value).__name__}")
+    return SeedTask(**{"id": f"seed_{records.number(index) - 1:03}", "input": "", **values})

@@ -1,7 +1,7 @@
-"""Find a recipe or an accelerate config by path, or by the name under which it is shipped.
+"""Find a recipe or an accelerate config by its path or by its shipped name.
 
 `recipes/` and `accelerate_configs/` are at the top of the repository, where people look for them.
-This package links to both, so a wheel carries copies and every command finds them outside a clone.
+The package links to both, so that a wheel contains copies and every command works outside a clone.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def find_recipe(name: str | Path) -> Path:
     found = _find(str(name), RECIPES)
     if found is None:
         near = difflib.get_close_matches(str(name), list_names(RECIPES), n=1, cutoff=0.5)
-        advice = f"did you mean {near[0]!r}?" if near else "give a file such as my_config.yaml"
+        advice = f"did you mean {near[0]!r}?" if near else "set a file such as my_config.yaml"
         raise InputError(
             f"cannot read config {name}: no such file, and no shipped recipe of this name; {advice}"
         )
@@ -54,14 +54,14 @@ def find_accelerate_config(name: str) -> Path:
     found = local if local.is_file() else _find(name, ACCELERATE_CONFIGS)
     if found is None or not found.is_file():
         raise InputError(
-            f"no accelerate config {name!r}; give a file, or one of the shipped names: "
+            f"no accelerate config {name!r}; set a file, or one of the shipped names: "
             f"{', '.join(list_names(ACCELERATE_CONFIGS))}"
         )
     return found
 
 
 def list_names(kind: str) -> list[str]:
-    """List the shipped names of RECIPES or ACCELERATE_CONFIGS, as the commands take them."""
+    """Return the shipped names of RECIPES or ACCELERATE_CONFIGS, as the commands accept them."""
     folder = _folder(kind)
     return sorted(
         path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")
@@ -71,7 +71,7 @@ def list_names(kind: str) -> list[str]:
 def _find(name: str, kind: str) -> Path | None:
     try:
         if Path(name).exists():
-            return Path(name)  # a folder as well: whoever reads it reports what is wrong
+            return Path(name)  # or a folder: reading it fails with a message
     except OSError:  # a name too long for any file
         return None
     short = name.removeprefix("./").removeprefix(f"{kind}/").removesuffix(".yaml")

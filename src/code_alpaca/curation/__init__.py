@@ -1,0 +1,1 @@
+"""Decide which rows are accepted: filters, decontamination, verification, deduplication."""

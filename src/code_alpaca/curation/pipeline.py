@@ -49,7 +49,7 @@ class Curator:
 
     @property
     def num_workers(self) -> int:
-        """How many rows can be verified at once."""
+        """The number of rows that can be verified at once."""
         return self._verifier.pool.size if self._verifier else 1
 
     def close(self) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from code_alpaca import sandbox
 from code_alpaca.core import console
 from code_alpaca.core.config import StageConfig
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.plugins import is_plugin, load_plugin
 from code_alpaca.curation import filters
 from code_alpaca.curation.decontamination.detect import ContaminationDetector
 from code_alpaca.curation.guard import INTERNAL_ERROR, GuardedCurator
@@ -80,16 +81,21 @@ class CurationRules(StageConfig):
     @classmethod
     def update_recorded(cls, recorded: dict[str, Any]) -> dict[str, Any]:
         recorded = super().update_recorded(recorded)
-        if "filters" in recorded:
-            recorded["filters"] = filters.resolve_names(recorded["filters"])
+        with contextlib.suppress(ValueError):  # of another version: reported as another config
+            recorded["filters"] = filters.resolve_names(recorded.get("filters", ["default"]))
         return recorded
 
     def filter_facts(self) -> dict[str, str]:
-        """Return the hashes of users' filter files, which identify the run."""
-        return filters.hash_plugins(self.filters)
+        """Return the hashes of users' filter and benchmark files, which identify the run."""
+        facts = filters.hash_plugins(self.filters)
+        for name in self.decontaminate:
+            if is_plugin(name):
+                file = name.rpartition(":")[0]
+                facts[f"{file}_sha256"] = load_plugin(name, kind="benchmark").sha256
+        return facts
 
 
-@contextmanager
+@contextlib.contextmanager
 def open_curator(rules: CurationRules, **changes: Any) -> Iterator[tuple[GuardedCurator, str]]:
     """Yield the curator for these rules, and a description of its benchmarks (JSON) for the card.
 

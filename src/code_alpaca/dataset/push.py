@@ -19,10 +19,10 @@ from code_alpaca.dataset.contents import (
 )
 from code_alpaca.dataset.difference import VersionDiff, diff_versions
 from code_alpaca.dataset.manifest import CARD, MANIFEST, read_manifest
-from code_alpaca.hub import release as releases
+from code_alpaca.hub import release as hub_release
 from code_alpaca.hub import release_plan
 from code_alpaca.hub.client import HubRepo
-from code_alpaca.hub.release_plan import ReleasePlan, ReleaseTerms
+from code_alpaca.hub.release_plan import Release, ReleasePlan, ReleaseTerms
 from code_alpaca.hub.versions import README, ReleaseVersion, read_text
 
 UNFINISHED = ".publish.json"  # next to the folder: the release that was started and not finished
@@ -37,7 +37,7 @@ def push_dataset(
     After an interruption the same call resumes. Readers see the old version or the new one.
 
     Args:
-        terms: what the user accepts; see `release_plan.Terms`.
+        terms: what the user accepts; see `ReleaseTerms`.
 
     Raises:
         InputError: the reasons of `preview_push`, or another user changed the same files.
@@ -54,18 +54,11 @@ def push_dataset(
         log(f"uploading {len(manifest.sha256)} shards to {repo.url}")
         return files
 
-    sha = releases.publish_release(
-        repo,
-        version,
-        DATASET_RELEASE,
-        terms,
-        contents,
-        names=release_paths(folder, manifest),
-        card=_read_card(folder),
-        say=log,
-    )
+    paths, card = release_paths(folder, manifest), _read_card(folder)
+    release = Release(repo, version, DATASET_RELEASE, terms, paths, card)
+    sha = hub_release.publish_release(release, contents, log)
     _download_release(folder, repo, sha)
-    version.under_way.unlink(missing_ok=True)
+    version.progress_file.unlink(missing_ok=True)
     log(f"{repo.url}/tree/{version.tag} (commit {sha})")
     log(f'load_dataset("{repo_id}", "default", revision="{version.tag}")')
     return sha
@@ -85,13 +78,14 @@ def check_push(repo_id: str, number: str | None, run_dir: Path, terms: ReleaseTe
         release_plan.check_access(repo, terms)
     else:
         version = _version(run_dir / "dataset", number)
-        release_plan.plan_release(repo, version, DATASET_RELEASE, terms)
+        release_plan.plan_release(Release(repo, version, DATASET_RELEASE, terms))
 
 
 def prepare_repo(repo_id: str, number: str, run_dir: Path, *, private: bool) -> None:
     """Create the repository of a release that `check_push` accepts."""
     version = _version(run_dir / "dataset", number)
-    releases.prepare_repo(HubRepo(repo_id), version, DATASET_RELEASE, ReleaseTerms(private))
+    terms = ReleaseTerms(private)
+    hub_release.prepare_repo(Release(HubRepo(repo_id), version, DATASET_RELEASE, terms))
 
 
 def preview_push(folder: Path, repo_id: str, run_dir: Path, terms: ReleaseTerms) -> list[str]:
@@ -112,17 +106,19 @@ def preview_push(folder: Path, repo_id: str, run_dir: Path, terms: ReleaseTerms)
     key = content_key(folder, manifest)
     version = _version(run_dir / "dataset", manifest.version, key)
     paths, card = release_paths(folder, manifest), _read_card(folder)
-    plan = release_plan.plan_release(repo, version, DATASET_RELEASE, terms, names=paths, card=card)
+    plan = release_plan.plan_release(Release(repo, version, DATASET_RELEASE, terms, paths, card))
     rows = f"{manifest.counts['default']:,} rows added"
     if not plan.exists:
         return [f"{repo.url} does not exist yet; {rows}"]
-    if plan.done:
-        return [f"{repo.url} has this version as commit {plan.done[:7]}; its tag is missing"]
+    if plan.existing_commit:
+        return [
+            f"{repo.url} has this version as commit {plan.existing_commit[:7]}; its tag is missing"
+        ]
     sentences: list[str] = []
     _release_files(folder, repo, plan, terms, sentences.append)
     if plan.before is None:
         sentences.append(f"{repo.url} has no version yet; {rows}")
-    return sentences + plan.changes(paths)
+    return sentences + plan.describe_losses(paths)
 
 
 def preupload_shards(folder: Path, repo_id: str, uploaded: set[str]) -> None:
@@ -175,7 +171,7 @@ def _release_files(
         if name not in (README, CHANGELOG)
     }
     files[CHANGELOG] = _changelog(repo, plan, manifest, diff).encode()
-    card = releases.merge_card_edits(repo, _read_card(folder), CARD.as_posix(), plan, log)
+    card = hub_release.merge_card_edits(repo, _read_card(folder), CARD.as_posix(), plan, log)
     files[README] = card.encode()
     return files
 

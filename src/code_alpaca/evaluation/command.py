@@ -19,9 +19,10 @@ from code_alpaca.evaluation.compare import compare_runs
 from code_alpaca.evaluation.completions import CompletionRequest
 from code_alpaca.evaluation.config import EvalConfig
 from code_alpaca.evaluation.extract import extract_program
+from code_alpaca.evaluation.identity import identify_run
 from code_alpaca.evaluation.results import EvalContext, build_results
 from code_alpaca.evaluation.samples import SampleStore, read_samples, reference_samples
-from code_alpaca.evaluation.target import identify_run, make_backend, resolve_target
+from code_alpaca.evaluation.target import make_backend, resolve_target
 from code_alpaca.problems import Problem, describe_benchmark, load_problems
 
 __all__ = ["EvalConfig", "evaluate"]

@@ -43,6 +43,7 @@ class Comparison:
     lost: list[str]
 
     def as_dict(self) -> dict[str, object]:
+        """Return the content of comparison.json."""
         return asdict(self)
 
 

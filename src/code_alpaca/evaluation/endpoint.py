@@ -72,6 +72,7 @@ class _EndpointRun:
         self._missing: list[tuple[CompletionRequest, Completion]] = []
 
     async def run(self, requests: Sequence[CompletionRequest]) -> None:
+        """Send all requests; save each completion when it arrives."""
         import openai
 
         self._client = openai.AsyncOpenAI(

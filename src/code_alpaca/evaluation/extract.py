@@ -82,7 +82,7 @@ def _extract_other_language(problem: Problem, response: str) -> str:
     return body if defines.search(body.split("{")[0]) else problem.prompt + body
 
 
-class Candidate(NamedTuple):
+class ProgramCandidate(NamedTuple):
     """A text that may be the program.
 
     Attributes:
@@ -97,10 +97,11 @@ class Candidate(NamedTuple):
 
     @property
     def code(self) -> str:
+        """The source to compile."""
         return self.before + self.text
 
 
-def _candidates(problem: Problem, response: str) -> Iterator[Candidate]:
+def _candidates(problem: Problem, response: str) -> Iterator[ProgramCandidate]:
     blocks = _code_blocks(response)
     name = re.escape(problem.entry_point)
     definition = re.compile(
@@ -112,11 +113,11 @@ def _candidates(problem: Problem, response: str) -> Iterator[Candidate]:
         for variant in _without_leading_prose(text, definition):
             # The first is for a prompt that ends in a signature.
             for before in (f"{problem.prompt}\n    pass\n", f"{problem.prompt}\n", ""):
-                yield Candidate(before, variant, defines=True)
+                yield ProgramCandidate(before, variant, defines=True)
     for body in (blocks[0], response) if blocks else (response,):
         for spelling in _spellings(body):
             for variant in (spelling, _indent_first_line(spelling), _indent(spelling)):
-                yield Candidate(problem.prompt, variant, defines=False)
+                yield ProgramCandidate(problem.prompt, variant, defines=False)
 
 
 def _code_blocks(response: str) -> list[str]:
@@ -195,7 +196,7 @@ def _indent(body: str) -> str:
     return textwrap.indent(textwrap.dedent(body), "    ")
 
 
-def _hoist_future_imports(candidate: Candidate) -> Candidate:
+def _hoist_future_imports(candidate: ProgramCandidate) -> ProgramCandidate:
     """Move `from __future__` imports to the top, the only place where Python allows them."""
     lines = dict.fromkeys(FUTURE_IMPORT.findall(candidate.text))
     if not lines:
@@ -204,7 +205,7 @@ def _hoist_future_imports(candidate: Candidate) -> Candidate:
     return candidate._replace(before=before, text=FUTURE_IMPORT.sub("", candidate.text))
 
 
-def _build(problem: Problem, candidate: Candidate, *, complete: bool) -> str | None:
+def _build(problem: Problem, candidate: ProgramCandidate, *, complete: bool) -> str | None:
     """Return the program of a candidate that compiles and defines the entry point, else None.
 
     Args:
@@ -226,7 +227,7 @@ def _build(problem: Problem, candidate: Candidate, *, complete: bool) -> str | N
     return slice_program(code, tree, name)
 
 
-def _build_from_prefix(problem: Problem, candidate: Candidate) -> str | None:
+def _build_from_prefix(problem: Problem, candidate: ProgramCandidate) -> str | None:
     """Return the program in the longest prefix of lines that compiles and reaches the response."""
     candidate = _hoist_future_imports(candidate)
     before = "" if candidate.defines else candidate.before

@@ -166,6 +166,7 @@ class _ProblemJudge:
         self._positive_control: str | None = None
 
     def grade(self, program: str) -> Grade:
+        """Return the grade of a program, from as few runs as decide it."""
         in_process = self._run_in_process(program)
         if in_process.status != "passed":
             return Grade(in_process.status, in_process.stderr)
@@ -185,6 +186,7 @@ class _ProblemJudge:
         return Grade("passed", in_process.stderr, in_process=True)
 
     def run_reference(self) -> RunResult:
+        """Run the problem's own solution in process."""
         return self._run_in_process(self._reference)
 
     def _find_forgery(self, program: str) -> str:

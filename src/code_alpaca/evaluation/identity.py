@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from code_alpaca.core import fs
-from code_alpaca.evaluation.completions import GenerationSettings
-from code_alpaca.hub.model_source import Fingerprint
+from code_alpaca.evaluation.config import EvalConfig
+from code_alpaca.evaluation.target import EvaluationTarget
 from code_alpaca.problems import Problem
 
 FILE = "answers.json"
@@ -60,54 +60,40 @@ class RunIdentity:
         return "; ".join(differences) or "of another run"
 
 
-def identify_endpoint_run(
-    settings: GenerationSettings,
-    model: str,
-    base_url: str,
+def identify_run(
+    target: EvaluationTarget,
+    config: EvalConfig,
     problems: Sequence[Problem],
-    file_sha256: str | None,
-) -> RunIdentity:
-    """Identify completions of an endpoint, which may have been paid for.
+    file_sha256: str | None = None,
+) -> RunIdentity | None:
+    """Return the identity of a run's completions; None for a file of samples.
 
-    Equal facts must have the same hash in every version, or a resumed run would pay again.
+    Completions of an endpoint may have been paid for: equal facts must have the same hash in every
+    version, or a resumed run would pay again.
 
     Args:
         problems: the whole benchmark, so that `limit` selects some of the same completions.
         file_sha256: of the user's file that defines the benchmark.
     """
-    prompts = _prompts(problems)
-    facts = {**settings.as_dict(), "model": model, "base_url": base_url, **_file(file_sha256)}
-    hashed = {**facts, "prompts": prompts, "weights": None}
-    run_hash = hashlib.sha256(json.dumps(hashed).encode()).hexdigest()[:16]
-    return RunIdentity({**facts, "benchmark": _digest(prompts)}, run_hash)
-
-
-def identify_model_run(
-    settings: GenerationSettings,
-    fingerprint: Fingerprint,
-    dtype: str,
-    problems: Sequence[Problem],
-    file_sha256: str | None,
-) -> RunIdentity:
-    """Identify completions of a local model, by its commit or the content of its files."""
+    if target.settings is None:
+        return None
+    prompts = [(problem.task_id, problem.prompt, problem.instruction) for problem in problems]
+    file = {"benchmark_file": file_sha256} if file_sha256 else {}
+    settings = target.settings.as_dict()
+    if target.source is None:
+        facts = {**settings, "model": config.model, "base_url": config.base_url, **file}
+        hashed = json.dumps({**facts, "prompts": prompts, "weights": None})
+        run_hash = hashlib.sha256(hashed.encode()).hexdigest()[:16]
+        return RunIdentity({**facts, "benchmark": _digest(prompts)}, run_hash)
     facts = {
-        **settings.as_dict(),
-        "dtype": dtype,
-        "model": fingerprint,
-        "benchmark": _digest([_prompts(problems), [problem.stops for problem in problems]]),
+        **settings,
+        "dtype": target.dtype,
+        "model": target.fingerprint,
+        "benchmark": _digest([prompts, [problem.stops for problem in problems]]),
         "decoding": DECODING_VERSION,
-        **_file(file_sha256),
+        **file,
     }
     return RunIdentity(facts, _digest(facts)[:16])
-
-
-def _prompts(problems: Sequence[Problem]) -> list[tuple[str, str, str]]:
-    return [(problem.task_id, problem.prompt, problem.instruction) for problem in problems]
-
-
-def _file(sha256: str | None) -> dict[str, str]:
-    """Return the fact of a user's file; none for other benchmarks, whose hashes must not change."""
-    return {"benchmark_file": sha256} if sha256 else {}
 
 
 def _digest(facts: Any) -> str:

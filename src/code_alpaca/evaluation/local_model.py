@@ -63,22 +63,22 @@ class LocalModelBackend:
         silence_libraries()
         loaded = load_model(self.source, dtype=resolve_dtype(self.dtype))
         batches = _BatchCompleter(loaded, self.settings)
-        # Failures are saved only after a success: if every prompt fails, the model is broken.
-        failures: list[tuple[CompletionRequest, Completion]] = []
+        # Nothing is saved before a first success: if every prompt fails, the model is broken.
+        pending: list[tuple[CompletionRequest, Completion]] = []
         succeeded = False
         for batch in batches.plan(requests, self.batch_size):
             for request, completion in zip(batch, batches.complete(batch), strict=True):
                 succeeded = succeeded or not completion.error
-                failures.append((request, completion))
+                pending.append((request, completion))
             if succeeded:
-                for request, completion in failures:
+                for request, completion in pending:
                     save(request, completion)
-                failures.clear()
-            elif len(failures) >= self.batch_size:
+                pending.clear()
+            elif len(pending) >= self.batch_size:
                 break
-        if failures:
+        if pending:
             raise InputError(
-                f"model {self.source.name} fails at every prompt ({failures[0][1].error}); check "
+                f"model {self.source.name} fails at every prompt ({pending[0][1].error}); check "
                 "that its config, weights and tokenizer belong together"
             )
 

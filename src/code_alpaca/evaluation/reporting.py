@@ -70,24 +70,14 @@ def render_markdown(results: EvalResults) -> str:
 def find_warnings(results: EvalResults) -> list[str]:
     """Return a line for everything that makes the scores less reliable than they look."""
     total = max(1, results.samples)
-    max_new_tokens = results.config.get("max_new_tokens")
-    endings = {
-        "truncated": (
-            results.answers.truncated,
-            f"raise max_new_tokens (now {max_new_tokens})",
-        ),
-        "empty": (
-            results.answers.empty,
-            "check prompt_format, and max_new_tokens of a reasoning model",
-        ),
-        "missing": (
-            results.answers.missing,
-            "see `error` in samples.jsonl; rerun the same command to retry them",
-        ),
+    advice = {
+        "truncated": f"raise max_new_tokens (now {results.config.get('max_new_tokens')})",
+        "empty": "check prompt_format, and max_new_tokens of a reasoning model",
+        "missing": "see `error` in samples.jsonl; rerun the same command to retry them",
     }
     lines = []
-    for ending, (count, action) in endings.items():
-        if count:
+    for ending, action in advice.items():
+        if count := getattr(results.answers, ending):
             prefix = "warning: " if count / total >= WARNING_FRACTION else ""
             lines.append(f"{prefix}{count} of {total} samples are {ending}; {action}")
     judges = results.judges

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -12,15 +11,9 @@ from code_alpaca.core.records import RecordFormatError, RunRecord
 from code_alpaca.evaluation.completions import CompletionBackend, GenerationSettings, PromptFormat
 from code_alpaca.evaluation.config import EvalConfig
 from code_alpaca.evaluation.endpoint import EndpointBackend
-from code_alpaca.evaluation.identity import (
-    RunIdentity,
-    identify_endpoint_run,
-    identify_model_run,
-)
 from code_alpaca.evaluation.local_model import LocalModelBackend
 from code_alpaca.evaluation.text_generation import resolve_dtype
 from code_alpaca.hub.model_source import Fingerprint, ModelSource, find_model
-from code_alpaca.problems import Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +38,7 @@ class EvaluationTarget:
 
     @property
     def prompt_format(self) -> PromptFormat | None:
+        """The format of the prompts; None for a file of samples."""
         return self.settings.prompt_format if self.settings else None
 
 
@@ -72,23 +66,6 @@ def resolve_target(config: EvalConfig) -> EvaluationTarget:
         top_p=config.top_p,
     )
     return EvaluationTarget(settings, source, fingerprint, dtype, training, training_error)
-
-
-def identify_run(
-    target: EvaluationTarget,
-    config: EvalConfig,
-    benchmark: Sequence[Problem],
-    file_sha256: str | None,
-) -> RunIdentity | None:
-    """Return the identity of a run's completions; None for a file of samples."""
-    settings, model = target.settings, str(config.model)
-    if settings is None:
-        return None
-    if target.source is None:
-        url = str(config.base_url)
-        return identify_endpoint_run(settings, model, url, benchmark, file_sha256)
-    dtype = str(target.dtype)
-    return identify_model_run(settings, target.fingerprint, dtype, benchmark, file_sha256)
 
 
 def make_backend(

@@ -1,4 +1,4 @@
-"""Run `code-alpaca generate`: request new tasks from a teacher until enough rows are accepted.
+"""Generate a dataset: request new tasks from a teacher until enough rows are accepted.
 
 Everything is recorded in the run's ledger. The same command resumes the run: no answered request
 is paid for twice, and the dataset does not depend on concurrency, retries or kills. A larger
@@ -23,7 +23,7 @@ from code_alpaca.dataset.push import prepare_repo, preupload_shards, push_datase
 from code_alpaca.generation.checks import check_environment, check_limits, find_teacher_price
 from code_alpaca.generation.config import GenerateConfig as GenerateConfig
 from code_alpaca.generation.dry_run import describe_dry_run
-from code_alpaca.generation.engine import GenerationEngine, RunLimits
+from code_alpaca.generation.engine import GenerationEngine
 from code_alpaca.generation.progress import RunProgress
 from code_alpaca.generation.request_plan import RequestPlan
 from code_alpaca.generation.seed_check import verify_seed_tasks
@@ -71,29 +71,25 @@ def _fill_ledger(
         ledger.set_meta("contamination", contamination)
         plan = plan.resumed(ledger.record("config")["strategy"])
         if config.verify:
-            verify_seed_tasks(plan.seed_tasks, curator, refuse=ledger.holds_nothing())
+            verify_seed_tasks(plan.seed_tasks, curator, refuse=ledger.is_empty())
         new_version = ledger.meta("dataset_version") != config.dataset_version
         ledger.set_meta("dataset_version", config.dataset_version)
         budget = Budget(ledger, price, config.max_cost_usd) if price else None
         spent = (lambda: budget.spent) if budget else (lambda: None)
         with RunProgress(spent, config.report_to, config.run_dir.name) as progress:
-            engine = GenerationEngine(
-                plan,
-                RunLimits(
-                    config.num_examples, config.lookahead, config.patience, config.checkpoint_every
-                ),
-                ledger=ledger,
-                curator=curator,
-                progress=progress,
-                write_checkpoint=_make_checkpoint(config.run_dir, repository),
-            )
+            engine = GenerationEngine(plan, config, ledger, curator, progress)
             progress.update(engine.totals)
             if not engine.done:
                 # A full collection over all libraries' objects takes 0.1 s with the teacher idle.
                 gc.collect()
                 gc.freeze()
                 with serve_teacher_urls(config) as urls, _write_rejected_rows(config, engine):
-                    asyncio.run(engine.run(lambda: create_teacher(config, urls, ledger, budget)))
+                    asyncio.run(
+                        engine.run(
+                            lambda: create_teacher(config, urls, ledger, budget),
+                            _make_checkpoint(config.run_dir, repository),
+                        )
+                    )
             progress.finish(engine.totals)
         console.stage("generate").print(f"writing {config.run_dir / 'dataset'}")
     return new_version

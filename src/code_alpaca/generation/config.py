@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
@@ -16,48 +16,40 @@ from code_alpaca.generation.strategies.mix import OLD_NAMES, parse_mix
 from code_alpaca.teacher import offline
 from code_alpaca.teacher.request_body import Api
 
-STRATEGY_NAMES = ", ".join(sorted(STRATEGIES))
+T = TypeVar("T")
+Free = Annotated[T, Role.FREE]
+PerRequest = Annotated[T, Role.REQUEST]
 
 
 class GenerateConfig(CurationRules):
-    """The keys of `code-alpaca generate`; each is described in its own field."""
+    """The keys of `code-alpaca generate`; a key without a role identifies the run."""
 
     OLD_SPELLINGS: ClassVar = OldSpellings(
         keys={"seed_compat_defects": "alpaca_2023_defects"},  # old name
         values={**CurationRules.OLD_SPELLINGS.values, "strategy": OLD_NAMES},
     )
 
-    # What the run is.
-    run_dir: Annotated[Path, Role.FREE] = Field(
-        description="folder of this run; the same command resumes it"
-    )
+    # The run.
+    run_dir: Free[Path] = Field(description="folder of this run; the same command resumes it")
     seed_tasks: Path | None = Field(None, description="JSONL of seed tasks; none: the built-in")
-    num_examples: Annotated[PositiveInt, Role.FREE] = Field(
+    num_examples: Free[PositiveInt] = Field(
         1000, description="accepted rows to collect; a larger number extends the run"
     )
     seed: int = Field(0, description="RNG seed of every random choice")
-    dry_run: Annotated[bool, Role.FREE] = Field(
-        False, description="print the estimated cost and one prompt, send nothing"
-    )
+    dry_run: Free[bool] = Field(False, description="print estimates and one prompt, send nothing")
 
-    # What is requested.
+    # The requests.
     strategy: str = Field(
         "self_instruct",
-        description=f"{STRATEGY_NAMES}; FILE.py:NAME for your own; or a mix by weight: "
-        "self_instruct=3,evol_instruct=1",
+        description=f"{', '.join(sorted(STRATEGIES))}; FILE.py:NAME for your own; or a mix by "
+        "weight: self_instruct=3,evol_instruct=1",
     )
-    prompts: Annotated[Path | None, Role.FREE] = Field(  # their hash identifies the run
-        None, description="folder with your own prompt templates, such as rules.jinja"
+    prompts: Free[Path | None] = Field(  # the hash of the templates identifies the run
+        None, description="folder of prompt templates that replace built-in ones (rules.jinja)"
     )
-    tasks_per_request: Annotated[PositiveInt, Role.REQUEST] = Field(
-        5, description="tasks that one request asks for"
-    )
-    seeds_per_request: Annotated[PositiveInt, Role.REQUEST] = Field(
-        6, description="seed tasks shown in one request"
-    )
-    pool_per_request: Annotated[int, Role.REQUEST] = Field(
-        2, ge=0, description="accepted rows shown in one request"
-    )
+    tasks_per_request: PerRequest[PositiveInt] = Field(5, description="tasks to request at once")
+    seeds_per_request: PerRequest[PositiveInt] = Field(6, description="seed tasks in one prompt")
+    pool_per_request: PerRequest[int] = Field(2, ge=0, description="accepted rows in one prompt")
     snippets: str | None = Field(
         None, description="oss_instruct: a folder (such as your repository), a file or a dataset"
     )
@@ -71,10 +63,10 @@ class GenerateConfig(CurationRules):
     )
 
     # The teacher.
-    teacher_model: Annotated[str, Role.REQUEST] = Field(
+    teacher_model: PerRequest[str] = Field(
         "offline-teacher", description="model name sent to the teacher"
     )
-    teacher_base_url: Annotated[str | None, Role.FREE] = Field(
+    teacher_base_url: Free[str | None] = Field(
         None,
         description="OpenAI-compatible URL, or several separated by commas; offline: the embedded "
         "teacher; none: OpenAI",
@@ -84,65 +76,51 @@ class GenerateConfig(CurationRules):
         description="API of the teacher; completions is for base models, batch costs half and "
         "takes up to a day",
     )
-    temperature: Annotated[float, Role.REQUEST] = Field(
-        1.0, ge=0, le=2, description="sampling temperature"
-    )
-    top_p: Annotated[float, Role.REQUEST] = Field(
-        1.0, gt=0, le=1, description="nucleus sampling mass"
-    )
-    max_completion_tokens: Annotated[PositiveInt, Role.REQUEST] = Field(
+    temperature: PerRequest[float] = Field(1.0, ge=0, le=2, description="sampling temperature")
+    top_p: PerRequest[float] = Field(1.0, gt=0, le=1, description="nucleus sampling mass")
+    max_completion_tokens: PerRequest[PositiveInt] = Field(
         4096, description="limit of one reply, in tokens"
     )
 
     # Speed and limits.
-    lookahead: PositiveInt = Field(64, description="requests that may be sent before a decision")
-    max_concurrency: Annotated[PositiveInt, Role.FREE] = Field(
-        16, description="requests in flight at once"
-    )
-    requests_per_minute: Annotated[PositiveFloat | None, Role.FREE] = Field(
+    lookahead: PositiveInt = Field(64, description="requests sent ahead of the decided ones")
+    max_concurrency: Free[PositiveInt] = Field(16, description="requests in flight at once")
+    requests_per_minute: Free[PositiveFloat | None] = Field(
         None, description="limit of requests; none: the one in the server's headers"
     )
-    tokens_per_minute: Annotated[PositiveFloat | None, Role.FREE] = Field(
+    tokens_per_minute: Free[PositiveFloat | None] = Field(
         None, description="limit of tokens; none: the one in the server's headers"
     )
-    request_timeout_s: Annotated[float, Role.FREE] = Field(
+    request_timeout_s: Free[float] = Field(
         120.0, gt=0, description="seconds without a response before a request is retried"
     )
-    batch_poll_s: Annotated[float, Role.FREE] = Field(
-        30.0, gt=0, description="seconds between two polls of a batch"
-    )
-    max_cost_usd: Annotated[PositiveFloat | None, Role.FREE] = Field(
+    batch_poll_s: Free[float] = Field(30.0, gt=0, description="seconds between polls of a batch")
+    max_cost_usd: Free[PositiveFloat | None] = Field(
         None, description="hard cap on the cost of the run over all its starts; none: no cap"
     )
-    price_per_mtok_input: Annotated[float | None, Role.FREE] = Field(
+    price_per_mtok_input: Free[float | None] = Field(
         None, ge=0, description="dollars per million input tokens; none: from the price list"
     )
-    price_per_mtok_output: Annotated[float | None, Role.FREE] = Field(
+    price_per_mtok_output: Free[float | None] = Field(
         None, ge=0, description="dollars per million output tokens; none: from the price list"
     )
-    patience: Annotated[PositiveInt, Role.FREE] = Field(
+    patience: Free[PositiveInt] = Field(
         50, description="stop after this many consecutive replies without an accepted row"
     )
 
-    # What is written.
-    checkpoint_every: Annotated[int, Role.FREE] = Field(
+    # The dataset.
+    checkpoint_every: Free[int] = Field(
         5000, ge=0, description="write dataset/ each time this many rows were added; 0: at the end"
     )
-    report_to: Annotated[Literal["none", "trackio"], Role.FREE] = Field(
-        "none", description="where to log metrics"
-    )
-    dataset_version: Annotated[Version, Role.FREE] = Field(
-        "0.1.0", description="SemVer of the dataset of this run"
-    )
-    hub_dataset_id: Annotated[NonEmptyStr | None, Role.FREE] = Field(
+    report_to: Free[Literal["none", "trackio"]] = Field("none", description="where to log metrics")
+    dataset_version: Free[Version] = Field("0.1.0", description="SemVer of this run's dataset")
+    hub_dataset_id: Free[NonEmptyStr | None] = Field(
         None, description="ORG/NAME on the Hub, for push_to_hub"
     )
-    push_to_hub: Annotated[bool, Role.FREE] = Field(
+    push_to_hub: Free[bool] = Field(
         False, description="release the dataset at the end; full shards are uploaded during the run"
     )
-    private: Annotated[bool, Role.FREE] = Field(
-        False, description="create the Hub repository as a private one"
-    )
+    private: Free[bool] = Field(False, description="create the Hub repository as a private one")
 
     @property
     def request_api(self) -> Api:

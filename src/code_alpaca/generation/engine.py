@@ -13,8 +13,7 @@ import contextlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Protocol, overload
+from typing import TYPE_CHECKING, Any
 
 from code_alpaca.core import console
 from code_alpaca.core.errors import Stopped, TeacherRefused
@@ -26,49 +25,20 @@ from code_alpaca.generation.progress import RunProgress, RunTotals
 from code_alpaca.generation.quotas import Quotas
 from code_alpaca.generation.request_plan import RequestPlan, TeacherRequest
 from code_alpaca.generation.signals import stop_on_signals
-from code_alpaca.teacher.http_client import RequestStats
 from code_alpaca.teacher.reply_parsing import count_billed_tokens, parse_reply
+
+if TYPE_CHECKING:
+    from code_alpaca.generation.config import GenerateConfig
+    from code_alpaca.teacher.batch import BatchTeacher
+    from code_alpaca.teacher.client import Teacher
+
+    AnyTeacher = Teacher | BatchTeacher
 
 PROGRESS_INTERVAL_S = 0.2
 # How long a stopping run waits for the replies in flight: less than the 30 s that Slurm and
 # Kubernetes leave between SIGTERM and SIGKILL.
 MAX_WAIT_S = 25.0
 QUIET_WAIT_S = 0.5  # of this wait pass before it is reported
-
-
-class TeacherClient(Protocol):
-    """What the engine uses of a teacher; see `teacher.client.Teacher`."""
-
-    stats: RequestStats
-
-    @property
-    def in_flight(self) -> int: ...
-
-    async def start(self) -> None: ...
-
-    async def complete(
-        self, number: int, payload: dict[str, Any], asked: dict[str, Any], seed_ids: Sequence[str]
-    ) -> tuple[str, dict[str, Any]]: ...
-
-    def stop_sending(self) -> None: ...
-
-    async def close(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class RunLimits:
-    """When a run is done, gives up, and writes a checkpoint.
-
-    Attributes:
-        lookahead: requests that may be sent before the decision on the first of them.
-        patience: consecutive replies without an accepted row before the run stops.
-        checkpoint_every: accepted rows between two checkpoints; 0 for none.
-    """
-
-    num_examples: int
-    lookahead: int
-    patience: int
-    checkpoint_every: int
 
 
 class AcceptedRows(Sequence[Example]):
@@ -81,46 +51,30 @@ class AcceptedRows(Sequence[Example]):
     def __len__(self) -> int:
         return self._length
 
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+    def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(self._length))]
-        if index < 0:
-            index += self._length
-        if not 0 <= index < self._length:
-            raise IndexError(index)
+        index = range(self._length)[index]
         return self._ledger.row(self._numbers[index], self._positions[index])
 
 
 class GenerationEngine:
-    """One start of a run, over a ledger that may contain earlier starts.
-
-    Args:
-        write_checkpoint: writes the dataset so far; called in a thread.
-    """
+    """One start of a run, over a ledger that may contain earlier starts."""
 
     def __init__(
         self,
         plan: RequestPlan,
-        limits: RunLimits,
-        *,
+        config: GenerateConfig,
         ledger: Ledger,
         curator: Curator,
         progress: RunProgress,
-        write_checkpoint: Callable[[], None],
     ) -> None:
-        self.plan, self.limits = plan, limits
+        self.plan, self.config = plan, config
         self.ledger, self.curator, self.progress = ledger, curator, progress
-        self._write_checkpoint = write_checkpoint
-        self.totals = RunTotals(limits.num_examples)
-        # Request number and position in its reply, of each accepted row.
+        self.totals = RunTotals(config.num_examples)
+        # Of every accepted row: its request number and its position in the reply.
         self._numbers, self._positions = array("q"), array("i")
-        self._quotas = Quotas(plan.quotas, limits.lookahead)
+        self._quotas = Quotas(config.quotas, config.lookahead)
         self._pending: dict[int, asyncio.Task[list[Decision]]] = {}  # sent and not decided
         self._next = ledger.next_undecided()
         self._fruitless = 0  # consecutive replies without an accepted row
@@ -129,22 +83,25 @@ class GenerationEngine:
 
     @property
     def done(self) -> bool:
-        return self.totals.accepted >= self.limits.num_examples
+        return self.totals.accepted >= self.config.num_examples
 
-    async def run(self, create_teacher: Callable[[], TeacherClient]) -> None:
+    async def run(
+        self, create_teacher: Callable[[], AnyTeacher], write_checkpoint: Callable[[], None]
+    ) -> None:
         """Send and decide until enough rows are accepted.
 
         Args:
             create_teacher: connects to the teacher inside the event loop, which its locks need.
+            write_checkpoint: writes the dataset so far; called in a thread.
 
         Raises:
             Stopped: the teacher refused, the budget is used, many replies in a row brought no new
                 row, or the process was signalled to stop.
         """
         with stop_on_signals():
-            await self._run(create_teacher())
+            await self._run(create_teacher(), write_checkpoint)
 
-    async def _run(self, teacher: TeacherClient) -> None:
+    async def _run(self, teacher: AnyTeacher, write_checkpoint: Callable[[], None]) -> None:
         threads = ThreadPoolExecutor(self.curator.num_workers)  # they wait for the sandboxes
         progress = asyncio.create_task(self._update_progress(teacher))
         self._refused = asyncio.get_running_loop().create_future()
@@ -153,8 +110,9 @@ class GenerationEngine:
             while not self.done:
                 self._send_ahead(teacher, threads)
                 self._decide(await self._wait_for_next())
-                await asyncio.sleep(0)  # many may be ready at once: send others between them
-                await self._checkpoint()
+                await asyncio.sleep(0)  # several may be ready: send requests in between
+                if not self.done and self.totals.checkpoint_due(self.config.checkpoint_every):
+                    await asyncio.to_thread(write_checkpoint)
         finally:
             progress.cancel()
             await self._collect_in_flight(teacher)
@@ -170,7 +128,7 @@ class GenerationEngine:
             raise self._refused.result()
         return self._pending.pop(self._next).result()
 
-    async def _update_progress(self, teacher: TeacherClient) -> None:
+    async def _update_progress(self, teacher: AnyTeacher) -> None:
         """Keep the progress current while no reply arrives."""
         while True:
             self.totals.in_flight = teacher.in_flight
@@ -182,12 +140,12 @@ class GenerationEngine:
         """Restore curation, pool, quotas and totals from the ledger."""
         self.curator.add_to_pool(self.plan.seed_tasks)
         self.curator.add_to_pool(self._restore_accepted())
-        for requested, languages in self.ledger.asked():
-            labels = {key: label for key, label in requested.items() if key in self.plan.quotas}
+        for requested, languages in self.ledger.requested():
+            labels = {key: label for key, label in requested.items() if key in self.config.quotas}
             self._quotas.restore(labels, languages)
         usage = self.ledger.usage(decided=True)  # replies without a decision are counted with it
         self.totals.accepted = len(self._numbers)
-        self.totals.rejected.update(self.ledger.reasons(self.limits.num_examples))
+        self.totals.rejected.update(self.ledger.reasons(self.config.num_examples))
         self.totals.replies = usage["replies"]
         self.totals.tokens = usage["prompt_tokens"] + usage["completion_tokens"]
         self.totals.start()
@@ -198,10 +156,10 @@ class GenerationEngine:
             self._positions.append(position)
             yield example
 
-    def _send_ahead(self, teacher: TeacherClient, threads: ThreadPoolExecutor) -> None:
+    def _send_ahead(self, teacher: AnyTeacher, threads: ThreadPoolExecutor) -> None:
         """Send every request that may be sent now and will probably be needed."""
         number = self._next + len(self._pending)
-        while number < self._next + self.limits.lookahead and self._is_needed(number):
+        while number < self._next + self.config.lookahead and self._is_needed(number):
             request = self._build_request(number)
             self._pending[number] = asyncio.create_task(
                 self._process(teacher, threads, number, request)
@@ -217,25 +175,25 @@ class GenerationEngine:
         accepted = self.totals.accepted
         rows_per_reply = accepted / self._next if self._next and accepted else None
         ahead = number - self._next
-        expected = accepted + ahead * (rows_per_reply or self.plan.tasks_per_request)
-        return ahead == 0 or expected < self.limits.num_examples
+        expected = accepted + ahead * (rows_per_reply or self.config.tasks_per_request)
+        return ahead == 0 or expected < self.config.num_examples
 
     def _build_request(self, number: int) -> TeacherRequest:
         labels = self._quotas.next_labels(number)  # once for every request, in order
         if (sent := self.ledger.answered(number)) is not None:
             return self.plan.restore_request(*sent)
-        visible = bisect.bisect_right(self._numbers, number - self.limits.lookahead)
+        visible = bisect.bisect_right(self._numbers, number - self.config.lookahead)
         pool = AcceptedRows(self.ledger, self._numbers, self._positions, visible)
         return self.plan.build_request(number, pool, labels)
 
     async def _process(
         self,
-        teacher: TeacherClient,
+        teacher: AnyTeacher,
         threads: ThreadPoolExecutor,
         number: int,
         request: TeacherRequest,
     ) -> list[Decision]:
-        """Send a request and return its candidates, each checked as far as it can be alone."""
+        """Send a request and return its candidates, each checked by the rules for a single row."""
         try:
             key, reply = await teacher.complete(
                 number, request.payload, request.requested, request.seed_ids
@@ -293,7 +251,7 @@ class GenerationEngine:
         self._quotas.record_decision([d.example.language for d in decisions if not d.reason])
         self._next += 1
         self._fruitless = 0 if num_accepted else self._fruitless + 1
-        if self._fruitless >= self.limits.patience:
+        if self._fruitless >= self.config.patience:
             raise Stopped(self._describe_fruitless(decisions))
 
     def _describe_fruitless(self, decisions: list[Decision]) -> str:
@@ -307,13 +265,7 @@ class GenerationEngine:
             "command"
         )
 
-    async def _checkpoint(self) -> None:
-        """Write the dataset folder when a checkpoint is due, while requests are in flight."""
-        every = self.limits.checkpoint_every
-        if every and self.totals.checkpoint_due(every) and not self.done:
-            await asyncio.to_thread(self._write_checkpoint)
-
-    async def _collect_in_flight(self, teacher: TeacherClient) -> None:
+    async def _collect_in_flight(self, teacher: AnyTeacher) -> None:
         """Wait a moment for replies in flight: they are paid for and belong in the ledger."""
         teacher.stop_sending()
         tasks = list(self._pending.values())

@@ -49,7 +49,7 @@ def parse_json(reply: ParsedReply) -> list[Candidate]:
 
     Every complete record is kept, also beyond the requested number: it was paid for, and the same
     rules apply to it. Reasoning before the JSON is ignored. Of several lists of tasks the last one
-    is the result and the others are drafts, unless nothing stands between them.
+    is the result and the others are drafts, unless nothing separates them.
 
     Rejected with a reason: `no_reply` (no text), `refusal`, `truncated` (at the token limit),
     `malformed` (other than the requested JSON), `not_text` (half a surrogate pair).

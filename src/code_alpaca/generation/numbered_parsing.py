@@ -4,8 +4,8 @@ The requested form is `4. Instruction:`, `4. Input:`, `4. Output:`. Models also 
 heading (`5. Instruction:`, `6. Input:`, `7. Output:`), restart at 1, omit the number or an empty
 Input, and write headings in bold, with `#` or in capitals. The rules:
 
-- A record is an Instruction heading, then at most one Input, then an Output, whatever their
-  numbers. It ends where the next record begins.
+- A record is an Instruction heading, then at most one Input, then an Output, with any numbers. It
+  ends where the next record begins.
 - An Instruction heading begins a record if its number is higher than that of the record before,
   or if it follows a separator line, or if it is styled like the first one of the text and has an
   Output before the next one. Any other one is content: answers may quote prompts.

@@ -73,8 +73,8 @@ class RunTotals:
         return max(0, self.target - self.accepted) * self._elapsed / new_rows
 
     def checkpoint_due(self, every: int) -> bool:
-        """Return whether `every` rows were accepted since the last time this was true."""
-        due = self.accepted - self._checkpoint >= every
+        """Return whether `every` rows were accepted since this was last true; 0 is never due."""
+        due = 0 < every <= self.accepted - self._checkpoint
         if due:
             self._checkpoint = self.accepted
         return due
@@ -113,7 +113,7 @@ class RunProgress:
             self._tracker.finish()
 
     def update(self, totals: RunTotals) -> None:
-        """Show the totals, unless they were shown a moment ago."""
+        """Show the totals, at most every few seconds (on a terminal: five times per second)."""
         interval = DRAW_INTERVAL_S if self._output.is_terminal else LOG_INTERVAL_S
         if time.monotonic() - self._updated_at < interval:
             return
@@ -159,8 +159,7 @@ class RunProgress:
         grid.add_row("rejected", reasons or "none", "")
         grid.add_row(
             "teacher",
-            f"{totals.replies_per_second:.1f} replies/s, {totals.in_flight} in flight, "
-            f"busy {totals.busy} times",
+            f"{totals.replies_per_second:.1f} replies/s, {_connection(totals)}",
             f"{totals.tokens / 1000:,.0f}k tokens",
         )
         grid.add_row("cost", self._cost(totals) or "price unknown", _time_left(totals))
@@ -170,9 +169,7 @@ class RunProgress:
         return (
             f"{totals.in_dataset}/{totals.target} rows, {totals.acceptance:.0%} of candidates "
             f"accepted, {self._usage(totals)}, {totals.replies_per_second:.1f}/s, "
-            f"{totals.in_flight} in flight"
-            + (f", busy {totals.busy} times" if totals.busy else "")
-            + f", {_time_left(totals)}"
+            f"{_connection(totals)}, {_time_left(totals)}"
         )
 
     def _usage(self, totals: RunTotals) -> str:
@@ -204,6 +201,11 @@ class RunProgress:
 
 def _sort_by_count(reasons: Counter[str]) -> list[tuple[str, int]]:
     return sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _connection(totals: RunTotals) -> str:
+    busy = f", {totals.busy} times busy" if totals.busy else ""
+    return f"{totals.in_flight} in flight{busy}"
 
 
 def _time_left(totals: RunTotals) -> str:

@@ -13,7 +13,7 @@ MAX_BOOST = 10  # a label that brings no rows is requested at most ten times as 
 
 
 class Quotas:
-    """Choose the labels that each request asks for, so that the accepted rows get the fractions.
+    """Choose the labels to request, so that the accepted rows get the fractions.
 
     A label whose tasks are accepted less often is requested more often; a row in another language
     than requested does not count. The labels of request k depend on the requests before it and on

@@ -48,20 +48,13 @@ class RequestPlan:
     """Everything that the requests of a run depend on.
 
     Attributes:
-        quotas: weights by language, task type and difficulty; may be empty.
         recorded_names: names of strategies in the rows of a run that recorded others.
     """
 
+    config: GenerateConfig
     mix: StrategyMix
     templates: PromptTemplates
-    api: Api
-    sampling: SamplingParams
-    seed: int
     seed_tasks: Sequence[SeedTask]
-    tasks_per_request: int
-    seeds_per_request: int
-    pool_per_request: int
-    quotas: Mapping[str, Mapping[str, float]]
     recorded_names: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -72,25 +65,8 @@ class RequestPlan:
             InputError: one of them cannot be loaded, or a strategy does not work under the config.
         """
         mix = StrategyMix.from_config(config)
-        names = [
-            name
-            for strategy in mix.strategies.values()
-            for name in strategy.templates + strategy.numbered_templates
-        ]
-        return cls(
-            mix=mix,
-            templates=PromptTemplates(config.prompts, custom_names=names),
-            api=config.request_api,
-            sampling=SamplingParams(
-                config.teacher_model, config.temperature, config.top_p, config.max_completion_tokens
-            ),
-            seed=config.seed,
-            seed_tasks=load_seed_tasks(config.seed_tasks),
-            tasks_per_request=config.tasks_per_request,
-            seeds_per_request=config.seeds_per_request,
-            pool_per_request=config.pool_per_request,
-            quotas=config.quotas,
-        )
+        templates = PromptTemplates(config.prompts, mix.template_names())
+        return cls(config, mix, templates, load_seed_tasks(config.seed_tasks))
 
     @property
     def curation_overrides(self) -> dict[str, Any]:
@@ -101,7 +77,7 @@ class RequestPlan:
         return overrides
 
     def resumed(self, recorded_strategy: str) -> Self:
-        """Return the plan of a run that recorded its strategies as given.
+        """Return the plan of a run that recorded its strategies under these names.
 
         Its new rows get the same names as the old ones, so the dataset does not depend on when the
         run was resumed.
@@ -128,27 +104,34 @@ class RequestPlan:
             pool: rows accepted so far that this request may show.
             labels: the language, task type and difficulty that the quotas call for.
         """
-        rng = random.Random(f"{self.seed}/{number}")
+        config = self.config
+        rng = random.Random(f"{config.seed}/{number}")
         strategy = self.mix.choose(rng)
-        numbered = self.api in strategy.numbered_apis
+        numbered = config.request_api in strategy.numbered_apis
         context = PromptContext(
             rng=rng,
             seed_tasks=self.seed_tasks,
             pool=pool,
-            num_tasks=self.tasks_per_request,
-            seeds_per_request=self.seeds_per_request,
-            pool_per_request=self.pool_per_request,
+            num_tasks=config.tasks_per_request,
+            seeds_per_request=config.seeds_per_request,
+            pool_per_request=config.pool_per_request,
             templates=self.templates,
             numbered=numbered,
             labels=labels,
         )
         prompt = strategy.ask(context)
-        sampling = replace(self.sampling, stop=strategy.stop)
-        schema = None if numbered else build_schema(self.tasks_per_request)
-        count = strategy.tasks_per_request(prompt, self.tasks_per_request)
+        sampling = SamplingParams(
+            config.teacher_model,
+            config.temperature,
+            config.top_p,
+            config.max_completion_tokens,
+            strategy.stop,
+        )
+        schema = None if numbered else build_schema(config.tasks_per_request)
+        count = strategy.tasks_per_request(prompt, config.tasks_per_request)
         name = self.recorded_names.get(strategy.name, strategy.name)
         return TeacherRequest(
-            payload=build_request_body(self.api, prompt.text, sampling, schema),
+            payload=build_request_body(config.request_api, prompt.text, sampling, schema),
             seed_ids=prompt.seed_ids,
             requested={"strategy": name, "count": count, **labels},
             prompt_version=self._prompt_version(strategy),
@@ -177,7 +160,7 @@ class RequestPlan:
         )
 
     def _prompt_version(self, strategy: Strategy) -> str:
-        return strategy.prompt_version(self.templates, self.api)
+        return strategy.prompt_version(self.templates, self.config.request_api)
 
 
 def _make_parser(

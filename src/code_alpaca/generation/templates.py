@@ -27,18 +27,18 @@ class PromptTemplates:
 
     Args:
         directory: a folder of templates that override built-in ones of the same name.
-        custom_names: templates that a strategy from a user's file brings along in that folder.
+        extra_names: templates of a user's strategy, which may be in that folder, too.
 
     Raises:
-        InputError: the folder cannot be read or holds no template, a template overrides nothing,
+        InputError: the folder cannot be read or contains no template, a template overrides nothing,
             or its syntax is wrong.
     """
 
-    def __init__(self, directory: Path | None = None, custom_names: Iterable[str] = ()) -> None:
+    def __init__(self, directory: Path | None = None, extra_names: Iterable[str] = ()) -> None:
         self._sources = _read_built_in()
         self._paths: dict[str, Path] = {}
         if directory is not None:
-            self._paths = _find_overrides(directory, {*self._sources, *custom_names})
+            self._paths = _find_overrides(directory, {*self._sources, *extra_names})
             self._sources |= {name: _read(path) for name, path in self._paths.items()}
         self._environment = jinja2.Environment(
             undefined=jinja2.StrictUndefined,

@@ -1,4 +1,4 @@
-"""Cards: a Jinja template filled from files, and what people wrote into it afterwards."""
+"""Render the card (README.md) of a repository, and keep what people edited in it on the Hub."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ from code_alpaca.core import markdown
 from code_alpaca.core.markdown import Markdown
 
 PREAMBLE = "(before the first heading)"
-REWRITTEN = Markdown("<!-- rewritten by every release -->")  # stands in sections that hold numbers
-# Metadata that follows from the content of a release, and is of no use when it says other things.
-COMPUTED_METADATA = {"configs", "dataset_info", "size_categories", "model-index", "base_model",
-            "base_model_relation", "datasets", "models", "library_name", "pipeline_tag", "sdk",
-            "sdk_version", "python_version", "app_file"}  # fmt: skip
-REPOSITORY_LABELS = (
-    "repository",
-    "source",
-    "source code",
-)  # labels of addresses in a package's metadata
-NO_LICENSE = "other"  # what is written where nobody named one
+REWRITTEN = Markdown("<!-- rewritten by every release -->")  # marks sections that contain numbers
+# Metadata that follows from the content of a release, so that an edited value would be wrong.
+COMPUTED_METADATA = {
+    "configs", "dataset_info", "size_categories", "model-index", "base_model",
+    "base_model_relation", "datasets", "models", "library_name", "pipeline_tag", "sdk",
+    "sdk_version", "python_version", "app_file",
+}  # fmt: skip
+REPOSITORY_LABELS = ("repository", "source", "source code")  # of URLs in a package's metadata
+UNKNOWN_LICENSE = "other"  # the metadata of a card without a license
+LICENSE_HEADINGS = ("License", "Licence")
 
 
 class MergedCard(NamedTuple):
-    """A card, and the sections of it that were edited by hand: kept, or rewritten all the same."""
+    """A card, and the sections that people edited: kept, or rewritten."""
 
     text: str
     kept: list[str]
@@ -39,19 +38,19 @@ class MergedCard(NamedTuple):
 def render_card(
     template: str, read: Callable[[str], str], metadata: dict[str, Any], **values: Any
 ) -> str:
-    """The README.md of a repository: YAML metadata for the Hub, then the card.
+    """Return the README.md of a repository: YAML metadata for the Hub, then the rendered template.
 
-    Values are printed as plain text, whatever Markdown or HTML they hold; the template gives those
-    of another form to the filters `code`, `codes`, `cell`, `block`, `shell`,
-    `python` and `url`.
+    Values are printed as plain text, whatever Markdown or HTML they contain, unless the template
+    passes them through one of the filters `code`, `codes`, `cell`, `block`, `shell`, `python` and
+    `url`.
 
     Args:
-        template: the name of a Jinja template; `{{ REWRITTEN }}` in it marks a section that holds
-            numbers.
-        read: gives a template by its name.
+        template: the name of a Jinja template; `{{ REWRITTEN }}` in it marks a section that
+            contains numbers.
+        read: returns a template by its name.
 
     Raises:
-        jinja2.UndefinedError: the template names a value that is not there.
+        jinja2.UndefinedError: a value of the template is missing.
     """
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(read),
@@ -65,94 +64,71 @@ def render_card(
     environment.filters |= {name: getattr(markdown, name) for name in filters}
     environment.filters["trusted"] = Markdown  # for constants of the template itself
     body = environment.get_template(template).render(**values, REWRITTEN=REWRITTEN)
-    return f"---\n{yaml.safe_dump(_flat(metadata), sort_keys=False)}---\n\n{body}"
+    return f"---\n{yaml.safe_dump(_on_one_line(metadata), sort_keys=False)}---\n\n{body}"
 
 
-def merge_cards(ours: str, base: str, theirs: str) -> MergedCard:
-    """Our new card with what people wrote into the old one.
+def merge_cards(new: str, released: str, edited: str) -> MergedCard:
+    """Return the new card with what people edited in the released one.
 
-    Sections are what stands under one `## ` heading. One that was edited or added by hand is kept,
-    one that was deleted stays away, but those that hold numbers (and the text before the first
-    heading) are rendered again by every release. Metadata is kept where people set it, the licence
-    and the name too, unless it is `COMPUTED` or was changed for this release as well.
+    A section is the text under one `## ` heading. Edited and added sections are kept and deleted
+    ones stay deleted, except those that contain numbers and the text before the first heading,
+    which every release rewrites. Edited metadata is kept, unless it is in COMPUTED_METADATA or
+    this release changes it as well.
 
     Args:
-        ours: the card as it is rendered now.
-        base: the card as it was released last.
-        theirs: what people made of it.
+        new: as rendered for this release.
+        released: as rendered for the previous release.
+        edited: as it is on the Hub.
     """
-    new, old, edited = _sections(ours), _sections(base), _sections(theirs)
-    kept, lost, result = [], [], dict(new)
-    for title, text in edited.items():
-        if text == old.get(title):
+    sections, before, after = (_split_sections(text) for text in (new, released, edited))
+    result, kept, lost = dict(sections), [], []
+    for title, text in after.items():
+        if text == before.get(title):
             continue
+<<<<<<< HEAD
         # The old card counts too: its section of numbers may have another heading by now.
         if title == PREAMBLE or REWRITTEN in new.get(title, "") + old.get(title, ""):
+=======
+        rendered = sections.get(title, "") + before.get(title, "")
+        if title == PREAMBLE or REWRITTEN in rendered:
+>>>>>>> main
             lost.append(title)
         else:
             kept.append(title)
             result[title] = text
-    for title in old.keys() - edited.keys():
+    for title in before.keys() - after.keys():
         if title in result and REWRITTEN not in result[title]:
             kept.append(f"{title} (deleted)")
             del result[title]
-    (before, text), (after, edited_text) = (
-        _split_metadata(old[PREAMBLE]),
-        _split_metadata(edited[PREAMBLE]),
-    )
-    if PREAMBLE in lost and edited_text == text:
+    released_metadata, released_text = _split_metadata(before[PREAMBLE])
+    edited_metadata, edited_text = _split_metadata(after[PREAMBLE])
+    if PREAMBLE in lost and edited_text == released_text:
         lost.remove(PREAMBLE)
-    _keep_metadata(result, before, after, kept, lost)
-    return MergedCard("".join(result.values()), kept, lost)
+    card = MergedCard("", kept, lost)
+    _merge_metadata(result, released_metadata, edited_metadata, card)
+    return card._replace(text="".join(result.values()))
 
 
-def adopt_card(ours: str, theirs: str) -> MergedCard:
-    """Our first card with the metadata of one that people made before there was a release."""
-    kept: list[str] = []
-    lost = ["text"] if has_text(theirs) else []
-    result = _sections(ours)
-    metadata = _split_metadata(result[PREAMBLE])[0]
-    before = {key: value for key, value in metadata.items() if key != "license"}
-    after = _split_metadata(_sections(theirs)[PREAMBLE])[0]
-    _keep_metadata(result, {**before, "license": NO_LICENSE}, after, kept, lost)
-    return MergedCard("".join(result.values()), kept, lost)
+def adopt_card(new: str, existing: str) -> MergedCard:
+    """Return the card of a first release with the metadata of the card that people wrote before."""
+    card = MergedCard("", [], ["text"] if has_text(existing) else [])
+    result = _split_sections(new)
+    defaults = {**_split_metadata(result[PREAMBLE])[0], "license": UNKNOWN_LICENSE}
+    edited = _split_metadata(_split_sections(existing)[PREAMBLE])[0]
+    _merge_metadata(result, defaults, edited, card)
+    return card._replace(text="".join(result.values()))
 
 
 def has_text(card: str) -> bool:
-    """Tell whether a README.md holds anything but metadata."""
+    """Return whether a README.md contains more than metadata."""
     return bool(_split_metadata(card)[1].strip())
 
 
-def _keep_metadata(
-    sections: dict[str, str],
-    before: dict[str, Any],
-    after: dict[str, Any],
-    kept: list[str],
-    lost: list[str],
-) -> None:
-    """Put metadata that people set, from `before` to `after`, into our card."""
-    metadata, top = _split_metadata(sections[PREAMBLE])
-    ours = dict(metadata)
-    for key, value in after.items():
-        if value in (before.get(key), ours.get(key)):
-            continue
-        if key in ours and (key in COMPUTED_METADATA or ours[key] != before.get(key)):
-            lost.append(f"metadata {key}")
-        else:
-            kept.append(f"metadata {key}")
-            metadata[key] = value
-    sections[PREAMBLE] = f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n{top}"
-    if metadata.get("license") != ours.get("license") and "Licence" in sections:
-        # The section says the licence as well, and must not say another one than the metadata.
-        names = [str(markdown.code(each.get("license"))) for each in (ours, metadata)]
-        sections["Licence"] = sections["Licence"].replace(*names, 1)
-
-
 def install_command(package: str = "code-alpaca") -> Markdown:
-    """Return the line of a shell that installs this version of the tool.
+    """Return the shell command that installs this version of the tool.
 
-    By the repository that its metadata names, at the tag of the version: the name alone may belong
-    to anybody on the package index. A comment, where the metadata names no repository.
+    It installs from the repository in the package's metadata, at the tag of the version, since the
+    name on the package index may belong to anyone. Without a repository it is a comment.
     """
     version = importlib.metadata.version(package)
     for line in importlib.metadata.metadata(package).get_all("Project-URL") or []:
@@ -163,34 +139,66 @@ def install_command(package: str = "code-alpaca") -> Markdown:
     return Markdown(f"# with {package} {version} installed from its repository")
 
 
-def _flat(value: Any) -> Any:
-    """Metadata with each text on one line, so that none of it ends the metadata."""
+def strip_local_paths(value: Any) -> Any:
+    """Return a value with every path outside the working folder reduced to its last part.
+
+    For cards and released files: the rest of a path describes somebody's disk.
+    """
     if isinstance(value, dict):
-        return {_flat(key): _flat(item) for key, item in value.items()}
+        return {strip_local_paths(key): strip_local_paths(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_flat(item) for item in value]
+        return [strip_local_paths(item) for item in value]
+    is_outside = isinstance(value, str) and value.startswith(("/", "~", "../", "file://"))
+    return PurePath(value).name if is_outside else value
+
+
+def _merge_metadata(
+    sections: dict[str, str], before: dict[str, Any], after: dict[str, Any], card: MergedCard
+) -> None:
+    """Put metadata that people changed from `before` to `after` into the sections."""
+    metadata, text = _split_metadata(sections[PREAMBLE])
+    rendered = dict(metadata)
+    for key, value in after.items():
+        if value in (before.get(key), rendered.get(key)):
+            continue
+        if key in rendered and (key in COMPUTED_METADATA or rendered[key] != before.get(key)):
+            card.lost.append(f"metadata {key}")
+        else:
+            card.kept.append(f"metadata {key}")
+            metadata[key] = value
+    sections[PREAMBLE] = f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n{text}"
+    if metadata.get("license") != rendered.get("license"):
+        # The section names the license as well and must agree with the metadata.
+        names = [str(markdown.code(values.get("license"))) for values in (rendered, metadata)]
+        for heading in LICENSE_HEADINGS:
+            if heading in sections:
+                sections[heading] = sections[heading].replace(*names, 1)
+
+
+def _on_one_line(value: Any) -> Any:
+    """Return metadata with each text on one line, so that none ends the metadata block."""
+    if isinstance(value, dict):
+        return {_on_one_line(key): _on_one_line(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_on_one_line(item) for item in value]
     return markdown.one_line(value) if isinstance(value, str) else value
 
 
-def _sections(text: str) -> dict[str, str]:
-    """Sections by their titles, in order; the text before the first one is `TOP`."""
-    found, title, fence = {PREAMBLE: ""}, PREAMBLE, ""
+def _split_sections(text: str) -> dict[str, str]:
+    """Return the sections by title, in order; a heading in a fenced block starts none."""
+    sections, title, fence = {PREAMBLE: ""}, PREAMBLE, ""
     for line in text.splitlines(keepends=True):
+        bare = line.strip()
         mark = re.match(r" {0,3}(`{3,}|~{3,})", line)
         if mark and not fence:
             fence = mark[1]
-        elif (
-            fence
-            and line.strip()
-            and set(line.strip()) == {fence[0]}
-            and (len(line.strip()) >= len(fence))
-        ):
+        elif fence and bare and set(bare) == {fence[0]} and len(bare) >= len(fence):
             fence = ""
         elif not fence and line.startswith("## "):
             title = line[3:].strip()
-            found.setdefault(title, "")
-        found[title] += line
-    return found
+            sections.setdefault(title, "")
+        sections[title] += line
+    return sections
 
 
 def _split_metadata(text: str) -> tuple[dict[str, Any], str]:
@@ -202,17 +210,3 @@ def _split_metadata(text: str) -> tuple[dict[str, Any], str]:
     except yaml.YAMLError:
         metadata = None
     return (metadata if isinstance(metadata, dict) else {}), found[2]
-
-
-def strip_local_paths(value: Any) -> Any:
-    """A value as a card or a released file may tell it: of a path its last part, but for those
-    below the working folder.
-
-    The rest is about somebody's disk.
-    """
-    if isinstance(value, dict):
-        return {strip_local_paths(key): strip_local_paths(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [strip_local_paths(item) for item in value]
-    abroad = isinstance(value, str) and value.startswith(("/", "~", "../", "file://"))
-    return PurePath(value).name if abroad else value

@@ -1,8 +1,7 @@
-"""Releases on the Hub: one commit that holds everything, then a tag that never moves.
+"""Read and write one repository on the Hub, with retries and errors in one line.
 
-Only this file writes to a Hub. A release is safe to repeat after a kill or a lost answer at any
-point: uploaded content is found by its hash, a commit by the key in its description, a tag by
-what it points to. Nothing that a reader can see changes before the one commit.
+Only this package writes to a Hub. Reads and repeatable writes are retried here; `commit` makes the
+one commit of a release.
 """
 
 from __future__ import annotations
@@ -12,36 +11,33 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from code_alpaca.core.errors import InputError, Stopped
+from code_alpaca.core.errors import InputError
 from code_alpaca.hub.errors import (
-    WRITE_TOKEN,
+    WRITE_TOKEN_ADVICE,
     explain_hub_error,
     http_status,
     is_transient,
     is_unreachable,
-    repo_gone,
     wait_before_retry,
 )
 from code_alpaca.hub.permissions import require_create_permission
 from code_alpaca.hub.repo_records import ReleaseCommit, RepoChange, RepoInfo
 
 if TYPE_CHECKING:
-    from huggingface_hub import CommitOperationAdd
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
 MAX_ATTEMPTS = 6
 R = TypeVar("R")
 
 
 class HubRepo:
-    """A repository on the Hub, asked with patience.
+    """A repository on the Hub. Requests to a busy or unreachable server are retried.
 
-    A busy or unreachable server is asked again, up to six times in all.
-
-    Every method raises InputError where the token, the repository or its name will not do, and
-    Stopped where the Hub does not answer.
+    Every method raises InputError if the token, the repository or its name is not valid, and
+    Stopped if the Hub does not respond.
 
     Args:
-        branch: what releases go on.
+        branch: the branch of releases.
     """
 
     def __init__(
@@ -53,7 +49,7 @@ class HubRepo:
         from huggingface_hub import HfApi
 
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
-            raise InputError(f"{repo_id!r} is no name on the Hub; give ORG/NAME")
+            raise InputError(f"{repo_id!r} is not a name on the Hub; use ORG/NAME")
         self.id, self.type, self.branch = repo_id, repo_type, branch
         self._api = HfApi(library_name="code-alpaca")
 
@@ -62,97 +58,83 @@ class HubRepo:
         folder = "" if self.type == "model" else f"{self.type}s/"
         return f"{self._api.endpoint}/{folder}{self.id}"
 
-    def log_in(self) -> dict[str, Any]:
-        """Return the Hub's `whoami` of the token, which may write somewhere."""
+    # -- access ----------------------------------------------------------------------------
+
+    def require_login(self) -> dict[str, Any]:
+        """Return the Hub's `whoami` for the token.
+
+        Raises:
+            InputError: there is no token, or it is read-only.
+        """
         from huggingface_hub import get_token
 
         if not get_token():
             raise InputError(
-                f"no token for the Hub; {WRITE_TOKEN}, then run `hf auth login` or set HF_TOKEN"
+                f"no token for the Hub; {WRITE_TOKEN_ADVICE}, then run `hf auth login` or set "
+                "HF_TOKEN"
             )
-        who = self._ask(self._api.whoami, first=True)
-        token = (who.get("auth") or {}).get("accessToken") or {}
+        whoami = self._call(self._api.whoami, fail_without_network=True)
+        token = (whoami.get("auth") or {}).get("accessToken") or {}
         if token.get("role") == "read":
             raise InputError(
-                f"the token of {who['name']} may only read; {WRITE_TOKEN}, then run it again"
+                f"the token of {whoami['name']} is read-only; {WRITE_TOKEN_ADVICE}, then rerun "
+                "the command"
             )
-        return who
+        return whoami
 
-    def look(self) -> RepoInfo | None:
-        """Return what the repository is now; None where there is none that the token may see."""
+    def require_write(self, whoami: Mapping[str, Any], *, exists: bool) -> None:
+        """Refuse, without changing anything, a repository that the token may not write to.
+
+        Args:
+            whoami: the return value of `require_login`.
+            exists: whether the repository exists; if not, its namespace is checked.
+        """
+        if not exists:
+            require_create_permission(whoami, self.id)
+            return
+        # Every upload starts with this request, which the Hub only accepts from writers.
+        self._call(
+            self._api.preupload_lfs_files, self.id, [make_addition("README.md", b"# ")],
+            repo_type=self.type, free_memory=False,
+        )  # fmt: skip
+
+    def require_private(self, info: RepoInfo) -> None:
+        """Refuse a public repository."""
+        if not info.private:
+            raise InputError(
+                f"{self.url} is public, and `private` applies to new repositories only; change "
+                "it on its page (Settings), or set another name"
+            )
+
+    def check_card(self, text: str) -> None:
+        """Refuse a card whose metadata the Hub rejects, such as an unknown license."""
+        from huggingface_hub import RepoCard
+
+        self._call(RepoCard(text).validate, repo_type=self.type)
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def get_info(self) -> RepoInfo | None:
+        """Return the state of the repository; None if the token sees none of this name."""
         from huggingface_hub.errors import RepositoryNotFoundError
 
         try:
-            found = self._ask(
+            info = self._call(
                 self._api.repo_info, self.id, repo_type=self.type, pass_on=RepositoryNotFoundError
             )
         except RepositoryNotFoundError:
             return None
-        name = getattr(found, "id", None) or self.id  # the Hub answers for the new name of one
+        name = getattr(info, "id", None) or self.id  # the Hub redirects to a repository's new name
         renamed = name if name.lower() != self.id.lower() else ""
-        return RepoInfo(found.sha, bool(found.private), renamed)
-
-    def require_write(self, who: Mapping[str, Any], *, exists: bool) -> None:
-        """Refuse, without changing anything, a repository that the token may not write to.
-
-        Args:
-            who: what `log_in` returned.
-            exists: the repository is there; else it is the namespace that is checked.
-        """
-        if not exists:
-            require_create_permission(who, self.id)
-            return
-        # The question that every upload begins with, which the Hub answers for writers alone.
-        self._ask(
-            self._api.preupload_lfs_files, self.id, [_addition("README.md", b"# ")],
-            repo_type=self.type, free_memory=False,
-        )  # fmt: skip
-
-    def create(self, *, private: bool, space_sdk: str | None = None) -> None:
-        """Make the repository where there is none; what exists stays as it is.
-
-        Args:
-            private: False leaves it to the default of the owner, which may be private.
-
-        Raises:
-            InputError: it is to be private, and exists for all to see.
-        """
-        self._ask(
-            self._api.create_repo, self.id, repo_type=self.type, private=private or None,
-            space_sdk=space_sdk, exist_ok=True,
-        )  # fmt: skip
-        if private and (seen := self.look()):
-            self.require_private(seen)
-
-    def create_branch(self) -> None:
-        """Make the branch of a repository that exists, from its `main`."""
-        self._ask(
-            self._api.create_branch, self.id, branch=self.branch, repo_type=self.type,
-            exist_ok=True,
-        )  # fmt: skip
-
-    def require_private(self, seen: RepoInfo) -> None:
-        """Refuse a repository that everybody can see."""
-        if not seen.private:
-            raise InputError(
-                f"{self.url} is there for all to see, and `private` is for repositories that are "
-                "made now; change it on its page (Settings), or give another name"
-            )
-
-    def check_card(self, text: str) -> None:
-        """Ask the Hub whether it takes the metadata of a card, such as the name of a licence."""
-        from huggingface_hub import RepoCard
-
-        self._ask(RepoCard(text).validate, repo_type=self.type)
+        return RepoInfo(info.sha, bool(info.private), renamed)
 
     def head(self, revision: str | None = None) -> str | None:
-        """The commit that a revision (by default the branch) is now; None where there is no such
-        repository or revision."""
+        """Return the commit of a revision, by default of the branch; None if it does not exist."""
         from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
         missing = (RepositoryNotFoundError, RevisionNotFoundError)
         try:
-            return self._ask(
+            return self._call(
                 self._api.repo_info, self.id, repo_type=self.type,
                 revision=revision or self.branch, pass_on=missing,
             ).sha  # fmt: skip
@@ -160,12 +142,12 @@ class HubRepo:
             return None
 
     def tags(self) -> dict[str, str]:
-        """Tag names and the commits they stand for."""
+        """Return the commit of each tag."""
         return self.refs()[1]
 
     def refs(self) -> tuple[dict[str, str], dict[str, str]]:
-        """Branches and tags by their names, with the commits that they stand for."""
-        found = self._ask(self._api.list_repo_refs, self.id, repo_type=self.type)
+        """Return the commit of each branch and of each tag."""
+        found = self._call(self._api.list_repo_refs, self.id, repo_type=self.type)
         branches, tags = (
             {ref.name: ref.target_commit for ref in refs} for refs in (found.branches, found.tags)
         )
@@ -175,7 +157,7 @@ class HubRepo:
         """Return the release commits in the history of a revision, newest first.
 
         Args:
-            prefix: what the description of every release commit of this kind starts with.
+            prefix: of the description of every release commit.
         """
         return [
             ReleaseCommit(commit.commit_id, commit.title, commit.message.strip())
@@ -183,11 +165,27 @@ class HubRepo:
             if commit.message.startswith(prefix)
         ]
 
+    def find_commit(self, key: str) -> str | None:
+        """Return the newest commit of the branch whose description starts with `key`."""
+        commits = self._commits(self.branch)
+        return next((c.commit_id for c in commits if c.message.startswith(key)), None)
+
+    def changes_since(self, parent: str, head: str) -> RepoChange:
+        """Return the newest commit after `parent`, and all files that differ between the two."""
+        newest = self._commits(head)[0]
+        before, after = self.files(parent), self.files(head)
+        paths = {
+            path for path in before.keys() | after.keys() if before.get(path) != after.get(path)
+        }
+        time = f"{newest.created_at:%Y-%m-%d %H:%M:%S} UTC"
+        authors = ", ".join(newest.authors) or "unknown author"
+        return RepoChange(head, authors, time, newest.title, frozenset(paths))
+
     def files(self, revision: str) -> dict[str, str]:
-        """Paths and hashes of the files at a commit."""
+        """Return the hash of each file at a commit."""
         from huggingface_hub.hf_api import RepoFile
 
-        entries = self._ask(
+        entries = self._call(
             lambda: list(
                 self._api.list_repo_tree(
                     self.id, repo_type=self.type, revision=revision, recursive=True
@@ -201,12 +199,12 @@ class HubRepo:
         }
 
     def fetch(self, path: str, revision: str) -> Path | None:
-        """A file at a commit, from the cache or the Hub; None where there is none."""
+        """Download a file at a commit; None if it does not exist."""
         from huggingface_hub.errors import RemoteEntryNotFoundError
 
         try:
             return Path(
-                self._ask(
+                self._call(
                     self._api.hf_hub_download, self.id, path, repo_type=self.type,
                     revision=revision, pass_on=RemoteEntryNotFoundError,
                 )
@@ -214,166 +212,122 @@ class HubRepo:
         except RemoteEntryNotFoundError:
             return None
 
-    def since(self, parent: str, head: str) -> RepoChange:
-        """The newest commit after `parent`, and all files that differ between the two."""
-        newest = self._commits(head)[0]
-        before, after = self.files(parent), self.files(head)
-        paths = {
-            path for path in before.keys() | after.keys() if before.get(path) != after.get(path)
-        }
-        when = f"{newest.created_at:%Y-%m-%d %H:%M:%S} UTC"
-        authors = ", ".join(newest.authors) or "somebody"
-        return RepoChange(head, authors, when, newest.title, frozenset(paths))
+    # -- writing ---------------------------------------------------------------------------
+
+    def create(self, *, private: bool, space_sdk: str | None = None) -> None:
+        """Create the repository, unless it exists.
+
+        Args:
+            private: False: the default of its owner, which may be private.
+
+        Raises:
+            InputError: it should be private, and a public one exists.
+        """
+        self._call(
+            self._api.create_repo, self.id, repo_type=self.type, private=private or None,
+            space_sdk=space_sdk, exist_ok=True,
+        )  # fmt: skip
+        if private and (info := self.get_info()):
+            self.require_private(info)
+
+    def create_branch(self) -> None:
+        """Create the branch from `main`, unless it exists."""
+        self._call(
+            self._api.create_branch, self.id, branch=self.branch, repo_type=self.type,
+            exist_ok=True,
+        )  # fmt: skip
 
     def preupload(self, paths: Iterable[tuple[str, Path]]) -> None:
-        """Upload large files by content; no reader sees them before a release names them.
+        """Upload large files, invisible until a commit contains them.
 
         Args:
             paths: path in the repository and on this disk.
         """
-        additions = [_addition(name, path) for name, path in paths]
-        self._upload(additions)
+        self.upload([make_addition(name, path) for name, path in paths])
 
-    def landed(self, key: str) -> str | None:
-        """The newest commit of the branch whose description starts with `key`, or None."""
-        commits = self._commits(self.branch)
-        return next((c.commit_id for c in commits if c.message.startswith(key)), None)
+    def upload(self, additions: list[CommitOperationAdd]) -> None:
+        """Upload the content of large files that a commit will add."""
+        self._call(
+            self._api.preupload_lfs_files, self.id, additions, repo_type=self.type,
+            free_memory=False,
+        )  # fmt: skip
 
-    def release(
+    def create_commit(
         self,
-        files: Mapping[str, Path | bytes],
+        operations: Sequence[CommitOperationAdd | CommitOperationDelete],
         *,
-        key: str,
         title: str,
+        description: str,
         parent: str,
-        stale: Callable[[str], Sequence[str]],
-        say: Callable[[str], None] = print,
     ) -> str:
-        """Put `files` on the branch as one commit on top of `parent`, and return that commit.
+        """Create a commit on the branch and return its hash; not retried, errors as they come."""
+        return self._api.create_commit(
+            self.id, operations, repo_type=self.type, commit_message=title,
+            commit_description=description, parent_commit=parent, revision=self.branch,
+        ).oid  # fmt: skip
 
-        Where the branch has moved on meanwhile, the commit goes on top only if the other change
-        touched no file of this release.
-
-        Args:
-            files: path in the repository -> path on this disk, or content.
-            key: says which release this is; found again after a lost answer.
-            stale: gives the files to delete on top of a commit; raises InputError where the
-                release may not go on top of that commit.
+    def create_tag(self, name: str, sha: str) -> None:
+        """Tag a commit; a tag never moves.
 
         Raises:
-            InputError: somebody else changed files of this release meanwhile.
-            Stopped: the Hub does not answer, or the repository is gone.
-        """
-        from huggingface_hub import CommitOperationDelete
-        from huggingface_hub.errors import HfHubHTTPError
-
-        additions = [_addition(name, content) for name, content in files.items()]
-        self._upload(additions)
-        for attempt in range(MAX_ATTEMPTS):
-            seen = self.look()
-            if seen is None or seen.renamed:  # the Hub would put the commit into the renamed one
-                raise self._gone()
-            deletions = [CommitOperationDelete(path_in_repo=name) for name in stale(parent)]
-            try:
-                return self._api.create_commit(
-                    self.id, [*additions, *deletions], repo_type=self.type, commit_message=title,
-                    commit_description=key, parent_commit=parent, revision=self.branch,
-                ).oid  # fmt: skip
-            except Exception as error:
-                # Of a lost answer nobody knows whether the commit was made: look, never repeat.
-                if sha := self.landed(key):
-                    return sha
-                if isinstance(error, HfHubHTTPError) and error.response.status_code == 412:
-                    parent = self._rebased(parent, {*files, *stale(parent)}, say)
-                elif attempt == MAX_ATTEMPTS - 1 or not is_transient(error):
-                    raise self._explained(error) from error
-                else:
-                    wait_before_retry(attempt, error)
-        raise Stopped(f"{self.url} changes too often to release on it now; run it again later")
-
-    def tag(self, name: str, sha: str) -> None:
-        """Let a tag stand for a commit, for ever.
-
-        Raises:
-            InputError: it stands for another one.
+            InputError: the tag exists on another commit.
         """
         for attempt in range(MAX_ATTEMPTS):
             try:
                 self._api.create_tag(self.id, tag=name, revision=sha, repo_type=self.type)
                 return
             except Exception as error:
-                stands_for = self.tags().get(name)
-                if stands_for == sha:
+                tagged = self.tags().get(name)
+                if tagged == sha:
                     return
-                if stands_for:
+                if tagged:
                     raise InputError(
-                        f"tag {name} of {self.url} stands for {stands_for[:7]} and never moves; "
-                        "give another version"
+                        f"tag {name} of {self.url} is on commit {tagged[:7]} and never moves; set "
+                        "another version"
                     ) from error
                 if attempt == MAX_ATTEMPTS - 1 or not is_transient(error):
-                    raise self._explained(error) from error
+                    raise self.explain(error) from error
                 wait_before_retry(attempt, error)
 
-    def _rebased(self, parent: str, touched: set[str], say: Callable[[str], None]) -> str:
-        """The new head to release on, if the change since `parent` touched none of our files."""
-        head = self.head()
-        if head is None:
-            raise self._gone()
-        change = self.since(parent, head)
-        if change.paths & touched:
-            raise InputError(
-                f"{self.url} has moved: {change}; nothing was released. Look at that change, then "
-                "run it again"
-            )
-        say(f"{change} meanwhile, no file of this release; releasing on top of it")
-        return head
+    def explain(self, error: Exception) -> Exception:
+        """Return an error of this repository as one line with what to do."""
+        return explain_hub_error(error, self.id, self.url)
 
-    def _upload(self, additions: list[CommitOperationAdd]) -> None:
-        self._ask(
-            self._api.preupload_lfs_files, self.id, additions, repo_type=self.type,
-            free_memory=False,
-        )  # fmt: skip
-
-    def _commits(self, revision: str):
-        return self._ask(
+    def _commits(self, revision: str) -> list[Any]:
+        return self._call(
             self._api.list_repo_commits, self.id, repo_type=self.type, revision=revision
         )
 
-    def _ask(
+    def _call(
         self,
         function: Callable[..., R],
         *args: Any,
         pass_on: type[Exception] | tuple[type[Exception], ...] = (),
-        first: bool = False,
+        fail_without_network: bool = False,
         **kwargs: Any,
     ) -> R:
-        """Call the Hub, again where that may help; not for calls that must not happen twice.
+        """Call the Hub with retries; only for calls that may be repeated.
 
         Args:
-            pass_on: errors that say that something is not there, for the caller to handle.
-            first: nothing was asked before, so where there is no connection, there is no network.
+            pass_on: errors that the caller handles: something does not exist.
+            fail_without_network: do not retry without a connection. For the first request: later
+                ones may meet a short outage.
         """
         for attempt in range(MAX_ATTEMPTS):
             try:
                 return function(*args, **kwargs)
             except Exception as error:
-                # A 401 is how the Hub hides what a bad token may not see.
+                # With a bad token the Hub returns 401 for a repository that does not exist.
                 if isinstance(error, pass_on) and http_status(error) != 401:
                     raise
-                hopeless = first and is_unreachable(error)
+                hopeless = fail_without_network and is_unreachable(error)
                 if attempt == MAX_ATTEMPTS - 1 or hopeless or not is_transient(error):
-                    raise self._explained(error) from error
+                    raise self.explain(error) from error
                 wait_before_retry(attempt, error)
         raise AssertionError("unreachable")
 
-    def _explained(self, error: Exception) -> Exception:
-        return explain_hub_error(error, self.id, self.url)
 
-    def _gone(self) -> Stopped:
-        return repo_gone(self.url)
-
-
-def _addition(name: str, content: Path | bytes) -> CommitOperationAdd:
+def make_addition(name: str, content: Path | bytes) -> CommitOperationAdd:
     from huggingface_hub import CommitOperationAdd
 
     return CommitOperationAdd(name, content if isinstance(content, bytes) else str(content))

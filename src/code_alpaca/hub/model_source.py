@@ -1,7 +1,7 @@
-"""Find a model: a local folder first, then a commit of the Hub by one request without retries.
+"""Find a model to load: a local folder, or a commit of the Hub resolved with one request.
 
-Libraries that load models ask the Hub for every file and retry each request for half a minute.
-Here one request decides: what it resolves is downloaded at that commit, and everything after
+Libraries that load models request every file from the Hub and retry each request for half a
+minute. Here one request decides: the commit that it returns is downloaded, and everything after
 that reads a local folder.
 """
 
@@ -13,15 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from code_alpaca.core import console
 from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.fs import file_sha256, weights_sha256
+from code_alpaca.core.records import RecordFormatError, RunRecord
 
 TIMEOUT_S = 10.0
 CONFIG_FILES = ("config.json", "adapter_config.json")
-# The files that from_pretrained reads; a repository also holds pictures, logs and other formats.
+# Files that from_pretrained reads; a repository also contains images, logs and other formats.
 MODEL_SUFFIXES = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".py")
 WEIGHT_SUFFIXES = (".safetensors", ".bin")
-# Files of a model folder that no answer depends on.
+# Files of a model folder that no output of the model depends on.
 RECORD_FILES = {"run.json", "sft_config.json", "trainer_state.json", "training_args.bin",
                 "results.json", "requirements.txt", "optimizer.bin", "scheduler.bin"}  # fmt: skip
 Fingerprint = dict[str, str]
@@ -29,7 +31,7 @@ Fingerprint = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """A model to load: `folder` is local; `commit` is set where it came from the Hub."""
+    """A model to load: a local folder, and the commit that it was downloaded at, if it was."""
 
     name: str
     folder: Path
@@ -37,30 +39,31 @@ class ModelSource:
     base: ModelSource | None = None  # of an adapter
 
     def fingerprint(self) -> Fingerprint:
-        """Identify everything that an answer of the model depends on.
+        """Return what identifies everything that the model's output depends on.
 
         Returns:
-            The commit of a Hub model; of a folder the hash of each file that shapes an answer:
-            config, generation config, tokenizer, chat template, weights. Of an adapter also its
-            base model's, under `base/`.
+            The commit of a Hub model; for a folder the hash of each file that matters: configs,
+            tokenizer, chat template, weights. For an adapter also those of its base model, under
+            `base/`.
         """
-        found = {"commit": self.commit} if self.commit else _hashes(self.folder)
+        hashes = {"commit": self.commit} if self.commit else _hash_files(self.folder)
         if self.base:
-            found |= {f"base/{key}": value for key, value in self.base.fingerprint().items()}
-        return found
+            hashes |= {f"base/{key}": value for key, value in self.base.fingerprint().items()}
+        return hashes
 
 
 def find_model(name: str, revision: str | None = None) -> ModelSource:
-    """Find the local folder of a model, downloading a Hub model at the commit of `revision`.
+    """Return the local folder of a model; a Hub model is downloaded at the commit of `revision`.
 
-    Without network, or under HF_HUB_OFFLINE, what the Hub cache holds is used.
+    Without network, or with HF_HUB_OFFLINE, the Hub cache is used.
 
     Args:
         name: a model folder or a Hub id.
         revision: branch, tag or commit of a Hub id.
 
     Raises:
-        InputError: there is no such model, or the Hub cannot be reached and the cache lacks it.
+        InputError: the model does not exist, or the Hub is unreachable and the model is not in the
+            cache.
     """
     source = _find(name, revision)
     base = _adapter_config(source.folder)
@@ -69,15 +72,15 @@ def find_model(name: str, revision: str | None = None) -> ModelSource:
     base_name = str(base.get("base_model_name_or_path") or "")
     if not base_name:
         raise InputError(f"the adapter {name} names no base model in adapter_config.json")
-    found = _find(base_name, base.get("revision"))
-    return ModelSource(source.name, source.folder, source.commit, found)
+    base_source = _find(base_name, base.get("revision"))
+    return ModelSource(source.name, source.folder, source.commit, base_source)
 
 
 def resolve_commit(name: str, revision: str | None = None) -> str | None:
-    """Resolve the commit that a revision of a Hub model means now; nothing is downloaded.
+    """Return the commit of a revision of a Hub model, without downloading anything.
 
-    Where the Hub cannot be reached, this is the cached commit, and this process reads the cache
-    alone from then on: each file that a library asks for would cost half a minute of retries.
+    If the Hub is unreachable, this is the cached commit, and from then on this process uses the
+    cache only: libraries would retry every file for half a minute.
 
     Args:
         name: a model folder or a Hub id.
@@ -87,7 +90,7 @@ def resolve_commit(name: str, revision: str | None = None) -> str | None:
         None for a local folder, which has no commit.
 
     Raises:
-        InputError: there is no such model, or the Hub cannot be reached and the cache lacks it.
+        InputError: as `find_model`.
     """
     from huggingface_hub import HfApi
 
@@ -97,27 +100,32 @@ def resolve_commit(name: str, revision: str | None = None) -> str | None:
     try:
         return str(HfApi().model_info(name, revision=revision, timeout=TIMEOUT_S).sha)
     except Exception as error:
-        reason = _why_unreachable(name, revision, error)
-    _stay_offline()
-    return _cached(name, revision, reason).name  # .../snapshots/COMMIT
+        reason = _refuse_or_explain(name, revision, error)
+    _use_cache_only()
+    return _find_cached(name, revision, reason).name  # .../snapshots/COMMIT
+
+
+def read_run_record(folder: Path) -> RunRecord | None:
+    """Return the run.json that sft wrote next to the weights; None for any other model.
+
+    A run.json with other contents, of another tool, is ignored with a warning.
+
+    Raises:
+        InputError: it is not JSON, or was written by a newer version.
+    """
+    if not (folder / RunRecord.FILE).exists():
+        return None
+    try:
+        return RunRecord.load(folder)
+    except RecordFormatError as error:
+        console.warning(f"run.json of the model is ignored: {error}")
+        return None
 
 
 def read_run_json(folder: Path) -> dict[str, Any]:
-    """Read the run.json that sft wrote beside the weights; empty for any other model.
-
-    Raises:
-        InputError: it is broken.
-    """
-    path = folder / "run.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"cannot read {path} ({error_message(error)}); restore the file that sft wrote"
-        ) from None
-    return found if isinstance(found, dict) else {}
+    """Return `read_run_record` as plain JSON; empty for a model without one."""
+    record = read_run_record(folder)
+    return record.as_dict() if record else {}
 
 
 def _find(name: str, revision: str | None) -> ModelSource:
@@ -129,8 +137,8 @@ def _find(name: str, revision: str | None) -> ModelSource:
             )
         if not any((folder / config).is_file() for config in CONFIG_FILES):
             raise InputError(
-                f"cannot load model {name}: it is no model folder, for it holds no config.json; "
-                "give a folder that sft or save_pretrained wrote, or a Hub id"
+                f"cannot load model {name}: the folder contains no config.json; set a folder that "
+                "sft or save_pretrained wrote, or a Hub id"
             )
         return ModelSource(name, folder)
     _refuse_path(name)
@@ -138,10 +146,10 @@ def _find(name: str, revision: str | None) -> ModelSource:
 
 
 def _refuse_path(name: str) -> None:
-    """Refuse a name that can only be a path, where no folder exists."""
+    """Refuse the name of a missing folder that cannot be a Hub id."""
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise InputError(
-            f"cannot load model {name}: no such folder; give a model folder or a Hub id"
+            f"cannot load model {name}: no such folder; set a model folder or a Hub id"
         )
 
 
@@ -151,16 +159,16 @@ def _from_hub(name: str, revision: str | None) -> ModelSource:
     try:
         info = HfApi().model_info(name, revision=revision, timeout=TIMEOUT_S)
         files = [sibling.rfilename for sibling in info.siblings or ()]
-        folder = snapshot_download(name, revision=info.sha, allow_patterns=_wanted(files))
+        folder = snapshot_download(name, revision=info.sha, allow_patterns=_select_files(files))
         return ModelSource(name, Path(folder), info.sha)
     except Exception as error:
-        reason = _why_unreachable(name, revision, error)
-    cached = _cached(name, revision, reason)
+        reason = _refuse_or_explain(name, revision, error)
+    cached = _find_cached(name, revision, reason)
     return ModelSource(name, cached, cached.name)  # .../snapshots/COMMIT
 
 
-def _why_unreachable(name: str, revision: str | None, error: Exception) -> str:
-    """Say why the Hub cannot be reached; where it answered and refuses, raise that in one line."""
+def _refuse_or_explain(name: str, revision: str | None, error: Exception) -> str:
+    """Return why the Hub is unreachable; a refusal of the Hub is raised in one line."""
     import httpx2
     from huggingface_hub.errors import (
         HfHubHTTPError,
@@ -171,7 +179,7 @@ def _why_unreachable(name: str, revision: str | None, error: Exception) -> str:
 
     if isinstance(error, HFValidationError):
         raise InputError(
-            f"cannot load model {name}: no such folder, and not a Hub id (ORG/NAME)"
+            f"cannot load model {name}: neither a folder nor a Hub id (ORG/NAME)"
         ) from None
     if not isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError | httpx2.HTTPError):
         raise error
@@ -179,13 +187,13 @@ def _why_unreachable(name: str, revision: str | None, error: Exception) -> str:
         at = f" at revision {revision}" if revision else ""
         raise InputError(
             f"cannot load model {name}: no such folder, and the Hub refuses it{at} "
-            f"({error_message(error)}); check the name, or your access with `hf auth whoami`"
+            f"({error_message(error)}); check the name, and your access with `hf auth whoami`"
         ) from None
     return error_message(error) or type(error).__name__
 
 
-def _cached(name: str, revision: str | None, reason: str) -> Path:
-    """The snapshot of a revision in the Hub cache."""
+def _find_cached(name: str, revision: str | None, reason: str) -> Path:
+    """Return the snapshot of a revision in the Hub cache."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -193,13 +201,13 @@ def _cached(name: str, revision: str | None, reason: str) -> Path:
         return Path(snapshot_download(name, revision=revision, local_files_only=True))
     except LocalEntryNotFoundError:
         raise InputError(
-            f"cannot load model {name}: no such folder, and the Hub cannot be reached ({reason}); "
+            f"cannot load model {name}: no such folder, and the Hub is unreachable ({reason}); "
             "check the path, or the network"
         ) from None
 
 
-def _stay_offline() -> None:
-    """Let this process and its children read the Hub cache alone, without asking the Hub again."""
+def _use_cache_only() -> None:
+    """Make this process and its children use the Hub cache without requests to the Hub."""
     from huggingface_hub import constants
 
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -211,38 +219,36 @@ def _is_unavailable(error: Any) -> bool:
     return status in (408, 429) or status >= 500
 
 
-def _wanted(files: list[str]) -> list[str]:
-    """The files to download: pickled weights only where there are no safetensors."""
+def _select_files(files: list[str]) -> list[str]:
+    """Return the files to download: pickled weights only if there are no safetensors."""
     top = [file for file in files if "/" not in file]
-    kind = next(
-        (kind for kind in WEIGHT_SUFFIXES if any(file.endswith(kind) for file in top)),
+    weights = next(
+        (suffix for suffix in WEIGHT_SUFFIXES if any(file.endswith(suffix) for file in top)),
         WEIGHT_SUFFIXES[0],
     )
-    names = [
-        file for file in top if file.endswith((*MODEL_SUFFIXES, kind)) and file not in RECORD_FILES
-    ]
+    suffixes = (*MODEL_SUFFIXES, weights)
+    names = [file for file in top if file.endswith(suffixes) and file not in RECORD_FILES]
     return [*names, "additional_chat_templates/*", "run.json"]
 
 
-def _hashes(folder: Path) -> Fingerprint:
-    """The hash of every file of a folder that from_pretrained may read."""
+def _hash_files(folder: Path) -> Fingerprint:
+    """Return the hash of every file of a folder that from_pretrained may read."""
     weights = weights_sha256(str(folder))
-    found = {"weights": weights} if weights else {}
-    kinds = MODEL_SUFFIXES if weights else (*MODEL_SUFFIXES, *WEIGHT_SUFFIXES)
-    paths = [*folder.glob("*"), *folder.glob("additional_chat_templates/*")]
-    for path in sorted(paths):
-        if path.suffix in kinds and path.name not in RECORD_FILES and path.is_file():
-            found[path.relative_to(folder).as_posix()] = file_sha256(path)
-    return found
+    hashes = {"weights": weights} if weights else {}
+    suffixes = MODEL_SUFFIXES if weights else (*MODEL_SUFFIXES, *WEIGHT_SUFFIXES)
+    for path in sorted([*folder.glob("*"), *folder.glob("additional_chat_templates/*")]):
+        if path.suffix in suffixes and path.name not in RECORD_FILES and path.is_file():
+            hashes[path.relative_to(folder).as_posix()] = file_sha256(path)
+    return hashes
 
 
 def _adapter_config(folder: Path) -> dict[str, Any] | None:
-    """The adapter_config.json of a folder that holds an adapter and no whole model."""
+    """Return the adapter_config.json of a folder with an adapter and without a full model."""
     path = folder / "adapter_config.json"
     if (folder / "config.json").is_file() or not path.is_file():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path} ({error_message(error)})") from None
-    return found if isinstance(found, dict) else {}
+    return values if isinstance(values, dict) else {}

@@ -1,4 +1,4 @@
-"""What a token may do on the Hub, as far as its own `whoami` says so."""
+"""Check what a token may do on the Hub, from the Hub's own `whoami`."""
 
 from __future__ import annotations
 
@@ -6,56 +6,58 @@ from collections.abc import Mapping
 from typing import Any
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.hub.errors import WRITE_TOKEN
+from code_alpaca.hub.errors import WRITE_TOKEN_ADVICE
 
-READ_ROLES = ("read", "no_access")  # roles in an organization that cannot make a repository
+READ_ROLES = ("read", "no_access")  # roles in an organization that cannot create a repository
 
 
-def require_create_permission(who: Mapping[str, Any], repo_id: str) -> None:
-    """Refuse a repository that the owner of the token may not make.
+def require_create_permission(whoami: Mapping[str, Any], repo_id: str) -> None:
+    """Refuse a repository that the owner of the token may not create.
 
     Args:
-        who: what the Hub's `whoami` answers.
-        repo_id: ORG/NAME of a repository that does not exist.
+        whoami: the Hub's response to `whoami`.
+        repo_id: ORG/NAME of a repository that does not exist yet.
 
     Raises:
-        InputError: naming the namespace and who asked.
+        InputError: naming the namespace and the user.
     """
-    namespace, name = repo_id.split("/")[0], str(who.get("name"))
-    # A Hub of somebody's own may not say which organizations there are.
-    if namespace.lower() != name.lower() and who.get("orgs") is not None:
-        organizations = {str(org.get("name")).lower(): org for org in who.get("orgs") or []}
+    namespace, user = repo_id.split("/")[0], str(whoami.get("name"))
+    # A self-hosted Hub may not list organizations.
+    if namespace.lower() != user.lower() and whoami.get("orgs") is not None:
+        organizations = {str(org.get("name")).lower(): org for org in whoami.get("orgs") or []}
         org = organizations.get(namespace.lower())
         if org is None:
             raise InputError(
-                f"{name} is no member of {namespace} and cannot make {repo_id} there; give a name "
-                f"under {_places(who)}, or ask {namespace} for write access"
+                f"{user} is not a member of {namespace} and cannot create {repo_id}; use a name "
+                f"under {_namespaces(whoami)}, or ask {namespace} for write access"
             )
         if org.get("roleInOrg") in READ_ROLES:
             raise InputError(
-                f"{name} may only read in {namespace} and cannot make {repo_id}; ask {namespace} "
-                "for write access"
+                f"{user} has read access only in {namespace} and cannot create {repo_id}; ask "
+                f"{namespace} for write access"
             )
-    if not _in_scope(who, namespace):
+    if not _is_in_scope(whoami, namespace):
         raise InputError(
-            f"the fine-grained token of {name} does not cover writing in {namespace}; "
-            f"{WRITE_TOKEN} there, then run it again"
+            f"the fine-grained token of {user} has no write access to {namespace}; "
+            f"{WRITE_TOKEN_ADVICE} there, then rerun the command"
         )
 
 
-def _places(who: Mapping[str, Any]) -> str:
-    names = [who.get("name"), *(org.get("name") for org in who.get("orgs") or [])]
+def _namespaces(whoami: Mapping[str, Any]) -> str:
+    names = [whoami.get("name"), *(org.get("name") for org in whoami.get("orgs") or [])]
     return " or ".join(f"{name}/" for name in names if name)
 
 
-def _in_scope(who: Mapping[str, Any], namespace: str) -> bool:
-    """Whether a token, where it names what it may do, may write in this namespace."""
-    token = (who.get("auth") or {}).get("accessToken") or {}
-    fine = token.get("fineGrained")
-    if token.get("role") != "fineGrained" or not isinstance(fine, dict) or "scoped" not in fine:
+def _is_in_scope(whoami: Mapping[str, Any], namespace: str) -> bool:
+    """Return whether the token's scopes, if it lists any, include writing to a namespace."""
+    token = (whoami.get("auth") or {}).get("accessToken") or {}
+    scopes = token.get("fineGrained")
+    if token.get("role") != "fineGrained" or not isinstance(scopes, dict):
+        return True
+    if "scoped" not in scopes:
         return True
     return any(
         str((scope.get("entity") or {}).get("name")).lower() == namespace.lower()
         and "repo.write" in (scope.get("permissions") or [])
-        for scope in fine["scoped"]
+        for scope in scopes["scoped"]
     )

@@ -1,128 +1,121 @@
-"""Make a release on the Hub: what it would change is checked first, then one commit and one tag.
+"""Release a dataset, a model or a Space on the Hub: one commit that contains everything, one tag.
 
-Datasets, models and Spaces are all released by `make`. A dry run calls `release_plan.check`, with
-which `make` begins, so that both refuse the same.
+`plan_release` checks first what the release would change; a dry run stops there. A release can be
+interrupted and repeated at any point: uploads are found by their hash, the commit by its
+description, the tag by its commit. Readers see nothing before the one commit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from code_alpaca.core import fs
+from code_alpaca.core.console import Log
 from code_alpaca.core.errors import Stopped
 from code_alpaca.hub import cards
 from code_alpaca.hub.client import HubRepo
+from code_alpaca.hub.commit import ReleaseContent, commit_release
 from code_alpaca.hub.errors import repo_gone
 from code_alpaca.hub.release_plan import (
-    ReleaseKind,
+    Release,
     ReleasePlan,
-    ReleaseTerms,
     find_stale_files,
     plan_release,
     remember_visibility,
 )
 from code_alpaca.hub.repo_records import RepoInfo
-from code_alpaca.hub.versions import README, ReleaseVersion, Say, read_text
+from code_alpaca.hub.versions import README, read_text
+
+Contents = Callable[[ReleasePlan], Mapping[str, Path | bytes]]
 
 
-def publish_release(
-    repo: HubRepo,
-    version: ReleaseVersion,
-    kind: ReleaseKind,
-    terms: ReleaseTerms,
-    contents: Callable[[ReleasePlan], Mapping[str, Path | bytes]],
-    *,
-    names: Collection[str],
-    card: str | None = None,
-    say: Say = print,
-) -> str:
-    """Make a version of a repository, and return its commit.
+def publish_release(release: Release, contents: Contents, log: Log) -> str:
+    """Release a version and return its commit.
 
-    Whatever stops it, the same call resumes; readers see the old version or all of the new one.
-    Once all that belongs to the release is done, the caller deletes `version.under_way`.
+    After an interruption the same call resumes. When everything that belongs to the release is
+    done, the caller deletes `release.version.progress_file`.
 
     Args:
-        contents: path in the repository -> path on this disk, or content, for every one of
-            `names`; called only where the commit is not made yet.
+        contents: returns the content of every file of the release: path in the repository -> path
+            on this disk, or bytes. Called only if the commit does not exist yet.
 
     Raises:
-        InputError: what `check` refuses; somebody else changed the same files meanwhile.
-        Stopped: the Hub does not answer, or the repository vanished meanwhile.
+        InputError: what `plan_release` refuses, or another user changed the same files meanwhile.
+        Stopped: the Hub does not respond, or the repository was deleted meanwhile.
     """
-    plan = plan_release(repo, version, kind, terms, names=names, card=card)
-    if not plan.exists:
-        repo.create(private=terms.private, space_sdk=terms.space_sdk)
-        plan = plan_release(repo, version, kind, terms, names=names)
-    remember_visibility(repo, version, plan.private)
+    repo, version = release.repo, release.version
+    plan = _create_repo(release)
     if not plan.has_branch:
         repo.create_branch()
-    sha = plan.done
-    if sha is None:
+    files: Mapping[str, Path | bytes] = {}
+    if plan.existing_commit is None:
         files = contents(plan)
-        for sentence in plan.changes(names):
-            say(sentence)
-    fs.write_json(version.under_way, _mark(repo, version))
-    if sha is None:
-        sha = repo.release(
+        for sentence in plan.describe_losses(release.names or ()):
+            log(sentence)
+    progress = {"repo": repo.id, "tag": version.tag, "key": version.key}
+    fs.write_json(version.progress_file, progress)
+    sha = plan.existing_commit or commit_release(
+        repo,
+        ReleaseContent(
             files,
-            key=str(version.key),
             title=f"Release {version.tag}",
-            parent=str(plan.head),
-            stale=lambda head: find_stale_files(repo, kind, terms, plan, names, head),
-            say=say,
-        )
-    repo.tag(version.tag, sha)
-    if (seen := repo.look()) is None or seen.renamed:
-        raise _lost_name(repo, version, seen)
+            key=str(version.key),
+            find_stale_files=lambda head: find_stale_files(release, plan, head),
+        ),
+        str(plan.head),
+        log,
+    )
+    repo.create_tag(version.tag, sha)
+    info = repo.get_info()
+    if info is None or info.renamed:
+        raise _renamed(release, info)
     return sha
 
 
-def prepare_repo(
-    repo: HubRepo, version: ReleaseVersion, kind: ReleaseKind, terms: ReleaseTerms
-) -> None:
-    """Make the repository of a release whose content is not known yet, if `check` allows it."""
-    plan = plan_release(repo, version, kind, terms)
+def prepare_repo(release: Release) -> None:
+    """Create the repository of a release whose content is not known yet, if it is allowed."""
+    _create_repo(release)
+
+
+def _create_repo(release: Release) -> ReleasePlan:
+    plan = plan_release(release)
     if not plan.exists:
-        repo.create(private=terms.private, space_sdk=terms.space_sdk)
-        plan = plan_release(repo, version, kind, terms)
-    remember_visibility(repo, version, plan.private)
+        terms = release.terms
+        release.repo.create(private=terms.private, space_sdk=terms.space_sdk)
+        plan = plan_release(release._replace(card=None))  # the Hub has accepted the card already
+    remember_visibility(release.repo, release.version, plan.private)
+    return plan
 
 
-def merge_card_edits(
-    repo: HubRepo, ours: str, path: str, plan: ReleasePlan, say: Say = print
-) -> str:
-    """Our new card with what people wrote into the one on the Hub (see `cards.merge`).
+def merge_card_edits(repo: HubRepo, card: str, card_path: str, plan: ReleasePlan, log: Log) -> str:
+    """Return the new card with what people edited on the Hub (see `cards.merge_cards`).
 
     Args:
-        path: where a release keeps its card as it was made, beside the README.md.
+        card: as rendered for this release.
+        card_path: where a release keeps its card as rendered, next to README.md.
     """
-    theirs = repo.fetch(README, plan.head) if plan.head else None
-    if not theirs:
-        return ours
-    base = repo.fetch(path, plan.last.sha) if plan.last else None
+    current = repo.fetch(README, plan.head) if plan.head else None
+    if not current:
+        return card
     if plan.last is None:
-        merged = cards.adopt_card(ours, read_text(theirs))
-    elif base and theirs.read_bytes() != base.read_bytes():
-        merged = cards.merge_cards(ours, read_text(base), read_text(theirs))
+        merged = cards.adopt_card(card, read_text(current))
     else:
-        return ours
+        rendered = repo.fetch(card_path, plan.last.sha)
+        if not rendered or current.read_bytes() == rendered.read_bytes():
+            return card
+        merged = cards.merge_cards(card, read_text(rendered), read_text(current))
     repo.check_card(merged.text)
     for word, sections in (("kept", merged.kept), ("replaced", merged.lost)):
         if sections:
-            say(f"README edited on the Hub, {word}: {', '.join(sections)}")
+            log(f"README edited on the Hub, {word}: {', '.join(sections)}")
     return merged.text
 
 
-def _lost_name(repo: HubRepo, version: ReleaseVersion, seen: RepoInfo | None) -> Stopped:
-    if seen is None:
-        return repo_gone(repo.url)
+def _renamed(release: Release, info: RepoInfo | None) -> Stopped:
+    if info is None:
+        return repo_gone(release.repo.url)
     return Stopped(
-        f"{repo.url} was renamed to {seen.renamed} meanwhile, and {version.tag} is complete there; "
-        "give that name from now on"
+        f"{release.repo.url} was renamed to {info.renamed} meanwhile, and {release.version.tag} is "
+        "complete there; use that name from now on"
     )
-
-
-def _mark(repo: HubRepo, version: ReleaseVersion) -> dict[str, Any]:
-    return {"repo": repo.id, "tag": version.tag, "key": version.key}

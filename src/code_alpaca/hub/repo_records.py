@@ -1,39 +1,39 @@
-"""What the Hub answers about a repository, as far as a release needs it."""
+"""What the Hub returns about a repository, reduced to what a release needs."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 
-class RepoChange(NamedTuple):
-    """What somebody committed since: who and when, and which files differ."""
+class RepoInfo(NamedTuple):
+    """The current state of a repository."""
 
-    sha: str
-    author: str
-    when: str
-    title: str
-    paths: frozenset[str]
-
-    def __str__(self) -> str:
-        files = ", ".join(sorted(self.paths)[:5])
-        return f"{self.author} committed {self.title!r} on {self.when} ({files})"
+    head: str | None  # commit of `main`; None for a repository without commits
+    private: bool
+    renamed: str  # its new name, if it was renamed; else ""
 
 
 class ReleaseCommit(NamedTuple):
-    """A commit in the history that released a version, whether or not its tag is still there."""
+    """A commit that released a version; its tag may be missing."""
 
     sha: str
     title: str  # "Release v1.0.0"
-    key: str  # the description that the commit was made with
+    key: str  # the description of the commit
 
     @property
     def tag(self) -> str:
         return self.title.removeprefix("Release ").strip()
 
 
-class RepoInfo(NamedTuple):
-    """What one look at a repository shows."""
+class RepoChange(NamedTuple):
+    """The newest commit since a release started, and all files that differ."""
 
-    head: str | None  # of `main`; None where it holds no commit
-    private: bool
-    renamed: str  # what it is called now, where it was renamed; else ""
+    sha: str
+    author: str
+    time: str
+    title: str
+    paths: frozenset[str]
+
+    def __str__(self) -> str:
+        files = ", ".join(sorted(self.paths)[:5])
+        return f"{self.author} committed {self.title!r} on {self.time} ({files})"

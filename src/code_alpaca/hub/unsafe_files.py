@@ -1,4 +1,4 @@
-"""Files that must not be released unseen: links, and what runs code where it is loaded."""
+"""Find files that must not be released unseen: symbolic links, code and pickles."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ CODE = {".py", ".pyc", ".pyo", ".pyd", ".so", ".dll", ".dylib"}
 
 
 def is_code_or_pickle(name: str) -> bool:
-    """Tell by its name whether a file runs what it holds where it is loaded or imported."""
+    """Return whether loading or importing a file of this name can run code."""
     return PurePosixPath(name).suffix.lower() in PICKLES | CODE
 
 
 def find_symlinks(folder: Path) -> list[str]:
-    """Return the symbolic links below a folder, by their paths in it."""
+    """Return the symbolic links below a folder, as paths relative to it."""
     return [
         path.relative_to(folder).as_posix()
         for path in sorted(folder.rglob("*"))

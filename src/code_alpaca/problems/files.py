@@ -22,11 +22,13 @@ class FileBenchmark:
     path: Path
 
     def load(self, revision: str = "", *, all_splits: bool = False) -> list[Problem]:
+        """Return the problems of its lines; of MBPP those of the test split."""
         lines = jsonl.read(self.path, kind="benchmark")
         records = ((f"benchmark {self.path}, line {line.number}", line.record) for line in lines)
         return parse_records(records, parse_record, all_splits=all_splits)
 
     def describe(self, revision: str = "") -> dict[str, str]:
+        """Return nothing: the name is the file."""
         return {}
 
 
@@ -60,6 +62,7 @@ class FunctionBenchmark:
         return [_as_problem(item, f"{where}, item {n}") for n, item in enumerate(items, 1)]
 
     def describe(self, revision: str = "") -> dict[str, str]:
+        """Return the SHA-256 of the user's file."""
         return {"sha256": load_plugin(self.reference, kind="benchmark").sha256}
 
 

@@ -35,6 +35,7 @@ class HubBenchmark:
         return parse_records(records, self.parse, all_splits=all_splits)
 
     def describe(self, revision: str = "") -> dict[str, str]:
+        """Return dataset, config and revision."""
         return {
             "dataset": self.dataset,
             "config": self.config,

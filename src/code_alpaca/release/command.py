@@ -167,7 +167,7 @@ def _push(config: ReleaseConfig, facts: ReleaseFacts, folder: Path, log: Log) ->
     version = describe_version(folder, config.model_version)
     repo = _model_target(config).repo
     sha = push_folder(folder, version, _model_target(config), log)
-    unfinished = [version.under_way]
+    unfinished = [version.progress_file]
     if path := repo.fetch(README, sha):  # make the folder byte for byte what is on the Hub
         (folder / README).write_bytes(path.read_bytes())
     log(f"{repo.url}/tree/{version.tag} (commit {sha})")
@@ -176,7 +176,7 @@ def _push(config: ReleaseConfig, facts: ReleaseFacts, folder: Path, log: Log) ->
         version = describe_version(space_folder, config.model_version)
         target = _space_target(config)
         push_folder(space_folder, version, target, log)
-        unfinished.append(version.under_way)
+        unfinished.append(version.progress_file)
         log(target.repo.url)
     for mark in unfinished:
         mark.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from code_alpaca.core.fs import file_sha256
 from code_alpaca.core.records import RecordFormatError, ReleaseRecord
 from code_alpaca.hub import release, release_plan
 from code_alpaca.hub.client import HubRepo
-from code_alpaca.hub.release_plan import ReleaseKind, ReleasePlan, ReleaseTerms
+from code_alpaca.hub.release_plan import Release, ReleaseKind, ReleasePlan, ReleaseTerms
 from code_alpaca.hub.unsafe_files import is_code_or_pickle
 from code_alpaca.hub.versions import README, ReleaseVersion, read_json
 from code_alpaca.release.folder import ADAPTER_FILES, CARD, MANIFEST, MODEL_FILES
@@ -63,16 +63,9 @@ def push_folder(folder: Path, version: ReleaseVersion, target: ReleaseTarget, lo
         log(f"uploading {len(files)} files, {size / 1e6:,.1f} MB, to {repo.url}")
         return {**files, README: card.encode()}
 
-    return release.publish_release(
-        repo,
-        version,
-        release_kind(repo),
-        target.terms,
-        contents,
-        names=files,
-        card=None if repo.type == "space" else rendered,
-        say=log,
-    )
+    card = None if repo.type == "space" else rendered
+    planned = Release(repo, version, release_kind(repo), target.terms, files, card)
+    return release.publish_release(planned, contents, log)
 
 
 def preview_release(
@@ -94,17 +87,17 @@ def preview_release(
         InputError: there is no token with write access; the Hub rejects the card; the version
             exists or is lower than the last one; or files of other people are in the way.
     """
-    repo, terms = target
-    kind = release_kind(repo)
-    plan = release_plan.plan_release(repo, version, kind, terms, names=paths, card=card)
+    repo = target.repo
+    planned = Release(repo, version, release_kind(repo), target.terms, paths, card)
+    plan = release_plan.plan_release(planned)
     if plan.untagged and compute_key:
         version = version._replace(key=compute_key())
-        plan = release_plan.plan_release(repo, version, kind, terms, names=paths)
+        plan = release_plan.plan_release(planned._replace(version=version, card=None))
     if not plan.exists:
         return [f"{repo.url} does not exist yet and would be created"]
     if plan.before is None:
-        return [f"{repo.url} has no version yet", *plan.changes(paths)]
-    return [f"{repo.url} is at {plan.before.tag}", *plan.changes(paths)]
+        return [f"{repo.url} has no version yet", *plan.describe_losses(paths)]
+    return [f"{repo.url} is at {plan.before.tag}", *plan.describe_losses(paths)]
 
 
 def release_kind(repo: HubRepo) -> ReleaseKind:

@@ -100,7 +100,7 @@ def _tables(ledger: Ledger, summary: RunSummary) -> Tables:
     `asked_and_got` compares the quotas of the requests with the accepted rows.
     """
     quotas: dict[str, dict[str, int]] = {}
-    for requested, languages in ledger.asked():
+    for requested, languages in ledger.requested():
         count = requested.pop("count", 0)
         for dimension, label in requested.items():
             row = quotas.setdefault(f"{dimension}: {label}", {"asked": 0, "got": 0})

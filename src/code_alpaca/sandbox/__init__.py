@@ -45,7 +45,7 @@ from code_alpaca.sandbox.probe import (
     probe_backend,
     probe_backends,
 )
-from code_alpaca.sandbox.results import ResourceLimits, RunResult, SandboxDied
+from code_alpaca.sandbox.supervisor import ResourceLimits, RunResult, SandboxDied
 from code_alpaca.sandbox.worker import SolutionTest, Worker
 
 __all__ = [

@@ -36,25 +36,24 @@ BWRAP_WORK_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class BackendSpec:
-    """How one backend confines programs.
+    """How one backend confines programs."""
 
-    Attributes:
-        find_problem: returns why the backend cannot be used on this machine, or None.
-        kernel_filters: whether children confine themselves by seccomp, and by Landlock where the
-            kernel supports it.
-        private_namespaces: whether the fork server has its own processes and file system.
-        wrap: returns the command line before the fork server's, from the paths to show.
-    """
-
-    find_problem: Callable[[], str | None]
-    kernel_filters: bool = True
-    private_namespaces: bool = False
+    is_installed: Callable[[], bool]
+    how_to_install: str = ""
+    kernel_filters: bool = True  # seccomp, and Landlock where the kernel supports it
+    private_namespaces: bool = False  # the fork server has its own processes and file system
+    # From the paths to show, the command line before that of the fork server.
     wrap: Callable[[list[str]], list[str]] = lambda readable: []
 
 
 def find_problem(backend: Backend) -> str | None:
     """Return why a backend cannot be used on this machine, or None."""
-    return BACKENDS[backend].find_problem()
+    spec = BACKENDS[backend]
+    if spec.kernel_filters and sys.platform != "linux":
+        return "this needs Linux"
+    if spec.kernel_filters and platform.machine() not in syscall_table.ARCHITECTURES:
+        return f"no seccomp filter for {platform.machine()}"
+    return None if spec.is_installed() else spec.how_to_install
 
 
 def can_limit_processes(backend: Backend) -> bool:
@@ -101,30 +100,6 @@ def build_environment() -> dict[str, str]:
     }
 
 
-def _find_kernel_problem() -> str | None:
-    if sys.platform != "linux":
-        return "this needs Linux"
-    if platform.machine() not in syscall_table.ARCHITECTURES:
-        return f"no seccomp filter for {platform.machine()}"
-    return None
-
-
-def _find_bwrap_problem() -> str | None:
-    if problem := _find_kernel_problem():
-        return problem
-    if shutil.which("bwrap") is None:
-        return "bwrap is not installed (Debian and Ubuntu: apt install bubblewrap)"
-    return None
-
-
-def _find_landlock_problem() -> str | None:
-    if problem := _find_kernel_problem():
-        return problem
-    if landlock_rules.landlock_version() == 0:
-        return "this kernel has no Landlock (Linux 5.13, with landlock in its lsm= list)"
-    return None
-
-
 def _wrap_in_bwrap(readable: list[str]) -> list[str]:
     command = [shutil.which("bwrap") or "bwrap", "--unshare-all", "--die-with-parent"]
     command += ["--new-session", "--cap-drop", "ALL", "--hostname", "sandbox", "--clearenv"]
@@ -141,8 +116,16 @@ def _wrap_in_bwrap(readable: list[str]) -> list[str]:
 
 
 BACKENDS: dict[Backend, BackendSpec] = {  # strongest first
-    "bwrap": BackendSpec(_find_bwrap_problem, private_namespaces=True, wrap=_wrap_in_bwrap),
-    "landlock": BackendSpec(_find_landlock_problem),
-    "rlimit": BackendSpec(lambda: None, kernel_filters=False),
+    "bwrap": BackendSpec(
+        lambda: shutil.which("bwrap") is not None,
+        "bwrap is not installed (Debian and Ubuntu: apt install bubblewrap)",
+        private_namespaces=True,
+        wrap=_wrap_in_bwrap,
+    ),
+    "landlock": BackendSpec(
+        lambda: landlock_rules.landlock_version() > 0,
+        "this kernel has no Landlock (Linux 5.13, with landlock in its lsm= list)",
+    ),
+    "rlimit": BackendSpec(lambda: True, kernel_filters=False),
 }
 SAFE: tuple[Backend, ...] = tuple(name for name, spec in BACKENDS.items() if spec.kernel_filters)

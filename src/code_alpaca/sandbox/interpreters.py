@@ -23,23 +23,14 @@ MAX_OPEN_FILES = 256
 
 @dataclass(frozen=True, slots=True)
 class InterpreterSettings:
-    """How programs of one language are run.
-
-    Attributes:
-        file: name of the program's file.
-        print_nonce: a statement that prints its one argument.
-        memory_mb: limit of address space; 0 where the runtime reserves more than it uses.
-        arguments: of the interpreter, before the file.
-        max_processes: other processes that a program may start at a time.
-        extra_files: text files beside the program, by name.
-    """
+    """How programs of one language are run."""
 
     file: str
-    print_nonce: str
-    memory_mb: int
-    arguments: tuple[str, ...] = ()
+    print_nonce: str  # a statement
+    memory_mb: int  # of address space; 0 where the runtime reserves more than it uses
+    arguments: tuple[str, ...] = ()  # of the interpreter, before the file
     max_processes: int = 0
-    extra_files: dict[str, str] = field(default_factory=dict)
+    extra_files: dict[str, str] = field(default_factory=dict)  # beside the program, by name
 
 
 INTERPRETERS = {

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.sandbox.backends import Backend
-from code_alpaca.sandbox.results import ResourceLimits, RunResult
+from code_alpaca.sandbox.supervisor import ResourceLimits, RunResult
 from code_alpaca.sandbox.worker import Worker
 
 DEFAULT_LIMITS = ResourceLimits(folder_bytes=16 << 20)

@@ -24,7 +24,7 @@ from code_alpaca.core.errors import InputError
 from code_alpaca.sandbox import backends
 from code_alpaca.sandbox.backends import BACKENDS, Backend
 from code_alpaca.sandbox.inside import landlock_rules
-from code_alpaca.sandbox.results import ResourceLimits, SandboxDied
+from code_alpaca.sandbox.supervisor import ResourceLimits, SandboxDied
 from code_alpaca.sandbox.temp_folder import LockedTempFolder
 from code_alpaca.sandbox.worker import Worker
 

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from code_alpaca.sandbox.inside.control_protocol import ChildReport, encode_kill
-from code_alpaca.sandbox.results import ResourceLimits, RunResult, SandboxDied
 
 KILL_TIMEOUT_S = 20.0  # for a sandbox to end its programs after their time limit
 MAX_CHANNEL_BYTES = 64 << 20  # that one program may send over its channel
@@ -25,6 +24,53 @@ MAX_LINE_BYTES = 32 << 20  # in one line of it
 MAX_LINES = 1_000_000
 KEPT_OUTPUT = 4_000  # characters of each stream in a result
 CHUNK = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceLimits:
+    """What one program may use.
+
+    Attributes:
+        wall_s: seconds of wall time, and of CPU time (rounded up to a second).
+        memory_mb: address space; 0: no limit, for runtimes that reserve more than they use.
+        output_bytes: of standard output and of standard error, each.
+        folder_bytes: above 0, the program gets an empty folder to write in, as its working
+            directory, home and place of temporary files. One file may have this size, and four
+            times as much may be written in total.
+        max_open_files: open file descriptors.
+        max_processes: other processes that a command may run at a time. Only bwrap can enforce
+            this, and not for root.
+    """
+
+    wall_s: float = 10.0
+    memory_mb: int = 512
+    output_bytes: int = 1 << 20
+    folder_bytes: int = 0
+    max_open_files: int = 64
+    max_processes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a program ended.
+
+    Attributes:
+        status: passed, failed, timeout, out_of_memory, exited or output_limit; of tests in a
+            process of their own also unsupported_value (a value could not be sent).
+        stdout, stderr: the last characters of each.
+        duration: seconds.
+        peak_memory_mb: of the child that used most.
+    """
+
+    status: str
+    stdout: str
+    stderr: str
+    duration: float
+    peak_memory_mb: float = 0.0
+
+
+class SandboxDied(Exception):
+    """The sandbox itself ended while a program was running; start another one."""
 
 
 @dataclass(slots=True)

@@ -22,10 +22,12 @@ from code_alpaca.sandbox import backends
 from code_alpaca.sandbox.backends import Backend
 from code_alpaca.sandbox.inside import control_protocol, landlock_rules
 from code_alpaca.sandbox.inside.control_protocol import ChildRequest
-from code_alpaca.sandbox.results import ResourceLimits, RunResult, SandboxDied
 from code_alpaca.sandbox.supervisor import (
     KEPT_OUTPUT,
     OutputStream,
+    ResourceLimits,
+    RunResult,
+    SandboxDied,
     SupervisedChild,
     Supervisor,
     classify_end,

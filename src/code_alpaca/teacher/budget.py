@@ -47,7 +47,7 @@ class Budget:
         Args:
             keep: keys of requests whose replies can still be collected.
         """
-        self.spent = self._ledger.give_up_attempts(keep or set())
+        self.spent = self._ledger.close_lost_attempts(keep or set())
         for number, key, worst_case in self._ledger.open_attempts():
             self._open[key] = Attempt(number, worst_case, 0, 0)
             self.reserved += worst_case

@@ -124,6 +124,10 @@ class Teacher:
     ) -> tuple[str, dict[str, Any]]:
         """Return the key and the raw reply of request `index`, from the ledger or the server.
 
+        Args:
+            asked: strategy, number of tasks and quota labels, recorded for reports.
+            seed_ids: ids of the examples in the prompt, recorded for reports.
+
         Raises:
             TeacherRefused: the server rejects all requests or does not answer.
             Stopped: the budget is exhausted, or the run is stopping.

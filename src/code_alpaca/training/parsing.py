@@ -144,6 +144,6 @@ def _parse_with_trl(
     for word in rest:
         if word.startswith("--"):
             raise InputError(describe_unknown_key(_key(word), valid_keys, "command line"))
-        raise InputError(f"stray word {word!r} on the command line; options read --key value")
+        raise InputError(f"unexpected word {word!r} on the command line; options are --key value")
     script_args, training_args, model_args = parsed
     return script_args, training_args, model_args

@@ -1,0 +1,1 @@
+"""Find rows that leak benchmark problems."""

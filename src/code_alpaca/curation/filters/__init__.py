@@ -128,7 +128,7 @@ def hash_plugins(names: Iterable[str]) -> dict[str, str]:
 
 
 def resolve_names(names: Iterable[str], *, warn: bool = False) -> list[str]:
-    """Return names of filters with sets and old names replaced by the filters they stand for.
+    """Return names of filters, with sets and old names expanded.
 
     Args:
         warn: print a line for each old name.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from importlib import import_module
+from typing import Any
 
 from code_alpaca.core.schema import Example
 
@@ -40,6 +42,16 @@ LICENCE = re.compile(
     r"^\s*(#|//|/?\*+|--|;)\s*(Copyright|\(c\)|©)[^\n]*\d{4}",
     re.IGNORECASE | re.MULTILINE,
 )
+# Detectors of known formats by module; the entropy heuristics of detect-secrets drop good examples.
+SECRET_DETECTORS = {
+    "aws": "AWSKeyDetector", "azure_storage_key": "AzureStorageKeyDetector",
+    "discord": "DiscordBotTokenDetector", "github_token": "GitHubTokenDetector",
+    "gitlab_token": "GitLabTokenDetector", "jwt": "JwtTokenDetector", "npm": "NpmDetector",
+    "openai": "OpenAIDetector", "private_key": "PrivateKeyDetector",
+    "pypi_token": "PypiTokenDetector", "sendgrid": "SendGridDetector", "slack": "SlackDetector",
+    "stripe": "StripeDetector", "telegram_token": "TelegramBotTokenDetector",
+    "twilio": "TwilioKeyDetector",
+}  # fmt: skip
 ABOUT_LICENCES = re.compile(r"licen[sc]e|copyright", re.IGNORECASE)
 
 
@@ -47,7 +59,7 @@ def secret(example: Example) -> str | None:
     """Drop a row with a key or token in the format of its provider (detect-secrets, Hub tokens)."""
     for text in example.texts:
         if HUB_TOKEN.search(text) or any(
-            next(iter(plugin.analyze_string(text)), None) for plugin in _secret_plugins()
+            next(iter(plugin.analyze_string(text)), None) for plugin in _secret_detectors()
         ):
             return "secret"
     return None
@@ -81,42 +93,8 @@ def licence_header(example: Example) -> str | None:
 
 
 @cache
-def _secret_plugins() -> tuple:
-    """Return the detectors of detect-secrets for known formats; its entropy heuristics drop good
-    examples.
-    """
-    from detect_secrets.plugins import (
-        aws,
-        azure_storage_key,
-        discord,
-        github_token,
-        gitlab_token,
-        jwt,
-        npm,
-        openai,
-        private_key,
-        pypi_token,
-        sendgrid,
-        slack,
-        stripe,
-        telegram_token,
-        twilio,
-    )
-
-    return (
-        aws.AWSKeyDetector(),
-        azure_storage_key.AzureStorageKeyDetector(),
-        discord.DiscordBotTokenDetector(),
-        github_token.GitHubTokenDetector(),
-        gitlab_token.GitLabTokenDetector(),
-        jwt.JwtTokenDetector(),
-        npm.NpmDetector(),
-        openai.OpenAIDetector(),
-        private_key.PrivateKeyDetector(),
-        pypi_token.PypiTokenDetector(),
-        sendgrid.SendGridDetector(),
-        slack.SlackDetector(),
-        stripe.StripeDetector(),
-        telegram_token.TelegramBotTokenDetector(),
-        twilio.TwilioKeyDetector(),
-    )
+def _secret_detectors() -> list[Any]:
+    return [
+        getattr(import_module(f"detect_secrets.plugins.{module}"), name)()
+        for module, name in SECRET_DETECTORS.items()
+    ]

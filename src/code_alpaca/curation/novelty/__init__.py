@@ -1,0 +1,1 @@
+"""Find near-duplicate tasks exactly, with a growing index."""

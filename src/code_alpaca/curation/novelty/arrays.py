@@ -86,17 +86,6 @@ class Workspace(NamedTuple):
     distances: np.ndarray  # (rows to scan,) float32
 
 
-def empty_rows(num_rows: int, num_tokens: int) -> TokenRows:
-    """Return zeroed arrays with room for this many rows and tokens."""
-    return TokenRows(
-        np.zeros(num_tokens, np.int32),
-        np.zeros(num_rows + 1, np.int64),
-        np.zeros((num_rows, NUM_PARTS), np.int32),
-        np.zeros((num_rows, 2), np.uint64),
-        np.zeros(num_rows, np.uint8),
-    )
-
-
 def grow_rows(rows: TokenRows, num_rows: int, num_tokens: int) -> TokenRows:
     """Return the rows in arrays with room for at least this many rows and tokens."""
     return TokenRows(
@@ -148,4 +137,11 @@ EMPTY_LEVEL = PrefixLevel(
     position=np.zeros(0, np.int32),
     signatures=np.zeros((0, 2), np.uint64),
     threshold=0.0,
+)
+EMPTY_ROWS = TokenRows(
+    tokens=np.zeros(0, np.int32),
+    start=np.zeros(1, np.int64),
+    ends=np.zeros((0, NUM_PARTS), np.int32),
+    signatures=np.zeros((0, 2), np.uint64),
+    filled=np.zeros(0, np.uint8),
 )

@@ -12,7 +12,13 @@ from typing import NamedTuple
 import numpy as np
 
 from code_alpaca.curation.novelty import arrays, kernels
-from code_alpaca.curation.novelty.arrays import EMPTY_LEVEL, SearchIndex, TokenRows, Workspace
+from code_alpaca.curation.novelty.arrays import (
+    EMPTY_LEVEL,
+    EMPTY_ROWS,
+    SearchIndex,
+    TokenRows,
+    Workspace,
+)
 from code_alpaca.curation.novelty.levels import build_level
 from code_alpaca.curation.novelty.measures import TokenizedTask
 
@@ -87,7 +93,7 @@ class SimilarityIndex:
     def __init__(self, threshold: float, vocabulary: Vocabulary) -> None:
         self._threshold, self._vocabulary = threshold, vocabulary
         self._ids: list[str] = []
-        self._rows = arrays.empty_rows(1 << 8, 1 << 12)
+        self._rows = arrays.grow_rows(EMPTY_ROWS, 1 << 8, 1 << 12)
         self._levels = [EMPTY_LEVEL] * 3
         self._ends = [0, 0, 0]  # level k holds rows _ends[k + 1] to _ends[k]; the last from 0
 

@@ -15,9 +15,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from code_alpaca.core import languages
+from code_alpaca.core.schema import Example, SeedTask
 
 ROUGE_TOKEN = re.compile(r"[a-z0-9]+")
 # Words (in scripts without spaces: characters), C++ and C#, and operators that are not punctuation.
@@ -25,19 +26,6 @@ CODE_TOKEN = re.compile(
     r"c\+\+|[cf]#(?!\w)|\.net\b|[\u3040-\u30ff\u3400-\u9fff]|\w+"
     r"|[<>=+*%&|^~]+|!=+|(?<!\S)!|->|--|//|(?<=[\s\w)])[-/](?=[\s(]|\d)"
 )
-
-
-class TaskText(Protocol):
-    """The fields of a task that are compared; seed tasks and examples have them."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def instruction(self) -> str: ...
-    @property
-    def input(self) -> str: ...
-    @property
-    def language(self) -> str: ...
 
 
 class TokenizedTask(NamedTuple):
@@ -49,12 +37,12 @@ class TokenizedTask(NamedTuple):
     input: Sequence[str]
 
 
-def rouge_l(task: TaskText) -> TokenizedTask:
+def rouge_l(task: Example | SeedTask) -> TokenizedTask:
     """Return the words of the instruction, as `rouge_score` without stemming splits them."""
     return TokenizedTask("", ROUGE_TOKEN.findall(task.instruction.lower()), (), ())
 
 
-def code_aware(task: TaskText) -> TokenizedTask:
+def code_aware(task: Example | SeedTask) -> TokenizedTask:
     """Return the words and operators of the instruction and the tokens of the input, grouped by
     language.
 
@@ -80,7 +68,7 @@ def _named_language(token: str, following: str) -> str:
     return languages.PROSE_NAMES[token]
 
 
-MEASURES: dict[str, Callable[[TaskText], TokenizedTask]] = {
+MEASURES: dict[str, Callable[[Example | SeedTask], TokenizedTask]] = {
     "rouge_l": rouge_l,
     "code_aware": code_aware,
 }

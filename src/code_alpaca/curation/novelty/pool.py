@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+from code_alpaca.core.schema import Example, SeedTask
 from code_alpaca.curation.novelty.index import NoveltyVerdict, SimilarityIndex, Vocabulary
-from code_alpaca.curation.novelty.measures import DEFAULT_THRESHOLDS, MEASURES, TaskText
+from code_alpaca.curation.novelty.measures import DEFAULT_THRESHOLDS, MEASURES
 
 CHUNK = 4096  # tasks tokenized at a time, to bound memory
 
@@ -47,7 +48,7 @@ class NoveltyPool:
     def __len__(self) -> int:
         return sum(len(index) for index in self._indices.values())
 
-    def add(self, tasks: Iterable[TaskText]) -> None:
+    def add(self, tasks: Iterable[Example | SeedTask]) -> None:
         """Add tasks to the pool without checking them: seed tasks, or rows accepted earlier."""
         tasks = iter(tasks)
         while chunk := list(itertools.islice(tasks, CHUNK)):
@@ -56,7 +57,7 @@ class NoveltyPool:
                 rows = self._vocabulary.encode([tokenized[i] for i in members])
                 self._index(group).insert([chunk[i].id for i in members], rows)
 
-    def check(self, tasks: Sequence[TaskText]) -> list[NoveltyVerdict]:
+    def check(self, tasks: Sequence[Example | SeedTask]) -> list[NoveltyVerdict]:
         """Decide tasks in order, as if one by one, and add the novel ones to the pool."""
         tokenized = [self._tokenize(task) for task in tasks]
         verdicts = [NoveltyVerdict("", 0.0, True)] * len(tasks)
@@ -64,8 +65,8 @@ class NoveltyPool:
             index = self._index(group)  # groups are never compared, so their order is irrelevant
             rows = self._vocabulary.encode([tokenized[i] for i in members])
             check = index.check_nearest if self._nearest else index.check
-            found = check([tasks[i].id for i in members], rows)
-            for i, verdict in zip(members, found, strict=True):
+            decided = check([tasks[i].id for i in members], rows)
+            for i, verdict in zip(members, decided, strict=True):
                 verdicts[i] = verdict
         return verdicts
 
@@ -84,7 +85,7 @@ class TaskNeighbours(NamedTuple):
 
 
 def find_neighbours(
-    tasks: Sequence[TaskText],
+    tasks: Sequence[Example | SeedTask],
     measure: str = "code_aware",
     count: int = 10,
     num_threads: int | None = None,

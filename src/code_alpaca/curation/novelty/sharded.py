@@ -16,7 +16,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from datatrove.data import Document, DocumentsPipeline
@@ -34,10 +34,23 @@ from code_alpaca.curation.novelty.pool import resolve_threshold
 LINE_BITS = 40  # a row's position: file number above, line number in the low bits
 
 
+class Folders(NamedTuple):
+    """Where `make_stages` reads and writes.
+
+    Attributes:
+        source: JSONL files of rows with `instruction` and optionally `input` and `language`. Rows
+            are in the order of file names, then of lines.
+        work: an empty folder that all workers share.
+        output: the kept rows, as JSONL files.
+    """
+
+    source: DataFolderLike
+    work: DataFolderLike
+    output: DataFolderLike
+
+
 def make_stages(
-    source: DataFolderLike,
-    work: DataFolderLike,
-    output: DataFolderLike,
+    folders: Folders,
     *,
     tasks: int,
     measure: str = "code_aware",
@@ -46,15 +59,12 @@ def make_stages(
     """Return pipelines, each with its number of tasks, to run in this order.
 
     Args:
-        source: folder of JSONL files of rows with `instruction` and optionally `input` and
-            `language`. Rows are in the order of file names, then of lines.
-        work: empty folder that all workers share.
-        output: folder for the kept rows, as JSONL files.
         tasks: number of shards; each may run on another machine.
 
     Raises:
         ValueError: unknown measure, or a threshold outside 0..1.
     """
+    source, work, output = folders
     limit = resolve_threshold(measure, threshold)
 
     def read() -> JsonlReader:

@@ -20,10 +20,9 @@ import evaluate
 from code_alpaca import sandbox
 from code_alpaca.evaluation import metrics
 from code_alpaca.evaluation.controls import make_negative_controls, make_positive_control
+from code_alpaca.evaluation.grading import FOLDER_BYTES, MEMORY_MB
 
 DEFAULT_K = (1, 10, 100)
-MEMORY_MB = 1024
-FOLDER_BYTES = 16 << 20
 
 
 class PassAtK(evaluate.Metric):

@@ -11,6 +11,7 @@ from code_alpaca.generation.strategies.alpaca_2023 import Alpaca2023
 from code_alpaca.generation.strategies.base import Prompt as Prompt
 from code_alpaca.generation.strategies.base import PromptContext as PromptContext
 from code_alpaca.generation.strategies.base import Strategy as Strategy
+from code_alpaca.generation.strategies.base import prompt_fields as prompt_fields
 from code_alpaca.generation.strategies.evol_instruct import EvolInstruct
 from code_alpaca.generation.strategies.oss_instruct import OssInstruct
 from code_alpaca.generation.strategies.self_instruct import SelfInstruct

@@ -48,11 +48,11 @@ class Alpaca2023(Strategy):
 
     def ask(self, context: PromptContext) -> Prompt:
         seed_tasks = context.seed_tasks
-        shown = context.rng.sample(seed_tasks, min(NUM_SEED_TASKS, len(seed_tasks)))
-        first = len(shown) + 1
-        tasks = [_prompt_fields(task) for task in shown]
+        examples = context.rng.sample(seed_tasks, min(NUM_SEED_TASKS, len(seed_tasks)))
+        first = len(examples) + 1
+        tasks = [_prompt_fields(task) for task in examples]
         text = context.render("alpaca_2023", tasks=tasks, first=first, last=LAST_TASK)
-        return Prompt(text, [task.id for task in shown], prefix=f"{first}. Instruction:")
+        return Prompt(text, [task.id for task in examples], prefix=f"{first}. Instruction:")
 
     def parse(self, reply: ParsedReply, prefix: str, *, numbered: bool) -> list[Candidate]:
         if self.defects:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 import re
@@ -70,7 +71,16 @@ class StrategyMix:
         for strategy in strategies:
             strategy.validate(config)
         by_name = {strategy.name: strategy for strategy in strategies}
+        if len(by_name) < len(strategies):
+            raise InputError(
+                f"strategy {config.strategy}: two files have the same name, which rows record; "
+                "rename one"
+            )
         return cls(by_name, tuple(weights.values()))
+
+    def template_names(self) -> list[str]:
+        """Return the names of the prompt templates that the strategies use."""
+        return [n for s in self.strategies.values() for n in s.templates + s.numbered_templates]
 
     def choose(self, rng: random.Random) -> Strategy:
         """Return the strategy of a request; a mix of one draws no random number."""
@@ -94,7 +104,9 @@ def _load(reference: str, config: GenerateConfig) -> Strategy:
     strategy = plugin.value
     if isinstance(strategy, type) and issubclass(strategy, Strategy):
         strategy = strategy.from_config(config)
-    elif not isinstance(strategy, Strategy):
+    elif isinstance(strategy, Strategy):
+        strategy = copy.copy(strategy)  # the loaded file is cached
+    else:
         if not callable(strategy):
             raise InputError(
                 f"strategy {reference} is of type {type(strategy).__name__}; write a function "

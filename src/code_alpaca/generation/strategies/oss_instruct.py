@@ -77,15 +77,15 @@ class OssInstruct(Strategy):
         while sum(map(len, lines[start : start + length])) > MAX_CHARACTERS:
             length -= 1
         snippet = "\n".join(lines[start : start + length]).strip("\n")
-        shown = rng.sample(context.seed_tasks, min(NUM_EXAMPLES, len(context.seed_tasks)))
+        examples = rng.sample(context.seed_tasks, min(NUM_EXAMPLES, len(context.seed_tasks)))
         text = context.render(
             "oss_instruct",
             count=context.num_tasks,
             snippet=snippet,
-            examples=[prompt_fields(task) for task in shown],
+            examples=[prompt_fields(task) for task in examples],
             wish=context.labels,
         )
-        return Prompt(text, [task.id for task in shown])
+        return Prompt(text, [task.id for task in examples])
 
 
 def load_snippets(source: str, column: str) -> list[str]:

@@ -19,13 +19,13 @@ class SelfInstruct(Strategy):
 
     def ask(self, context: PromptContext) -> Prompt:
         rng, seed_tasks, pool = context.rng, context.seed_tasks, context.pool
-        shown = [
+        examples = [
             *rng.sample(seed_tasks, min(context.seeds_per_request, len(seed_tasks))),
             *rng.sample(pool, min(context.pool_per_request, len(pool))),
         ]
-        rng.shuffle(shown)
-        tasks = [prompt_fields(task) for task in shown]
-        ids = [task.id for task in shown]
+        rng.shuffle(examples)
+        tasks = [prompt_fields(task) for task in examples]
+        ids = [task.id for task in examples]
         if context.numbered:
             first = len(tasks) + 1
             last = len(tasks) + context.num_tasks

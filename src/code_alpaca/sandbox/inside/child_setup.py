@@ -21,17 +21,11 @@ DEFAULT_STACK, SMALLEST_STACK = 8 << 20, 1 << 16  # bytes
 
 @dataclass
 class Handles:
-    """Descriptors that a child has when it starts.
+    """Descriptors that a child has when it starts."""
 
-    Attributes:
-        fds: its channel, standard output, standard error and, if it has one, its peer.
-        sender: socket over which the fork server gets the listener of the child's filter.
-        ruleset: Landlock rules, if any.
-    """
-
-    fds: list[int]
-    sender: int
-    ruleset: int | None
+    fds: list[int]  # its channel, standard output, standard error and, if it has one, its peer
+    sender: int  # socket over which the fork server gets the listener of its filter
+    ruleset: int | None  # Landlock rules
 
 
 def set_up(

@@ -18,19 +18,13 @@ import resource
 import signal
 import struct
 
-from . import landlock_rules, syscall_table
+from . import syscall_table
 from .control_protocol import ChildRequest
-from .libc_calls import (
-    PR_SET_NO_NEW_PRIVS,
-    PR_SET_PDEATHSIG,
-    PR_SET_SECUREBITS,
-    check,
-    libc,
-    prctl,
-)
+from .landlock_rules import check, libc, restrict_self
 from .seccomp_filter import for_process
 
 MAX_QUEUED_SIGNALS = 64  # for all processes of the user; each timer takes one
+PR_SET_PDEATHSIG, PR_SET_SECUREBITS, PR_SET_NO_NEW_PRIVS = 1, 28, 38
 SECCOMP_SET_MODE_FILTER = 1
 NEW_LISTENER, WAIT_KILLABLE = 1 << 3, 1 << 5  # SECCOMP_FILTER_FLAG_*; the latter since Linux 5.19
 CAPABILITY_VERSION = 0x20080522
@@ -66,10 +60,10 @@ def confine(request: ChildRequest, ruleset: int | None, filters: list[bytes]) ->
         limits[resource.RLIMIT_NPROC] = request.max_processes
     for kind, limit in limits.items():
         resource.setrlimit(kind, (limit, limit))
-    check(prctl(PR_SET_PDEATHSIG, signal.SIGKILL))  # end with the fork server
-    check(prctl(PR_SET_NO_NEW_PRIVS, 1))
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # end with the fork server
+    _prctl(PR_SET_NO_NEW_PRIVS, 1)
     if ruleset is not None:
-        landlock_rules.restrict_self(ruleset)
+        restrict_self(ruleset)
     if not filters:
         return None
     drop_capabilities()
@@ -91,7 +85,7 @@ def drop_capabilities() -> None:
         OSError: the kernel refused.
     """
     if os.geteuid() == 0:
-        prctl(PR_SET_SECUREBITS, NO_ROOT_BY_UID_LOCKED)
+        libc.prctl(PR_SET_SECUREBITS, NO_ROOT_BY_UID_LOCKED, 0, 0, 0)
     header, no_capabilities = struct.pack("Ii", CAPABILITY_VERSION, 0), bytes(24)
     capset = syscall_table.load_numbers()["capset"]
     check(libc.syscall(capset, header, no_capabilities))
@@ -103,3 +97,7 @@ def _install(program: bytes, flags: int) -> int:
     header = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(buffer))
     seccomp = syscall_table.load_numbers()["seccomp"]
     return libc.syscall(seccomp, SECCOMP_SET_MODE_FILTER, flags, ctypes.c_char_p(header))
+
+
+def _prctl(option: int, value: int) -> None:
+    check(libc.prctl(option, value, 0, 0, 0))

@@ -18,56 +18,39 @@ PROGRAM, COMMAND, SOLUTION, TESTS = "program", "command", "solution", "tests"
 
 @dataclass
 class ServerConfig:
-    """What the fork server may show to programs, and how it confines them.
+    """What the fork server shows to programs, and how it confines them."""
 
-    Attributes:
-        readable: paths that programs may read.
-        work_folder: where their own folders are made.
-        packages: folders of installed packages that they may import.
-        landlock, seccomp: whether to apply these.
-        private_namespaces: whether this process is alone in a PID namespace, with a file system
-            of its own (Bubblewrap).
-    """
-
-    readable: list[str]
-    work_folder: str
-    packages: list[str]
+    readable: list[str]  # paths
+    work_folder: str  # in which programs get their own folders
+    packages: list[str]  # folders with installed packages to import
     landlock: bool
     seccomp: bool
-    private_namespaces: bool
+    private_namespaces: bool  # the fork server has its own PID namespace and file system
 
 
 @dataclass
 class ChildRequest:
-    """A request to start one confined child.
-
-    Attributes:
-        job: number of the child.
-        kind: what it does; one of the constants above.
-        folder: name of its own folder, made only if `folder_bytes` is above 0.
-        files: text files to write into the folder, by name.
-        folder_bytes: size of the largest file that it may write.
-    """
+    """A request to start one confined child."""
 
     job: int
-    kind: str
-    folder: str
-    files: dict[str, str]
+    kind: str  # one of the constants above
+    folder: str  # name of its own folder, which is created if folder_bytes > 0
+    files: dict[str, str]  # text files to write into the folder, by name
     max_processes: int
     cpu_seconds: float
     memory_bytes: int
-    folder_bytes: int
+    folder_bytes: int  # size of the largest file
     max_open_files: int
 
 
 @dataclass
 class ChildReport:
-    """How a child ended: its wait status, and whether it was killed for filling its folder."""
+    """How a child ended."""
 
     job: int
     wait_status: int
     peak_kb: int
-    folder_full: bool
+    folder_full: bool  # it was killed for that
 
 
 def encode(message: ServerConfig | ChildRequest | ChildReport) -> bytes:

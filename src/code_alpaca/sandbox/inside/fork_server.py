@@ -26,7 +26,6 @@ from collections.abc import Callable
 from . import child_setup, control_protocol, harness, solution_server, solution_tester
 from .control_protocol import ChildReport, ChildRequest, ServerConfig
 from .folder_cleanup import exceeds
-from .libc_calls import PR_SET_DUMPABLE, prctl
 from .program_folders import ProgramFolders
 from .seccomp_filter import build_filter
 from .syscall_accounting import MAX_ENTRIES, SyscallBudget, build_rules
@@ -47,7 +46,7 @@ ENTRY_POINTS = {
 PROTECTED_FDS = {control_protocol.PROGRAM: 1, control_protocol.COMMAND: 0}
 FOLDER_CHECK_MS = 20  # where writes cannot be counted
 UNLIMITED = 1 << 62
-M_ARENA_MAX = -8
+PR_SET_DUMPABLE, M_ARENA_MAX = 4, -8
 KEEP_ALIVE: list[object] = []
 
 
@@ -57,9 +56,9 @@ def main() -> None:
     config = ServerConfig(**json.loads(sys.argv[2]))
     sys.path[:1] = []  # the folder of this package, which programs must not import
     sys.path += config.packages
-    prctl(PR_SET_DUMPABLE, 0)  # no other process may read this one's memory
-    # Each further arena of malloc, one for each thread, reserves 64 MiB of address space.
-    ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # no other process may read this one's memory
+    libc.mallopt(M_ARENA_MAX, 2)  # each further one, for a thread, reserves 64 MiB of addresses
     os.chdir(config.work_folder)
     gc.collect()
     gc.freeze()
@@ -99,9 +98,11 @@ class RunningChild:
         self.folder_full = False
 
     def kill(self) -> None:
+        """Kill it; the event loop reaps it."""
         os.kill(self.pid, signal.SIGKILL)
 
     def kill_for_full_folder(self) -> None:
+        """Kill it, and have its report state why."""
         self.folder_full = True
         self.kill()
 

@@ -61,12 +61,15 @@ class Channel:
         self._reader = io.BufferedReader(self._raw)
 
     def readline(self) -> bytes:
+        """Read one line; b"" if the other side has closed the socket."""
         return self._reader.readline()
 
     def send(self, message: dict) -> None:
+        """Send one JSON object."""
         self.write(json.dumps(message).encode() + b"\n")
 
     def write(self, data: bytes) -> None:
+        """Write all bytes."""
         view = memoryview(data)
         while view:
             view = view[self._raw.write(view) :]

@@ -6,11 +6,13 @@ user namespaces, since Linux 5.13. Where the kernel supports it, TCP is denied a
 
 from __future__ import annotations
 
+import ctypes
 import os
 import struct
 
-from .libc_calls import check, libc
 from .syscall_table import LANDLOCK
+
+libc = ctypes.CDLL(None, use_errno=True)
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = (number for _, number, _ in LANDLOCK)
 VERSION_FLAG, PATH_BENEATH = 1, 1  # LANDLOCK_CREATE_RULESET_VERSION, LANDLOCK_RULE_PATH_BENEATH
@@ -78,3 +80,15 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
         check(libc.syscall(ADD_RULE, ruleset, PATH_BENEATH, rule, 0))
     finally:
         os.close(fd)
+
+
+def check(result: int) -> int:
+    """Return the result of a C call.
+
+    Raises:
+        OSError: the call failed.
+    """
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result

@@ -14,48 +14,25 @@ import platform
 import struct
 from collections.abc import Iterable
 
-from . import syscall_table
-from .bpf import (
-    ALLOW,
-    DENY,
-    KILL,
-    NOTIFY,
-    Instruction,
-    assemble,
-    fail_with,
-    load,
-    load_argument,
-    skip_if_any_bit,
-    skip_if_equal,
-    skip_if_greater,
-)
+from . import bpf, syscall_table
 
-Rule = tuple[int, list[Instruction]]  # a system call's number, and the code that decides it
+Rule = tuple[int, list[bpf.Instruction]]  # a system call's number, and the code that decides it
 
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 NUMBER_OFFSET, ARCH_OFFSET = 0, 4  # in struct seccomp_data
 CLONE_THREAD = 0x10000
 OWN_PID = 0x7FFFFFFE  # placeholder for the process ID, which `for_process` fills in
 
-# Which argument names the process: it must be the caller's own, in the second group or 0.
-OWN_PROCESS_ONLY = {"kill": 0, "tgkill": 0}
-OWN_PROCESS_OR_ZERO = {"prlimit64": 0, "sched_setaffinity": 0}
+# The first argument must be the caller's own process ID; in the second group it may also be 0.
+OWN_PROCESS_ONLY = ("kill", "tgkill")
+OWN_PROCESS_OR_ZERO = ("prlimit64", "sched_setaffinity")
 # Which argument is checked, and its values that are denied.
 DENIED_VALUES: dict[str, tuple[int, tuple[int, ...]]] = {
     "prctl": (0, (1, 22)),  # PR_SET_PDEATHSIG, PR_SET_SECCOMP
     "fcntl": (1, (8, 10, 15)),  # signals to others: F_SETOWN, F_SETSIG, F_SETOWN_EX
-    "ioctl": (
-        1,
-        (
-            0x8901,  # FIOSETOWN: signals to others
-            0x8902,  # SIOCSPGRP: signals to others
-            0x5412,  # TIOCSTI: type into another process's terminal
-            0x541C,  # TIOCLINUX: the same
-            0x40305828,  # FS_IOC_RESVSP: allocate file space without a write
-            0x4030582A,  # FS_IOC_RESVSP64
-            0x40305839,  # FS_IOC_ZERO_RANGE
-        ),
-    ),
+    # FIOSETOWN, SIOCSPGRP: signals to others; TIOCSTI, TIOCLINUX: typing into other terminals;
+    # FS_IOC_RESVSP, FS_IOC_RESVSP64, FS_IOC_ZERO_RANGE: file space without a write.
+    "ioctl": (1, (0x8901, 0x8902, 0x5412, 0x541C, 0x40305828, 0x4030582A, 0x40305839)),
 }
 
 
@@ -77,33 +54,35 @@ def build_filter(
     """
     numbers = syscall_table.load_numbers()
     code = [
-        load(ARCH_OFFSET),
-        skip_if_equal(AUDIT_ARCH[platform.machine()], 1, 0),
-        KILL,
-        load(NUMBER_OFFSET),
-        skip_if_greater(syscall_table.LAST_REVIEWED, 0, 1),  # also skips all x32 calls
-        fail_with(errno.ENOSYS),
+        bpf.load(ARCH_OFFSET),
+        bpf.skip_if_equal(AUDIT_ARCH[platform.machine()], 1, 0),
+        bpf.KILL,
+        bpf.load(NUMBER_OFFSET),
+        bpf.skip_if_greater(syscall_table.LAST_REVIEWED, 0, 1),  # also skips all x32 calls
+        bpf.fail_with(errno.ENOSYS),
     ]
 
-    def add(number: int, body: list[Instruction]) -> None:
-        code.extend([skip_if_equal(number, 0, len(body)), *body])
+    def add(number: int, body: list[bpf.Instruction]) -> None:
+        code.extend([bpf.skip_if_equal(number, 0, len(body)), *body])
 
     for number, body in rules:
-        add(number, body if notify else [ALLOW if step == NOTIFY else step for step in body])
+        silent = [bpf.ALLOW if step == bpf.NOTIFY else step for step in body]
+        add(number, body if notify else silent)
     if not may_fork:
-        add(numbers["clone"], [load_argument(0), skip_if_any_bit(CLONE_THREAD, 0, 1), ALLOW, DENY])
-        add(numbers["clone3"], [fail_with(errno.ENOSYS)])  # libc falls back to clone
+        is_thread = [bpf.load_argument(0), bpf.skip_if_any_bit(CLONE_THREAD, 0, 1)]
+        add(numbers["clone"], [*is_thread, bpf.ALLOW, bpf.DENY])
+        add(numbers["clone3"], [bpf.fail_with(errno.ENOSYS)])  # libc falls back to clone
     for name, body in _argument_rules():
         add(numbers[name], body)
     for rows in syscall_table.IGNORED.values():
         for number in syscall_table.select_numbers(rows, numbers):
-            add(number, [fail_with(0)])
+            add(number, [bpf.fail_with(0)])
     denied = [row for rows in syscall_table.DENIED.values() for row in rows]
     denied += [] if may_exec else syscall_table.EXEC
     denied += [] if may_fork else syscall_table.FORK
     for number in syscall_table.select_numbers(denied, numbers):
-        add(number, [DENY])
-    return assemble([*code, ALLOW])
+        add(number, [bpf.DENY])
+    return bpf.assemble([*code, bpf.ALLOW])
 
 
 def for_process(program: bytes, pid: int) -> bytes:
@@ -111,15 +90,16 @@ def for_process(program: bytes, pid: int) -> bytes:
     return program.replace(struct.pack("I", OWN_PID), struct.pack("I", pid))
 
 
-def _argument_rules() -> Iterable[tuple[str, list[Instruction]]]:
+def _argument_rules() -> Iterable[tuple[str, list[bpf.Instruction]]]:
     """Yield the calls whose arguments decide, and the code that checks them."""
-    for name, index in OWN_PROCESS_ONLY.items():
-        yield name, [load_argument(index), skip_if_equal(OWN_PID, 0, 1), ALLOW, DENY]
-    for name, index in OWN_PROCESS_OR_ZERO.items():
-        is_own = [skip_if_equal(OWN_PID, 1, 0), skip_if_equal(0, 0, 1)]
-        yield name, [load_argument(index), *is_own, ALLOW, DENY]
+    for name in OWN_PROCESS_ONLY:
+        is_own = [bpf.load_argument(0), bpf.skip_if_equal(OWN_PID, 0, 1)]
+        yield name, [*is_own, bpf.ALLOW, bpf.DENY]
+    for name in OWN_PROCESS_OR_ZERO:
+        is_own = [bpf.skip_if_equal(OWN_PID, 1, 0), bpf.skip_if_equal(0, 0, 1)]
+        yield name, [bpf.load_argument(0), *is_own, bpf.ALLOW, bpf.DENY]
     for name, (index, values) in DENIED_VALUES.items():
-        checks = [skip_if_equal(value, len(values) - n, 0) for n, value in enumerate(values)]
+        checks = [bpf.skip_if_equal(value, len(values) - n, 0) for n, value in enumerate(values)]
         if name == "ioctl":  # requests that encode a size belong to file systems, not terminals
-            checks = [skip_if_any_bit(0xFFFF0000, 0, 1), fail_with(errno.ENOTTY), *checks]
-        yield name, [load_argument(index), *checks, ALLOW, DENY]
+            checks = [bpf.skip_if_any_bit(0xFFFF0000, 0, 1), bpf.fail_with(errno.ENOTTY), *checks]
+        yield name, [bpf.load_argument(index), *checks, bpf.ALLOW, bpf.DENY]

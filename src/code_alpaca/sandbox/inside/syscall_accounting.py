@@ -19,16 +19,7 @@ import fcntl
 import struct
 from collections.abc import Callable
 
-from . import syscall_table
-from .bpf import (
-    ALLOW,
-    NOTIFY,
-    fail_with,
-    load_argument,
-    skip_if_any_bit,
-    skip_if_equal,
-    skip_if_greater,
-)
+from . import bpf, syscall_table
 from .seccomp_filter import CLONE_THREAD, Rule
 from .syscall_table import select_numbers
 
@@ -61,9 +52,9 @@ def build_rules(
     numbers = syscall_table.load_numbers()
     rules: list[Rule] = []
     if threads:
-        is_thread = [load_argument(0), skip_if_any_bit(CLONE_THREAD, 0, 1)]
-        rules.append((numbers["clone"], [*is_thread, NOTIFY, fail_with(errno.EPERM)]))
-        rules.append((numbers["exit"], [NOTIFY]))
+        is_thread = [bpf.load_argument(0), bpf.skip_if_any_bit(CLONE_THREAD, 0, 1)]
+        rules.append((numbers["clone"], [*is_thread, bpf.NOTIFY, bpf.fail_with(errno.EPERM)]))
+        rules.append((numbers["exit"], [bpf.NOTIFY]))
     if files:
         rules += _write_rules(protected_fds, numbers, may_exec=may_exec)
         rules += _descriptor_rules(protected_fds, numbers)
@@ -73,16 +64,16 @@ def build_rules(
 def _write_rules(
     protected_fds: list[int], numbers: dict[str, int], *, may_exec: bool
 ) -> list[Rule]:
-    free = [step for fd in protected_fds for step in (skip_if_equal(fd, 0, 1), ALLOW)]
-    write = [load_argument(0), *free, NOTIFY]
+    free = [step for fd in protected_fds for step in (bpf.skip_if_equal(fd, 0, 1), bpf.ALLOW)]
+    write = [bpf.load_argument(0), *free, bpf.NOTIFY]
     rules = [(number, write) for number in select_numbers(syscall_table.WRITE, numbers)]
     always = [*syscall_table.VECTOR_WRITE, *syscall_table.CREATE_ENTRY]
     always += syscall_table.EXEC if may_exec else []
-    rules += [(number, [NOTIFY]) for number in select_numbers(always, numbers)]
+    rules += [(number, [bpf.NOTIFY]) for number in select_numbers(always, numbers)]
     for error, rows in syscall_table.UNCOUNTABLE.items():
-        rules += [(number, [fail_with(error)]) for number in select_numbers(rows, numbers)]
-    is_shared_file = [skip_if_any_bit(MAP_ANONYMOUS, 2, 0), skip_if_any_bit(MAP_SHARED, 0, 1)]
-    rules.append((numbers["mmap"], [load_argument(3), *is_shared_file, NOTIFY, ALLOW]))
+        rules += [(number, [bpf.fail_with(error)]) for number in select_numbers(rows, numbers)]
+    is_shared = [bpf.skip_if_any_bit(MAP_ANONYMOUS, 2, 0), bpf.skip_if_any_bit(MAP_SHARED, 0, 1)]
+    rules.append((numbers["mmap"], [bpf.load_argument(3), *is_shared, bpf.NOTIFY, bpf.ALLOW]))
     return rules
 
 
@@ -91,13 +82,14 @@ def _descriptor_rules(protected_fds: list[int], numbers: dict[str, int]) -> list
     rules: list[Rule] = []
     for name, flags in (("open", 1), ("openat", 2)):
         if name in numbers:
-            creates = [load_argument(flags), skip_if_any_bit(O_CREAT | O_TMPFILE, 0, 1)]
-            rules.append((numbers[name], [*creates, NOTIFY, ALLOW]))
-    protect = [s for fd in protected_fds for s in (skip_if_equal(fd, 0, 1), fail_with(errno.EBADF))]
+            creates = [bpf.load_argument(flags), bpf.skip_if_any_bit(O_CREAT | O_TMPFILE, 0, 1)]
+            rules.append((numbers[name], [*creates, bpf.NOTIFY, bpf.ALLOW]))
+    keep = bpf.fail_with(errno.EBADF)
+    protect = [step for fd in protected_fds for step in (bpf.skip_if_equal(fd, 0, 1), keep)]
     for name, target in (("close", 0), ("dup2", 1), ("dup3", 1)):
         if name in numbers:
-            is_standard = [skip_if_greater(STDERR, 0, 1), ALLOW, NOTIFY]
-            rules.append((numbers[name], [load_argument(target), *protect, *is_standard]))
+            is_standard = [bpf.skip_if_greater(STDERR, 0, 1), bpf.ALLOW, bpf.NOTIFY]
+            rules.append((numbers[name], [bpf.load_argument(target), *protect, *is_standard]))
     return rules
 
 

@@ -1,8 +1,8 @@
 """Grammar of the embedded teacher: draw small functions over integers, characters and words.
 
-This is not a language model. A composition is drawn from parts of the vocabulary (a reduction of
+This is not a language model. A composition is drawn from terms of the vocabulary (a reduction of
 transformed selected values); its instruction, its tests and its code in several languages follow
-from the same parts. `tasks` builds complete tasks from compositions.
+from the same terms. `tasks` builds complete tasks from compositions.
 """
 
 from __future__ import annotations
@@ -12,28 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from code_alpaca.teacher.offline.vocabulary import (
-    ARGUMENT_PHRASES,
-    CHARACTER_SELECTIONS,
-    CODE_TEMPLATES,
-    CONTEXTS,
-    EMPTY_CASE_NOTES,
-    ENDING_PHRASES,
-    INSTRUCTION_TEMPLATES,
-    LANGUAGE_NAMES,
-    NOUNS,
-    NUMBERS,
-    REDUCTIONS,
-    SELECTIONS,
-    TEXT_ARGUMENT_PHRASES,
-    TEXT_CONTEXTS,
-    TEXT_REDUCTIONS,
-    TEXT_TRANSFORMATIONS,
-    TRANSFORMATIONS,
-    WORD_SELECTIONS,
-    WORD_TRANSFORMATIONS,
-    Part,
-)  # fmt: skip
+from code_alpaca.teacher.offline import vocabulary
+from code_alpaca.teacher.offline.vocabulary import Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +22,7 @@ class Composition:
 
     kind: str  # numbers | characters | words
     name: str
-    reduction: Part
+    reduction: Term
     condition: str
     expression: str
     description: str
@@ -62,7 +42,7 @@ class Composition:
         return f"def {self.name}({self.argument}):\n    return {body}"
 
 
-# Compositions reserved for the mini benchmark; each of their parts occurs in other compositions.
+# Compositions reserved for the mini benchmark; each of their terms occurs in other compositions.
 HELD_OUT = frozenset({
     "sum_even_squares", "list_odd_doubles", "largest_negative_cubes", "sorted_positive_negations",
     "smallest_above_7_triples", "first_even_plus_5", "sum_below_9_doubles",
@@ -74,13 +54,11 @@ HELD_OUT = frozenset({
 })  # fmt: skip
 
 
-def draw_composition(
-    rng: random.Random, kind: str | None = None, held_out: bool = False
-) -> Composition:
-    """Draw a composition outside the mini benchmark or, with `held_out`, one of the benchmark."""
+def draw_composition(rng: random.Random, kind: str | None = None) -> Composition:
+    """Draw a composition that is not in the mini benchmark."""
     while True:
         drawn = _draw(rng, kind or rng.choices(("numbers", "characters", "words"), (6, 1, 2))[0])
-        if (drawn.name in HELD_OUT) == held_out:
+        if drawn.name not in HELD_OUT:
             return drawn
 
 
@@ -89,21 +67,18 @@ def write_instruction(
 ) -> str:
     """Write an instruction to implement a composition in a language."""
     numeric = composition.kind == "numbers"
-    name = (
-        composition.name
-        if language == "python"
-        else format_function_name(composition.name, language)
-    )
-    sentence = rng.choice(INSTRUCTION_TEMPLATES).format(
-        lang=LANGUAGE_NAMES[language],
+    name = format_function_name(composition.name, language)
+    arguments = vocabulary.ARGUMENT_PHRASES if numeric else vocabulary.TEXT_ARGUMENT_PHRASES
+    sentence = rng.choice(vocabulary.INSTRUCTION_TEMPLATES).format(
+        lang=vocabulary.LANGUAGE_NAMES[language],
         sig=f"{name}({composition.argument})",
         what=composition.description,
-        arg=rng.choice(ARGUMENT_PHRASES if numeric else TEXT_ARGUMENT_PHRASES),
+        arg=rng.choice(arguments),
     )
     with_note = numeric and rng.random() < 0.5
-    note = EMPTY_CASE_NOTES[composition.reduction.name] if with_note else ""
-    context = rng.choice(CONTEXTS if numeric else TEXT_CONTEXTS)
-    parts = (context, sentence, note, rng.choice(ENDING_PHRASES))
+    note = vocabulary.EMPTY_CASE_NOTES[composition.reduction.name] if with_note else ""
+    context = rng.choice(vocabulary.CONTEXTS if numeric else vocabulary.TEXT_CONTEXTS)
+    parts = (context, sentence, note, rng.choice(vocabulary.ENDING_PHRASES))
     return " ".join(part for part in parts if part)
 
 
@@ -118,19 +93,18 @@ def write_tests(rng: random.Random, composition: Composition) -> str:
 
 
 def _draw(rng: random.Random, kind: str) -> Composition:
-    reductions, selections, transformations = {
-        "numbers": (REDUCTIONS, SELECTIONS, TRANSFORMATIONS),
-        "characters": (TEXT_REDUCTIONS, CHARACTER_SELECTIONS, TEXT_TRANSFORMATIONS),
-        "words": (TEXT_REDUCTIONS, WORD_SELECTIONS, WORD_TRANSFORMATIONS),
-    }[kind]
+    reductions, selections, transformations = vocabulary.TERMS[kind]
     reduction, selection = rng.choice(reductions), rng.choice(selections)
     transformation = (
         transformations[0] if reduction.name == "count" else rng.choice(transformations)
     )
     slots = {
-        "n": rng.choice(NUMBERS), "m": rng.choice(NUMBERS[:11]), "k": rng.randint(2, 7),
-        "l": rng.choice("abdelmnorst"), "noun": rng.choice(NOUNS),
-    }  # fmt: skip
+        "n": rng.choice(vocabulary.NUMBERS),
+        "m": rng.choice(vocabulary.NUMBERS[:11]),
+        "k": rng.randint(2, 7),
+        "l": rng.choice("abdelmnorst"),
+        "noun": rng.choice(vocabulary.NOUNS),
+    }
     if "{noun}" in selection.phrases[0] and not transformation.name and slots["noun"] == "values":
         slots["noun"] = "numbers"
     selected = rng.choice(selection.phrases).format(**slots)
@@ -149,7 +123,7 @@ def _draw(rng: random.Random, kind: str) -> Composition:
 
 def draw_in_language(rng: random.Random, language: str) -> tuple[Composition, str]:
     """Draw a composition with a code template in this language; return it with its code."""
-    templates = CODE_TEMPLATES[language]
+    templates = vocabulary.CODE_TEMPLATES[language]
     item = draw_composition(rng, "numbers")
     while item.reduction.name not in templates:
         item = draw_composition(rng, "numbers")

@@ -107,10 +107,9 @@ class OfflineTeacher:
             return self._respond_error(400, "messages must be a list of {role, content}")
         text, truncated = write_chat_reply(body, prompt, self.config)
         message = {"role": "assistant", "content": text, "refusal": None}
-        choice = {"index": 0, "message": message}
-        choice["finish_reason"] = "length" if truncated else "stop"
-        usage = self._count_usage(prompt, text, ("prompt_tokens", "completion_tokens"))
-        return self._respond("chat.completion", body, {"choices": [choice]}, usage)
+        finish_reason = "length" if truncated else "stop"
+        choice = {"index": 0, "message": message, "finish_reason": finish_reason}
+        return self._respond("chat.completion", body, prompt, text, {"choices": [choice]})
 
     async def handle_responses(self, request: web.Request) -> web.Response:
         body, error = await self._read(request)
@@ -127,8 +126,7 @@ class OfflineTeacher:
             "incomplete_details": {"reason": "max_output_tokens"} if truncated else None,
             "output": [message],
         }
-        usage = self._count_usage(prompt, text, ("input_tokens", "output_tokens"))
-        return self._respond("response", body, content, usage)
+        return self._respond("response", body, prompt, text, content)
 
     async def handle_completions(self, request: web.Request) -> web.Response:
         body, error = await self._read(request)
@@ -139,8 +137,7 @@ class OfflineTeacher:
             return self._respond_error(400, "prompt must be one string")
         text, truncated = write_completion_reply(body, prompt, self.config)
         choice = {"index": 0, "text": text, "finish_reason": "length" if truncated else "stop"}
-        usage = self._count_usage(prompt, text, ("prompt_tokens", "completion_tokens"))
-        return self._respond("text_completion", body, {"choices": [choice]}, usage)
+        return self._respond("text_completion", body, prompt, text, {"choices": [choice]})
 
     async def handle_models(self, _: web.Request) -> web.Response:
         model = {"id": self.config.model, "object": "model", "created": 0}
@@ -199,16 +196,16 @@ class OfflineTeacher:
         code = "rate_limit_exceeded" if status == 429 else None
         return self._respond_error(status, "simulated fault", code, headers)
 
-    def _count_usage(self, prompt: str, text: str, names: tuple[str, str]) -> dict[str, int]:
-        counts = count_tokens(prompt), count_tokens(text)
-        self._counts["answered"] += 1
-        self._counts["prompt_tokens"] += counts[0]
-        self._counts["completion_tokens"] += counts[1]
-        return {**dict(zip(names, counts, strict=True)), "total_tokens": sum(counts)}
-
     def _respond(
-        self, kind: str, body: dict[str, Any], content: dict[str, Any], usage: dict[str, int]
+        self, kind: str, body: dict[str, Any], prompt: str, text: str, content: dict[str, Any]
     ) -> web.Response:
+        """Count the tokens of a reply and return its response."""
+        names = ("prompt_tokens", "completion_tokens")
+        counts = (count_tokens(prompt), count_tokens(text))
+        self._counts.update(answered=1, **dict(zip(names, counts, strict=True)))
+        if kind == "response":
+            names = ("input_tokens", "output_tokens")
+        usage = {**dict(zip(names, counts, strict=True)), "total_tokens": sum(counts)}
         head = {"id": "offline-" + hash_body(body, self.config.seed)[:24], "object": kind}
         rpm = self.config.rpm
         return web.json_response(

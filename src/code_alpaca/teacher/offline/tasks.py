@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from code_alpaca.teacher.offline import phrases
+from code_alpaca.teacher.offline import phrases, vocabulary
 from code_alpaca.teacher.offline.grammar import (
     compile_function,
     draw_argument,
@@ -18,13 +18,6 @@ from code_alpaca.teacher.offline.grammar import (
     format_function_name,
     write_instruction,
     write_tests,
-)
-from code_alpaca.teacher.offline.vocabulary import (
-    CODE_TEMPLATES,
-    LANGUAGE_NAMES,
-    NUMBERS,
-    SQL_AGGREGATES,
-    SQL_TABLES,
 )
 
 
@@ -56,17 +49,17 @@ def _generation(rng: random.Random) -> ComposedTask:
 
 
 def _other_language(rng: random.Random) -> ComposedTask:
-    language = rng.choice(sorted(CODE_TEMPLATES))
+    language = rng.choice(sorted(vocabulary.CODE_TEMPLATES))
     item, code = draw_in_language(rng, language)
     instruction = write_instruction(rng, item, language)
     return ComposedTask(instruction, "", code, language, "", "generation", "medium")
 
 
 def _translation(rng: random.Random) -> ComposedTask:
-    language = rng.choice(sorted(CODE_TEMPLATES))
+    language = rng.choice(sorted(vocabulary.CODE_TEMPLATES))
     item, code = draw_in_language(rng, language)
     instruction = rng.choice(phrases.TRANSLATION).format(
-        t=LANGUAGE_NAMES[language], n=item.name, w=item.description
+        t=vocabulary.LANGUAGE_NAMES[language], n=item.name, w=item.description
     )
     return ComposedTask(instruction, item.code, code, language, "", "translation", "medium")
 
@@ -128,13 +121,13 @@ def _explanation(rng: random.Random) -> ComposedTask:
 
 
 def _classification(rng: random.Random) -> ComposedTask:
-    language = rng.choice(sorted(CODE_TEMPLATES))
+    language = rng.choice(sorted(vocabulary.CODE_TEMPLATES))
     item, code = draw_in_language(rng, language)
     if rng.random() < 0.5:
         instruction = rng.choice(phrases.LANGUAGE_CLASSIFICATION).format(
             w=item.description, n=format_function_name(item.name, language)
         )
-        output = LANGUAGE_NAMES[language]
+        output = vocabulary.LANGUAGE_NAMES[language]
         return ComposedTask(instruction, code, output, language, "", "classification", "easy")
     instruction = rng.choice(phrases.COMPLEXITY_CLASSIFICATION).format(
         n=item.name, w=item.description
@@ -155,9 +148,9 @@ def _testing(rng: random.Random) -> ComposedTask:
 
 
 def _sql(rng: random.Random) -> ComposedTask:
-    table, (number, group, category, options) = rng.choice(list(SQL_TABLES.items()))
-    function, aggregate_names = rng.choice(list(SQL_AGGREGATES.items()))
-    option, limit = rng.choice(options), rng.choice(NUMBERS) * 5
+    table, (number, group, category, options) = rng.choice(list(vocabulary.SQL_TABLES.items()))
+    function, aggregate_names = rng.choice(list(vocabulary.SQL_AGGREGATES.items()))
+    option, limit = rng.choice(options), rng.choice(vocabulary.NUMBERS) * 5
     aggregate, column = rng.choice(aggregate_names), f"{function}({number})"
     condition, description = rng.choice(
         (
@@ -179,7 +172,7 @@ def _sql(rng: random.Random) -> ComposedTask:
 
 
 def _shell(rng: random.Random) -> ComposedTask:
-    number, limit = rng.randint(2, 9), rng.choice(NUMBERS) * 10
+    number, limit = rng.randint(2, 9), rng.choice(vocabulary.NUMBERS) * 10
     extension = rng.choice(("log", "csv", "txt", "md", "json", "py"))
     word = rng.choice(("ERROR", "warning", "timeout", "user", "failed", "GET"))
     instructions, command = rng.choice(phrases.SHELL)
@@ -200,7 +193,7 @@ def _regex(rng: random.Random) -> ComposedTask:
 
 
 def _data_structure(rng: random.Random) -> ComposedTask:
-    limit = rng.choice(NUMBERS) * 5
+    limit = rng.choice(vocabulary.NUMBERS) * 5
     item = draw_composition(rng, "numbers")
     while item.reduction.name not in ("sum", "list", "largest", "smallest"):
         item = draw_composition(rng, "numbers")

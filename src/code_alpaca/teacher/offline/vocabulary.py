@@ -1,4 +1,4 @@
-"""Vocabulary of the embedded teacher: parts of functions with their phrases and their code.
+"""Vocabulary of the embedded teacher: terms with their phrases and their code.
 
 A composition applies a reduction to transformed selected values, e.g. the sum of the squares of
 the even numbers. Conditions and transformations have the same result in every language of the
@@ -17,8 +17,8 @@ NUMBERS = tuple(range(2, 21))
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A part of a composition: its part of the function name, its phrases, its code over `v`."""
+class Term:
+    """A term of a composition: its part of the function name, its phrases, its code over `v`."""
 
     name: str
     phrases: tuple[str, ...]
@@ -27,36 +27,36 @@ class Part:
 
 # {noun} is one of NOUNS, {n} one of NUMBERS.
 SELECTIONS = (
-    Part("even", ("even {noun}", "{noun} divisible by two", "{noun} that are even"), "v % 2 == 0"),
-    Part("odd", ("odd {noun}", "{noun} that are odd", "{noun} not divisible by two"), "v % 2 != 0"),
-    Part("positive", ("positive {noun}", "{noun} greater than zero"), "v > 0"),
-    Part("negative", ("negative {noun}", "{noun} smaller than zero"), "v < 0"),
-    Part("nonzero", ("non-zero {noun}", "{noun} different from zero"), "v != 0"),
-    Part("above_{n}", ("{noun} greater than {n}", "{noun} above {n}", "{noun} over {n}"), "v > {n}"),
-    Part("below_{n}", ("{noun} less than {n}", "{noun} below {n}", "{noun} under {n}"), "v < {n}"),
-    Part("multiples_of_{n}", ("multiples of {n}", "{noun} that {n} divides", "{noun} divisible by {n}"), "v % {n} == 0"),
+    Term("even", ("even {noun}", "{noun} divisible by two", "{noun} that are even"), "v % 2 == 0"),
+    Term("odd", ("odd {noun}", "{noun} that are odd", "{noun} not divisible by two"), "v % 2 != 0"),
+    Term("positive", ("positive {noun}", "{noun} greater than zero"), "v > 0"),
+    Term("negative", ("negative {noun}", "{noun} smaller than zero"), "v < 0"),
+    Term("nonzero", ("non-zero {noun}", "{noun} different from zero"), "v != 0"),
+    Term("above_{n}", ("{noun} greater than {n}", "{noun} above {n}", "{noun} over {n}"), "v > {n}"),
+    Term("below_{n}", ("{noun} less than {n}", "{noun} below {n}", "{noun} under {n}"), "v < {n}"),
+    Term("multiples_of_{n}", ("multiples of {n}", "{noun} that {n} divides", "{noun} divisible by {n}"), "v % {n} == 0"),
 )  # fmt: skip
 TRANSFORMATIONS = (
-    Part("", ("",), "v"),
-    Part("squares", ("squares of the", "squared values of the"), "v * v"),
-    Part("cubes", ("cubes of the", "third powers of the"), "v * v * v"),
-    Part("doubles", ("doubles of the", "doubled values of the"), "v * 2"),
-    Part("triples", ("triples of the", "tripled values of the"), "v * 3"),
-    Part("negations", ("negations of the", "sign-flipped values of the"), "-v"),
-    Part("plus_{m}", ("values, raised by {m}, of the", "values plus {m} of the"), "v + {m}"),
-    Part("minus_{m}", ("values, lowered by {m}, of the", "values minus {m} of the"), "v - {m}"),
+    Term("", ("",), "v"),
+    Term("squares", ("squares of the", "squared values of the"), "v * v"),
+    Term("cubes", ("cubes of the", "third powers of the"), "v * v * v"),
+    Term("doubles", ("doubles of the", "doubled values of the"), "v * 2"),
+    Term("triples", ("triples of the", "tripled values of the"), "v * 3"),
+    Term("negations", ("negations of the", "sign-flipped values of the"), "-v"),
+    Term("plus_{m}", ("values, raised by {m}, of the", "values plus {m} of the"), "v + {m}"),
+    Term("minus_{m}", ("values, lowered by {m}, of the", "values minus {m} of the"), "v - {m}"),
 )
 # {e} is the transformed value, {c} the selection's condition.
 REDUCTIONS = (
-    Part("sum", ("the sum of", "the total of", "the result of adding up"), "sum({e} for v in values if {c})"),
-    Part("list", ("a list of", "a new list with"), "[{e} for v in values if {c}]"),
-    Part("sorted", ("the ascending list of", "a sorted list of"), "sorted({e} for v in values if {c})"),
-    Part("largest", ("the largest of", "the maximum of"), "max(({e} for v in values if {c}), default=0)"),
-    Part("smallest", ("the smallest of", "the minimum of"), "min(({e} for v in values if {c}), default=0)"),
-    Part("first", ("the first of", "the earliest of"), "next(({e} for v in values if {c}), 0)"),
-    Part("last", ("the last of", "the final one of"), "next(({e} for v in reversed(values) if {c}), 0)"),
-    Part("distinct", ("how many different values are among", "the number of distinct"), "len({{{e} for v in values if {c}}})"),
-    Part("any_over_50", ("whether any value over 50 is among", "True if something exceeds 50 among"), "any({e} > 50 for v in values if {c})"),
+    Term("sum", ("the sum of", "the total of", "the result of adding up"), "sum({e} for v in values if {c})"),
+    Term("list", ("a list of", "a new list with"), "[{e} for v in values if {c}]"),
+    Term("sorted", ("the ascending list of", "a sorted list of"), "sorted({e} for v in values if {c})"),
+    Term("largest", ("the largest of", "the maximum of"), "max(({e} for v in values if {c}), default=0)"),
+    Term("smallest", ("the smallest of", "the minimum of"), "min(({e} for v in values if {c}), default=0)"),
+    Term("first", ("the first of", "the earliest of"), "next(({e} for v in values if {c}), 0)"),
+    Term("last", ("the last of", "the final one of"), "next(({e} for v in reversed(values) if {c}), 0)"),
+    Term("distinct", ("how many different values are among", "the number of distinct"), "len({{{e} for v in values if {c}}})"),
+    Term("any_over_50", ("whether any value over 50 is among", "True if something exceeds 50 among"), "any({e} > 50 for v in values if {c})"),
 )  # fmt: skip
 EMPTY_CASE_NOTES = {
     "sum": "An empty selection gives 0.", "largest": "Give 0 if nothing qualifies.",
@@ -67,39 +67,46 @@ EMPTY_CASE_NOTES = {
 }  # fmt: skip
 
 CHARACTER_SELECTIONS = (
-    Part("vowels", ("vowels", "letters a, e, i, o or u in either case"), 'v.lower() in "aeiou"'),
-    Part("digits", ("digits", "decimal digits"), "v.isdigit()"),
-    Part("letters", ("letters", "alphabetic characters"), "v.isalpha()"),
-    Part("uppercase", ("capital letters", "upper-case letters"), "v.isupper()"),
-    Part("lowercase", ("small letters", "lower-case letters"), "v.islower()"),
-    Part("non_spaces", ("characters other than spaces", "non-space characters"), 'v != " "'),
-    Part("punctuation", ("commas and full stops", "dots and commas"), 'v in ".,"'),
+    Term("vowels", ("vowels", "letters a, e, i, o or u in either case"), 'v.lower() in "aeiou"'),
+    Term("digits", ("digits", "decimal digits"), "v.isdigit()"),
+    Term("letters", ("letters", "alphabetic characters"), "v.isalpha()"),
+    Term("uppercase", ("capital letters", "upper-case letters"), "v.isupper()"),
+    Term("lowercase", ("small letters", "lower-case letters"), "v.islower()"),
+    Term("non_spaces", ("characters other than spaces", "non-space characters"), 'v != " "'),
+    Term("punctuation", ("commas and full stops", "dots and commas"), 'v in ".,"'),
 )
 WORD_SELECTIONS = (
-    Part("longer_than_{k}", ("words longer than {k} characters", "words of more than {k} letters"), "len(v) > {k}"),
-    Part("shorter_than_{k}", ("words shorter than {k} characters", "words under {k} letters"), "len(v) < {k}"),
-    Part("starting_with_{l}", ('words that start with "{l}"', 'words beginning with "{l}"'), 'v.startswith("{l}")'),
-    Part("ending_with_{l}", ('words that end with "{l}"', 'words whose last letter is "{l}"'), 'v.endswith("{l}")'),
-    Part("containing_{l}", ('words that contain "{l}"', 'words with "{l}" in them'), '"{l}" in v'),
-    Part("capitalized", ("words with a capital first letter", "capitalized words"), "v[:1].isupper()"),
+    Term("longer_than_{k}", ("words longer than {k} characters", "words of more than {k} letters"), "len(v) > {k}"),
+    Term("shorter_than_{k}", ("words shorter than {k} characters", "words under {k} letters"), "len(v) < {k}"),
+    Term("starting_with_{l}", ('words that start with "{l}"', 'words beginning with "{l}"'), 'v.startswith("{l}")'),
+    Term("ending_with_{l}", ('words that end with "{l}"', 'words whose last letter is "{l}"'), 'v.endswith("{l}")'),
+    Term("containing_{l}", ('words that contain "{l}"', 'words with "{l}" in them'), '"{l}" in v'),
+    Term("capitalized", ("words with a capital first letter", "capitalized words"), "v[:1].isupper()"),
 )  # fmt: skip
 TEXT_TRANSFORMATIONS = (
-    Part("", ("",), "v"),
-    Part("upper", ("upper-case forms of the", "shouted forms of the"), "v.upper()"),
-    Part("lower", ("lower-case forms of the", "uncapitalized forms of the"), "v.lower()"),
-    Part("twice", ("twofold repetitions of the", "doubled copies of the"), "v * 2"),
+    Term("", ("",), "v"),
+    Term("upper", ("upper-case forms of the", "shouted forms of the"), "v.upper()"),
+    Term("lower", ("lower-case forms of the", "uncapitalized forms of the"), "v.lower()"),
+    Term("twice", ("twofold repetitions of the", "doubled copies of the"), "v * 2"),
 )
 WORD_TRANSFORMATIONS = (
     *TEXT_TRANSFORMATIONS,
-    Part("reversed", ("mirror images of the", "backwards spellings of the"), "v[::-1]"),
+    Term("reversed", ("mirror images of the", "backwards spellings of the"), "v[::-1]"),
 )
 TEXT_REDUCTIONS = (
-    Part("count", ("the number of", "the count of"), "sum(1 for v in {source} if {c})"),
-    Part("join", ("one string made of", "the concatenation of"), '"".join({e} for v in {source} if {c})'),
-    Part("list", ("a list of", "a new list with"), "[{e} for v in {source} if {c}]"),
-    Part("dashed", ('a "-"-separated string of', "the hyphen-joined sequence of"), '"-".join({e} for v in {source} if {c})'),
-    Part("set", ("the set of", "a set holding"), "{{{e} for v in {source} if {c}}}"),
+    Term("count", ("the number of", "the count of"), "sum(1 for v in {source} if {c})"),
+    Term("join", ("one string made of", "the concatenation of"), '"".join({e} for v in {source} if {c})'),
+    Term("list", ("a list of", "a new list with"), "[{e} for v in {source} if {c}]"),
+    Term("dashed", ('a "-"-separated string of', "the hyphen-joined sequence of"), '"-".join({e} for v in {source} if {c})'),
+    Term("set", ("the set of", "a set holding"), "{{{e} for v in {source} if {c}}}"),
 )  # fmt: skip
+
+# Reductions, selections and transformations by the kind of value.
+TERMS = {
+    "numbers": (REDUCTIONS, SELECTIONS, TRANSFORMATIONS),
+    "characters": (TEXT_REDUCTIONS, CHARACTER_SELECTIONS, TEXT_TRANSFORMATIONS),
+    "words": (TEXT_REDUCTIONS, WORD_SELECTIONS, WORD_TRANSFORMATIONS),
+}
 
 NOUNS = ("numbers", "integers", "values", "entries", "elements")
 CONTEXTS = (

@@ -1,0 +1,227 @@
+"""Open, lock and check the SQLite file of a run's ledger, and commit to it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+from filelock import FileLock, Timeout
+
+from code_alpaca.core.errors import InputError, error_message, explain_database_error
+
+FORMAT = 4
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS requests (
+    number INTEGER PRIMARY KEY,   -- k: requests are decided in this order
+    key TEXT NOT NULL UNIQUE,     -- hash of payload, endpoint and sample index
+    payload TEXT NOT NULL,        -- the JSON body as sent, without headers and so without secrets
+    question_hash TEXT NOT NULL,  -- of the payload without what is negotiated with the server
+    seed_ids TEXT NOT NULL,       -- JSON list: the examples in its prompt
+    asked TEXT NOT NULL,          -- JSON: strategy, number of tasks, quota labels
+    sent_at TEXT NOT NULL,
+    decided_at TEXT               -- NULL until its decisions are committed
+);
+CREATE INDEX IF NOT EXISTS requests_by_question ON requests (question_hash);
+CREATE TABLE IF NOT EXISTS replies (
+    key TEXT PRIMARY KEY REFERENCES requests (key),
+    body TEXT NOT NULL,           -- the JSON reply as received
+    prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    received_at TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS attempts (
+    number INTEGER PRIMARY KEY,
+    key TEXT NOT NULL,            -- of the request that was sent
+    worst REAL NOT NULL,          -- US dollars reserved before sending
+    cost REAL,                    -- NULL while in flight
+    outcome TEXT NOT NULL,
+    sent_at TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS batches (
+    id TEXT PRIMARY KEY,          -- of the Batch API
+    keys TEXT NOT NULL,           -- JSON list of the requests in it
+    submitted_at TEXT NOT NULL,
+    collected_at TEXT             -- NULL until its replies are stored
+);
+CREATE TABLE IF NOT EXISTS decisions (
+    request INTEGER NOT NULL REFERENCES requests (number),
+    position INTEGER NOT NULL,    -- the candidate's place in its reply
+    reason TEXT NOT NULL,         -- '' for an accepted row
+    row TEXT NOT NULL,            -- the candidate, as the columns of the dataset
+    evidence TEXT NOT NULL,       -- what a filter found in it
+    PRIMARY KEY (request, position)
+);
+CREATE INDEX IF NOT EXISTS decisions_by_reason ON decisions (reason);
+"""
+
+
+class LedgerDatabase:
+    """A connection to a ledger. One process at a time may write; any number may read.
+
+    Raises:
+        InputError: another process writes to the run, or the file was written by another version,
+            cannot be opened or is damaged.
+    """
+
+    def __init__(self, path: Path, *, write: bool = True) -> None:
+        self.path = path
+        self._lock = _lock(path) if write else None
+        try:
+            self._db = _open_to_write(path) if write else _open_to_read(path)
+            self._check_format(write)
+        except sqlite3.DatabaseError as error:
+            self._release()
+            if "full" in str(error):  # a full disk, which `core.errors` explains
+                raise
+            advice = explain_database_error(error)
+            advice = advice or f"cannot be used as the ledger of a run ({error_message(error)})"
+            raise InputError(f"{path} {advice}") from None
+        except BaseException:
+            self._release()
+            raise
+
+    def _check_format(self, write: bool) -> None:
+        found = self.meta("format")
+        if found in (None, str(FORMAT)):
+            if write:  # even if unchanged, so that a read-only file fails now and not later
+                self.set_meta("format", str(FORMAT))
+            return
+        newer = found.isdecimal() and int(found) > FORMAT
+        advice = "a newer code-alpaca; upgrade" if newer else "an older one; use a new run_dir"
+        raise InputError(f"{self.path} was written by {advice}")
+
+    def close(self) -> None:
+        self._db.close()
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock:
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- facts about the run ---------------------------------------------------------------
+
+    def meta(self, key: str) -> str | None:
+        """Return a fact about the run, or None."""
+        found = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return found[0] if found else None
+
+    def record(self, key: str, default: Any = None) -> Any:
+        """Return a fact about the run that is stored as JSON.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        text = self.meta(key)
+        return default if text is None else self._parse(text, key)
+
+    def set_meta(self, key: str, value: str) -> None:
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    # -- transactions ----------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit everything inside together, or nothing."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def durable(self) -> Iterator[None]:
+        """Commit a transaction that survives a power failure, at five times the cost.
+
+        For replies, which were paid for; everything else can be computed from them again.
+        """
+        self._db.execute("PRAGMA synchronous = FULL")
+        try:
+            with self.transaction():
+                yield
+        finally:
+            self._db.execute("PRAGMA synchronous = NORMAL")
+
+    def _parse(self, text: str, name: str) -> Any:
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            raise InputError(
+                f"{self.path} is damaged: {name} cannot be read; the replies in it were paid for, "
+                "so keep the file and restore a backup of it"
+            ) from None
+
+    def _count(self, query: str) -> int:
+        return self._db.execute(query).fetchone()[0]
+
+
+def utc_now() -> str:
+    """Return the current time as ISO 8601 in UTC, without fractions of a second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _lock(path: Path) -> FileLock:
+    """Lock a run for this process; the kernel releases the lock however the process ends."""
+    lock = FileLock(path.with_name(".lock"), blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            f"{path.parent} is in use by another process; wait for it or use another run_dir"
+        ) from None
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InputError(
+            f"cannot lock {path.parent} ({error.strerror}); make the folder writable, or use a "
+            "run_dir on a disk of this machine"
+        ) from None
+    return lock
+
+
+def _open_to_write(path: Path) -> sqlite3.Connection:
+    existed = path.exists() and path.stat().st_size > 0
+    database = sqlite3.connect(path, isolation_level=None)
+    database.text_factory = _decode
+    if existed:
+        _check_pages(database)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = NORMAL")  # survives any kill; see durable()
+    database.executescript(f"BEGIN;{SCHEMA}COMMIT;")
+    return database
+
+
+def _open_to_read(path: Path) -> sqlite3.Connection:
+    if not path.exists():
+        raise InputError(f"no ledger at {path}; is {path.parent} a run folder?")
+    database = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
+    database.text_factory = _decode
+    _check_pages(database)
+    return database
+
+
+def _check_pages(database: sqlite3.Connection) -> None:
+    """Raise if pages are damaged; takes a fraction of a second for hundreds of megabytes."""
+    result = [row[0] for row in database.execute("PRAGMA quick_check(1)")]
+    if result != ["ok"]:
+        raise sqlite3.DatabaseError(f"database disk image is malformed: {result[0]}")
+
+
+def _decode(stored: bytes) -> str:
+    """Decode text; a damaged byte must not prevent reading the rest."""
+    return stored.decode("utf-8", "replace")
