@@ -112,7 +112,7 @@ def test_a_push_needs_a_repository_and_a_token_before_the_teacher_is_paid(comman
     output = command(*GENERATE, "--hub_dataset_id", "alice/d", user="reader", code=2)
     assert "is read-only" in output
     assert not (tmp_path / "r").exists()
-    assert "no name on the Hub" in command(*GENERATE, "--hub_dataset_id", "a/b/c", code=2)
+    assert "is not a name on the Hub" in command(*GENERATE, "--hub_dataset_id", "a/b/c", code=2)
 
 
 def test_a_row_of_the_validation_split_stays_in_it_in_the_next_version(source, tmp_path):

@@ -85,13 +85,8 @@ def merge_cards(new: str, released: str, edited: str) -> MergedCard:
     for title, text in after.items():
         if text == before.get(title):
             continue
-<<<<<<< HEAD
-        # The old card counts too: its section of numbers may have another heading by now.
-        if title == PREAMBLE or REWRITTEN in new.get(title, "") + old.get(title, ""):
-=======
         rendered = sections.get(title, "") + before.get(title, "")
         if title == PREAMBLE or REWRITTEN in rendered:
->>>>>>> main
             lost.append(title)
         else:
             kept.append(title)

@@ -65,13 +65,8 @@ class ReleasePlan:
     """What a release would change on the Hub."""
 
     exists: bool
-<<<<<<< HEAD
-    private: bool  # of the repository, as it is or would be made
-    head: str | None = None  # the commit that the release is put on top of
-=======
     private: bool  # of the repository as it is, or would be created
     head: str | None = None  # the commit that the release goes on top of
->>>>>>> main
     has_branch: bool = False
     last: ReleaseCommit | None = None  # the newest release commit of the branch, tagged or not
     owned: Collection[str] = ()  # its files
