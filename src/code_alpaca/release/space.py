@@ -77,9 +77,9 @@ def make_settings(
         "title": title,
         "model": model,
         "revision": revision,
-        "model_url": _hub_url(model, revision) if is_hub_id(model) else "",
+        "model_url": hub_url(model, revision) if is_hub_id(model) else "",
         "datasets": [
-            {"name": name, "url": _hub_url(f"datasets/{name}", commit) if commit else ""}
+            {"name": name, "url": hub_url(f"datasets/{name}", commit) if commit else ""}
             for name, commit in datasets.items()
         ],
         "safety_note": SAFETY_NOTE,
@@ -162,5 +162,6 @@ def _render_readme(settings: Mapping[str, Any], gradio_version: str) -> str:
     return f"---\n{card.to_yaml()}\n---\n\n{text}"
 
 
-def _hub_url(path: str, revision: str | None) -> str:
+def hub_url(path: str, revision: str | None) -> str:
+    """Return the address of a repository on the Hub at a revision."""
     return f"{HUB_URL}/{path}" + (f"/tree/{revision}" if revision else "")
