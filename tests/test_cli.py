@@ -1,4 +1,4 @@
-"""The command: help for everything, one kind line and the right exit code for bad input."""
+"""The command line: help for every command, and one line with exit code 2 for bad input."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_help_names_every_command(capsys):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_help_of_every_command_lists_its_keys(stage, capsys):
+def test_help_of_a_command_lists_its_keys(stage, capsys):
     try:
         code = main([stage, "--help"])
     except SystemExit as done:
@@ -28,17 +28,17 @@ def test_help_of_every_command_lists_its_keys(stage, capsys):
 
 
 @pytest.mark.parametrize(
-    ("stage", "words"),
-    [("sft", "one of completion, seed"), ("generate", "one of code_aware, rouge_l")],
+    ("stage", "choices"),
+    [("sft", "completion (tokenized separately"), ("generate", "one of code_aware, rouge_l")],
 )
-def test_help_names_the_words_that_a_key_accepts(stage, words, capsys):
+def test_help_names_the_choices_of_a_key(stage, choices, capsys):
     with contextlib.suppress(SystemExit):
         main([stage, "--help"])
-    assert words in " ".join(capsys.readouterr().out.split())
+    assert choices in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["nonsense"], "no such command"),
         (["generate"], "missing key 'run_dir'"),
@@ -72,16 +72,16 @@ def test_help_names_the_words_that_a_key_accepts(stage, words, capsys):
         (["generate", "--config", "/does/not/exist.yaml"], "cannot read config"),
     ],
 )
-def test_bad_input_is_exit_2_and_one_line(words, said, capsys, tmp_path, monkeypatch):
+def test_bad_input_is_exit_2_and_one_line(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(words) == 2
     error = capsys.readouterr().err
-    assert said in error
+    assert message in error
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
-def test_command_line_wins_over_file_and_unknown_file_keys_are_named(tmp_path, capsys):
+def test_the_command_line_overrides_the_file_and_unknown_keys_are_named(tmp_path, capsys):
     config = tmp_path / "c.yaml"
     config.write_text("run_dir: a\nnum_examples: 7\ntemprature: 1.0\n")
     assert main(["generate", "--config", str(config)]) == 2
@@ -94,7 +94,7 @@ def test_command_line_wins_over_file_and_unknown_file_keys_are_named(tmp_path, c
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("- a\n- b\n", "must contain `key: value` lines"),
         ("dataset_version: 2025-02-30\n", "not valid YAML: day is out of range"),
@@ -102,8 +102,8 @@ def test_command_line_wins_over_file_and_unknown_file_keys_are_named(tmp_path, c
         ('run_dir: "a\\0b"\n', "contains a NUL character"),
     ],
 )
-def test_config_files_that_hold_no_config(tmp_path, capsys, text, said):
+def test_a_file_that_is_not_a_config_is_refused(tmp_path, capsys, text, message):
     config = tmp_path / "c.yaml"
     config.write_text(text)
     assert main(["generate", "--config", str(config)]) == 2
-    assert said in (error := capsys.readouterr().err) and error.count("\n") == 1
+    assert message in (error := capsys.readouterr().err) and error.count("\n") == 1

@@ -25,7 +25,7 @@ from code_alpaca.core.errors import (
 from code_alpaca.core.redact import redact
 
 
-class Stage(NamedTuple):
+class Command(NamedTuple):
     """One subcommand: where its config and its entry point are, and its line in `--help`."""
 
     module: str
@@ -35,46 +35,46 @@ class Stage(NamedTuple):
 
 
 STAGES = {
-    "quickstart": Stage(
+    "quickstart": Command(
         "quickstart", "QuickstartConfig", "run_quickstart",
         "run the whole pipeline on this machine; no key, no GPU",
     ),
-    "generate": Stage(
+    "generate": Command(
         "generation.command", "GenerateConfig", "generate_dataset",
         "generate new tasks and answers with a teacher model",
     ),
-    "curate": Stage(
+    "curate": Command(
         "curation.command", "CurateConfig", "curate_dataset",
         "filter, decontaminate, verify and dedup an existing dataset",
     ),
-    "publish": Stage(
+    "publish": Command(
         "dataset.publish", "PublishConfig", "publish_dataset",
         "build the versioned dataset folder with its card, and push it",
     ),
-    "convert-llama": Stage(
+    "convert-llama": Command(
         "conversion.command", "ConvertLlamaConfig", "convert_llama",
         "convert Meta's LLaMA 1 or 2 weights to Hub format",
     ),
-    "sft": Stage("training.command", "", "main", "fine-tune a model on a dataset"),
-    "eval": Stage(
+    "sft": Command("training.command", "", "main", "fine-tune a model on a dataset"),
+    "eval": Command(
         "evaluation.command", "EvalConfig", "evaluate", "measure pass@k on a benchmark"
     ),
-    "release": Stage(
+    "release": Command(
         "release.command", "ReleaseConfig", "release_model",
         "release a model with its card and results",
     ),
-    "recover": Stage(
+    "recover": Command(
         "release.recover", "RecoverConfig", "recover_model",
         "rebuild a model from its weight diff and base model",
     ),
-    "demo": Stage(
+    "demo": Command(
         "release.demo", "DemoConfig", "serve_demo", "serve a web page to try a model"
     ),
-    "report": Stage(
+    "report": Command(
         "report.command", "ReportConfig", "write_report",
         "report what a run generated, spent and rejected",
     ),
-    "teacher": Stage(
+    "teacher": Command(
         "teacher.offline.server", "TeacherConfig", "serve_teacher",
         "serve the embedded teacher on loopback",
     ),

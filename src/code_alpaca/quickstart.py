@@ -25,7 +25,7 @@ from code_alpaca.dataset.publish import PublishConfig, publish_dataset
 from code_alpaca.evaluation.command import EvalConfig, evaluate
 from code_alpaca.generation.command import GenerateConfig, generate_dataset
 from code_alpaca.release.command import ReleaseConfig, release_model
-from code_alpaca.training.launcher import launch_on_cpu
+from code_alpaca.training.command import launch_on_cpu
 
 # The embedded teacher makes some mistakes, so that curation has something to reject.
 TEACHER = (

@@ -1,9 +1,8 @@
-"""Files and folders are there whole or not at all, and nothing of a failure stays beside them."""
+"""Files and folders are written atomically, and a failure leaves no temporary files."""
 
 from __future__ import annotations
 
 import os
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,10 +13,10 @@ from code_alpaca.core.errors import InputError
 
 
 class Stop(Exception):
-    """Whatever ends the writing."""
+    """An error while a file or folder is written."""
 
 
-def test_a_failed_write_leaves_the_file_as_it_was(tmp_path):
+def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "results.json"
     fs.write_json(path, {"a": 1})
     with pytest.raises(TypeError):
@@ -29,23 +28,23 @@ def test_a_failed_write_leaves_the_file_as_it_was(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_takes_the_place_of_the_old_one_at_once(tmp_path):
+def test_a_folder_is_replaced_on_success_and_kept_on_failure(tmp_path):
     path = tmp_path / "new" / "release"
     for text in ("one", "two"):
         with fs.atomic_folder(path, replace=True) as part:
             (part / text).write_text(text)
             assert not (path / text).exists()
-        assert [each.name for each in path.iterdir()] == [text]
+        assert [item.name for item in path.iterdir()] == [text]
     with pytest.raises(Stop), fs.atomic_folder(path, replace=True) as part:
         (part / "three").write_text("half")
         raise Stop
-    assert [each.name for each in path.iterdir()] == ["two"]
+    assert [item.name for item in path.iterdir()] == ["two"]
     assert list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("renames", [0, 1, 2])
-def test_a_kill_at_any_rename_keeps_a_whole_folder(tmp_path, monkeypatch, renames):
-    """The next writer finds the old folder or the new one, and nothing beside it."""
+def test_a_kill_between_renames_loses_no_folder(tmp_path, monkeypatch, renames):
+    """The next writer finds the old folder or the new one, and no temporary files."""
     path, count = tmp_path / "release", 0
     with fs.atomic_folder(path) as part:
         (part / "old").write_text("old")
@@ -54,7 +53,7 @@ def test_a_kill_at_any_rename_keeps_a_whole_folder(tmp_path, monkeypatch, rename
     def killed(*names):
         nonlocal count
         if count == renames:
-            raise SystemExit  # nothing after it runs, as after a kill
+            raise SystemExit  # nothing else runs, as after a kill
         count += 1
         rename(*names)
 
@@ -74,23 +73,23 @@ def test_a_kill_at_any_rename_keeps_a_whole_folder(tmp_path, monkeypatch, rename
     assert path.exists()
     with pytest.raises(Stop), fs.lock(path), fs.atomic_folder(path):
         raise Stop
-    assert [each.name for each in path.iterdir()] == ["new" if renames == 2 else "old"]
+    assert [item.name for item in path.iterdir()] == ["new" if renames == 2 else "old"]
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_came_there_meanwhile_is_not_deleted(tmp_path):
+def test_a_folder_that_another_process_filled_is_not_deleted(tmp_path):
     path = tmp_path / "out"
     path.mkdir()
-    with fs.atomic_folder(path) as part:  # an empty folder was made for it
+    with fs.atomic_folder(path) as part:  # the empty folder is replaced
         (part / "a").touch()
-    assert [each.name for each in path.iterdir()] == ["a"]
+    assert [item.name for item in path.iterdir()] == ["a"]
     with pytest.raises(InputError, match="another process filled"), fs.atomic_folder(path):
         pass
-    assert [each.name for each in path.iterdir()] == ["a"]
+    assert [item.name for item in path.iterdir()] == ["a"]
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_link_is_followed_and_leftovers_of_any_kind_go(tmp_path):
+def test_a_symlink_is_followed_and_leftovers_are_deleted(tmp_path):
     real, link = tmp_path / "disk" / "data", tmp_path / "data"
     real.mkdir(parents=True)
     link.symlink_to(real)
@@ -99,16 +98,16 @@ def test_a_link_is_followed_and_leftovers_of_any_kind_go(tmp_path):
     for text in ("one", "two"):
         with fs.atomic_folder(link, replace=True) as part:
             (part / text).touch()
-        assert link.is_symlink() and [each.name for each in real.iterdir()] == [text]
+        assert link.is_symlink() and [item.name for item in real.iterdir()] == [text]
     assert list(real.parent.iterdir()) == [real]
 
 
-def test_a_mount_point_is_refused_before_any_work():
+def test_a_mount_point_is_refused():
     with pytest.raises(InputError, match="is a mount point"), fs.atomic_folder(Path("/proc")):
         raise Stop
 
 
-def test_one_writer_at_a_time(tmp_path):
+def test_one_process_at_a_time_has_the_lock(tmp_path):
     path = tmp_path / "out"
     with fs.lock(path), pytest.raises(InputError, match="another process"), fs.lock(path):
         pass
@@ -117,7 +116,7 @@ def test_one_writer_at_a_time(tmp_path):
     def work(number):
         with fs.lock(path, wait=True):
             order.append(number)
-            time.sleep(0.01)
+            os.sched_yield()
             order.append(number)
 
     with ThreadPoolExecutor(8) as threads:
@@ -126,7 +125,7 @@ def test_one_writer_at_a_time(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_files_written_at_a_time_are_each_whole(tmp_path):
+def test_concurrent_writes_do_not_mix(tmp_path):
     path = tmp_path / "file"
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda n: fs.write_text(path, str(n) * 1000), range(8)))

@@ -1,4 +1,4 @@
-"""A disk that fills up in the middle of a stage: one kind line, and nothing accepted is lost."""
+"""A full disk ends a stage with one line, and no accepted work is lost."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import pytest
 
 from code_alpaca.cli import main
 from code_alpaca.core.ledger import Ledger
+from code_alpaca.core.records import RunRecord
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory):
-    """A library that makes writes under one folder fail after so many bytes, as the kernel does."""
+    """A library that makes writes below a folder fail after a number of bytes, with ENOSPC."""
     library = tmp_path_factory.mktemp("shim") / "full_disk.so"
     source = Path(__file__).parents[1] / "support" / "full_disk.c"
     subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
@@ -26,7 +27,7 @@ def shim(tmp_path_factory):
 
 
 def on_a_small_disk(shim, words, under: Path, size: int) -> subprocess.CompletedProcess[str]:
-    """`code-alpaca WORDS` where files under one folder may take `size` bytes in all."""
+    """Run `code-alpaca WORDS` with `size` bytes for all files below a folder."""
     limits = {"FULL_DISK_UNDER": str(under), "FULL_DISK_BYTES": str(size)}
     return subprocess.run(
         [sys.executable, "-m", "code_alpaca.cli", *words],
@@ -43,21 +44,28 @@ def rows_of(run_dir):
     return rows
 
 
-@pytest.mark.parametrize("size", [50_000, 200_000, 600_000])
-def test_generate_keeps_what_it_has_and_goes_on(shim, tmp_path, size):
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param(50_000, marks=pytest.mark.slow),
+        200_000,
+        pytest.param(600_000, marks=pytest.mark.slow),
+    ],
+)
+def test_generate_keeps_its_rows_and_resumes(shim, tmp_path, size):
     words = ["generate", "--teacher_base_url", "offline", "--num_examples", "60"]
     words += ["--lookahead", "8", "--run_dir"]
     done = on_a_small_disk(shim, [*words, str(tmp_path / "run")], tmp_path / "run", size)
     assert done.returncode == 2, done.stderr
     assert "the disk is full" in done.stderr and done.stderr.count("\n") == 1
-    kept = rows_of(tmp_path / "run") if size > 50_000 else []  # that one has no tables yet
+    kept = rows_of(tmp_path / "run") if size > 50_000 else []  # at 50 kB there are no tables yet
     assert main([*words, str(tmp_path / "run")]) == 0
-    assert main([*words, str(tmp_path / "whole")]) == 0
-    assert rows_of(tmp_path / "run") == rows_of(tmp_path / "whole")
+    assert main([*words, str(tmp_path / "uninterrupted")]) == 0
+    assert rows_of(tmp_path / "run") == rows_of(tmp_path / "uninterrupted")
     assert rows_of(tmp_path / "run")[: len(kept)] == kept
 
 
-def test_publish_leaves_the_old_dataset_whole(shim, tmp_path):
+def test_publish_keeps_the_old_dataset(shim, tmp_path):
     source = tmp_path / "rows.json"
     row = {"instruction": "Reverse a list in Python.", "input": "", "output": "x[::-1]"}
     source.write_text(json.dumps([row] * 50))
@@ -80,7 +88,7 @@ def test_eval_keeps_the_old_results(shim, tmp_path):
 
 @pytest.fixture(scope="module")
 def training(tmp_path_factory):
-    """The words of a tiny training up to its output_dir, and the folder where it met no trouble."""
+    """The command of a tiny training without its output_dir, and the model of a normal run."""
     folder = tmp_path_factory.mktemp("training")
     (folder / "rows.json").write_text(json.dumps([
         {"instruction": f"Return {n}.", "input": "", "output": f"return {n}"} for n in range(64)
@@ -97,15 +105,19 @@ def training(tmp_path_factory):
 @pytest.mark.parametrize(
     ("size", "launched"),
     [
-        (400_000, []),  # full within the second checkpoint's weights, which safetensors writes
-        (500_000, ["--accelerate_config", str(ROOT / "accelerate_configs/cpu.yaml")]),  # torch.save
+        (400_000, []),  # full while safetensors writes the second checkpoint's weights
+        pytest.param(  # full while torch.save writes its optimizer
+            500_000,
+            ["--accelerate_config", str(ROOT / "accelerate_configs/cpu.yaml")],
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["weights", "optimizer"],
 )
-def test_sft_goes_on_from_the_last_whole_checkpoint(
+def test_sft_resumes_from_the_last_complete_checkpoint(
     shim, training, tmp_path, capsys, size, launched
 ):
-    (words, whole), out = training, tmp_path / "model"
+    (words, uninterrupted), out = training, tmp_path / "model"
     words = [*words, str(out)]
     done = on_a_small_disk(shim, [*words, *launched], out, size)
     assert done.returncode == 2, done.stderr
@@ -117,6 +129,6 @@ def test_sft_goes_on_from_the_last_whole_checkpoint(
     shown = capsys.readouterr().out
     assert "checkpoint-4 is incomplete and was deleted" in shown and "step 2/4" not in shown
     for name in ("model.safetensors", "checkpoint-4/optimizer.pt"):
-        assert (out / name).read_bytes() == (whole / name).read_bytes(), name
-    ended, uninterrupted = (json.loads((path / "run.json").read_text()) for path in (out, whole))
-    assert ended["loss_curve"] == uninterrupted["loss_curve"]
+        assert (out / name).read_bytes() == (uninterrupted / name).read_bytes(), name
+    curves = [RunRecord.load(folder).loss_curve for folder in (out, uninterrupted)]
+    assert curves[0] == curves[1]

@@ -1,4 +1,4 @@
-"""The ledger keeps what was paid for, decides all or nothing, and is one process's at a time."""
+"""The ledger loses no paid reply, commits decisions atomically, and has one writer at a time."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def test_replies_and_decisions_survive_reopening(tmp_path):
         }  # fmt: skip
 
 
-def test_the_same_question_twice_is_two_requests(tmp_path):
+def test_the_same_question_under_two_numbers_is_two_requests(tmp_path):
     with Ledger(tmp_path / "l.sqlite") as ledger:
         first = ledger.request(0, "/chat", {"q": 1})
         assert ledger.request(1, "/chat", {"q": 1}) != first
-        assert ledger.request(0, "/chat", {"q": 1}) == first  # asked again after a restart
+        assert ledger.request(0, "/chat", {"q": 1}) == first  # repeated after a restart
 
 
 @pytest.mark.parametrize("change", [{"model": "n"}, {"model": "m", "temperature": 0.5}])
@@ -55,21 +55,21 @@ def test_another_payload_under_an_answered_number_is_refused(tmp_path, change):
             ledger.request(0, "/chat", change)
 
 
-def test_an_unanswered_request_is_replaced_with_all_that_is_recorded_of_it(tmp_path):
+def test_an_unanswered_request_is_replaced_with_its_seeds_and_quotas(tmp_path):
     with Ledger(tmp_path / "l.sqlite") as ledger:
         ledger.request(0, "/chat", {"long": 1}, seed_ids=["a"], asked={"count": 5})
         key = ledger.request(0, "/chat", {"short": 1}, seed_ids=["b"], asked={"count": 2})
         assert ledger.answered(0) is None and ledger.first_unanswered() == 0
         ledger.save_reply(key, REPLY)
         assert ledger.answered(0) == ({"short": 1}, {"count": 2}, ["b"])
-        assert ledger.request(1, "/chat", {"short": 1}) != key, "asked a second time"
+        assert ledger.request(1, "/chat", {"short": 1}) != key
         assert ledger.first_unanswered() == 1
 
 
-def test_decisions_on_a_reply_come_together_or_not_at_all(tmp_path):
+def test_the_decisions_on_a_reply_are_committed_atomically(tmp_path):
     with Ledger(tmp_path / "l.sqlite") as ledger:
         ledger.request(0, "/chat", {})
-        broken = Example("a", "", "b", seed_ids=[object()])  # json cannot write it
+        broken = Example("a", "", "b", seed_ids=[object()])  # not JSON serializable
         with pytest.raises(TypeError):
             ledger.decide(0, [Decision(Example("fine", "", "b"), ""), Decision(broken, "")])
         assert ledger.accepted_count() == 0
@@ -85,7 +85,7 @@ def test_a_second_writer_is_refused_and_a_reader_is_not(tmp_path):
     Ledger(path).close()
 
 
-def test_a_newer_format_is_refused(tmp_path):
+def test_a_ledger_of_a_newer_version_is_refused(tmp_path):
     path = tmp_path / "l.sqlite"
     with Ledger(path) as ledger:
         ledger.set_meta("format", "99")
@@ -93,7 +93,7 @@ def test_a_newer_format_is_refused(tmp_path):
         Ledger(path)
 
 
-def test_the_reply_is_on_disk_when_save_returns(tmp_path):
+def test_a_reply_is_on_disk_when_save_returns(tmp_path):
     path = tmp_path / "l.sqlite"
     with Ledger(path) as ledger:
         key = ledger.request(0, "/chat", {})
@@ -102,7 +102,7 @@ def test_the_reply_is_on_disk_when_save_returns(tmp_path):
         assert json.loads(other.execute("SELECT body FROM replies").fetchone()[0]) == REPLY
 
 
-def test_the_pace_is_in_equal_slices_of_the_order_of_decisions(tmp_path):
+def test_the_pace_counts_equal_slices_in_the_order_of_decisions(tmp_path):
     with Ledger(tmp_path / "l.sqlite") as ledger:
         assert ledger.pace() == []
         for number in range(10):
@@ -111,15 +111,15 @@ def test_the_pace_is_in_equal_slices_of_the_order_of_decisions(tmp_path):
             ledger.decide(number, [Decision(Example("a", "", "b"), reason)] * 7)
         assert ledger.pace(5) == [[14, 14], [14, 14], [14, 0], [14, 0], [14, 0]]
         uneven = ledger.pace(4)
-        assert [sum(each) for each in zip(*uneven, strict=True)] == [70, 28]
-        assert {seen for seen, _ in uneven} == {17, 18}
+        assert [sum(counts) for counts in zip(*uneven, strict=True)] == [70, 28]
+        assert {candidates for candidates, _ in uneven} == {17, 18}
         assert ledger.pace(1_000) == [[1, 1]] * 28 + [[1, 0]] * 42
 
 
-# -- files that cannot be used, or were damaged --------------------------------------------------
+# -- files that cannot be used or are damaged --------------------------------------------------
 
 
-def filled(path, rows=40):
+def fill_ledger(path, rows=40):
     with Ledger(path) as ledger:
         for number in range(rows):
             key = ledger.request(number, "/chat", {"n": number})
@@ -130,11 +130,11 @@ def filled(path, rows=40):
     return path
 
 
-@pytest.mark.parametrize("kept", [0.3, 0.7, 0.99])
-def test_a_truncated_ledger_is_refused_in_one_line(tmp_path, kept):
-    path = filled(tmp_path / "l.sqlite")
+@pytest.mark.parametrize("fraction", [0.3, 0.99])
+def test_a_truncated_ledger_is_refused_in_one_line(tmp_path, fraction):
+    path = fill_ledger(tmp_path / "l.sqlite")
     content = path.read_bytes()
-    path.write_bytes(content[: int(len(content) * kept)])
+    path.write_bytes(content[: int(len(content) * fraction)])
     for write in (True, False):
         with pytest.raises(InputError, match=r"is damaged.*keep the file") as refused:
             Ledger(path, write=write)
@@ -144,17 +144,17 @@ def test_a_truncated_ledger_is_refused_in_one_line(tmp_path, kept):
 @pytest.mark.parametrize(
     "content", [b"not a database " * 100, b"SQLite format 3\0" + b"\xff" * 900]
 )
-def test_a_file_that_is_no_database_is_refused_in_one_line(tmp_path, content):
+def test_a_file_that_is_not_a_database_is_refused_and_not_changed(tmp_path, content):
     path = tmp_path / "l.sqlite"
     path.write_bytes(content)
     for write in (True, False):
         with pytest.raises(InputError, match=r"l\.sqlite"):
             Ledger(path, write=write)
-    assert path.read_bytes() == content, "never touched"
+    assert path.read_bytes() == content
 
 
 def test_a_row_with_a_flipped_byte_is_rejected_with_the_reason(tmp_path):
-    path = filled(tmp_path / "l.sqlite")
+    path = fill_ledger(tmp_path / "l.sqlite")
     for old, new in [
         (b'answer 3"', b'answfr 3"'),
         (b'Task 5"', b'Tas\xff 5"'),
@@ -167,15 +167,15 @@ def test_a_row_with_a_flipped_byte_is_rejected_with_the_reason(tmp_path):
     with Ledger(path, write=False) as ledger:
         assert [row.instruction for row in ledger.accepted()] == intact
         assert [row.instruction for row in ledger.accepted(4)] == intact[:4]
-        damaged = [each for each in ledger.checked() if each.reason]
-        assert [each.reason for each in damaged] == ["damaged_row"] * 3
+        damaged = [decision for decision in ledger.checked() if decision.reason]
+        assert [decision.reason for decision in damaged] == ["damaged_row"] * 3
         assert "request 3" in damaged[0].evidence
     with Ledger(path) as ledger:
         assert ledger.reject_damaged() == 3 and ledger.reject_damaged() == 0
         assert ledger.accepted_count() == 37 and ledger.reasons() == {"damaged_row": 3}
 
 
-def test_a_damaged_record_of_the_run_is_named(tmp_path):
+def test_a_damaged_fact_about_the_run_is_named(tmp_path):
     with Ledger(tmp_path / "l.sqlite") as ledger:
         assert ledger.record("config", {}) == {}
         ledger.set_meta("config", '{"seed": ')
@@ -183,8 +183,8 @@ def test_a_damaged_record_of_the_run_is_named(tmp_path):
             ledger.record("config")
 
 
-def test_a_ledger_locked_by_another_program_is_not_called_damaged(tmp_path):
-    path = filled(tmp_path / "l.sqlite", rows=1)
+def test_a_ledger_that_another_program_locked_is_not_reported_as_damaged(tmp_path):
+    path = fill_ledger(tmp_path / "l.sqlite", rows=1)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("PRAGMA locking_mode = EXCLUSIVE")
     other.execute("BEGIN EXCLUSIVE")
@@ -193,7 +193,7 @@ def test_a_ledger_locked_by_another_program_is_not_called_damaged(tmp_path):
     other.close()
 
 
-def test_replies_and_evidence_that_no_file_can_hold_are_survived(tmp_path):
+def test_replies_and_evidence_that_cannot_be_stored_are_replaced(tmp_path):
     deep = []
     for _ in range(5_000):
         deep = [deep]
@@ -201,9 +201,9 @@ def test_replies_and_evidence_that_no_file_can_hold_are_survived(tmp_path):
         key = ledger.request(0, "/chat", {})
         ledger.save_reply(key, {"choices": deep})
         assert ledger.reply(key) == {"unreadable": "nested too deep to be stored"}
-        ledger.decide(0, [Decision(Example("a\ud800", "", "\0"), "not_text", "holds \ud800")])
+        ledger.decide(0, [Decision(Example("a\ud800", "", "\0"), "not_text", "contains \ud800")])
         (decision,) = ledger.rejected()
-        assert decision.example.instruction == "a\ud800" and decision.evidence == "holds ?"
+        assert decision.example.instruction == "a\ud800" and decision.evidence == "contains ?"
 
 
 READ_ONLY = """
@@ -217,9 +217,9 @@ except InputError as error:
 
 
 @pytest.mark.parametrize("bound", ["ledger.sqlite", "."])
-def test_a_ledger_that_cannot_be_written_says_so_and_stays(tmp_path, bound):
+def test_a_read_only_ledger_is_refused_and_not_changed(tmp_path, bound):
     need(shutil.which("bwrap"), "bwrap, to bind a folder read-only")
-    path = filled(tmp_path / "ledger.sqlite", rows=1)
+    path = fill_ledger(tmp_path / "ledger.sqlite", rows=1)
     place = str((tmp_path / bound).resolve())
     done = subprocess.run(
         ["bwrap", "--dev-bind", "/", "/", "--ro-bind", place, place,

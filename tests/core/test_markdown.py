@@ -1,4 +1,4 @@
-"""Text of other people stays text in both cards, whatever it holds."""
+"""Untrusted text in a card creates no markup, whether it is Markdown or HTML."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def manifest(tmp_path_factory):
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_a_dataset_card_holds_no_markup_of_its_rows(manifest, text):
+def test_untrusted_text_creates_no_markup_in_a_dataset_card(manifest, text):
     example = {"instruction": "benign", "input": "benign", "output": "benign"}
     names = ("teacher", "source", "source_revision", "strategy", "license", "repository",
              "prompt_version")  # fmt: skip
@@ -51,7 +51,7 @@ def test_a_dataset_card_holds_no_markup_of_its_rows(manifest, text):
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_each_form_of_a_text_is_one_token(text):
+def test_each_escaped_form_is_one_markdown_token(text):
     assert not shape(f"a {inline(text)} b") and not shape(f"| a |\n|---|\n| {cell(text)} |")[2:]
     (paragraph,) = [t for t in PARSER.parse(f"a {code(text)} b") if t.type == "inline"]
     assert [t.type for t in paragraph.children] == ["text", "code_inline", "text"]
@@ -61,7 +61,7 @@ def test_each_form_of_a_text_is_one_token(text):
     assert "\n" not in shell(text) + python(text)
 
 
-def test_text_without_markup_is_left_as_it_is():
+def test_text_without_markup_is_unchanged():
     for text in (
         "humaneval_plus",
         "C++",

@@ -1,4 +1,4 @@
-"""The prompts are an interface: these are their bytes."""
+"""The prompts are an interface, fixed byte for byte."""
 
 import copy
 
@@ -10,14 +10,14 @@ from code_alpaca.evaluation.inference import encode_prompt
 from code_alpaca.evaluation.text_generation import decode_response
 
 
-def test_without_input():
-    assert format_prompt("Say hi.") == (
+def test_the_prompt_without_an_input():
+    assert format_prompt("Print hi.") == (
         "Below is an instruction that describes a task. Write a response that appropriately "
-        "completes the request.\n\n### Instruction:\nSay hi.\n\n### Response:"
+        "completes the request.\n\n### Instruction:\nPrint hi.\n\n### Response:"
     )
 
 
-def test_with_input():
+def test_the_prompt_with_an_input():
     assert format_prompt("Fix it.", "x = = 1") == (
         "Below is an instruction that describes a task, paired with an input that provides "
         "further context. Write a response that appropriately completes the request.\n\n"
@@ -25,7 +25,7 @@ def test_with_input():
     )
 
 
-def test_braces_in_a_task_stay_as_they_are():
+def test_braces_in_a_task_are_kept():
     assert "{input} {0} %s" in format_prompt("Explain {input} {0} %s", "{instruction}")
     assert format_prompt("a", "{instruction}").count("{instruction}") == 1
 
@@ -36,7 +36,7 @@ def test_newline_style_adds_only_the_newline():
 
 @pytest.mark.parametrize("style", ["alpaca", "alpaca_nl"])
 @pytest.mark.parametrize("begin", [True, False])
-def test_the_chat_template_renders_the_very_prompt_of_training(style, begin):
+def test_the_chat_template_renders_the_training_prompt(style, begin):
     from tokenizers import processors
 
     from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
@@ -66,8 +66,8 @@ def tokenizer(request):
 
 @pytest.mark.parametrize("style", ["alpaca", "alpaca_nl"])
 @pytest.mark.parametrize("ends", [False, True])
-def test_a_chat_server_reads_the_tokens_of_training(tokenizer, style, ends):
-    """Whatever the tokenizer puts around a prompt, and wherever it marks the first word."""
+def test_a_chat_server_tokenizes_the_prompt_as_training_does(tokenizer, style, ends):
+    """For every kind of special tokens and word marks."""
     from tokenizers import processors
 
     tokenizer = copy.deepcopy(tokenizer)
@@ -79,13 +79,13 @@ def test_a_chat_server_reads_the_tokens_of_training(tokenizer, style, ends):
             single=f"{begin} $A {end}", special_tokens=list(dict.fromkeys(special))
         )
     tokenizer.chat_template = chat_template(tokenizer, style)
-    for task, given in (("Add 1.", ""), (" two\n\n  lines ", "x = 1\n"), ("<s> tag", "<s>")):
-        trained = tokenizer(format_prompt(task, given, style=style))["input_ids"]
-        assert encode_prompt(tokenizer, task, given) == trained
+    for task, input in (("Add 1.", ""), (" two\n\n  lines ", "x = 1\n"), ("<s> tag", "<s>")):
+        trained = tokenizer(format_prompt(task, input, style=style))["input_ids"]
+        assert encode_prompt(tokenizer, task, input) == trained
 
 
 @pytest.mark.parametrize("text", ["", "x", "def f():\n    return 1", "    return 1", "  a", "\n a"])
-def test_an_answer_is_decoded_to_what_training_tokenized(tokenizer, text):
+def test_a_response_is_decoded_to_the_text_that_training_tokenized(tokenizer, text):
     assert (
         decode_response(tokenizer, tokenizer(text, add_special_tokens=False)["input_ids"]) == text
     )

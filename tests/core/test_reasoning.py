@@ -1,4 +1,4 @@
-"""Reasoning that a server leaves in an answer is removed; tags that it mentions are not."""
+"""Reasoning in a response is removed; tags that the response only mentions are kept."""
 
 import json
 
@@ -42,7 +42,7 @@ DRAFT = '{"tasks": [{"instruction": "Add.", "output": "TODO"}]}'
         f"analysisWe need tasks. {DRAFT}assistantfinal{ANSWER}",
     ],
 )
-def test_only_the_answer_is_left(text):
+def test_reasoning_in_any_form_is_removed(text):
     assert strip_reasoning(text) == ANSWER
 
 
@@ -56,7 +56,7 @@ def test_only_the_answer_is_left(text):
         "<think>nothing follows</think>",
     ],
 )
-def test_an_answer_that_never_began_is_empty(text):
+def test_a_response_that_was_truncated_during_reasoning_is_empty(text):
     assert strip_reasoning(text) == ""
 
 
@@ -94,11 +94,11 @@ def test_text_without_reasoning_is_unchanged(text):
     assert strip_reasoning(text) == text
 
 
-def test_tags_in_the_answer_survive_the_removal_of_reasoning():
+def test_tags_that_the_response_mentions_are_kept_when_reasoning_is_removed():
     assert strip_reasoning(f"<think>short</think>{MENTIONS}") == MENTIONS
 
 
-def test_a_block_between_parts_of_the_answer_is_removed():
+def test_reasoning_between_two_parts_of_the_response_is_removed():
     text = "def f():\n<think>\nis it right?\n</think>\n    return 1\n"
     assert strip_reasoning(text) == "def f():\n    return 1\n"
 
@@ -108,5 +108,5 @@ def test_indentation_after_the_reasoning_is_preserved():
 
 
 @pytest.mark.parametrize("part", ["</think>", '"</think>', "<think>", "`<think>\n", "x </think> y"])
-def test_very_many_tags_take_linear_time(part):
+def test_a_text_with_a_hundred_thousand_tags_is_processed(part):
     assert isinstance(strip_reasoning(part * 100_000), str)

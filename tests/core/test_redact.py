@@ -1,4 +1,4 @@
-"""Secrets in URLs are refused in a config, and masked wherever a text is printed or published."""
+"""Secrets in URLs are refused in a config, and masked in text that is printed or published."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def test_a_url_with_a_secret_is_refused_and_the_secret_is_not_printed(tmp_path, 
     words = ["generate", "--run_dir", str(tmp_path / "run"), "--teacher_base_url", url]
     assert main(words) == 2
     error = capsys.readouterr().err
-    assert "put the key in OPENAI_API_KEY" in error and SECRET not in error
+    assert "set OPENAI_API_KEY" in error and SECRET not in error
     assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("url", [WITH_SECRET[0], WITH_SECRET[2], "not a URL"])
-def test_the_base_url_of_the_environment_is_held_to_the_same(tmp_path, capsys, monkeypatch, url):
+def test_the_base_url_in_the_environment_is_checked_too(tmp_path, capsys, monkeypatch, url):
     monkeypatch.setenv("OPENAI_BASE_URL", url)
     monkeypatch.setenv("OPENAI_API_KEY", "any")
     assert main(["generate", "--run_dir", str(tmp_path / "run")]) == 2
@@ -50,7 +50,7 @@ def test_a_secret_in_any_key_and_in_a_yaml_list_is_refused(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("url", WITH_SECRET)
-def test_a_secret_is_masked_in_any_text_and_the_rest_stays(url):
+def test_a_secret_in_a_text_is_masked_and_the_rest_kept(url):
     shown = redact({"message": [f"the teacher at {url} does not answer"], "n": 1})
     assert SECRET not in str(shown) and shown["n"] == 1
     assert "127.0.0.1:9" in str(shown) and str(shown).endswith("does not answer'], 'n': 1}")
@@ -65,5 +65,5 @@ def test_a_secret_is_masked_in_any_text_and_the_rest_stays(url):
         "offline?near_duplicate=0.05&rate_429=0.1",
     ],
 )
-def test_a_url_without_a_secret_is_left_as_it_is(url):
+def test_a_url_without_a_secret_is_unchanged(url):
     assert find_secret(url) == "" and redact(url) == url

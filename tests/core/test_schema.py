@@ -1,4 +1,4 @@
-"""Seed files are read strictly, and rows keep the contract's columns."""
+"""Seed tasks are validated when they are read, and rows have the columns of the contract."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from code_alpaca.core.schema import COLUMNS, Example, content_id, features, load
 GOOD = json.dumps({"instruction": "Add two numbers.", "input": "", "output": "a + b"})
 
 
-def test_columns_of_the_contract_in_order():
+def test_rows_have_the_columns_of_the_contract_in_order():
     assert COLUMNS == (
         "instruction", "input", "output", "id", "language", "strategy", "teacher",
         "prompt_version", "seed_ids", "request_id", "nearest_id", "nearest_score", "tests",
@@ -23,14 +23,14 @@ def test_columns_of_the_contract_in_order():
     assert tuple(features("rejected")) == (*COLUMNS, "reason", "evidence")
 
 
-def test_a_line_separator_inside_a_string_is_not_a_line_end(tmp_path):
+def test_a_unicode_line_separator_in_a_string_does_not_end_the_line(tmp_path):
     path = tmp_path / "seeds.jsonl"
     path.write_text('{"instruction": "Split on \u2028 please", "output": "x"}\n', encoding="utf-8")
     assert load_seed_tasks(path)[0].instruction == "Split on \u2028 please"
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("{broken", "line 2: not JSON"),
         ('["a"]', "line 2: not a JSON object"),
@@ -50,10 +50,10 @@ def test_a_line_separator_inside_a_string_is_not_a_line_end(tmp_path):
         ('{"instruction": "x", "input": 5, "output": "y"}', "line 2: 'input' is a number, not"),
     ],
 )
-def test_a_broken_seed_line_is_named_by_its_number(tmp_path, line, said):
+def test_an_invalid_seed_task_is_named_by_its_line(tmp_path, line, message):
     path = tmp_path / "seeds.jsonl"
     path.write_text(f"{GOOD}\n{line}\n")
-    with pytest.raises(InputError, match=said.replace("(", r"\(")):
+    with pytest.raises(InputError, match=message.replace("(", r"\(")):
         load_seed_tasks(path)
 
 
@@ -76,7 +76,7 @@ SELF_INSTRUCT = {
         ("seeds.jsonl", b'{"problem": "Add two numbers.", "solution": "a + b"}', ["seed_000"]),
     ],
 )
-def test_seed_tasks_of_other_forms_are_read(tmp_path, name, content, ids):
+def test_seed_tasks_in_other_formats_are_read(tmp_path, name, content, ids):
     path = tmp_path / name
     path.write_bytes(content)
     tasks = load_seed_tasks(path)
@@ -86,7 +86,7 @@ def test_seed_tasks_of_other_forms_are_read(tmp_path, name, content, ids):
         assert task.tests == ""
 
 
-def test_empty_and_missing_seed_files(tmp_path):
+def test_empty_and_missing_seed_files_are_refused(tmp_path):
     path = tmp_path / "seeds.jsonl"
     path.write_text("\n\n")
     with pytest.raises(InputError, match="contains no task"):
@@ -95,7 +95,7 @@ def test_empty_and_missing_seed_files(tmp_path):
         load_seed_tasks(tmp_path / "none.jsonl")
 
 
-def test_id_tells_rows_apart_by_their_fields():
+def test_the_id_of_a_row_depends_on_each_field():
     assert content_id("a", "b", "c") == content_id("a", "b", "c")
     assert (
         len({content_id("ab", "", "c"), content_id("a", "b", "c"), content_id("a", "", "bc")}) == 3

@@ -1,4 +1,4 @@
-"""The seed tasks are ours, varied, and right: what can be run is run."""
+"""The built-in seed tasks are diverse and correct: outputs that can be run are run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TYPES = {
 PYTHON = [task for task in TASKS if task.tests]
 
 
-def test_there_are_enough_and_they_vary():
+def test_the_seed_tasks_cover_types_languages_and_inputs():
     assert len(TASKS) >= 60
     types = Counter(task.task_type for task in TASKS)
     assert set(types) == TYPES and min(types.values()) >= 3
@@ -31,12 +31,12 @@ def test_there_are_enough_and_they_vary():
 
 
 @pytest.mark.parametrize("task", PYTHON, ids=lambda task: task.id)
-def test_python_answers_pass_their_tests(task, pool):
+def test_python_outputs_pass_their_tests(task, pool):
     result = pool.run_program(f"{task.output}\n\n{task.tests}\n")
     assert result.status == "passed", result.stderr
 
 
-def test_every_runnable_python_answer_has_tests():
+def test_every_runnable_python_output_has_tests():
     without = {task.id for task in TASKS if task.language == "python" and not task.tests}
     prose_or_script = {
         task.id for task in TASKS if task.task_type in ("explanation", "classification", "editing")
@@ -45,19 +45,19 @@ def test_every_runnable_python_answer_has_tests():
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.id)
-def test_no_filter_of_ours_would_drop_a_seed(task):
+def test_the_default_filters_accept_every_seed_task(task):
     example = Example(task.instruction, task.input, task.output)
     assert [f.name for f in load_filters(["default"]) if f.find_reason(example)] == []
     assert "```" not in task.output
 
 
-def test_no_two_seeds_are_alike():
+def test_no_two_seed_tasks_are_near_duplicates():
     scorer = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
     for a, b in itertools.combinations(TASKS, 2):
         assert scorer.score(a.instruction, b.instruction)["rougeL"].fmeasure <= 0.7, (a.id, b.id)
 
 
-def test_sql_answers_run_on_their_schema():
+def test_sql_outputs_run_on_their_schema():
     ran = 0
     for task in TASKS:
         if task.language == "sql" and task.input.startswith("CREATE"):
@@ -68,7 +68,7 @@ def test_sql_answers_run_on_their_schema():
     assert ran >= 3
 
 
-def test_javascript_answers_parse(tmp_path):
+def test_javascript_outputs_parse(tmp_path):
     need_program("node", "nodejs")
     for task in TASKS:
         if task.language == "javascript" and task.output.startswith(("function", "const")):
@@ -78,14 +78,14 @@ def test_javascript_answers_parse(tmp_path):
             assert done.returncode == 0, done.stderr
 
 
-def test_shell_answers_parse():
+def test_shell_outputs_parse():
     need_program("bash", "bash")
     for task in TASKS:
         if task.language == "bash" and task.task_type == "shell":
             subprocess.run(["bash", "-n", "-c", task.output], check=True)
 
 
-def test_c_answers_compile(tmp_path):
+def test_c_outputs_compile(tmp_path):
     need_program("gcc", "gcc libc6-dev")
     for task in TASKS:
         if task.language == "c" and "{" in task.output:

@@ -282,6 +282,9 @@ def test_a_users_filter_rejects_rows_and_its_file_identifies_the_run(tmp_path, c
     }  # fmt: skip
     assert "a filter failed on them (filter " in capsys.readouterr().out
     assert str(tmp_path) not in (tmp_path / "run/dataset/manifest.json").read_text()
+    assert all(
+        str(tmp_path) not in row["evidence"] for row in load_rows(tmp_path / "run", "rejected")
+    )
     assert main(arguments(source, tmp_path / "run", *options)) == 0
     capsys.readouterr()
     path.write_text(path.read_text() + "# changed\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 
 import pytest
@@ -241,9 +242,13 @@ def test_prompt_leak_includes_reasoning_leak_as_before():
     assert resolve_names(["prompt_leak", "empty"]) == ["prompt_leak", "reasoning_leak", "empty"]
 
 
-def test_an_unknown_name_is_refused():
-    with pytest.raises(ValueError, match="no filter 'emtpy'; choose from default, alpaca_2023"):
-        resolve_names(["emtpy"])
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("emtpy", "did you mean 'empty'?"), ("xyz", "choose from default, alpaca_2023, empty, ")],
+)
+def test_an_unknown_name_is_refused_with_a_hint(name, hint):
+    with pytest.raises(ValueError, match=f"no filter '{name}'.*{re.escape(hint)}"):
+        resolve_names([name])
 
 
 # -- A user's filters ----------------------------------------------------------------------------

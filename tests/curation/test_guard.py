@@ -80,7 +80,7 @@ def test_only_the_row_on_which_a_users_filter_fails_is_rejected(tmp_path):
     curator, decisions = decide(ROWS[:2], filters=[f"{path}:fails"])
     assert [decision.reason for decision in decisions] == ["internal_error", "internal_error"]
     assert decisions[0].evidence == (
-        f"filter {path}:fails: ValueError: substring not found (line 2)"
+        "filter my_filters.py:fails: ValueError: substring not found (line 2)"
     )
     assert curator.filter_failures.total() == 2 and not curator.failures
 

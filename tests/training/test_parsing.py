@@ -64,8 +64,8 @@ def test_the_old_spelling_of_the_mask_is_accepted_with_one_warning(words, tmp_pa
     path = tmp_path / "old.yaml"
     path.write_text("mask: seed\n" + RECIPE.read_text())
     setup = parse_sft_arguments(["--config", str(path), *DATASET, *words])
-    assert setup.script_args.mask == "alpaca_2023"
+    assert setup.args.mask == "alpaca_2023"
     assert capsys.readouterr().out.count("mask: seed is now called alpaca_2023") >= 1
     # The command line takes precedence over the file.
     setup = parse_sft_arguments(["--config", str(path), *DATASET, "--mask", "completion"])
-    assert setup.script_args.mask == "completion"
+    assert setup.args.mask == "completion"

@@ -35,18 +35,14 @@ from code_alpaca.conversion.llama_tokenizer import (
     check_tokenizer,
     load_sentencepiece,
 )
-from code_alpaca.conversion.weight_files import (
-    WeightPlan,
-    format_bytes,
-    plan_weight_files,
-    write_weight_files,
-)
+from code_alpaca.conversion.weight_files import format_bytes, write_weight_files
 from code_alpaca.core import console, fs
 from code_alpaca.core.config import StageConfig
 from code_alpaca.core.errors import InputError
 
 if TYPE_CHECKING:
     import torch
+    from huggingface_hub import StateDictSplit
     from sentencepiece import SentencePieceProcessor
     from transformers import LlamaConfig, PreTrainedTokenizerFast
 
@@ -106,7 +102,7 @@ def convert_llama(config: ConvertLlamaConfig) -> None:
     del shards  # write_weight_files maps them again
     tokenizer = build_tokenizer(sentencepiece, model_config.max_position_embeddings)
     check_tokenizer(tokenizer, sentencepiece)
-    plan = plan_weight_files(expected, files, sources, config.dtype, config.max_shard_size)
+    split = _split_weights(expected, config.max_shard_size)
 
     num_parameters = sum(weight.numel() for weight in expected.values())
     out.print(
@@ -114,13 +110,14 @@ def convert_llama(config: ConvertLlamaConfig) -> None:
         f"{len(files)} shard(s), {model_config.max_position_embeddings} positions"
     )
     out.print(f"{tokenizer_file}: {num_pieces:,} pieces")
-    _report_output(out, config, plan)
+    _report_output(out, config, split)
     if config.dry_run:
         return
     with fs.lock(config.output_dir), fs.atomic_folder(config.output_dir) as folder:
         _save_configs(folder, model_config)
         _save_tokenizer(folder, tokenizer, tokenizer_file, sentencepiece)
-        write_weight_files(folder, plan, out)
+        for line in write_weight_files(folder, split, files, sources, config.dtype):
+            out.print(line)
     out.print(f"{config.output_dir} is complete")
 
 
@@ -173,17 +170,28 @@ def _expected_weights(model_config: LlamaConfig) -> dict[str, torch.Tensor]:
         return LlamaForCausalLM(model_config).to(model_config.dtype).state_dict()
 
 
-def _report_output(out: console.Stage, config: ConvertLlamaConfig, plan: WeightPlan) -> None:
+def _split_weights(expected: dict[str, torch.Tensor], max_shard_size: str) -> StateDictSplit:
+    from huggingface_hub import split_torch_state_dict_into_shards
+
+    try:
+        return split_torch_state_dict_into_shards(expected, max_shard_size=max_shard_size)
+    except ValueError:
+        raise InputError(
+            f"bad value for 'max_shard_size': {max_shard_size!r}; write it like 5GB or 500MB"
+        ) from None
+
+
+def _report_output(out: console.Stage, config: ConvertLlamaConfig, split: StateDictSplit) -> None:
     """Print what is written, and refuse a disk that is too small for it."""
-    free_bytes = _free_bytes(config.output_dir)
+    total_bytes, free_bytes = split.metadata["total_size"], _free_bytes(config.output_dir)
     out.print(
         f"{'would write' if config.dry_run else 'to'} {config.output_dir}: "
-        f"{format_bytes(plan.total_bytes)} as {config.dtype} in {len(plan.files)} file(s), "
-        f"{format_bytes(free_bytes)} free"
+        f"{format_bytes(total_bytes)} as {config.dtype} in {len(split.filename_to_tensors)} "
+        f"file(s), {format_bytes(free_bytes)} free"
     )
-    if free_bytes < plan.total_bytes + SMALL_FILES_BYTES:
+    if free_bytes < total_bytes + SMALL_FILES_BYTES:
         raise InputError(
-            f"{config.output_dir} needs {format_bytes(plan.total_bytes + SMALL_FILES_BYTES)} and "
+            f"{config.output_dir} needs {format_bytes(total_bytes + SMALL_FILES_BYTES)} and "
             f"its disk has {format_bytes(free_bytes)} free; free some space or choose another "
             "output_dir"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,53 +16,16 @@ if TYPE_CHECKING:
     from huggingface_hub import StateDictSplit
 
     from code_alpaca.conversion.llama_checkpoint import Shards
-    from code_alpaca.core.console import Stage
 
 
-@dataclass(frozen=True, slots=True)
-class WeightPlan:
-    """Which weights go into which file, and where each comes from."""
-
-    split: StateDictSplit
-    shard_files: list[Path]
-    sources: dict[str, WeightSource]
-    dtype: str
-
-    @property
-    def files(self) -> dict[str, list[str]]:
-        """The names of the weights in each output file."""
-        return self.split.filename_to_tensors
-
-    @property
-    def total_bytes(self) -> int:
-        return int(self.split.metadata["total_size"])
-
-
-def plan_weight_files(
-    expected: dict[str, torch.Tensor],
+def write_weight_files(
+    folder: Path,
+    split: StateDictSplit,
     shard_files: list[Path],
     sources: dict[str, WeightSource],
     dtype: str,
-    max_shard_size: str,
-) -> WeightPlan:
-    """Split the weights over files of at most `max_shard_size`.
-
-    Raises:
-        InputError: `max_shard_size` is not a size.
-    """
-    from huggingface_hub import split_torch_state_dict_into_shards
-
-    try:
-        split = split_torch_state_dict_into_shards(expected, max_shard_size=max_shard_size)
-    except ValueError:
-        raise InputError(
-            f"bad value for 'max_shard_size': {max_shard_size!r}; write it like 5GB or 500MB"
-        ) from None
-    return WeightPlan(split, shard_files, sources, dtype)
-
-
-def write_weight_files(folder: Path, plan: WeightPlan, out: Stage) -> None:
-    """Write the safetensors files, and their index if there are several.
+) -> Iterator[str]:
+    """Write the files of `split`, and their index if there are several; yield progress lines.
 
     Raises:
         InputError: a weight is NaN or infinite in the output dtype.
@@ -71,21 +34,23 @@ def write_weight_files(folder: Path, plan: WeightPlan, out: Stage) -> None:
     from safetensors.torch import save_file
 
     started, done_bytes = time.monotonic(), 0
-    for number, (file, names) in enumerate(plan.files.items(), 1):
+    files, total_bytes = split.filename_to_tensors, split.metadata["total_size"]
+    for number, (file, names) in enumerate(files.items(), 1):
         # Mapped again for each file: touched pages count as memory until the mapping is closed.
-        shards = [load_shard(path) for path in plan.shard_files]
-        dtype = getattr(torch, plan.dtype)
-        weights = {name: _merge_shards(shards, plan.sources[name], dtype) for name in names}
+        shards = [load_shard(path) for path in shard_files]
+        weights = {
+            name: _merge_shards(shards, sources[name], getattr(torch, dtype)) for name in names
+        }
         save_file(weights, folder / file, metadata={"format": "pt"})
         done_bytes += sum(weight.nbytes for weight in weights.values())
         del shards, weights
-        seconds_left = (time.monotonic() - started) * (plan.total_bytes / done_bytes - 1)
-        out.print(
-            f"file {number}/{len(plan.files)}  {format_bytes(done_bytes)} of "
-            f"{format_bytes(plan.total_bytes)}  {seconds_left:.0f} s left"
+        seconds_left = (time.monotonic() - started) * (total_bytes / done_bytes - 1)
+        yield (
+            f"file {number}/{len(files)}  {format_bytes(done_bytes)} of "
+            f"{format_bytes(total_bytes)}  {seconds_left:.0f} s left"
         )
-    if plan.split.is_sharded:
-        index = {"metadata": plan.split.metadata, "weight_map": plan.split.tensor_to_filename}
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         text = json.dumps(index, indent=2, sort_keys=True) + "\n"
         (folder / "model.safetensors.index.json").write_text(text, encoding="utf-8")
 

@@ -1,6 +1,6 @@
 """Print what a stage reports: prefixed lines, warnings, tables and progress.
 
-Every line starts with the name of its stage, padded to one column, so that the log of a whole
+Every line starts with the name of its stage, padded to one column, so that the log of a
 pipeline reads as a table. Text is written as it is: rich markup in a model's answer is not
 interpreted. `rich` is imported only for tables and progress bars.
 """

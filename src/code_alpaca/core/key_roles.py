@@ -1,4 +1,4 @@
-"""What a config key means beyond its stage: may it change on resume, does it go on a card?
+"""Declare what a config key means beyond its stage: free to change on resume, secret, on a card.
 
 Each key carries its roles where it is declared, so that a new key cannot be forgotten in a list
 elsewhere:

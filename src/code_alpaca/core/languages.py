@@ -1,7 +1,7 @@
-"""The programming languages that code-alpaca knows: the only table of them.
+"""The table of programming languages: names, aliases, fence tags, lexers, parsers, interpreters.
 
-To add a language, add a row. What a name may be depends on where it stands, so a row parts them:
-in an instruction, "go" is usually a verb and "py" a name, while after a fence both name a language.
+To add a language, add a row. The meaning of a name depends on its place: in an instruction, "go" is
+usually a verb, and after a fence it is a language. A row therefore lists names by place.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ class Language:
     """One programming language, or a data format that answers contain.
 
     Attributes:
-        name: how datasets name it, in lower case.
-        display: how people write it.
-        words: other full names of it in an instruction.
+        name: its canonical name, in lower case, as in a dataset's language column.
+        display: its name in text.
+        words: its other full names in an instruction.
         aliases: short names and dialects in an instruction.
-        tags: what else follows a fence, or stands in a dataset's language column.
-        hints: words of an instruction that suggest it, where no language is named.
-        extensions: of its files, the usual one first.
-        lexer: its Pygments lexer, where that is fast on any text.
+        tags: other names after a fence or in a dataset's language column.
+        hints: words of an instruction that suggest it if no language is named.
+        extensions: of its files, the most common first.
+        lexer: its Pygments lexer, if that is fast on any text.
         parser: the Python module that parses or prepares it.
         interpreter: the program that runs it.
-        in_prose: whether its name in an instruction means the language.
+        in_prose: whether its name in an instruction refers to the language.
         is_code: false for data formats.
     """
 
@@ -133,7 +133,7 @@ def find(name: str) -> Language | None:
 
 
 def canonical(name: str) -> str:
-    """Return the one name of a language: `bash` for "sh" and "Shell".
+    """Return the canonical name of a language: `bash` for "sh" and "Shell".
 
     An unknown name is returned in lower case.
     """
@@ -148,9 +148,9 @@ def fence_language(tag: str) -> str:
 
 
 def highlighting() -> dict[str, list[str]]:
-    """Return fence tags with the words of an instruction that ask for them, the first match first.
+    """Return the words of an instruction that suggest each fence tag, in the order of matching.
 
-    Python is last: it is the language where nothing is named.
+    Python is last: it is the default.
     """
     return {
         language.fence: [

@@ -51,7 +51,7 @@ class Ledger(DecisionTable, CostTables):
         """
         text = json.dumps(payload, sort_keys=True)
         question_hash = _sha256(json.dumps(same(payload), sort_keys=True))
-        # Of the question, not of the payload: if the server wants another form, some requests are
+        # Of the question, not of the payload: if the server needs another form, some requests are
         # sent again, in any order, and each must keep its index.
         (sample,) = self._db.execute(
             "SELECT count(*) FROM requests WHERE question_hash = ? AND number < ?",

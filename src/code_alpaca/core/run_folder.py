@@ -70,7 +70,7 @@ def _create_folder(run_dir: Path) -> Path:
 
 
 def _refuse_emptied_ledger(path: Path) -> None:
-    """Refuse a ledger that was deleted or emptied: the whole run would be paid for again.
+    """Refuse a ledger that was deleted or emptied: all of the run would be paid for again.
 
     Opening the file would create it and delete the content of its write-ahead log, so this is
     checked before.

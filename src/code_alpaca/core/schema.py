@@ -83,7 +83,7 @@ def count_fulfilled(dimension: str, label: str, languages: Sequence[str]) -> int
     """
     if dimension != "language":
         return len(languages)
-    return sum(not said or said.casefold() == label.casefold() for said in languages)
+    return sum(not name or name.casefold() == label.casefold() for name in languages)
 
 
 def features(config: str = "default") -> Features:

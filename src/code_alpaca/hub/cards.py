@@ -40,7 +40,7 @@ def render_card(
 ) -> str:
     """Return the README.md of a repository: YAML metadata for the Hub, then the rendered template.
 
-    Values are printed as plain text, whatever Markdown or HTML they contain, unless the template
+    Values are printed as plain text, even if they contain Markdown or HTML, unless the template
     passes them through one of the filters `code`, `codes`, `cell`, `block`, `shell`, `python` and
     `url`.
 
@@ -137,7 +137,7 @@ def install_command(package: str = "code-alpaca") -> Markdown:
 def strip_local_paths(value: Any) -> Any:
     """Return a value with every path outside the working folder reduced to its last part.
 
-    For cards and released files: the rest of a path describes somebody's disk.
+    For cards and released files: the rest of a path is private.
     """
     if isinstance(value, dict):
         return {strip_local_paths(key): strip_local_paths(item) for key, item in value.items()}

@@ -30,8 +30,8 @@ class ReleaseContent(NamedTuple):
 def commit_release(repo: HubRepo, content: ReleaseContent, parent: str, log: Log) -> str:
     """Commit a release on top of `parent`, and return the hash of the commit.
 
-    If another commit was added meanwhile, the release goes on top of it, provided that it changed
-    no file of this release.
+    If another commit was added meanwhile, the release is based on it, provided that it changed no
+    file of this release.
 
     Raises:
         InputError: another user changed files of this release meanwhile.
@@ -79,5 +79,5 @@ def _rebase(repo: HubRepo, parent: str, touched: set[str], log: Log) -> str:
             f"{repo.url} has changed: {change}; nothing was released. Check that change, then "
             "rerun the command"
         )
-    log(f"{change} meanwhile, no file of this release; the release goes on top of it")
+    log(f"{change} meanwhile, no file of this release; the release is based on it")
     return head

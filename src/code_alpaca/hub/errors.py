@@ -132,7 +132,7 @@ def _server_reason(error: Exception) -> str:
 
 
 def _causes(error: BaseException | None) -> Iterable[BaseException]:
-    """Yield an error and the errors that caused it; uploads wrap theirs."""
+    """Yield an error and the errors that caused it; uploads wrap errors."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

@@ -66,7 +66,7 @@ class ReleasePlan:
 
     exists: bool
     private: bool  # of the repository as it is, or would be created
-    head: str | None = None  # the commit that the release goes on top of
+    head: str | None = None  # the commit that the release is based on
     has_branch: bool = False
     last: ReleaseCommit | None = None  # the newest release commit of the branch, tagged or not
     owned: Collection[str] = ()  # its files
@@ -74,7 +74,7 @@ class ReleasePlan:
     existing_commit: str | None = None  # of this release, if an earlier start created it
     untagged: bool = False  # a commit of this version exists without its tag
     deleted: Sequence[str] = ()
-    edited: Sequence[str] = ()  # files of the last release that somebody edited since
+    edited: Sequence[str] = ()  # files of the last release that were edited since
     moved: Sequence[str] = ()  # tags that were moved off the commit of their release
 
     def describe_losses(self, names: Collection[str]) -> list[str]:
@@ -272,7 +272,7 @@ def _moved_tags(releases: Sequence[ReleaseCommit], tags: Mapping[str, str]) -> l
 
 
 def _edited_files(repo: HubRepo, plan: ReleasePlan) -> list[str]:
-    """Return the files of the last release that somebody edited since."""
+    """Return the files of the last release that were edited since."""
     if plan.last is None or plan.head is None:
         return []
     before, now = repo.files(plan.last.sha), repo.files(plan.head)

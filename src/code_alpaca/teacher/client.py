@@ -25,7 +25,6 @@ from code_alpaca.teacher.budget import Budget
 from code_alpaca.teacher.capabilities import ServerCapabilities
 from code_alpaca.teacher.error_classification import (
     ErrorKind,
-    ErrorReply,
     RequestFailure,
     classify_exception,
     format_fatal_error,
@@ -218,8 +217,9 @@ class Teacher:
                 self._ledger.save_reply(key, reply, usage=usage)
                 if self._budget:
                     self._budget.settle(key, reply)
-        except (openai.APIError, json.JSONDecodeError, ErrorReply) as error:
-            failure = classify_exception(error)
+        except (openai.APIError, json.JSONDecodeError, RequestFailure) as error:
+            known = isinstance(error, RequestFailure)
+            failure = error if known else classify_exception(error)
             if self._budget:
                 self._budget.release(
                     key, failure.outcome, not_billed=failure.not_billed, usage=failure.usage

@@ -89,27 +89,10 @@ class RequestFailure(Exception):
         return f"HTTP {self.status}" if self.status else "no answer"
 
 
-class ErrorReply(Exception):
-    """A response with status 200 whose body is an error, possibly with billed tokens."""
-
-    def __init__(self, error: Any, usage: tuple[int, int] | None = None) -> None:
-        super().__init__(f"HTTP 200 with an error: {extract_error_message(error)}")
-        self.error, self.usage = error, usage
-
-
-def classify_exception(error: Exception) -> RequestFailure:
-    """Classify an exception of the client, an `ErrorReply` or a body that is not JSON."""
+def classify_exception(error: openai.APIError | json.JSONDecodeError) -> RequestFailure:
+    """Classify an exception of the client, or a body that is not JSON."""
     if isinstance(error, openai.APIStatusError):
         return _classify_response(error)
-    if isinstance(error, ErrorReply):
-        code, message = extract_error_code(error.error), extract_error_message(error.error)
-        status = int(code) if code and re.fullmatch("[45][0-9][0-9]", code) else 500
-        kind = classify_error(status, code, message)
-        certain = kind in (ErrorKind.PROMPT_REJECTED, ErrorKind.OVERLOADED) or code in FATAL_CODES
-        if not certain:
-            kind = ErrorKind.TRANSIENT  # one upstream of a router failed; the next may not
-        not_billed = status < 500 and error.usage is None
-        return RequestFailure(kind, str(error), 200, code, not_billed, usage=error.usage)
     if isinstance(error, json.JSONDecodeError):
         return RequestFailure(ErrorKind.TRANSIENT, f"its replies are not JSON: {error}")
     cause = error.__cause__ or error
@@ -119,6 +102,27 @@ def classify_exception(error: Exception) -> RequestFailure:
         _shorten(str(cause) or type(cause).__name__),
         not_billed=unsent,
         reached_server=not unsent,
+    )
+
+
+def classify_error_body(error: Any, usage: tuple[int, int] | None) -> RequestFailure:
+    """Classify an error that was sent with status 200.
+
+    Args:
+        usage: billed prompt and completion tokens, if the body counts any.
+    """
+    code, message = extract_error_code(error), extract_error_message(error)
+    status = int(code) if code and re.fullmatch("[45][0-9][0-9]", code) else 500
+    kind = classify_error(status, code, message)
+    certain = kind in (ErrorKind.PROMPT_REJECTED, ErrorKind.OVERLOADED) or code in FATAL_CODES
+    return RequestFailure(
+        # Otherwise one upstream of a router failed; the next may not.
+        kind if certain else ErrorKind.TRANSIENT,
+        f"HTTP 200 with an error: {message}",
+        200,
+        code,
+        not_billed=status < 500 and usage is None,
+        usage=usage,
     )
 
 

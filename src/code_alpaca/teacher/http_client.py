@@ -12,7 +12,7 @@ import httpx2
 import openai
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.teacher.error_classification import ErrorReply
+from code_alpaca.teacher.error_classification import classify_error_body
 from code_alpaca.teacher.reply_parsing import count_billed_tokens, find_error
 from code_alpaca.teacher.sse import assemble_stream
 
@@ -153,7 +153,7 @@ def decode_reply(response: httpx2.Response) -> dict[str, Any]:
     reply.
 
     Raises:
-        ErrorReply: the body is an error.
+        RequestFailure: the body is an error.
         json.JSONDecodeError: the body is not JSON.
     """
     if response.extensions.get("too_large"):
@@ -167,5 +167,6 @@ def decode_reply(response: httpx2.Response) -> dict[str, Any]:
     except (ValueError, RecursionError):  # an integer of thousands of digits, or deep nesting
         return {"unreadable": response.text}
     if (error := find_error(reply)) is not None:
-        raise ErrorReply(error, count_billed_tokens(reply) if isinstance(reply, dict) else None)
+        usage = count_billed_tokens(reply) if isinstance(reply, dict) else None
+        raise classify_error_body(error, usage)
     return reply

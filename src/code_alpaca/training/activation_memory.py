@@ -11,8 +11,6 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from code_alpaca.training.cpu_loss import sum_loss
-
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
@@ -43,9 +41,11 @@ def measure_activations(
     Args:
         model: a skeleton in the dtype of its weights; call this within `fake_tensors()`.
         autocast: whether operations run in bfloat16 by autocast.
-        on_cpu: compute the loss as `cpu_loss` does; every token counts as a loss token.
+        on_cpu: compute the loss as CpuTrainer does; every token counts as a loss token.
     """
     import torch
+
+    from code_alpaca.training.trainer import sum_loss
 
     _prepare(model, activation_checkpointing, on_cpu)
     num_tokens = batch.sequences * batch.tokens

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.training.setup import TrainingSetup
+from code_alpaca.training.arguments import TrainingSetup
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -34,16 +34,16 @@ def require_quantization(setup: TrainingSetup) -> None:
     Raises:
         InputError: there is no adapter, GPU or bitsandbytes, or weights are sharded across GPUs.
     """
-    if not (setup.model_args.load_in_4bit or setup.model_args.load_in_8bit):
+    if not (setup.model.load_in_4bit or setup.model.load_in_8bit):
         return
-    if not setup.model_args.use_peft:
+    if not setup.model.use_peft:
         raise InputError("quantized weights cannot be trained; set use_peft: true")
     if setup.layout.strategy in ("zero3", "fsdp2"):
         raise InputError(
             "quantized weights cannot be sharded across GPUs; use accelerate_configs/ddp.yaml or "
             "zero2.yaml"
         )
-    if setup.script_args.dry_run:
+    if setup.args.dry_run:
         return
     if setup.layout.on_cpu:
         raise InputError("load_in_4bit and load_in_8bit need a GPU; remove them to train on a CPU")
@@ -63,7 +63,7 @@ def merge_adapter(setup: TrainingSetup, adapter_dir: Path, out: Path) -> None:
     unset_hf_deepspeed_config()  # or ZeRO-3 would shard these weights, too
     model = AutoModelForCausalLM.from_pretrained(
         setup.model_name,
-        revision=setup.model_args.model_revision,
-        dtype=setup.model_args.dtype or "auto",
+        revision=setup.model.model_revision,
+        dtype=setup.model.dtype or "auto",
     )
     PeftModel.from_pretrained(model, adapter_dir).merge_and_unload().save_pretrained(out)

@@ -24,68 +24,71 @@ UNSUPPORTED_KEYS = {
 }
 
 
-def check_arguments(
-    script_args: SFTArguments, training_args: SFTConfig, model_args: ModelConfig
-) -> None:
+def check_arguments(args: SFTArguments, training: SFTConfig, model: ModelConfig) -> None:
     """Check the keys of a run.
 
     Raises:
         InputError: naming the first key that cannot be used.
     """
-    if not script_args.dataset_name and not script_args.dataset_mixture:
+    if not args.dataset_name and not args.dataset_mixture:
         raise InputError("missing key 'dataset_name'; give a dataset folder, file or Hub id")
-    if not script_args.from_scratch and not model_args.model_name_or_path:
+    if not args.from_scratch and not model.model_name_or_path:
         raise InputError("missing key 'model_name_or_path'; or set from_scratch: true")
-    _reject_unsupported(script_args, training_args)
-    _reject_exclusive(script_args, model_args)
-    _reject_out_of_range(script_args, training_args)
-    _reject_redundant(script_args, training_args)
-    if Path(str(training_args.output_dir)).is_file():
-        raise InputError(f"output_dir {training_args.output_dir} is a file; choose a folder")
+    _reject_unsupported(args, training)
+    _reject_contradictions(args, training, model)
+    _reject_out_of_range(args, training)
+    if Path(str(training.output_dir)).is_file():
+        raise InputError(f"output_dir {training.output_dir} is a file; choose a folder")
 
 
-def _reject_unsupported(script_args: SFTArguments, training_args: SFTConfig) -> None:
+def _reject_unsupported(args: SFTArguments, training: SFTConfig) -> None:
     for key, reason in UNSUPPORTED_KEYS.items():
-        if getattr(training_args, key, None):
+        if getattr(training, key, None):
             raise InputError(f"{key!r} cannot be set here; {reason}")
-    evaluates = training_args.eval_strategy not in (None, "no") or training_args.eval_on_start
-    if evaluates and not script_args.has_validation:
+    evaluates = training.eval_strategy not in (None, "no") or training.eval_on_start
+    if evaluates and not args.has_validation:
         raise InputError(
             "'eval_strategy' needs held-out rows; set validation_fraction or validation_split"
         )
-    if training_args.completion_only_loss is False:
+    if training.completion_only_loss is False:
         raise InputError("'completion_only_loss' cannot be false; only completions have a loss")
 
 
-def _reject_exclusive(script_args: SFTArguments, model_args: ModelConfig) -> None:
-    for item in dataclasses.fields(model_args):
-        if script_args.from_scratch and getattr(model_args, item.name) != item.default:
+def _reject_contradictions(args: SFTArguments, training: SFTConfig, model: ModelConfig) -> None:
+    for item in dataclasses.fields(model):
+        if args.from_scratch and getattr(model, item.name) != item.default:
             raise InputError(
                 f"{item.name!r} and from_scratch exclude each other; remove one of them "
                 "(--from_scratch false, if the config file sets it)"
             )
-    if script_args.dataset_mixture:
-        for key in ("dataset_name", "dataset_revision", "validation_split"):
-            if getattr(script_args, key):
-                raise InputError(
-                    f"{key!r} and dataset_mixture exclude each other; remove one of them"
-                )
+    for key in ("dataset_name", "dataset_revision", "validation_split"):
+        if args.dataset_mixture and getattr(args, key):
+            raise InputError(f"{key!r} and dataset_mixture exclude each other; remove one of them")
+    if args.target_examples_per_step and training.gradient_accumulation_steps != 1:
+        raise InputError(
+            "target_examples_per_step and gradient_accumulation_steps both set the global batch "
+            "size; remove one of them"
+        )
+    if args.validation_fraction and args.validation_split:
+        raise InputError(
+            "validation_fraction and validation_split both set the held-out rows; remove one"
+        )
 
 
-def _reject_out_of_range(script_args: SFTArguments, training_args: SFTConfig) -> None:
-    width, heads = script_args.scratch_hidden_size, script_args.scratch_heads
-    learning_rate, target = training_args.learning_rate, script_args.target_examples_per_step
+def _reject_out_of_range(args: SFTArguments, training: SFTConfig) -> None:
+    width, heads = args.scratch_hidden_size, args.scratch_heads
+    target = args.target_examples_per_step
     in_range = {
         "scratch_heads": heads > 0 and width > 0 and width % (2 * heads) == 0,
-        "scratch_layers": script_args.scratch_layers > 0,
-        "scratch_vocab_size": script_args.scratch_vocab_size >= MIN_VOCAB_SIZE,
-        "max_length": training_args.max_length is None or training_args.max_length > 0,
-        "per_device_train_batch_size": training_args.per_device_train_batch_size > 0,
-        "learning_rate": math.isfinite(learning_rate) and learning_rate > 0,
-        "seed": 0 <= training_args.seed < 2**32,
-        "validation_fraction": 0 <= script_args.validation_fraction < 1,
-        "assumed_mfu": 0 < script_args.assumed_mfu <= 1,
-        "gpu_memory_gib": script_args.gpu_memory_gib is None or script_args.gpu_memory_gib > 0,
+        "scratch_layers": args.scratch_layers > 0,
+        "scratch_vocab_size": args.scratch_vocab_size >= MIN_VOCAB_SIZE,
+        "max_length": training.max_length is None or training.max_length > 0,
+        "per_device_train_batch_size": training.per_device_train_batch_size > 0,
+        "learning_rate": math.isfinite(training.learning_rate) and training.learning_rate > 0,
+        "seed": 0 <= training.seed < 2**32,
+        "validation_fraction": 0 <= args.validation_fraction < 1,
+        "assumed_mfu": 0 < args.assumed_mfu <= 1,
+        "gpu_memory_gib": args.gpu_memory_gib is None or args.gpu_memory_gib > 0,
         "target_examples_per_step": target is None or target >= 1,
     }
     reasons = {
@@ -94,19 +97,6 @@ def _reject_out_of_range(script_args: SFTArguments, training_args: SFTConfig) ->
     }
     for key, valid in in_range.items():
         if not valid:
-            value = getattr(script_args, key, getattr(training_args, key, None))
+            value = getattr(args, key, getattr(training, key, None))
             reason = reasons.get(key, "is out of range")
             raise InputError(f"bad value for {key!r}: {value!r} {reason}")
-
-
-def _reject_redundant(script_args: SFTArguments, training_args: SFTConfig) -> None:
-    if script_args.target_examples_per_step and training_args.gradient_accumulation_steps != 1:
-        raise InputError(
-            "target_examples_per_step and gradient_accumulation_steps both set the global batch "
-            "size; remove one of them"
-        )
-    if script_args.validation_fraction and script_args.validation_split:
-        raise InputError(
-            "validation_fraction and validation_split both set the held-out rows; remove one of "
-            "them"
-        )

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from code_alpaca.core.key_roles import Role
 from code_alpaca.core.old_spellings import OldSpellings
 from code_alpaca.core.prompts import PromptStyle
+from code_alpaca.training.parallelism import ParallelLayout
+
+if TYPE_CHECKING:
+    from trl import ModelConfig, SFTConfig
 
 OLD_SPELLINGS = OldSpellings(values={"mask": {"seed": "alpaca_2023"}})
+
+
+def _key(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
 
 
 @dataclass
 class SFTArguments:
     """Which rows to train on, how they are tokenized, and what is planned or written."""
 
-    dataset_name: Annotated[str | None, Role.FREE, Role.OFF_CARD] = field(
-        default=None,
-        metadata={"help": "dataset folder, Alpaca JSON or JSONL file, or Hub id"},
+    dataset_name: Annotated[str | None, Role.FREE, Role.OFF_CARD] = _key(
+        None, "dataset folder, Alpaca JSON or JSONL file, or Hub id"
     )
-    dataset_config: Annotated[str, Role.OFF_CARD] = field(
-        default="default",
-        metadata={"help": "config of the dataset: default, derisk or verified"},
+    dataset_config: Annotated[str, Role.OFF_CARD] = _key(
+        "default", "config of the dataset: default, derisk or verified"
     )
-    dataset_revision: Annotated[str | None, Role.OFF_CARD] = field(
-        default=None,
-        metadata={"help": "tag or commit of a Hub dataset, e.g. v1.0.0"},
+    dataset_revision: Annotated[str | None, Role.OFF_CARD] = _key(
+        None, "tag or commit of a Hub dataset, e.g. v1.0.0"
     )
     column_map: dict | str | None = field(
         default=None,
@@ -43,56 +48,73 @@ class SFTArguments:
             "twice)",
         },
     )
-    validation_fraction: float = field(
-        default=0.0, metadata={"help": "fraction of the rows held out for an evaluation loss"}
-    )
-    validation_split: str | None = field(
-        default=None,
-        metadata={"help": "split of dataset_name for an evaluation loss, e.g. validation"},
+    validation_fraction: float = _key(0.0, "fraction of the rows held out for an evaluation loss")
+    validation_split: str | None = _key(
+        None, "split of dataset_name for an evaluation loss, e.g. validation"
     )
     prompt_style: PromptStyle = field(
         default="alpaca", metadata={"help": "alpaca_nl ends the prompt with a newline"}
     )
-    mask: Literal["completion", "alpaca_2023"] = field(
-        default="completion",
-        metadata={
-            "help": "tokens that contribute to the loss: completion (tokenized separately from "
-            "the prompt), or the masking rule of Stanford Alpaca (alpaca_2023)"
-        },
+    mask: Literal["completion", "alpaca_2023"] = _key(
+        "completion",
+        "tokens that contribute to the loss: completion (tokenized separately from the prompt), or "
+        "the masking rule of Stanford Alpaca (alpaca_2023)",
     )
-    target_examples_per_step: int | None = field(
-        default=None,
-        metadata={
-            "help": "global batch size in rows, for any world size, packed or not; sets "
-            "gradient_accumulation_steps"
-        },
+    target_examples_per_step: int | None = _key(
+        None,
+        "global batch size in rows, for any world size, packed or not; sets "
+        "gradient_accumulation_steps",
     )
-    merge_adapter: bool = field(
-        default=True,
-        metadata={"help": "with use_peft, also write the full model with the adapter merged"},
+    merge_adapter: bool = _key(True, "with use_peft, also write the full model, adapter merged")
+    assumed_mfu: Annotated[float, Role.FREE, Role.LOCAL] = _key(
+        0.4, "model FLOPs utilization assumed for the estimated hours"
     )
-    assumed_mfu: Annotated[float, Role.FREE, Role.LOCAL] = field(
-        default=0.4,
-        metadata={"help": "model FLOPs utilization assumed for the estimated hours"},
+    gpu_memory_gib: Annotated[float | None, Role.FREE, Role.LOCAL] = _key(
+        None, "memory of each GPU, for a dry run on a machine without them"
     )
-    gpu_memory_gib: Annotated[float | None, Role.FREE, Role.LOCAL] = field(
-        default=None,
-        metadata={"help": "memory of each GPU, for a dry run on a machine without them"},
+    from_scratch: bool = _key(
+        False, "train a tokenizer and a random LLaMA instead of model_name_or_path"
     )
-    from_scratch: bool = field(
-        default=False,
-        metadata={"help": "train a tokenizer and a random LLaMA instead of model_name_or_path"},
-    )
-    scratch_vocab_size: int = field(default=2048, metadata={"help": "vocabulary with from_scratch"})
-    scratch_hidden_size: int = field(default=256, metadata={"help": "width with from_scratch"})
-    scratch_layers: int = field(default=4, metadata={"help": "layers with from_scratch"})
-    scratch_heads: int = field(default=4, metadata={"help": "attention heads with from_scratch"})
-    dry_run: Annotated[bool, Role.FREE, Role.LOCAL] = field(
-        default=False,
-        metadata={"help": "print memory, tokens, steps, hours and three rows; train nothing"},
+    scratch_vocab_size: int = _key(2048, "vocabulary with from_scratch")
+    scratch_hidden_size: int = _key(256, "width with from_scratch")
+    scratch_layers: int = _key(4, "layers with from_scratch")
+    scratch_heads: int = _key(4, "attention heads with from_scratch")
+    dry_run: Annotated[bool, Role.FREE, Role.LOCAL] = _key(
+        False, "print memory, tokens, steps, hours and three rows; train nothing"
     )
 
     @property
     def has_validation(self) -> bool:
-        """Whether rows are held out for an evaluation loss."""
         return bool(self.validation_fraction or self.validation_split)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSetup:
+    """The parsed keys of a run and its parallel layout."""
+
+    args: SFTArguments
+    training: SFTConfig
+    model: ModelConfig
+    layout: ParallelLayout
+    explicit_keys: frozenset[str]  # set in the file or on the command line
+
+    @property
+    def model_name(self) -> str:
+        return str(self.model.model_name_or_path)
+
+    @property
+    def precision(self) -> str:
+        """The dtype of the computation."""
+        half = "bfloat16" if self.training.bf16 else "float16"
+        return half if self.mixed_precision else "float32"
+
+    @property
+    def mixed_precision(self) -> bool:
+        return bool(self.training.bf16 or self.training.fp16)
+
+    @property
+    def activation_checkpointing(self) -> bool | None:
+        """Whether to checkpoint activations; None: not set, the memory estimate decides."""
+        if self.explicit_keys & {"activation_checkpointing", "gradient_checkpointing"}:
+            return bool(self.training.gradient_checkpointing)
+        return None

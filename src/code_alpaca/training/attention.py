@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from code_alpaca.training.setup import TrainingSetup
+from code_alpaca.training.arguments import TrainingSetup
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -40,15 +40,15 @@ def select_attention(setup: TrainingSetup, config: PretrainedConfig) -> str:
     """Return the value of `attn_implementation` for a model."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    if setup.model_args.attn_implementation:
-        return setup.model_args.attn_implementation
+    if setup.model.attn_implementation:
+        return setup.model.attn_implementation
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     attention = "sdpa"
     if not setup.layout.on_cpu and getattr(model_class, "_supports_flash_attn", True):
         attention = fastest_attention(
             FlashAttentionSupport.detect(),
             half_precision=setup.mixed_precision,
-            load_kernel=not setup.script_args.dry_run,
+            load_kernel=not setup.args.dry_run,
         )
     if attention == "sdpa" and not getattr(model_class, "_supports_sdpa", True):
         return "eager"  # Gemma 2 and gpt-oss modify the scores in ways that sdpa does not support

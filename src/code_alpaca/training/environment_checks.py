@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 
 
 def require_devices(layout: ParallelLayout) -> None:
-    """Refuse a layout with more ranks on this machine than GPUs, before every rank fails.
-
-    Raises:
-        InputError: with what this machine can do instead.
-    """
+    """Refuse a layout with more ranks on this machine than GPUs, before every rank fails."""
     import torch
 
     num_gpus = torch.cuda.device_count()
@@ -37,11 +33,7 @@ def require_devices(layout: ParallelLayout) -> None:
 
 
 def require_bfloat16(training_args: SFTConfig, *, native: bool, device: str) -> None:
-    """Refuse bfloat16 on a GPU that only emulates it, where transformers would train slowly.
-
-    Raises:
-        InputError: with the keys that train in float16.
-    """
+    """Refuse bfloat16 on a GPU that only emulates it, where transformers would train slowly."""
     if (training_args.bf16 or training_args.bf16_full_eval) and not native:
         raise InputError(
             f"{device} has no native bfloat16; --bf16 false --fp16 true --dtype float32 trains "
@@ -50,11 +42,7 @@ def require_bfloat16(training_args: SFTConfig, *, native: bool, device: str) -> 
 
 
 def require_build_tools(layout: ParallelLayout) -> None:
-    """Check for the tools with which DeepSpeed compiles its CPU extensions on first use.
-
-    Raises:
-        InputError: ninja or a C++ compiler is missing.
-    """
+    """Check for the tools with which DeepSpeed compiles its CPU extensions on first use."""
     if not layout.uses_deepspeed or not (layout.on_cpu or layout.offload_optimizer):
         return
     environment_bin = str(Path(sys.executable).parent)  # pip installs ninja there
@@ -69,11 +57,7 @@ def require_build_tools(layout: ParallelLayout) -> None:
 
 
 def require_trackers(training_args: SFTConfig) -> None:
-    """Check that every tracker of `report_to` exists and is installed.
-
-    Raises:
-        InputError: naming the tracker.
-    """
+    """Check that every tracker of `report_to` exists and is installed."""
     from transformers.integrations import get_available_reporting_integrations
     from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.training.setup import TrainingSetup
+from code_alpaca.training.arguments import TrainingSetup
 from code_alpaca.training.tokenization import TokenizedRows
 
 if TYPE_CHECKING:
@@ -20,16 +20,12 @@ if TYPE_CHECKING:
 def check_positions(
     setup: TrainingSetup, config: PretrainedConfig, tokens: TokenizedRows | None
 ) -> None:
-    """Refuse sequences that are longer than the model's positions.
-
-    Raises:
-        InputError: with the value of max_length that fits.
-    """
-    positions, max_length = _count_positions(config), setup.training_args.max_length
+    """Refuse sequences that are longer than the model's positions."""
+    positions, max_length = _count_positions(config), setup.training.max_length
     if positions is None:
         return
     advice = f"set max_length: {positions} or less"
-    used = "max_length" in setup.explicit_keys or setup.training_args.packing
+    used = "max_length" in setup.explicit_keys or setup.training.packing
     if max_length and max_length > positions and used:
         raise InputError(
             f"max_length {max_length} is above the {positions} positions of {setup.model_name}; "
@@ -53,9 +49,6 @@ def check_vocabulary(
 
     Special tokens for other inputs may be beyond it, as long as no row uses them: Gemma 3's
     tokenizer has one for images, also for its text-only models.
-
-    Raises:
-        InputError: with the sizes of the tokenizer and the embedding.
     """
     num_embeddings = getattr(config.get_text_config(), "vocab_size", None)
     if not num_embeddings:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.prompts import format_prompt
 from code_alpaca.hub.model_source import resolve_commit
+from code_alpaca.training.arguments import TrainingSetup
 from code_alpaca.training.attention import select_attention
 from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
-from code_alpaca.training.setup import TrainingSetup
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -29,40 +29,36 @@ def pin_revision(setup: TrainingSetup) -> None:
         InputError: there is no such model. A dry run continues, since the shipped config may be
             all that it needs.
     """
-    name = setup.model_args.model_name_or_path
+    name = setup.model.model_name_or_path
     if not name:
         return
     try:
-        commit = resolve_commit(name, setup.model_args.model_revision)
+        commit = resolve_commit(name, setup.model.model_revision)
     except InputError:
-        if not setup.script_args.dry_run:
+        if not setup.args.dry_run:
             raise
         return
-    setup.model_args.model_revision = commit or setup.model_args.model_revision
+    setup.model.model_revision = commit or setup.model.model_revision
 
 
 def build_from_scratch(
     setup: TrainingSetup, rows: Dataset
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Build a random model and train its tokenizer on the rows; equal on every rank."""
-    args = setup.script_args
+    args = setup.args
     shape = ScratchShape(
         args.scratch_vocab_size,
         args.scratch_hidden_size,
         args.scratch_layers,
         args.scratch_heads,
-        max_length=setup.training_args.max_length or 0,
+        max_length=setup.training.max_length or 0,
     )
     texts = (format_prompt(row["instruction"], row["input"]) + row["output"] for row in rows)
-    return build_scratch_model(texts, shape, setup.training_args.seed)
+    return build_scratch_model(texts, shape, setup.training.seed)
 
 
 def load_tokenizer(setup: TrainingSetup) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of the base model.
-
-    Raises:
-        InputError: it does not exist or cannot be read.
-    """
+    """Load the tokenizer of the base model."""
     from transformers import AutoTokenizer
 
     try:
@@ -77,16 +73,12 @@ def load_tokenizer(setup: TrainingSetup) -> PreTrainedTokenizerBase:
 
 
 def load_model_config(setup: TrainingSetup) -> PretrainedConfig:
-    """Load the config of the base model; a dry run prefers the shipped one.
-
-    Raises:
-        InputError: it does not exist or cannot be read.
-    """
+    """Load the config of the base model; a dry run prefers the shipped one."""
     from transformers import AutoConfig
 
     file_name = f"{setup.model_name.replace('/', '--')}.json"
     shipped = resources.files("code_alpaca") / SHIPPED_CONFIGS / file_name
-    if setup.script_args.dry_run and shipped.is_file():
+    if setup.args.dry_run and shipped.is_file():
         values = json.loads(shipped.read_text("utf-8"))
         return AutoConfig.for_model(values.pop("model_type"), **values)
     try:
@@ -102,16 +94,16 @@ def model_init_kwargs(setup: TrainingSetup, config: PretrainedConfig) -> dict[st
     from trl import get_quantization_config
 
     return {
-        "revision": setup.model_args.model_revision,
-        "dtype": setup.model_args.dtype,
+        "revision": setup.model.model_revision,
+        "dtype": setup.model.dtype,
         "attn_implementation": select_attention(setup, config),
-        "quantization_config": get_quantization_config(setup.model_args),
-        **(setup.training_args.model_init_kwargs or {}),
+        "quantization_config": get_quantization_config(setup.model),
+        **(setup.training.model_init_kwargs or {}),
     }
 
 
 def _source(setup: TrainingSetup) -> dict[str, Any]:
     return {
-        "revision": setup.model_args.model_revision,
-        "trust_remote_code": setup.training_args.trust_remote_code,
+        "revision": setup.model.model_revision,
+        "trust_remote_code": setup.training.trust_remote_code,
     }

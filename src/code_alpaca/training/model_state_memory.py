@@ -7,6 +7,7 @@ al. 2020, ZeRO, https://arxiv.org/abs/1910.02054, section 3).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import psutil
 
@@ -44,18 +45,28 @@ class ModelSize:
         return self.trainable < self.parameters
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryNeed:
-    """Peak bytes of a training run, on each device and each host."""
+class StateMemory(NamedTuple):
+    """Bytes of the model states on each device, and of what is offloaded to each host."""
 
     weights: float  # with DeepSpeed's 32-bit master copy
     gradients: float
     optimizer: float
     buffers: float  # for communication
+    host: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryNeed:
+    """Peak bytes of a training run, on each device and each host."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    buffers: float
+    host: float
     activations: float
     reserved: float
-    host: float  # on each machine
-    merge: float = 0.0  # after the last step, when an adapter is merged into a second model
+    merge: float  # after the last step, when an adapter is merged into a second model
 
     @property
     def states(self) -> float:
@@ -74,17 +85,6 @@ class MemoryNeed:
         return max(self.training, self.states + self.merge)
 
 
-@dataclass(frozen=True, slots=True)
-class StateMemory:
-    """Bytes of the model states on each device, and of what is offloaded to each host."""
-
-    weights: float
-    gradients: float
-    optimizer: float
-    buffers: float
-    host: float = 0.0
-
-
 def compute_memory_need(
     model: ModelSize, layout: ParallelLayout, activations: float, *, optimizer: str
 ) -> MemoryNeed:
@@ -94,34 +94,23 @@ def compute_memory_need(
         activations: bytes on each device.
         optimizer: its name in TrainingArguments.optim.
     """
-    optimizer_bytes = next(
-        (size for name, size in OPTIMIZER_BYTES.items() if name in optimizer), None
-    )
+    optimizer_bytes = next((n for name, n in OPTIMIZER_BYTES.items() if name in optimizer), None)
     if layout.uses_deepspeed:
         states = _deepspeed_states(model, layout, optimizer_bytes)
     elif layout.strategy == "fsdp2":
         states = _fsdp_states(model, layout, optimizer_bytes)
     else:
         states = _replicated_states(model, layout, optimizer_bytes)
-    host, merge = states.host, model.parameters * model.merged_bytes_per_param  # on rank 0 alone
+    merge = model.parameters * model.merged_bytes_per_param  # on rank 0 alone
     if layout.on_cpu:
         # Libraries and data are resident already.
         reserved = float(psutil.Process().memory_info().rss) + CPU_WORKSPACE
         merge += reserved if merge else 0.0
     else:
-        used = states.weights + states.gradients + states.optimizer + states.buffers + activations
+        used = sum(states) - states.host + activations
         reserved = CUDA_RESERVED + used * (FRAGMENTATION - 1)
-        host, merge = host + merge, 0.0
-    return MemoryNeed(
-        states.weights,
-        states.gradients,
-        states.optimizer,
-        states.buffers,
-        activations,
-        reserved=reserved,
-        host=host,
-        merge=merge,
-    )
+        states, merge = states._replace(host=states.host + merge), 0.0
+    return MemoryNeed(*states, activations, reserved, merge)
 
 
 def _deepspeed_states(

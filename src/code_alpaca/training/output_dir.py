@@ -11,9 +11,8 @@ from code_alpaca.core import fs
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.key_roles import Role, keys_with
 from code_alpaca.core.records import RunRecord
-from code_alpaca.training.arguments import OLD_SPELLINGS, SFTArguments
+from code_alpaca.training.arguments import OLD_SPELLINGS, SFTArguments, TrainingSetup
 from code_alpaca.training.checkpoints import find_last_checkpoint
-from code_alpaca.training.setup import TrainingSetup
 from code_alpaca.training.trl_keys import TRL_KEYS
 
 STARTED = "sft_config.json"  # the configuration, written before training starts
@@ -26,17 +25,17 @@ def identifying_config(setup: TrainingSetup) -> dict[str, Any]:
     that differ from the defaults of their library. With DeepSpeed it names the layout, since
     sharded checkpoints cannot be loaded in another one.
     """
-    script_args = setup.script_args.__dict__
+    script_args = setup.args.__dict__
     defaults = {
         item.name: item.default
-        for args in (setup.training_args, setup.model_args)
+        for args in (setup.training, setup.model)
         for item in dataclasses.fields(args)
     }
     recorded = script_args.keys() | keys_with(Role.RECORDED, TRL_KEYS)
-    if not setup.model_args.use_peft:
+    if not setup.model.use_peft:
         recorded = {key for key in recorded if not key.startswith("lora_")}
     secret = keys_with(Role.SECRET, TRL_KEYS)
-    values = {**setup.model_args.__dict__, **setup.training_args.to_dict(), **script_args}
+    values = {**setup.model.__dict__, **setup.training.to_dict(), **script_args}
     config = {
         key: value
         for key, value in sorted(values.items())
@@ -47,7 +46,7 @@ def identifying_config(setup: TrainingSetup) -> dict[str, Any]:
     }
     if setup.layout.uses_deepspeed:
         config["deepspeed"] = str(setup.layout)
-    if not setup.script_args.from_scratch:
+    if not setup.args.from_scratch:
         config["base_sha256"] = fs.weights_sha256(setup.model_name)
     return config
 

@@ -12,10 +12,9 @@ from code_alpaca.core.config import describe_unknown_key, read_yaml
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.shipped import find_recipe
 from code_alpaca.training.argument_checks import check_arguments
-from code_alpaca.training.arguments import OLD_SPELLINGS, SFTArguments
+from code_alpaca.training.arguments import OLD_SPELLINGS, SFTArguments, TrainingSetup
 from code_alpaca.training.environment_checks import require_bfloat16, require_trackers
 from code_alpaca.training.parallelism import ParallelLayout, detect_layout
-from code_alpaca.training.setup import TrainingSetup
 
 if TYPE_CHECKING:
     from trl import ModelConfig, SFTConfig

@@ -1,21 +1,34 @@
-"""Plan a training run before weights are read: memory, activation checkpointing, batch shape."""
+"""Plan a training run before weights are read: memory, activation checkpointing, layout."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
 
+import psutil
+
+from code_alpaca.core.errors import InputError
 from code_alpaca.training.activation_memory import MicroBatch
+from code_alpaca.training.arguments import TrainingSetup
 from code_alpaca.training.batching import average_rows_per_sequence
 from code_alpaca.training.memory_estimate import MemoryEstimate, NoEstimate, estimate_memory
-from code_alpaca.training.model_state_memory import GIB, MemoryNeed
-from code_alpaca.training.setup import TrainingSetup
+from code_alpaca.training.model_state_memory import GIB, MemoryNeed, compute_memory_need
+from code_alpaca.training.parallelism import ParallelLayout
 from code_alpaca.training.throughput import ThroughputMeter
 from code_alpaca.training.tokenization import TokenizedRows
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
+
+SHIPPED_NUM_PROCESSES = 8  # in the accelerate_configs for one machine
+# Shipped accelerate configs, from the fastest to the one with the least memory.
+CANDIDATES: dict[str, dict[str, Any]] = {
+    "ddp": {"strategy": "ddp"},
+    "zero2": {"strategy": "zero2"},
+    "zero3": {"strategy": "zero3"},
+    "zero3_offload": {"strategy": "zero3", "offload_optimizer": True, "offload_weights": True},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +40,10 @@ class AvailableMemory:
 
     @classmethod
     def detect(cls, setup: TrainingSetup) -> Self:
-        import psutil
         import torch
 
-        if setup.script_args.gpu_memory_gib is not None:
-            return cls(setup.script_args.gpu_memory_gib * GIB, None)  # of another machine
+        if setup.args.gpu_memory_gib is not None:
+            return cls(setup.args.gpu_memory_gib * GIB, None)  # of another machine
         free = float(psutil.virtual_memory().available)
         if setup.layout.on_cpu:  # the estimate includes what this process already occupies
             resident = psutil.Process().memory_info().rss
@@ -74,7 +86,7 @@ def make_plan(
     Args:
         tokens: None in a dry run without rows or tokenizer.
     """
-    args = setup.training_args
+    args = setup.training
     packed = bool(args.packing)
     use_max_length = packed or tokens is None
     length = int(args.max_length or 0) if use_max_length else tokens.statistics.longest
@@ -97,8 +109,73 @@ def make_plan(
         batch,
         checkpointing,
         ThroughputMeter(
-            config, length, setup.layout.world_size, adapter=bool(setup.model_args.use_peft)
+            config, length, setup.layout.world_size, adapter=bool(setup.model.use_peft)
         ),
         tokens,
         rows_per_sequence,
     )
+
+
+def require_memory(setup: TrainingSetup, plan: TrainingPlan) -> None:
+    """Refuse a run that does not fit, before its weights are read.
+
+    Raises:
+        InputError: with the options that fit.
+    """
+    if isinstance(plan.estimate, MemoryEstimate) and not plan.fits:
+        advice = _suggest_layout(setup, plan, plan.estimate)
+        need = format_need(setup.layout, plan.estimate.need, plan.available)
+        raise InputError(
+            f"this does not fit: {need}; "
+            f"{advice or 'no accelerate config would make it fit; use a smaller model'}"
+        )
+
+
+def format_need(layout: ParallelLayout, need: MemoryNeed, available: AvailableMemory) -> str:
+    """Return the memory that is needed and available on each device and host."""
+    text = f"each {'process' if layout.on_cpu else 'GPU'} needs {format_gib(need.device)} GiB"
+    text += "" if available.device is None else f" of {format_gib(available.device)}"
+    if need.host:
+        text += f", each host {format_gib(need.host)}"
+        text += "" if available.host is None else f" of {format_gib(available.host)}"
+    return text
+
+
+def format_gib(size: float) -> str:
+    """Return a size in GiB, with one decimal below 100."""
+    return f"{size / GIB:.1f}" if size < 100 * GIB else f"{size / GIB:.0f}"
+
+
+def _suggest_layout(setup: TrainingSetup, plan: TrainingPlan, estimate: MemoryEstimate) -> str:
+    """Return the options nearest to the configured ones that fit; "" if none do."""
+    optimizer = str(setup.training.optim.value)
+    sequences = plan.batch.sequences
+    while sequences:
+        activations = estimate.need.activations * sequences / plan.batch.sequences
+        for name, change in CANDIDATES.items():
+            if setup.layout.on_cpu and name != "ddp":
+                continue
+            layout = replace(setup.layout, **change)
+            need = compute_memory_need(estimate.model, layout, activations, optimizer=optimizer)
+            if plan.available.fits(need):
+                host = f", each host {format_gib(need.host)}" if need.host else ""
+                options = _format_options(setup, plan, name, layout, sequences)
+                return (
+                    f"this would fit, {layout} with {format_gib(need.device)} GiB each{host}: "
+                    f"{options}"
+                )
+        sequences //= 2
+    return ""
+
+
+def _format_options(
+    setup: TrainingSetup, plan: TrainingPlan, name: str, layout: ParallelLayout, sequences: int
+) -> str:
+    options = [] if layout == setup.layout else [f"--accelerate_config {name}"]
+    if options and layout.world_size != SHIPPED_NUM_PROCESSES:
+        options.append(f"(with num_processes: {layout.world_size})")
+    if sequences != plan.batch.sequences:
+        options.append(f"--per_device_train_batch_size {sequences}")
+    if not plan.activation_checkpointing:
+        options.append("--activation_checkpointing true (or less)")
+    return " ".join(options)

@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from code_alpaca.core.prompts import PromptStyle, format_prompt
+from code_alpaca.training.arguments import TrainingSetup
 from code_alpaca.training.attention import select_attention
 from code_alpaca.training.batching import count_optimizer_steps
-from code_alpaca.training.layout_advice import format_gib, format_need
 from code_alpaca.training.memory_estimate import NoEstimate
 from code_alpaca.training.parallelism import count_processes
-from code_alpaca.training.plan import TrainingPlan
-from code_alpaca.training.setup import TrainingSetup
+from code_alpaca.training.plan import TrainingPlan, format_gib, format_need
 from code_alpaca.training.tokenization import IGNORE_INDEX, TokenizedRows
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def preview_rows(
         for name in ("bos", "eos", "pad")
     )
     checked = rows.select(range(min(len(rows), BOUNDARY_CHECK_ROWS)))
-    style = setup.script_args.prompt_style
+    style = setup.args.prompt_style
     num_merging = sum(_merges_boundary(tokenizer, row, style) for row in checked)
     yield (
         f"tokens    {special_tokens}; in {num_merging} of {len(checked)} rows, tokenizing prompt "
@@ -67,7 +66,7 @@ def _describe_rows(setup: TrainingSetup, tokens: TokenizedRows) -> str:
     held_out = f"; {len(tokens.validation)} held out" if tokens.validation else ""
     return (
         f"{statistics.rows} rows, {statistics.tokens} tokens ({statistics.loss_tokens} loss "
-        f"tokens), {statistics.truncated} truncated at {setup.training_args.max_length}, "
+        f"tokens), {statistics.truncated} truncated at {setup.training.max_length}, "
         f"{statistics.dropped} dropped without a loss token{held_out}"
     )
 
@@ -78,7 +77,7 @@ def _describe_model(setup: TrainingSetup, plan: TrainingPlan) -> str:
         model = plan.estimate.model
         trainable = f"{model.trainable:,}" if model.has_adapter else "all"
         size = f"{model.parameters:,} parameters, {trainable} trainable; "
-    liger = ", Liger kernels" if setup.training_args.use_liger_kernel else ""
+    liger = ", Liger kernels" if setup.training.use_liger_kernel else ""
     checkpointing = ", activation checkpointing" if plan.activation_checkpointing else ""
     return (
         f"{plan.model_config.model_type}, {size}{setup.precision}, "
@@ -109,12 +108,12 @@ def _describe_memory(setup: TrainingSetup, plan: TrainingPlan) -> str:
 
 def _describe_batch(setup: TrainingSetup, plan: TrainingPlan) -> str:
     """Return the global batch size and its factors."""
-    micro_batch_size = setup.training_args.per_device_train_batch_size
-    accumulation = setup.training_args.gradient_accumulation_steps
+    micro_batch_size = setup.training.per_device_train_batch_size
+    accumulation = setup.training.gradient_accumulation_steps
     world_size = setup.layout.world_size
     num_rows = micro_batch_size * world_size * accumulation * plan.rows_per_sequence
     packing = ""
-    if setup.training_args.packing:
+    if setup.training.packing:
         packing = f", {plan.rows_per_sequence:.1f} rows per packed sequence"
         if not plan.tokens:
             packing = ", rows per packed sequence unknown, 1 assumed"
@@ -126,7 +125,7 @@ def _describe_batch(setup: TrainingSetup, plan: TrainingPlan) -> str:
 
 def _describe_time(setup: TrainingSetup, plan: TrainingPlan, tokens: TokenizedRows) -> str:
     """Return steps, checkpoints and, on GPUs, the estimated hours."""
-    args, world_size = setup.training_args, setup.layout.world_size
+    args, world_size = setup.training, setup.layout.world_size
     steps = count_optimizer_steps(len(tokens.train), args, world_size, plan.rows_per_sequence)
     num_checkpoints = {
         "epoch": math.ceil(args.num_train_epochs),
@@ -137,7 +136,7 @@ def _describe_time(setup: TrainingSetup, plan: TrainingPlan, tokens: TokenizedRo
         return text
     from trl.trainer.utils import get_peak_flops
 
-    meter, assumed_mfu = plan.meter, setup.script_args.assumed_mfu
+    meter, assumed_mfu = plan.meter, setup.args.assumed_mfu
     if not meter.flops_per_token:
         return f"{text}; no estimate of the hours for this architecture"
     peak_flops, gpu = meter.peak_flops, meter.device

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import platform
+import subprocess
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from code_alpaca.core.records import RunRecord
-from code_alpaca.training.environment import describe_hardware, git_commit, package_versions
+from code_alpaca.training.arguments import TrainingSetup
 from code_alpaca.training.memory_estimate import MemoryEstimate
 from code_alpaca.training.model_state_memory import GIB
+from code_alpaca.training.parallelism import ParallelLayout
 from code_alpaca.training.plan import TrainingPlan
-from code_alpaca.training.setup import TrainingSetup
 from code_alpaca.training.throughput import peak_memory_bytes
 
 if TYPE_CHECKING:
     from code_alpaca.training.trainer import MonitoredTrainer
+
+PACKAGES = ("code-alpaca", "torch", "transformers", "trl", "accelerate", "deepspeed", "peft",
+            "bitsandbytes", "flash-attn", "liger-kernel")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +36,6 @@ class TrainingTime:
 
     @property
     def total(self) -> float:
-        """Seconds over all starts that recorded them."""
         return self.seconds + (self.seconds_before or 0.0)
 
     def tokens_per_second(self, tokens_per_epoch: int, epochs: float) -> float:
@@ -64,10 +71,10 @@ def collect_results(
     counts = torch.tensor([[trainer.real_tokens, trainer.total_tokens]], device=device)
     peak_gib = float(gather(peak).max())
     real_tokens, total_tokens = gather(counts).sum(0).tolist()
-    losses = [[log["step"], log["loss"]] for log in state.log_history if "loss" in log]
-    eval_losses = [
-        [log["step"], log["eval_loss"]] for log in state.log_history if "eval_loss" in log
-    ]
+    losses, eval_losses = (
+        [[log["step"], log[name]] for log in state.log_history if name in log]
+        for name in ("loss", "eval_loss")
+    )
     tokens_per_second = time.tokens_per_second(statistics.tokens, state.epoch or 0)
     estimated_gib = None
     if isinstance(plan.estimate, MemoryEstimate):
@@ -95,9 +102,9 @@ def collect_results(
         preflight_memory_gib=estimated_gib,
         layout=str(setup.layout),
         processes=setup.layout.world_size,
-        hardware=describe_hardware(setup.layout),
-        git_sha=git_commit(),
-        versions=package_versions(),
+        hardware=_describe_hardware(setup.layout),
+        git_sha=_git_commit(),
+        versions={name: number for name in PACKAGES if (number := _version(name))},
     )
 
 
@@ -112,3 +119,34 @@ def summarize(record: RunRecord) -> str:
         f"{record.seconds:.0f} s, {record.tokens_per_second:.0f} tokens/s{mfu}, "
         f"peak memory {record.peak_memory_gib:.1f} GiB, {losses}"
     )
+
+
+def _describe_hardware(layout: ParallelLayout) -> dict[str, Any]:
+    """Return the models and sizes of the hardware, nothing that identifies the machine."""
+    import torch
+
+    num_gpus = 0 if layout.on_cpu else torch.cuda.device_count()
+    return {
+        "gpus": [torch.cuda.get_device_name(index) for index in range(num_gpus)],
+        "machines": layout.num_machines,
+        "cpu": platform.machine(),
+        "cores": psutil.cpu_count(logical=False),
+        "host_memory_gib": round(psutil.virtual_memory().total / GIB),
+    }
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the working directory, with `-dirty` if it has changes."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -22,17 +22,16 @@ from code_alpaca.core.quiet import silence_libraries
 from code_alpaca.core.records import RunRecord
 from code_alpaca.training import checkpoints, model_limits, model_loading
 from code_alpaca.training.adapters import adapter_config, merge_adapter, require_quantization
+from code_alpaca.training.arguments import TrainingSetup
 from code_alpaca.training.batching import average_rows_per_sequence, gradient_accumulation_steps
 from code_alpaca.training.environment_checks import require_build_tools, require_devices
-from code_alpaca.training.layout_advice import require_memory
-from code_alpaca.training.loss_plot import plot_losses
+from code_alpaca.training.metrics import plot_losses
 from code_alpaca.training.output_dir import claim_output_dir, identifying_config
 from code_alpaca.training.parallelism import ParallelLayout
 from code_alpaca.training.parsing import parse_sft_arguments
-from code_alpaca.training.plan import TrainingPlan, make_plan
+from code_alpaca.training.plan import TrainingPlan, make_plan, require_memory
 from code_alpaca.training.plan_report import describe_plan, preview_rows
 from code_alpaca.training.run_summary import TrainingTime, collect_results, summarize
-from code_alpaca.training.setup import TrainingSetup
 from code_alpaca.training.tokenization import TokenizationOptions, TokenizedRows, tokenize_rows
 from code_alpaca.training.training_rows import TrainingRows, read_training_rows
 
@@ -64,12 +63,12 @@ def train(argv: Sequence[str], planned_layout: ParallelLayout | None = None) -> 
     silence_libraries()
     setup = parse_sft_arguments(argv, planned_layout)
     _fine_tune(setup)
-    if setup.training_args.world_size > 1:
+    if setup.training.world_size > 1:
         _end_rank(setup)
 
 
 def _fine_tune(setup: TrainingSetup) -> None:
-    args, dry_run = setup.training_args, setup.script_args.dry_run
+    args, dry_run = setup.training, setup.args.dry_run
     out = console.stage("sft", enabled=args.process_index == 0)
     require_quantization(setup)
     model_loading.pin_revision(setup)
@@ -112,9 +111,9 @@ def _fine_tune(setup: TrainingSetup) -> None:
 def _read_rows(setup: TrainingSetup, out: console.Stage) -> TrainingRows | None:
     """Read the rows; None for a dry run of an existing model, which can do without."""
     try:
-        rows = read_training_rows(setup.script_args, setup.training_args.seed, out.print)
+        rows = read_training_rows(setup.args, setup.training.seed, out.print)
     except InputError as error:
-        if not setup.script_args.dry_run or setup.script_args.from_scratch:
+        if not setup.args.dry_run or setup.args.from_scratch:
             raise
         out.print(f"rows      not read: {error}")
         return None
@@ -126,14 +125,14 @@ def _read_rows(setup: TrainingSetup, out: console.Stage) -> TrainingRows | None:
 def _load_base_model(
     setup: TrainingSetup, rows: TrainingRows | None, out: console.Stage
 ) -> BaseModel:
-    if setup.script_args.from_scratch and rows:
+    if setup.args.from_scratch and rows:
         model, tokenizer = model_loading.build_from_scratch(setup, rows.train)
         return BaseModel(model, model.config, tokenizer)
     config = model_loading.load_model_config(setup)
     try:
         return BaseModel(setup.model_name, config, model_loading.load_tokenizer(setup))
     except InputError as error:
-        if not setup.script_args.dry_run:
+        if not setup.args.dry_run:
             raise
         out.print(f"tokens    not counted: {error}")
         return BaseModel(setup.model_name, config, None)
@@ -143,7 +142,7 @@ def _tokenize(
     setup: TrainingSetup, base: BaseModel, rows: TrainingRows | None
 ) -> TokenizedRows | None:
     """Tokenize the rows and set gradient accumulation; None without a tokenizer or rows."""
-    script_args, args = setup.script_args, setup.training_args
+    script_args, args = setup.args, setup.training
     tokens, rows_per_sequence = None, 1.0
     if base.tokenizer is not None and rows:
         options = TokenizationOptions(script_args.prompt_style, args.max_length, script_args.mask)
@@ -177,7 +176,7 @@ def _build_trainer(setup: TrainingSetup, plan: TrainingPlan, base: BaseModel) ->
     from code_alpaca.training.callbacks import CheckpointCallback, TelemetryCallback
     from code_alpaca.training.trainer import CpuTrainer, MonitoredTrainer
 
-    args, on_cpu = setup.training_args, setup.layout.on_cpu
+    args, on_cpu = setup.training, setup.layout.on_cpu
     args.activation_checkpointing = args.gradient_checkpointing = plan.activation_checkpointing
     args.disable_tqdm = True
     args.logging_nan_inf_filter = False  # or the mean would be logged in place of a NaN
@@ -194,7 +193,7 @@ def _build_trainer(setup: TrainingSetup, plan: TrainingPlan, base: BaseModel) ->
             train_dataset=plan.tokens.train,
             eval_dataset=plan.tokens.validation,
             processing_class=base.tokenizer,
-            peft_config=adapter_config(setup.model_args),
+            peft_config=adapter_config(setup.model),
         )
     except OSError as error:
         if error.errno is not None:
@@ -227,11 +226,11 @@ def _run_trainer(trainer: MonitoredTrainer, output_dir: Path, out: console.Stage
 def _describe_origin(
     setup: TrainingSetup, rows: TrainingRows, config: dict[str, Any]
 ) -> dict[str, Any]:
-    name = setup.model_args.model_name_or_path
+    name = setup.model.model_name_or_path
     is_local = not name or Path(name).exists()
     return {
         "base_model": name or "from scratch",
-        "base_revision": None if is_local else setup.model_args.model_revision,
+        "base_revision": None if is_local else setup.model.model_revision,
         "dataset": rows.dataset,
         "datasets": rows.sources,
         "config": config,
@@ -240,10 +239,10 @@ def _describe_origin(
 
 def _save_model(setup: TrainingSetup, trainer: MonitoredTrainer) -> None:
     """Save a folder that loads: weights, tokenizer, chat template and generation config."""
-    output_dir = Path(setup.training_args.output_dir)
+    output_dir = Path(setup.training.output_dir)
     tokenizer = trainer.processing_class
-    tokenizer.chat_template = chat_template(tokenizer, setup.script_args.prompt_style)
-    merge = setup.model_args.use_peft and setup.script_args.merge_adapter
+    tokenizer.chat_template = chat_template(tokenizer, setup.args.prompt_style)
+    merge = setup.model.use_peft and setup.args.merge_adapter
     trained_dir = output_dir / "adapter" if merge else output_dir
     trainer.save_model(str(trained_dir))
     if not trainer.is_world_process_zero():
@@ -267,7 +266,7 @@ def _end_rank(setup: TrainingSetup) -> None:
     from accelerate import PartialState
 
     PartialState().destroy_process_group()
-    if setup.training_args.process_index:
+    if setup.training.process_index:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)

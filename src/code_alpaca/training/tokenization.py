@@ -94,7 +94,7 @@ def tokenize_rows(
     Raises:
         InputError: the tokenizer has no EOS, or no row has a loss token.
     """
-    from datasets import Dataset, Features, List, Value
+    from datasets import Dataset, Features, List, Value, config
 
     if tokenizer.eos_token_id is None:
         raise InputError(
@@ -103,6 +103,9 @@ def tokenize_rows(
     if not isinstance(rows, Dataset):
         rows = Dataset.from_list(list(rows))
     cache_key = _cache_key(tokenizer, options, revision, len(rows)) if revision else None
+    cache_dir = Path(config.HF_DATASETS_CACHE) / "code_alpaca"
+    if cache_key:
+        cache_dir.mkdir(parents=True, exist_ok=True)
     ids = List(Value("int32"))
     encoded = rows.map(
         _encode_batch,
@@ -112,7 +115,7 @@ def tokenize_rows(
         num_proc=num_proc,
         remove_columns=rows.column_names,
         features=Features({"input_ids": ids, "labels": ids, "truncated": Value("bool")}),
-        cache_file_name=_cache_file(cache_key) if cache_key else None,
+        cache_file_name=str(cache_dir / f"tokens-{cache_key}.arrow") if cache_key else None,
         keep_in_memory=cache_key is None,
         new_fingerprint=cache_key,
     )
@@ -210,11 +213,3 @@ def _cache_key(
     prompts = repr(PROMPT_STYLES[options.prompt_style])
     parts = [__version__, CACHE_VERSION, rules, tokenizer.eos_token_id, repr(options), prompts]
     return hashlib.sha256(json.dumps([*parts, revision, num_rows]).encode()).hexdigest()[:32]
-
-
-def _cache_file(key: str) -> str:
-    from datasets import config
-
-    file = Path(config.HF_DATASETS_CACHE) / "code_alpaca" / f"tokens-{key}.arrow"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    return str(file)

@@ -10,10 +10,10 @@ from typing import Any
 
 import psutil
 import torch
+from torch.nn.functional import cross_entropy
 from trl import SFTTrainer
 
 from code_alpaca.core.errors import Diverged
-from code_alpaca.training.cpu_loss import sum_loss
 from code_alpaca.training.tokenization import IGNORE_INDEX
 
 MAX_EXCERPT = 300  # characters of the batch that diverged
@@ -80,6 +80,25 @@ class CpuTrainer(MonitoredTrainer):
             trained = torch.tensor([self.trained_tokens], device=self.accelerator.device)
             logs["num_tokens"] = int(self.accelerator.gather(trained).sum())
         super().log(logs, start_time)
+
+
+def sum_loss(
+    model: Any, inputs: dict[str, Any], next_labels: torch.Tensor, positions: torch.Tensor
+) -> torch.Tensor:
+    """Return the cross-entropy of a batch, summed over its loss tokens.
+
+    Args:
+        inputs: what the model receives, without labels.
+        next_labels: shape (batch, tokens - 1), the label of the token after each position.
+        positions: those at which any row of the batch has a loss token.
+    """
+    logits = model(**inputs, use_cache=False, logits_to_keep=positions).logits
+    return cross_entropy(
+        logits.flatten(0, 1).float(),
+        next_labels[:, positions].flatten(),
+        ignore_index=IGNORE_INDEX,
+        reduction="sum",
+    )
 
 
 def _count_real_tokens(inputs: dict[str, Any]) -> int:

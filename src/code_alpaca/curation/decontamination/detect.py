@@ -127,7 +127,7 @@ class ContaminationDetector:
 
     def _match_statement(self, text: str) -> Iterator[ContaminationMatch]:
         text = wording.normalize(text)
-        for word in set(wording.WORD.findall(text)) & self._statements.keys():
+        for word in sorted(set(wording.WORD.findall(text)) & self._statements.keys()):
             for statement, task_id in self._statements[word]:
                 if statement in text:
                     yield ContaminationMatch(task_id, "statement", statement[:MAX_EVIDENCE])

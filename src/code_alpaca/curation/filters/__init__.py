@@ -16,6 +16,7 @@ dropped 17% of real rows, hash maps and CSV among them.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,23 +82,24 @@ class Filter(NamedTuple):
         Raises:
             FilterError: a user's filter failed.
         """
+        name = Path(self.name).name  # without the folder, since the message is published
         try:
             result = self.function(example)
         except Exception as error:
             if not is_plugin(self.name):
                 raise
             place = describe_error(error, Path(self.name.rpartition(":")[0]))
-            raise FilterError(f"filter {self.name}: {place}") from error
+            raise FilterError(f"filter {name}: {place}") from error
         if result is None or result is True:
             return ""
         if isinstance(result, tuple) and len(result) == 2 and result[0] is False:
             result = result[1]
         if result is False:
-            return self.name.rpartition(":")[2]
+            return name.rpartition(":")[2]
         if isinstance(result, str) and result.strip():
             return _clean(result)
         raise FilterError(
-            f"filter {self.name} returned {_clean(repr(result))}; return None or True to keep a "
+            f"filter {name} returned {_clean(repr(result))}; return None or True to keep a "
             "row, or False, a reason, or (False, reason) to drop it"
         )
 
@@ -150,10 +152,10 @@ def resolve_names(names: Iterable[str], *, warn: bool = False) -> list[str]:
         elif name in FILTER_NAMES or is_plugin(name):
             resolved.append(name)
         else:
-            raise ValueError(
-                f"no filter {name!r}; choose from {', '.join((*FILTER_SETS, *FILTER_NAMES))}, or "
-                "write FILE.py:NAME for a function of yours"
-            )
+            known = (*FILTER_SETS, *FILTER_NAMES)
+            nearest = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"choose from {', '.join(known)}"
+            raise ValueError(f"no filter {name!r} (and not FILE.py:NAME); {hint}")
     if "prompt_leak" in resolved:  # which included reasoning_leak until each had its own name
         resolved.insert(resolved.index("prompt_leak") + 1, "reasoning_leak")
     return list(dict.fromkeys(resolved))

@@ -120,6 +120,7 @@ def scan_postings(query, rows, level, num_rows, workspace):
         # A token that is in no row of the level is rarer than all others.
         ranks[i] = level.rank[token] if token < vocabulary else -1 - token
     ordered = np.sort(ranks[:m])
+    # A row has several postings; `recent` is a cache of the rows compared with this query.
     key_base, last_place = np.int64(num_rows) << 32, recent.size - 1
     count = 0
     for i in range(prefix_length(m, threshold)):

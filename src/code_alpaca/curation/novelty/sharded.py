@@ -110,7 +110,7 @@ class NoveltyStep(PipelineStep):
         for path in self.work.list_files("counts"):
             with self.work.open(path, "rt") as file:
                 shard = json.load(file)
-            counts.update(shard["counts"])
+            counts.update(shard["times"])
             files += shard["files"]
         tokens = sorted(counts, key=lambda token: (counts[token], token))
         return (
@@ -150,7 +150,7 @@ class CountTokens(NoveltyStep):
             files.add(document.metadata["path"])
             counts.update(set(_name_tokens(self._tokenize(document))))
         with self.work.open(f"counts/{rank:05}.json", "wt") as file:
-            json.dump({"counts": counts, "files": sorted(files)}, file)
+            json.dump({"times": counts, "files": sorted(files)}, file)
         yield from ()
 
 

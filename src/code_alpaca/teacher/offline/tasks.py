@@ -6,11 +6,13 @@ To add a kind, write a function and give it a weight in `KINDS`.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from code_alpaca.teacher.offline import phrases, vocabulary
 from code_alpaca.teacher.offline.grammar import (
+    Composition,
     compile_function,
     draw_argument,
     draw_composition,
@@ -58,9 +60,8 @@ def _other_language(rng: random.Random) -> ComposedTask:
 def _translation(rng: random.Random) -> ComposedTask:
     language = rng.choice(sorted(vocabulary.CODE_TEMPLATES))
     item, code = draw_in_language(rng, language)
-    instruction = rng.choice(phrases.TRANSLATION).format(
-        t=vocabulary.LANGUAGE_NAMES[language], n=item.name, w=item.description
-    )
+    target = vocabulary.LANGUAGE_NAMES[language]
+    instruction = _instruct(rng, phrases.TRANSLATION, item, t=target)
     return ComposedTask(instruction, item.code, code, language, "", "translation", "medium")
 
 
@@ -70,14 +71,14 @@ def _debugging(rng: random.Random) -> ComposedTask:
     while other.condition == item.condition:
         other = draw_composition(rng, item.kind)
     broken = item.code.replace(f"if {item.condition}", f"if {other.condition}")
-    instruction = rng.choice(phrases.DEBUGGING).format(n=item.name, w=item.description)
+    instruction = _instruct(rng, phrases.DEBUGGING, item)
     tests = write_tests(rng, item)
     return ComposedTask(instruction, broken, item.code, "python", tests, "debugging", "medium")
 
 
 def _completion(rng: random.Random) -> ComposedTask:
     item = draw_composition(rng)
-    instruction = rng.choice(phrases.COMPLETION).format(n=item.name, w=item.description)
+    instruction = _instruct(rng, phrases.COMPLETION, item)
     stub = f'def {item.name}({item.argument}):\n    """Return {item.description}."""\n    ...'
     tests = write_tests(rng, item)
     return ComposedTask(instruction, stub, item.code, "python", tests, "completion", "easy")
@@ -87,7 +88,7 @@ def _editing(rng: random.Random) -> ComposedTask:
     item = draw_composition(rng)
     verb = rng.choice(("compute", "select", "pick", "evaluate", "process", "summarize"))
     name = f"{verb}_{item.name}"
-    instruction = rng.choice(phrases.EDITING).format(n=item.name, new=name, w=item.description)
+    instruction = _instruct(rng, phrases.EDITING, item, new=name)
     tests = write_tests(rng, item).replace(f"{item.name}(", f"{name}(")
     output = item.code.replace(f"def {item.name}(", f"def {name}(")
     return ComposedTask(instruction, item.code, output, "python", tests, "editing", "easy")
@@ -107,14 +108,14 @@ def _optimization(rng: random.Random) -> ComposedTask:
         f"        if {item.condition}:\n            {step.format(e=item.expression)}\n"
         "    return result"
     )
-    instruction = rng.choice(phrases.OPTIMIZATION).format(n=item.name, w=item.description)
+    instruction = _instruct(rng, phrases.OPTIMIZATION, item)
     tests = write_tests(rng, item)
     return ComposedTask(instruction, loop, item.code, "python", tests, "optimization", "medium")
 
 
 def _explanation(rng: random.Random) -> ComposedTask:
     item = draw_composition(rng)
-    instruction = rng.choice(phrases.EXPLANATION).format(n=item.name)
+    instruction = _instruct(rng, phrases.EXPLANATION, item)
     verb = rng.choice(("returns", "computes", "gives back"))
     output = f"`{item.name}` {verb} {item.description} in `{item.argument}`."
     return ComposedTask(instruction, item.code, output, "python", "", "explanation", "easy")
@@ -124,14 +125,11 @@ def _classification(rng: random.Random) -> ComposedTask:
     language = rng.choice(sorted(vocabulary.CODE_TEMPLATES))
     item, code = draw_in_language(rng, language)
     if rng.random() < 0.5:
-        instruction = rng.choice(phrases.LANGUAGE_CLASSIFICATION).format(
-            w=item.description, n=format_function_name(item.name, language)
-        )
+        name = format_function_name(item.name, language)
+        instruction = _instruct(rng, phrases.LANGUAGE_CLASSIFICATION, item, n=name)
         output = vocabulary.LANGUAGE_NAMES[language]
         return ComposedTask(instruction, code, output, language, "", "classification", "easy")
-    instruction = rng.choice(phrases.COMPLEXITY_CLASSIFICATION).format(
-        n=item.name, w=item.description
-    )
+    instruction = _instruct(rng, phrases.COMPLEXITY_CLASSIFICATION, item)
     output = "O(n): each element is looked at once."
     if item.reduction.name == "sorted":
         output = "O(n log n): sorting dominates the single pass over the elements."
@@ -140,7 +138,7 @@ def _classification(rng: random.Random) -> ComposedTask:
 
 def _testing(rng: random.Random) -> ComposedTask:
     item = draw_composition(rng)
-    instruction = rng.choice(phrases.TESTING).format(n=item.name, w=item.description)
+    instruction = _instruct(rng, phrases.TESTING, item)
     asserts = write_tests(rng, item).replace("\n", "\n    ")
     output = f"def test_{item.name}():\n    {asserts}"
     tests = f"{item.code}\n\ntest_{item.name}()"
@@ -207,9 +205,7 @@ def _data_structure(rng: random.Random) -> ComposedTask:
         f"        self.items.append(value)\n        del self.items[:-{limit}]\n\n"
         f"    def {item.name}(self):\n        return {body}"
     )
-    instruction = rng.choice(phrases.DATA_STRUCTURE).format(
-        c=name, l=limit, n=item.name, w=item.description
-    )
+    instruction = _instruct(rng, phrases.DATA_STRUCTURE, item, c=name, l=limit)
     values = draw_argument(rng, "numbers")
     expected = compile_function(item.code, item.name)(values)
     tests = (
@@ -219,6 +215,10 @@ def _data_structure(rng: random.Random) -> ComposedTask:
         f"assert len(box.items) == {limit}"
     )
     return ComposedTask(instruction, "", code, "python", tests, "data_structures", "hard")
+
+
+def _instruct(rng: random.Random, templates: Sequence[str], item: Composition, **slots: Any) -> str:
+    return rng.choice(templates).format(**{"n": item.name, "w": item.description, **slots})
 
 
 # Kinds of task with their weights.

@@ -1,0 +1,161 @@
+"""Base classes of the JSON files that stages write for each other.
+
+A record that is read and written again keeps its keys and their order, also keys that this version
+does not use, so nothing is lost. Files from before `schema_version` are read. Files with a newer
+one are refused, since their numbers may mean something else.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+
+from code_alpaca.core import fs
+from code_alpaca.core.errors import InputError, error_message
+
+Number = StrictInt | StrictFloat  # an int stays one, so that rewriting a file changes no byte
+Counts = dict[StrictStr, StrictInt]
+Text = StrictStr | None
+
+
+class RecordFormatError(InputError):
+    """A JSON file with other fields than the stage writes: it was edited, or is another tool's."""
+
+
+class Part(BaseModel):
+    """An object within a record: typed, immutable, unknown keys kept, only given keys written."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+    _keys: tuple[str, ...] = PrivateAttr(())
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _remember_keys(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        part = handler(data)
+        if isinstance(data, dict):
+            part._keys = tuple(data)
+        return part
+
+    @model_serializer(mode="wrap")
+    def _given_keys_in_order(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values = handler(self)
+        names = {key: self._field_of(key) for key in self._keys}
+        names |= {
+            key: key for key in values if key in self.model_fields_set and key not in names.values()
+        }
+        return {key: values[name] for key, name in names.items()}
+
+    @classmethod
+    def _field_of(cls, key: str) -> str:
+        """Return the field that an older version wrote under `key`."""
+        for name, field in cls.model_fields.items():
+            alias = field.validation_alias
+            if isinstance(alias, AliasChoices) and key in alias.choices:
+                return name
+        return key
+
+
+class Record(Part):
+    """A JSON file that one stage writes and others read.
+
+    Subclasses name the file and the stage that writes it.
+    """
+
+    SCHEMA_VERSION: ClassVar[int] = 1
+    FILE: ClassVar[str]
+    STAGE: ClassVar[str]
+
+    schema_version: StrictInt = 1  # 0: the file is from before there were versions
+
+    @classmethod
+    def load(cls, path: Path, *, refuse_nan: bool = False) -> Self:
+        """Return the record in a file, or in the file of its usual name in a folder.
+
+        Args:
+            refuse_nan: also refuse NaN and infinity, which JSON does not have.
+
+        Raises:
+            InputError: the file is missing, is not JSON, or has a newer schema version.
+            RecordFormatError: it lacks a field, or a field has another type.
+        """
+        path = path / cls.FILE if path.is_dir() else path
+
+        def constant(name: str) -> float:
+            if refuse_nan:
+                raise ValueError(f"it contains {name}")
+            return float(name)
+
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"), parse_constant=constant)
+        except (OSError, ValueError, RecursionError) as error:
+            reason = getattr(error, "strerror", None) or error_message(error)
+            raise InputError(
+                f"cannot read {path} ({reason}); code-alpaca {cls.STAGE} writes it"
+            ) from None
+        return cls.parse(values, str(path))
+
+    @classmethod
+    def parse(cls, values: Any, name: str) -> Self:
+        """Return the record in parsed JSON; `name` is what error messages call it.
+
+        Raises:
+            InputError, RecordFormatError: as `load`.
+        """
+        if not isinstance(values, dict):
+            raise RecordFormatError(
+                f"{name} is not a JSON object; restore what code-alpaca {cls.STAGE} wrote"
+            )
+        found = values.get("schema_version", 0)
+        if isinstance(found, int) and found > cls.SCHEMA_VERSION:
+            raise InputError(
+                f"{name} was written by {_writer(values)} with schema version {found}, and this "
+                f"version reads up to {cls.SCHEMA_VERSION}; upgrade code-alpaca"
+            )
+        try:
+            return cls.model_validate({"schema_version": 0, **values})
+        except ValidationError as error:
+            raise RecordFormatError(
+                f"{name} was edited or damaged ({_first_problem(error)}); restore what "
+                f"code-alpaca {cls.STAGE} wrote"
+            ) from None
+
+    def save(self, path: Path) -> None:
+        """Write the record atomically, keys in the order in which they were given."""
+        fs.write_json(path, self.as_dict())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as the JSON object of its file."""
+        values = self.model_dump()
+        values.pop("schema_version", None)
+        return {"schema_version": self.schema_version, **values} if self.schema_version else values
+
+
+def _writer(values: dict[str, Any]) -> str:
+    for key in ("tools", "versions"):
+        versions = values.get(key)
+        if isinstance(versions, dict) and isinstance(versions.get("code-alpaca"), str):
+            return f"code-alpaca {versions['code-alpaca']}"
+    return "a newer code-alpaca"
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message

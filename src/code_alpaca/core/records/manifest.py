@@ -1,0 +1,124 @@
+"""manifest.json of a dataset folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, StrictBool, StrictInt, StrictStr
+
+from code_alpaca.core.config import Version
+from code_alpaca.core.records.base import Counts, Number, Part, Record, Text
+
+
+class Lengths(Part):
+    """Histograms of field lengths, in words and punctuation marks."""
+
+    edges: list[StrictInt]  # each bin begins at its edge; the last is open
+    instruction: list[StrictInt]
+    input: list[StrictInt]
+    output: list[StrictInt]
+
+
+class VerbCount(Part):
+    """How many instructions have a root verb, and its most common objects."""
+
+    verb: StrictStr
+    rows: StrictInt
+    objects: Counts
+
+
+class Verbs(Part):
+    """Root verbs of the instructions."""
+
+    rows: StrictInt  # with a verb and an object
+    common: list[VerbCount]
+
+
+class Statistics(Part):
+    """Counts over the accepted rows."""
+
+    languages: Counts = Field({})
+    verification: Counts = Field({})
+    with_input: StrictInt = 0
+    output_characters: StrictInt = 0  # a sum
+    lengths: Lengths | None = None
+    nearest: list[StrictInt] = Field(
+        []
+    )  # rows by similarity to the nearest one, in equal bins of [0, 1]
+    verbs: Verbs | None = None
+
+
+class RunSummary(Part):
+    """What plots and report pages show of a run."""
+
+    name: Text = None
+    teacher: Text = None
+    strategy: Text = None
+    counts: Counts = Field({})  # rows by dataset config
+    candidates: StrictInt = 0
+    rejected_by_reason: Counts = Field({})
+    cost_usd: Number | None = None
+    config: dict[str, Any] | None = None  # None: imported, there is no run
+    pace: list[list[StrictInt]] | None = None  # [candidates, accepted] of equal slices, in order
+    statistics: Statistics = Statistics()
+
+
+class Decontamination(Part):
+    """Which benchmarks the rows were compared with."""
+
+    benchmarks: list[StrictStr] = Field([])
+    problems: StrictInt = 0
+    missing: list[StrictStr] = Field([])
+    policy: Text = None  # drop or mark
+
+
+class Usage(Part):
+    """Requests to the teacher, and the tokens that it counted."""
+
+    requests: StrictInt
+    replies: StrictInt
+    prompt_tokens: StrictInt
+    completion_tokens: StrictInt
+
+
+class ConfigChange(Part):
+    """Config keys that were changed between two starts of a run: [old, new] of each."""
+
+    from_request: StrictInt
+    at: Text = None
+    changed: dict[StrictStr, list[Any]]
+
+
+class Manifest(RunSummary, Record):
+    """manifest.json of a dataset folder."""
+
+    FILE = "manifest.json"
+    STAGE = "publish"
+
+    version: Version
+    license: StrictStr
+    repository: Text = None
+    counts: Counts
+    splits: dict[StrictStr, Counts] = Field({})
+    validation_fraction: Number = 0.0
+    columns: dict[StrictStr, StrictStr] | None = None
+    sha256: dict[StrictStr, StrictStr]  # of each shard, by its path in the folder
+    bytes: StrictInt | None = None
+    embedded_teacher: StrictBool = False
+    source: Text = None
+    source_revision: Text = None
+    prompt_version: Text = None
+    seed_tasks_sha256: Text = None
+    contamination: Decontamination | None = None
+    usage: Usage | None = None
+    config_changes: list[ConfigChange] = Field([])
+    tools: dict[StrictStr, StrictStr] = Field({})
+    created_at: Text = None
+
+    def describes_same_dataset(self, other: Manifest | None) -> bool:
+        """Whether two manifests differ at most in when and in which format they were written."""
+        return other is not None and self._content() == other._content()
+
+    def _content(self) -> dict[str, Any]:
+        ignored = ("schema_version", "created_at")
+        return {key: value for key, value in self.as_dict().items() if key not in ignored}

@@ -1,0 +1,100 @@
+"""run.json, which sft writes next to the weights."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, Field, StrictBool, StrictInt, StrictStr
+
+from code_alpaca.core.records.base import Number, Part, Record, Text
+
+
+class DatasetName(Part):
+    """The training data under one name."""
+
+    name: Text = None
+    config: Text = None
+    revision: Text = None
+
+
+class DatasetOrigin(Part):
+    """How the rows of a dataset were made, from its manifest."""
+
+    version: Text = None
+    license: Text = None
+    teacher: Text = None
+    strategy: Text = None
+    prompt_version: Text = None
+    embedded_teacher: StrictBool | None = None
+    source: Text = None
+    decontaminated: list[StrictStr] = Field([])
+
+
+class TrainingDataset(Part):
+    """One dataset of a training."""
+
+    name: StrictStr
+    config: StrictStr = "default"
+    revision: Text = None
+    weight: Number = 1.0
+    column_map: dict[StrictStr, Any] | None = None
+    origin: DatasetOrigin | None = None
+
+
+class TokenCounts(Part):
+    """Rows and tokens of the training split."""
+
+    rows: StrictInt
+    dropped: StrictInt
+    truncated: Annotated[StrictInt, Field(validation_alias=AliasChoices("truncated", "cut"))]
+    tokens: StrictInt
+    loss_tokens: Annotated[
+        StrictInt, Field(validation_alias=AliasChoices("loss_tokens", "learned_tokens"))
+    ]
+    longest: StrictInt
+
+
+class Hardware(Part):
+    """What a training ran on."""
+
+    gpus: list[StrictStr]
+    machines: StrictInt
+    cpu: StrictStr
+    cores: StrictInt | None
+    host_memory_gib: StrictInt
+
+
+class RunRecord(Record):
+    """run.json, which sft writes when a training has finished."""
+
+    FILE = "run.json"
+    STAGE = "sft"
+
+    base_model: Text = None
+    base_revision: Text = None
+    dataset: DatasetName | None = None
+    datasets: list[TrainingDataset] = Field([])
+    config: dict[str, Any] = Field({})
+    parameters: StrictInt | None = None
+    trainable_parameters: StrictInt | None = None
+    rows: StrictInt | None = None
+    tokens: StrictInt | None = None
+    counts: TokenCounts | None = None
+    padded_share: Number | None = None
+    steps: StrictInt | None = None
+    epochs: Number | None = None
+    first_loss: Number | None = None
+    last_loss: Number | None = None
+    loss_curve: list[list[Number]] = Field([])  # [step, loss]
+    eval_loss_curve: list[list[Number]] = Field([])
+    seconds: Number | None = None
+    seconds_to_first_step: Number | None = None
+    tokens_per_second: Number | None = None
+    mfu: Number | None = None
+    peak_memory_gib: Number | None = None
+    preflight_memory_gib: Number | None = None  # None: not estimated
+    layout: Text = None
+    processes: StrictInt | None = None
+    hardware: Hardware | None = None
+    git_sha: Text = None
+    versions: dict[StrictStr, StrictStr] = Field({})
