@@ -44,7 +44,7 @@ class OpenedDataset(NamedTuple):
     revision: str
 
 
-def load_rows(
+def load_rows(  # the parameters of `datasets.load_dataset`, and how to read the rows
     name: str,
     config: str = "default",
     revision: str | None = None,
@@ -55,8 +55,6 @@ def load_rows(
     log: Callable[[str], None] | None = None,
 ) -> tuple[Dataset, str]:
     """Load the rows of a dataset, and the immutable revision that identifies them.
-
-    More than five parameters: they are those of `datasets.load_dataset`.
 
     Args:
         name: a dataset folder of `publish`, a file that `data_files` reads, or a Hub id.
