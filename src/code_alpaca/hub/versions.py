@@ -13,7 +13,6 @@ from code_alpaca.core.errors import InputError
 from code_alpaca.hub.client import HubRepo
 
 README = "README.md"
-Say = Log
 
 
 class ReleaseVersion(NamedTuple):
