@@ -96,7 +96,7 @@ MAX_LINES, MAX_PARAMETERS = 60, 5
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_functions_are_short_and_take_few_parameters(path):
-    """A comment above or within a signature that says why may allow more parameters."""
+    """A comment in or above a signature may explain why it has more parameters."""
     text = path.read_text(encoding="utf-8")
     lines = text.splitlines()
     for node in ast.walk(ast.parse(text)):
