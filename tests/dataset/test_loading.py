@@ -112,7 +112,7 @@ def test_known_shapes_are_recognized_and_logged(tmp_path, record, note):
         ("a.json", f"[{GOOD}, {GOOD[:-9]}", "ends inside row 2; is the file complete"),
         ("a.json", f"[{GOOD}] {GOOD}", "text follows the end of the list"),
         ("a.json", "[{'instruction': 'a', 'output': 'b'}]", "neither a JSON list nor JSONL"),
-        ("a.json", "instruction,output\na,b\n", "CSV and TSV need .csv"),
+        ("a.json", "instruction,output\na,b\n", "file must end in .csv or .tsv"),
         ("a.json", json.dumps({"train": ROWS, "test": ROWS}), "several lists of rows (train"),
         ("a.json", '{"instruction": ["a", "b"], "output": ["c"]}', "columns of different lengths"),
         ("a.csv", "instruction,output\n\"a,b\n", "not CSV"),

@@ -1,4 +1,4 @@
-"""A dataset release is one commit and one tag or nothing, whatever fails and whoever interferes."""
+"""A dataset release is one commit and one tag or nothing, despite faults and other writers."""
 
 from __future__ import annotations
 

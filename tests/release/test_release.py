@@ -271,7 +271,7 @@ def test_the_model_index_links_to_the_released_results(trained):
         (["--model_version", "1"], "not SemVer"),
         (["--results", "missing.json"], "cannot read missing.json"),
         (["--model_dir", "missing"], "code-alpaca sft writes it"),
-        (["--hub_model_id", "me"], "give ORG/NAME"),
+        (["--hub_model_id", "me"], "use ORG/NAME"),
         (["--base_model", "org/base"], "was trained from scratch"),
         (["--weight_diff"], "trained from scratch"),
         (["--space", "me/space"], "set hub_model_id as well"),

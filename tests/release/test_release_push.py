@@ -216,7 +216,7 @@ def test_a_private_release_is_private_or_refused(hub, worker, command):
 
 
 def test_training_records_the_commit_of_its_base_model(hub, worker, command, tmp_path):
-    """The commit is that of the training, whatever the branch or tag points to later."""
+    """The commit stays that of the training when the branch or tag moves."""
     assert worker.run(*command())[0] == 0
     hub.edit(REPO, {"notes.md": b"n"}, author="alice", kind="models")
     repository = hub.repository(REPO, "models")

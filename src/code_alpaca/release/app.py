@@ -383,7 +383,7 @@ def _add_fields(settings: DemoSettings) -> list[Any]:
 
 
 def serve_page(page: gr.Blocks, **address: Any) -> None:
-    """Serve a page in background threads; it connects to nobody but its visitors.
+    """Serve a page in background threads, without outgoing connections.
 
     Args:
         address: `server_name`, `server_port` and `share` of gradio's `launch`; by default from
@@ -415,7 +415,7 @@ def serve_page(page: gr.Blocks, **address: Any) -> None:
 
 
 class ContentSecurityPolicy:
-    """Middleware whose header lets the page load from its own server only."""
+    """Middleware: its header allows the page to load from its own server only."""
 
     POLICY = b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
 

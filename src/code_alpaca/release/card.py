@@ -15,7 +15,7 @@ from code_alpaca.core.records import DatasetOrigin, EvalResults, TrainingDataset
 from code_alpaca.evaluation.config import EvalConfig
 from code_alpaca.hub import cards
 from code_alpaca.release.facts import ReleaseFacts
-from code_alpaca.release.space import HUB_URL, SAFETY_NOTE
+from code_alpaca.release.space import HUB_URL, SAFETY_NOTE, hub_url
 from code_alpaca.training.arguments import SFTArguments
 from code_alpaca.training.trl_keys import TRL_KEYS
 
@@ -47,7 +47,7 @@ def render_model_card(facts: ReleaseFacts, title: ReleaseTitle) -> str:
         title=title,
         facts=facts,
         training=training,
-        base_url=_hub_url(facts.base_model or "", training.base_revision),
+        base_url=hub_url(facts.base_model or "", training.base_revision),
         datasets=[_describe_dataset(dataset) for dataset in training.datasets],
         hyperparameters=_hyperparameters(facts),
         eval_options={name: _eval_options(result) for name, result in facts.results.items()},
@@ -127,12 +127,8 @@ def _describe_dataset(dataset: TrainingDataset) -> dict[str, Any]:
         "revision": dataset.revision,
         "weight": dataset.weight,
         "origin": dataset.origin or DatasetOrigin(),
-        "url": _hub_url(f"datasets/{dataset.name}", dataset.revision) if on_hub else "",
+        "url": hub_url(f"datasets/{dataset.name}", dataset.revision) if on_hub else "",
     }
-
-
-def _hub_url(path: str, revision: str | None) -> str:
-    return f"{HUB_URL}/{path}" + (f"/tree/{revision}" if revision else "")
 
 
 def _hyperparameters(facts: ReleaseFacts) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class ReleaseFacts:
         contamination: by benchmark, for those that searched for contamination.
         base_model: the Hub id or folder of the base model; None if trained from scratch.
         trained_from: the base model as training was given it.
-        adapter: "alone" if the folder holds an adapter, "beside" if it also holds merged weights.
+        adapter: "alone" if the folder contains an adapter, "beside" if merged weights as well.
     """
 
     training: RunRecord
@@ -226,7 +226,7 @@ def _require_chat_template(model_dir: Path, style: str) -> None:
         expected = tokenizer(format_prompt(instruction, input, style=style))["input_ids"]
         try:
             actual = encode_prompt(tokenizer, instruction, input)
-        except Exception as error:  # whatever the template raises
+        except Exception as error:  # any of the template
             actual = error_message(error)
         if actual != expected:
             raise InputError(

@@ -78,7 +78,7 @@ def preview_release(
     """Return what a push would change on the Hub, one sentence each, without changing anything.
 
     Args:
-        paths: paths of the release in the repository, as far as they are known.
+        paths: known paths of the release in the repository.
         card: the README.md of the release.
         compute_key: computes the key of the release. It is slow, so it is called only if the Hub
             has an untagged commit of this version.

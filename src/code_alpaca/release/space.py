@@ -1,7 +1,7 @@
 """Write the settings of the demo page, and the folder of a Hugging Face Space that serves it.
 
 The folder is self-contained: app.py and text_generation.py are the files behind `code-alpaca demo`,
-settings.json holds the model, its prompts and the limits, and requirements.txt pins the versions
+settings.json contains the model, its prompts and the limits, and requirements.txt pins the versions
 that were tested together.
 """
 
@@ -27,7 +27,7 @@ APP_FILES = {"app.py": "release", "text_generation.py": "evaluation"}  # name: p
 FILES = (*APP_FILES, "settings.json", "requirements.txt", "README.md")
 SAFETY_NOTE = (
     "**Read the code before you run it.** A model wrote it: it can be wrong, insecure or harmful, "
-    "and nobody has checked it. Do not enter secrets or personal data."
+    "and no person has checked it. Do not enter secrets or personal data."
 )
 EXAMPLES = [
     [
@@ -68,7 +68,7 @@ def make_settings(
     """Return the settings of app.py as JSON.
 
     Args:
-        datasets: the training data, Hub id to commit. None stands for a dataset that is not on
+        datasets: the training data, Hub id to commit. None means a dataset that is not on
             the Hub, which is named without a link.
         limits: keys of `app.DemoSettings` from `dtype` on.
     """
@@ -77,9 +77,9 @@ def make_settings(
         "title": title,
         "model": model,
         "revision": revision,
-        "model_url": _hub_url(model, revision) if is_hub_id(model) else "",
+        "model_url": hub_url(model, revision) if is_hub_id(model) else "",
         "datasets": [
-            {"name": name, "url": _hub_url(f"datasets/{name}", commit) if commit else ""}
+            {"name": name, "url": hub_url(f"datasets/{name}", commit) if commit else ""}
             for name, commit in datasets.items()
         ],
         "safety_note": SAFETY_NOTE,
@@ -162,5 +162,6 @@ def _render_readme(settings: Mapping[str, Any], gradio_version: str) -> str:
     return f"---\n{card.to_yaml()}\n---\n\n{text}"
 
 
-def _hub_url(path: str, revision: str | None) -> str:
+def hub_url(path: str, revision: str | None) -> str:
+    """Return the address of a repository on the Hub at a revision."""
     return f"{HUB_URL}/{path}" + (f"/tree/{revision}" if revision else "")
