@@ -53,7 +53,7 @@ def push(folder: str, repo: str, mode: str, terms: dict[str, bool]) -> dict[str,
 
 
 if __name__ == "__main__":
-    errors.LONGEST_WAIT_S = 0.05  # between two attempts of a request
+    errors.MAX_DELAY_S = 0.05  # between two attempts of a request
     for line in sys.stdin:
         function, arguments, client.MAX_ATTEMPTS = json.loads(line)
         print(json.dumps({"run": run, "push": push}[function](*arguments)), flush=True)
