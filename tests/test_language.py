@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 from pathlib import Path
@@ -107,10 +108,8 @@ def test_files_use_the_terms_of_the_field():
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_help_uses_the_terms_of_the_field(stage, capsys):
-    try:
+    with contextlib.suppress(SystemExit):
         main([stage, "--help"])
-    except SystemExit:
-        pass
     assert offenses(stage, capsys.readouterr().out) == []
 
 

@@ -57,6 +57,9 @@ def build_dataset(
 def _provenance(ledger: Ledger, config: dict[str, Any]) -> dict[str, Any]:
     changes = ledger.record("config_changes", [])
     has_teacher = "teacher_model" in config
+    if "strategy" in config:  # a mix may name users' files
+        parts = map(strip_local_paths, config["strategy"].split(","))
+        config = {**config, "strategy": ",".join(parts)}
     return {
         "teacher": _teachers(config, changes),
         "embedded_teacher": str(config.get("teacher_base_url") or "").startswith("offline"),

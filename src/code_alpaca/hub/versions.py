@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from code_alpaca.core.config import SEMVER
-from code_alpaca.core.console import Log
 from code_alpaca.core.errors import InputError
 from code_alpaca.hub.client import HubRepo
 

@@ -20,7 +20,8 @@ from code_alpaca.core import console
 from code_alpaca.core.config import NonEmptyStr, StageConfig
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.prompts import PromptStyle
-from code_alpaca.hub.model_source import find_model, read_run_json
+from code_alpaca.core.records import RunRecord
+from code_alpaca.hub.model_source import find_model, read_run_record
 from code_alpaca.release import space
 from code_alpaca.release.card import is_commit
 
@@ -105,10 +106,9 @@ def demo_settings(config: DemoConfig) -> dict[str, Any]:
         raise InputError(f"{config.model} is a local folder; leave model_revision out")
     if not folder.exists() and not space.is_hub_id(config.model):
         raise InputError(f"model {config.model} is neither a folder nor a Hub id like ORG/NAME")
-    run = read_run_json(find_model(config.model, config.model_revision).folder)
-    dataset = run.get("dataset") or {}
-    name, revision = dataset.get("name"), dataset.get("revision")
-    style = config.prompt_style or (run.get("config") or {}).get("prompt_style") or "alpaca"
+    run = read_run_record(find_model(config.model, config.model_revision).folder) or RunRecord()
+    name, revision = (run.dataset.name, run.dataset.revision) if run.dataset else (None, None)
+    style = config.prompt_style or run.config.get("prompt_style") or "alpaca"
     return space.make_settings(
         config.model,
         revision=config.model_revision,
