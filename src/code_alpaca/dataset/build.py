@@ -30,7 +30,7 @@ def build_dataset(
     Accepted rows that cannot be stored, or that are damaged in the ledger, are rejected.
 
     Args:
-        options: version, licence, validation fraction and repository; None keeps those of the
+        options: version, license, validation fraction and repository; None keeps those of the
             folder, which start as the config's version, "other", 0 and no repository.
         output_dir: write `dataset` there instead of `run_dir`.
         draw_plots: draw the plots of the card.

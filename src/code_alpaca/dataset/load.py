@@ -141,7 +141,7 @@ def stream_rows(
 
 
 def read_origin(name: str, revision: str) -> dict[str, Any]:
-    """Return what a dataset's manifest records about its origin: licence, teacher, strategy, ...
+    """Return what a dataset's manifest records about its origin: license, teacher, strategy, ...
 
     Args:
         revision: as returned by `load_rows`.

@@ -22,7 +22,7 @@ from code_alpaca.training.trl_keys import TRL_KEYS
 
 @dataclass(frozen=True, slots=True)
 class ReleaseTitle:
-    """The name, version and licence of a release."""
+    """The name, version and license of a release."""
 
     version: str
     license: str

@@ -90,7 +90,7 @@ def _require_paths(config: ReleaseConfig) -> None:
 
 
 def _require_base_model(config: ReleaseConfig, facts: ReleaseFacts) -> None:
-    """Refuse a base model without name or licence, and a weight difference without a base."""
+    """Refuse a base model without name or license, and a weight difference without a base."""
     if facts.base_model is None:
         if config.weight_diff:
             raise InputError(
@@ -104,7 +104,7 @@ def _require_base_model(config: ReleaseConfig, facts: ReleaseFacts) -> None:
         )
     elif config.hub_model_id and not config.base_license:
         raise InputError(
-            f"the licence of {facts.base_model} is not set; copy it from its page: "
+            f"the license of {facts.base_model} is not set; copy it from its page: "
             "--base_license NAME"
         )
     if config.weight_diff and facts.adapter == "alone":

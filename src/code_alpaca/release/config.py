@@ -22,12 +22,12 @@ class ReleaseConfig(StageConfig):
     )
     output_dir: Path = Field(Path("runs/release"), description="release folder to write")
     model_version: Version = Field("0.1.0", description="SemVer version of this release")
-    license: NonEmptyStr = Field("other", description="Hub identifier of the weights' licence")
+    license: NonEmptyStr = Field("other", description="Hub identifier of the weights' license")
     base_model: NonEmptyStr | None = Field(
         None, description="Hub id of the base model; required if training read it from a folder"
     )
     base_license: NonEmptyStr | None = Field(
-        None, description="Hub identifier of the base model's licence"
+        None, description="Hub identifier of the base model's license"
     )
     dataset_card: Path | None = Field(
         None, description="card of the training data to include as DATASET_CARD.md"
@@ -35,7 +35,7 @@ class ReleaseConfig(StageConfig):
     weight_diff: bool = Field(
         False,
         description="release the difference to the base model instead of the weights, if its "
-        "licence forbids redistribution; `code-alpaca recover` adds the two",
+        "license forbids redistribution; `code-alpaca recover` adds the two",
     )
     base_dir: Path | None = Field(
         None,

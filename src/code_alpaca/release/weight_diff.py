@@ -1,6 +1,6 @@
 """Compute the difference between a fine-tuned model and its base, and apply it again.
 
-It is for base models whose licence forbids redistributing weights, as Stanford Alpaca did for
+It is for base models whose license forbids redistributing weights, as Stanford Alpaca did for
 LLaMA (https://github.com/tatsu-lab/stanford_alpaca, weight_diff.py): only people who have the base
 model can restore the fine-tuned one. A difference of floating-point numbers is rounded, so theirs
 is restored approximately. Here the bit patterns are subtracted as integers modulo 2**width, which
