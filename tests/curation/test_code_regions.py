@@ -69,12 +69,7 @@ def test_a_fence_inside_a_docstring_does_not_close_the_block():
     [
         (f"```python\n{CODE}```", "python", CODE, True),
         (f"```python\n{CODE}", "python", CODE, False),
-        (
-            f"```python\n{CODE}    ```\n",
-            "python",
-            CODE,
-            True,
-        ),
+        (f"```python\n{CODE}    ```\n", "python", CODE, True),
         (f"* ```js\n{CODE}```\n", "js", CODE, True),
         ("```python\n", "python", "\n", False),
         ("```python print(1)```", "python", "print(1)", True),

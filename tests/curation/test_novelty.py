@@ -200,10 +200,7 @@ def test_code_aware_compares_language_operators_and_input(old, new, is_novel):
 @pytest.mark.parametrize(
     ("first", "second"),
     [
-        (
-            ("Write a bash script", ""),
-            ("Write a shell script", ""),
-        ),
+        (("Write a bash script", ""), ("Write a shell script", "")),
         (("Count files", "bash"), ("Count files", "Shell")),
         (("Count files", "js"), ("Count files", "javascript")),
         (("Count files in a shell script", ""), ("Count files in a script", "sh")),

@@ -168,11 +168,7 @@ def from_json(tasks, before="", after="", **more):
 
 def test_only_instruction_and_output_are_required():
     (row,) = from_json([SHORT])
-    assert (row.instruction, row.input, row.output) == (
-        SHORT["instruction"],
-        "",
-        SHORT["output"],
-    )
+    assert (row.instruction, row.input, row.output) == (SHORT["instruction"], "", SHORT["output"])
     assert (row.language, row.tests, row.reason) == ("python", "", "")
 
 
@@ -286,10 +282,7 @@ def test_the_last_of_several_lists_is_the_result(text):
 
 
 def test_a_draft_before_a_truncated_list_is_ignored():
-    draft, answer = (
-        json.dumps({"tasks": [SHORT]}),
-        json.dumps({"tasks": [SHORT, SHORT]}),
-    )
+    draft, answer = (json.dumps({"tasks": [SHORT]}), json.dumps({"tasks": [SHORT, SHORT]}))
     for length, expected in ((30, []), (len(answer) - 20, [""])):
         rows = parse_json(ParsedReply(f"{draft}\nFinal answer:\n{answer[:length]}", truncated=True))
         assert reasons(rows) == [*expected, "truncated"]

@@ -118,10 +118,7 @@ def test_a_byte_order_mark_and_a_prefix_cost_no_record():
 
 NUMBERED = ("{0}. Instruction:", "{0}. Input:", "{0}. Output:")
 COUNTED = ("{1}. Instruction:", "{2}. Input:", "{3}. Output:")
-PAIRS = [
-    ("Add two numbers in Python.", "1 2", "print(1 + 2)"),
-    ("Greet me.", "", "print('hi')"),
-]
+PAIRS = [("Add two numbers in Python.", "1 2", "print(1 + 2)"), ("Greet me.", "", "print('hi')")]
 
 
 def render(instruction, task_input, output, between="###\n"):

@@ -63,10 +63,7 @@ def test_a_row_in_another_language_than_requested_does_not_count():
 
 @pytest.mark.parametrize(
     ("weights", "message"),
-    [
-        ({"mood": {"good": 1}}, "no dimension 'mood'"),
-        ({"language": {"go": 0}}, "weights above 0"),
-    ],
+    [({"mood": {"good": 1}}, "no dimension 'mood'"), ({"language": {"go": 0}}, "weights above 0")],
 )
 def test_bad_quotas_are_refused(weights, message):
     with pytest.raises(InputError, match=message):

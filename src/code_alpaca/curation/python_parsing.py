@@ -13,11 +13,7 @@ import textwrap
 import warnings
 from collections.abc import Iterator
 
-from code_alpaca.curation.code_regions import (
-    CODE_START,
-    find_code_regions,
-    normalize_newlines,
-)
+from code_alpaca.curation.code_regions import CODE_START, find_code_regions, normalize_newlines
 
 MAX_PARSED_CHARACTERS = 200_000  # the parser needs seconds and gigabytes for much more
 MAX_FUNCTION_CHARACTERS = 20_000  # of a function in a text that does not parse

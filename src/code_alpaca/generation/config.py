@@ -55,8 +55,7 @@ class GenerateConfig(CurationRules):
     )
     snippets_column: str = Field("content", description="column of that dataset with the code")
     quotas: dict[str, dict[str, float]] = Field(
-        {},
-        description="fractions of rows by language, task_type and difficulty (in the YAML file)",
+        {}, description="fractions of rows by language, task_type and difficulty (in the YAML file)"
     )
     alpaca_2023_defects: bool = Field(
         False, description="alpaca_2023: also reproduce the defects of the original (2023)"

@@ -187,11 +187,7 @@ class GenerationEngine:
         return self.plan.build_request(number, pool, labels)
 
     async def _process(
-        self,
-        teacher: AnyTeacher,
-        threads: ThreadPoolExecutor,
-        number: int,
-        request: TeacherRequest,
+        self, teacher: AnyTeacher, threads: ThreadPoolExecutor, number: int, request: TeacherRequest
     ) -> list[Decision]:
         """Send a request and return its candidates, each checked by the rules for a single row."""
         try:

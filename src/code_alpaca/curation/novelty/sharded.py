@@ -50,11 +50,7 @@ class Folders(NamedTuple):
 
 
 def make_stages(
-    folders: Folders,
-    *,
-    tasks: int,
-    measure: str = "code_aware",
-    threshold: float | None = None,
+    folders: Folders, *, tasks: int, measure: str = "code_aware", threshold: float | None = None
 ) -> list[tuple[list[PipelineStep], int]]:
     """Return pipelines, each with its number of tasks, to run in this order.
 
