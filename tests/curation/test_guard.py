@@ -12,8 +12,8 @@ from code_alpaca.core.errors import InputError
 from code_alpaca.core.ledger import Decision, Ledger
 from code_alpaca.core.row_checks import MAX_ROW_BYTES, make_storable, validate_row
 from code_alpaca.core.schema import Example
-from code_alpaca.curation.guard import GuardedCurator
 from code_alpaca.curation.novelty.pool import NoveltyPool
+from code_alpaca.curation.pipeline import Curator
 from code_alpaca.dataset.build import build_dataset
 
 
@@ -40,8 +40,8 @@ class FailingVerifier(FailingDetector):
 
 
 def decide(rows, *, filters=("empty",), contamination=None, verifier=None):
-    """Return a guarded curator and its decisions on rows."""
-    curator = GuardedCurator(
+    """Return a curator and its decisions on rows."""
+    curator = Curator(
         filters=filters,
         novelty=NoveltyPool(),
         contamination=contamination or FailingDetector(),

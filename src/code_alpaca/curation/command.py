@@ -24,9 +24,8 @@ from code_alpaca.core.ledger import Decision, Ledger
 from code_alpaca.core.row_formats import ColumnMap
 from code_alpaca.core.run_folder import open_run
 from code_alpaca.core.schema import load_seed_tasks
-from code_alpaca.curation.guard import INTERNAL_ERROR
 from code_alpaca.curation.language_detection import label_language
-from code_alpaca.curation.pipeline import Curator
+from code_alpaca.curation.pipeline import INTERNAL_ERROR, Curator
 from code_alpaca.curation.rules import CurationRules, open_curator
 from code_alpaca.curation.source_rows import SourceRow, read_rows
 from code_alpaca.dataset.build import build_dataset

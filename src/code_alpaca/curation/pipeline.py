@@ -2,23 +2,40 @@
 
 The first three depend on one row only and run as rows arrive: `check_row` reads it, `verify` runs
 its code. The last two depend on the rows accepted before and run in row order: `check_pool`.
+
+Rows come from teachers and from files of unknown origin. An exception that a row causes rejects
+that row as `internal_error`, with the place in the code as evidence. Errors of the machine (a full
+disk, a sandbox that cannot start) end the run, which can be resumed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import threading
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from code_alpaca.core.errors import InputError, Stopped, error_message, is_disk_full
 from code_alpaca.core.ledger import Decision
+from code_alpaca.core.row_checks import make_storable, validate_row
 from code_alpaca.core.schema import Example, SeedTask
 from code_alpaca.curation.decontamination.detect import ContaminationDetector
 from code_alpaca.curation.duplicates import DuplicateOutputs
-from code_alpaca.curation.filters import DUPLICATE_OUTPUT, load_filters, resolve_names
+from code_alpaca.curation.filters import (
+    DUPLICATE_OUTPUT,
+    FilterError,
+    load_filters,
+    resolve_names,
+)
 from code_alpaca.curation.verification import Verifier, find_rejection_reason
 
 if TYPE_CHECKING:
     from code_alpaca.curation.novelty.pool import NoveltyPool  # compiles on import
+
+INTERNAL_ERROR = "internal_error"
 
 
 class Curator:
@@ -30,6 +47,10 @@ class Curator:
         mark: keep contaminated rows, with the problems in their column `contamination`.
         verifier: runs outputs in sandboxes; None: no output is run. Closed with `close`.
         novelty: the pool of accepted rows.
+
+    Attributes:
+        failures: number of rows by failure in code-alpaca.
+        filter_failures: number of rows by failure in a user's filter.
     """
 
     def __init__(
@@ -46,6 +67,9 @@ class Curator:
         self._duplicates = DuplicateOutputs() if DUPLICATE_OUTPUT in names else None
         self._contamination, self._mark = contamination, mark
         self._verifier, self._novelty = verifier, novelty
+        self.failures: Counter[str] = Counter()
+        self.filter_failures: Counter[str] = Counter()
+        self._counter_lock = threading.Lock()  # `verify` runs in threads
 
     @property
     def num_workers(self) -> int:
@@ -63,39 +87,74 @@ class Curator:
 
     def check_row(self, example: Example) -> Decision:
         """Apply the filters and search for benchmark problems."""
-        for row_filter in self._filters:
-            if reason := row_filter.find_reason(example):
-                return Decision(example, reason)
-        matches = self._contamination.find_matches(example)
-        if not matches:
-            return Decision(example, "")
-        example = replace(example, contamination=sorted({match.task_id for match in matches}))
-        evidence = "; ".join(f"{m.task_id} by {m.method}: {m.evidence}" for m in matches)
-        return Decision(example, "" if self._mark else "contaminated", evidence)
+        fault = validate_row(example)
+        if fault and fault[0] != "not_text":
+            return Decision(make_storable(example), *fault)
+        decision = self._guard(self._check_row, Decision(example, ""))
+        if not fault:
+            return decision
+        # Filters can read text that cannot be stored, and may have a more specific reason.
+        if decision.reason:
+            return replace(decision, example=make_storable(example))
+        return Decision(make_storable(example), *fault)
 
     def needs_sandbox(self, decision: Decision) -> bool:
         """Return whether `verify` may start a process for this row, and so belongs in a thread."""
-        return bool(
-            self._verifier and not decision.reason and self._verifier.has_program(decision.example)
-        )
+        if self._verifier is None or decision.reason:
+            return False
+        try:
+            return self._verifier.has_program(decision.example)
+        except Exception:
+            return False  # `verify` raises the same error, which rejects the row
 
     def verify(self, decision: Decision) -> Decision:
         """Run the output of a row that is not rejected yet. Thread-safe."""
-        if decision.reason:
-            return decision
-        example = decision.example
-        verdict = self._verifier.verify(example) if self._verifier else "skipped"
-        reason = find_rejection_reason(verdict, has_tests=bool(example.tests.strip()))
-        return replace(decision, example=replace(example, verification=verdict), reason=reason)
+        return decision if decision.reason else self._guard(self._verify, decision)
 
     def check_pool(self, decision: Decision) -> Decision:
         """Compare a row that is not rejected yet with the pool, and add it if it is novel.
 
         Call it in row order.
         """
+        return decision if decision.reason else self._guard(self._check_pool, decision)
+
+    def _guard(self, check: Callable[[Decision], Decision], decision: Decision) -> Decision:
+        """Return the result of a check, which rejects the row if it raises."""
+        try:
+            return check(decision)
+        except (InputError, Stopped):
+            raise
+        except FilterError as error:
+            failures, evidence = self.filter_failures, str(error)
+        except Exception as error:
+            if is_disk_full(error):
+                raise
+            name = check.__name__.lstrip("_")
+            failures, evidence = self.failures, f"{name}: {describe_failure(error)}"
+        with self._counter_lock:
+            failures[evidence] += 1
+        return Decision(decision.example, INTERNAL_ERROR, evidence)
+
+    def _check_row(self, decision: Decision) -> Decision:
         example = decision.example
-        if decision.reason:
+        for row_filter in self._filters:
+            if reason := row_filter.find_reason(example):
+                return Decision(example, reason)
+        matches = self._contamination.find_matches(example)
+        if not matches:
             return decision
+        example = replace(example, contamination=sorted({match.task_id for match in matches}))
+        evidence = "; ".join(f"{m.task_id} by {m.method}: {m.evidence}" for m in matches)
+        return Decision(example, "" if self._mark else "contaminated", evidence)
+
+    def _verify(self, decision: Decision) -> Decision:
+        example = decision.example
+        verdict = self._verifier.verify(example) if self._verifier else "skipped"
+        reason = find_rejection_reason(verdict, has_tests=bool(example.tests.strip()))
+        return replace(decision, example=replace(example, verification=verdict), reason=reason)
+
+    def _check_pool(self, decision: Decision) -> Decision:
+        example = decision.example
         if self._duplicates is not None and example in self._duplicates:
             return replace(decision, reason=DUPLICATE_OUTPUT)
         (verdict,) = self._novelty.check([example])
@@ -111,3 +170,10 @@ class Curator:
             if self._duplicates is not None:
                 self._duplicates.add(task)
             yield task
+
+
+def describe_failure(error: Exception) -> str:
+    """Return an error and the last place in the code, on one line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error_message(error)}{place}"

@@ -17,8 +17,8 @@ from code_alpaca.core.errors import InputError
 from code_alpaca.core.plugins import is_plugin, load_plugin
 from code_alpaca.curation import filters
 from code_alpaca.curation.decontamination.detect import ContaminationDetector
-from code_alpaca.curation.guard import INTERNAL_ERROR, GuardedCurator
 from code_alpaca.curation.novelty.measures import DEFAULT_THRESHOLDS
+from code_alpaca.curation.pipeline import INTERNAL_ERROR, Curator
 from code_alpaca.curation.verification import Verifier
 
 
@@ -96,10 +96,10 @@ class CurationRules(StageConfig):
 
 
 @contextlib.contextmanager
-def open_curator(rules: CurationRules, **changes: Any) -> Iterator[tuple[GuardedCurator, str]]:
+def open_curator(rules: CurationRules, **changes: Any) -> Iterator[tuple[Curator, str]]:
     """Yield the curator for these rules, and a description of its benchmarks (JSON) for the card.
 
-    When it closes, it prints warnings: benchmarks that were not searched, and failed checks.
+    At the end it prints warnings: benchmarks that were not searched, and failed checks.
 
     Args:
         changes: values that replace those of `rules`.
@@ -120,27 +120,26 @@ def open_curator(rules: CurationRules, **changes: Any) -> Iterator[tuple[Guarded
         "missing": detector.missing,
         "policy": rules.contaminated,
     }
-    curator = GuardedCurator(
+    curator = Curator(
         filters=rules.filters,
         contamination=detector,
         mark=rules.contaminated == "mark",
         verifier=Verifier(sandbox.WorkerPool(_choose_sandbox())) if rules.verify else None,
         novelty=NoveltyPool(rules.novelty, rules.novelty_threshold, nearest=rules.novelty_nearest),
     )
-    refused = False
     try:
         yield curator, json.dumps(benchmarks)
     except InputError:
-        refused = True  # there are no rows to warn about
+        detector = None  # there are no rows to warn about
         raise
     finally:
         curator.close()
-        if not refused:
+        if detector:
             _print_warnings(rules, detector, curator)
 
 
 def _print_warnings(
-    rules: CurationRules, detector: ContaminationDetector, curator: GuardedCurator
+    rules: CurationRules, detector: ContaminationDetector, curator: Curator
 ) -> None:
     if detector.missing:
         console.warning(
@@ -149,18 +148,15 @@ def _print_warnings(
         )
     if not rules.decontaminate:
         console.note("decontaminate: none: no row was compared with any benchmark")
-    if curator.failures:
-        (evidence, _), *_ = curator.failures.most_common(1)
-        console.warning(
-            f"{curator.failures.total()} rows were rejected as {INTERNAL_ERROR}, because "
-            f"code-alpaca failed on them ({evidence}); please report it with such a row"
-        )
-    if curator.filter_failures:
-        (evidence, _), *_ = curator.filter_failures.most_common(1)
-        console.warning(
-            f"{curator.filter_failures.total()} rows were rejected as {INTERNAL_ERROR}, because a "
-            f"filter failed on them ({evidence}); correct it and start a new run_dir"
-        )
+    for failures, cause, action in (
+        (curator.failures, "code-alpaca", "please report it with one of the rows"),
+        (curator.filter_failures, "a filter", "correct it and start a new run_dir"),
+    ):
+        for evidence, _ in failures.most_common(1):
+            console.warning(
+                f"{failures.total()} rows were rejected as {INTERNAL_ERROR}, because {cause} "
+                f"failed on them ({evidence}); {action}"
+            )
 
 
 def _choose_sandbox() -> sandbox.Backend:

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 from math import isclose, nan
 
+from code_alpaca.curation.decontamination.word_lists import COMMON_IDENTIFIERS, LISTED
+
 RUN_LENGTH = 6  # literals
 MIN_RUN_BITS = 22
 MIN_DISTINCT = 4
@@ -24,34 +26,6 @@ WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 CONSTANTS = frozenset({"true", "false", "none", "null", "nil"})
 IGNORED = CONSTANTS | frozenset(keyword.kwlist)
 PRIMES = " 2 3 5 7 11 13 17 19 23 29 31 37 41 43 47 53 59 61 67 71 73 79 83 89 97 "
-# Words that many programs contain as a list.
-LISTED = frozenset(
-    {
-        "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
-        "ten", "eleven", "twelve", "monday", "tuesday", "wednesday", "thursday", "friday",
-        "saturday", "sunday", "mon", "tue", "wed", "thu", "fri", "sat", "sun", "january",
-        "february", "march", "april", "may", "june", "july", "august", "september",
-        "october", "november", "december", "jan", "feb", "mar", "apr", "jun", "jul", "aug",
-        "sep", "oct", "nov", "dec", "red", "green", "blue", "yellow",
-    }
-)  # fmt: skip
-COMMON = frozenset(
-    {
-        "append", "args", "array", "bool", "boolean", "break", "case", "catch", "char",
-        "class", "console", "const", "continue", "count", "data", "def", "default", "dict",
-        "double", "elem", "element", "else", "enumerate", "equal", "equals", "except",
-        "false", "final", "find", "float", "for", "from", "func", "function", "import",
-        "index", "input", "int", "integer", "isinstance", "item", "items", "join", "key",
-        "keys", "lambda", "len", "length", "let", "list", "lower", "main", "map", "math",
-        "max", "min", "none", "not", "null", "num", "number", "nums", "object", "open",
-        "output", "pass", "print", "printf", "println", "private", "public", "push",
-        "range", "replace", "res", "result", "return", "reverse", "reversed", "self", "set",
-        "size", "sort", "sorted", "split", "static", "std", "str", "string", "strip", "sub",
-        "sum", "super", "system", "temp", "test", "text", "this", "throw", "total", "true",
-        "try", "tuple", "type", "upper", "value", "values", "var", "vector", "void",
-        "while", "with", "word", "words", "yield", "zip",
-    }
-)  # fmt: skip
 
 
 def split_identifier(name: str) -> list[str]:
@@ -100,7 +74,7 @@ def _name_bits(name: str, words: list[str]) -> int:
     letters = sum(word.isalpha() for word in words)
     if letters >= 2:
         return 8 if len(name) >= 8 else 5
-    return 1 if len(name) < 4 or name in COMMON else 4
+    return 1 if len(name) < 4 or name in COMMON_IDENTIFIERS else 4
 
 
 def _literal_bits(text: str) -> int:

@@ -27,12 +27,7 @@ from code_alpaca.core.errors import InputError
 from code_alpaca.core.schema import Example
 from code_alpaca.curation.decontamination import code_tokens, wording
 from code_alpaca.curation.decontamination.fingerprints import Fingerprint, fingerprint_functions
-from code_alpaca.curation.decontamination.index import (
-    MIN_NODES,
-    BenchmarkIndex,
-    exact_keys,
-    load_index,
-)
+from code_alpaca.curation.decontamination.index import MIN_NODES, exact_key, load_index
 from code_alpaca.curation.python_parsing import find_python_trees
 from code_alpaca.problems import Problem, is_on_hub, load_problems
 
@@ -84,11 +79,12 @@ class ContaminationDetector:
                     ) from error
                 self.missing.append(name)
         self.num_problems = len(problems)
-        self._index = index = load_index(problems)
-        self._invert(index)
+        self._index = load_index(problems)
+        self._invert_index()
 
-    def _invert(self, index: BenchmarkIndex) -> None:
+    def _invert_index(self) -> None:
         """Map rare members to the problems that have them: only these are compared with a row."""
+        index = self._index
         # A statement is searched only in rows with its rarest word.
         counts = Counter(w for text, _ in index.statements for w in set(wording.inner_words(text)))
         self._statements: dict[str, list[tuple[str, str]]] = {}
@@ -117,7 +113,8 @@ class ContaminationDetector:
         for match in (
             *self._match_statement(text),
             *self._match_solution(functions),
-            *self._match_wording(example.instruction, names),
+            *self._match_wording(example.instruction),
+            *self._match_synonyms(wording.stem_words(example.instruction), names),
             *self._match_identifiers(names),
             *self._match_tests(f"{text}\n{example.tests}"),
             *self._match_overlap(text),
@@ -140,8 +137,7 @@ class ContaminationDetector:
             if function.nodes_without_helpers >= MIN_NODES:
                 equal += self._index.functions.get(str(function.without_helpers), [])
             if function.nodes < MIN_NODES:
-                for key in exact_keys(function):
-                    equal += self._index.verbatim.get(key, [])
+                equal += self._index.verbatim.get(exact_key(function), [])
             for task_id in equal:
                 yield ContaminationMatch(task_id, "solution", f"def {function.name}")
             if not equal and function.nodes >= MIN_SIMILAR_NODES:
@@ -158,9 +154,7 @@ class ContaminationDetector:
                 evidence = f"def {function.name}, similarity {similarity:.2f}"
                 yield ContaminationMatch(task_id, "solution", evidence)
 
-    def _match_wording(
-        self, instruction: str, names: dict[str, int]
-    ) -> Iterator[ContaminationMatch]:
+    def _match_wording(self, instruction: str) -> Iterator[ContaminationMatch]:
         bag = wording.bag_of_words(instruction)
         counts = Counter(bag)
         num_shared = Counter(n for word in counts for n in self._bags.get(word, ()))
@@ -172,7 +166,6 @@ class ContaminationDetector:
                 f1 = 2 * (counts & Counter(other)).total() / (len(bag) + len(other))
                 if f1 >= MIN_WORD_F1:
                     yield ContaminationMatch(task_id, "reworded", _format_evidence(f1, other))
-        yield from self._match_synonyms(wording.stem_words(instruction), names)
 
     def _match_synonyms(
         self, stems: dict[str, str], names: dict[str, int]
@@ -186,10 +179,8 @@ class ContaminationDetector:
             if not bits:
                 continue
             scores = (2 * bits / (total + total_other), bits, bits / min(total, total_other))
-            limits = [MIN_SYNONYMS]
-            if number in same_name:
-                limits.append(MIN_SYNONYMS_SAME_NAME)
-            if any(all(map(ge, scores, limit)) for limit in limits):
+            matches = all(map(ge, scores, MIN_SYNONYMS))
+            if matches or (number in same_name and all(map(ge, scores, MIN_SYNONYMS_SAME_NAME))):
                 evidence = _format_evidence(scores[0], [stems[stem] for stem in shared])
                 yield ContaminationMatch(task_id, "reworded", evidence)
 
@@ -199,11 +190,10 @@ class ContaminationDetector:
             reference, _, task_id = self._index.tokens[number]
             shared = sorted((t for t in reference if t in names), key=lambda t: (-reference[t], t))
             bits = sum(reference[token] for token in shared)
-            limits = MIN_IDENTIFIERS if number in same_name else MIN_IDENTIFIERS_OTHER_NAME
-            fraction, min_bits = limits
+            is_same = number in same_name
+            fraction, min_bits = MIN_IDENTIFIERS if is_same else MIN_IDENTIFIERS_OTHER_NAME
             if bits >= min_bits and bits >= fraction * sum(reference.values()):
-                evidence = " ".join(shared)[:MAX_EVIDENCE]
-                yield ContaminationMatch(task_id, "identifiers", evidence)
+                yield ContaminationMatch(task_id, "identifiers", " ".join(shared)[:MAX_EVIDENCE])
 
     def _match_tests(self, text: str) -> Iterator[ContaminationMatch]:
         for run in code_tokens.find_literal_runs(text):

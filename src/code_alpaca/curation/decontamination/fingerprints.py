@@ -7,21 +7,22 @@ Weisfeiler-Lehman test color it by its place among the parameters and by the sta
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
 from code_alpaca.curation.decontamination.python_terms import (
     BLOCK,
+    NAME,
     UNORDERED,
     Function,
     Scope,
+    Term,
     parameters,
 )
-from code_alpaca.curation.decontamination.rewriting import NAME, Term
 from code_alpaca.curation.decontamination.statements import (
     find_imports,
     find_local_names,
@@ -30,7 +31,7 @@ from code_alpaca.curation.decontamination.statements import (
 
 ROUNDS = 2
 MASK = (1 << 62) - 1
-STATEMENT_HOLDERS = ast.ExceptHandler | ast.match_case
+STATEMENT_PARENTS = ast.stmt | ast.ExceptHandler | ast.match_case
 
 
 class Fingerprint(NamedTuple):
@@ -55,8 +56,7 @@ class Definition(NamedTuple):
     outer: frozenset[str]  # names of the functions around it
 
 
-@dataclass
-class HashedFunction:
+class HashedFunction(NamedTuple):
     """The hashes of one function, without its helpers."""
 
     key: int
@@ -75,15 +75,11 @@ def fingerprint_functions(trees: Iterable[ast.Module]) -> list[Fingerprint]:
         imports.update(find_imports(tree))
         definitions += _find_definitions(tree)
     names = frozenset(definition.name for definition in definitions)
-    by_name: dict[str, HashedFunction] = {}
     functions: list[tuple[str, HashedFunction]] = []
     for definition in definitions:
-        try:
-            function = _hash_function(definition, imports, names)
-        except RecursionError:
-            continue
-        by_name[definition.name] = function
-        functions.append((definition.name, function))
+        with contextlib.suppress(RecursionError):
+            functions.append((definition.name, _hash_function(definition, imports, names)))
+    by_name = dict(functions)
     return [
         _add_helpers(name, function, by_name)
         for name, function in functions
@@ -96,23 +92,19 @@ def _add_helpers(
 ) -> Fingerprint:
     """Return the fingerprint of a function, with all functions that it calls."""
     helpers: dict[str, HashedFunction] = {}
-    stack = sorted(function.calls)
+    stack = list(function.calls)
     while stack:
         helper = stack.pop()
         if helper != name and helper in by_name and helper not in helpers:
             helpers[helper] = by_name[helper]
-            stack += sorted(by_name[helper].calls)
-    parts = Counter(function.parts)
-    for helper in helpers.values():
-        parts.update(helper.parts)
-    keys = sorted(helper.key for helper in helpers.values())
+            stack += by_name[helper].calls
     return Fingerprint(
         name,
-        with_helpers=_combine([function.key, *keys]),
+        with_helpers=_combine([function.key, *sorted(h.key for h in helpers.values())]),
         without_helpers=_combine([function.key]),
-        nodes=function.nodes + sum(helper.nodes for helper in helpers.values()),
+        nodes=function.nodes + sum(h.nodes for h in helpers.values()),
         nodes_without_helpers=function.nodes,
-        parts=parts,
+        parts=sum((h.parts for h in helpers.values()), Counter(function.parts)),
         verbatim=function.verbatim,
         typed=function.typed,
     )
@@ -132,8 +124,7 @@ def _find_definitions(tree: ast.Module) -> Iterator[Definition]:
                 if isinstance(target, ast.Name):
                     yield Definition(target.id, node.value, "", outer)
         is_class = isinstance(node, ast.ClassDef)
-        holders = ast.stmt | STATEMENT_HOLDERS
-        children = [n for n in ast.iter_child_nodes(node) if isinstance(n, holders)]
+        children = [n for n in ast.iter_child_nodes(node) if isinstance(n, STATEMENT_PARENTS)]
         stack += [(child, is_class, outer) for child in reversed(children)]
 
 
@@ -161,8 +152,7 @@ def _hash_function(
         TermHasher(colors, parts if round_number == 0 else None, uses).hash(term)
         before = colors or roles
         colors = {n: _combine([before.get(n, 0), *sorted(u)]) for n, u in uses.items()}
-    own_names = {n: _hash_text(n) for n in scope.names}
-    body = TermHasher(own_names).hash(term)
+    body = TermHasher({n: _hash_text(n) for n in scope.names}).hash(term)
     verbatim = _combine([_hash_text(name), *map(_hash_text, arguments), body])
     return HashedFunction(
         key=TermHasher(colors).hash(term),
@@ -201,7 +191,6 @@ class TermHasher:
         self._names: list[tuple[object, int]] = []  # in the current statement, with their places
 
     def hash(self, term: Term) -> int:
-        """Return the hash of a term."""
         kind = term[0]
         if kind == NAME:
             return self._colors.get(term[1], 0)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -16,8 +17,8 @@ from code_alpaca.curation.decontamination import (
     code_tokens,
     fingerprints,
     python_terms,
-    rewriting,
     statements,
+    word_lists,
     wording,
 )
 from code_alpaca.curation.decontamination.fingerprints import Fingerprint
@@ -46,33 +47,28 @@ class BenchmarkIndex:
 
 
 def load_index(problems: Sequence[Problem]) -> BenchmarkIndex:
-    """Return the index of these problems, from the cache if an earlier run built it."""
+    """Return the index of problems, from the cache if an earlier run built it."""
     content = json.dumps([_code_version(), [asdict(problem) for problem in problems]])
     key = hashlib.sha256(content.encode()).hexdigest()[:16]
     path = fs.cache_dir() / f"contamination-{key}.json"
-    try:
+    with contextlib.suppress(OSError, ValueError, TypeError):
         return BenchmarkIndex(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        pass
-    index = build_index(problems)
-    try:
+    index = _build_index(problems)
+    with contextlib.suppress(OSError):  # without a writable home, it is built in every run (1 s)
         path.parent.mkdir(parents=True, exist_ok=True)
         fs.write_text(path, json.dumps(asdict(index)))
-    except OSError:
-        pass  # without a writable home, the index is built in every run (one second)
     return index
 
 
 def _code_version() -> list[object]:
     """Return what determines an index besides the problems: this code, and Python's parser."""
-    modules = (code_regions, python_parsing, code_tokens, fingerprints, python_terms, rewriting,
-               statements, wording)  # fmt: skip
+    modules = (code_regions, python_parsing, code_tokens, fingerprints, python_terms, statements,
+               word_lists, wording)  # fmt: skip
     files = [*(Path(str(module.__file__)) for module in modules), Path(__file__)]
     return [VERSION, sys.version, [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]]
 
 
-def build_index(problems: Sequence[Problem]) -> BenchmarkIndex:
-    """Return the index of these problems."""
+def _build_index(problems: Sequence[Problem]) -> BenchmarkIndex:
     index = BenchmarkIndex()
     for problem in problems:
         _add_wording(index, problem)
@@ -87,16 +83,13 @@ def build_index(problems: Sequence[Problem]) -> BenchmarkIndex:
     return index
 
 
-def exact_keys(function: Fingerprint) -> Iterator[str]:
-    """Yield the keys of a function that is too small to be compared without its names.
+def exact_key(function: Fingerprint) -> str:
+    """Return the key of a function that is too small to be compared without its names.
 
-    With a name of several words, the names are enough; with a name of one word, such as `add`, the
-    annotations must match too.
+    With a name of one word, such as `add`, the annotations must match too.
     """
-    if len(code_tokens.split_identifier(function.name)) >= 2:
-        yield str(function.verbatim)
-    else:
-        yield str(function.typed)
+    has_rare_name = len(code_tokens.split_identifier(function.name)) >= 2
+    return str(function.verbatim if has_rare_name else function.typed)
 
 
 def _rare_name(problem: Problem) -> str:
@@ -130,8 +123,7 @@ def _add_code(index: BenchmarkIndex, problem: Problem) -> None:
             if nodes >= min_nodes:
                 _add(index.functions, str(key), problem.task_id)
         if is_entry_point and function.nodes < min_nodes:
-            for name in exact_keys(function):
-                _add(index.verbatim, name, problem.task_id)
+            _add(index.verbatim, exact_key(function), problem.task_id)
         if is_entry_point:
             index.parts.append(({str(k): n for k, n in function.parts.items()}, problem.task_id))
     bits = code_tokens.weigh_tokens(_strip_docstrings(code, trees))

@@ -12,28 +12,20 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from code_alpaca.curation.decontamination.rewriting import (
-    NAME,
-    NONE,
-    Term,
-    compare,
-    conditional_as_test,
-    negate,
-)
-
+Term = tuple  # (kind, *children): children are terms
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-BLOCK = "block"
-UNORDERED = frozenset(
-    {BLOCK, "Add", "Mult", "BitOr", "BitAnd", "BitXor", "And", "Or", "Eq", "NotEq", "Set", "Dict",
-     "keywords"}
-)  # fmt: skip
+NAME, BLOCK = "name", "block"
+NONE: Term = ("constant:None",)
+UNORDERED = {BLOCK, "Add", "Mult", "BitOr", "BitAnd", "BitXor", "And", "Or", "Eq", "NotEq", "Set",
+             "Dict", "keywords"}  # fmt: skip
+SWAPPED = {"Gt": "Lt", "GtE": "LtE"}
+NEGATED = {"Eq": "NotEq", "NotEq": "Eq", "In": "NotIn", "NotIn": "In", "Is": "IsNot", "IsNot": "Is"}
+EMPTY_VALUES = (("List",), ("Dict",), ("Tuple",), ("constant:''",), ("constant:False",))
 EMPTY_LITERALS = {"list": "List", "dict": "Dict", "tuple": "Tuple"}
 COMPREHENSIONS = {"list": "ListComp", "set": "SetComp"}
 # Functions for which a list and a generator are the same argument.
-ITERABLE_CONSUMERS = frozenset(
-    {"sum", "any", "all", "max", "min", "sorted", "set", "tuple", "dict", "frozenset", "Counter",
-     "join", "list", "enumerate", "reduce"}
-)  # fmt: skip
+ITERABLE_CONSUMERS = {"sum", "any", "all", "max", "min", "sorted", "set", "tuple", "dict",
+                      "frozenset", "Counter", "join", "list", "enumerate", "reduce"}  # fmt: skip
 
 
 @dataclass
@@ -76,9 +68,8 @@ class ExpressionTerms:
             if name == "ctx" or value is None:
                 continue
             for item in value if isinstance(value, list) else [value]:
-                children.append(
-                    self.term(item) if isinstance(item, ast.AST) else (f"field:{item}",)
-                )
+                is_node = isinstance(item, ast.AST)
+                children.append(self.term(item) if is_node else (f"field:{item}",))
         return (kind, *children)
 
     def _Name(self, node: ast.Name) -> Term:
@@ -147,31 +138,21 @@ class ExpressionTerms:
         return ("Dict", *(("pair", *self.terms([key, value])) for key, value in pairs))
 
     def _Lambda(self, node: ast.Lambda) -> Term:
-        inner = self._inner(parameters(node))
-        return ("lambda", inner.term(node.body))
-
-    def _ListComp(self, node: ast.ListComp) -> Term:
-        return self._comprehension("ListComp", node.generators, [node.elt])
-
-    def _SetComp(self, node: ast.SetComp) -> Term:
-        return self._comprehension("SetComp", node.generators, [node.elt])
-
-    def _GeneratorExp(self, node: ast.GeneratorExp) -> Term:
-        return self._comprehension("GeneratorExp", node.generators, [node.elt])
-
-    def _DictComp(self, node: ast.DictComp) -> Term:
-        return self._comprehension("DictComp", node.generators, [node.key, node.value])
+        return ("lambda", self._inner(parameters(node)).term(node.body))
 
     def _comprehension(
-        self, kind: str, generators: list[ast.comprehension], results: list[ast.expr]
+        self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp
     ) -> Term:
+        results = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
         inner, parts = self, []
-        for generator in generators:
+        for generator in node.generators:
             source = inner.term(generator.iter)
             names = [n.id for n in ast.walk(generator.target) if isinstance(n, ast.Name)]
             inner = inner._inner(names)
             parts.append(("for", inner.term(generator.target), source, *inner.terms(generator.ifs)))
-        return (kind, *inner.terms(results), *parts)
+        return (type(node).__name__, *inner.terms(results), *parts)
+
+    _ListComp = _SetComp = _GeneratorExp = _DictComp = _comprehension
 
     def _Call(self, node: ast.Call) -> Term:
         function = self.term(node.func)
@@ -200,9 +181,9 @@ class ExpressionTerms:
         return None
 
     def _map_or_filter(self, name: str, function: ast.expr, arguments: list[Term]) -> Term:
-        if isinstance(function, ast.Lambda) and len(parameters(function)) == 1:
-            inner = self._inner(parameters(function))
-            (parameter,) = inner.terms([ast.Name(parameters(function)[0], ast.Load())])
+        if isinstance(function, ast.Lambda) and len(names := parameters(function)) == 1:
+            inner = self._inner(names)
+            parameter = inner.term(ast.Name(names[0], ast.Load()))
             result = inner.term(function.body)
         else:
             parameter = (NAME, object())
@@ -217,3 +198,55 @@ class ExpressionTerms:
         """Return a builder for an inner scope, whose names differ from all others."""
         new = {name: object() for name in names}
         return ExpressionTerms(replace(self.scope, names={**self.scope.names, **new}))
+
+
+def conditional_as_test(test: Term, body: Term, other: Term) -> Term | None:
+    """Return `True if test else False` as the test, or None for other values."""
+    if (body, other) == (("constant:True",), ("constant:False",)):
+        return test
+    if (body, other) == (("constant:False",), ("constant:True",)):
+        return negate(test)
+    return None
+
+
+def negate(term: Term) -> Term:
+    """Return the negation of a condition."""
+    if term[0] == "Not":
+        return term[1]
+    if term[0] in ("Lt", "LtE"):
+        return ("LtE" if term[0] == "Lt" else "Lt", term[2], term[1])
+    return (NEGATED[term[0]], *term[1:]) if term[0] in NEGATED else ("Not", term)
+
+
+def compare(kind: str, left: Term, right: Term) -> Term:
+    """Return a comparison with `<` for `>` and a truth test for a test of emptiness."""
+    if kind in SWAPPED:
+        kind, left, right = SWAPPED[kind], right, left
+    if right == NONE and kind in ("Is", "IsNot"):
+        kind = "Eq" if kind == "Is" else "NotEq"
+    if kind in ("Eq", "NotEq", "Lt", "LtE"):
+        for operand, other, is_left in ((left, right, True), (right, left, False)):
+            if (is_empty := _tests_empty(kind, operand, other, is_left)) is not None:
+                is_length = _is_length(operand) and other[0] in ("constant:0", "constant:1")
+                term = operand[2] if is_length else operand
+                return negate(term) if is_empty else term
+    return (kind, left, right)
+
+
+def _tests_empty(kind: str, operand: Term, other: Term, is_left: bool) -> bool | None:
+    """Return whether a comparison tests that an operand is empty (True) or not (False), or None."""
+    if _is_length(operand):
+        if other == ("constant:0",):
+            if kind in ("Eq", "NotEq"):
+                return kind == "Eq"
+            return False if kind == "Lt" and not is_left else None
+        return True if other == ("constant:1",) and kind == "Lt" and is_left else None
+    if kind not in ("Eq", "NotEq"):
+        return None
+    if other in EMPTY_VALUES:
+        return kind == "Eq"
+    return kind != "Eq" if other == ("constant:True",) else None
+
+
+def _is_length(term: Term) -> bool:
+    return len(term) == 3 and term[:2] == ("call", ("global:len",))

@@ -13,20 +13,18 @@ from collections.abc import Iterable
 
 from code_alpaca.curation.decontamination.python_terms import (
     BLOCK,
+    NAME,
+    NONE,
     ExpressionTerms,
     Function,
     Scope,
-)
-from code_alpaca.curation.decontamination.rewriting import (
-    NONE,
     Term,
+    conditional_as_test,
     negate,
-    simplify_block,
-    strip_continue,
 )
 
-OUTPUT_FUNCTIONS = frozenset({"print", "pprint", "logging", "logger", "log", "warnings"})
-JUMPS = frozenset({"return", "break", "continue"})
+OUTPUT_FUNCTIONS = {"print", "pprint", "logging", "logger", "log", "warnings"}
+JUMPS = {"return", "break", "continue"}
 
 
 def function_term(function: Function | ast.Lambda, scope: Scope) -> Term:
@@ -69,7 +67,7 @@ class StatementTerms(ExpressionTerms):
 
     def block(self, nodes: Iterable[ast.stmt]) -> list[Term]:
         """Return the terms of a block."""
-        return simplify_block([term for node in nodes for term in self.statement(node)])
+        return _simplify_block([term for node in nodes for term in self.statement(node)])
 
     def statement(self, node: ast.stmt) -> list[Term]:
         """Return the terms of a statement; none if it is ignored."""
@@ -105,11 +103,8 @@ class StatementTerms(ExpressionTerms):
             return []
         pairs: list[tuple[ast.expr, ast.expr]] = []
         for target in node.targets:
-            if (
-                isinstance(target, ast.Tuple)
-                and isinstance(value, ast.Tuple)
-                and _is_sequential(node)
-            ):
+            tuples = isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple)
+            if tuples and _is_sequential(node):
                 pairs += zip(target.elts, value.elts, strict=True)
             else:
                 pairs.append((target, value))
@@ -125,10 +120,10 @@ class StatementTerms(ExpressionTerms):
         return [self._assign(self.term(node.target), self._BinOp(combined))]
 
     def _assign(self, target: Term, value: Term) -> Term:
-        if value[:2] == ("Add", target) and len(value) == 3 and value[2][0] == "List":  # x += [y]
-            added = value[2][1:]
-            if len(added) == 1:
-                return ("expression", ("call", ("attribute:append", target), *added))
+        if value[:2] == ("Add", target) and len(value) == 3:
+            added = value[2]
+            if added[0] == "List" and len(added) == 2:  # x += [y]
+                return ("expression", ("call", ("attribute:append", target), added[1]))
         return ("assign", target, value)
 
     def _on_If(self, node: ast.If) -> list[Term]:
@@ -147,13 +142,13 @@ class StatementTerms(ExpressionTerms):
         target, source = self.terms([node.target, node.iter])
         if source[0] == "call" and source[1][0] == "attribute:keys" and len(source) == 2:
             source = source[1][1]
-        loop = ("for", target, source, _block(strip_continue(self.block(node.body))))
+        loop = ("for", target, source, _block(_strip_continue(self.block(node.body))))
         return [loop, *self.block(node.orelse)]
 
     _on_AsyncFor = _on_For
 
     def _on_While(self, node: ast.While) -> list[Term]:
-        loop = ("while", self.term(node.test), _block(strip_continue(self.block(node.body))))
+        loop = ("while", self.term(node.test), _block(_strip_continue(self.block(node.body))))
         return [loop, *self.block(node.orelse)]
 
     def _on_Try(self, node: ast.Try) -> list[Term]:
@@ -168,6 +163,25 @@ class StatementTerms(ExpressionTerms):
 
 def _block(statements: Iterable[Term]) -> Term:
     return (BLOCK, *statements)
+
+
+def _simplify_block(block: list[Term]) -> list[Term]:
+    """Return a block with its last two statements in their shortest form."""
+    if len(block) >= 2:
+        first, last = block[-2:]
+        if first[0] == "assign" and last == ("return", first[1]) and first[1][0] == NAME:
+            return _simplify_block([*block[:-2], ("return", first[2])])
+        if first[0] == "if" and len(first) == 3 and last[0] == "return" and len(first[2]) == 2:
+            inner = first[2][1]
+            if inner[0] == "return":
+                test = conditional_as_test(first[1], inner[1], last[1])
+                return block if test is None else [*block[:-2], ("return", test)]
+    return block
+
+
+def _strip_continue(block: list[Term]) -> list[Term]:
+    """Return the body of a loop without `continue` at its end."""
+    return block[:-1] if block and block[-1][0] in ("continue", "Continue") else block
 
 
 def _is_sequential(node: ast.Assign) -> bool:

@@ -1,7 +1,6 @@
 """Compare the words of task descriptions, ignoring their order, inflection and synonyms.
 
-A word has the more weight, the rarer it is in coding tasks. The lists of frequent and common words
-were counted in 3,155 instructions and problem statements (Code Alpaca, HumanEval, MBPP).
+The rarer a word is in coding tasks, the more weight it has (see `word_lists`).
 """
 
 from __future__ import annotations
@@ -12,75 +11,19 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from code_alpaca.core import languages
+from code_alpaca.curation.decontamination.word_lists import (
+    COMMON,
+    FILLERS,
+    FREQUENT,
+    GLUE,
+    SYNONYMS,
+)
 from code_alpaca.curation.python_parsing import parse_python
 from code_alpaca.problems import Problem
 
 NGRAM_LENGTH = 13
 WORD = re.compile(r"\w+")
 EXAMPLES = re.compile(r">>>|\n\s*assert |\n\s*(For example|Examples?|Note)\b|\bFor example\b")
-GLUE = frozenset(
-    {
-        "a", "an", "the", "of", "to", "in", "on", "for", "with", "by", "and", "or", "is", "are",
-        "that", "which", "this", "it", "its", "from", "as", "be", "your", "you", "please", "using",
-        "use", "if", "whether", "given", "write", "create", "make", "build", "design", "develop",
-        "construct", "generate", "implement", "define", "find", "output", "take", "following",
-        "function", "method", "program", "code", "script", "algorithm", "snippet",
-    }
-)  # fmt: skip
-# Also ignored where words are weighted: they are in every other task, or mean nothing.
-FILLERS = frozenset(
-    {
-        "about", "all", "also", "another", "any", "at", "been", "being", "but", "can", "certain",
-        "check", "class", "compose", "composed", "consist", "consisting", "consists", "contain",
-        "dd", "do", "does", "done", "each", "eg", "every", "exist", "false", "get", "had", "has",
-        "have", "help", "here", "how", "i", "ie", "input", "into", "just", "let", "me", "mm",
-        "my", "need", "no", "not", "only", "other", "our", "own", "particular", "per", "perform",
-        "print", "program", "provided", "result", "return", "same", "should", "so", "solve",
-        "some", "specific", "specified", "such", "supplied", "task", "than", "their", "them",
-        "then", "there", "these", "they", "those", "too", "tool", "true", "us", "want", "was",
-        "we", "were", "what", "when", "where", "who", "whose", "will", "without", "would", "yyyy",
-    }
-)  # fmt: skip
-SYNONYMS = [
-    "list array tuple sequence collection vector arrays", "number integer int float value numeral",
-    "return give outcome answer obtain compute calculate determine decide detect identify "
-    "tell",  # a word of tasks, not an old name
-    "contain include present", "string str text", "near close similar",
-    "biggest large maximum max great high large greatest largest highest",
-    "smallest minimum min low least lowest", "duplicate repeat twice", "difference distance gap",
-    "remove delete drop strip eliminate", "element item entry member", "begin start initial",
-    "last end final", "two pair both", "1 one once", "0 zero", "sum total add",
-    "count amount occurrence occur", "index position", "reverse backward invert",
-    "unique different distinct", "convert transform change turn", "combine concatenate join merge",
-    "separate split", "sort order arrange", "limit threshold", "character letter char",
-    "longest long", "shortest short", "small little",
-]  # fmt: skip
-COMMON = frozenset(
-    {
-        "biggest", "between", "character", "convert", "count", "element", "first", "length",
-        "list", "n", "number", "one", "query", "remove", "1", "smallest", "sort", "string",
-        "sum", "table", "two", "word",
-    }
-)  # fmt: skip
-FREQUENT = frozenset(
-    {
-        "0", "2", "3", "4", "5", "10", "address", "age", "area", "argument", "ascend",
-        "average", "b", "binary", "bit", "button", "case", "column", "combine", "common",
-        "compose", "correspond", "current", "customer", "data", "date", "dictionary",
-        "difference", "digit", "divisor", "duplicate", "edit", "email", "employee", "empty",
-        "equal", "even", "explain", "expression", "extract", "factorial", "fibonacci",
-        "field", "follow", "form", "format", "frequency", "hello", "id", "index", "k",
-        "key", "lambda", "large", "last", "line", "link", "longest", "loop", "match",
-        "modify", "most", "multiple", "mysql", "name", "natural", "negative", "nest", "new",
-        "non", "nth", "object", "odd", "otherwise", "out", "page", "palindrome",
-        "parameter", "point", "positive", "possible", "power", "prime", "product", "random",
-        "range", "record", "regex", "regular", "replace", "represent", "reverse", "rewrite",
-        "row", "s", "salary", "search", "second", "select", "sentence", "separate", "set",
-        "size", "small", "space", "square", "statement", "store", "structure", "suggest",
-        "three", "time", "tree", "triangle", "type", "unique", "up", "user", "valid",
-        "variable", "vowel", "web", "within", "x", "y",
-    }
-)  # fmt: skip
 RARE_BITS, FREQUENT_BITS, COMMON_BITS = 10, 6, 3  # weights of words
 
 

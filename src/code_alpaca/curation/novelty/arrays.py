@@ -1,4 +1,7 @@
-"""Array layouts that the compiled similarity search (`kernels`) reads and writes."""
+"""Array layouts that the compiled similarity search (`kernels`) reads and writes.
+
+The defaults of `TokenRows` and `PrefixLevel` are an empty one.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,11 @@ class TokenRows(NamedTuple):
     The tokens of row r are `tokens[start[r]:start[r + 1]]`; its parts end at `ends[r]` in them.
     """
 
-    tokens: np.ndarray  # (tokens,) int32
-    start: np.ndarray  # (rows + 1,) int64
-    ends: np.ndarray  # (rows, 3) int32; the last entry is the length of the row
-    signatures: np.ndarray  # (rows, 2) uint64, see `kernels.write_signatures`
-    filled: np.ndarray  # (rows,) uint8: bit p is set if part p has tokens
+    tokens: np.ndarray = np.zeros(0, np.int32)
+    start: np.ndarray = np.zeros(1, np.int64)  # (rows + 1,)
+    ends: np.ndarray = np.zeros((0, NUM_PARTS), np.int32)  # the last one is the row's length
+    signatures: np.ndarray = np.zeros((0, 2), np.uint64)  # see `kernels.write_signatures`
+    filled: np.ndarray = np.zeros(0, np.uint8)  # (rows,): bit p is set if part p has tokens
 
 
 class Query(NamedTuple):
@@ -40,21 +43,18 @@ class PrefixLevel(NamedTuple):
     the token in the row.
     """
 
-    rank: np.ndarray  # (vocabulary,) int32: rank of a token by document frequency, rarest first
-    groups: np.ndarray  # (vocabulary + 1,) int32: first group of the token of each rank
-    length: np.ndarray  # (groups,) int32: row length
-    first: np.ndarray  # (groups + 1,) int32: first posting of each group
-    row: np.ndarray  # (postings,) int32
-    position: np.ndarray  # (postings,) int32
-    signatures: np.ndarray  # (postings, 2) uint64, copied so that a scan reads memory in order
-    threshold: float  # similarity above which two rows match
+    rank: np.ndarray = np.zeros(0, np.int32)  # (vocabulary,): rank of a token, rarest first
+    groups: np.ndarray = np.zeros(1, np.int32)  # (vocabulary + 1,): first group of each rank
+    length: np.ndarray = np.zeros(0, np.int32)  # (groups,): row length
+    first: np.ndarray = np.zeros(1, np.int32)  # (groups + 1,): first posting of each group
+    row: np.ndarray = np.zeros(0, np.int32)  # (postings,)
+    position: np.ndarray = np.zeros(0, np.int32)  # (postings,)
+    signatures: np.ndarray = np.zeros((0, 2), np.uint64)  # copied: a scan reads memory in order
+    threshold: float = 0.0  # similarity above which two rows match
 
 
 class SearchIndex(NamedTuple):
-    """Indexed rows and the similarity above which two rows match.
-
-    Rows from `num_indexed` on are in no level and are scanned one by one.
-    """
+    """Indexed rows; those from `num_indexed` on are in no level and are scanned one by one."""
 
     rows: TokenRows
     levels: tuple[PrefixLevel, PrefixLevel, PrefixLevel]
@@ -88,13 +88,8 @@ class Workspace(NamedTuple):
 
 def grow_rows(rows: TokenRows, num_rows: int, num_tokens: int) -> TokenRows:
     """Return the rows in arrays with room for at least this many rows and tokens."""
-    return TokenRows(
-        _grow(rows.tokens, num_tokens),
-        _grow(rows.start, num_rows + 1),
-        _grow(rows.ends, num_rows),
-        _grow(rows.signatures, num_rows),
-        _grow(rows.filled, num_rows),
-    )
+    sizes = (num_tokens, num_rows + 1, num_rows, num_rows, num_rows)
+    return TokenRows(*map(_grow, rows, sizes))
 
 
 def make_workspace(vocabulary: int, longest_row: int, words: int) -> Workspace:
@@ -126,22 +121,3 @@ def _grow(array: np.ndarray, size: int) -> np.ndarray:
     longer = np.zeros((max(size, len(array) * 3 // 2), *array.shape[1:]), array.dtype)
     longer[: len(array)] = array
     return longer
-
-
-EMPTY_LEVEL = PrefixLevel(
-    rank=np.zeros(0, np.int32),
-    groups=np.zeros(1, np.int32),
-    length=np.zeros(0, np.int32),
-    first=np.zeros(1, np.int32),
-    row=np.zeros(0, np.int32),
-    position=np.zeros(0, np.int32),
-    signatures=np.zeros((0, 2), np.uint64),
-    threshold=0.0,
-)
-EMPTY_ROWS = TokenRows(
-    tokens=np.zeros(0, np.int32),
-    start=np.zeros(1, np.int64),
-    ends=np.zeros((0, NUM_PARTS), np.int32),
-    signatures=np.zeros((0, 2), np.uint64),
-    filled=np.zeros(0, np.uint8),
-)

@@ -6,24 +6,18 @@ The compiled search is in `kernels`; this module manages the memory that it work
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from code_alpaca.curation.novelty import arrays, kernels
-from code_alpaca.curation.novelty.arrays import (
-    EMPTY_LEVEL,
-    EMPTY_ROWS,
-    SearchIndex,
-    TokenRows,
-    Workspace,
-)
-from code_alpaca.curation.novelty.levels import build_level
+from code_alpaca.curation.novelty.arrays import PrefixLevel, SearchIndex, TokenRows, Workspace
 from code_alpaca.curation.novelty.measures import TokenizedTask
 
 SCANNED_ROWS = 2048  # newest rows, which are scanned; older rows are in prefix indices
-MERGE_FACTOR = 16  # a level holds up to this many times the rows of the level before it
+MERGE_FACTOR = 16  # size of a level relative to the level before it
 
 
 class NoveltyVerdict(NamedTuple):
@@ -35,10 +29,13 @@ class NoveltyVerdict(NamedTuple):
 
 
 class Vocabulary:
-    """Token numbers, separate for each part of a task, and scratch memory of matching size."""
+    """Token numbers, separate for each part of a task, and scratch memory of matching size.
+
+    Args:
+        size: tokens below this number are already in use.
+    """
 
     def __init__(self, size: int = 0) -> None:
-        """Start empty, or with tokens that are already numbered below `size`."""
         self._numbers: tuple[dict[str, int], ...] = ({}, {}, {})
         self._next_number = itertools.count(size).__next__
         self._size = size
@@ -52,7 +49,8 @@ class Vocabulary:
         flat: list[int] = []
         start, ends = [0], []
         for task in tasks:
-            begin, row_ends = len(flat), []
+            begin = len(flat)
+            ends.append([])
             for numbers, tokens in zip(self._numbers, task[1:], strict=True):
                 for token in tokens:
                     number = numbers.get(token)
@@ -60,9 +58,8 @@ class Vocabulary:
                         number = numbers[token] = self._next_number()
                         self._size = number + 1
                     flat.append(number)
-                row_ends.append(len(flat) - begin)
+                ends[-1].append(len(flat) - begin)
             start.append(len(flat))
-            ends.append(row_ends)
         part_ends = np.array(ends, np.int32).reshape(-1, arrays.NUM_PARTS)
         return make_rows(np.array(flat, np.int32), np.array(start, np.int64), part_ends)
 
@@ -72,13 +69,10 @@ class Vocabulary:
         old = self._workspace
         sizes = len(old.lcs.bits), len(old.ranks), len(old.lcs.vector)
         needed = self._size, longest_row, words
-        if any(have < need for have, need in zip(sizes, needed, strict=True)):
-            vocabulary = sizes[0]
-            while vocabulary < self._size:
-                vocabulary *= 2
-            self._workspace = arrays.make_workspace(
-                vocabulary, max(longest_row, sizes[1]), max(words, sizes[2])
-            )
+        if any(map(operator.lt, sizes, needed)):
+            if self._size > sizes[0]:  # the vocabulary grows with every batch
+                needed = (1 << (self._size - 1).bit_length(), longest_row, words)
+            self._workspace = arrays.make_workspace(*map(max, sizes, needed))
         return self._workspace
 
 
@@ -93,8 +87,8 @@ class SimilarityIndex:
     def __init__(self, threshold: float, vocabulary: Vocabulary) -> None:
         self._threshold, self._vocabulary = threshold, vocabulary
         self._ids: list[str] = []
-        self._rows = arrays.grow_rows(EMPTY_ROWS, 1 << 8, 1 << 12)
-        self._levels = [EMPTY_LEVEL] * 3
+        self._rows = arrays.grow_rows(TokenRows(), 1 << 8, 1 << 12)
+        self._levels = [PrefixLevel()] * 3
         self._ends = [0, 0, 0]  # level k holds rows _ends[k + 1] to _ends[k]; the last from 0
 
     def __len__(self) -> int:
@@ -145,8 +139,7 @@ class SimilarityIndex:
         """Return ids and similarities of the `count` rows before `row` that are most similar to
         it, best first, and the sum of the similarities of all rows before it.
 
-        Args:
-            workspaces: scratch memory of this thread, reused between calls.
+        `workspaces` is scratch memory of this thread, reused between calls.
         """
         words, length = _query_size(self._rows.ends[row : row + 1])
         workspace = workspaces.get(words)
@@ -175,17 +168,15 @@ class SimilarityIndex:
 
     def _compact(self) -> None:
         """Index the newest rows, together with those of the levels that are full."""
-        count = len(self)
-        depth = 0
+        count, depth = len(self), 0
         if count - self._ends[1] >= SCANNED_ROWS * MERGE_FACTOR:
-            depth = 1
-            if count - self._ends[2] >= SCANNED_ROWS * MERGE_FACTOR * MERGE_FACTOR // 2:
-                depth = 2
+            full = count - self._ends[2] >= SCANNED_ROWS * MERGE_FACTOR**2 // 2
+            depth = 2 if full else 1
         begin = 0 if depth == 2 else self._ends[depth + 1]
-        self._levels[depth] = build_level(
+        self._levels[depth] = _build_level(
             self._rows, begin, count, len(self._vocabulary), self._threshold
         )
-        self._levels[:depth] = [EMPTY_LEVEL] * depth
+        self._levels[:depth] = [PrefixLevel()] * depth
         self._ends[: depth + 1] = [count] * (depth + 1)
 
 
@@ -196,7 +187,7 @@ def find_similar_pairs(
     size = len(batch.ends)
     if not size:
         return
-    level = build_level(batch, 0, size, len(vocabulary), threshold)
+    level = _build_level(batch, 0, size, len(vocabulary), threshold)
     workspace = vocabulary.workspace_for(batch)._replace(
         recent=np.full(1 << size.bit_length(), -1, np.int64), matches=np.empty(size, np.int64)
     )
@@ -204,6 +195,31 @@ def find_similar_pairs(
         count = kernels.find_all_matches(row, batch, level, workspace)
         for earlier in workspace.matches[:count].tolist():
             yield row, earlier
+
+
+def _build_level(
+    rows: TokenRows, begin: int, end: int, vocabulary: int, threshold: float
+) -> PrefixLevel:
+    """Return a prefix index over the rows from `begin` to `end`."""
+    frequencies = kernels.count_document_frequencies(rows, begin, end, vocabulary)
+    rank = np.empty(vocabulary, np.int32)
+    rank[np.argsort(frequencies, kind="stable")] = np.arange(vocabulary, dtype=np.int32)
+    key, row, position = kernels.make_postings(rows, begin, end, rank, threshold)
+    order = np.lexsort((position, key))
+    key, row, position = key[order], row[order], position[order]
+    first = np.flatnonzero(np.diff(key, prepend=-1))  # keys are never negative
+    groups = np.zeros(vocabulary + 1, np.int32)
+    groups[1:] = np.cumsum(np.bincount(key[first] >> 32, minlength=vocabulary))
+    return PrefixLevel(
+        rank=rank,
+        groups=groups,
+        length=(key[first] & 0xFFFFFFFF).astype(np.int32),
+        first=np.append(first, len(key)).astype(np.int32),
+        row=row,
+        position=position,
+        signatures=rows.signatures[row],
+        threshold=threshold,
+    )
 
 
 def make_rows(tokens: np.ndarray, start: np.ndarray, ends: np.ndarray) -> TokenRows:

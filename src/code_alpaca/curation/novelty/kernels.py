@@ -73,9 +73,7 @@ def find_match(query, index, num_rows, workspace):
     rows, threshold = index.rows, index.threshold
     low, high, filled = query.low, query.high, query.filled
     open_query(query, workspace.lcs)
-    match = -1
-    m = query.tokens.size
-    slack = 1.0 - threshold
+    match, m, slack = -1, query.tokens.size, 1.0 - threshold
     for row in range(num_rows - 1, index.num_indexed - 1, -1):
         distance = count_different_bits(rows.signatures, row, low, high)
         if distance > slack * (m + rows.ends[row, 2]) + MARGIN or rows.filled[row] != filled:
@@ -281,8 +279,7 @@ def open_query(query, lcs):
     bits, places, wide = lcs.bits, lcs.places, lcs.wide
     ends = query.ends
     longest = max(ends[0], ends[1] - ends[0], ends[2] - ends[1])
-    begin = 0
-    used = 0
+    begin, used = 0, 0
     for part in range(3):
         for i in range(begin, ends[part]):
             token, position = query.tokens[i], i - begin
@@ -293,9 +290,8 @@ def open_query(query, lcs):
                     used += 1
                     places[token] = used
                     wide[used, :] = _ZERO
-                wide[places[token], position // WORD_BITS] |= _ONE << np.uint64(
-                    position % WORD_BITS
-                )
+                bit = _ONE << np.uint64(position % WORD_BITS)
+                wide[places[token], position // WORD_BITS] |= bit
         begin = ends[part]
 
 
@@ -383,6 +379,46 @@ def lcs_length_wide(tokens, begin, end, m, lcs):
     for w in range(words):
         length += popcount(~vector[w])
     return length
+
+
+# -- Prefix indices -----------------------------------------------------------------------------
+
+
+@compiled
+def count_document_frequencies(rows, begin, end, vocabulary):
+    """Return in how many of the rows from `begin` to `end` each token occurs."""
+    counts = np.zeros(vocabulary, np.int32)
+    last = np.full(vocabulary, -1, np.int64)
+    for row in range(begin, end):
+        for i in range(rows.start[row], rows.start[row + 1]):
+            token = rows.tokens[i]
+            if last[token] != row:
+                last[token] = row
+                counts[token] += 1
+    return counts
+
+
+@compiled
+def make_postings(rows, begin, end, rank, threshold):
+    """Return the postings of the rows from `begin` to `end`: arrays of keys, rows and positions.
+
+    A key is the rank of a token (upper 32 bits) and the length of the row.
+    """
+    size = 0
+    for row in range(begin, end):
+        size += prefix_length(rows.ends[row, 2], threshold)
+    key = np.empty(size, np.int64)
+    row_of, position_of = np.empty(size, np.int32), np.empty(size, np.int32)
+    count = 0
+    for row in range(begin, end):
+        n = np.int64(rows.ends[row, 2])
+        ranks = np.sort(rank[rows.tokens[rows.start[row] : rows.start[row + 1]]])
+        for position in range(prefix_length(n, threshold)):
+            if position == 0 or ranks[position] != ranks[position - 1]:
+                key[count] = (np.int64(ranks[position]) << 32) | n
+                row_of[count], position_of[count] = row, position
+                count += 1
+    return key[:count], row_of[:count], position_of[:count]
 
 
 # -- Bounds --------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from code_alpaca.core.schema import Example, SeedTask
 from code_alpaca.curation.novelty.index import NoveltyVerdict, SimilarityIndex, Vocabulary
-from code_alpaca.curation.novelty.measures import DEFAULT_THRESHOLDS, MEASURES
+from code_alpaca.curation.novelty.measures import DEFAULT_THRESHOLDS, MEASURES, TokenizedTask
 
 CHUNK = 4096  # tasks tokenized at a time, to bound memory
 
@@ -26,11 +26,10 @@ class NoveltyPool:
 
     Args:
         measure: one of MEASURES.
-        threshold: similarity from 0 to 1 above which a task is dropped; None: the default of the
-            measure.
-        nearest: find the most similar task in the pool for every task, which scans the signature
-            of each (a few microseconds for 1,000 tasks). If False, a verdict names some task that
-            is too similar, or none, and its cost hardly grows with the pool.
+        threshold: similarity above which a task is dropped; None: the measure's default.
+        nearest: find the most similar task in the pool for every task, which scans the pool's
+            signatures (a few microseconds per 1,000 tasks). If False, a verdict names any task
+            that is too similar, or none, and its cost hardly grows with the pool.
 
     Raises:
         ValueError: unknown measure, or a threshold outside 0..1.
@@ -53,7 +52,7 @@ class NoveltyPool:
         tasks = iter(tasks)
         while chunk := list(itertools.islice(tasks, CHUNK)):
             tokenized = [self._tokenize(task) for task in chunk]
-            for group, members in _group_indices(task.group for task in tokenized).items():
+            for group, members in _group_indices(tokenized).items():
                 rows = self._vocabulary.encode([tokenized[i] for i in members])
                 self._index(group).insert([chunk[i].id for i in members], rows)
 
@@ -61,7 +60,7 @@ class NoveltyPool:
         """Decide tasks in order, as if one by one, and add the novel ones to the pool."""
         tokenized = [self._tokenize(task) for task in tasks]
         verdicts = [NoveltyVerdict("", 0.0, True)] * len(tasks)
-        for group, members in _group_indices(task.group for task in tokenized).items():
+        for group, members in _group_indices(tokenized).items():
             index = self._index(group)  # groups are never compared, so their order is irrelevant
             rows = self._vocabulary.encode([tokenized[i] for i in members])
             check = index.check_nearest if self._nearest else index.check
@@ -90,12 +89,10 @@ def find_neighbours(
     count: int = 10,
     num_threads: int | None = None,
 ) -> Iterator[TaskNeighbours]:
-    """Yield, for each task, the `count` most similar of all earlier tasks, as Code Alpaca recorded
-    in 2023.
+    """Yield the `count` most similar earlier tasks of each task, as Code Alpaca recorded in 2023.
 
     Among equally similar tasks the newest come first. In the mean, tasks of other languages count
-    as 0. Every pair is compared, so the cost of a task grows with their number (1 ms at 20,000
-    tasks): use it after a run.
+    as 0. Every pair is compared (1 ms per task at 20,000 tasks): use it after a run.
 
     Args:
         num_threads: None: one per available core.
@@ -103,7 +100,7 @@ def find_neighbours(
     vocabulary = Vocabulary()
     tokenized = [MEASURES[measure](task) for task in tasks]
     indices, places = {}, {}
-    for group, members in _group_indices(task.group for task in tokenized).items():
+    for group, members in _group_indices(tokenized).items():
         indices[group] = SimilarityIndex(1.0, vocabulary)
         rows = vocabulary.encode([tokenized[i] for i in members])
         indices[group].insert([tasks[i].id for i in members], rows)
@@ -111,10 +108,9 @@ def find_neighbours(
     local = threading.local()
 
     def rank(i: int) -> TaskNeighbours:
-        if not hasattr(local, "workspaces"):
-            local.workspaces = {}
+        workspaces = vars(local).setdefault("workspaces", {})
         index = indices[tokenized[i].group]
-        most_similar, total = index.rank_earlier(places[i], count, local.workspaces)
+        most_similar, total = index.rank_earlier(places[i], count, workspaces)
         return TaskNeighbours(tasks[i].id, most_similar, total / i if i else 0.0)
 
     with ThreadPoolExecutor(num_threads or len(os.sched_getaffinity(0))) as pool:
@@ -136,8 +132,8 @@ def resolve_threshold(measure: str, threshold: float | None) -> float:
     return threshold
 
 
-def _group_indices(groups: Iterable[str]) -> dict[str, list[int]]:
+def _group_indices(tasks: Iterable[TokenizedTask]) -> dict[str, list[int]]:
     members: dict[str, list[int]] = {}
-    for i, group in enumerate(groups):
-        members.setdefault(group, []).append(i)
+    for i, task in enumerate(tasks):
+        members.setdefault(task.group, []).append(i)
     return members

@@ -1,10 +1,9 @@
 """Deduplicate datasets of many files on many machines, with datatrove's executors.
 
-`make_stages` returns pipelines for `LocalPipelineExecutor`, `SlurmPipelineExecutor` or
-`RayPipelineExecutor`, to run one after the other. They keep exactly the rows that one process keeps
-over the same files in order. Two similar tasks share one of their rarest tokens (see `kernels`), so
-each row goes to the workers of its rarest tokens and every pair meets in some worker. Which row of
-a pair is dropped depends on earlier rows; one pass over the few similar pairs decides it.
+`make_stages` returns pipelines for a local, Slurm or Ray executor, to run one after the other. They
+keep exactly the rows that one process keeps over the same files in order. Two similar tasks share
+one of their rarest tokens (see `kernels`), so each row is sent to the shards of its rarest tokens
+and every similar pair meets in one of them. A last pass over these pairs decides in row order.
 
 An exact copy of an earlier row is dropped without comparison: the earlier row was either kept or is
 too similar to a kept row. So a thousand copies do not become half a million pairs.
@@ -12,6 +11,7 @@ too similar to a kept row. So a thousand copies do not become half a million pai
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -38,15 +38,12 @@ class Folders(NamedTuple):
     """Where `make_stages` reads and writes.
 
     Attributes:
-        source: JSONL files of rows with `instruction` and optionally `input` and `language`. Rows
-            are in the order of file names, then of lines.
-        work: an empty folder that all workers share.
-        output: the kept rows, as JSONL files.
+        source: JSONL files of rows with `instruction` and optionally `input` and `language`.
     """
 
     source: DataFolderLike
-    work: DataFolderLike
-    output: DataFolderLike
+    work: DataFolderLike  # empty, and shared by all workers
+    output: DataFolderLike  # the kept rows, as JSONL files
 
 
 def make_stages(
@@ -56,9 +53,6 @@ def make_stages(
 
     Args:
         tasks: number of shards; each may run on another machine.
-
-    Raises:
-        ValueError: unknown measure, or a threshold outside 0..1.
     """
     source, work, output = folders
     limit = resolve_threshold(measure, threshold)
@@ -161,17 +155,13 @@ class DistributeRows(NoveltyStep):
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
         numbers, _ = self._numbers
-        shards: list[list[tuple[int, str, list[int], list[int]]]]
-        shards = [[] for _ in range(self._shards)]
+        shards: list[list[tuple[Any, ...]]] = [[] for _ in range(self._shards)]
         for document in data:
             task = self._tokenize(document)
             if not task.words:
                 continue  # similar to no row
-            ids: list[int] = []
-            ends: list[int] = []
-            for part, tokens in enumerate(task[1:]):
-                ids += [numbers[f"{part}{token}"] for token in tokens]
-                ends.append(len(ids))
+            ids = [numbers[token] for token in _name_tokens(task)]
+            ends = list(itertools.accumulate(map(len, task[1:])))
             rarest = sorted(ids)[: prefix_length(len(ids), self._threshold)]
             for shard in {token % self._shards for token in rarest}:
                 shards[shard].append((self._position(document), task.group, ids, ends))
@@ -198,16 +188,14 @@ class FindPairs(NoveltyStep):
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
         groups: dict[str, list[tuple[int, np.ndarray, np.ndarray]]] = {}
         for arrays in self._load(f"rows/{rank:05}"):
-            starts = np.concatenate([[0], np.cumsum(arrays["ends"][:, 2], dtype=np.int64)])
-            for i, position in enumerate(arrays["positions"]):
-                tokens = arrays["tokens"][starts[i] : starts[i + 1]]
-                row = (int(position), tokens, arrays["ends"][i])
-                groups.setdefault(str(arrays["groups"][i]), []).append(row)
+            tokens = np.split(arrays["tokens"], np.cumsum(arrays["ends"][:, 2])[:-1])
+            columns = arrays["groups"], arrays["positions"], tokens, arrays["ends"]
+            for group, position, *row in zip(*columns, strict=False):
+                groups.setdefault(str(group), []).append((int(position), *row))
         pairs: list[tuple[int, int]] = []
         copies: list[int] = []
         for rows in groups.values():
-            distinct = []
-            seen = set()
+            distinct, seen = [], set()
             for position, tokens, ends in sorted(rows, key=lambda row: row[0]):
                 key = tokens.tobytes() + ends.tobytes()
                 if key in seen and self._threshold < 1:
