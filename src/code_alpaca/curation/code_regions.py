@@ -1,9 +1,8 @@
-"""Find the code in a text that mixes code and prose.
+"""Find the code in a text that mixes code and prose. Never raises.
 
 `find_code_regions` returns everything that is marked as code: fences of backticks or tildes
 (indented, quoted, in a list, on one line, never closed), HTML and bracket tags, LaTeX environments,
-interactive sessions and indented blocks. `find_fenced_code` returns the fences alone. Neither
-raises for any text.
+interactive sessions and indented blocks. `find_fenced_code` returns the fences alone.
 """
 
 from __future__ import annotations
@@ -71,30 +70,24 @@ class CodeRegion(NamedTuple):
 def find_code_regions(text: str) -> list[CodeRegion]:
     """Return the code regions of a text in order, as code without prompts of a session.
 
-    Indented blocks count only outside of other regions. An empty list means that nothing is marked
-    as code; the whole text may still be code.
+    Indented blocks count only outside of other regions. If nothing is marked as code, the list is
+    empty, and the text itself may be code.
     """
     regions: list[CodeRegion] = []
     for prose, fence in _split_at_fences(text):
-        regions += _find_unfenced(prose)
-        if fence:
-            regions.append(fence)
+        regions += [*_find_unfenced(prose), *([fence] if fence else [])]
     return [_strip_prompts(region) for region in regions if region.code.strip()]
 
 
 def find_fenced_code(text: str) -> list[CodeRegion]:
-    """Return the fences of a text in order, empty ones included, and its one-line fences that have
-    a line of their own.
-    """
+    """Return the fences of a text in order, with empty ones and those that are a single line."""
     if "```" not in text and "~~~" not in text:
         return []
     regions: list[CodeRegion] = []
     for prose, fence in _split_at_fences(text):
-        for line in prose:
-            if match := ONE_LINE.fullmatch(line.strip()):
-                regions.append(_one_line_region(match["code"]))
-        if fence:
-            regions.append(fence)
+        matches = (ONE_LINE.fullmatch(line.strip()) for line in prose)
+        regions += [_one_line_region(match["code"]) for match in matches if match]
+        regions += [fence] if fence else []
     return regions
 
 
@@ -160,15 +153,12 @@ def _find_unfenced(lines: list[str]) -> Iterator[CodeRegion]:
     for match in ONE_LINE.finditer(text):
         yield _one_line_region(match["code"])
     for match in MARKUP.finditer(text):
+        named, code = None, match["text"] or match["tex"] or ""
         if match["element"]:
-            named = LANGUAGE_CLASS.search(match["attributes"]) or LANGUAGE_CLASS.search(
-                match["html"][:80]
-            )
+            search = LANGUAGE_CLASS.search
+            named = search(match["attributes"]) or search(match["html"][:80])
             code = html.unescape(INNER_ELEMENT.sub("", match["html"]))
-            yield CodeRegion("tag", named[1].lower() if named else "", _dedent(code.split("\n")))
-        else:
-            code = match["text"] or match["tex"] or ""
-            yield CodeRegion("tag", "", _dedent(code.split("\n")))
+        yield CodeRegion("tag", named[1].lower() if named else "", _dedent(code.split("\n")))
     text = MARKUP.sub("\n", text)
     if (session := SESSION.search(text)) is not None:
         yield CodeRegion("session", "python", text[session.start() :])

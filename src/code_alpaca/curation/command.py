@@ -1,7 +1,6 @@
-"""Curate an existing dataset with the rules of `generate`.
+"""Curate an existing dataset with the rules of `generate`, in file order.
 
-Rows are decided in file order, with the same filters, benchmarks, sandboxes and novelty check, and
-end up in the same kind of ledger and dataset folder. The same command resumes an interrupted run.
+Decisions are recorded in a ledger, so the same command resumes an interrupted run.
 """
 
 from __future__ import annotations
@@ -72,8 +71,12 @@ def curate_dataset(config: CurateConfig) -> None:
     """
     source = _open_source(config)
     seed_tasks = load_seed_tasks(config.seed_tasks) if config.seed_tasks else []
-    if config.strict:
-        _refuse_malformed_rows(config.source, source)
+    for row in read_rows(source, 0, len(source.records)) if config.strict else ():
+        if row.problem:
+            raise InputError(
+                f"{config.source}: row {row.number}: {row.problem}; without strict it would be "
+                "rejected"
+            )
     output = console.stage("curate")
     if source.row_format.note:
         output.print(f"{config.source}: {source.row_format.note}")
@@ -107,26 +110,15 @@ def _facts(config: CurateConfig, source: OpenedDataset) -> dict[str, str]:
     return facts
 
 
-def _refuse_malformed_rows(name: str, source: OpenedDataset) -> None:
-    for row in read_rows(source, 0, len(source.records)):
-        if row.problem:
-            raise InputError(
-                f"{name}: row {row.number}: {row.problem}; without strict it would be rejected"
-            )
-
-
 def _decide_rows(
     source: OpenedDataset, curator: Curator, ledger: Ledger, output: console.Stage
 ) -> None:
-    total = len(source.records)
-    chunks = range(0, total, CHUNK)
-    first = ledger.next_undecided()
+    total, first = len(source.records), ledger.next_undecided()
     with (
         output.progress(total, "rows decided", completed=first * CHUNK) as update,
         ThreadPoolExecutor(curator.num_workers) as threads,  # they wait for the sandboxes
     ):
-        for number in range(first, len(chunks)):
-            start = chunks[number]
+        for number, start in enumerate(range(first * CHUNK, total, CHUNK), first):
             checked = [_check_row(row, curator) for row in read_rows(source, start, start + CHUNK)]
             verified = threads.map(curator.verify, checked)
             decisions = [curator.check_pool(decision) for decision in verified]

@@ -24,8 +24,8 @@ COMMENTS = {
     "sql": f"{DASHES}|{STARS}",
     "php": f"{SLASHES}|{STARS}|{LONE_HASH}",
     **dict.fromkeys(("haskell", "lua"), DASHES),
-    **dict.fromkeys(("bash", "ruby", "r", "perl", "powershell", "julia", "elixir", "awk"),
-                    LONE_HASH),
+    **dict.fromkeys(
+        ("bash", "ruby", "r", "perl", "powershell", "julia", "elixir", "awk"), LONE_HASH),
     **dict.fromkeys(("javascript", "typescript", "java", "c", "c++", "c#", "go", "rust", "kotlin",
                      "swift", "scala", "dart", "groovy", "solidity", "f#"),
                     f"{SLASHES}|{STARS}"),

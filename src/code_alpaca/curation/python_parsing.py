@@ -64,7 +64,6 @@ def parse_python(code: str, *, compiles: bool = False) -> ast.Module | None:
     """Return the syntax tree of a program, or None if it cannot be parsed.
 
     Args:
-        code: any text; NUL characters, lone surrogates and deep nesting are handled.
         compiles: also reject what only the compiler rejects, such as `return` outside a function.
     """
     if len(code) > MAX_PARSED_CHARACTERS:

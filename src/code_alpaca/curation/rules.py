@@ -23,7 +23,7 @@ from code_alpaca.curation.verification import Verifier
 
 
 class CurationRules(StageConfig):
-    """The rules by which rows are accepted."""
+    """The keys that decide which rows are accepted."""
 
     novelty: Literal["code_aware", "rouge_l"] = Field(
         "code_aware",
@@ -54,9 +54,7 @@ class CurationRules(StageConfig):
         "drop", description="reject rows that leak a benchmark problem, or only mark them"
     )
     missing_benchmarks: Literal["refuse", "skip"] = Field(
-        "refuse",
-        description="what to do if a benchmark cannot be fetched; a skipped one is named in the "
-        "card",
+        "refuse", description="refuse or skip a benchmark that cannot be fetched; the card names it"
     )
     verify: bool = Field(True, description="run outputs in a sandbox, with their tests if any")
 

@@ -17,18 +17,17 @@ MAX_FIELD_CHARACTERS = 2_000  # of a record that is not a row
 
 
 class SourceRow(NamedTuple):
-    """A record as an example; `problem` is not empty if the record is not a row."""
+    """A record as an example."""
 
     number: int  # counted from 1
     example: Example
-    problem: str = ""
+    problem: str  # why the record is not a row, or ""
 
 
 def read_rows(source: OpenedDataset, start: int, stop: int) -> Iterator[SourceRow]:
     """Yield the records from `start` to `stop`, counted from 0."""
     for number, record in enumerate(slice_records(source.records, start, stop), start + 1):
-        example, problem = _read_record(record, source.row_format)
-        yield SourceRow(number, example, problem)
+        yield SourceRow(number, *_read_record(record, source.row_format))
 
 
 def _read_record(record: Any, form: RowFormat) -> tuple[Example, str]:
@@ -48,10 +47,9 @@ def _make_example(row: dict[str, Any]) -> Example:
     """Return a row with its recorded origin; values of a wrong type are left out."""
     texts = {key: row[key] for key in ALPACA}
     origin = {key: row[key] for key in PROVENANCE if isinstance(row.get(key), str)}
-    tests = row.get("tests")
+    tests, seed_ids = row.get("tests"), row.get("seed_ids")
     if isinstance(tests, list) and all(isinstance(i, str) and is_unicode(i) for i in tests):
         origin["tests"] = "\n".join(tests)  # a list of statements, as in MBPP
-    seed_ids = row.get("seed_ids")
     if not isinstance(seed_ids, list) or not all(isinstance(i, str | int) for i in seed_ids):
         seed_ids = []
     return Example(

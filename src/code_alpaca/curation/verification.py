@@ -18,6 +18,7 @@ fails alone is run again after the row's input if that is code, since many tasks
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import json
 import re
@@ -27,6 +28,7 @@ import threading
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.fs import cache_dir
@@ -63,11 +65,9 @@ REQUESTS_REPAIR = re.compile(
 FRAME = re.compile(r'^  File "([^"]+)", line (\d+)', re.MULTILINE)
 MISSING_NAME = re.compile(r"^NameError: name '(\w+)' is not defined", re.MULTILINE)
 # Modules whose names are used in definitions: annotations, decorators and base classes.
-DEFINITION_MODULES = (
-    "typing", "dataclasses", "enum", "abc", "functools", "contextlib", "collections",
-    "collections.abc", "datetime", "decimal", "fractions", "pathlib", "unittest", "threading",
-    "types",
-)  # fmt: skip
+DEFINITION_MODULES = ("typing", "dataclasses", "enum", "abc", "functools", "contextlib", "types",
+                      "collections", "collections.abc", "datetime", "decimal", "fractions",
+                      "pathlib", "unittest", "threading")  # fmt: skip
 READS_ARGUMENTS = re.compile(r"\bsys\.argv\b|\bargparse\b|\bprocess\.argv\b")
 SQLITE = """\
 import sqlite3
@@ -86,7 +86,11 @@ class Verifier:
     def __init__(self, pool: WorkerPool) -> None:
         self.pool = pool
         self._cache = VerdictCache(salt=f"{VERSION} {pool.backend} {sys.version}")
-        self._runs_javascript = _can_run("javascript", pool)
+        self._runs_javascript = True
+        try:
+            interpreters.check_interpreter("javascript", pool.backend)
+        except InputError:
+            self._runs_javascript = False
 
     def close(self) -> None:
         """Stop the sandboxes and close the cache."""
@@ -131,8 +135,7 @@ class Verifier:
         return []
 
     def _run(self, example: Example, programs: list[str]) -> str:
-        language = detect_language(example)
-        has_tests = _has_tests(example)
+        language, has_tests = detect_language(example), _has_tests(example)
         verdicts: list[str] = []
         for program in programs:
             if language == "javascript":
@@ -140,12 +143,9 @@ class Verifier:
             else:
                 result = self.pool.run_program(program, LIMITS)
             verdict = _judge(result, program, language, has_tests=has_tests)
-            if (
-                verdict == "error"
-                and not has_tests
-                and _raised_as_requested(result, program, example.instruction)
-            ):
-                verdict = "no_tests"
+            if verdict == "error" and not has_tests:
+                requested = _raised_as_requested(result, program, example.instruction)
+                verdict = "no_tests" if requested else verdict
             if verdict in ("passed", "no_tests", "timeout"):
                 return verdict
             verdicts.append(verdict)
@@ -169,8 +169,7 @@ def _has_tests(example: Example) -> bool:
 def _is_program(text: str) -> bool:
     """Return whether a text is a Python program, not prose or a header without a body.
 
-    Text that does not parse and shows no sign of Python is a file of another kind: a task may name
-    Python and request a Dockerfile.
+    A task may name Python and request a file of another kind, such as a Dockerfile.
     """
     if not is_code(text) or is_valid_python(text):
         return is_code(text)
@@ -198,19 +197,18 @@ def _judge(result: RunResult, program: str, language: str, *, has_tests: bool) -
     if result.status == "timeout":
         return "timeout"
     is_fragment = FRAGMENT.search(result.stderr) and not _lacks_import(result, program)
-    is_incomplete = is_fragment or READS_ARGUMENTS.search(program)
+    # In other languages: JSX, a browser API, another SQL dialect, not clearly an error.
+    is_incomplete = is_fragment or READS_ARGUMENTS.search(program) or language != "python"
     if MISSING.search(result.stderr) or (is_incomplete and not has_tests):
         return "env_missing"
-    if language != "python" and not has_tests:
-        return "env_missing"  # JSX, a browser API, another SQL dialect: not clearly an error
     return "failed" if has_tests and "AssertionError" in result.stderr else "error"
 
 
 def _raised_as_requested(result: RunResult, program: str, instruction: str) -> bool:
     """Return whether a script ended in the error that its task requests.
 
-    That is an error from a `raise` or `assert` of the script, or one that the instruction names,
-    unless the task is to repair it.
+    That is one from a `raise` or `assert` of the script, or one that the instruction names, unless
+    the task is to repair it.
     """
     if not REQUESTS_ERROR.search(instruction):
         return False
@@ -262,18 +260,10 @@ def _standard_names() -> frozenset[str]:
     return sys.stdlib_module_names.union(*exported)
 
 
-def _can_run(language: str, pool: WorkerPool) -> bool:
-    try:
-        interpreters.check_interpreter(language, pool.backend)
-    except InputError:
-        return False
-    return True
-
-
 class VerdictCache:
-    """Verdicts by the hash of what was run. Thread-safe.
+    """Verdicts by the hash of what was run; in memory if the cache folder cannot be written.
 
-    If the cache folder cannot be written, verdicts are kept in memory.
+    Thread-safe. A locked or full database is ignored.
 
     Args:
         salt: everything besides the key that a verdict depends on.
@@ -281,44 +271,41 @@ class VerdictCache:
 
     def __init__(self, salt: str) -> None:
         self._salt, self._lock = salt, threading.Lock()
-        folder = cache_dir()
+        path = cache_dir() / "verdicts.sqlite"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(folder / "verdicts.sqlite", check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=OFF")  # a lost verdict only costs another run
-            self._db.execute("CREATE TABLE IF NOT EXISTS verdicts (key PRIMARY KEY, verdict)")
-            self._db.commit()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = _open_database(path)
         except (OSError, sqlite3.Error):
-            self._db = sqlite3.connect(":memory:", check_same_thread=False)
-            self._db.execute("CREATE TABLE verdicts (key PRIMARY KEY, verdict)")
+            self._db = _open_database(":memory:")
 
     def close(self) -> None:
-        """Close the database."""
         with self._lock:
             self._db.close()
 
     def get(self, key: str) -> str | None:
         """Return the verdict for a key, or None."""
-        with self._lock:
-            try:
-                row = self._db.execute(
-                    "SELECT verdict FROM verdicts WHERE key = ?", (self._hash(key),)
-                ).fetchone()
-            except sqlite3.Error:
-                return None
+        row = self._execute("SELECT verdict FROM verdicts WHERE key = ?", self._hash(key))
         return row[0] if row else None
 
     def put(self, key: str, verdict: str) -> None:
-        """Store the verdict for a key; a locked or full database is ignored."""
-        with self._lock:
-            try:
-                self._db.execute(
-                    "INSERT OR REPLACE INTO verdicts VALUES (?, ?)", (self._hash(key), verdict)
-                )
-                self._db.commit()
-            except sqlite3.Error:
-                pass
+        """Store the verdict for a key."""
+        self._execute("INSERT OR REPLACE INTO verdicts VALUES (?, ?)", self._hash(key), verdict)
+
+    def _execute(self, statement: str, *values: str) -> tuple[str] | None:
+        with self._lock, contextlib.suppress(sqlite3.Error):
+            row = self._db.execute(statement, values).fetchone()
+            self._db.commit()
+            return row
+        return None
 
     def _hash(self, key: str) -> str:
         return hashlib.sha256(f"{self._salt}\0{key}".encode("utf-8", "replace")).hexdigest()
+
+
+def _open_database(path: Path | str) -> sqlite3.Connection:
+    database = sqlite3.connect(path, check_same_thread=False)
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("PRAGMA synchronous=OFF")  # a lost verdict only costs another run
+    database.execute("CREATE TABLE IF NOT EXISTS verdicts (key PRIMARY KEY, verdict)")
+    database.commit()
+    return database

@@ -10,8 +10,7 @@ To add a built-in filter, write a function that returns its own name as the reas
 `FILTERS`, and give `tests/curation/test_filters.py` rows that it keeps and drops. A user's filter
 needs no change here: `filters: [default, my_filters.py:no_todo]`.
 
-Filters judge the form of a row, not its topic: the word list of 2023 ("map", "graph", "file", ...)
-dropped 17% of real rows, hash maps and CSV among them.
+Filters judge the form of a row, not its topic.
 """
 
 from __future__ import annotations
@@ -71,17 +70,13 @@ class FilterError(Exception):
 
 
 class Filter(NamedTuple):
-    """A filter and the name that identifies it in a config."""
+    """A filter and its name in a config."""
 
     name: str
     function: Callable[[Example], Any]
 
     def find_reason(self, example: Example) -> str:
-        """Return the reason to drop a row, or "" to keep it.
-
-        Raises:
-            FilterError: a user's filter failed.
-        """
+        """Return the reason to drop a row, or "" to keep it; raise FilterError for a user's bug."""
         name = Path(self.name).name  # without the folder, since the message is published
         try:
             result = self.function(example)
@@ -108,43 +103,39 @@ def load_filters(names: Iterable[str]) -> list[Filter]:
     """Return the filters with these names: built-in ones in the order of FILTERS, then the user's.
 
     Args:
-        names: names of filters and of FILTER_SETS, and users' filters as FILE.py:NAME.
+        names: see `resolve_names`.
 
     Raises:
         InputError: a user's file cannot be loaded, or does not define the function.
     """
     names = resolve_names(names)
     built_in = [Filter(name, FILTERS[name]) for name in FILTERS if name in names]
-    plugins = [Filter(name, _load_filter(name).value) for name in names if is_plugin(name)]
-    return [*built_in, *plugins]
+    return built_in + [Filter(name, _load(name).value) for name in names if is_plugin(name)]
 
 
 def hash_plugins(names: Iterable[str]) -> dict[str, str]:
-    """Return the SHA-256 of each user's file among these filters, as `{"FILE.py_sha256": hash}`.
-
-    Raises:
-        InputError: a file cannot be loaded.
-    """
-    plugins = [name for name in names if is_plugin(name)]
-    return {f"{name.rpartition(':')[0]}_sha256": _load_filter(name).sha256 for name in plugins}
+    """Return the SHA-256 of each user's file among these filters, as `{"FILE.py_sha256": hash}`."""
+    plugins = filter(is_plugin, names)
+    return {f"{name.rpartition(':')[0]}_sha256": _load(name).sha256 for name in plugins}
 
 
 def resolve_names(names: Iterable[str], *, warn: bool = False) -> list[str]:
-    """Return names of filters, with sets and old names expanded.
+    """Return names of filters, with FILTER_SETS and old names expanded.
 
     Args:
+        names: names of filters and sets, and users' filters as FILE.py:NAME.
         warn: print a line for each old name.
 
     Raises:
-        ValueError: a name is neither that of a filter or set nor of the form FILE.py:NAME.
+        ValueError: there is no filter of a name.
     """
     resolved: list[str] = []
     for name in names:
         if name in OLD_NAMES:
             if warn:
-                new = ", ".join(OLD_NAMES[name])
                 console.warning(
-                    f"filters: {name} is now called {new}; the old name still works, but change it"
+                    f"filters: {name} is now called {', '.join(OLD_NAMES[name])}; the old name "
+                    "still works, but change it"
                 )
             resolved += resolve_names(OLD_NAMES[name])
         elif name in FILTER_SETS:
@@ -161,7 +152,7 @@ def resolve_names(names: Iterable[str], *, warn: bool = False) -> list[str]:
     return list(dict.fromkeys(resolved))
 
 
-def _load_filter(name: str) -> Plugin:
+def _load(name: str) -> Plugin:
     plugin = load_plugin(name, kind="filter")
     if not callable(plugin.value):
         raise InputError(f"filter {name} is not a function; define it as `def NAME(example): ...`")

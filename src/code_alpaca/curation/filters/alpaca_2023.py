@@ -20,8 +20,8 @@ BLACKLIST = re.compile(
 
 def legacy_length(example: Example) -> str | None:
     """Drop an instruction of up to 3 or more than 150 words."""
-    words = len(example.instruction.split())
-    return None if MIN_WORDS <= words <= MAX_WORDS else "legacy_length"
+    num_words = len(example.instruction.split())
+    return None if MIN_WORDS <= num_words <= MAX_WORDS else "legacy_length"
 
 
 def legacy_blacklist(example: Example) -> str | None:

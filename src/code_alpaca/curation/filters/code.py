@@ -61,21 +61,18 @@ def cut_off(example: Example) -> str | None:
 
 def wrong_language(example: Example) -> str | None:
     """Drop a row whose output is in another language than the row declares or names."""
-    return "wrong_language" if _check_language(example) == "wrong_language" else None
+    fault = _check_language(detect_language(example), example.output, bool(example.language))
+    return fault if fault == "wrong_language" else None
 
 
 def syntax_error(example: Example) -> str | None:
     """Drop a Python row whose output does not parse."""
-    return "syntax_error" if _check_language(example) == "syntax_error" else None
-
-
-def _check_language(example: Example) -> str:
-    language = detect_language(example)
-    return _find_language_error(language, example.output, bool(example.language))
+    fault = _check_language(detect_language(example), example.output, bool(example.language))
+    return fault if fault == "syntax_error" else None
 
 
 @lru_cache(maxsize=16)  # two filters use the result
-def _find_language_error(language: str, output: str, is_declared: bool) -> str:
+def _check_language(language: str, output: str, is_declared: bool) -> str:
     """Return "wrong_language", "syntax_error" or "".
 
     Python is checked with its parser. Other languages are not compared with each other: in a few
@@ -97,17 +94,13 @@ def _find_language_error(language: str, output: str, is_declared: bool) -> str:
     if not language:
         return ""
     programs = programs or [block.code for block in find_code_blocks(output)]
-    is_python = any(
-        ONLY_PYTHON.search(program) and is_valid_python(program) for program in programs
-    )
+    is_python = any(ONLY_PYTHON.search(code) and is_valid_python(code) for code in programs)
     return "wrong_language" if is_python else ""
 
 
-def _parses(program: str) -> bool:
+def _parses(code: str) -> bool:
     """Return whether a text is Python, perhaps indented or a header without its body."""
-    return any(
-        map(is_valid_python, (program, textwrap.dedent(program), program.rstrip() + " pass"))
-    )
+    return any(map(is_valid_python, (code, textwrap.dedent(code), code.rstrip() + " pass")))
 
 
 def _ends_open(text: str) -> bool:

@@ -68,9 +68,8 @@ def secret(example: Example) -> str | None:
 def personal_data(example: Example) -> str | None:
     """Drop a row with the e-mail address of a person, but not with typical example addresses.
 
-    An address identifies a person by first and last name, or by a name at an employer. A first name
-    at a public mail provider (dan@gmail.com) identifies no one; nor does any address at a provider
-    if the task is about addresses and needs some to work on.
+    A first name at a public mail provider (dan@gmail.com) identifies no one; nor does any address
+    at a provider if the task is about addresses.
     """
     about_addresses = ABOUT_ADDRESSES.search(example.instruction)
     for text in example.texts:

@@ -92,9 +92,7 @@ def prose_for_code(example: Example) -> str | None:
 
 
 def impossible(example: Example) -> str | None:
-    """Drop a task that a text model cannot do (draw, play, open, fetch) and whose output is not
-    code.
-    """
+    """Drop a task that a text model cannot do (draw, open, visit), unless its output is code."""
     requested = IMPOSSIBLE.match(example.instruction)
     has_code = is_code(example.output) or find_code_blocks(example.output)
     return "impossible" if requested and not has_code else None
