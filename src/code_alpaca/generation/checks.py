@@ -1,13 +1,18 @@
-"""Refuse a config under which a run would fail later, before anything is sent or paid for."""
+"""Refuse a config or seed tasks with which a run would fail later, before anything is paid for."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from code_alpaca.core import console
 from code_alpaca.core.config import check_base_urls
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.ledger import Decision
 from code_alpaca.core.redact import find_secret
+from code_alpaca.core.schema import Example, SeedTask
+from code_alpaca.curation.pipeline import Curator
 from code_alpaca.generation.config import GenerateConfig
 from code_alpaca.generation.quotas import Quotas
 from code_alpaca.generation.request_plan import RequestPlan
@@ -36,15 +41,11 @@ def find_teacher_price(config: GenerateConfig) -> Price | None:
     prices = (config.price_per_mtok_input, config.price_per_mtok_output)
     if prices.count(None) == 1:
         raise InputError("set both price_per_mtok_input and price_per_mtok_output, or neither")
-    price = find_price(
-        config.teacher_model,
-        config.teacher_base_url,
-        configured=prices,
-        batch=config.teacher_api == "batch",
-    )
+    model, url, batch = config.teacher_model, config.teacher_base_url, config.teacher_api == "batch"
+    price = find_price(model, url, configured=prices, batch=batch)
     if price is None and config.max_cost_usd is not None:
         raise InputError(
-            f"max_cost_usd is set and the price of {config.teacher_model} is unknown; set "
+            f"max_cost_usd is set and the price of {model} is unknown; set "
             "price_per_mtok_input and price_per_mtok_output"
         )
     return price
@@ -54,15 +55,11 @@ def check_limits(config: GenerateConfig, plan: RequestPlan, price: Price | None)
     """Refuse limits that no request can meet, and keys without an effect."""
     _check_keys(config, plan)
     Quotas(config.quotas, config.lookahead)  # refuses invalid ones
-    payload = plan.build_request(0, [], {}).payload
-    if (
-        price
-        and config.max_cost_usd is not None
-        and price.bound_cost(payload) > config.max_cost_usd
-    ):
+    cost = price.bound_cost(plan.build_request(0, [], {}).payload) if price else 0.0
+    if config.max_cost_usd is not None and cost > config.max_cost_usd:
         raise InputError(
             f"max_cost_usd {config.max_cost_usd:g} is less than one request may cost "
-            f"(${price.bound_cost(payload):.4f}); raise it, or lower max_completion_tokens"
+            f"(${cost:.4f}); raise it, or lower max_completion_tokens"
         )
     if config.tokens_per_minute and config.tokens_per_minute < config.max_completion_tokens:
         raise InputError(
@@ -85,3 +82,39 @@ def _check_keys(config: GenerateConfig, plan: RequestPlan) -> None:
         for key in strategy.own_keys if name not in plan.mix.strategies else ():
             if getattr(config, key) != type(config).model_fields[key].default:
                 raise InputError(f"{key} has an effect only with strategy {name}; leave it out")
+
+
+def verify_seed_tasks(seed_tasks: Sequence[SeedTask], curator: Curator, *, refuse: bool) -> None:
+    """Run the tests of seed tasks, and name those that fail: every prompt shows seed tasks.
+
+    A test that needs something no sandbox has (a module, a file, a network) counts as passed.
+
+    Args:
+        refuse: raise; a run that already has replies only prints a warning, because its seed tasks
+            can no longer be changed.
+
+    Raises:
+        InputError: a seed task fails its own tests, and `refuse` is set.
+    """
+    tested = [task for task in seed_tasks if task.tests.strip()]
+    rows = [
+        Decision(Example(t.instruction, t.input, t.output, language=t.language, tests=t.tests), "")
+        for t in tested
+    ]
+    with ThreadPoolExecutor(curator.num_workers) as threads:
+        verdicts = list(threads.map(curator.verify, rows))
+    failed = {
+        task.id: verdict.reason.removeprefix("run_")
+        for task, verdict in zip(tested, verdicts, strict=True)
+        if verdict.reason.startswith("run_")
+    }
+    if not failed:
+        return
+    names = ", ".join(f"{task_id} ({verdict})" for task_id, verdict in failed.items())
+    message = (
+        f"{len(failed)} seed tasks do not pass their own tests: {names}; correct their output or "
+        "tests"
+    )
+    if refuse and set(failed.values()) != {"timeout"}:  # maybe a busy machine
+        raise InputError(f"{message}, or set verify: false")
+    console.warning(f"{message} in the next run")

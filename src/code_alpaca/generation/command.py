@@ -11,26 +11,35 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from code_alpaca.core import console
 from code_alpaca.core.errors import InputError, Stopped
+from code_alpaca.core.ledger import Ledger
 from code_alpaca.core.run_folder import open_run
 from code_alpaca.curation.rules import open_curator
 from code_alpaca.dataset.build import build_dataset
 from code_alpaca.dataset.folder import DatasetOptions
 from code_alpaca.dataset.push import prepare_repo, preupload_shards, push_dataset
-from code_alpaca.generation.checks import check_environment, check_limits, find_teacher_price
+from code_alpaca.generation.checks import (
+    check_environment,
+    check_limits,
+    find_teacher_price,
+    verify_seed_tasks,
+)
 from code_alpaca.generation.config import GenerateConfig as GenerateConfig
 from code_alpaca.generation.dry_run import describe_dry_run
 from code_alpaca.generation.engine import GenerationEngine
 from code_alpaca.generation.progress import RunProgress
 from code_alpaca.generation.request_plan import RequestPlan
-from code_alpaca.generation.seed_check import verify_seed_tasks
-from code_alpaca.generation.teacher_connection import create_teacher, serve_teacher_urls
 from code_alpaca.hub.release_plan import ReleaseTerms
+from code_alpaca.teacher import offline
+from code_alpaca.teacher.batch import BatchTeacher
 from code_alpaca.teacher.budget import Budget
+from code_alpaca.teacher.client import Teacher
 from code_alpaca.teacher.prices import Price
+from code_alpaca.teacher.scheduling import ConnectionSettings
 
 
 def generate_dataset(config: GenerateConfig) -> None:
@@ -52,10 +61,8 @@ def generate_dataset(config: GenerateConfig) -> None:
     if repository:  # check access to the Hub before money is spent
         prepare_repo(repository, config.dataset_version, config.run_dir, private=config.private)
     new_version = _fill_ledger(config, plan, price, repository)
-    options = DatasetOptions(
-        version=config.dataset_version if new_version else None, repository=repository
-    )
-    folder = build_dataset(config.run_dir, options)
+    version = config.dataset_version if new_version else None
+    folder = build_dataset(config.run_dir, DatasetOptions(version, repository))
     if repository:
         push_dataset(folder, repository, ReleaseTerms(config.private))
 
@@ -83,16 +90,43 @@ def _fill_ledger(
                 # A full collection over all libraries' objects takes 0.1 s with the teacher idle.
                 gc.collect()
                 gc.freeze()
-                with serve_teacher_urls(config) as urls, _write_rejected_rows(config, engine):
-                    asyncio.run(
-                        engine.run(
-                            lambda: create_teacher(config, urls, ledger, budget),
-                            _make_checkpoint(config.run_dir, repository),
-                        )
-                    )
+                checkpoint = _make_checkpoint(config.run_dir, repository)
+                with _serve_teacher_urls(config) as urls, _write_rejected_rows(config, engine):
+                    connect = partial(_create_teacher, config, urls, ledger, budget)
+                    asyncio.run(engine.run(connect, checkpoint))
             progress.finish(engine.totals)
         console.stage("generate").print(f"writing {config.run_dir / 'dataset'}")
     return new_version
+
+
+@contextlib.contextmanager
+def _serve_teacher_urls(config: GenerateConfig) -> Iterator[list[str]]:
+    """Yield the base URLs of the teacher, none for OpenAI; start the embedded one if it is used."""
+    url = config.teacher_base_url
+    if offline.is_offline(url):
+        with offline.start_server(url, config.seed) as address:
+            yield [address]
+    else:
+        yield [part.strip() for part in url.split(",") if part.strip()] if url else []
+
+
+def _create_teacher(
+    config: GenerateConfig, urls: list[str], ledger: Ledger, budget: Budget | None
+) -> Teacher | BatchTeacher:
+    settings = ConnectionSettings(
+        api=config.request_api,
+        max_concurrency=config.max_concurrency,
+        timeout_s=config.request_timeout_s,
+        requests_per_minute=config.requests_per_minute,
+        tokens_per_minute=config.tokens_per_minute,
+        batch_poll_s=config.batch_poll_s,
+    )
+    if config.teacher_api != "batch":
+        return Teacher(urls, settings, ledger=ledger, budget=budget)
+    if len(urls) > 1:
+        raise InputError("teacher_api batch takes one teacher_base_url")
+    url, report = next(iter(urls), None), console.stage("batch").print
+    return BatchTeacher(url, settings, ledger=ledger, budget=budget, report=report)
 
 
 @contextlib.contextmanager

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import bisect
 import contextlib
+import signal
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from code_alpaca.core import console
-from code_alpaca.core.errors import Stopped, TeacherRefused
+from code_alpaca.core.errors import INTERRUPTED, Stopped, TeacherRefused
 from code_alpaca.core.ledger import Decision, Ledger, utc_now
 from code_alpaca.core.schema import Example, content_id
 from code_alpaca.curation.pipeline import Curator
@@ -24,7 +25,6 @@ from code_alpaca.generation.candidates import Candidate
 from code_alpaca.generation.progress import RunProgress, RunTotals
 from code_alpaca.generation.quotas import Quotas
 from code_alpaca.generation.request_plan import RequestPlan, TeacherRequest
-from code_alpaca.generation.signals import stop_on_signals
 from code_alpaca.teacher.reply_parsing import count_billed_tokens, parse_reply
 
 if TYPE_CHECKING:
@@ -35,27 +35,10 @@ if TYPE_CHECKING:
     AnyTeacher = Teacher | BatchTeacher
 
 PROGRESS_INTERVAL_S = 0.2
-# How long a stopping run waits for the replies in flight: less than the 30 s that Slurm and
-# Kubernetes leave between SIGTERM and SIGKILL.
+# A stopping run waits this long for replies in flight: less than the 30 s that Slurm and Kubernetes
+# leave between SIGTERM and SIGKILL.
 MAX_WAIT_S = 25.0
 QUIET_WAIT_S = 0.5  # of this wait pass before it is reported
-
-
-class AcceptedRows(Sequence[Example]):
-    """The first accepted rows in order, read from the ledger: twelve bytes of memory a row."""
-
-    def __init__(self, ledger: Ledger, numbers: array, positions: array, length: int) -> None:
-        self._ledger, self._numbers, self._positions = ledger, numbers, positions
-        self._length = length
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self._length))]
-        index = range(self._length)[index]
-        return self._ledger.row(self._numbers[index], self._positions[index])
 
 
 class GenerationEngine:
@@ -98,7 +81,7 @@ class GenerationEngine:
             Stopped: the teacher refused, the budget is used, many replies in a row brought no new
                 row, or the process was signalled to stop.
         """
-        with stop_on_signals():
+        with _stop_on_signals():
             await self._run(create_teacher(), write_checkpoint)
 
     async def _run(self, teacher: AnyTeacher, write_checkpoint: Callable[[], None]) -> None:
@@ -160,21 +143,17 @@ class GenerationEngine:
         """Send every request that may be sent now and will probably be needed."""
         number = self._next + len(self._pending)
         while number < self._next + self.config.lookahead and self._is_needed(number):
-            request = self._build_request(number)
-            self._pending[number] = asyncio.create_task(
-                self._process(teacher, threads, number, request)
-            )
+            process = self._process(teacher, threads, number, self._build_request(number))
+            self._pending[number] = asyncio.create_task(process)
             number += 1
 
     def _is_needed(self, number: int) -> bool:
         """Return whether a request will be needed, at the yield so far.
 
-        Replies cost money, and prompts depend only on their number: holding one back changes the
-        bill and not the dataset.
+        A request that is not sent changes the bill and not the dataset.
         """
-        accepted = self.totals.accepted
-        rows_per_reply = accepted / self._next if self._next and accepted else None
-        ahead = number - self._next
+        accepted, ahead = self.totals.accepted, number - self._next
+        rows_per_reply = accepted / self._next if self._next else 0
         expected = accepted + ahead * (rows_per_reply or self.config.tasks_per_request)
         return ahead == 0 or expected < self.config.num_examples
 
@@ -191,9 +170,8 @@ class GenerationEngine:
     ) -> list[Decision]:
         """Send a request and return its candidates, each checked by the rules for a single row."""
         try:
-            key, reply = await teacher.complete(
-                number, request.payload, request.requested, request.seed_ids
-            )
+            sent = request.payload, request.requested, request.seed_ids
+            key, reply = await teacher.complete(number, *sent)
         except TeacherRefused as error:
             if self._refused and not self._refused.done():
                 self._refused.set_result(error)
@@ -201,9 +179,8 @@ class GenerationEngine:
         await asyncio.sleep(0)  # the request that waited for this connection is sent first
         self.totals.replies += 1
         self.totals.tokens += sum(count_billed_tokens(reply) or ())
-        decisions = [
-            self._check(candidate, key, request) for candidate in request.parse(parse_reply(reply))
-        ]
+        candidates = request.parse(parse_reply(reply))
+        decisions = [self._check(candidate, key, request) for candidate in candidates]
         run_in_thread = asyncio.get_running_loop().run_in_executor
         return [
             await run_in_thread(threads, self.curator.verify, decision)
@@ -213,11 +190,10 @@ class GenerationEngine:
         ]
 
     def _check(self, candidate: Candidate, key: str, request: TeacherRequest) -> Decision:
+        texts = candidate.instruction, candidate.input, candidate.output
         example = Example(
-            instruction=candidate.instruction,
-            input=candidate.input,
-            output=candidate.output,
-            id=content_id(candidate.instruction, candidate.input, candidate.output),
+            *texts,
+            id=content_id(*texts),
             language=candidate.language,
             strategy=request.requested["strategy"],
             teacher=request.payload["model"],
@@ -227,26 +203,21 @@ class GenerationEngine:
             tests=candidate.tests,
             created_at=utc_now(),
         )
-        if candidate.reason:
-            return Decision(example, candidate.reason)
-        return self.curator.check_row(example)
+        reason = candidate.reason
+        return Decision(example, reason) if reason else self.curator.check_row(example)
 
     def _decide(self, decisions: list[Decision]) -> None:
         """Finish one reply's rows in their order and commit them together."""
         decisions = [self.curator.check_pool(decision) for decision in decisions]
         self.ledger.decide(self._next, decisions)
-        num_accepted = 0
-        for position, decision in enumerate(decisions):
-            if decision.reason:
-                self.totals.rejected[decision.reason] += 1
-                continue
-            self._numbers.append(self._next)
-            self._positions.append(position)
-            num_accepted += 1
-        self.totals.accepted += num_accepted
-        self._quotas.record_decision([d.example.language for d in decisions if not d.reason])
+        accepted = [place for place, decision in enumerate(decisions) if not decision.reason]
+        self._numbers.extend([self._next] * len(accepted))
+        self._positions.extend(accepted)
+        self.totals.accepted += len(accepted)
+        self.totals.rejected.update(d.reason for d in decisions if d.reason)
+        self._quotas.record_decision([decisions[place].example.language for place in accepted])
         self._next += 1
-        self._fruitless = 0 if num_accepted else self._fruitless + 1
+        self._fruitless = 0 if accepted else self._fruitless + 1
         if self._fruitless >= self.config.patience:
             raise Stopped(self._describe_fruitless(decisions))
 
@@ -279,3 +250,53 @@ class GenerationEngine:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class AcceptedRows(Sequence[Example]):
+    """The first accepted rows in order, read from the ledger: twelve bytes of memory a row."""
+
+    def __init__(self, ledger: Ledger, numbers: array, positions: array, length: int) -> None:
+        self._ledger, self._numbers, self._positions = ledger, numbers, positions
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self._length))]
+        index = range(self._length)[index]
+        return self._ledger.row(self._numbers[index], self._positions[index])
+
+
+@contextlib.contextmanager
+def _stop_on_signals() -> Iterator[None]:
+    """Stop the running task at the first SIGTERM or SIGHUP as on Ctrl-C; a second one kills.
+
+    A signal that is ignored (nohup) stays ignored. Outside the main thread nothing happens.
+    """
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    received: list[int] = []
+
+    def stop(number: int) -> None:
+        received.append(number)
+        for handled in previous:
+            loop.remove_signal_handler(handled)  # back to the default, which kills
+        if task:
+            task.cancel()
+
+    for number, handler in previous.items():
+        if handler is not signal.SIG_IGN:
+            with contextlib.suppress(RuntimeError, ValueError):
+                loop.add_signal_handler(number, stop, number)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if received:
+            raise Stopped(INTERRUPTED) from None
+        raise
+    finally:
+        for number, handler in previous.items():
+            if loop.remove_signal_handler(number) or received:
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)

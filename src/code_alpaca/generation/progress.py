@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from rich.live import Live
@@ -20,17 +21,11 @@ LOG_INTERVAL_S, DRAW_INTERVAL_S = 5.0, 0.2
 
 @dataclass(slots=True)
 class RunTotals:
-    """Totals over all starts of a run, in memory so that reading them costs nothing.
+    """Totals over all starts of a run, in memory so that reading them costs nothing."""
 
-    Attributes:
-        target: accepted rows to collect.
-        accepted: accepted rows in the ledger; the last reply may bring more than the target.
-        rejected: rejected rows by reason.
-    """
-
-    target: int
-    accepted: int = 0
-    rejected: Counter[str] = field(default_factory=Counter)
+    target: int  # accepted rows to collect
+    accepted: int = 0  # rows in the ledger; the last reply may bring more than the target
+    rejected: Counter[str] = field(default_factory=Counter)  # rows by reason
     replies: int = 0
     tokens: int = 0
     in_flight: int = 0
@@ -43,8 +38,8 @@ class RunTotals:
     def start(self) -> None:
         """Measure speeds from now: the totals so far come from earlier starts."""
         self._started_at = time.monotonic()
-        self._accepted_at_start, self._replies_at_start = self.accepted, self.replies
-        self._checkpoint = self.accepted
+        self._accepted_at_start = self._checkpoint = self.accepted
+        self._replies_at_start = self.replies
 
     @property
     def in_dataset(self) -> int:
@@ -66,16 +61,14 @@ class RunTotals:
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimated seconds until the target, None while there is no rate."""
+        """Estimated seconds until the target, or None before this start has accepted a row."""
         new_rows = self.accepted - self._accepted_at_start
-        if new_rows <= 0:
-            return None
-        return max(0, self.target - self.accepted) * self._elapsed / new_rows
+        remaining = max(0, self.target - self.accepted)
+        return remaining * self._elapsed / new_rows if new_rows > 0 else None
 
     def checkpoint_due(self, every: int) -> bool:
         """Return whether `every` rows were accepted since this was last true; 0 is never due."""
-        due = 0 < every <= self.accepted - self._checkpoint
-        if due:
+        if due := 0 < every <= self.accepted - self._checkpoint:
             self._checkpoint = self.accepted
         return due
 
@@ -88,11 +81,8 @@ class RunProgress:
     """Progress towards a number of accepted rows.
 
     Args:
-        spent: returns dollars so far, None where the price is unknown.
+        spent: returns dollars so far, or None if the price is unknown.
         report_to: `trackio` also logs the metrics there, under the name of the run.
-
-    Raises:
-        InputError: trackio is not installed.
     """
 
     def __init__(self, spent: Callable[[], float | None], report_to: str, name: str) -> None:
@@ -133,12 +123,10 @@ class RunProgress:
             f"{self._usage(totals)}"
         )
         outcomes = [("accepted", totals.in_dataset), *_sort_by_count(totals.rejected)]
+        num_candidates = max(1, totals.candidates)
         self._output.table(
             ["outcome", "candidates", "share"],
-            [
-                [outcome, f"{count:,}", f"{count / max(1, totals.candidates):.1%}"]
-                for outcome, count in outcomes
-            ],
+            [(name, f"{count:,}", f"{count / num_candidates:.1%}") for name, count in outcomes],
         )
         if surplus := totals.accepted - totals.in_dataset:
             self._output.print(
@@ -150,18 +138,12 @@ class RunProgress:
     def _panel(self, totals: RunTotals) -> Table:
         grid = Table.grid(padding=(0, 2))
         bar = ProgressBar(total=totals.target, completed=totals.in_dataset, width=40)
-        grid.add_row(
-            "accepted",
-            bar,
-            f"{totals.in_dataset:,}/{totals.target:,} rows, {totals.acceptance:.0%} of candidates",
-        )
+        rows = f"{totals.in_dataset:,}/{totals.target:,} rows"
         reasons = ", ".join(f"{reason} {n}" for reason, n in _sort_by_count(totals.rejected)[:5])
+        speed = f"{totals.replies_per_second:.1f} replies/s, {_connection(totals)}"
+        grid.add_row("accepted", bar, f"{rows}, {totals.acceptance:.0%} of candidates")
         grid.add_row("rejected", reasons or "none", "")
-        grid.add_row(
-            "teacher",
-            f"{totals.replies_per_second:.1f} replies/s, {_connection(totals)}",
-            f"{totals.tokens / 1000:,.0f}k tokens",
-        )
+        grid.add_row("teacher", speed, f"{totals.tokens / 1000:,.0f}k tokens")
         grid.add_row("cost", self._cost(totals) or "price unknown", _time_left(totals))
         return grid
 
@@ -174,8 +156,7 @@ class RunProgress:
 
     def _usage(self, totals: RunTotals) -> str:
         text = f"{totals.replies} replies, {totals.tokens / 1000:,.0f}k tokens"
-        cost = self._cost(totals)
-        return f"{text}, {cost}" if cost else text
+        return f"{text}, {cost}" if (cost := self._cost(totals)) else text
 
     def _cost(self, totals: RunTotals) -> str:
         spent = self._spent()
@@ -209,11 +190,8 @@ def _connection(totals: RunTotals) -> str:
 
 
 def _time_left(totals: RunTotals) -> str:
-    seconds_left = totals.seconds_left
-    if seconds_left is None:
-        return "time left unknown"
-    minutes, seconds = divmod(round(seconds_left), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02} left"
+    seconds = totals.seconds_left
+    return "time left unknown" if seconds is None else f"{timedelta(seconds=round(seconds))} left"
 
 
 def _start_trackio(name: str) -> Any:

@@ -27,43 +27,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TeacherRequest:
-    """One request.
+    """One request."""
 
-    Attributes:
-        payload: the JSON body.
-        seed_ids: ids of the tasks that its prompt shows.
-        requested: the strategy, the number of tasks and the labels of the quotas.
-        parse: returns the candidates in the reply.
-    """
-
-    payload: dict[str, Any]
-    seed_ids: list[str]
-    requested: dict[str, Any]
+    payload: dict[str, Any]  # the JSON body
+    seed_ids: list[str]  # of the tasks that its prompt shows
+    requested: dict[str, Any]  # the strategy, the number of tasks, the labels of the quotas
     prompt_version: str
     parse: Callable[[ParsedReply], list[Candidate]]
 
 
 @dataclass(frozen=True, slots=True)
 class RequestPlan:
-    """Everything that the requests of a run depend on.
-
-    Attributes:
-        recorded_names: names of strategies in the rows of a run that recorded others.
-    """
+    """Everything that the requests of a run depend on."""
 
     config: GenerateConfig
     mix: StrategyMix
     templates: PromptTemplates
     seed_tasks: Sequence[SeedTask]
-    recorded_names: Mapping[str, str] = field(default_factory=dict)
+    old_names: Mapping[str, str] = field(default_factory=dict)  # of strategies, by today's names
 
     @classmethod
     def from_config(cls, config: GenerateConfig) -> Self:
-        """Load seed tasks, strategies and templates.
-
-        Raises:
-            InputError: one of them cannot be loaded, or a strategy does not work under the config.
-        """
+        """Load strategies, templates and seed tasks, and check that they work under the config."""
         mix = StrategyMix.from_config(config)
         templates = PromptTemplates(config.prompts, mix.template_names())
         return cls(config, mix, templates, load_seed_tasks(config.seed_tasks))
@@ -71,25 +56,20 @@ class RequestPlan:
     @property
     def curation_overrides(self) -> dict[str, Any]:
         """Values of curation keys that the strategies set."""
-        overrides: dict[str, Any] = {}
-        for strategy in self.mix.strategies.values():
-            overrides |= strategy.curation_overrides
-        return overrides
+        strategies = self.mix.strategies.values()
+        return {key: value for s in strategies for key, value in s.curation_overrides.items()}
 
     def resumed(self, recorded_strategy: str) -> Self:
-        """Return the plan of a run that recorded its strategies under these names.
+        """Return the plan of a resumed run, whose new rows get the strategy names of its old rows.
 
-        Its new rows get the same names as the old ones, so the dataset does not depend on when the
-        run was resumed.
+        So the dataset does not depend on when the run was resumed.
         """
-        return replace(self, recorded_names=find_old_names(recorded_strategy))
+        return replace(self, old_names=find_old_names(recorded_strategy))
 
     def identity(self) -> dict[str, str]:
         """Return hashes of what the config only names; a run is not resumed under other ones."""
         strategies = self.mix.strategies.values()
-        identity: dict[str, str] = {}
-        for strategy in strategies:
-            identity |= strategy.identity()
+        identity = {key: value for s in strategies for key, value in s.identity().items()}
         seeds = [[task.instruction, task.input, task.output] for task in self.seed_tasks]
         identity["seed_tasks_sha256"] = hashlib.sha256(json.dumps(seeds).encode()).hexdigest()
         identity["prompt_version"] = "+".join(map(self._prompt_version, strategies))
@@ -120,16 +100,11 @@ class RequestPlan:
             labels=labels,
         )
         prompt = strategy.ask(context)
-        sampling = SamplingParams(
-            config.teacher_model,
-            config.temperature,
-            config.top_p,
-            config.max_completion_tokens,
-            strategy.stop,
-        )
+        limits = config.temperature, config.top_p, config.max_completion_tokens
+        sampling = SamplingParams(config.teacher_model, *limits, strategy.stop)
         schema = None if numbered else build_schema(config.tasks_per_request)
         count = strategy.tasks_per_request(prompt, config.tasks_per_request)
-        name = self.recorded_names.get(strategy.name, strategy.name)
+        name = self.old_names.get(strategy.name, strategy.name)
         return TeacherRequest(
             payload=build_request_body(config.request_api, prompt.text, sampling, schema),
             seed_ids=prompt.seed_ids,
@@ -141,23 +116,12 @@ class RequestPlan:
     def restore_request(
         self, payload: dict[str, Any], requested: dict[str, Any], seed_ids: list[str]
     ) -> TeacherRequest:
-        """Return an answered request as the ledger recorded it.
-
-        The keys that shape requests may have changed since it was sent.
-        """
+        """Return an answered request as it was sent; the config may have changed since."""
         strategy = self.mix.find(requested["strategy"])
         prompt, api = read_prompt(payload)
-        return TeacherRequest(
-            payload=payload,
-            seed_ids=seed_ids,
-            requested=requested,
-            prompt_version=self._prompt_version(strategy),
-            parse=_make_parser(
-                strategy,
-                prompt.rstrip().rpartition("\n")[2],
-                numbered=api in strategy.numbered_apis,
-            ),
-        )
+        prefix = prompt.rstrip().rpartition("\n")[2]
+        parse = _make_parser(strategy, prefix, numbered=api in strategy.numbered_apis)
+        return TeacherRequest(payload, seed_ids, requested, self._prompt_version(strategy), parse)
 
     def _prompt_version(self, strategy: Strategy) -> str:
         return strategy.prompt_version(self.templates, self.config.request_api)
