@@ -7,33 +7,38 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
 from code_alpaca.core import console
 from code_alpaca.core.config import Version
+from code_alpaca.core.data_files import UnreadableRecord
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.key_roles import Role
-from code_alpaca.core.ledger import Decision, Ledger
-from code_alpaca.core.row_formats import ColumnMap
+from code_alpaca.core.ledger import Decision, Ledger, utc_now
+from code_alpaca.core.row_formats import ALPACA, ColumnMap, RowFormat, is_unicode
 from code_alpaca.core.run_folder import open_run
-from code_alpaca.core.schema import load_seed_tasks
+from code_alpaca.core.schema import Example, content_id, load_seed_tasks
 from code_alpaca.curation.language_detection import label_language
 from code_alpaca.curation.pipeline import INTERNAL_ERROR, Curator
 from code_alpaca.curation.rules import CurationRules, open_curator
-from code_alpaca.curation.source_rows import SourceRow, read_rows
 from code_alpaca.dataset.build import build_dataset
 from code_alpaca.dataset.folder import DatasetOptions
-from code_alpaca.dataset.load import OpenedDataset, open_dataset
+from code_alpaca.dataset.load import OpenedDataset, open_dataset, slice_records
 
 CHUNK = 500  # rows decided and committed together
 MALFORMED_ROW = "malformed_row"
 MAX_PRINTED_ROWS = 3  # malformed or failed rows that are printed with their evidence
+
+PROVENANCE = ("language", "strategy", "teacher", "prompt_version", "request_id", "tests")
+MAX_FIELD_CHARACTERS = 2_000  # of a record that is not a row
 
 
 class CurateConfig(CurationRules):
@@ -71,7 +76,7 @@ def curate_dataset(config: CurateConfig) -> None:
     """
     source = _open_source(config)
     seed_tasks = load_seed_tasks(config.seed_tasks) if config.seed_tasks else []
-    for row in read_rows(source, 0, len(source.records)) if config.strict else ():
+    for row in _read_rows(source, 0, len(source.records)) if config.strict else ():
         if row.problem:
             raise InputError(
                 f"{config.source}: row {row.number}: {row.problem}; without strict it would be "
@@ -119,7 +124,7 @@ def _decide_rows(
         ThreadPoolExecutor(curator.num_workers) as threads,  # they wait for the sandboxes
     ):
         for number, start in enumerate(range(first * CHUNK, total, CHUNK), first):
-            checked = [_check_row(row, curator) for row in read_rows(source, start, start + CHUNK)]
+            checked = [_check_row(row, curator) for row in _read_rows(source, start, start + CHUNK)]
             verified = threads.map(curator.verify, checked)
             decisions = [curator.check_pool(decision) for decision in verified]
             ledger.request(number, "source", {"first_row": start, "rows": len(decisions)})
@@ -148,3 +153,59 @@ def _print_outcomes(ledger: Ledger, num_rows: int, output: console.Stage) -> Non
         ["outcome", "rows", "share"],
         [(name, f"{count:,}", f"{count / max(1, num_rows):.1%}") for name, count in outcomes],
     )
+
+
+class SourceRow(NamedTuple):
+    """A record of the source as an example."""
+
+    number: int  # counted from 1
+    example: Example
+    problem: str  # why the record is not a row, or ""
+
+
+def _read_rows(source: OpenedDataset, start: int, stop: int) -> Iterator[SourceRow]:
+    """Yield the records from `start` to `stop`, counted from 0."""
+    for number, record in enumerate(slice_records(source.records, start, stop), start + 1):
+        yield SourceRow(number, *_read_record(record, source.row_format))
+
+
+def _read_record(record: Any, form: RowFormat) -> tuple[Example, str]:
+    row = form.row(record)
+    if not isinstance(row, UnreadableRecord):
+        missing = [key for key in ALPACA if row[key] is None]
+        if not missing:
+            return _make_example(row), ""
+        row = UnreadableRecord(f"{form.columns.get(missing[0], missing[0])!r} is null")
+    values = record if isinstance(record, dict) else {}
+    texts = {key: _shorten(values.get(form.columns.get(key, key))) for key in ALPACA}
+    example = Example(**texts, id=content_id(**texts), strategy="imported", created_at=utc_now())
+    return example, row.problem
+
+
+def _make_example(row: dict[str, Any]) -> Example:
+    """Return a row with its recorded origin; values of a wrong type are left out."""
+    texts = {key: row[key] for key in ALPACA}
+    origin = {key: row[key] for key in PROVENANCE if isinstance(row.get(key), str)}
+    tests, seed_ids = row.get("tests"), row.get("seed_ids")
+    if isinstance(tests, list) and all(isinstance(i, str) and is_unicode(i) for i in tests):
+        origin["tests"] = "\n".join(tests)  # a list of statements, as in MBPP
+    if not isinstance(seed_ids, list) or not all(isinstance(i, str | int) for i in seed_ids):
+        seed_ids = []
+    return Example(
+        **texts,
+        **{"strategy": "imported", **{key: value for key, value in origin.items() if value}},
+        id=content_id(**texts),
+        seed_ids=[str(i)[:MAX_FIELD_CHARACTERS] for i in seed_ids if is_unicode(str(i))],
+        created_at=utc_now(),
+    )
+
+
+def _shorten(value: Any) -> str:
+    """Return the beginning of any value as text that every file can store."""
+    if value is None:
+        return ""
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, default=str)
+    except (ValueError, RecursionError):
+        text = f"<{type(value).__name__}>"
+    return text[:MAX_FIELD_CHARACTERS].encode("utf-8", "backslashreplace").decode()

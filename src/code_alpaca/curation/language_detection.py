@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import takewhile
 
 from code_alpaca.core import languages
 from code_alpaca.core.schema import Example, SeedTask
@@ -18,57 +19,36 @@ from code_alpaca.curation.python_parsing import parse_python
 M = re.MULTILINE
 # In the order in which they are tried: the first that matches decides.
 LANGUAGE_PATTERNS = {
-    "php": re.compile(r"<\?php|^\s*\$\w+\s*=.*;\s*$.*^\s*echo\b", M | re.S),
-    "html": re.compile(
-        r"<!doctype html|<(html|head|body|div|table|form|ul|p|h1|a|span)\b[^>]*>", M | re.I
-    ),
-    "sql": re.compile(
-        r"^\s*(SELECT\b.+\bFROM\b|INSERT\s+INTO\b|UPDATE\s+\w+\s+SET\b|DELETE\s+FROM\b|"
-        r"(CREATE|ALTER|DROP)\s+(TABLE|DATABASE|INDEX|VIEW|PROCEDURE|TRIGGER)\b)",
-        M | re.I | re.S,
-    ),
-    "c#": re.compile(r"^\s*using System\b|Console\.Write|\bnamespace \w+\s*\{|string\[\] args", M),
-    "java": re.compile(
-        r"System\.out\.print|\bpublic (static|class|void|interface)\b|^import java", M
-    ),
-    "c++": re.compile(
-        r"#include\s*<(iostream|vector|string|map|algorithm|bits)|\bstd::|\bcout\s*<<", M
-    ),
-    "c": re.compile(
-        r"#include\s*<\w+\.h>|\bprintf\s*\(.*\);|\bscanf\s*\(|"
-        r"^\s*(int|void|char|float|double|struct \w+)\s*\*?\s*\w+\s*\([^)]*\)\s*\{",
-        M,
-    ),
-    "go": re.compile(r"^package \w+|\bfunc (\(\w+ \*?\w+\) )?\w+\(|\bfmt\.Print", M),
-    "rust": re.compile(r"\bfn \w+(<[^>]*>)?\(|\blet mut \w+|println!\(", M),
-    "kotlin": re.compile(r"\bfun \w+\(|\bval \w+\s*[:=]", M),
-    "swift": re.compile(
-        r"\bfunc \w+\(.*\)\s*(->\s*\w+\s*)?\{|^import (UIKit|SwiftUI|Foundation)", M
-    ),
-    "ruby": re.compile(r"^\s*(def \w+[^:\n]*$|puts |require ['\"])|\.each do \|", M),
-    "javascript": re.compile(
-        r"\bconsole\.log\(|\bfunction\s*\w*\s*\([^)]*\)\s*\{|\b(const|let|var) \w+\s*=|=>\s*[{(\w]|"
-        r"\bdocument\.|\brequire\(",
-        M,
-    ),
-    "css": re.compile(r"^\s*[.#@]?[\w-]+[^{}\n;]*\{\s*[\w-]+\s*:[^{}]+;?\s*\}", M),
-    "bash": re.compile(
-        r"^#!/bin/(ba)?sh|^\s*(sudo|apt-get|chmod|mkdir|grep|awk|sed|echo|cd|ls|find|curl|git|"
-        r"docker|npm|pip) [^.]*$",
-        M,
-    ),
-    "r": re.compile(r"\b\w+ <- |\blibrary\(\w+\)", M),
-}  # fmt: skip
+    "php": r"(?s)<\?php|^\s*\$\w+\s*=.*;\s*$.*^\s*echo\b",
+    "html": r"(?i)<!doctype html|<(html|head|body|div|table|form|ul|p|h1|a|span)\b[^>]*>",
+    "sql": r"(?is)^\s*(SELECT\b.+\bFROM\b|INSERT\s+INTO\b|UPDATE\s+\w+\s+SET\b|DELETE\s+FROM\b|"
+    r"(CREATE|ALTER|DROP)\s+(TABLE|DATABASE|INDEX|VIEW|PROCEDURE|TRIGGER)\b)",
+    "c#": r"^\s*using System\b|Console\.Write|\bnamespace \w+\s*\{|string\[\] args",
+    "java": r"System\.out\.print|\bpublic (static|class|void|interface)\b|^import java",
+    "c++": r"#include\s*<(iostream|vector|string|map|algorithm|bits)|\bstd::|\bcout\s*<<",
+    "c": r"#include\s*<\w+\.h>|\bprintf\s*\(.*\);|\bscanf\s*\(|"
+    r"^\s*(int|void|char|float|double|struct \w+)\s*\*?\s*\w+\s*\([^)]*\)\s*\{",
+    "go": r"^package \w+|\bfunc (\(\w+ \*?\w+\) )?\w+\(|\bfmt\.Print",
+    "rust": r"\bfn \w+(<[^>]*>)?\(|\blet mut \w+|println!\(",
+    "kotlin": r"\bfun \w+\(|\bval \w+\s*[:=]",
+    "swift": r"\bfunc \w+\(.*\)\s*(->\s*\w+\s*)?\{|^import (UIKit|SwiftUI|Foundation)",
+    "ruby": r"^\s*(def \w+[^:\n]*$|puts |require ['\"])|\.each do \|",
+    "javascript": r"\bconsole\.log\(|\bfunction\s*\w*\s*\([^)]*\)\s*\{|"
+    r"\b(const|let|var) \w+\s*=|=>\s*[{(\w]|\bdocument\.|\brequire\(",
+    "css": r"^\s*[.#@]?[\w-]+[^{}\n;]*\{\s*[\w-]+\s*:[^{}]+;?\s*\}",
+    "bash": r"^#!/bin/(ba)?sh|^\s*(sudo|apt-get|chmod|mkdir|grep|awk|sed|echo|cd|ls|find|curl|git|"
+    r"docker|npm|pip) [^.]*$",
+    "r": r"\b\w+ <- |\blibrary\(\w+\)",
+}
+COMPILED_PATTERNS = {name: re.compile(text, M) for name, text in LANGUAGE_PATTERNS.items()}
 PYTHON = re.compile(
-    r"^\s*(def \w+\(.*\).*:|class \w+.*:|import \w+|from [\w.]+ import|for .+ in .+:|while .+:|"
+    r"(?m)^\s*(def \w+\(.*\).*:|class \w+.*:|import \w+|from [\w.]+ import|for .+ in .+:|while .+:|"
     r"if .+:|elif .+:|else:|try:|with .+:|@\w+|print\s?\(|return\b|\w+ = |\w+\s*\+= )|"
-    r"\b(print|len|range|sorted|input)\(|\w\[.*:.*\]|\blambda \w+:",
-    M,
+    r"\b(print|len|range|sorted|input)\(|\w\[.*:.*\]|\blambda \w+:"
 )
 BROKEN_PYTHON = re.compile(  # what is only Python, for text that does not parse
-    r"^\s*(def \w+\(.*\)\s*(->.*)?:|import \w+( as \w+)?$|from [\w.]+ import \w|for .+ in .+:$|"
-    r"while .+:$|elif .+:$|if .+:$|print\s?\(.*\)$)",
-    M,
+    r"(?m)^\s*(def \w+\(.*\)\s*(->.*)?:|import \w+( as \w+)?$|from [\w.]+ import \w|"
+    r"for .+ in .+:$|while .+:$|elif .+:$|if .+:$|print\s?\(.*\)$)"
 )
 CODE_SIGN = re.compile(r"[{};=<>\[\]]|\w\(|\)\s*$|^\s*(#|//|--|\$ )|\w\.\w+\(|\w_\w|^\s{4}\S", M)
 SENTENCE = re.compile(r"(?<![A-Za-z'])[A-Za-z][a-z']+(?:[ ,;:-]+[A-Za-z'()]+){5,}")
@@ -128,7 +108,7 @@ def detect_text_language(text: str) -> str:
     head = text[:HEAD_CHARACTERS]
     if PYTHON.search(head) and is_valid_python(text):
         return "python"
-    for language, pattern in LANGUAGE_PATTERNS.items():
+    for language, pattern in COMPILED_PATTERNS.items():
         if pattern.search(head):
             return language
     return "python" if BROKEN_PYTHON.search(head) else ""
@@ -148,9 +128,8 @@ def find_code_blocks(text: str) -> list[CodeRegion]:
 def extract_programs(text: str, language: str) -> list[str]:
     """Return the programs in a language that an answer contains, the best candidate first.
 
-    Without fences that is the answer itself, or what was typed in an interactive session. With
-    fences it is all blocks of the language joined, then the longest of them; a block counts if its
-    fence names the language, or names none and the language is detected.
+    Without fences that is the answer, or what was typed in an interactive session. With fences it
+    is all blocks of the language joined, then the longest of them.
     """
     blocks = find_code_blocks(text)
     if blocks or (find_fenced_code(text) and not is_valid_python(text)):
@@ -189,12 +168,9 @@ def contains_sentences(text: str) -> bool:
 
     Comments, docstrings and text under a heading such as "Output:" are ignored.
     """
-    in_output = False
-    for line in LONG_STRING.sub("", text).split("\n"):
-        in_output = in_output or bool(OUTPUT_HEADING.match(line))
-        if not in_output and not COMMENT_LINE.match(line) and _is_sentence(line):
-            return True
-    return False
+    lines = LONG_STRING.sub("", text).split("\n")
+    before_output = takewhile(lambda line: not OUTPUT_HEADING.match(line), lines)
+    return any(_is_sentence(line) and not COMMENT_LINE.match(line) for line in before_output)
 
 
 @lru_cache(maxsize=64)

@@ -47,17 +47,15 @@ LIMITS = ResourceLimits(wall_s=10.0, memory_mb=512, folder_bytes=16 << 20)
 ACCEPTED_VERDICTS = ("passed", "no_tests", "not_python", "env_missing", "skipped")
 VERSION = 2  # cached verdicts of another version are ignored
 MISSING = re.compile(
-    r"^(ModuleNotFoundError|ImportError|FileNotFoundError|socket\.gaierror|ConnectionError|"
+    r"(?m)^(ModuleNotFoundError|ImportError|FileNotFoundError|socket\.gaierror|ConnectionError|"
     r"PermissionError|OSError|_tkinter\.TclError|urllib\.error\.URLError)\b|"
-    r"Cannot find (module|package)|no such table|no such column",
-    re.MULTILINE,
+    r"Cannot find (module|package)|no such table|no such column"
 )
 # Without tests: a fragment uses names that are defined elsewhere, and a script waits for input.
 FRAGMENT = re.compile(r"^(NameError|EOFError|SyntaxError: '(return|yield|await)')", re.MULTILINE)
 REQUESTS_ERROR = re.compile(
-    r"\b(rais|throw|trigger|caus|simulat|demonstrat|produc|generat)\w*\b.{0,80}"
-    r"\b(exceptions?|errors?|\w+(Error|Exception))\b",
-    re.IGNORECASE | re.DOTALL,
+    r"(?is)\b(rais|throw|trigger|caus|simulat|demonstrat|produc|generat)\w*\b.{0,80}"
+    r"\b(exceptions?|errors?|\w+(Error|Exception))\b"
 )
 REQUESTS_REPAIR = re.compile(
     r"\b(fix|debug|correct|repair|resolv|avoid|prevent)\w*\b", re.IGNORECASE

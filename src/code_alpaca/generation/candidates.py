@@ -1,7 +1,7 @@
-"""The tasks in a reply: how a teacher writes one, and what becomes of it.
+"""The tasks in a reply: how a teacher writes one, and the candidate that is parsed from it.
 
-Nothing is guessed: every field of a candidate is in the reply as it is. A broken record costs
-only itself, or itself and the records after it where its end is unknown.
+Nothing is guessed: every field of a candidate is in the reply. A broken record costs only itself,
+or also the records after it if its end is unknown.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ MAX_LANGUAGE_LENGTH = 40  # characters; a longer value names no language
 class GeneratedTask(BaseModel):
     """One task as a teacher writes it: the source of the JSON schema, and what is parsed.
 
-    Only `instruction` and `output` are required. Servers without JSON schemas omit the others, or
-    write null or another type; that costs the value and not the task.
+    Servers without JSON schemas omit optional fields, or write null or another type, which is
+    ignored.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -76,40 +76,32 @@ def build_schema(num_tasks: int) -> dict[str, Any]:
     OpenAI's strict mode requires that every key is required and no others are allowed
     (https://platform.openai.com/docs/guides/structured-outputs).
     """
-    keys = list(GeneratedTask.model_fields)
-    task = {
-        "type": "object",
-        "properties": {key: {"type": "string"} for key in keys},
-        "required": keys,
-        "additionalProperties": False,
-    }
+    task = _object_schema({key: {"type": "string"} for key in GeneratedTask.model_fields})
     tasks = {"type": "array", "items": task, "minItems": num_tasks, "maxItems": num_tasks}
+    return _object_schema({"tasks": tasks})
+
+
+def _object_schema(properties: dict[str, Any]) -> dict[str, Any]:
     return {
         "type": "object",
-        "properties": {"tasks": tasks},
-        "required": ["tasks"],
+        "properties": properties,
+        "required": list(properties),
         "additionalProperties": False,
     }
 
 
 def build_candidate(task: GeneratedTask) -> Candidate:
     """Return a task as a candidate; one with invalid Unicode is rejected as `not_text`."""
-    values = {
-        "instruction": task.instruction.strip(),
-        "input": "" if task.input.strip().lower() in NO_INPUT else task.input,
-        "output": task.output,
-        "tests": task.tests,
-    }
+    task_input = "" if task.input.strip().lower() in NO_INPUT else task.input
+    texts = task.instruction.strip(), task_input, task.output
     if task.language is None:
-        values["language"] = label_language(
-            Example(values["instruction"], values["input"], values["output"])
-        )
+        language = label_language(Example(*texts))
     else:
-        values["language"] = task.language.strip().lower()
-    if all(is_unicode(value) for value in values.values()):
-        return Candidate(**values)
-    printable = {key: _replace_surrogates(value) for key, value in values.items()}
-    return Candidate(**printable, reason="not_text")
+        language = task.language.strip().lower()
+    values = *texts, language, task.tests
+    if all(map(is_unicode, values)):
+        return Candidate(*values)
+    return Candidate(*map(_replace_surrogates, values), reason="not_text")
 
 
 def reject_text(text: str, reason: str) -> Candidate:

@@ -41,7 +41,7 @@ class GenerateConfig(CurationRules):
     # The requests.
     strategy: str = Field(
         "self_instruct",
-        description=f"{', '.join(sorted(STRATEGIES))}; FILE.py:NAME for your own; or a mix by "
+        description=f"{', '.join(sorted(STRATEGIES))}; your own as FILE.py:NAME; or a mix by "
         "weight: self_instruct=3,evol_instruct=1",
     )
     prompts: Free[Path | None] = Field(  # the hash of the templates identifies the run
@@ -66,14 +66,10 @@ class GenerateConfig(CurationRules):
         "offline-teacher", description="model name sent to the teacher"
     )
     teacher_base_url: Free[str | None] = Field(
-        None,
-        description="OpenAI-compatible URL, or several separated by commas; offline: the embedded "
-        "teacher; none: OpenAI",
+        None, description="OpenAI-compatible URLs, separated by commas; offline; none: OpenAI"
     )
     teacher_api: Literal["chat", "responses", "completions", "batch"] = Field(
-        "chat",
-        description="API of the teacher; completions is for base models, batch costs half and "
-        "takes up to a day",
+        "chat", description="completions is for base models; batch costs half, takes up to a day"
     )
     temperature: PerRequest[float] = Field(1.0, ge=0, le=2, description="sampling temperature")
     top_p: PerRequest[float] = Field(1.0, gt=0, le=1, description="nucleus sampling mass")

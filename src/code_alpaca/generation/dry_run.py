@@ -24,8 +24,7 @@ def describe_dry_run(config: GenerateConfig, plan: RequestPlan, price: Price | N
     minutes = _estimate_minutes(config, requests, prompt_tokens + reply_tokens)
     teacher = config.teacher_base_url or "OpenAI"
     lines = [
-        prompt,
-        "",
+        f"{prompt}\n",
         f"plan      {config.num_examples} rows from {config.teacher_model} at {teacher}, "
         f"{config.strategy}",
         f"requests  at least {minimum}; about {requests} if {TYPICAL_ACCEPTANCE:.0%} is accepted",
@@ -37,10 +36,8 @@ def describe_dry_run(config: GenerateConfig, plan: RequestPlan, price: Price | N
     else:
         cap = "no cap" if config.max_cost_usd is None else f"never above ${config.max_cost_usd:g}"
         cost = price.compute_cost(requests * prompt_tokens, requests * reply_tokens)
-        lines.append(
-            f"cost      about ${cost:.2f} ({price.source}: "
-            f"${price.input:g} in, ${price.output:g} out per million); {cap}"
-        )
+        rates = f"${price.input:g} in, ${price.output:g} out per million"
+        lines.append(f"cost      about ${cost:.2f} ({price.source}: {rates}); {cap}")
     return "\n".join([*lines, "nothing was sent"])
 
 

@@ -58,6 +58,7 @@ class GenerationEngine:
         # Of every accepted row: its request number and its position in the reply.
         self._numbers, self._positions = array("q"), array("i")
         self._quotas = Quotas(config.quotas, config.lookahead)
+        self._threads = ThreadPoolExecutor(curator.num_workers)  # they wait for the sandboxes
         self._pending: dict[int, asyncio.Task[list[Decision]]] = {}  # sent and not decided
         self._next = ledger.next_undecided()
         self._fruitless = 0  # consecutive replies without an accepted row
@@ -74,24 +75,22 @@ class GenerationEngine:
         """Send and decide until enough rows are accepted.
 
         Args:
-            create_teacher: connects to the teacher inside the event loop, which its locks need.
+            create_teacher: called inside the event loop, which the client's locks need.
             write_checkpoint: writes the dataset so far; called in a thread.
 
         Raises:
-            Stopped: the teacher refused, the budget is used, many replies in a row brought no new
-                row, or the process was signalled to stop.
+            Stopped: the run cannot or should not continue now (see `generate_dataset`).
         """
         with _stop_on_signals():
             await self._run(create_teacher(), write_checkpoint)
 
     async def _run(self, teacher: AnyTeacher, write_checkpoint: Callable[[], None]) -> None:
-        threads = ThreadPoolExecutor(self.curator.num_workers)  # they wait for the sandboxes
         progress = asyncio.create_task(self._update_progress(teacher))
         self._refused = asyncio.get_running_loop().create_future()
         try:
             await teacher.start()
             while not self.done:
-                self._send_ahead(teacher, threads)
+                self._send_ahead(teacher)
                 self._decide(await self._wait_for_next())
                 await asyncio.sleep(0)  # several may be ready: send requests in between
                 if not self.done and self.totals.checkpoint_due(self.config.checkpoint_every):
@@ -99,7 +98,7 @@ class GenerationEngine:
         finally:
             progress.cancel()
             await self._collect_in_flight(teacher)
-            threads.shutdown(wait=False, cancel_futures=True)
+            self._threads.shutdown(wait=False, cancel_futures=True)
             await teacher.close()
 
     async def _wait_for_next(self) -> list[Decision]:
@@ -124,8 +123,7 @@ class GenerationEngine:
         self.curator.add_to_pool(self.plan.seed_tasks)
         self.curator.add_to_pool(self._restore_accepted())
         for requested, languages in self.ledger.requested():
-            labels = {key: label for key, label in requested.items() if key in self.config.quotas}
-            self._quotas.restore(labels, languages)
+            self._quotas.restore(requested, languages)
         usage = self.ledger.usage(decided=True)  # replies without a decision are counted with it
         self.totals.accepted = len(self._numbers)
         self.totals.rejected.update(self.ledger.reasons(self.config.num_examples))
@@ -139,11 +137,11 @@ class GenerationEngine:
             self._positions.append(position)
             yield example
 
-    def _send_ahead(self, teacher: AnyTeacher, threads: ThreadPoolExecutor) -> None:
+    def _send_ahead(self, teacher: AnyTeacher) -> None:
         """Send every request that may be sent now and will probably be needed."""
         number = self._next + len(self._pending)
         while number < self._next + self.config.lookahead and self._is_needed(number):
-            process = self._process(teacher, threads, number, self._build_request(number))
+            process = self._process(teacher, number, self._build_request(number))
             self._pending[number] = asyncio.create_task(process)
             number += 1
 
@@ -166,7 +164,7 @@ class GenerationEngine:
         return self.plan.build_request(number, pool, labels)
 
     async def _process(
-        self, teacher: AnyTeacher, threads: ThreadPoolExecutor, number: int, request: TeacherRequest
+        self, teacher: AnyTeacher, number: int, request: TeacherRequest
     ) -> list[Decision]:
         """Send a request and return its candidates, each checked by the rules for a single row."""
         try:
@@ -183,7 +181,7 @@ class GenerationEngine:
         decisions = [self._check(candidate, key, request) for candidate in candidates]
         run_in_thread = asyncio.get_running_loop().run_in_executor
         return [
-            await run_in_thread(threads, self.curator.verify, decision)
+            await run_in_thread(self._threads, self.curator.verify, decision)
             if self.curator.needs_sandbox(decision)
             else self.curator.verify(decision)
             for decision in decisions
@@ -253,7 +251,7 @@ class GenerationEngine:
 
 
 class AcceptedRows(Sequence[Example]):
-    """The first accepted rows in order, read from the ledger: twelve bytes of memory a row."""
+    """The first accepted rows in order, read from the ledger: twelve bytes of memory per row."""
 
     def __init__(self, ledger: Ledger, numbers: array, positions: array, length: int) -> None:
         self._ledger, self._numbers, self._positions = ledger, numbers, positions

@@ -10,7 +10,7 @@ import contextlib
 import json
 import re
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -47,9 +47,9 @@ MAX_ATTEMPTS = 20  # places of a reply at which JSON is parsed: it may be a mega
 def parse_json(reply: ParsedReply) -> list[Candidate]:
     """Return the candidates in a reply, in order and at least one. Never raises.
 
-    Every complete record is kept, also beyond the requested number: it was paid for, and the same
-    rules apply to it. Reasoning before the JSON is ignored. Of several lists of tasks the last one
-    is the result and the others are drafts, unless nothing separates them.
+    Every complete record is kept, also beyond the requested number, since it was paid for. Of
+    several lists of tasks the last one is the result and the others are drafts, unless nothing
+    separates them.
 
     Rejected with a reason: `no_reply` (no text), `refusal`, `truncated` (at the token limit),
     `malformed` (other than the requested JSON), `not_text` (half a surrogate pair).
@@ -64,11 +64,9 @@ def parse_json(reply: ParsedReply) -> list[Candidate]:
         candidates = _find_records(text) or candidates
     if candidates:
         return candidates
-    if reply.truncated:
-        reason = "truncated"
-    else:  # prose instead of JSON is most often a refusal
-        reason = "refusal" if text.strip() and "{" not in text else "malformed"
-    return [reject_text(text, reason)]
+    # Prose instead of JSON is most often a refusal.
+    reason = "refusal" if text.strip() and "{" not in text else "malformed"
+    return [reject_text(text, "truncated" if reply.truncated else reason)]
 
 
 def _parse_lists(text: str, *, truncated: bool) -> list[Candidate]:
@@ -79,30 +77,27 @@ def _parse_lists(text: str, *, truncated: bool) -> list[Candidate]:
         if start is None:
             break
         joined = bool(candidates) and BETWEEN_JOINED_LISTS.fullmatch(text, position, start.start())
-        parsed = _parse_list(text, start, truncated=truncated, repaired=repaired)
-        repaired = repaired or parsed.text is not text
-        text, position = parsed.text, parsed.end
+        before = text
+        parsed, text, position = _parse_list(text, start, truncated=truncated, repaired=repaired)
+        repaired = repaired or text is not before
         if joined:
-            candidates += parsed.candidates
-        elif not candidates or not _all_malformed(parsed.candidates):
-            candidates = parsed.candidates
+            candidates += parsed
+        elif not candidates or not _all_malformed(parsed):
+            candidates = parsed
         start = LATER_LIST_START.search(text, position)
     return candidates
 
 
-class ParsedList(NamedTuple):
-    """The candidates of one list, the text that was parsed, and the end of the list in it."""
-
-    candidates: list[Candidate]
-    text: str
-    end: int
-
-
-def _parse_list(text: str, start: re.Match[str], *, truncated: bool, repaired: bool) -> ParsedList:
+def _parse_list(
+    text: str, start: re.Match[str], *, truncated: bool, repaired: bool
+) -> tuple[list[Candidate], str, int]:
     """Parse the list that begins at a match of LIST_START.
 
     Args:
         repaired: trailing commas are already removed.
+
+    Returns:
+        The candidates, the text that was parsed (perhaps repaired), and the end of the list in it.
     """
     reason = "truncated" if truncated else "malformed"
     decoder = json.JSONDecoder(strict=False)  # a raw line break inside a string is no error
@@ -110,22 +105,21 @@ def _parse_list(text: str, start: re.Match[str], *, truncated: bool, repaired: b
     position = start.end()
     in_list = "[" in start[0]  # otherwise objects one after the other, and prose may follow
     while True:
-        position = _skip(SEPARATOR, text, position)
-        if not text.startswith("{", position) and not (
-            in_list and OTHER_VALUE.match(text, position)
-        ):
+        position = SEPARATOR.match(text, position).end()  # matches everywhere
+        is_value = in_list and OTHER_VALUE.match(text, position)
+        if not text.startswith("{", position) and not is_value:
             ended = text.startswith("]", position) or (candidates and not in_list and not truncated)
             if ended:
                 candidates = candidates or [reject_text(text, "malformed")]
             else:
                 candidates.append(reject_text(text[position:], reason))
-            return ParsedList(candidates, text, position)
+            return candidates, text, position
         try:
             record, end = decoder.raw_decode(text, position)
         except (ValueError, RecursionError):  # also an integer with thousands of digits
             if repaired:
                 candidates.append(reject_text(text[position:], reason))
-                return ParsedList(candidates, text, position)
+                return candidates, text, position
             text, position, repaired = TRAILING_COMMA.sub(r"\1", text[position:]), 0, True
             continue
         following = NEXT_IN_LIST if in_list else NEXT_ALONE
@@ -170,8 +164,8 @@ def _parse_record(record: Any, text: str, *, complete: bool) -> Candidate:
     """Return the candidate in one JSON object.
 
     Args:
-        complete: what follows may follow a record. Broken JSON can close an object early, inside
-            its "output"; this shows it, and so do missing keys.
+        complete: what follows may follow a record. Otherwise an object without all keys was closed
+            early, inside its "output".
     """
     try:
         fields = {str(key).strip().lower(): value for key, value in record.items()} | record
@@ -185,8 +179,3 @@ def _parse_record(record: Any, text: str, *, complete: bool) -> Candidate:
 
 def _all_malformed(candidates: list[Candidate]) -> bool:
     return all(candidate.reason == "malformed" for candidate in candidates)
-
-
-def _skip(pattern: re.Pattern[str], text: str, position: int) -> int:
-    match = pattern.match(text, position)
-    return match.end() if match else position

@@ -4,8 +4,7 @@ The requested form is `4. Instruction:`, `4. Input:`, `4. Output:`. Models also 
 heading (`5. Instruction:`, `6. Input:`, `7. Output:`), restart at 1, omit the number or an empty
 Input, and write headings in bold, with `#` or in capitals. The rules:
 
-- A record is an Instruction heading, then at most one Input, then an Output, with any numbers. It
-  ends where the next record begins.
+- A record is an Instruction heading, then at most one Input, then an Output, with any numbers.
 - An Instruction heading begins a record if its number is higher than that of the record before,
   or if it follows a separator line, or if it is styled like the first one of the text and has an
   Output before the next one. Any other one is content: answers may quote prompts.
@@ -18,7 +17,8 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
 from code_alpaca.core.reasoning import strip_reasoning
 from code_alpaca.generation.candidates import (
@@ -51,38 +51,37 @@ FENCE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Heading:
-    """One heading: its position, kind, number, and style (hashes, bold, numbered)."""
+class Heading(NamedTuple):
+    """One heading."""
 
     start: int
     end: int
     kind: str
     number: int | None
-    style: tuple[int, bool, bool]
+    style: tuple[int, bool, bool]  # number of hashes, bold, numbered
 
 
-@dataclass(frozen=True, slots=True)
-class NumberedRecord:
-    """The text of one record; `fields` is None if it has no Output heading."""
+class NumberedRecord(NamedTuple):
+    """One record."""
 
     text: str
-    fields: tuple[str, str, str] | None = None
+    fields: tuple[str, str, str] | None = None  # None without an Output heading
 
 
 def parse_numbered(reply: ParsedReply, prefix: str = "") -> list[Candidate]:
     """Return the candidates in numbered text, in order and at least one. Never raises.
 
     Every complete record is kept, also beyond the requested number, and its language is detected.
-    The last record of a truncated reply is rejected: how much of its answer is missing is unknown.
+    The last record of a truncated reply is rejected.
 
     Args:
-        prefix: the end of the prompt, which the reply continues.
+        prefix: the Instruction heading at the end of the prompt, which the reply continues unless
+            it begins with such a heading itself.
     """
     if (rejected := reject_reply(reply)) is not None:
         return [rejected]
     text = strip_reasoning(reply.text.removeprefix(BYTE_ORDER_MARK).replace("\r\n", "\n"))
-    records = split_records(text, prefix)
+    records = _split_records(text, prefix)
     if not records:
         return [reject_text(reply.text, "truncated" if reply.truncated else "malformed")]
     candidates = []
@@ -98,13 +97,8 @@ def parse_numbered(reply: ParsedReply, prefix: str = "") -> list[Candidate]:
     return candidates
 
 
-def split_records(text: str, prefix: str = "") -> list[NumberedRecord]:
-    """Return the records of numbered text in order; none if it has no Instruction heading.
-
-    Args:
-        prefix: the Instruction heading at the end of the prompt, which the text continues unless
-            it begins with such a heading itself.
-    """
+def _split_records(text: str, prefix: str) -> list[NumberedRecord]:
+    """Return the records of numbered text in order; none if it has no Instruction heading."""
     text = _strip_fence(text)
     first = next(_find_headings(text), None)
     if first is None or first.kind != "instruction":
@@ -116,9 +110,9 @@ def split_records(text: str, prefix: str = "") -> list[NumberedRecord]:
 
 def _split(text: str) -> list[NumberedRecord]:
     headings = list(_find_headings(text))
-    starts = _find_record_starts(text, headings)
+    starts = [*_find_record_starts(text, headings), None]
     records = []
-    for start, following in zip(starts, [*starts[1:], None], strict=False):
+    for start, following in pairwise(starts):
         end = len(text) if following is None else headings[following].start
         last = following is None
         records.append(_parse_record(text, headings[start:following], end, last=last))
@@ -132,13 +126,8 @@ def _find_headings(text: str) -> Iterator[Heading]:
         bold = bool(match["bold"] or match["bold_within"])
         if match["bare"] is not None and not (hashes or bold):
             continue  # a line that consists of the word, and no heading
-        yield Heading(
-            match.start(),
-            match.end(),
-            match["kind"].lower(),
-            int(number) if number else None,
-            (hashes, bold, number is not None),
-        )
+        style = (hashes, bold, number is not None)
+        yield Heading(*match.span(), match["kind"].lower(), int(number) if number else None, style)
 
 
 def _find_record_starts(text: str, headings: Sequence[Heading]) -> list[int]:
@@ -147,19 +136,18 @@ def _find_record_starts(text: str, headings: Sequence[Heading]) -> list[int]:
     outputs = [i for i, heading in enumerate(headings) if heading.kind == "output"]
     starts: list[int] = []
     last_number: int | None = None
-    for index, following in zip(instructions, [*instructions[1:], len(headings)], strict=False):
+    for index, following in pairwise([*instructions, len(headings)]):
         heading = headings[index]
-        higher = heading.number is not None and (
-            last_number is None or heading.number > last_number
-        )
+        number = heading.number
+        higher = number is not None and (last_number is None or number > last_number)
         if starts and not higher and not _follows_separator(text, heading.start):
             output = bisect_left(outputs, index)
             has_output = output < len(outputs) and outputs[output] < following
-            same_style = heading.style == headings[starts[0]].style or heading.number is not None
+            same_style = heading.style == headings[starts[0]].style or number is not None
             if not (has_output and same_style):
                 continue
         starts.append(index)
-        last_number = heading.number if heading.number is not None else last_number
+        last_number = last_number if number is None else number
     return starts
 
 
@@ -178,15 +166,12 @@ def _parse_record(
     if output is None:
         return NumberedRecord(record_text)
     task_input, _ = _choose_heading("input", headings, output.start, max(1, looseness))
-    instruction_end = (task_input or output).start
-    return NumberedRecord(
-        record_text,
-        (
-            text[instruction.end : instruction_end].strip(),
-            text[task_input.end : output.start].strip() if task_input else "",
-            _strip_separator(text[output.end : end], last=last),
-        ),
+    fields = (
+        text[instruction.end : (task_input or output).start].strip(),
+        text[task_input.end : output.start].strip() if task_input else "",
+        _strip_separator(text[output.end : end], last=last),
     )
+    return NumberedRecord(record_text, fields)
 
 
 def _choose_heading(

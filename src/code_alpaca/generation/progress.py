@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -92,7 +92,7 @@ class RunProgress:
         self._updated_at = 0.0
         self._tracker = _start_trackio(name) if report_to == "trackio" else None
 
-    def __enter__(self) -> RunProgress:
+    def __enter__(self) -> Self:
         if self._output.is_terminal:
             self._live.start()
         return self
@@ -104,11 +104,13 @@ class RunProgress:
 
     def update(self, totals: RunTotals) -> None:
         """Show the totals, at most every few seconds (on a terminal: five times per second)."""
-        interval = DRAW_INTERVAL_S if self._output.is_terminal else LOG_INTERVAL_S
-        if time.monotonic() - self._updated_at < interval:
+        is_terminal = self._output.is_terminal
+        if time.monotonic() < self._updated_at + (
+            DRAW_INTERVAL_S if is_terminal else LOG_INTERVAL_S
+        ):
             return
         self._updated_at = time.monotonic()
-        if self._output.is_terminal:
+        if is_terminal:
             self._live.update(self._panel(totals), refresh=True)
         else:
             self._output.print(self._line(totals))
@@ -160,22 +162,14 @@ class RunProgress:
 
     def _cost(self, totals: RunTotals) -> str:
         spent = self._spent()
-        if spent is None:
-            return ""
-        if not 0 < totals.accepted < totals.target:
-            return f"${spent:.4f}"
+        if spent is None or not 0 < totals.accepted < totals.target:
+            return "" if spent is None else f"${spent:.4f}"
         return f"${spent:.4f} of about ${spent / totals.accepted * totals.target:.2f}"
 
     def _metrics(self, totals: RunTotals) -> dict[str, Any]:
-        metrics = {
-            "accepted": totals.in_dataset,
-            "acceptance": totals.acceptance,
-            "replies": totals.replies,
-            "tokens": totals.tokens,
-            "in_flight": totals.in_flight,
-            "busy": totals.busy,
-            **{f"rejected/{reason}": n for reason, n in totals.rejected.items()},
-        }
+        names = ("acceptance", "replies", "tokens", "in_flight", "busy")
+        metrics = {"accepted": totals.in_dataset, **{name: getattr(totals, name) for name in names}}
+        metrics |= {f"rejected/{reason}": n for reason, n in totals.rejected.items()}
         spent = self._spent()
         return metrics if spent is None else {**metrics, "cost_usd": spent}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.schema import count_fulfilled
@@ -46,9 +47,9 @@ class Quotas:
         self._tried: Counter[tuple[str, str]] = Counter()  # requests up to k - lookahead
         self._accepted: Counter[tuple[str, str]] = Counter()  # rows from those
 
-    def restore(self, labels: Mapping[str, str], languages: Sequence[str]) -> None:
-        """Count a request that was decided in an earlier start."""
-        self._record_request(labels)
+    def restore(self, requested: Mapping[str, Any], languages: Sequence[str]) -> None:
+        """Count a request that was decided in an earlier start, by what it requested."""
+        self._record_request({key: requested[key] for key in self._fractions if key in requested})
         self._languages.append(languages)
 
     def record_decision(self, languages: Sequence[str]) -> None:
@@ -71,17 +72,14 @@ class Quotas:
         fractions = self._fractions[dimension]
         yields = {label: self._estimate_yield((dimension, label)) for label in fractions}
         minimum = max(yields.values()) / MAX_BOOST
-        weights = {
-            label: fraction / max(minimum, yields[label]) for label, fraction in fractions.items()
-        }
-        total = sum(weights.values())
-        num_requests = len(self._requested) + 1
-        return max(
-            weights,
-            key=lambda label: (
-                weights[label] / total * num_requests - self._num_requests[dimension, label]
-            ),
-        )
+        weights = {label: part / max(minimum, yields[label]) for label, part in fractions.items()}
+        total, num_requests = sum(weights.values()), len(self._requested) + 1
+
+        def missing(label: str) -> float:
+            expected = weights[label] / total * num_requests
+            return expected - self._num_requests[dimension, label]
+
+        return max(weights, key=missing)
 
     def _estimate_yield(self, item: tuple[str, str]) -> float:
         """Return accepted rows per request; starts at one, as if one request had brought one."""

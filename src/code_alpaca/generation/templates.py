@@ -30,8 +30,7 @@ class PromptTemplates:
         extra_names: templates of a user's strategy, which may be in that folder, too.
 
     Raises:
-        InputError: the folder cannot be read or contains no template, a template overrides nothing,
-            or its syntax is wrong.
+        InputError: the folder has no template, or one that overrides nothing or is not valid.
     """
 
     def __init__(self, directory: Path | None = None, extra_names: Iterable[str] = ()) -> None:
@@ -53,11 +52,7 @@ class PromptTemplates:
             self._compile(name)
 
     def render(self, name: str, **values: Any) -> str:
-        """Return a template filled with values.
-
-        Raises:
-            InputError: there is no such template, or it uses a value that it does not get.
-        """
+        """Return a template filled with values; raise InputError if it needs others."""
         template = self._compile(name)
         try:
             return template.render(**values)
@@ -77,8 +72,7 @@ class PromptTemplates:
             raise InputError(f"prompt template {place}: {error.message}") from None
         except jinja2.TemplateNotFound:
             raise InputError(
-                f"there is no prompt template {name!r}; add {name}{SUFFIX} to the folder that the "
-                "key prompts names"
+                f"there is no prompt template {name!r}; add {name}{SUFFIX} to the folder `prompts`"
             ) from None
 
     def _describe(self, name: str) -> str:
@@ -98,16 +92,14 @@ def _find_overrides(directory: Path, valid: set[str]) -> dict[str, Path]:
     if not directory.is_dir():
         raise InputError(f"prompts {directory} is not a folder; give one with NAME{SUFFIX} files")
     found = {path.stem: path for path in sorted(directory.glob(f"*{SUFFIX}"))}
+    names = ", ".join(sorted(valid))
     if not found:
-        raise InputError(
-            f"prompts {directory} contains no {SUFFIX} file; templates are "
-            + ", ".join(sorted(valid))
-        )
+        raise InputError(f"prompts {directory} contains no {SUFFIX} file; templates are {names}")
     for name, path in found.items():
         if name not in valid:
             nearest = difflib.get_close_matches(name, sorted(valid), n=1)
             hint = f"did you mean {nearest[0]}{SUFFIX}?" if nearest else "it overrides nothing;"
-            raise InputError(f"{path}: {hint} templates are {', '.join(sorted(valid))}")
+            raise InputError(f"{path}: {hint} templates are {names}")
     return found
 
 

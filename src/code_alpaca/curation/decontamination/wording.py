@@ -11,13 +11,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from code_alpaca.core import languages
-from code_alpaca.curation.decontamination.word_lists import (
-    COMMON,
-    FILLERS,
-    FREQUENT,
-    GLUE,
-    SYNONYMS,
-)
+from code_alpaca.curation.decontamination import word_lists
 from code_alpaca.curation.python_parsing import parse_python
 from code_alpaca.problems import Problem
 
@@ -54,7 +48,7 @@ def bag_of_words(text: str) -> list[str]:
     return [
         word[:-1] if len(word) > 3 and word.endswith("s") and word[-2] != "s" else word
         for word in words
-        if word not in GLUE and word not in languages.NAMES
+        if word not in word_lists.GLUE and word not in languages.NAMES
     ]
 
 
@@ -84,11 +78,12 @@ def find_ngrams(text: str) -> Iterator[str]:
 @lru_cache(maxsize=50_000)
 def _stem(word: str) -> str:
     """Return a word without inflection, or "" for a word without meaning."""
-    if word in GLUE or word in FILLERS or word in languages.NAMES:
+    ignored = word_lists.GLUE | word_lists.FILLERS
+    if word in ignored or word in languages.NAMES:
         return ""
     stem = _uninflected(word)
     stem = GROUPS.get(word) or GROUPS.get(stem, stem)
-    return "" if stem in GLUE or stem in FILLERS else stem
+    return "" if stem in ignored else stem
 
 
 def _uninflected(word: str) -> str:
@@ -108,11 +103,12 @@ def _uninflected(word: str) -> str:
 
 GROUPS = {
     member: _uninflected(group.split()[0])
-    for group in SYNONYMS
+    for group in word_lists.SYNONYMS
     for word in group.split()
     for member in (word, _uninflected(word))
 }
 BITS = {
-    **{GROUPS.get(_uninflected(word), _uninflected(word)): FREQUENT_BITS for word in FREQUENT},
-    **{GROUPS.get(_uninflected(word), _uninflected(word)): COMMON_BITS for word in COMMON},
+    GROUPS.get(_uninflected(word), _uninflected(word)): bits
+    for words, bits in ((word_lists.FREQUENT, FREQUENT_BITS), (word_lists.COMMON, COMMON_BITS))
+    for word in words
 }

@@ -6,9 +6,9 @@ A filter takes an `Example` and returns
 - a reason to drop it: a short name such as "todo", alone or as `(False, reason)`,
 - False to drop it with the filter's own name as the reason.
 
-To add a built-in filter, write a function that returns its own name as the reason, list it in
-`FILTERS`, and give `tests/curation/test_filters.py` rows that it keeps and drops. A user's filter
-needs no change here: `filters: [default, my_filters.py:no_todo]`.
+To add a built-in filter, write a function that is named after its reason, list it in `FILTERS`, and
+give `tests/curation/test_filters.py` rows that it keeps and drops. A user's filter needs no change
+here: `filters: [default, my_filters.py:no_todo]`.
 
 Filters judge the form of a row, not its topic.
 """

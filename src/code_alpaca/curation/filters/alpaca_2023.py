@@ -12,33 +12,30 @@ from code_alpaca.core.schema import Example
 
 MIN_WORDS, MAX_WORDS = 4, 150
 BLACKLIST = re.compile(
-    r"\b(images?|graphs?|pictures?|files?|maps?|draw|plot|go to|video|audio|music|flowchart|"
-    r"diagram)\b",
-    re.IGNORECASE,
+    r"(?i)\b(images?|graphs?|pictures?|files?|maps?|draw|plot|go to|video|audio|music|flowchart|"
+    r"diagram)\b"
 )
 
 
-def legacy_length(example: Example) -> str | None:
+def legacy_length(example: Example) -> bool:
     """Drop an instruction of up to 3 or more than 150 words."""
-    num_words = len(example.instruction.split())
-    return None if MIN_WORDS <= num_words <= MAX_WORDS else "legacy_length"
+    return MIN_WORDS <= len(example.instruction.split()) <= MAX_WORDS
 
 
-def legacy_blacklist(example: Example) -> str | None:
+def legacy_blacklist(example: Example) -> bool:
     """Drop an instruction with a word of the 2023 list."""
-    return "legacy_blacklist" if BLACKLIST.search(example.instruction) else None
+    return not BLACKLIST.search(example.instruction)
 
 
-def legacy_write_a_program(example: Example) -> str | None:
+def legacy_write_a_program(example: Example) -> bool:
     """Drop an instruction that starts with "Write a program"."""
-    return "legacy_write_a_program" if example.instruction.startswith("Write a program") else None
+    return not example.instruction.startswith("Write a program")
 
 
-def legacy_first_character(example: Example) -> str | None:
+def legacy_first_character(example: Example) -> bool:
     """Drop an instruction that starts with punctuation or a character outside ASCII."""
     first = example.instruction[:1]
-    is_odd = first and (first in string.punctuation or not first.isascii())
-    return "legacy_first_character" if is_odd else None
+    return first == "" or (first not in string.punctuation and first.isascii())
 
 
 FILTERS = (legacy_length, legacy_blacklist, legacy_write_a_program, legacy_first_character)

@@ -32,43 +32,44 @@ OPEN_END_MESSAGES = ("was never closed", "unterminated", "unexpected EOF")  # of
 ONLY_PYTHON = re.compile(r"^\s*(def \w+\([^)]*\)\s*(->.*)?:$|from [\w.]+ import \w)", re.MULTILINE)
 
 
-def unbalanced_fence(example: Example) -> str | None:
+def unbalanced_fence(example: Example) -> bool:
     """Drop an output whose last code block is never closed and incomplete: it was truncated."""
     blocks = find_fenced_code(example.output)
     if not blocks or blocks[-1].closed or is_valid_python(example.output):
-        return None
+        return True
     code = blocks[-1].code
     if (blocks[-1].language or detect_text_language(code)) == "python":
-        complete = is_valid_python(code)
-    else:
-        bare = QUOTED.sub("", code)
-        complete = all(bare.count(left) == bare.count(right) for left, right in BRACKETS)
-    return None if complete and code.strip() else "unbalanced_fence"
+        return is_valid_python(code) and bool(code.strip())
+    bare = QUOTED.sub("", code)
+    is_balanced = all(bare.count(left) == bare.count(right) for left, right in BRACKETS)
+    return is_balanced and bool(code.strip())
 
 
-def cut_off(example: Example) -> str | None:
+def cut_off(example: Example) -> bool:
     """Drop an output that ends inside a string or a bracket."""
     language = detect_language(example)
     programs = extract_programs(example.output, language)
     text = programs[0].rstrip() if programs else ""
     if not is_code(text):
-        return None
+        return True
     if language == "python":
-        return "cut_off" if _ends_open(text) and not contains_sentences(text) else None
+        return not _ends_open(text) or contains_sentences(text)
     bare = QUOTED.sub("", text)
-    return "cut_off" if bare.count("{") > bare.count("}") else None
+    return bare.count("{") <= bare.count("}")
 
 
-def wrong_language(example: Example) -> str | None:
+def wrong_language(example: Example) -> bool:
     """Drop a row whose output is in another language than the row declares or names."""
-    fault = _check_language(detect_language(example), example.output, bool(example.language))
-    return fault if fault == "wrong_language" else None
+    return _find_language_fault(example) != "wrong_language"
 
 
-def syntax_error(example: Example) -> str | None:
+def syntax_error(example: Example) -> bool:
     """Drop a Python row whose output does not parse."""
-    fault = _check_language(detect_language(example), example.output, bool(example.language))
-    return fault if fault == "syntax_error" else None
+    return _find_language_fault(example) != "syntax_error"
+
+
+def _find_language_fault(example: Example) -> str:
+    return _check_language(detect_language(example), example.output, bool(example.language))
 
 
 @lru_cache(maxsize=16)  # two filters use the result

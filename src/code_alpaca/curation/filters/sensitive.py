@@ -12,20 +12,17 @@ from code_alpaca.core.schema import Example
 HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}\b|\bsk-(proj-|ant-)?[A-Za-z0-9_-]{32,}")
 EMAIL = re.compile(r"(?<![\w.+-])(?P<name>[\w.+-]+)@(?P<domain>[\w-]+(\.[\w-]+)*\.[a-zA-Z]{2,})\b")
 EXAMPLE_DOMAIN = re.compile(
-    r"(^|\.)((example|test|sample|domain|your-?\w*|my-?\w*|company|email|mail|site|website|host|"
-    r"abc|xyz|foo|bar|acme)\.\w+|\w+\.(example|test|invalid|local|localhost))$",
-    re.IGNORECASE,
+    r"(?i)(^|\.)((example|test|sample|domain|your-?\w*|my-?\w*|company|email|mail|site|website|host|"
+    r"abc|xyz|foo|bar|acme)\.\w+|\w+\.(example|test|invalid|local|localhost))$"
 )
 EXAMPLE_NAME = re.compile(
-    r"((john|jane|joe|alice|bob|foo|bar|test|user|name|example|sample|abc|xyz|info|admin|support|"
+    r"(?i)((john|jane|joe|alice|bob|foo|bar|test|user|name|example|sample|abc|xyz|info|admin|support|"
     r"contact|hello|noreply|no-reply|sender|recipient|receiver|from|to|you|your|my|me|someone|"
-    r"e?mail|username|first|last)([._+-]?(doe|smith|name|user|mail|email))?\d*)$",
-    re.IGNORECASE,
+    r"e?mail|username|first|last)([._+-]?(doe|smith|name|user|mail|email))?\d*)$"
 )
 MAIL_PROVIDER = re.compile(
-    r"(gmail|googlemail|yahoo|ymail|hotmail|outlook|live|msn|icloud|aol|protonmail|proton|gmx|mail|"
-    r"zoho|yandex|qq|163)\.[a-z.]{2,6}$",
-    re.IGNORECASE,
+    r"(?i)(gmail|googlemail|yahoo|ymail|hotmail|outlook|live|msn|icloud|aol|protonmail|proton|gmx|mail|"
+    r"zoho|yandex|qq|163)\.[a-z.]{2,6}$"
 )
 SHORT_NAME = re.compile(r"[A-Za-z]{1,12}\d{0,3}$")
 ADDRESS_TASK = (
@@ -33,14 +30,13 @@ ADDRESS_TASK = (
     r"check\w*|detect\w*|find\w*|domains?|count\w*|sort\w*|duplicates?|format|pattern)\b"
 )
 ABOUT_ADDRESSES = re.compile(
-    rf"{ADDRESS_TASK}.{{0,80}}\be-?mails?\b|\be-?mails?\b.{{0,80}}{ADDRESS_TASK}",
-    re.IGNORECASE | re.DOTALL,
+    rf"(?is){ADDRESS_TASK}.{{0,80}}\be-?mails?\b|\be-?mails?\b.{{0,80}}{ADDRESS_TASK}"
 )
 LICENCE = re.compile(
-    r"SPDX-License-Identifier|Licensed under the |Permission is hereby granted, free of charge|"
+    r"(?im)SPDX-License-Identifier|Licensed under the |Permission is hereby granted, free of "
+    r"charge|"
     r"GNU (Lesser |Affero )?General Public License|Redistribution and use in source and binary|"
-    r"^\s*(#|//|/?\*+|--|;)\s*(Copyright|\(c\)|©)[^\n]*\d{4}",
-    re.IGNORECASE | re.MULTILINE,
+    r"^\s*(#|//|/?\*+|--|;)\s*(Copyright|\(c\)|©)[^\n]*\d{4}"
 )
 # Detectors of known formats by module; the entropy heuristics of detect-secrets drop good examples.
 SECRET_DETECTORS = {
@@ -55,17 +51,15 @@ SECRET_DETECTORS = {
 ABOUT_LICENCES = re.compile(r"licen[sc]e|copyright", re.IGNORECASE)
 
 
-def secret(example: Example) -> str | None:
+def secret(example: Example) -> bool:
     """Drop a row with a key or token in the format of its provider (detect-secrets, Hub tokens)."""
-    for text in example.texts:
-        if HUB_TOKEN.search(text) or any(
-            next(iter(plugin.analyze_string(text)), None) for plugin in _secret_detectors()
-        ):
-            return "secret"
-    return None
+    return not any(
+        HUB_TOKEN.search(text) or any(any(d.analyze_string(text)) for d in _secret_detectors())
+        for text in example.texts
+    )
 
 
-def personal_data(example: Example) -> str | None:
+def personal_data(example: Example) -> bool:
     """Drop a row with the e-mail address of a person, but not with typical example addresses.
 
     A first name at a public mail provider (dan@gmail.com) identifies no one; nor does any address
@@ -79,16 +73,15 @@ def personal_data(example: Example) -> str | None:
                 continue
             if MAIL_PROVIDER.match(domain) and (about_addresses or SHORT_NAME.match(name)):
                 continue
-            return "personal_data"
-    return None
+            return False
+    return True
 
 
-def licence_header(example: Example) -> str | None:
+def licence_header(example: Example) -> bool:
     """Drop code that was copied with its licence, unless the task is about licences."""
     if ABOUT_LICENCES.search(example.instruction):
-        return None
-    has_header = LICENCE.search(example.output) or LICENCE.search(example.input)
-    return "licence_header" if has_header else None
+        return True
+    return not (LICENCE.search(example.output) or LICENCE.search(example.input))
 
 
 @cache

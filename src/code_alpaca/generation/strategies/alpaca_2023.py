@@ -1,10 +1,9 @@
-"""The original algorithm (2023), so that its results can be reproduced and compared.
+"""The original algorithm of Code Alpaca (2023), to reproduce and compare its results.
 
-The one of Code Alpaca (https://github.com/sahil280114/codealpaca), after Stanford Alpaca: three
-random seed tasks as numbered text, the heading of a fourth, and replies parsed back. Accepted rows
-are never shown. `alpaca_2023_defects` also reproduces its defects: stop strings that truncate any
-answer containing "20.", a parser that loses a record at every "###" (see `parse_2023`), and its
-own filters and similarity.
+After https://github.com/sahil280114/codealpaca: three random seed tasks as numbered text and the
+heading of a fourth. Accepted rows are never shown. `alpaca_2023_defects` also reproduces its
+defects: stop strings that truncate any answer containing "20.", a parser that loses a record at
+every "###" (see `parse_2023`), its filters and its similarity.
 """
 
 from __future__ import annotations
@@ -63,30 +62,23 @@ class Alpaca2023(Strategy):
 def parse_2023(reply: ParsedReply, first: int = NUM_SEED_TASKS + 1) -> list[Candidate]:
     """Return the candidates that the 2023 parser found, with its losses.
 
-    The text is split at "###" and each block at the headings of its own number; a block without
-    exactly seven pieces is lost. A skipped number loses every later record, and a truncated reply
-    loses its last block.
+    The text is split at "###" and each block at the headings of its number. A skipped number loses
+    every later record, and a truncated reply loses its last block.
     """
     if (rejected := reject_reply(reply)) is not None:
         return [rejected]
     blocks = re.split("###", f"{first}. Instruction:" + strip_reasoning(reply.text))
     candidates = []
-    for index, block in enumerate(blocks):
-        if index == len(blocks) - 1 and reply.truncated:
+    for number, block in enumerate(blocks, first):
+        pieces = re.split(rf"{number}\.\s+(Instruction|Input|Output):", block)
+        if reply.truncated and number == first + len(blocks) - 1:
             candidates.append(reject_text(block, "truncated"))
-            continue
-        pieces = re.split(rf"{index + first}\.\s+(Instruction|Input|Output):", block)
-        if len(pieces) != 7:
+        elif len(pieces) != 7:
             candidates.append(reject_text(block, "malformed"))
-            continue
-        task_input = pieces[4].strip()
-        candidates.append(
-            Candidate(
-                instruction=pieces[2].strip(),
-                input="" if task_input.lower() == "<noinput>" else task_input,
-                output=pieces[6].strip(),
-            )
-        )
+        else:
+            _, _, instruction, _, task_input, _, output = map(str.strip, pieces)
+            task_input = "" if task_input.lower() == "<noinput>" else task_input
+            candidates.append(Candidate(instruction, task_input, output))
     return candidates
 
 

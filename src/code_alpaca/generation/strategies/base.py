@@ -25,24 +25,17 @@ TASK_KEYS = ("instruction", "input", "output", "language", "tests")
 
 @dataclass(frozen=True, slots=True)
 class PromptContext:
-    """Everything that the prompt of one request may depend on.
+    """Everything that the prompt of one request may depend on."""
 
-    Attributes:
-        rng: the random numbers of this request; use no others, so that a rerun writes the same.
-        pool: accepted rows that the request may show.
-        numbered: request numbered text, for an API that continues text.
-        labels: the language, task type and difficulty that the quotas call for; may be empty.
-    """
-
-    rng: random.Random
+    rng: random.Random  # use no other random numbers, so that a rerun writes the same prompt
     seed_tasks: Sequence[SeedTask]
-    pool: Sequence[Example]
+    pool: Sequence[Example]  # accepted rows that the request may show
     num_tasks: int
     seeds_per_request: int
     pool_per_request: int
     templates: PromptTemplates
-    numbered: bool = False
-    labels: Mapping[str, str] = field(default_factory=dict)
+    numbered: bool = False  # request numbered text, for an API that continues text
+    labels: Mapping[str, str] = field(default_factory=dict)  # by the quotas, may be empty
 
     def render(self, template: str, **values: Any) -> str:
         """Return a prompt template filled with values."""
@@ -51,44 +44,30 @@ class PromptContext:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A prompt, and the ids of the seed tasks and rows that it shows.
-
-    Attributes:
-        prefix: the end of the prompt where a reply continues its last line.
-    """
+    """The prompt of one request."""
 
     text: str
-    seed_ids: list[str]
-    prefix: str = ""
+    seed_ids: list[str]  # of the seed tasks and rows that it shows
+    prefix: str = ""  # the end of the text, if a reply continues its last line
 
 
 class Strategy:
-    """One way to request new tasks; subclasses override what differs from these defaults.
+    """One way to request new tasks; subclasses override what differs from these defaults."""
 
-    Attributes:
-        name: its name in the config and in the column `strategy` of its rows.
-        templates: the prompt templates it renders; their hash is the rows' `prompt_version`.
-        numbered_apis: the APIs over which it requests numbered text instead of JSON. Base models
-            (`completions`) only continue text.
-        numbered_templates: the templates that it renders for these APIs.
-        stop: strings at which the teacher must stop.
-        own_keys: config keys that are refused in a run without this strategy.
-        curation_overrides: values for keys of curation, in a run that uses this strategy.
-        file_sha256: hash of the user's file that it comes from.
-    """
-
-    name: str = ""
-    templates: tuple[str, ...] = ()
+    name: str = ""  # in the config and in the column `strategy` of its rows
+    templates: tuple[str, ...] = ()  # prompt templates; their hash is the rows' `prompt_version`
+    # APIs over which it requests numbered text instead of JSON, since base models only continue
+    # text, and the templates for them.
     numbered_apis: tuple[Api, ...] = ()
     numbered_templates: tuple[str, ...] = ()
-    stop: tuple[str, ...] = ()
-    own_keys: tuple[str, ...] = ()
-    curation_overrides: Mapping[str, Any] = {}
-    file_sha256: str = ""
+    stop: tuple[str, ...] = ()  # strings at which the teacher must stop
+    own_keys: tuple[str, ...] = ()  # config keys that are refused in a run without this strategy
+    curation_overrides: Mapping[str, Any] = {}  # values of curation keys in its runs
+    file_sha256: str = ""  # of the user's file that it comes from
 
     @classmethod
     def from_config(cls, config: GenerateConfig) -> Self:
-        """Return the strategy for a run, with its own keys of the config read."""
+        """Return the strategy for a run."""
         return cls()
 
     def validate(self, config: GenerateConfig) -> None:
@@ -113,9 +92,9 @@ class Strategy:
         """Return eight hex digits that identify the prompts over an API."""
         names = self.numbered_templates if api in self.numbered_apis else self.templates
         version = templates.version(*names)
-        if not self.file_sha256:
-            return version
-        return hashlib.sha256((self.file_sha256 + version).encode()).hexdigest()[:8]
+        if self.file_sha256:
+            version = hashlib.sha256((self.file_sha256 + version).encode()).hexdigest()[:8]
+        return version
 
     def tasks_per_request(self, prompt: Prompt, default: int) -> int:
         """Return how many tasks a reply to the prompt may contain."""

@@ -23,10 +23,7 @@ OLD_NAMES = {"seed_compat": "alpaca_2023"}  # old name, in the ledgers of old ru
 
 
 def parse_mix(text: str) -> dict[str, float]:
-    """Return the weights of strategies, in the order in which a request draws from them.
-
-    Args:
-        text: a strategy, or several with weights: `self_instruct=3,my_file.py:ask=1`.
+    """Return the weights in `self_instruct=3,my_file.py:ask=1`, in the order of drawing.
 
     Raises:
         ValueError: a strategy does not exist, or a weight is not a positive number.
@@ -58,11 +55,7 @@ class StrategyMix:
 
     @classmethod
     def from_config(cls, config: GenerateConfig) -> Self:
-        """Load the strategies of a config and check that they work under it.
-
-        Raises:
-            InputError: one of them does not, or a user's file cannot be loaded.
-        """
+        """Load the strategies of a config and check that they work under it."""
         weights = parse_mix(config.strategy)
         strategies = [
             STRATEGIES[name].from_config(config) if name in STRATEGIES else _load(name, config)
@@ -73,8 +66,7 @@ class StrategyMix:
         by_name = {strategy.name: strategy for strategy in strategies}
         if len(by_name) < len(strategies):
             raise InputError(
-                f"strategy {config.strategy}: two files have the same name, which rows record; "
-                "rename one"
+                f"strategy {config.strategy}: two files have the same name; rename one"
             )
         return cls(by_name, tuple(weights.values()))
 
@@ -94,8 +86,7 @@ class StrategyMix:
 
 def find_old_names(recorded: str) -> dict[str, str]:
     """Return the old names of strategies in the text that a run recorded, by today's names."""
-    words = re.split("[,=]", recorded)
-    return {new: old for old, new in OLD_NAMES.items() if old in words}
+    return {new: old for old, new in OLD_NAMES.items() if old in re.split("[,=]", recorded)}
 
 
 def _load(reference: str, config: GenerateConfig) -> Strategy:
@@ -106,20 +97,19 @@ def _load(reference: str, config: GenerateConfig) -> Strategy:
         strategy = strategy.from_config(config)
     elif isinstance(strategy, Strategy):
         strategy = copy.copy(strategy)  # the loaded file is cached
-    else:
-        if not callable(strategy):
-            raise InputError(
-                f"strategy {reference} is of type {type(strategy).__name__}; write a function "
-                "ask(context) that returns a Prompt, or an object of a subclass of Strategy"
-            )
+    elif callable(strategy):
         strategy = Strategy()
         strategy.ask = plugin.value
-    # Rows are published: of the path only its last part is recorded.
+    else:
+        raise InputError(
+            f"strategy {reference} is of type {type(strategy).__name__}; write a function "
+            "ask(context) that returns a Prompt, or an object of a subclass of Strategy"
+        )
+    # Without the folder, since rows are published.
     strategy.name, strategy.file_sha256 = PurePath(reference).name, plugin.sha256
     write_prompt = strategy.ask
 
     def ask(context: PromptContext) -> Prompt:
-        """Turn the errors of a user's code into one line."""
         try:
             prompt = write_prompt(context)
         except InputError:

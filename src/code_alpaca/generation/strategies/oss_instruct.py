@@ -41,11 +41,7 @@ NUM_EXAMPLES = 2  # seed tasks that show the form of a task
 
 
 class OssInstruct(Strategy):
-    """Consecutive lines of one file, and two seed tasks that show the form of a task.
-
-    Args:
-        snippets: texts of source files, in a fixed order.
-    """
+    """Consecutive lines of one file, and two seed tasks that show the form of a task."""
 
     name = "oss_instruct"
     templates = ("oss_instruct", "rules")
@@ -55,19 +51,17 @@ class OssInstruct(Strategy):
 
     @classmethod
     def from_config(cls, config: GenerateConfig) -> Self:
-        source = config.snippets
-        return cls(load_snippets(source, config.snippets_column) if source else ())
+        source, column = config.snippets, config.snippets_column
+        return cls(load_snippets(source, column) if source else ())
 
     def validate(self, config: GenerateConfig) -> None:
         super().validate(config)
         if not self.snippets:
-            raise InputError(
-                "strategy oss_instruct needs snippets: a folder, a file or a dataset of code"
-            )
+            raise InputError("strategy oss_instruct needs snippets: a folder, file or dataset")
 
     def identity(self) -> dict[str, str]:
-        text = json.dumps(self.snippets)
-        return {"snippets_sha256": hashlib.sha256(text.encode()).hexdigest()}
+        text = json.dumps(self.snippets).encode()
+        return {"snippets_sha256": hashlib.sha256(text).hexdigest()}
 
     def ask(self, context: PromptContext) -> Prompt:
         rng = context.rng
@@ -92,9 +86,9 @@ def load_snippets(source: str, column: str) -> list[str]:
     """Return the usable texts of a source, in a fixed order.
 
     Args:
-        source: a folder (of a Git repository: its tracked files), a text file, a JSONL or
-            Parquet file, or a dataset on the Hub.
-        column: the column of a dataset that contains the code.
+        source: a folder (of a Git repository: its tracked files), a file of code, a file of rows,
+            or a dataset on the Hub.
+        column: the column of rows that contains the code.
 
     Raises:
         InputError: the source does not exist, or contains no usable code.
@@ -159,14 +153,12 @@ def _read_column(source: str, path: Path, column: str) -> Iterator[str]:
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
+    kind = DATASET_FORMATS.get(path.suffix)
+    if path.is_file() and kind is None:
+        raise InputError(f"snippets {source} is neither code nor JSON, Parquet or CSV")
+    arguments = {"path": kind, "data_files": source} if path.is_file() else {"path": source}
     try:
-        if path.is_file():
-            kind = DATASET_FORMATS.get(path.suffix)
-            if kind is None:
-                raise InputError(f"snippets {source} is neither code nor JSON, Parquet or CSV")
-            rows = load_dataset(kind, data_files=source, split="train")
-        else:
-            rows = load_dataset(source, split="train")
+        rows = load_dataset(**arguments, split="train")
     except (DatasetsError, ValueError, OSError) as error:
         raise InputError(f"cannot load snippets {source}: {error_message(error)}") from None
     if column not in rows.column_names:
@@ -174,6 +166,4 @@ def _read_column(source: str, path: Path, column: str) -> Iterator[str]:
             f"snippets {source} has no column {column!r}; set snippets_column to one of "
             f"{', '.join(rows.column_names)}"
         )
-    for row in rows:
-        if isinstance(row[column], str):
-            yield row[column]
+    yield from (row[column] for row in rows if isinstance(row[column], str))
