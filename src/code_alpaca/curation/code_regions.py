@@ -48,11 +48,11 @@ LANGUAGE_CLASS = re.compile(r"(?:language|lang)-?[=\"']*([\w+#]+)")
 
 
 class CodeRegion(NamedTuple):
-    """A part of a text that is marked as code, without common indentation.
+    """A piece of code in a text.
 
     Attributes:
         kind: fence, line (a fence on one line), tag, session or indented.
-        tag: the word after the fence or the HTML class, in lower case; "" if there is none.
+        tag: the word after the fence or the HTML class, in lower case; may be empty.
         closed: False for a fence that ends with the text or at the next opening fence.
     """
 
@@ -68,10 +68,9 @@ class CodeRegion(NamedTuple):
 
 
 def find_code_regions(text: str) -> list[CodeRegion]:
-    """Return the code regions of a text in order, as code without prompts of a session.
+    """Return the code regions of a text in order, without the prompts of interactive sessions.
 
-    Indented blocks count only outside of other regions. If nothing is marked as code, the list is
-    empty, and the text itself may be code.
+    Indented blocks count only outside of other regions.
     """
     regions: list[CodeRegion] = []
     for prose, fence in _split_at_fences(text):

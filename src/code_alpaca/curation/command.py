@@ -71,8 +71,7 @@ def curate_dataset(config: CurateConfig) -> None:
     """Decide every row of the source and write `<run_dir>/dataset`.
 
     Raises:
-        InputError: the source cannot be read or, under strict, has a malformed row; the run folder
-            has another config; a benchmark, filter or sandbox is missing.
+        InputError: the source, the run folder, a benchmark, a filter or the sandbox cannot be used.
     """
     source = _open_source(config)
     seed_tasks = load_seed_tasks(config.seed_tasks) if config.seed_tasks else []

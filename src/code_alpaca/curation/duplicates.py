@@ -38,8 +38,7 @@ PATTERNS = {
 class DuplicateOutputs:
     """The outputs of all accepted rows.
 
-    The same output for other code in the task is not a duplicate: a repair or a translation may
-    have the same result.
+    The same output for other code in the task is not a duplicate, but a repair or a translation.
     """
 
     def __init__(self) -> None:

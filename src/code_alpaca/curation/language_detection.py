@@ -1,7 +1,7 @@
 """Detect the programming language of a row, and distinguish code from prose.
 
-Detection relies on a few strong patterns; a text that matches none has no detected language, and no
-row is dropped for that. Only Python is checked with a parser.
+Detection relies on a few strong patterns; no row is dropped because none matches. Only Python is
+checked with a parser.
 """
 
 from __future__ import annotations
@@ -115,10 +115,7 @@ def detect_text_language(text: str) -> str:
 
 
 def find_code_blocks(text: str) -> list[CodeRegion]:
-    """Return the fenced blocks of an answer that may contain code.
-
-    A text that is a Python program has none: its fences are in docstrings.
-    """
+    """Return the fenced blocks of an answer that may contain code; none if all of it is Python."""
     blocks = find_fenced_code(text)
     if not blocks or is_valid_python(text):
         return []
@@ -164,9 +161,8 @@ def is_prose(text: str) -> bool:
 
 
 def contains_sentences(text: str) -> bool:
-    """Return whether code that does not parse contains prose.
-
-    Comments, docstrings and text under a heading such as "Output:" are ignored.
+    """Return whether code that does not parse contains prose, outside comments, docstrings and text
+    under a heading such as "Output:".
     """
     lines = LONG_STRING.sub("", text).split("\n")
     before_output = takewhile(lambda line: not OUTPUT_HEADING.match(line), lines)

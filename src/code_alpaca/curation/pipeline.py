@@ -1,11 +1,10 @@
 """Apply all curation rules to rows: filters, decontamination, verification, duplicates, novelty.
 
 The first three depend on one row only and run as rows arrive: `check_row` reads it, `verify` runs
-its code. The last two depend on the rows accepted before and run in row order: `check_pool`.
+its code. The last two depend on the rows accepted before: `check_pool` runs in row order.
 
-Rows come from teachers and from files of unknown origin. An exception that a row causes rejects
-that row as `internal_error`, with the place in the code as evidence. Errors of the machine (a full
-disk, a sandbox that cannot start) end the run, which can be resumed.
+An exception that a row causes rejects that row as `internal_error`, with the place in the code as
+evidence. Errors of the machine (a full disk, a sandbox that cannot start) end the run.
 """
 
 from __future__ import annotations
@@ -42,15 +41,11 @@ class Curator:
     """The rules of one run.
 
     Args:
-        filters: names of filters (see `filters.load_filters`).
+        filters: names of filters (see `filters.resolve_names`).
         contamination: the benchmarks that no row may leak.
         mark: keep contaminated rows, with the problems in their column `contamination`.
         verifier: runs outputs in sandboxes; None: no output is run. Closed with `close`.
         novelty: the pool of accepted rows.
-
-    Attributes:
-        failures: number of rows by failure in code-alpaca.
-        filter_failures: number of rows by failure in a user's filter.
     """
 
     def __init__(
@@ -112,10 +107,7 @@ class Curator:
         return decision if decision.reason else self._guard(self._verify, decision)
 
     def check_pool(self, decision: Decision) -> Decision:
-        """Compare a row that is not rejected yet with the pool, and add it if it is novel.
-
-        Call it in row order.
-        """
+        """Compare a row with the pool, in row order, and add it if it is novel."""
         return decision if decision.reason else self._guard(self._check_pool, decision)
 
     def _guard(self, check: Callable[[Decision], Decision], decision: Decision) -> Decision:

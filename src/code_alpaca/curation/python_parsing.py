@@ -1,7 +1,5 @@
-"""Parse Python code of unknown quality: broken, truncated, quoted, or mixed with prose.
-
-`find_python_trees` finds every Python function in a text, whether marked as code or not. None of
-the functions raises for any text.
+"""Parse Python code of unknown quality: broken, truncated, quoted, or mixed with prose. Never
+raises.
 """
 
 from __future__ import annotations
@@ -38,9 +36,9 @@ QUOTES = str.maketrans(
 def find_python_trees(text: str) -> list[ast.Module]:
     """Return syntax trees that contain every Python function in a text.
 
-    The text itself and each code region are parsed; from what does not parse, each `def` alone, up
-    to the line where its indentation or its syntax ends. Code in string literals (JSON, a notebook,
-    `code = '''...'''`), in comments and after line numbers is parsed too.
+    The text itself and each code region are parsed; from what does not parse, each `def` alone.
+    Code in string literals (JSON, a notebook, `code = '''...'''`), in comments and after line
+    numbers is parsed too.
     """
     if not DEFINES.search(text):
         return []
@@ -80,10 +78,7 @@ def parse_python(code: str, *, compiles: bool = False) -> ast.Module | None:
 
 
 def parse_prefix(code: str, *, compiles: bool = False) -> tuple[ast.Module, str] | None:
-    """Return the tree and the text of the longest run of first lines that parses.
-
-    Each try ends before the line at which the parser stopped, or one line earlier.
-    """
+    """Return the tree and the text of the longest run of first lines that parses."""
     lines = code[:MAX_PARSED_CHARACTERS].split("\n")
     for _ in range(MAX_PREFIX_TRIES):
         text = "\n".join(lines)

@@ -101,9 +101,6 @@ def open_curator(rules: CurationRules, **changes: Any) -> Iterator[tuple[Curator
 
     Args:
         changes: values that replace those of `rules`.
-
-    Raises:
-        InputError: a benchmark or filter cannot be loaded, or no sandbox works.
     """
     from code_alpaca.curation.novelty.pool import NoveltyPool  # compiles on import
 

@@ -78,7 +78,7 @@ for script in {scripts!r}:
 class Verifier:
     """Runs rows in the sandboxes of a pool. Thread-safe.
 
-    Verdicts are cached on disk, so the same program is run once in all runs of a user.
+    Verdicts are cached on disk, so a program is run once in all runs of a user.
     """
 
     def __init__(self, pool: WorkerPool) -> None:
@@ -228,8 +228,7 @@ def _raised_as_requested(result: RunResult, program: str, instruction: str) -> b
 def _lacks_import(result: RunResult, program: str) -> bool:
     """Return whether a definition uses a name of the standard library that is not imported.
 
-    A fragment may use values that are defined elsewhere, but a program without
-    `from typing import List` whose annotations need it is broken.
+    A fragment may use values that are defined elsewhere, but annotations need their imports.
     """
     missing = MISSING_NAME.findall(result.stderr)
     if not missing or missing[-1] not in _standard_names() or not is_valid_python(program):
@@ -259,12 +258,10 @@ def _standard_names() -> frozenset[str]:
 
 
 class VerdictCache:
-    """Verdicts by the hash of what was run; in memory if the cache folder cannot be written.
+    """Verdicts by the hash of what was run and of `salt`; in memory if the cache folder is
+    read-only.
 
     Thread-safe. A locked or full database is ignored.
-
-    Args:
-        salt: everything besides the key that a verdict depends on.
     """
 
     def __init__(self, salt: str) -> None:

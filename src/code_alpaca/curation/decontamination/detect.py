@@ -59,9 +59,6 @@ class ContaminationDetector:
     Args:
         names: benchmarks by name or file (see `load_problems`); all splits are searched.
         skip_missing: leave out a Hub benchmark that cannot be fetched and list it in `missing`.
-
-    Raises:
-        InputError: a benchmark does not exist, has another format or cannot be fetched.
     """
 
     def __init__(self, names: Sequence[str], *, skip_missing: bool = False) -> None:

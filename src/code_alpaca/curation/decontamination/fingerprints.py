@@ -178,7 +178,7 @@ class TermHasher:
     Args:
         colors: the hash of each name.
         parts: counts the hashes of all parts (see `_is_part`).
-        uses: collects, for each name, hashes of the statements and the places that use it.
+        uses: collects, for each name, hashes of the statements and places that use it.
     """
 
     def __init__(

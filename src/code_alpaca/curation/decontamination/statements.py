@@ -1,9 +1,8 @@
 """Build terms of Python functions: equivalent functions have equal terms.
 
-Left out is what does not change the result for valid input: annotations, docstrings, `print`,
-logging, assertions, `raise` guards and handlers, `async`, imports. Equivalent spellings have one
-form: `x += 1`, `else` after a return, a result that is named before it is returned (see
-`python_terms` for expressions).
+Left out is what does not change the result for valid input: annotations, docstrings, output,
+assertions, `raise` guards and handlers, `async`, imports. Equivalent spellings have one form: `x +=
+1`, `else` after a return, a result that is named before it is returned.
 """
 
 from __future__ import annotations

@@ -100,13 +100,8 @@ class Filter(NamedTuple):
 
 
 def load_filters(names: Iterable[str]) -> list[Filter]:
-    """Return the filters with these names: built-in ones in the order of FILTERS, then the user's.
-
-    Args:
-        names: see `resolve_names`.
-
-    Raises:
-        InputError: a user's file cannot be loaded, or does not define the function.
+    """Return the filters with these names (see `resolve_names`): built-in ones in the order of
+    FILTERS, then the user's.
     """
     names = resolve_names(names)
     built_in = [Filter(name, FILTERS[name]) for name in FILTERS if name in names]

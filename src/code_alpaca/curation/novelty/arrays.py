@@ -14,9 +14,8 @@ RECENT_ROWS = 256  # entries of `Workspace.recent` in a search for a single matc
 
 
 class TokenRows(NamedTuple):
-    """Tokenized tasks.
-
-    The tokens of row r are `tokens[start[r]:start[r + 1]]`; its parts end at `ends[r]` in them.
+    """Tokenized tasks: row r is `tokens[start[r]:start[r + 1]]`, and its parts end at `ends[r]` in
+    it.
     """
 
     tokens: np.ndarray = np.zeros(0, np.int32)
@@ -39,8 +38,7 @@ class Query(NamedTuple):
 class PrefixLevel(NamedTuple):
     """A prefix index over rows that no longer change.
 
-    Postings are sorted by token, then by the length of the row (a group), then by the position of
-    the token in the row.
+    Postings are sorted by token, then by the row's length (a group), then by the token's position.
     """
 
     rank: np.ndarray = np.zeros(0, np.int32)  # (vocabulary,): rank of a token, rarest first
@@ -65,10 +63,7 @@ class SearchIndex(NamedTuple):
 
 
 class LcsTables(NamedTuple):
-    """The current query as `kernels.similarity` reads it.
-
-    `bits` and `places` are all zero between two queries.
-    """
+    """The current query as `kernels.similarity` reads it; zeros between two queries."""
 
     bits: np.ndarray  # (vocabulary,) uint64: positions of a token in its part of the query
     places: np.ndarray  # (vocabulary,) int32: 1 + the row of `wide` of a token, or 0
@@ -93,11 +88,8 @@ def grow_rows(rows: TokenRows, num_rows: int, num_tokens: int) -> TokenRows:
 
 
 def make_workspace(vocabulary: int, longest_row: int, words: int) -> Workspace:
-    """Return scratch memory for queries of up to `longest_row` tokens.
-
-    Args:
-        vocabulary: number of distinct tokens.
-        words: 64-bit words for the longest part of a query.
+    """Return scratch memory for a vocabulary, the longest query in tokens, and the 64-bit words of
+    the longest part of a query.
     """
     lcs = LcsTables(
         bits=np.zeros(vocabulary, np.uint64),

@@ -80,8 +80,7 @@ class SimilarityIndex:
     """The pool of one group of tasks: rows, and three prefix indices that are merged as they grow.
 
     As in an LSM tree (O'Neil et al. 1996, https://doi.org/10.1007/s002360050048), the newest rows
-    are scanned and a full level is merged into the next, MERGE_FACTOR times larger one: each row
-    is indexed only a few times.
+    are scanned, and a full level is merged into the next, MERGE_FACTOR times larger one.
     """
 
     def __init__(self, threshold: float, vocabulary: Vocabulary) -> None:
@@ -136,8 +135,8 @@ class SimilarityIndex:
     def rank_earlier(
         self, row: int, count: int, workspaces: dict[int, Workspace]
     ) -> tuple[list[tuple[str, float]], float]:
-        """Return ids and similarities of the `count` rows before `row` that are most similar to
-        it, best first, and the sum of the similarities of all rows before it.
+        """Return the `count` most similar rows before `row`, best first, and the sum of all
+        similarities.
 
         `workspaces` is scratch memory of this thread, reused between calls.
         """

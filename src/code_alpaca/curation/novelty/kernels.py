@@ -48,8 +48,8 @@ def check_batch(batch, begin, index, workspace, matches):
     """Compare the rows of a batch, from `begin` on, with all earlier rows; insert those without a
     match.
 
-    `matches[i]` becomes some row that is more similar than the threshold to row i, or -1. Stops at
-    `index.capacity` rows. Returns the next row to check and the new number of rows.
+    `matches[i]` becomes a row that is more similar than the threshold to row i, or -1. Stops at
+    `index.capacity` rows; returns the next row to check and the new number of rows.
     """
     i, num_rows = begin, index.num_rows
     while i < matches.size and num_rows < index.capacity:
@@ -64,10 +64,7 @@ def check_batch(batch, begin, index, workspace, matches):
 
 @compiled
 def find_match(query, index, num_rows, workspace):
-    """Return some row among the first `num_rows` that matches the query, or -1.
-
-    Rows that are in no level are scanned first, newest first.
-    """
+    """Return a row among the first `num_rows` that matches the query, or -1."""
     if query.filled & np.uint8(1) == 0:
         return -1
     rows, threshold = index.rows, index.threshold
@@ -92,10 +89,8 @@ def find_match(query, index, num_rows, workspace):
 
 @compiled
 def find_all_matches(row, rows, level, workspace):
-    """Write every earlier row of a level that matches a row to `workspace.matches`; return their
+    """Write all earlier rows of a level that match a row to `workspace.matches`; return their
     number.
-
-    Each row is written once if `workspace.recent` has a place for every row.
     """
     query = read_query(rows, row)
     open_query(query, workspace.lcs)
@@ -106,8 +101,9 @@ def find_all_matches(row, rows, level, workspace):
 
 @compiled
 def scan_postings(query, rows, level, num_rows, workspace):
-    """Write rows of a level before `num_rows` that match the open query to `workspace.matches`,
-    until it is full; return their number.
+    """Write rows of a level that match the open query to `workspace.matches` until it is full.
+
+    Only rows before `num_rows` count. Returns the number of matches.
     """
     threshold, ranks = level.threshold, workspace.ranks
     recent, matches, lcs = workspace.recent, workspace.matches, workspace.lcs
@@ -151,9 +147,8 @@ def scan_postings(query, rows, level, num_rows, workspace):
 
 @compiled
 def check_batch_nearest(batch, index, workspace, nearest, scores):
-    """Find the exact nearest earlier row of each row of a batch; insert those without a match.
-
-    `nearest[i]` and `scores[i]` become the nearest row (-1: none) and its similarity.
+    """Find the nearest earlier row (or -1) and its similarity for each row of a batch; insert the
+    rows without a match.
     """
     num_rows = index.num_rows
     for i in range(nearest.size):
@@ -175,9 +170,8 @@ def score_matches(batch, rows, matches, workspace, scores):
 
 @compiled
 def find_nearest(query, rows, begin, end, workspace):
-    """Return the most similar of the rows from `begin` to `end` and its similarity.
-
-    Of equally similar rows the oldest is returned; (-1, 0.0) if no row has anything in common.
+    """Return the most similar of the rows from `begin` to `end`, the oldest of equals, and its
+    similarity; (-1, 0.0) if no row has anything in common.
     """
     best, score = -1, 0.0
     m = query.tokens.size
@@ -217,7 +211,7 @@ def rank_earlier(row, rows, workspace, scores):
     """Rank the rows before `row` by their similarity to it, newest first among equals.
 
     The best `scores.size` rows are written to `workspace.matches` (-1: none) and their similarities
-    to `scores`. Compares every row and returns the sum of all similarities.
+    to `scores`. Returns the sum of all similarities.
     """
     query, best = read_query(rows, row), workspace.matches
     best[:], scores[:] = -1, 0.0
@@ -335,8 +329,8 @@ def similarity(rows, row, ends, lcs, floor):
 
 @compiled
 def f1(common, m, n):
-    """Return the F1 of two lengths, computed in rouge_score's order of operations: whether it is
-    above a threshold such as 0.7 depends on that order.
+    """Return the F1 of two lengths, in rouge_score's order of operations: rounding decides whether
+    it is above a threshold such as 0.7.
     """
     if m == 0 or n == 0:
         return 0.0

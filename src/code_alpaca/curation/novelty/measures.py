@@ -46,9 +46,8 @@ def code_aware(task: Example | SeedTask) -> TokenizedTask:
     """Return the words and operators of the instruction and the tokens of the input, grouped by
     language.
 
-    The group is the languages that the instruction names, in order ("Java to Python" is not
-    "Python to Java"), or the language of the row if it names none. Language names are not words:
-    "in Python" adds nothing to a Python task.
+    The group is the languages that the instruction names, in order ("Java to Python" is not "Python
+    to Java"), or else that of the row. Language names are not words.
     """
     words, operators, named = [], [], {}
     tokens = CODE_TOKEN.findall(task.instruction.lower())

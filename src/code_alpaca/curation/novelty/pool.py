@@ -1,8 +1,8 @@
-"""Decide whether tasks are new: drop those that are too similar to a task in the pool.
+"""Decide whether tasks are new: drop those that are more similar than a threshold to a task in the
+pool.
 
-A task is dropped if its similarity to some task in the pool is above the threshold; at the
-threshold it is kept. The search is exact, and a decision depends only on earlier tasks, not on how
-many tasks are checked in one call.
+The search is exact, and a decision depends only on earlier tasks, not on how many tasks are checked
+in one call.
 """
 
 from __future__ import annotations
@@ -28,11 +28,8 @@ class NoveltyPool:
         measure: one of MEASURES.
         threshold: similarity above which a task is dropped; None: the measure's default.
         nearest: find the most similar task in the pool for every task, which scans the pool's
-            signatures (a few microseconds per 1,000 tasks). If False, a verdict names any task
-            that is too similar, or none, and its cost hardly grows with the pool.
-
-    Raises:
-        ValueError: unknown measure, or a threshold outside 0..1.
+            signatures (a few microseconds per 1,000 tasks). If False, a verdict names any task that
+            is too similar, or none, and its cost hardly grows with the pool.
     """
 
     def __init__(
@@ -91,11 +88,8 @@ def find_neighbours(
 ) -> Iterator[TaskNeighbours]:
     """Yield the `count` most similar earlier tasks of each task, as Code Alpaca recorded in 2023.
 
-    Among equally similar tasks the newest come first. In the mean, tasks of other languages count
-    as 0. Every pair is compared (1 ms per task at 20,000 tasks): use it after a run.
-
-    Args:
-        num_threads: None: one per available core.
+    Among equals the newest come first. In the mean, tasks of other languages count as 0. Every pair
+    is compared (1 ms per task at 20,000 tasks): use it after a run.
     """
     vocabulary = Vocabulary()
     tokenized = [MEASURES[measure](task) for task in tasks]
@@ -118,11 +112,7 @@ def find_neighbours(
 
 
 def resolve_threshold(measure: str, threshold: float | None) -> float:
-    """Return the threshold, or the default of the measure if it is None.
-
-    Raises:
-        ValueError: unknown measure, or a threshold outside 0..1.
-    """
+    """Return the threshold, or the default of the measure; raise ValueError if one is invalid."""
     if measure not in MEASURES:
         raise ValueError(f"unknown measure {measure!r}; choose one of {', '.join(MEASURES)}")
     if threshold is None:

@@ -2,11 +2,11 @@
 
 `make_stages` returns pipelines for a local, Slurm or Ray executor, to run one after the other. They
 keep exactly the rows that one process keeps over the same files in order. Two similar tasks share
-one of their rarest tokens (see `kernels`), so each row is sent to the shards of its rarest tokens
-and every similar pair meets in one of them. A last pass over these pairs decides in row order.
+one of their rarest tokens (see `kernels`), so each row is sent to the shards of its rarest tokens,
+where every similar pair meets. A last pass over these pairs decides in row order.
 
-An exact copy of an earlier row is dropped without comparison: the earlier row was either kept or is
-too similar to a kept row. So a thousand copies do not become half a million pairs.
+An exact copy of an earlier row is dropped without comparison, so that a thousand copies do not
+become half a million pairs.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class NoveltyStep(PipelineStep):
 
     @cached_property
     def _numbers(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Numbers of tokens, rarest first, and of files; the same in every worker."""
+        """The numbers of tokens, rarest first, and of files; the same in every worker."""
         counts: Counter[str] = Counter()
         files: list[str] = []
         for path in self.work.list_files("counts"):
@@ -257,7 +257,7 @@ class KeepRows(NoveltyStep):
 
 
 def _name_tokens(task: TokenizedTask) -> Iterator[str]:
-    """Yield tokens after the number of their part, so that tokens of two parts are never equal."""
+    """Yield tokens with the number of their part, so that tokens of two parts are never equal."""
     for part, tokens in enumerate(task[1:]):
         for token in tokens:
             yield f"{part}{token}"
