@@ -16,11 +16,11 @@ from code_alpaca.curation.filters import (
     FILTER_NAMES,
     FILTERS,
     FilterError,
-    hash_plugins,
     load_filters,
     resolve_names,
 )
 from code_alpaca.curation.language_detection import detect_language, is_prose
+from code_alpaca.curation.rules import CurationRules
 
 ASK = "Write a function that adds two numbers."
 ADD = "def add(a, b):\n    return a + b\n"
@@ -318,11 +318,12 @@ def test_a_file_without_the_function_is_refused(my_filters, name, message):
 
 def test_the_hash_of_a_filter_file_identifies_the_run(my_filters):
     key = f"{my_filters}_sha256"
-    before = hash_plugins(["default", f"{my_filters}:no_todo", f"{my_filters}:short"])
+    rules = CurationRules(filters=["default", f"{my_filters}:no_todo", f"{my_filters}:short"])
+    before = rules.filter_facts()
     assert list(before) == [key]
     with open(my_filters, "a") as file:
         file.write("# changed\n")
-    assert hash_plugins([f"{my_filters}:no_todo"]) != before
+    assert rules.filter_facts()[key] != before[key]
 
 
 # -- Duplicate outputs ---------------------------------------------------------------------------

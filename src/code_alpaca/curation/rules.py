@@ -85,12 +85,13 @@ class CurationRules(StageConfig):
 
     def filter_facts(self) -> dict[str, str]:
         """Return the hashes of users' filter and benchmark files, which identify the run."""
-        facts = filters.hash_plugins(self.filters)
-        for name in self.decontaminate:
-            if is_plugin(name):
-                file = name.rpartition(":")[0]
-                facts[f"{file}_sha256"] = load_plugin(name, kind="benchmark").sha256
-        return facts
+        names = [("filter", name) for name in self.filters]
+        names += [("benchmark", name) for name in self.decontaminate]
+        return {
+            f"{name.rpartition(':')[0]}_sha256": load_plugin(name, kind).sha256
+            for kind, name in names
+            if is_plugin(name)
+        }
 
 
 @contextlib.contextmanager
@@ -119,7 +120,7 @@ def open_curator(rules: CurationRules, **changes: Any) -> Iterator[tuple[Curator
         filters=rules.filters,
         contamination=detector,
         mark=rules.contaminated == "mark",
-        verifier=Verifier(sandbox.WorkerPool(_choose_sandbox())) if rules.verify else None,
+        verifier=_start_verifier() if rules.verify else None,
         novelty=NoveltyPool(rules.novelty, rules.novelty_threshold, nearest=rules.novelty_nearest),
     )
     try:
@@ -154,8 +155,9 @@ def _print_warnings(
             )
 
 
-def _choose_sandbox() -> sandbox.Backend:
+def _start_verifier() -> Verifier:
     try:
-        return sandbox.choose_backend().backend
+        backend = sandbox.choose_backend().backend
     except InputError as error:
         raise InputError(f"verify runs generated code: {error}, or set verify: false") from None
+    return Verifier(sandbox.WorkerPool(backend))

@@ -85,16 +85,13 @@ def _check_keys(config: GenerateConfig, plan: RequestPlan) -> None:
 
 
 def verify_seed_tasks(seed_tasks: Sequence[SeedTask], curator: Curator, *, refuse: bool) -> None:
-    """Run the tests of seed tasks, and name those that fail: every prompt shows seed tasks.
+    """Run the tests of seed tasks, which every prompt shows, and name those that fail.
 
     A test that needs something no sandbox has (a module, a file, a network) counts as passed.
 
     Args:
-        refuse: raise; a run that already has replies only prints a warning, because its seed tasks
-            can no longer be changed.
-
-    Raises:
-        InputError: a seed task fails its own tests, and `refuse` is set.
+        refuse: raise InputError instead of printing a warning, while the run has no replies yet and
+            its seed tasks can be changed.
     """
     tested = [task for task in seed_tasks if task.tests.strip()]
     rows = [
@@ -111,10 +108,7 @@ def verify_seed_tasks(seed_tasks: Sequence[SeedTask], curator: Curator, *, refus
     if not failed:
         return
     names = ", ".join(f"{task_id} ({verdict})" for task_id, verdict in failed.items())
-    message = (
-        f"{len(failed)} seed tasks do not pass their own tests: {names}; correct their output or "
-        "tests"
-    )
+    message = f"{len(failed)} seed tasks do not pass their own tests: {names}; correct them"
     if refuse and set(failed.values()) != {"timeout"}:  # maybe a busy machine
         raise InputError(f"{message}, or set verify: false")
     console.warning(f"{message} in the next run")

@@ -1,8 +1,7 @@
 """Generate a dataset: request new tasks from a teacher until enough rows are accepted.
 
-Everything is recorded in the run's ledger. The same command resumes the run: no answered request
-is paid for twice, and the dataset does not depend on concurrency, retries or kills. A larger
-num_examples extends the run.
+Everything is recorded in the run's ledger, so the same command resumes the run, and a larger
+num_examples extends it.
 """
 
 from __future__ import annotations
@@ -47,8 +46,8 @@ def generate_dataset(config: GenerateConfig) -> None:
 
     Raises:
         InputError: bad input, a run folder of another config, no key, a cap without a price.
-        Stopped: the budget is used, the teacher refused or does not respond, or many replies in a
-            row brought no new row.
+        Stopped: the budget is used, the teacher refused or does not respond, many replies in a row
+            brought no new row, or a signal arrived.
     """
     check_environment(config)
     plan = RequestPlan.from_config(config)

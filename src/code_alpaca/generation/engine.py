@@ -1,8 +1,8 @@
 """The generation loop: send requests ahead, decide replies in order, until enough is accepted.
 
 Replies arrive in any order but are *decided* in the order of their request numbers, and request k
-may show only rows accepted from requests up to k - lookahead. So the dataset depends on the
-config, the seed tasks and the teacher's replies: not on concurrency, retries or kills.
+may show only rows accepted from requests up to k - lookahead. So the dataset does not depend on
+concurrency, retries or kills.
 """
 
 from __future__ import annotations
@@ -226,8 +226,7 @@ class GenerationEngine:
         return (
             f"{self._fruitless} replies in a row brought no new row (rejected so far: {reasons}"
             f"{last}); the {self.totals.accepted} accepted rows are kept: read the replies in "
-            f"{self.ledger.path}, then change the teacher or raise patience and rerun the same "
-            "command"
+            f"{self.ledger.path}, then change the teacher or raise patience and rerun"
         )
 
     async def _collect_in_flight(self, teacher: AnyTeacher) -> None:
@@ -235,9 +234,7 @@ class GenerationEngine:
         teacher.stop_sending()
         tasks = list(self._pending.values())
         with contextlib.suppress(asyncio.CancelledError):
-            if tasks:
-                await asyncio.wait(tasks, timeout=QUIET_WAIT_S)
-            pending = [task for task in tasks if not task.done()]
+            _, pending = await asyncio.wait(tasks, timeout=QUIET_WAIT_S) if tasks else ((), ())
             if pending and teacher.in_flight:
                 console.stage("generate").print(
                     f"waiting up to {MAX_WAIT_S:.0f} s for {teacher.in_flight} replies in "
@@ -269,9 +266,9 @@ class AcceptedRows(Sequence[Example]):
 
 @contextlib.contextmanager
 def _stop_on_signals() -> Iterator[None]:
-    """Stop the running task at the first SIGTERM or SIGHUP as on Ctrl-C; a second one kills.
+    """Raise `Stopped` at the first SIGTERM or SIGHUP, as on Ctrl-C; a second one kills the process.
 
-    A signal that is ignored (nohup) stays ignored. Outside the main thread nothing happens.
+    An ignored signal (nohup) stays ignored. Outside the main thread nothing happens.
     """
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}

@@ -1,7 +1,7 @@
 """Parse the tasks in a reply that was requested as JSON.
 
 Models and servers deviate from the schema: prose and fences around the JSON, several lists, other
-key names, trailing commas, truncation. No paid record is lost to its form.
+key names, trailing commas, truncation. No paid record is lost to that.
 """
 
 from __future__ import annotations
@@ -48,8 +48,7 @@ def parse_json(reply: ParsedReply) -> list[Candidate]:
     """Return the candidates in a reply, in order and at least one. Never raises.
 
     Every complete record is kept, also beyond the requested number, since it was paid for. Of
-    several lists of tasks the last one is the result and the others are drafts, unless nothing
-    separates them.
+    several lists of tasks the last one is the result, unless nothing separates them.
 
     Rejected with a reason: `no_reply` (no text), `refusal`, `truncated` (at the token limit),
     `malformed` (other than the requested JSON), `not_text` (half a surrogate pair).

@@ -71,8 +71,8 @@ class NumberedRecord(NamedTuple):
 def parse_numbered(reply: ParsedReply, prefix: str = "") -> list[Candidate]:
     """Return the candidates in numbered text, in order and at least one. Never raises.
 
-    Every complete record is kept, also beyond the requested number, and its language is detected.
-    The last record of a truncated reply is rejected.
+    Every complete record is kept, also beyond the requested number. The last record of a truncated
+    reply is rejected.
 
     Args:
         prefix: the Instruction heading at the end of the prompt, which the reply continues unless
@@ -179,9 +179,8 @@ def _choose_heading(
 ) -> tuple[Heading | None, int]:
     """Return the heading of a kind that belongs to a record, and how loosely (0, 1 or 2).
 
-    Args:
-        headings: those of the record; the first one is its Instruction.
-        before: position in the text at which the heading must have begun.
+    Only headings before a position of the text count. The first heading is the record's
+    Instruction.
     """
     first = headings[0]
     rules = (

@@ -67,7 +67,7 @@ class RunTotals:
         return remaining * self._elapsed / new_rows if new_rows > 0 else None
 
     def checkpoint_due(self, every: int) -> bool:
-        """Return whether `every` rows were accepted since this was last true; 0 is never due."""
+        """Return whether `every` (0: never) rows were accepted since this was last true."""
         if due := 0 < every <= self.accepted - self._checkpoint:
             self._checkpoint = self.accepted
         return due
@@ -82,7 +82,7 @@ class RunProgress:
 
     Args:
         spent: returns dollars so far, or None if the price is unknown.
-        report_to: `trackio` also logs the metrics there, under the name of the run.
+        report_to: `trackio` also logs the metrics there.
     """
 
     def __init__(self, spent: Callable[[], float | None], report_to: str, name: str) -> None:

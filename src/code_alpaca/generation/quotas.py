@@ -21,10 +21,7 @@ class Quotas:
     what was accepted from those up to k - lookahead.
 
     Args:
-        weights: for some of DIMENSIONS, labels with their weights.
-
-    Raises:
-        InputError: another dimension, or a weight that is not positive.
+        weights: by dimension, labels with their weights; InputError if they are invalid.
     """
 
     def __init__(self, weights: Mapping[str, Mapping[str, float]], lookahead: int) -> None:

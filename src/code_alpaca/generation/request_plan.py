@@ -60,10 +60,7 @@ class RequestPlan:
         return {key: value for s in strategies for key, value in s.curation_overrides.items()}
 
     def resumed(self, recorded_strategy: str) -> Self:
-        """Return the plan of a resumed run, whose new rows get the strategy names of its old rows.
-
-        So the dataset does not depend on when the run was resumed.
-        """
+        """Return the plan of a resumed run: its new rows get the strategy names of its old ones."""
         return replace(self, old_names=find_old_names(recorded_strategy))
 
     def identity(self) -> dict[str, str]:
@@ -82,7 +79,7 @@ class RequestPlan:
 
         Args:
             pool: rows accepted so far that this request may show.
-            labels: the language, task type and difficulty that the quotas call for.
+            labels: the language, task type and difficulty to request.
         """
         config = self.config
         rng = random.Random(f"{config.seed}/{number}")

@@ -1,8 +1,7 @@
 """Load and render the prompt templates, the built-in ones or a user's own.
 
-`prompts: DIR` in the config overrides built-in templates by name: `DIR/rules.jinja` replaces the
-rules in every prompt that includes them. The hash of the templates that a strategy uses is the
-`prompt_version` of its rows.
+`prompts: DIR` overrides built-in templates by name: `DIR/rules.jinja` replaces the rules in every
+prompt that includes them. The hash of a strategy's templates is the `prompt_version` of its rows.
 """
 
 from __future__ import annotations

@@ -127,14 +127,14 @@ class ContaminationDetector:
                     yield ContaminationMatch(task_id, "statement", statement[:MAX_EVIDENCE])
 
     def _match_solution(self, functions: list[Fingerprint]) -> Iterator[ContaminationMatch]:
+        index = self._index
         for function in functions:
-            equal: list[str] = []
-            if function.nodes >= MIN_NODES:
-                equal += self._index.functions.get(str(function.with_helpers), [])
-            if function.nodes_without_helpers >= MIN_NODES:
-                equal += self._index.functions.get(str(function.without_helpers), [])
             if function.nodes < MIN_NODES:
-                equal += self._index.verbatim.get(exact_key(function), [])
+                equal = index.verbatim.get(exact_key(function), [])
+            else:
+                equal = index.functions.get(str(function.with_helpers), [])
+                if function.nodes_without_helpers >= MIN_NODES:
+                    equal = equal + index.functions.get(str(function.without_helpers), [])
             for task_id in equal:
                 yield ContaminationMatch(task_id, "solution", f"def {function.name}")
             if not equal and function.nodes >= MIN_SIMILAR_NODES:

@@ -108,12 +108,6 @@ def load_filters(names: Iterable[str]) -> list[Filter]:
     return built_in + [Filter(name, _load(name).value) for name in names if is_plugin(name)]
 
 
-def hash_plugins(names: Iterable[str]) -> dict[str, str]:
-    """Return the SHA-256 of each user's file among these filters, as `{"FILE.py_sha256": hash}`."""
-    plugins = filter(is_plugin, names)
-    return {f"{name.rpartition(':')[0]}_sha256": _load(name).sha256 for name in plugins}
-
-
 def resolve_names(names: Iterable[str], *, warn: bool = False) -> list[str]:
     """Return names of filters, with FILTER_SETS and old names expanded.
 

@@ -173,8 +173,7 @@ def find_nearest(query, rows, begin, end, workspace):
     """Return the most similar of the rows from `begin` to `end`, the oldest of equals, and its
     similarity; (-1, 0.0) if no row has anything in common.
     """
-    best, score = -1, 0.0
-    m = query.tokens.size
+    best, score, m = -1, 0.0, query.tokens.size
     if query.filled & np.uint8(1) == 0:
         return best, score
     # Slices, so that the compiler can rule out negative indices.
@@ -258,10 +257,9 @@ def insert_batch(batch, rows, num_rows):
 @compiled
 def insert_row(query, rows, row):
     """Write a query to `rows` as the row with this number; the caller has made room."""
-    start = rows.start[row]
-    for i in range(query.tokens.size):
-        rows.tokens[start + i] = query.tokens[i]
-    rows.start[row + 1] = start + query.tokens.size
+    start, end = rows.start[row], rows.start[row] + query.tokens.size
+    rows.tokens[start:end] = query.tokens
+    rows.start[row + 1] = end
     rows.ends[row, :] = query.ends
     rows.filled[row] = query.filled
     rows.signatures[row, 0], rows.signatures[row, 1] = query.low, query.high
@@ -306,10 +304,8 @@ def similarity(rows, row, ends, lcs, floor):
 
     The caller has checked that the same parts of both are empty.
     """
-    start = rows.start[row]
+    start, score, m_before, n_before = rows.start[row], 1.0, 0, 0
     longest = max(ends[0], ends[1] - ends[0], ends[2] - ends[1])
-    score = 1.0
-    m_before, n_before = 0, 0
     for part in range(3):
         m, n = ends[part] - m_before, rows.ends[row, part] - n_before
         if m > 0:

@@ -69,14 +69,9 @@ def make_stages(
     ]
 
 
-def _to_document(
-    self: Any, data: dict[str, Any], path: str, id_in_file: int | str
-) -> dict[str, Any]:
-    return {
-        "text": data.get("instruction"),
-        "id": f"{path}:{id_in_file}",
-        "metadata": {"row": data, "path": path, "line": int(id_in_file)},
-    }
+def _to_document(self: Any, data: dict[str, Any], path: str, line: int | str) -> dict[str, Any]:
+    metadata = {"row": data, "path": path, "line": int(line)}
+    return {"text": data.get("instruction"), "id": f"{path}:{line}", "metadata": metadata}
 
 
 def _to_row(self: Any, document: Document) -> dict[str, Any]:
@@ -103,10 +98,8 @@ class NoveltyStep(PipelineStep):
             counts.update(shard["times"])
             files += shard["files"]
         tokens = sorted(counts, key=lambda token: (counts[token], token))
-        return (
-            {token: number for number, token in enumerate(tokens)},
-            {path: number for number, path in enumerate(sorted(files))},
-        )
+        tables = [{name: n for n, name in enumerate(names)} for names in (tokens, sorted(files))]
+        return tables[0], tables[1]
 
     def _tokenize(self, document: Document) -> TokenizedTask:
         row = document.metadata["row"]
@@ -214,14 +207,11 @@ class FindPairs(NoveltyStep):
     def _find_pairs(
         self, rows: Sequence[tuple[int, np.ndarray, np.ndarray]]
     ) -> Iterator[tuple[int, int]]:
-        positions = [position for position, _, _ in rows]
-        tokens = np.concatenate([tokens for _, tokens, _ in rows])
-        batch = make_rows(
-            tokens,
-            np.concatenate([[0], np.cumsum([len(t) for _, t, _ in rows], dtype=np.int64)]),
-            np.array([ends for _, _, ends in rows], np.int32),
-        )
-        vocabulary = Vocabulary(size=int(tokens.max()) + 1)
+        positions, tokens, ends = zip(*rows, strict=True)
+        flat = np.concatenate(tokens)
+        start = np.cumsum([0, *map(len, tokens)], dtype=np.int64)
+        batch = make_rows(flat, start, np.array(ends, np.int32))
+        vocabulary = Vocabulary(size=int(flat.max()) + 1)
         for later, earlier in find_similar_pairs(batch, vocabulary, self._threshold):
             yield positions[later], positions[earlier]
 

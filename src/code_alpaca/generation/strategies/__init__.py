@@ -1,8 +1,7 @@
 """Strategies: the ways to request new tasks, by name.
 
 To add one: write a module with a subclass of `Strategy`, list the class in STRATEGIES, and add its
-template to `generation/prompts/`. A strategy can also come from a user's file: `my_file.py:ask`
-names a function `ask(context) -> Prompt` or a `Strategy` object in it.
+template to `generation/prompts/`. A user's file needs no change here: `strategy: my_file.py:ask`.
 """
 
 from __future__ import annotations

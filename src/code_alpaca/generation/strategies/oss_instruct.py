@@ -89,9 +89,6 @@ def load_snippets(source: str, column: str) -> list[str]:
         source: a folder (of a Git repository: its tracked files), a file of code, a file of rows,
             or a dataset on the Hub.
         column: the column of rows that contains the code.
-
-    Raises:
-        InputError: the source does not exist, or contains no usable code.
     """
     path = Path(source)
     if path.is_dir():
