@@ -55,15 +55,11 @@ class CurateConfig(CurationRules):
         description="columns of the source that hold the Alpaca fields, e.g. {instruction: "
         "problem, output: solution}",
     )
-    run_dir: Annotated[Path, Role.FREE] = Field(
-        description="folder of this run; the same command resumes it"
-    )
-    seed_tasks: Path | None = Field(
-        None, description="JSONL of tasks to add to the pool first; none: an empty pool"
-    )
+    run_dir: Annotated[Path, Role.FREE] = Field(description="folder of the run, also to resume it")
+    seed_tasks: Path | None = Field(None, description="JSONL of tasks to add to the pool first")
     strict: bool = Field(False, description="refuse a source with a malformed row")
     dataset_version: Annotated[Version, Role.FREE] = Field(
-        "0.1.0", description="SemVer of the new dataset"
+        "0.1.0", description="the dataset's SemVer"
     )
 
 

@@ -47,9 +47,7 @@ class CurationRules(StageConfig):
         description="filters by name, the sets default and alpaca_2023, functions in a file "
         f"(my_filters.py:no_todo), or none; the names are {', '.join(filters.FILTER_NAMES)}",
     )
-    decontaminate: list[str] = Field(
-        ["mini"], description="benchmarks by name, files in their format, or none"
-    )
+    decontaminate: list[str] = Field(["mini"], description="benchmarks, files of problems, or none")
     contaminated: Literal["drop", "mark"] = Field(
         "drop", description="reject rows that leak a benchmark problem, or only mark them"
     )

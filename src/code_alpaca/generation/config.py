@@ -32,9 +32,7 @@ class GenerateConfig(CurationRules):
     # The run.
     run_dir: Free[Path] = Field(description="folder of this run; the same command resumes it")
     seed_tasks: Path | None = Field(None, description="JSONL of seed tasks; none: the built-in")
-    num_examples: Free[PositiveInt] = Field(
-        1000, description="accepted rows to collect; a larger number extends the run"
-    )
+    num_examples: Free[PositiveInt] = Field(1000, description="rows to accept; may be raised later")
     seed: int = Field(0, description="RNG seed of every random choice")
     dry_run: Free[bool] = Field(False, description="print estimates and one prompt, send nothing")
 
@@ -50,21 +48,15 @@ class GenerateConfig(CurationRules):
     tasks_per_request: PerRequest[PositiveInt] = Field(5, description="tasks to request at once")
     seeds_per_request: PerRequest[PositiveInt] = Field(6, description="seed tasks in one prompt")
     pool_per_request: PerRequest[int] = Field(2, ge=0, description="accepted rows in one prompt")
-    snippets: str | None = Field(
-        None, description="oss_instruct: a folder (such as your repository), a file or a dataset"
-    )
+    snippets: str | None = Field(None, description="oss_instruct: folder, file or dataset of code")
     snippets_column: str = Field("content", description="column of that dataset with the code")
     quotas: dict[str, dict[str, float]] = Field(
         {}, description="fractions of rows by language, task_type and difficulty (in the YAML file)"
     )
-    alpaca_2023_defects: bool = Field(
-        False, description="alpaca_2023: also reproduce the defects of the original (2023)"
-    )
+    alpaca_2023_defects: bool = Field(False, description="alpaca_2023: reproduce its defects too")
 
     # The teacher.
-    teacher_model: PerRequest[str] = Field(
-        "offline-teacher", description="model name sent to the teacher"
-    )
+    teacher_model: PerRequest[str] = Field("offline-teacher", description="name of the model")
     teacher_base_url: Free[str | None] = Field(
         None, description="OpenAI-compatible URLs, separated by commas; offline; none: OpenAI"
     )
@@ -73,9 +65,7 @@ class GenerateConfig(CurationRules):
     )
     temperature: PerRequest[float] = Field(1.0, ge=0, le=2, description="sampling temperature")
     top_p: PerRequest[float] = Field(1.0, gt=0, le=1, description="nucleus sampling mass")
-    max_completion_tokens: PerRequest[PositiveInt] = Field(
-        4096, description="limit of one reply, in tokens"
-    )
+    max_completion_tokens: PerRequest[PositiveInt] = Field(4096, description="tokens in one reply")
 
     # Speed and limits.
     lookahead: PositiveInt = Field(64, description="requests sent ahead of the decided ones")
@@ -99,9 +89,7 @@ class GenerateConfig(CurationRules):
     price_per_mtok_output: Free[float | None] = Field(
         None, ge=0, description="dollars per million output tokens; none: from the price list"
     )
-    patience: Free[PositiveInt] = Field(
-        50, description="stop after this many consecutive replies without an accepted row"
-    )
+    patience: Free[PositiveInt] = Field(50, description="replies without a new row before stopping")
 
     # The dataset.
     checkpoint_every: Free[int] = Field(
@@ -109,9 +97,7 @@ class GenerateConfig(CurationRules):
     )
     report_to: Free[Literal["none", "trackio"]] = Field("none", description="where to log metrics")
     dataset_version: Free[Version] = Field("0.1.0", description="SemVer of this run's dataset")
-    hub_dataset_id: Free[NonEmptyStr | None] = Field(
-        None, description="ORG/NAME on the Hub, for push_to_hub"
-    )
+    hub_dataset_id: Free[NonEmptyStr | None] = Field(None, description="ORG/NAME for push_to_hub")
     push_to_hub: Free[bool] = Field(
         False, description="release the dataset at the end; full shards are uploaded during the run"
     )
