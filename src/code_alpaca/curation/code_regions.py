@@ -48,18 +48,12 @@ LANGUAGE_CLASS = re.compile(r"(?:language|lang)-?[=\"']*([\w+#]+)")
 
 
 class CodeRegion(NamedTuple):
-    """A piece of code in a text.
+    """A piece of code in a text."""
 
-    Attributes:
-        kind: fence, line (a fence on one line), tag, session or indented.
-        tag: the word after the fence or the HTML class, in lower case; may be empty.
-        closed: False for a fence that ends with the text or at the next opening fence.
-    """
-
-    kind: str
-    tag: str
+    kind: str  # fence, line (a fence on one line), tag, session or indented
+    tag: str  # the word after the fence or the HTML class, in lower case; may be empty
     code: str
-    closed: bool = True
+    closed: bool = True  # False for a fence that ends with the text or at the next opening fence
 
     @property
     def language(self) -> str:

@@ -121,23 +121,22 @@ def open_curator(rules: CurationRules, **changes: Any) -> Iterator[tuple[Curator
         verifier=_start_verifier() if rules.verify else None,
         novelty=NoveltyPool(rules.novelty, rules.novelty_threshold, nearest=rules.novelty_nearest),
     )
+    refused = False
     try:
         yield curator, json.dumps(benchmarks)
     except InputError:
-        detector = None  # there are no rows to warn about
+        refused = True  # there are no rows to warn about
         raise
     finally:
         curator.close()
-        if detector:
-            _print_warnings(rules, detector, curator)
+        if not refused:
+            _print_warnings(rules, detector.missing, curator)
 
 
-def _print_warnings(
-    rules: CurationRules, detector: ContaminationDetector, curator: Curator
-) -> None:
-    if detector.missing:
+def _print_warnings(rules: CurationRules, missing: list[str], curator: Curator) -> None:
+    if missing:
         console.warning(
-            f"decontamination skipped for {', '.join(detector.missing)}, which could not be "
+            f"decontamination skipped for {', '.join(missing)}, which could not be "
             "fetched: no row was compared with it"
         )
     if not rules.decontaminate:

@@ -106,7 +106,8 @@ class Verifier:
             return "not_python"
         # The instruction matters only if it requests an error.
         request = example.instruction if REQUESTS_ERROR.search(example.instruction) else ""
-        key = json.dumps([detect_language(example), _has_tests(example), programs, request])
+        has_tests = bool(example.tests.strip())
+        key = json.dumps([detect_language(example), has_tests, programs, request])
         if (cached := self._cache.get(key)) is not None:
             return cached
         verdict = self._run(example, programs)
@@ -119,7 +120,7 @@ class Verifier:
         language = detect_language(example)
         programs = extract_programs(example.output, language)
         if language == "python":
-            if _has_tests(example):
+            if example.tests.strip():
                 programs = programs or [example.output]
                 return [f"{program}\n\n{example.tests}\n" for program in programs]
             programs = list(filter(_is_program, programs))
@@ -133,7 +134,7 @@ class Verifier:
         return []
 
     def _run(self, example: Example, programs: list[str]) -> str:
-        language, has_tests = detect_language(example), _has_tests(example)
+        language, has_tests = detect_language(example), bool(example.tests.strip())
         verdicts: list[str] = []
         for program in programs:
             if language == "javascript":
@@ -158,10 +159,6 @@ def find_rejection_reason(verdict: str, *, has_tests: bool) -> str:
     if verdict in ACCEPTED_VERDICTS or (verdict == "timeout" and not has_tests):
         return ""
     return f"run_{verdict}"
-
-
-def _has_tests(example: Example) -> bool:
-    return bool(example.tests.strip())
 
 
 def _is_program(text: str) -> bool:

@@ -105,7 +105,10 @@ class ContaminationDetector:
     def find_matches(self, example: Example) -> list[ContaminationMatch]:
         """Return every problem that the row leaks, once per method, sorted."""
         text = "\n".join(example.texts)
-        names, functions = _read_code(example)
+        sources = (example.output, example.input, example.instruction)
+        functions = [f for t in sources for f in fingerprint_functions(find_python_trees(t))]
+        # Identifiers and literals of the row's code, with their weights.
+        names = code_tokens.weigh_tokens(example.output) | code_tokens.weigh_tokens(example.input)
         matches: dict[tuple[str, str], ContaminationMatch] = {}
         for match in (
             *self._match_statement(text),
@@ -201,17 +204,6 @@ class ContaminationDetector:
         for ngram in wording.find_ngrams(text):
             if (task_id := self._index.grams.get(ngram)) is not None:
                 yield ContaminationMatch(task_id, "overlap", ngram)
-
-
-def _read_code(example: Example) -> tuple[dict[str, int], list[Fingerprint]]:
-    """Return the weighted identifiers and literals of a row's code, and its functions."""
-    names: dict[str, int] = {}
-    functions: list[Fingerprint] = []
-    for text in (example.output, example.input, example.instruction):
-        functions += fingerprint_functions(find_python_trees(text))
-        if text is not example.instruction:
-            names |= code_tokens.weigh_tokens(text)
-    return names, functions
 
 
 def _invert(groups: Iterable[Iterable[str]]) -> dict[str, list[int]]:

@@ -91,14 +91,10 @@ def make_workspace(vocabulary: int, longest_row: int, words: int) -> Workspace:
     """Return scratch memory for a vocabulary, the longest query in tokens, and the 64-bit words of
     the longest part of a query.
     """
-    lcs = LcsTables(
-        bits=np.zeros(vocabulary, np.uint64),
-        places=np.zeros(vocabulary, np.int32),
-        wide=np.zeros((longest_row + 1 if words > 1 else 1, words), np.uint64),
-        vector=np.zeros(words, np.uint64),
-    )
+    wide = np.zeros((longest_row + 1 if words > 1 else 1, words), np.uint64)
+    bits, places = np.zeros(vocabulary, np.uint64), np.zeros(vocabulary, np.int32)
     return Workspace(
-        lcs,
+        LcsTables(bits, places, wide, vector=np.zeros(words, np.uint64)),
         ranks=np.zeros(longest_row, np.int32),
         recent=np.zeros(RECENT_ROWS, np.int64),
         matches=np.zeros(1, np.int64),

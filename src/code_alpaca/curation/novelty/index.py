@@ -106,13 +106,8 @@ class SimilarityIndex:
         workspace = workspace._replace(distances=np.empty(len(self) + len(ids), np.float32))
         nearest, scores = np.empty(len(ids), np.int64), np.empty(len(ids))
         kernels.check_batch_nearest(batch, self._as_arrays(), workspace, nearest, scores)
-        verdicts = []
-        for row_id, row, score in zip(ids, nearest.tolist(), scores.tolist(), strict=True):
-            is_novel = not score > self._threshold
-            verdicts.append(NoveltyVerdict(self._ids[row] if row >= 0 else "", score, is_novel))
-            if is_novel:
-                self._ids.append(row_id)
-        return verdicts
+        self._ids.extend(ids[i] for i in np.flatnonzero(~(scores > self._threshold)))
+        return self._make_verdicts(nearest, scores)
 
     def check(self, ids: Sequence[str], batch: TokenRows) -> list[NoveltyVerdict]:
         """Decide rows in order by the first row that is too similar, and add the novel ones."""
@@ -127,10 +122,7 @@ class SimilarityIndex:
             done, _ = kernels.check_batch(batch, done, self._as_arrays(), workspace, matches)
             self._ids.extend(ids[i] for i in range(before, done) if matches[i] < 0)
         kernels.score_matches(batch, self._rows, matches, workspace, scores)
-        return [
-            NoveltyVerdict(self._ids[row] if row >= 0 else "", score, row < 0)
-            for row, score in zip(matches.tolist(), scores.tolist(), strict=True)
-        ]
+        return self._make_verdicts(matches, scores)
 
     def rank_earlier(
         self, row: int, count: int, workspaces: dict[int, Workspace]
@@ -151,15 +143,16 @@ class SimilarityIndex:
         ranked = zip(workspace.matches.tolist(), scores.tolist(), strict=True)
         return [(self._ids[i], score) for i, score in ranked if i >= 0], total
 
+    def _make_verdicts(self, rows: np.ndarray, scores: np.ndarray) -> list[NoveltyVerdict]:
+        return [
+            NoveltyVerdict(self._ids[row] if row >= 0 else "", score, not score > self._threshold)
+            for row, score in zip(rows.tolist(), scores.tolist(), strict=True)
+        ]
+
     def _as_arrays(self) -> SearchIndex:
-        return SearchIndex(
-            self._rows,
-            tuple(self._levels),
-            num_indexed=self._ends[0],
-            num_rows=len(self),
-            capacity=self._ends[0] + SCANNED_ROWS,
-            threshold=self._threshold,
-        )
+        indexed, capacity = self._ends[0], self._ends[0] + SCANNED_ROWS
+        levels = tuple(self._levels)
+        return SearchIndex(self._rows, levels, indexed, len(self), capacity, self._threshold)
 
     def _make_room(self, batch: TokenRows) -> None:
         num_tokens = int(self._rows.start[len(self)]) + len(batch.tokens)
@@ -172,9 +165,8 @@ class SimilarityIndex:
             full = count - self._ends[2] >= SCANNED_ROWS * MERGE_FACTOR**2 // 2
             depth = 2 if full else 1
         begin = 0 if depth == 2 else self._ends[depth + 1]
-        self._levels[depth] = _build_level(
-            self._rows, begin, count, len(self._vocabulary), self._threshold
-        )
+        sizes = begin, count, len(self._vocabulary)
+        self._levels[depth] = _build_level(self._rows, *sizes, self._threshold)
         self._levels[:depth] = [PrefixLevel()] * depth
         self._ends[: depth + 1] = [count] * (depth + 1)
 
@@ -209,16 +201,10 @@ def _build_level(
     first = np.flatnonzero(np.diff(key, prepend=-1))  # keys are never negative
     groups = np.zeros(vocabulary + 1, np.int32)
     groups[1:] = np.cumsum(np.bincount(key[first] >> 32, minlength=vocabulary))
-    return PrefixLevel(
-        rank=rank,
-        groups=groups,
-        length=(key[first] & 0xFFFFFFFF).astype(np.int32),
-        first=np.append(first, len(key)).astype(np.int32),
-        row=row,
-        position=position,
-        signatures=rows.signatures[row],
-        threshold=threshold,
-    )
+    length = (key[first] & 0xFFFFFFFF).astype(np.int32)
+    first = np.append(first, len(key)).astype(np.int32)
+    signatures = rows.signatures[row]
+    return PrefixLevel(rank, groups, length, first, row, position, signatures, threshold)
 
 
 def make_rows(tokens: np.ndarray, start: np.ndarray, ends: np.ndarray) -> TokenRows:

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from code_alpaca.core.schema import Example, SeedTask
+from code_alpaca.curation.novelty.arrays import TokenRows
 from code_alpaca.curation.novelty.index import NoveltyVerdict, SimilarityIndex, Vocabulary
 from code_alpaca.curation.novelty.measures import DEFAULT_THRESHOLDS, MEASURES, TokenizedTask
 
@@ -48,18 +49,16 @@ class NoveltyPool:
         """Add tasks to the pool without checking them: seed tasks, or rows accepted earlier."""
         tasks = iter(tasks)
         while chunk := list(itertools.islice(tasks, CHUNK)):
-            tokenized = [self._tokenize(task) for task in chunk]
-            for group, members in _group_indices(tokenized).items():
-                rows = self._vocabulary.encode([tokenized[i] for i in members])
+            tokenized = list(map(self._tokenize, chunk))
+            for group, members, rows in _encode_groups(tokenized, self._vocabulary):
                 self._index(group).insert([chunk[i].id for i in members], rows)
 
     def check(self, tasks: Sequence[Example | SeedTask]) -> list[NoveltyVerdict]:
         """Decide tasks in order, as if one by one, and add the novel ones to the pool."""
-        tokenized = [self._tokenize(task) for task in tasks]
+        tokenized = list(map(self._tokenize, tasks))
         verdicts = [NoveltyVerdict("", 0.0, True)] * len(tasks)
-        for group, members in _group_indices(tokenized).items():
+        for group, members, rows in _encode_groups(tokenized, self._vocabulary):
             index = self._index(group)  # groups are never compared, so their order is irrelevant
-            rows = self._vocabulary.encode([tokenized[i] for i in members])
             check = index.check_nearest if self._nearest else index.check
             decided = check([tasks[i].id for i in members], rows)
             for i, verdict in zip(members, decided, strict=True):
@@ -92,11 +91,10 @@ def find_neighbours(
     is compared (1 ms per task at 20,000 tasks): use it after a run.
     """
     vocabulary = Vocabulary()
-    tokenized = [MEASURES[measure](task) for task in tasks]
+    tokenized = list(map(MEASURES[measure], tasks))
     indices, places = {}, {}
-    for group, members in _group_indices(tokenized).items():
+    for group, members, rows in _encode_groups(tokenized, vocabulary):
         indices[group] = SimilarityIndex(1.0, vocabulary)
-        rows = vocabulary.encode([tokenized[i] for i in members])
         indices[group].insert([tasks[i].id for i in members], rows)
         places.update({i: place for place, i in enumerate(members)})
     local = threading.local()
@@ -122,8 +120,12 @@ def resolve_threshold(measure: str, threshold: float | None) -> float:
     return threshold
 
 
-def _group_indices(tasks: Iterable[TokenizedTask]) -> dict[str, list[int]]:
-    members: dict[str, list[int]] = {}
+def _encode_groups(
+    tasks: Sequence[TokenizedTask], vocabulary: Vocabulary
+) -> Iterator[tuple[str, list[int], TokenRows]]:
+    """Yield each group with the indices of its tasks, and these tasks as rows."""
+    groups: dict[str, list[int]] = {}
     for i, task in enumerate(tasks):
-        members.setdefault(task.group, []).append(i)
-    return members
+        groups.setdefault(task.group, []).append(i)
+    for group, members in groups.items():
+        yield group, members, vocabulary.encode([tasks[i] for i in members])

@@ -35,13 +35,9 @@ LINE_BITS = 40  # a row's position: file number above, line number in the low bi
 
 
 class Folders(NamedTuple):
-    """Where `make_stages` reads and writes.
+    """Where `make_stages` reads and writes."""
 
-    Attributes:
-        source: JSONL files of rows with `instruction` and optionally `input` and `language`.
-    """
-
-    source: DataFolderLike
+    source: DataFolderLike  # JSONL of rows with `instruction` and perhaps `input` and `language`
     work: DataFolderLike  # empty, and shared by all workers
     output: DataFolderLike  # the kept rows, as JSONL files
 
