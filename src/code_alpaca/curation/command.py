@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -72,10 +72,9 @@ def curate_dataset(config: CurateConfig) -> None:
     source = _open_source(config)
     seed_tasks = load_seed_tasks(config.seed_tasks) if config.seed_tasks else []
     for row in _read_rows(source, 0, len(source.records)) if config.strict else ():
-        if row.problem:
+        if row.reason:
             raise InputError(
-                f"{config.source}: row {row.number}: {row.problem}; without strict it would be "
-                "rejected"
+                f"{config.source}: {row.evidence}; without strict it would be rejected"
             )
     output = console.stage("curate")
     if source.row_format.note:
@@ -127,9 +126,9 @@ def _decide_rows(
             update(start + len(decisions))
 
 
-def _check_row(row: SourceRow, curator: Curator) -> Decision:
-    if row.problem:
-        return Decision(row.example, MALFORMED_ROW, f"row {row.number}: {row.problem}")
+def _check_row(row: Decision, curator: Curator) -> Decision:
+    if row.reason:
+        return row
     example = row.example
     with contextlib.suppress(Exception):  # the same error in `check_row` rejects the row
         example = replace(example, language=label_language(example))
@@ -150,21 +149,16 @@ def _print_outcomes(ledger: Ledger, num_rows: int, output: console.Stage) -> Non
     )
 
 
-class SourceRow(NamedTuple):
-    """A record of the source as an example."""
-
-    number: int  # counted from 1
-    example: Example
-    problem: str  # why the record is not a row, or ""
-
-
-def _read_rows(source: OpenedDataset, start: int, stop: int) -> Iterator[SourceRow]:
-    """Yield the records from `start` to `stop`, counted from 0."""
+def _read_rows(source: OpenedDataset, start: int, stop: int) -> Iterator[Decision]:
+    """Yield the records from `start` to `stop`, counted from 0; malformed ones are rejected."""
     for number, record in enumerate(slice_records(source.records, start, stop), start + 1):
-        yield SourceRow(number, *_read_record(record, source.row_format))
+        example, problem = _read_record(record, source.row_format)
+        reason, evidence = (MALFORMED_ROW, f"row {number}: {problem}") if problem else ("", "")
+        yield Decision(example, reason, evidence)
 
 
 def _read_record(record: Any, form: RowFormat) -> tuple[Example, str]:
+    """Return a record as an example, and why it is not a row ("" if it is)."""
     row = form.row(record)
     if not isinstance(row, UnreadableRecord):
         missing = [key for key in ALPACA if row[key] is None]

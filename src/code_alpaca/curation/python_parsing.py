@@ -5,6 +5,7 @@ raises.
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import re
 import textwrap
@@ -66,15 +67,14 @@ def parse_python(code: str, *, compiles: bool = False) -> ast.Module | None:
     """
     if len(code) > MAX_PARSED_CHARACTERS:
         return None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes, `is` with a literal
+    with warnings.catch_warnings(action="ignore"):  # invalid escapes, `is` with a literal
+        try:
             tree = ast.parse(code)
             if compiles:
                 compile(tree, "answer", "exec", dont_inherit=True)
             return tree
-    except PARSE_ERRORS:
-        return None
+        except PARSE_ERRORS:
+            return None
 
 
 def parse_prefix(code: str, *, compiles: bool = False) -> tuple[ast.Module, str] | None:
@@ -92,14 +92,13 @@ def parse_prefix(code: str, *, compiles: bool = False) -> tuple[ast.Module, str]
 
 def _error_line(text: str, num_lines: int) -> int:
     """Return the number of the line at which the compiler stops, or of the middle line."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
+        try:
             compile(text, "answer", "exec", dont_inherit=True)
-    except SyntaxError as error:
-        return max(1, min(num_lines, error.lineno or num_lines))
-    except PARSE_ERRORS:
-        pass
+        except SyntaxError as error:
+            return max(1, min(num_lines, error.lineno or num_lines))
+        except PARSE_ERRORS:
+            pass
     return max(1, num_lines // 2)
 
 
@@ -153,10 +152,8 @@ def _unescape(text: str) -> Iterator[str]:
     """Yield the values of JSON strings of several lines that contain a function."""
     for match in STRING.finditer(text) if "\\n" in text else ():
         if "\\n" in match[0] and DEFINES.search(match[0]):
-            try:
+            with contextlib.suppress(ValueError):
                 yield json.loads(match[0], strict=False)
-            except ValueError:
-                continue
 
 
 def _quoted_code(tree: ast.Module) -> Iterator[str]:

@@ -10,7 +10,7 @@ import ast
 import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -144,24 +144,17 @@ def _hash_function(
     local_names = [*arguments, *sorted((find_local_names(node) | outer) - names)]
     scope = Scope({n: n for n in local_names}, imports, names - set(arguments), receiver)
     term = function_term(node, scope)
-    roles = {n: _hash_text(f"parameter {place}") for place, n in enumerate(arguments)}
-    colors: dict[object, int] = {}
-    parts: Counter[int] = Counter()
-    for round_number in range(ROUNDS):
-        uses: dict[object, list[int]] = {}
-        TermHasher(colors, parts if round_number == 0 else None, uses).hash(term)
-        before = colors or roles
-        colors = {n: _combine([before.get(n, 0), *sorted(u)]) for n, u in uses.items()}
     body = TermHasher({n: _hash_text(n) for n in scope.names}).hash(term)
     verbatim = _combine([_hash_text(name), *map(_hash_text, arguments), body])
-    return HashedFunction(
-        key=TermHasher(colors).hash(term),
-        nodes=_count_nodes(term),
-        parts=parts,
-        verbatim=verbatim,
-        typed=_combine([verbatim, _hash_text(_dump_annotations(node, receiver))]),
-        calls=scope.used,
-    )
+    typed = _combine([verbatim, _hash_text(_dump_annotations(node, receiver))])
+    nameless = hasher = TermHasher({})
+    hasher.hash(term)
+    colors = {n: _hash_text(f"parameter {place}") for place, n in enumerate(arguments)}
+    for _ in range(ROUNDS):
+        colors = {n: _combine([colors.get(n, 0), *sorted(u)]) for n, u in hasher.uses.items()}
+        hasher = TermHasher(colors)
+        key = hasher.hash(term)
+    return HashedFunction(key, _count_nodes(term), nameless.parts, verbatim, typed, scope.used)
 
 
 def _dump_annotations(node: Function | ast.Lambda, receiver: str) -> str:
@@ -173,21 +166,12 @@ def _dump_annotations(node: Function | ast.Lambda, receiver: str) -> str:
 
 
 class TermHasher:
-    """Hashes terms.
+    """Hashes terms under hashes of their names, and collects what was hashed."""
 
-    Args:
-        colors: the hash of each name.
-        parts: counts the hashes of all parts (see `_is_part`).
-        uses: collects, for each name, hashes of the statements and places that use it.
-    """
-
-    def __init__(
-        self,
-        colors: dict[object, int],
-        parts: Counter[int] | None = None,
-        uses: dict[object, list[int]] | None = None,
-    ) -> None:
-        self._colors, self._parts, self._uses = colors, parts, uses
+    def __init__(self, colors: Mapping[object, int]) -> None:
+        self._colors = colors
+        self.parts: Counter[int] = Counter()  # hashes of all parts, see `_is_part`
+        self.uses: dict[object, list[int]] = {}  # by name: hashes of statements and places with it
         self._names: list[tuple[object, int]] = []  # in the current statement, with their places
 
     def hash(self, term: Term) -> int:
@@ -198,20 +182,18 @@ class TermHasher:
         children = [hash_child(child) for child in term[1:]]
         unordered = kind in UNORDERED
         result = _combine([_hash_text(kind), *(sorted(children) if unordered else children)])
-        if self._uses is not None:
-            for place, child in enumerate(term[1:]):
-                if child[0] == NAME:
-                    self._names.append((child[1], _combine([result, 0 if unordered else place])))
-        if self._parts is not None and kind != BLOCK and _is_part(term):
-            self._parts[result] += 1
+        for place, child in enumerate(term[1:]):
+            if child[0] == NAME:
+                self._names.append((child[1], _combine([result, 0 if unordered else place])))
+        if kind != BLOCK and _is_part(term):
+            self.parts[result] += 1
         return result
 
     def _hash_statement(self, term: Term) -> int:
         outer_names, self._names = self._names, []
         result = self.hash(term)
-        if self._uses is not None:
-            for name, place in self._names:
-                self._uses.setdefault(name, []).append(_combine([result, place]))
+        for name, place in self._names:
+            self.uses.setdefault(name, []).append(_combine([result, place]))
         self._names = outer_names
         return result
 

@@ -102,8 +102,7 @@ class StatementTerms(ExpressionTerms):
             return []
         pairs: list[tuple[ast.expr, ast.expr]] = []
         for target in node.targets:
-            tuples = isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple)
-            if tuples and _is_sequential(node):
+            if isinstance(target, ast.Tuple) and _is_sequential(node):
                 pairs += zip(target.elts, value.elts, strict=True)
             else:
                 pairs.append((target, value))

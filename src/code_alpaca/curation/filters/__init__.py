@@ -100,9 +100,7 @@ class Filter(NamedTuple):
 
 
 def load_filters(names: Iterable[str]) -> list[Filter]:
-    """Return the filters with these names (see `resolve_names`): built-in ones in the order of
-    FILTERS, then the user's.
-    """
+    """Return filters by name (see `resolve_names`): built-in ones in their order, then users'."""
     names = resolve_names(names)
     built_in = [Filter(name, FILTERS[name]) for name in FILTERS if name in names]
     return built_in + [Filter(name, _load(name).value) for name in names if is_plugin(name)]

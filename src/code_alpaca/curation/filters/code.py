@@ -105,12 +105,11 @@ def _parses(code: str) -> bool:
 
 
 def _ends_open(text: str) -> bool:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
+        try:
             ast.parse(text)
-    except SyntaxError as error:
-        return any(message in str(error.msg) for message in OPEN_END_MESSAGES)
-    except (ValueError, RecursionError, MemoryError):
-        pass
+        except SyntaxError as error:
+            return any(message in str(error.msg) for message in OPEN_END_MESSAGES)
+        except (ValueError, RecursionError, MemoryError):
+            pass
     return False

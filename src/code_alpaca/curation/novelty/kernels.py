@@ -40,9 +40,6 @@ def compiled(function: Callable) -> Callable:
         return njit(nogil=True)(function)
 
 
-# -- Searches ------------------------------------------------------------------------------------
-
-
 @compiled
 def check_batch(batch, begin, index, workspace, matches):
     """Compare the rows of a batch, from `begin` on, with all earlier rows; insert those without a
@@ -236,9 +233,6 @@ def rank_earlier(row, rows, workspace, scores):
     return total
 
 
-# -- Queries -------------------------------------------------------------------------------------
-
-
 @compiled
 def read_query(rows, row):
     """Return a row as a query."""
@@ -293,9 +287,6 @@ def close_query(query, lcs):
     for token in query.tokens:
         lcs.bits[token] = _ZERO
         lcs.places[token] = 0
-
-
-# -- Similarity ----------------------------------------------------------------------------------
 
 
 @compiled
@@ -371,9 +362,6 @@ def lcs_length_wide(tokens, begin, end, m, lcs):
     return length
 
 
-# -- Prefix indices -----------------------------------------------------------------------------
-
-
 @compiled
 def count_document_frequencies(rows, begin, end, vocabulary):
     """Return in how many of the rows from `begin` to `end` each token occurs."""
@@ -409,9 +397,6 @@ def make_postings(rows, begin, end, rank, threshold):
                 row_of[count], position_of[count] = row, position
                 count += 1
     return key[:count], row_of[:count], position_of[:count]
-
-
-# -- Bounds --------------------------------------------------------------------------------------
 
 
 @compiled
