@@ -52,10 +52,18 @@ def find_teacher_price(config: GenerateConfig) -> Price | None:
 
 
 def check_limits(config: GenerateConfig, plan: RequestPlan, price: Price | None) -> None:
-    """Refuse limits that no request can meet, and keys without an effect."""
-    _check_keys(config, plan)
+    """Refuse keys that contradict each other or have no effect, and limits that are too low."""
+    if config.teacher_api == "batch" and offline.is_offline(config.teacher_base_url):
+        raise InputError("the embedded teacher has no Batch API; use teacher_api: chat with it")
+    if config.push_to_hub and not config.hub_dataset_id:
+        raise InputError("push_to_hub needs hub_dataset_id: ORG/NAME on the Hub")
+    for name, strategy in STRATEGIES.items():
+        for key in strategy.own_keys if name not in plan.mix.strategies else ():
+            if getattr(config, key) != type(config).model_fields[key].default:
+                raise InputError(f"{key} has an effect only with strategy {name}; leave it out")
     Quotas(config.quotas, config.lookahead)  # refuses invalid ones
-    cost = price.bound_cost(plan.build_request(0, [], {}).payload) if price else 0.0
+    payload = plan.build_request(0, [], {}).payload  # a user's strategy may fail here
+    cost = price.bound_cost(payload) if price else 0.0
     if config.max_cost_usd is not None and cost > config.max_cost_usd:
         raise InputError(
             f"max_cost_usd {config.max_cost_usd:g} is less than one request may cost "
@@ -71,17 +79,6 @@ def check_limits(config: GenerateConfig, plan: RequestPlan, price: Price | None)
             f"note: lookahead {config.lookahead} limits max_concurrency "
             f"{config.max_concurrency} to {config.lookahead}; a larger one needs a new run_dir"
         )
-
-
-def _check_keys(config: GenerateConfig, plan: RequestPlan) -> None:
-    if config.teacher_api == "batch" and offline.is_offline(config.teacher_base_url):
-        raise InputError("the embedded teacher has no Batch API; use teacher_api: chat with it")
-    if config.push_to_hub and not config.hub_dataset_id:
-        raise InputError("push_to_hub needs hub_dataset_id: ORG/NAME on the Hub")
-    for name, strategy in STRATEGIES.items():
-        for key in strategy.own_keys if name not in plan.mix.strategies else ():
-            if getattr(config, key) != type(config).model_fields[key].default:
-                raise InputError(f"{key} has an effect only with strategy {name}; leave it out")
 
 
 def verify_seed_tasks(seed_tasks: Sequence[SeedTask], curator: Curator, *, refuse: bool) -> None:

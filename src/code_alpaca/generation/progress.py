@@ -57,24 +57,22 @@ class RunTotals:
 
     @property
     def replies_per_second(self) -> float:
-        return (self.replies - self._replies_at_start) / max(1e-9, self._elapsed)
+        seconds = time.monotonic() - self._started_at
+        return (self.replies - self._replies_at_start) / max(1e-9, seconds)
 
     @property
     def seconds_left(self) -> float | None:
         """Estimated seconds until the target, or None before this start has accepted a row."""
         new_rows = self.accepted - self._accepted_at_start
         remaining = max(0, self.target - self.accepted)
-        return remaining * self._elapsed / new_rows if new_rows > 0 else None
+        seconds = time.monotonic() - self._started_at
+        return remaining * seconds / new_rows if new_rows > 0 else None
 
     def checkpoint_due(self, every: int) -> bool:
         """Return whether `every` (0: never) rows were accepted since this was last true."""
         if due := 0 < every <= self.accepted - self._checkpoint:
             self._checkpoint = self.accepted
         return due
-
-    @property
-    def _elapsed(self) -> float:
-        return time.monotonic() - self._started_at
 
 
 class RunProgress:

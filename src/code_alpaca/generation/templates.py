@@ -56,7 +56,7 @@ class PromptTemplates:
         try:
             return template.render(**values)
         except (jinja2.TemplateError, TypeError) as error:
-            raise InputError(f"prompt template {self._describe(name)}: {error}") from None
+            raise InputError(f"prompt template {self._paths.get(name, name)}: {error}") from None
 
     def version(self, *names: str) -> str:
         """Return eight hex digits of the SHA-256 over the sources of templates."""
@@ -67,15 +67,13 @@ class PromptTemplates:
         try:
             return self._environment.get_template(name)
         except jinja2.TemplateSyntaxError as error:
-            place = f"{self._describe(error.name or name)}, line {error.lineno}"
+            broken = error.name or name  # may be included
+            place = f"{self._paths.get(broken, broken)}, line {error.lineno}"
             raise InputError(f"prompt template {place}: {error.message}") from None
         except jinja2.TemplateNotFound:
             raise InputError(
                 f"there is no prompt template {name!r}; add {name}{SUFFIX} to the folder `prompts`"
             ) from None
-
-    def _describe(self, name: str) -> str:
-        return str(self._paths.get(name, name))
 
 
 def _read_built_in() -> dict[str, str]:

@@ -49,7 +49,7 @@ class Alpaca2023(Strategy):
         seed_tasks = context.seed_tasks
         examples = context.rng.sample(seed_tasks, min(NUM_SEED_TASKS, len(seed_tasks)))
         first = len(examples) + 1
-        tasks = [_prompt_fields(task) for task in examples]
+        tasks = list(map(_prompt_fields, examples))
         text = context.render("alpaca_2023", tasks=tasks, first=first, last=LAST_TASK)
         return Prompt(text, [task.id for task in examples], prefix=f"{first}. Instruction:")
 

@@ -38,7 +38,8 @@ class PromptContext:
     labels: Mapping[str, str] = field(default_factory=dict)  # by the quotas, may be empty
 
     def render(self, template: str, **values: Any) -> str:
-        """Return a prompt template filled with values."""
+        """Return a prompt template filled with values, by default also `count` and `wish`."""
+        values = {"count": self.num_tasks, "wish": self.labels, **values}
         return self.templates.render(template, **values)
 
 

@@ -36,12 +36,6 @@ class EvolInstruct(Strategy):
         base = rng.choice(context.pool) if context.pool else rng.choice(context.seed_tasks)
         direction = rng.choice(sorted(EVOLUTIONS))
         way = rng.choice(EVOLUTIONS[direction])
-        text = context.render(
-            "evol_instruct",
-            count=context.num_tasks,
-            task=prompt_fields(base),
-            direction=direction,
-            way=way,
-            wish=context.labels,
-        )
+        task = prompt_fields(base)
+        text = context.render("evol_instruct", task=task, direction=direction, way=way)
         return Prompt(text, [base.id])

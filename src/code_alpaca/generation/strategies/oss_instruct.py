@@ -72,13 +72,8 @@ class OssInstruct(Strategy):
             length -= 1
         snippet = "\n".join(lines[start : start + length]).strip("\n")
         examples = rng.sample(context.seed_tasks, min(NUM_EXAMPLES, len(context.seed_tasks)))
-        text = context.render(
-            "oss_instruct",
-            count=context.num_tasks,
-            snippet=snippet,
-            examples=[prompt_fields(task) for task in examples],
-            wish=context.labels,
-        )
+        fields = list(map(prompt_fields, examples))
+        text = context.render("oss_instruct", snippet=snippet, examples=fields)
         return Prompt(text, [task.id for task in examples])
 
 

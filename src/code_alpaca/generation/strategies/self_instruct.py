@@ -27,11 +27,7 @@ class SelfInstruct(Strategy):
         tasks = [prompt_fields(task) for task in examples]
         ids = [task.id for task in examples]
         if context.numbered:
-            first = len(tasks) + 1
-            last = len(tasks) + context.num_tasks
+            first, last = len(tasks) + 1, len(tasks) + context.num_tasks
             text = context.render("numbered", tasks=tasks, last=last, first=first)
             return Prompt(text, ids, prefix=f"{first}. Instruction:")
-        text = context.render(
-            "self_instruct", count=context.num_tasks, examples=tasks, wish=context.labels
-        )
-        return Prompt(text, ids)
+        return Prompt(context.render("self_instruct", examples=tasks), ids)
