@@ -10,6 +10,7 @@ missing lines are retried and unknown lines are ignored.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -28,18 +29,15 @@ from code_alpaca.teacher.batch_api import (
     wait_for_batch,
 )
 from code_alpaca.teacher.budget import Budget
-from code_alpaca.teacher.capabilities import ServerCapabilities
-from code_alpaca.teacher.error_classification import (
-    ErrorKind,
-    RequestFailure,
-    format_fatal_error,
-)
+from code_alpaca.teacher.capabilities import ServerCapabilities, get_question
+from code_alpaca.teacher.error_classification import ErrorKind, RequestFailure
 from code_alpaca.teacher.failure_attribution import FailureAttribution, save_error_reply
 from code_alpaca.teacher.http_client import RequestStats, create_client
 from code_alpaca.teacher.reply_parsing import UNANSWERED, count_billed_tokens, find_error
-from code_alpaca.teacher.request_body import ENDPOINT_PATHS, drop_negotiable_keys
+from code_alpaca.teacher.request_body import ENDPOINT_PATHS
 from code_alpaca.teacher.scheduling import ConnectionSettings
 
+LEDGER_PATH = ENDPOINT_PATHS["chat"]  # in a request's key: the same reply as without a batch
 RUN_ID_KEY = "code_alpaca_run"  # metadata key of a batch with the id of its run
 COLLECT_S = 0.3  # a batch is submitted when no further request arrives for this long
 MAX_REQUESTS = 50_000  # limit of the API per batch
@@ -47,22 +45,6 @@ MAX_INPUT_BYTES = 150 << 20  # the API allows 200 MB
 MAX_OUTPUT_BYTES = 2 << 30  # an output file is one response body
 MAX_CONNECTIONS = 4
 MAX_BATCHES_PER_REQUEST = 3
-
-
-@dataclass(slots=True)
-class PendingRequest:
-    """A request without a reply, and the future that receives it."""
-
-    payload: dict[str, Any]
-    future: asyncio.Future[dict[str, Any]]
-
-    def resolve(self, result: dict[str, Any] | Exception) -> None:
-        if self.future.done():
-            return
-        if isinstance(result, Exception):
-            self.future.set_exception(result)
-        else:
-            self.future.set_result(result)
 
 
 class BatchTeacher:
@@ -130,12 +112,7 @@ class BatchTeacher:
         while True:
             sent = self._capabilities.adapt(payload)
             key = self._ledger.request(
-                index,
-                ENDPOINT_PATHS["chat"],
-                sent,
-                seed_ids=seed_ids,
-                asked=asked,
-                same=drop_negotiable_keys,
+                index, LEDGER_PATH, sent, seed_ids=seed_ids, asked=asked, same=get_question
             )
             if (reply := self._ledger.reply(key)) is not None:
                 return key, reply
@@ -185,36 +162,28 @@ class BatchTeacher:
                 selected = self._select_requests()
                 batch_id = await self._submit(selected)
                 await self._collect_results(batch_id, list(selected))
-        except (openai.OpenAIError, Stopped) as error:
-            self._fail_all(
-                error if isinstance(error, Stopped) else Stopped(format_api_error(error))
-            )
+        except Exception as error:  # whoever awaits a reply must get it, even a bug
+            if isinstance(error, openai.OpenAIError):
+                error = Stopped(format_api_error(error))
+            for pending in self._all_pending():
+                pending.resolve(error)
+            if not isinstance(error, Stopped):
+                raise
             self._queued.clear()
             self._submitted.clear()
-        except Exception as error:  # a bug: whoever awaits a reply must get the exception
-            self._fail_all(error)
-            raise
 
     def _all_pending(self) -> list[PendingRequest]:
         return [*self._queued.values(), *self._submitted.values()]
 
-    def _fail_all(self, error: Exception) -> None:
-        for pending in self._all_pending():
-            pending.resolve(error)
-
     async def _wait_for_arrivals(self) -> None:
         """Return once no request was queued for COLLECT_S seconds."""
-        while True:
-            self._arrived.clear()
-            try:
+        with contextlib.suppress(TimeoutError):
+            while True:
+                self._arrived.clear()
                 await asyncio.wait_for(self._arrived.wait(), COLLECT_S)
-            except TimeoutError:
-                return
 
     def _select_requests(self) -> dict[str, PendingRequest]:
         """Move as many queued requests as the API limits and the budget allow to the next batch.
-
-        Their worst-case costs are reserved.
 
         Raises:
             Stopped: the budget has no room for a single one.
@@ -233,18 +202,16 @@ class BatchTeacher:
         if not selected and self._budget:
             first = next(iter(self._queued.values()))
             raise Stopped(self._budget.format_exhausted(first.payload))
-        for key, pending in selected.items():
-            self._submitted[key] = pending
-            del self._queued[key]
+        for key in selected:
+            self._submitted[key] = self._queued.pop(key)
         return selected
 
     async def _submit(self, selected: dict[str, PendingRequest]) -> str:
         """Upload the requests and create a batch of them; return its id."""
         lines = "".join(encode_request(key, pending.payload) for key, pending in selected.items())
+        upload = ("requests.jsonl", lines.encode())
         try:
-            file = await self._client.files.create(
-                file=("requests.jsonl", lines.encode()), purpose="batch"
-            )
+            file = await self._client.files.create(file=upload, purpose="batch")
         except openai.OpenAIError:
             self._release(selected, "not uploaded", not_billed=True)
             raise
@@ -317,9 +284,10 @@ class BatchTeacher:
         status, body = response.get("status_code"), response.get("body")
         status = status if isinstance(status, int) else None
         error = find_error(body) if status == 200 else None
-        if status == 200 and isinstance(body, dict) and error is None:
+        usage = count_billed_tokens(body) if status == 200 and isinstance(body, dict) else None
+        if status == 200 and error is None:
             with self._ledger.durable():
-                self._ledger.save_reply(key, body, usage=count_billed_tokens(body))
+                self._ledger.save_reply(key, body, usage=usage)
                 if self._budget:
                     self._budget.settle(key, body)
             self.stats.answered += 1
@@ -328,27 +296,26 @@ class BatchTeacher:
         failure = classify_result(status, error or result.get("error") or body)
         if self._budget:
             outcome = failure.code or failure.outcome
-            usage = count_billed_tokens(body) if error and isinstance(body, dict) else None
-            self._budget.release(key, outcome, not_billed=failure.not_billed, usage=usage)
+            self._budget.release(key, outcome, failure.not_billed, usage)
         return self._handle_failure(key, failure)
 
     def _handle_failure(self, key: str, failure: RequestFailure) -> Stopped | None:
         """Skip or retry a failed request; return the error if it must stop the run."""
         pending = self._submitted.get(key)
         ambiguous = failure.kind is ErrorKind.AMBIGUOUS
+        stopped: Stopped | None = None
         if failure.kind is ErrorKind.PROMPT_REJECTED:
-            self._resolve(key, save_error_reply(self._ledger, key, failure.message, failure.code))
+            result = save_error_reply(self._ledger, key, failure.message, failure.code)
         elif pending and self._capabilities.downgrade(failure, pending.payload):
-            self._resolve(key, RetryInNextBatch(failure.message, counts=False))
+            result = RetryInNextBatch(failure.message, counts=False)
         elif ambiguous and self.stats.answered:  # other prompts succeed
-            self._resolve(key, save_error_reply(self._ledger, key, failure.message, failure.code))
+            result = save_error_reply(self._ledger, key, failure.message, failure.code)
         elif failure.kind is ErrorKind.FATAL or ambiguous:
-            stopped = Stopped(format_fatal_error(failure.status, failure.message))
-            self._resolve(key, stopped)
-            return stopped
+            result = stopped = Stopped(failure.format_fatal())
         else:
-            self._resolve(key, RetryInNextBatch(failure.message))
-        return None
+            result = RetryInNextBatch(failure.message)
+        self._resolve(key, result)
+        return stopped
 
     def _resolve(self, key: str, result: dict[str, Any] | Exception) -> None:
         if pending := self._submitted.pop(key, None):
@@ -357,7 +324,23 @@ class BatchTeacher:
     def _release(self, keys: Iterable[str], outcome: str, *, not_billed: bool) -> None:
         if self._budget:
             for key in keys:
-                self._budget.release(key, outcome, not_billed=not_billed)
+                self._budget.release(key, outcome, not_billed)
+
+
+@dataclass(slots=True)
+class PendingRequest:
+    """A request without a reply, and the future that receives it."""
+
+    payload: dict[str, Any]
+    future: asyncio.Future[dict[str, Any]]
+
+    def resolve(self, result: dict[str, Any] | Exception) -> None:
+        if self.future.done():
+            return
+        if isinstance(result, Exception):
+            self.future.set_exception(result)
+        else:
+            self.future.set_result(result)
 
 
 class RetryInNextBatch(Exception):

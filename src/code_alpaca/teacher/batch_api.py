@@ -15,9 +15,9 @@ from code_alpaca.teacher.error_classification import (
     ErrorKind,
     RequestFailure,
     classify_error,
+    classify_exception,
     extract_error_code,
     extract_error_message,
-    format_fatal_error,
 )
 
 ENDPOINT: Final = "/v1/chat/completions"
@@ -36,19 +36,14 @@ def decode_result(line: str) -> tuple[str, dict[str, Any]]:
     """Return the key and the result in a line of an output file, or an empty key."""
     try:
         result = json.loads(line)
-        key = result["custom_id"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, RecursionError):
         return "", {}
-    return (key, result) if isinstance(key, str) and isinstance(result, dict) else ("", {})
+    key = result.get("custom_id") if isinstance(result, dict) else None
+    return (key, result) if isinstance(key, str) else ("", {})
 
 
 def classify_result(status: int | None, details: Any) -> RequestFailure:
-    """Classify the failure in a line of an output file.
-
-    Args:
-        status: HTTP status, if the line has one.
-        details: the error in the line.
-    """
+    """Classify the error in a line of an output file, by its HTTP status if it has one."""
     code, message = extract_error_code(details), extract_error_message(details or "no answer")
     kind = ErrorKind.TRANSIENT if status == 200 else classify_error(status or 0, code, message)
     not_billed = status is None or (status != 200 and status < 500)
@@ -90,8 +85,7 @@ def format_api_error(error: openai.OpenAIError) -> str:
     """Return the line for an error of the Batch API, with the action to take."""
     transient = isinstance(error, openai.RateLimitError | openai.InternalServerError)
     if isinstance(error, openai.APIStatusError) and (not transient or error.code in FATAL_CODES):
-        message = extract_error_message(error.body or str(error))
-        return format_fatal_error(error.status_code, message)
+        return classify_exception(error).format_fatal()
     return (
         f"the Batch API does not answer ({str(error)[:200]}); all replies so far are kept: rerun "
         "the same command to collect the batches already submitted"

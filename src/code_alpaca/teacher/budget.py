@@ -49,7 +49,7 @@ class Budget:
         """
         self.spent = self._ledger.close_lost_attempts(keep or set())
         for number, key, worst_case in self._ledger.open_attempts():
-            self._open[key] = Attempt(number, worst_case, 0, 0)
+            self._open[key] = Attempt(number, worst_case)
             self.reserved += worst_case
 
     def can_afford(self, payload: dict[str, Any]) -> bool:
@@ -72,25 +72,28 @@ class Budget:
     def settle(self, key: str, reply: dict[str, Any]) -> None:
         """Charge a reply by its `usage`, or at its worst case if that is missing."""
         self.is_limit_unverified = False
-        if attempt := self._open.get(key):
-            usage = count_billed_tokens(reply)
-            cost = attempt.worst_case if usage is None else self._compute_cost(attempt, usage)
-            self._close(key, cost, "answered")
+        self.release(key, "answered", False, count_billed_tokens(reply))
 
     def release(
-        self, key: str, outcome: str, *, not_billed: bool, usage: tuple[int, int] | None = None
+        self, key: str, outcome: str, not_billed: bool, usage: tuple[int, int] | None = None
     ) -> None:
-        """Close an attempt without a reply; no effect if it is settled or was never sent.
+        """Close an attempt and charge its cost; no effect if it is closed or was never sent.
 
         Args:
-            not_billed: whether the attempt was certainly not billed; otherwise it is charged.
+            not_billed: whether it was certainly not billed; otherwise the worst case is charged.
             usage: billed prompt and completion tokens, if the server counted them.
         """
-        if attempt := self._open.get(key):
-            cost = 0.0 if not_billed else attempt.worst_case
-            if usage is not None:
-                cost = self._compute_cost(attempt, usage)
-            self._close(key, cost, outcome)
+        if key not in self._open:
+            return
+        if usage is not None and self._overrun.update(usage, self._open[key]):
+            self._raise_worst_cases()
+        attempt = self._open.pop(key)
+        self.reserved -= attempt.worst_case
+        cost = 0.0 if not_billed else attempt.worst_case
+        if usage is not None:
+            cost = self.price.compute_cost(*usage)
+        self._ledger.end_attempt(attempt.number, cost, outcome)
+        self.spent += cost
 
     def format_exhausted(self, payload: dict[str, Any]) -> str:
         """Return the error message for a cap that leaves no room for this request."""
@@ -105,41 +108,23 @@ class Budget:
             "and rerun the same command to resume"
         )
 
-    def _compute_cost(self, attempt: Attempt, usage: tuple[int, int]) -> float:
-        if self._overrun.update(usage, attempt):
-            self._overrun.save(self._ledger)
-            for open_attempt in self._open.values():
-                open_attempt.raise_worst_case(self.price, self._overrun)
-            self.reserved = sum(open_attempt.worst_case for open_attempt in self._open.values())
-        return self.price.compute_cost(*usage)
-
-    def _close(self, key: str, cost: float, outcome: str) -> None:
-        attempt = self._open.pop(key)
-        self.reserved -= attempt.worst_case
-        self._ledger.end_attempt(attempt.number, cost, outcome)
-        self.spent += cost
+    def _raise_worst_cases(self) -> None:
+        """Save an increased overrun and apply it to every open attempt."""
+        self._overrun.save(self._ledger)
+        for attempt in self._open.values():
+            tokens = self._overrun.scale(attempt.max_prompt, attempt.max_completion)
+            attempt.worst_case = max(attempt.worst_case, self.price.compute_cost(*tokens))
+        self.reserved = sum(attempt.worst_case for attempt in self._open.values())
 
 
 @dataclass(slots=True)
 class Attempt:
-    """One sending of a request.
+    """One sending of a request."""
 
-    Attributes:
-        number: row number in the ledger.
-        worst_case: reserved US dollars.
-        max_prompt, max_completion: tokens that the request's own limits allow; 0 for an attempt
-            of an earlier process.
-    """
-
-    number: int
-    worst_case: float
-    max_prompt: int
-    max_completion: int
-
-    def raise_worst_case(self, price: Price, overrun: UsageOverrun) -> None:
-        """Raise the reservation to what a server with this overrun can cost."""
-        tokens = overrun.scale(self.max_prompt, self.max_completion)
-        self.worst_case = max(self.worst_case, price.compute_cost(*tokens))
+    number: int  # row number in the ledger
+    worst_case: float  # reserved US dollars
+    max_prompt: int = 0  # tokens that the request allows; 0 for an attempt of an earlier process
+    max_completion: int = 0
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from code_alpaca.core.errors import TeacherRefused
 from code_alpaca.core.ledger import Ledger
-from code_alpaca.teacher.error_classification import ErrorKind, RequestFailure, format_fatal_error
+from code_alpaca.teacher.error_classification import ErrorKind, RequestFailure
 from code_alpaca.teacher.http_client import RequestStats
 
 MAX_CONSECUTIVE_REJECTIONS = 8  # different requests: then their prompts are not the cause
@@ -18,12 +18,7 @@ POLL_INTERVAL_S = 0.05
 
 
 class FailureAttribution:
-    """Compare a failing request with the other requests of the run.
-
-    Args:
-        stats: of this process; one answered request shows that server and API key work.
-        stopping: set when the run is stopping.
-    """
+    """Compare a failing request with the other requests of the run."""
 
     def __init__(self, ledger: Ledger, stats: RequestStats, stopping: asyncio.Event) -> None:
         self._ledger, self._stats, self._stopping = ledger, stats, stopping
@@ -59,7 +54,7 @@ class FailureAttribution:
         self._num_waiting += 1
         try:
             while self._may_be_prompt(failure):
-                if self._stats.answered:
+                if self._stats.answered:  # server and API key work
                     return True
                 if self._num_open == self._num_waiting:  # no other request to wait for
                     if self._ledger.usage()["replies"]:
@@ -68,18 +63,15 @@ class FailureAttribution:
                 await asyncio.sleep(POLL_INTERVAL_S)
         finally:
             self._num_waiting -= 1
-        raise TeacherRefused(format_fatal_error(failure.status, failure.message))
+        raise TeacherRefused(failure.format_fatal())
 
     def is_request_at_fault(
         self, index: int, failure: RequestFailure, answered_before: int | None
     ) -> bool:
         """Return whether request `index` itself causes its failures, after its last attempt.
 
-        True if other requests succeeded since its first failure, or if an earlier process already
-        stopped at the same request.
-
-        Args:
-            answered_before: replies to other requests at its first failure; None if unknown.
+        It does if the number of answered requests has grown from `answered_before`, the number at
+        its first failure, or if an earlier process already stopped at it.
         """
         overloaded = failure.kind is ErrorKind.OVERLOADED
         if self._stopping.is_set() or not failure.reached_server or overloaded:

@@ -11,11 +11,7 @@ from typing import Any
 
 
 def assemble_stream(text: str) -> dict[str, Any] | None:
-    """Return the reply contained in a stream, in the format of a reply without streaming.
-
-    Returns:
-        None if the text is not a stream, or has no valid event.
-    """
+    """Return the reply in a stream, in the format without streaming; None if it is no stream."""
     events = [event for line in text.split("\n") if (event := _parse_event(line)) is not None]
     if not events:
         return None
@@ -42,9 +38,7 @@ def _join_chunks(events: list[dict[str, Any]]) -> dict[str, Any]:
     finish_reason: Any = None
     reply: dict[str, Any] = {}
     for event in events:
-        for key in ("usage", "error"):
-            if event.get(key):
-                reply[key] = event[key]
+        reply |= {key: event[key] for key in ("usage", "error") if event.get(key)}
         choices = event.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices else None
         if not isinstance(choice, dict) or choice.get("index", 0) != 0:
