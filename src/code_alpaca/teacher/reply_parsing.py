@@ -34,9 +34,7 @@ def parse_reply(reply: Any) -> ParsedReply:
     if not isinstance(reply, dict):
         return ParsedReply(readable=False)
     try:
-        parsed = (
-            _parse_responses(reply) if "output" in reply else _parse_choice(reply["choices"][0])
-        )
+        parsed = _parse_responses(reply) if "output" in reply else _parse_choice(reply)
     except (KeyError, IndexError, TypeError, AttributeError):
         parsed = ParsedReply(readable=False)
     error = reply.get("error")
@@ -103,7 +101,8 @@ def _parse_count(value: Any) -> int | None:
     return value if valid else None
 
 
-def _parse_choice(choice: dict[str, Any]) -> ParsedReply:
+def _parse_choice(reply: dict[str, Any]) -> ParsedReply:
+    choice = reply["choices"][0]
     truncated = str(choice.get("finish_reason")).lower() not in COMPLETE_FINISH_REASONS
     if "message" not in choice:
         return _parse_content(choice["text"], "", truncated)
@@ -142,7 +141,8 @@ def _read_part(part: Any) -> str:
     """Return the text of a typed content part; every type except text is reasoning."""
     if isinstance(part, str):
         return part
-    return part.get("text") or "" if part.get("type", "text") in ("text", "output_text") else ""
+    is_text = part.get("type", "text") in ("text", "output_text")
+    return (part.get("text") or "") if is_text else ""
 
 
 def _to_text(value: Any) -> str:
