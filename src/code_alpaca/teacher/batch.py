@@ -1,10 +1,9 @@
 """Send requests through the Batch API: half the price, replies within a day.
 
-https://platform.openai.com/docs/guides/batch. Requests are collected, uploaded as one JSONL file
-and polled for. The ledger records the id of the batch, and the batch's metadata records the id of
-the run, so that after a kill the next start collects submitted batches instead of paying again.
-Results are matched by `custom_id`, the request's key in the ledger: their order does not matter,
-missing lines are retried and unknown lines are ignored.
+https://platform.openai.com/docs/guides/batch. Requests are uploaded as one JSONL file. The ledger
+records the id of the batch, and the batch's metadata the id of the run, so that after a kill the
+next start collects submitted batches instead of paying again. Results are matched by `custom_id`,
+the request's key in the ledger, in any order; missing lines are retried, unknown lines ignored.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import openai
@@ -70,8 +68,9 @@ class BatchTeacher:
         )
         self._ledger, self._budget = ledger, budget
         self._poll_s, self._report = settings.batch_poll_s, report
-        self._queued: dict[str, PendingRequest] = {}  # by request key
-        self._submitted: dict[str, PendingRequest] = {}
+        self._queued: dict[str, dict[str, Any]] = {}  # payloads by request key
+        self._submitted: dict[str, dict[str, Any]] = {}
+        self._futures: dict[str, asyncio.Future[dict[str, Any]]] = {}  # of the replies
         self._arrived = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -133,8 +132,8 @@ class BatchTeacher:
     def stop_sending(self) -> None:
         """Submit no more batches; the next start collects what was submitted."""
         self._stopping.set()
-        for pending in self._all_pending():
-            pending.future.cancel()
+        for future in self._futures.values():
+            future.cancel()
         if self._worker:
             self._worker.cancel()
 
@@ -147,33 +146,29 @@ class BatchTeacher:
 
     def _enqueue(self, key: str, payload: dict[str, Any]) -> asyncio.Future[dict[str, Any]]:
         """Queue a request for the next batch, and start the worker if it does not run."""
-        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._queued[key] = PendingRequest(payload, future)
+        self._queued[key] = payload
+        self._futures[key] = asyncio.get_running_loop().create_future()
         self._arrived.set()
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._process_queue())
-        return future
+        return self._futures[key]
 
     async def _process_queue(self) -> None:
         """Submit and collect one batch after another until the queue is empty."""
         try:
             while self._queued and not self._stopping.is_set():
                 await self._wait_for_arrivals()
-                selected = self._select_requests()
-                batch_id = await self._submit(selected)
-                await self._collect_results(batch_id, list(selected))
+                lines = self._select_requests()
+                batch_id = await self._submit(lines)
+                await self._collect_results(batch_id, lines)
         except Exception as error:  # whoever awaits a reply must get it, even a bug
             if isinstance(error, openai.OpenAIError):
                 error = Stopped(format_api_error(error))
-            for pending in self._all_pending():
-                pending.resolve(error)
+            for key in list(self._futures):
+                self._resolve(key, error)
+            self._queued.clear()
             if not isinstance(error, Stopped):
                 raise
-            self._queued.clear()
-            self._submitted.clear()
-
-    def _all_pending(self) -> list[PendingRequest]:
-        return [*self._queued.values(), *self._submitted.values()]
 
     async def _wait_for_arrivals(self) -> None:
         """Return once no request was queued for COLLECT_S seconds."""
@@ -182,38 +177,36 @@ class BatchTeacher:
                 self._arrived.clear()
                 await asyncio.wait_for(self._arrived.wait(), COLLECT_S)
 
-    def _select_requests(self) -> dict[str, PendingRequest]:
+    def _select_requests(self) -> dict[str, str]:
         """Move as many queued requests as the API limits and the budget allow to the next batch.
 
-        Raises:
-            Stopped: the budget has no room for a single one.
+        Returns:
+            Lines of the input file by request key.
         """
-        selected: dict[str, PendingRequest] = {}
+        lines: dict[str, str] = {}
         size = 0
-        for key, pending in self._queued.items():
-            size += len(encode_request(key, pending.payload))
-            if len(selected) == MAX_REQUESTS or (selected and size > MAX_INPUT_BYTES):
+        for key, payload in self._queued.items():
+            line = encode_request(key, payload)
+            size += len(line)
+            if len(lines) == MAX_REQUESTS or (lines and size > MAX_INPUT_BYTES):
                 break
             if self._budget:
-                if not self._budget.can_afford(pending.payload):
+                if not self._budget.can_afford(payload):
                     break
-                self._budget.reserve(key, pending.payload)
-            selected[key] = pending
-        if not selected and self._budget:
-            first = next(iter(self._queued.values()))
-            raise Stopped(self._budget.format_exhausted(first.payload))
-        for key in selected:
-            self._submitted[key] = self._queued.pop(key)
-        return selected
+                self._budget.reserve(key, payload)
+            lines[key] = line
+        if not lines and self._budget:
+            raise Stopped(self._budget.format_exhausted(next(iter(self._queued.values()))))
+        self._submitted.update((key, self._queued.pop(key)) for key in lines)
+        return lines
 
-    async def _submit(self, selected: dict[str, PendingRequest]) -> str:
+    async def _submit(self, lines: dict[str, str]) -> str:
         """Upload the requests and create a batch of them; return its id."""
-        lines = "".join(encode_request(key, pending.payload) for key, pending in selected.items())
-        upload = ("requests.jsonl", lines.encode())
+        upload = ("requests.jsonl", "".join(lines.values()).encode())
         try:
             file = await self._client.files.create(file=upload, purpose="batch")
         except openai.OpenAIError:
-            self._release(selected, "not uploaded", not_billed=True)
+            self._release(lines, "not uploaded", not_billed=True)
             raise
         try:
             batch = await self._client.batches.create(
@@ -224,10 +217,10 @@ class BatchTeacher:
             )
         except openai.APIStatusError as error:
             if error.status_code < 500:
-                self._release(selected, "batch refused", not_billed=True)
+                self._release(lines, "batch refused", not_billed=True)
             raise
-        self._ledger.add_batch(batch.id, list(selected))
-        self._report(f"{batch.id}: {len(selected)} requests submitted")
+        self._ledger.add_batch(batch.id, list(lines))
+        self._report(f"{batch.id}: {len(lines)} requests submitted")
         return batch.id
 
     # -- collecting ------------------------------------------------------------------------
@@ -244,12 +237,8 @@ class BatchTeacher:
     async def _read_file(self, file_id: str) -> list[str]:
         return (await self._client.files.content(file_id)).text.split("\n")
 
-    async def _collect_results(self, batch_id: str, keys: Sequence[str]) -> None:
-        """Wait for a batch to end, record its results and resolve the pending requests.
-
-        Raises:
-            Stopped: the batch failed, or a result shows that the server rejects every request.
-        """
+    async def _collect_results(self, batch_id: str, keys: Iterable[str]) -> None:
+        """Wait for a batch to end, record its results and resolve the pending requests."""
         batch = await wait_for_batch(self._client, batch_id, self._poll_s, self._report)
         if batch.status == "failed":
             errors = (batch.errors.data if batch.errors else None) or []
@@ -271,8 +260,8 @@ class BatchTeacher:
         self._ledger.end_batch(batch_id)
         was_cancelled = batch.status != "completed"
         self._release(missing, f"missing, batch {batch.status}", not_billed=was_cancelled)
+        reason = f"no line for it in batch {batch_id} ({batch.status})"
         for key in missing:
-            reason = f"no line for it in batch {batch_id} ({batch.status})"
             self._resolve(key, RetryInNextBatch(reason))
         if stopped:
             raise stopped
@@ -301,12 +290,12 @@ class BatchTeacher:
 
     def _handle_failure(self, key: str, failure: RequestFailure) -> Stopped | None:
         """Skip or retry a failed request; return the error if it must stop the run."""
-        pending = self._submitted.get(key)
+        payload = self._submitted.get(key)
         ambiguous = failure.kind is ErrorKind.AMBIGUOUS
         stopped: Stopped | None = None
         if failure.kind is ErrorKind.PROMPT_REJECTED:
             result = save_error_reply(self._ledger, key, failure.message, failure.code)
-        elif pending and self._capabilities.downgrade(failure, pending.payload):
+        elif payload and self._capabilities.downgrade(failure, payload):
             result = RetryInNextBatch(failure.message, counts=False)
         elif ambiguous and self.stats.answered:  # other prompts succeed
             result = save_error_reply(self._ledger, key, failure.message, failure.code)
@@ -318,29 +307,19 @@ class BatchTeacher:
         return stopped
 
     def _resolve(self, key: str, result: dict[str, Any] | Exception) -> None:
-        if pending := self._submitted.pop(key, None):
-            pending.resolve(result)
+        self._submitted.pop(key, None)
+        future = self._futures.pop(key, None)
+        if future is None or future.done():
+            return
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
 
     def _release(self, keys: Iterable[str], outcome: str, *, not_billed: bool) -> None:
         if self._budget:
             for key in keys:
                 self._budget.release(key, outcome, not_billed)
-
-
-@dataclass(slots=True)
-class PendingRequest:
-    """A request without a reply, and the future that receives it."""
-
-    payload: dict[str, Any]
-    future: asyncio.Future[dict[str, Any]]
-
-    def resolve(self, result: dict[str, Any] | Exception) -> None:
-        if self.future.done():
-            return
-        if isinstance(result, Exception):
-            self.future.set_exception(result)
-        else:
-            self.future.set_result(result)
 
 
 class RetryInNextBatch(Exception):

@@ -1,12 +1,10 @@
 """Enforce a spending cap: reserve the worst-case cost of a request before it is sent.
 
-The worst case follows from the request's own limits. If a server reports more tokens than that
-(`UsageOverrun`), later worst cases are scaled up; only requests that were in flight at that moment
-can exceed the cap.
-
-Every attempt is committed to the ledger with its worst case before any byte is sent, and settled
-with the reply's `usage`. An attempt without a result (a dropped connection, a timeout, a server
-error, a killed process) may have been billed and counts at its worst case permanently.
+Every attempt is committed to the ledger with its worst case, by the request's own limits, and
+settled with the reply's `usage`. An attempt without a result (a dropped connection, a timeout, a
+killed process) may have been billed and counts at its worst case permanently. If a server reports
+more tokens than the limits (`UsageOverrun`), later worst cases are scaled up; only requests that
+were in flight at that moment can exceed the cap.
 """
 
 from __future__ import annotations

@@ -127,11 +127,7 @@ class Teacher:
             await server.client.close()
 
     async def _attempt(self, key: str, payload: dict[str, Any]) -> dict[str, Any]:
-        """Send a request once and commit its reply and cost in one transaction.
-
-        Raises:
-            RequestFailure: there was no reply.
-        """
+        """Send a request once and commit its reply and cost in one transaction."""
         slot = await self._scheduler.acquire(key, payload)
         self.stats.first_sent = self.stats.first_sent or slot.sent_at
         used_tokens = 0.0
@@ -175,11 +171,7 @@ class Teacher:
     async def _skip(
         self, index: int, key: str, failure: RequestFailure, counts: AttemptCounts
     ) -> dict[str, Any] | None:
-        """Record an error as the reply of a request that cannot succeed; None to retry it.
-
-        Raises:
-            TeacherRefused: neither waiting nor another prompt helps.
-        """
+        """Record an error as the reply of a request that cannot succeed; None to retry it."""
         if failure.kind is ErrorKind.FATAL:
             raise TeacherRefused(failure.format_fatal())
         if await self._attribution.is_prompt_rejected(index, failure):
