@@ -29,17 +29,13 @@ def start_server(url: str = "offline", seed: int = 0) -> Iterator[str]:
     """Run the embedded teacher in a child process and yield its base URL.
 
     The child ends with this process, even if this process is killed.
-
-    Raises:
-        InputError: an option in `url` is unknown or has an invalid value.
     """
-    options = parse_options(url)
-    command = [sys.executable, "-m", "code_alpaca.cli", "teacher", "--port", "0", "--until_eof"]
-    command += ["--seed", str(seed)]
-    for key, value in options.items():
-        command += [f"--{key}", value]
+    options = {"port": "0", "until_eof": "true", "seed": str(seed), **parse_options(url)}
+    command = [sys.executable, "-m", "code_alpaca.cli", "teacher"]
+    command += [f"--{key}={value}" for key, value in options.items()]
+    pipe = subprocess.PIPE
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        command, stdin=pipe, stdout=pipe, text=True, start_new_session=True
     ) as process:
         assert process.stdin and process.stdout  # they are pipes
         try:
@@ -56,11 +52,7 @@ def start_server(url: str = "offline", seed: int = 0) -> Iterator[str]:
 
 
 def parse_options(url: str) -> dict[str, str]:
-    """Return the options in `offline?key=value&...`.
-
-    Raises:
-        InputError: an option is unknown or has an invalid value.
-    """
+    """Return the options in `offline?key=value&...`; InputError for an invalid one."""
     from code_alpaca.teacher.offline.faults import Faults
 
     options = dict(parse_qsl(url.partition("?")[2], keep_blank_values=True))

@@ -43,18 +43,14 @@ class Faults(BaseModel):
     def corrupt_task(
         self, rng: random.Random, task: dict[str, Any], examples: list[dict[str, Any]]
     ) -> dict[str, Any]:
-        """Return the task, or at the configured rates a faulty version of it.
-
-        Args:
-            examples: the tasks that the prompt shows.
-        """
+        """Return the task, or a faulty version of it; `examples` are the tasks in the prompt."""
         fault = self._draw(
             rng, "near_duplicate", "refusal", "wrong_answer", "empty_output", "benchmark_copy"
         )
         if fault == "near_duplicate" and examples:
             example = rng.choice(examples)
-            copied = {**task, **{k: v for k, v in example.items() if k in task}}
-            return {**copied, "instruction": f"Please {example['instruction']}"}
+            copied = {k: v for k, v in example.items() if k in task}
+            return {**task, **copied, "instruction": f"Please {example['instruction']}"}
         if fault == "refusal":
             return {**task, "output": REFUSAL, "tests": ""}
         if fault == "wrong_answer" and task.get("tests"):

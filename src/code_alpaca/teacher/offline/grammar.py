@@ -1,14 +1,14 @@
 """Grammar of the embedded teacher: draw small functions over integers, characters and words.
 
-This is not a language model. A composition is drawn from terms of the vocabulary (a reduction of
-transformed selected values); its instruction, its tests and its code in several languages follow
-from the same terms. `tasks` builds complete tasks from compositions.
+A composition is drawn from terms of the vocabulary (a reduction of transformed selected values);
+its instruction, its tests and its code in several languages follow from the same terms. `tasks`
+builds complete tasks from compositions.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,13 +28,13 @@ class Composition:
     description: str
 
     @property
-    def source(self) -> str:
-        """The expression that the loop iterates over."""
-        return {"numbers": "values", "characters": "text", "words": "text.split()"}[self.kind]
-
-    @property
     def argument(self) -> str:
         return "values" if self.kind == "numbers" else "text"
+
+    @property
+    def source(self) -> str:
+        """The expression that the loop iterates over."""
+        return "text.split()" if self.kind == "words" else self.argument
 
     @property
     def code(self) -> str:
@@ -54,12 +54,31 @@ HELD_OUT = frozenset({
 })  # fmt: skip
 
 
-def draw_composition(rng: random.Random, kind: str | None = None) -> Composition:
-    """Draw a composition that is not in the mini benchmark."""
+def draw_composition(
+    rng: random.Random, kind: str | None = None, reductions: Container[str] | None = None
+) -> Composition:
+    """Draw a composition that is not in the mini benchmark, with one of these reductions."""
     while True:
         drawn = _draw(rng, kind or rng.choices(("numbers", "characters", "words"), (6, 1, 2))[0])
-        if drawn.name not in HELD_OUT:
+        if drawn.name not in HELD_OUT and (
+            reductions is None or drawn.reduction.name in reductions
+        ):
             return drawn
+
+
+def draw_in_language(rng: random.Random) -> tuple[Composition, str, str]:
+    """Draw a composition and a language other than Python; return them with the code."""
+    language = rng.choice(sorted(vocabulary.CODE_TEMPLATES))
+    templates = vocabulary.CODE_TEMPLATES[language]
+    item = draw_composition(rng, "numbers", templates)
+    code = templates[item.reduction.name].format(
+        name=format_function_name(item.name, language),
+        c=item.condition,
+        e=item.expression,
+        pc=item.condition.replace("v", "$v"),
+        pe=item.expression.replace("v", "$v"),
+    )
+    return item, language, code
 
 
 def write_instruction(
@@ -95,9 +114,8 @@ def write_tests(rng: random.Random, composition: Composition) -> str:
 def _draw(rng: random.Random, kind: str) -> Composition:
     reductions, selections, transformations = vocabulary.TERMS[kind]
     reduction, selection = rng.choice(reductions), rng.choice(selections)
-    transformation = (
-        transformations[0] if reduction.name == "count" else rng.choice(transformations)
-    )
+    is_count = reduction.name == "count"
+    transformation = transformations[0] if is_count else rng.choice(transformations)
     slots = {
         "n": rng.choice(vocabulary.NUMBERS),
         "m": rng.choice(vocabulary.NUMBERS[:11]),
@@ -119,22 +137,6 @@ def _draw(rng: random.Random, kind: str) -> Composition:
         expression=transformation.code.format(**slots),
         description=f"{rng.choice(reduction.phrases)} the {values}",
     )
-
-
-def draw_in_language(rng: random.Random, language: str) -> tuple[Composition, str]:
-    """Draw a composition with a code template in this language; return it with its code."""
-    templates = vocabulary.CODE_TEMPLATES[language]
-    item = draw_composition(rng, "numbers")
-    while item.reduction.name not in templates:
-        item = draw_composition(rng, "numbers")
-    dollar = {"pc": item.condition.replace("v", "$v"), "pe": item.expression.replace("v", "$v")}
-    code = templates[item.reduction.name].format(
-        name=format_function_name(item.name, language),
-        c=item.condition,
-        e=item.expression,
-        **dollar,
-    )
-    return item, code
 
 
 def format_function_name(name: str, language: str) -> str:

@@ -51,17 +51,14 @@ def _generation(rng: random.Random) -> ComposedTask:
 
 
 def _other_language(rng: random.Random) -> ComposedTask:
-    language = rng.choice(sorted(vocabulary.CODE_TEMPLATES))
-    item, code = draw_in_language(rng, language)
+    item, language, code = draw_in_language(rng)
     instruction = write_instruction(rng, item, language)
     return ComposedTask(instruction, "", code, language, "", "generation", "medium")
 
 
 def _translation(rng: random.Random) -> ComposedTask:
-    language = rng.choice(sorted(vocabulary.CODE_TEMPLATES))
-    item, code = draw_in_language(rng, language)
-    target = vocabulary.LANGUAGE_NAMES[language]
-    instruction = _instruct(rng, phrases.TRANSLATION, item, t=target)
+    item, language, code = draw_in_language(rng)
+    instruction = _instruct(rng, phrases.TRANSLATION, item, t=vocabulary.LANGUAGE_NAMES[language])
     return ComposedTask(instruction, item.code, code, language, "", "translation", "medium")
 
 
@@ -95,18 +92,13 @@ def _editing(rng: random.Random) -> ComposedTask:
 
 
 def _optimization(rng: random.Random) -> ComposedTask:
-    item = draw_composition(rng)
-    while item.reduction.name not in ("sum", "list"):
-        item = draw_composition(rng)
-    start, step = (
-        ("0", "result += {e}")
-        if item.reduction.name == "sum"
-        else ("[]", "result = result + [{e}]")
-    )
+    item = draw_composition(rng, reductions=("sum", "list"))
+    start, step = "0", f"result += {item.expression}"
+    if item.reduction.name == "list":
+        start, step = "[]", f"result = result + [{item.expression}]"
     loop = (
         f"def {item.name}({item.argument}):\n    result = {start}\n    for v in {item.source}:\n"
-        f"        if {item.condition}:\n            {step.format(e=item.expression)}\n"
-        "    return result"
+        f"        if {item.condition}:\n            {step}\n    return result"
     )
     instruction = _instruct(rng, phrases.OPTIMIZATION, item)
     tests = write_tests(rng, item)
@@ -122,8 +114,7 @@ def _explanation(rng: random.Random) -> ComposedTask:
 
 
 def _classification(rng: random.Random) -> ComposedTask:
-    language = rng.choice(sorted(vocabulary.CODE_TEMPLATES))
-    item, code = draw_in_language(rng, language)
+    item, language, code = draw_in_language(rng)
     if rng.random() < 0.5:
         name = format_function_name(item.name, language)
         instruction = _instruct(rng, phrases.LANGUAGE_CLASSIFICATION, item, n=name)
@@ -150,20 +141,18 @@ def _sql(rng: random.Random) -> ComposedTask:
     function, aggregate_names = rng.choice(list(vocabulary.SQL_AGGREGATES.items()))
     option, limit = rng.choice(options), rng.choice(vocabulary.NUMBERS) * 5
     aggregate, column = rng.choice(aggregate_names), f"{function}({number})"
-    condition, description = rng.choice(
-        (
-            (f"{category} = '{option}'", f"where the {category} is {option}"),
-            (f"{number} > {limit}", f"with a {number} above {limit}"),
-            (f"{category} <> '{option}'", f"leaving out the {category} {option}"),
-        )
+    conditions = (
+        (f"{category} = '{option}'", f"where the {category} is {option}"),
+        (f"{number} > {limit}", f"with a {number} above {limit}"),
+        (f"{category} <> '{option}'", f"leaving out the {category} {option}"),
     )
-    instruction = rng.choice(phrases.SQL).format(
-        s=aggregate, n=number, g=group, t=table, w=description
-    )
+    condition, description = rng.choice(conditions)
+    slots = {"s": aggregate, "n": number, "g": group, "t": table, "w": description}
+    instruction = rng.choice(phrases.SQL).format(**slots)
     query = f"SELECT {group}, {column}\nFROM {table}\nWHERE {condition}\nGROUP BY {group}"
     if rng.random() < 0.5:
-        instruction += rng.choice(
-            (f" Sort by {group}.", f" Order the result alphabetically by {group}.")
+        instruction += (
+            rng.choice((" Sort by", " Order the result alphabetically by")) + f" {group}."
         )
         query += f"\nORDER BY {group}"
     return ComposedTask(instruction, "", query + ";", "sql", "", "sql", "medium")
@@ -192,18 +181,15 @@ def _regex(rng: random.Random) -> ComposedTask:
 
 def _data_structure(rng: random.Random) -> ComposedTask:
     limit = rng.choice(vocabulary.NUMBERS) * 5
-    item = draw_composition(rng, "numbers")
-    while item.reduction.name not in ("sum", "list", "largest", "smallest"):
-        item = draw_composition(rng, "numbers")
+    item = draw_composition(rng, "numbers", ("sum", "list", "largest", "smallest"))
     name = rng.choice(("Bag", "Buffer", "Collector", "Tracker", "Window", "Recorder", "Journal"))
-    body = item.reduction.code.format(c=item.condition, e=item.expression).replace(
-        "values", "self.items"
-    )
+    body = item.reduction.code.replace("values", "self.items")
     code = (
         f"class {name}:\n    def __init__(self):\n        self.items = []\n\n"
         "    def add(self, value):\n"
         f"        self.items.append(value)\n        del self.items[:-{limit}]\n\n"
-        f"    def {item.name}(self):\n        return {body}"
+        f"    def {item.name}(self):\n"
+        f"        return {body.format(c=item.condition, e=item.expression)}"
     )
     instruction = _instruct(rng, phrases.DATA_STRUCTURE, item, c=name, l=limit)
     values = draw_argument(rng, "numbers")
