@@ -13,7 +13,7 @@ from code_alpaca.teacher.reply_parsing import (
     find_error,
     parse_reply,
 )
-from code_alpaca.teacher.sse import assemble_stream
+from code_alpaca.teacher.reply_parsing import assemble_stream
 
 
 def stream(*chunks: dict) -> str:

@@ -18,17 +18,10 @@ import openai
 
 from code_alpaca.core.errors import Stopped
 from code_alpaca.core.ledger import Ledger
-from code_alpaca.teacher.batch_api import (
-    ENDPOINT,
-    classify_result,
-    decode_result,
-    encode_request,
-    format_api_error,
-    wait_for_batch,
-)
+from code_alpaca.teacher import batch_api
 from code_alpaca.teacher.budget import Budget
 from code_alpaca.teacher.capabilities import ServerCapabilities, get_question
-from code_alpaca.teacher.error_classification import ErrorKind, RequestFailure
+from code_alpaca.teacher.error_classification import ErrorKind, RequestFailure, classify_batch_error
 from code_alpaca.teacher.failure_attribution import FailureAttribution, save_error_reply
 from code_alpaca.teacher.http_client import RequestStats, create_client
 from code_alpaca.teacher.reply_parsing import UNANSWERED, count_billed_tokens, find_error
@@ -46,12 +39,7 @@ MAX_BATCHES_PER_REQUEST = 3
 
 
 class BatchTeacher:
-    """A teacher behind the Batch API, with the interface of `Teacher`.
-
-    Args:
-        base_url: None for OPENAI_BASE_URL or OpenAI.
-        report: prints a line of progress.
-    """
+    """A teacher behind the Batch API, with the interface of `Teacher`; `report` prints progress."""
 
     def __init__(
         self,
@@ -83,11 +71,7 @@ class BatchTeacher:
         return len(self._submitted)
 
     async def start(self) -> None:
-        """Collect the batches that earlier starts submitted.
-
-        Raises:
-            Stopped: the server rejects the requests or does not answer.
-        """
+        """Collect the batches that earlier starts submitted."""
         try:
             await self._adopt_unrecorded_batches()
             open_batches = self._ledger.open_batches()
@@ -97,16 +81,12 @@ class BatchTeacher:
                 self._report(f"{batch_id}: collecting {len(keys)} requests submitted earlier")
                 await self._collect_results(batch_id, keys)
         except openai.OpenAIError as error:
-            raise Stopped(format_api_error(error)) from None
+            raise Stopped(batch_api.format_api_error(error)) from None
 
     async def complete(
         self, index: int, payload: dict[str, Any], asked: dict[str, Any], seed_ids: Sequence[str]
     ) -> tuple[str, dict[str, Any]]:
-        """Return the key and the raw reply of request `index`, from the ledger or a batch.
-
-        Raises:
-            Stopped: the server rejects the requests, or the budget is exhausted.
-        """
+        """Return the key and the raw reply of request `index`; see `Teacher.complete`."""
         num_batches = 0
         while True:
             sent = self._capabilities.adapt(payload)
@@ -163,7 +143,7 @@ class BatchTeacher:
                 await self._collect_results(batch_id, lines)
         except Exception as error:  # whoever awaits a reply must get it, even a bug
             if isinstance(error, openai.OpenAIError):
-                error = Stopped(format_api_error(error))
+                error = Stopped(batch_api.format_api_error(error))
             for key in list(self._futures):
                 self._resolve(key, error)
             self._queued.clear()
@@ -178,15 +158,11 @@ class BatchTeacher:
                 await asyncio.wait_for(self._arrived.wait(), COLLECT_S)
 
     def _select_requests(self) -> dict[str, str]:
-        """Move as many queued requests as the API limits and the budget allow to the next batch.
-
-        Returns:
-            Lines of the input file by request key.
-        """
+        """Move requests from the queue to the next batch; return their input lines by key."""
         lines: dict[str, str] = {}
         size = 0
         for key, payload in self._queued.items():
-            line = encode_request(key, payload)
+            line = batch_api.encode_request(key, payload)
             size += len(line)
             if len(lines) == MAX_REQUESTS or (lines and size > MAX_INPUT_BYTES):
                 break
@@ -211,7 +187,7 @@ class BatchTeacher:
         try:
             batch = await self._client.batches.create(
                 input_file_id=file.id,
-                endpoint=ENDPOINT,
+                endpoint=batch_api.ENDPOINT,
                 completion_window="24h",
                 metadata={RUN_ID_KEY: self._ledger.run_id()},
             )
@@ -239,7 +215,7 @@ class BatchTeacher:
 
     async def _collect_results(self, batch_id: str, keys: Iterable[str]) -> None:
         """Wait for a batch to end, record its results and resolve the pending requests."""
-        batch = await wait_for_batch(self._client, batch_id, self._poll_s, self._report)
+        batch = await batch_api.wait_for_batch(self._client, batch_id, self._poll_s, self._report)
         if batch.status == "failed":
             errors = (batch.errors.data if batch.errors else None) or []
             reason = "; ".join(str(error.message) for error in errors)[:200]
@@ -253,7 +229,7 @@ class BatchTeacher:
         missing = set(keys)
         for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
             for line in await self._read_file(file_id):
-                key, result = decode_result(line)
+                key, result = batch_api.decode_result(line)
                 if key in missing:
                     missing.discard(key)
                     stopped = self._record_result(key, result) or stopped
@@ -282,7 +258,7 @@ class BatchTeacher:
             self.stats.answered += 1
             self._resolve(key, body)
             return None
-        failure = classify_result(status, error or result.get("error") or body)
+        failure = classify_batch_error(status, error or result.get("error") or body)
         if self._budget:
             outcome = failure.code or failure.outcome
             self._budget.release(key, outcome, failure.not_billed, usage)

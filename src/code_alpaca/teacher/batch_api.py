@@ -10,15 +10,7 @@ from typing import Any, Final
 import openai
 from openai.types import Batch
 
-from code_alpaca.teacher.error_classification import (
-    FATAL_CODES,
-    ErrorKind,
-    RequestFailure,
-    classify_error,
-    classify_exception,
-    extract_error_code,
-    extract_error_message,
-)
+from code_alpaca.teacher.error_classification import FATAL_CODES, classify_exception
 
 ENDPOINT: Final = "/v1/chat/completions"
 FINAL_STATUSES = {"completed", "failed", "expired", "cancelled"}
@@ -42,22 +34,10 @@ def decode_result(line: str) -> tuple[str, dict[str, Any]]:
     return (key, result) if isinstance(key, str) else ("", {})
 
 
-def classify_result(status: int | None, details: Any) -> RequestFailure:
-    """Classify the error in a line of an output file, by its HTTP status if it has one."""
-    code, message = extract_error_code(details), extract_error_message(details or "no answer")
-    kind = ErrorKind.TRANSIENT if status == 200 else classify_error(status or 0, code, message)
-    not_billed = status is None or (status != 200 and status < 500)
-    return RequestFailure(kind, message, status or 0, code, not_billed, details=details)
-
-
 async def wait_for_batch(
     client: openai.AsyncOpenAI, batch_id: str, poll_s: float, report: Callable[[str], None]
 ) -> Batch:
-    """Poll a batch until it ends, reporting every change of its status.
-
-    Raises:
-        openai.OpenAIError: the server rejects the poll, or did not answer many times in a row.
-    """
+    """Poll a batch until it ends, and report every change of its status."""
     reported, num_failures = "", 0
     while True:
         try:

@@ -3,8 +3,8 @@
 Every attempt is committed to the ledger with its worst case, by the request's own limits, and
 settled with the reply's `usage`. An attempt without a result (a dropped connection, a timeout, a
 killed process) may have been billed and counts at its worst case permanently. If a server reports
-more tokens than the limits (`UsageOverrun`), later worst cases are scaled up; only requests that
-were in flight at that moment can exceed the cap.
+more tokens than the limits (not every server applies them to reasoning, and chat templates add to a
+prompt), later worst cases are scaled up; only requests in flight at that moment can exceed the cap.
 """
 
 from __future__ import annotations
@@ -12,26 +12,25 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from code_alpaca.core.ledger import Ledger
 from code_alpaca.teacher.prices import Price, bound_tokens
 from code_alpaca.teacher.reply_parsing import count_billed_tokens
 
+OVERRUN_KEY = "usage_excess"  # in the ledger
+
 
 class Budget:
-    """Track what a run has spent and reserved, in US dollars.
-
-    Args:
-        cap: over all starts of the run; None for no cap.
-    """
+    """Track what a run has spent and reserved, in US dollars; `cap` applies to all its starts."""
 
     def __init__(self, ledger: Ledger, price: Price, cap: float | None) -> None:
         self.price, self.cap = price, cap
         self._ledger = ledger
         self._open: dict[str, Attempt] = {}  # by request key
         self.reserved = 0.0
-        self._overrun = UsageOverrun.load(ledger)
+        # The largest ratios of reported tokens to a request's limits, for prompt and completion.
+        self._overrun: list[float] = json.loads(ledger.meta(OVERRUN_KEY) or "[1.0, 1.0]")
         # Until the first reply, it is unknown whether the server respects the token limit.
         self.is_limit_unverified = cap is not None and not ledger.usage()["replies"]
         ledger.charge_replies(
@@ -40,11 +39,7 @@ class Budget:
         self.spent = ledger.spent()  # includes open attempts of earlier starts at worst case
 
     def close_lost_attempts(self, keep: set[str] | None = None) -> None:
-        """Charge the attempts that a killed process left open at their worst case.
-
-        Args:
-            keep: keys of requests whose replies can still be collected.
-        """
+        """Charge the attempts that a killed process left open, except those of keys in `keep`."""
         self.spent = self._ledger.close_lost_attempts(keep or set())
         for number, key, worst_case in self._ledger.open_attempts():
             self._open[key] = Attempt(number, worst_case)
@@ -58,14 +53,14 @@ class Budget:
 
     def bound_cost(self, payload: dict[str, Any]) -> float:
         """Return the worst-case cost of a request, scaled by the observed overrun."""
-        return self.price.compute_cost(*self._overrun.scale(*bound_tokens(payload)))
+        return self._scale_cost(bound_tokens(payload))
 
     def reserve(self, key: str, payload: dict[str, Any]) -> None:
         """Reserve the worst-case cost durably. Call this before sending."""
         worst_case = self.bound_cost(payload)
         self.reserved += worst_case
         number = self._ledger.begin_attempt(key, worst_case)
-        self._open[key] = Attempt(number, worst_case, *bound_tokens(payload))
+        self._open[key] = Attempt(number, worst_case, bound_tokens(payload))
 
     def settle(self, key: str, reply: dict[str, Any]) -> None:
         """Charge a reply by its `usage`, or at its worst case if that is missing."""
@@ -83,8 +78,8 @@ class Budget:
         """
         if key not in self._open:
             return
-        if usage is not None and self._overrun.update(usage, self._open[key]):
-            self._raise_worst_cases()
+        if usage is not None:
+            self._update_overrun(usage, self._open[key].limits)
         attempt = self._open.pop(key)
         self.reserved -= attempt.worst_case
         cost = 0.0 if not_billed else attempt.worst_case
@@ -98,21 +93,38 @@ class Budget:
         cap = self.cap or 0.0
         state = f"is reached: ${self.spent:.4f} spent"
         if self.spent > cap:
-            excess = self.spent - cap
-            state = f"was exceeded by ${excess:.4f} (requests in flight): {self._overrun}"
+            prompt, completion = self._overrun
+            overrun = f"up to {completion:.1f} times the tokens that max_completion_tokens allows"
+            if completion <= 1:
+                overrun = f"prompts {prompt:.1f} times their size"
+            excess = f"${self.spent - cap:.4f} (requests in flight)"
+            state = f"was exceeded by {excess}: the teacher reports {overrun}"
         return (
             f"max_cost_usd {cap:g} {state}, and one more request could cost "
             f"${self.bound_cost(payload):.4f}; all replies so far are kept: raise max_cost_usd "
             "and rerun the same command to resume"
         )
 
-    def _raise_worst_cases(self) -> None:
-        """Save an increased overrun and apply it to every open attempt."""
-        self._overrun.save(self._ledger)
+    def _update_overrun(self, usage: tuple[int, int], limits: tuple[int, int]) -> None:
+        """Raise the overrun to a reply's token counts, and with it the open worst cases."""
+        if not all(limits):
+            return
+        ratios = (used / limit for used, limit in zip(usage, limits, strict=True))
+        overrun = list(map(max, self._overrun, ratios))
+        if overrun == self._overrun:
+            return
+        self._overrun = overrun
+        self._ledger.set_meta(OVERRUN_KEY, json.dumps(overrun))
         for attempt in self._open.values():
-            tokens = self._overrun.scale(attempt.max_prompt, attempt.max_completion)
-            attempt.worst_case = max(attempt.worst_case, self.price.compute_cost(*tokens))
+            attempt.worst_case = max(attempt.worst_case, self._scale_cost(attempt.limits))
         self.reserved = sum(attempt.worst_case for attempt in self._open.values())
+
+    def _scale_cost(self, limits: tuple[int, int]) -> float:
+        """Return the highest cost of a request with these token limits after the overrun."""
+        tokens = (
+            math.ceil(limit * ratio) for limit, ratio in zip(limits, self._overrun, strict=True)
+        )
+        return self.price.compute_cost(*tokens)
 
 
 @dataclass(slots=True)
@@ -121,45 +133,4 @@ class Attempt:
 
     number: int  # row number in the ledger
     worst_case: float  # reserved US dollars
-    max_prompt: int = 0  # tokens that the request allows; 0 for an attempt of an earlier process
-    max_completion: int = 0
-
-
-@dataclass(slots=True)
-class UsageOverrun:
-    """The largest ratio of reported tokens to the limit of a request, for prompt and completion.
-
-    Not every server applies the limit to reasoning, and chat templates and tools add to a prompt.
-    """
-
-    prompt: float = 1.0
-    completion: float = 1.0
-
-    META_KEY: ClassVar = "usage_excess"
-
-    @classmethod
-    def load(cls, ledger: Ledger) -> UsageOverrun:
-        return cls(*json.loads(ledger.meta(cls.META_KEY) or "[1.0, 1.0]"))
-
-    def save(self, ledger: Ledger) -> None:
-        ledger.set_meta(self.META_KEY, json.dumps([self.prompt, self.completion]))
-
-    def update(self, usage: tuple[int, int], attempt: Attempt) -> bool:
-        """Include the token counts of a reply; return whether a ratio increased."""
-        before = self.prompt, self.completion
-        if attempt.max_prompt and attempt.max_completion:
-            self.prompt = max(self.prompt, usage[0] / attempt.max_prompt)
-            self.completion = max(self.completion, usage[1] / attempt.max_completion)
-        return before != (self.prompt, self.completion)
-
-    def scale(self, prompt: int, completion: int) -> tuple[int, int]:
-        """Return the token counts that a request with these limits may be billed for."""
-        return math.ceil(prompt * self.prompt), math.ceil(completion * self.completion)
-
-    def __str__(self) -> str:
-        if self.completion > 1:
-            return (
-                f"the teacher reports up to {self.completion:.1f} times the tokens that "
-                "max_completion_tokens allows"
-            )
-        return f"the teacher reports prompts {self.prompt:.1f} times their size"
+    limits: tuple[int, int] = (0, 0)  # prompt and completion tokens; 0 if an earlier start sent it

@@ -91,9 +91,7 @@ class Teacher:
     ) -> tuple[str, dict[str, Any]]:
         """Return the key and the raw reply of request `index`, from the ledger or the server.
 
-        Args:
-            asked: strategy, number of tasks and quota labels, recorded for reports.
-            seed_ids: ids of the examples in the prompt, recorded for reports.
+        What was `asked` for and the `seed_ids` in the prompt are recorded for reports.
 
         Raises:
             TeacherRefused: the server rejects all requests or does not answer.

@@ -123,6 +123,14 @@ def classify_error_body(error: Any, usage: tuple[int, int] | None) -> RequestFai
     return RequestFailure(kind, message, 200, code, not_billed, usage=usage)
 
 
+def classify_batch_error(status: int | None, details: Any) -> RequestFailure:
+    """Classify the error in a batch's output file, by its HTTP status if it has one."""
+    code, message = extract_error_code(details), extract_error_message(details or "no answer")
+    kind = ErrorKind.TRANSIENT if status == 200 else classify_error(status or 0, code, message)
+    not_billed = status is None or (status != 200 and status < 500)
+    return RequestFailure(kind, message, status or 0, code, not_billed, details=details)
+
+
 def _classify_response(error: openai.APIStatusError) -> RequestFailure:
     status, details = error.status_code, error.body or str(error)
     code, message = extract_error_code(details), extract_error_message(details)

@@ -43,10 +43,8 @@ class FailureAttribution:
         """Return whether request `index` was rejected because of its prompt.
 
         After an error with an unknown message, wait until another request succeeds or several
-        others are rejected as well. A 403 concerns the API key, unless a request has succeeded.
-
-        Raises:
-            TeacherRefused: the server rejects every request.
+        others are rejected as well: TeacherRefused. A 403 concerns the API key, unless a request
+        has succeeded.
         """
         if failure.kind is not ErrorKind.AMBIGUOUS:
             return failure.kind is ErrorKind.PROMPT_REJECTED

@@ -13,8 +13,7 @@ import openai
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.teacher.error_classification import classify_error_body
-from code_alpaca.teacher.reply_parsing import count_billed_tokens, find_error
-from code_alpaca.teacher.sse import assemble_stream
+from code_alpaca.teacher.reply_parsing import assemble_stream, count_billed_tokens, find_error
 
 MAX_REPLY_BYTES: Final = 8 << 20  # of one reply, decompressed; 128k tokens are about 1 MB
 # One 16 KiB chunk in these encodings expands to 16 MiB at most; a kilobyte of Brotli can expand to
@@ -44,10 +43,6 @@ def create_client(
 ) -> openai.AsyncOpenAI:
     """Create a client of one server.
 
-    Args:
-        transport: replaces the network connection.
-        max_bytes: size limit of one response body.
-
     Raises:
         InputError: OPENAI_API_KEY is missing or invalid, and the server is not on this machine.
     """
@@ -72,12 +67,9 @@ def create_client(
 
 
 class BoundedHttpClient(openai.DefaultAioHttpClient):
-    """An HTTP client that limits the size of responses and raises only httpx2 errors.
+    """An HTTP client that masks a secret in responses and raises only httpx2 errors.
 
-    Args:
-        max_bytes: of one decompressed body. The body of a larger response is dropped, and the
-            response has the extension `too_large`.
-        secret: an API key to mask in every response body.
+    A decompressed body above `max_bytes` is dropped; the response has the extension `too_large`.
     """
 
     def __init__(self, *, max_bytes: int, secret: str, **options: Any) -> None:

@@ -76,10 +76,9 @@ def parse_retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def parse_rate_limit(headers: Mapping[str, str], unit: str, minimum: float = 0.0) -> float | None:
-    """Return the limit per minute in `x-ratelimit-limit-requests` or `-tokens`, if it is plausible.
+    """Return the limit per minute in a rate-limit header, or None.
 
-    Args:
-        minimum: what one request used; a limit below that is a mistake.
+    A limit below `minimum`, what one request used, is a mistake of the server.
     """
     try:
         limit = float(headers.get(f"x-ratelimit-limit-{unit}", ""))

@@ -32,11 +32,7 @@ class SamplingParams:
 def build_request_body(
     api: Api, prompt: str, sampling: SamplingParams, schema: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """Return a request body with the strictest output format; `ServerCapabilities` relaxes it.
-
-    Args:
-        schema: JSON schema of the output, or None for plain text.
-    """
+    """Return a request body with the strictest output format; `ServerCapabilities` relaxes it."""
     body: dict[str, Any] = {"model": sampling.model, "temperature": sampling.temperature}
     body["top_p"] = sampling.top_p
     if sampling.stop:

@@ -46,7 +46,7 @@ class ConnectionSettings:
 
 
 class Scheduler:
-    """Grant requests their slots, one at a time, until `stopping` is set."""
+    """Grant requests their slots, one at a time, until the budget ends or `stopping` is set."""
 
     def __init__(
         self,
@@ -66,11 +66,7 @@ class Scheduler:
         self._mean_completion = 0.0  # tokens
 
     async def acquire(self, key: str, payload: dict[str, Any]) -> Slot:
-        """Wait until a request may be sent, and reserve its worst-case cost.
-
-        Raises:
-            Stopped: the run is stopping, or the budget is exhausted.
-        """
+        """Wait until a request may be sent, and reserve its worst-case cost."""
         estimate = 0.0
         if "tokens" in self._limiters:
             prompt = len(json.dumps(payload)) / BYTES_PER_TOKEN

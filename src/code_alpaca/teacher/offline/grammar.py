@@ -8,7 +8,7 @@ builds complete tasks from compositions.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Container
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,12 @@ class Composition:
         body = self.reduction.code.format(c=self.condition, e=self.expression, source=self.source)
         return f"def {self.name}({self.argument}):\n    return {body}"
 
+    def compute(self, value: Any) -> Any:
+        """Return the result of the code."""
+        namespace: dict[str, Any] = {}
+        exec(self.code, namespace)  # code of this grammar, never of a model
+        return namespace[self.name](value)
+
 
 # Compositions reserved for the mini benchmark; each of their terms occurs in other compositions.
 HELD_OUT = frozenset({
@@ -60,9 +66,8 @@ def draw_composition(
     """Draw a composition that is not in the mini benchmark, with one of these reductions."""
     while True:
         drawn = _draw(rng, kind or rng.choices(("numbers", "characters", "words"), (6, 1, 2))[0])
-        if drawn.name not in HELD_OUT and (
-            reductions is None or drawn.reduction.name in reductions
-        ):
+        allowed = reductions is None or drawn.reduction.name in reductions
+        if allowed and drawn.name not in HELD_OUT:
             return drawn
 
 
@@ -103,12 +108,10 @@ def write_instruction(
 
 def write_tests(rng: random.Random, composition: Composition) -> str:
     """Write three asserts; the expected values come from running the code."""
-    function = compile_function(composition.code, composition.name)
     samples: list[Any] = [draw_argument(rng, composition.kind) for _ in range(2)]
     samples.append([] if composition.kind == "numbers" else "")
-    return "\n".join(
-        f"assert {composition.name}({value!r}) == {_literal(function(value))}" for value in samples
-    )
+    name, compute = composition.name, composition.compute
+    return "\n".join(f"assert {name}({v!r}) == {_literal(compute(v))}" for v in samples)
 
 
 def _draw(rng: random.Random, kind: str) -> Composition:
@@ -161,10 +164,3 @@ def _literal(value: Any) -> str:
     if isinstance(value, set):
         return "{" + ", ".join(map(repr, sorted(value))) + "}" if value else "set()"
     return repr(value)
-
-
-def compile_function(code: str, name: str) -> Callable[[Any], Any]:
-    """Run the code of a composition and return its function."""
-    namespace: dict[str, Any] = {}
-    exec(code, namespace)  # code of this grammar, never of a model
-    return namespace[name]

@@ -23,13 +23,8 @@ from pydantic import Field
 
 from code_alpaca.core.config import StageConfig
 from code_alpaca.core.errors import InputError
+from code_alpaca.teacher.offline import replies
 from code_alpaca.teacher.offline.faults import Faults
-from code_alpaca.teacher.offline.replies import (
-    count_tokens,
-    hash_body,
-    write_chat_reply,
-    write_completion_reply,
-)
 from code_alpaca.teacher.request_body import ENDPOINT_PATHS
 
 OBJECT_TYPES = {
@@ -37,11 +32,7 @@ OBJECT_TYPES = {
     "responses": "response",
     "completions": "text_completion",
 }
-PROMPT_ERRORS = {
-    "chat": "messages must be a list of {role, content}",
-    "responses": "input must be one string",
-    "completions": "prompt must be one string",
-}
+PROMPT_KEYS = {"chat": "messages", "responses": "input", "completions": "prompt"}
 HANG_S = 120.0
 MAX_REQUEST_BYTES = 64 << 20
 
@@ -58,11 +49,7 @@ class TeacherConfig(Faults, StageConfig):
 
 
 def serve_teacher(config: TeacherConfig) -> None:
-    """Serve until Ctrl-C.
-
-    Raises:
-        InputError: the port is in use.
-    """
+    """Serve until Ctrl-C."""
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_serve(config))
 
@@ -114,30 +101,29 @@ class OfflineTeacher:
             return error
         prompt = _read_prompt(api, body)
         if prompt is None:
-            return _respond_error(400, PROMPT_ERRORS[api])
-        write = write_completion_reply if api == "completions" else write_chat_reply
+            form = "a list of {role, content}" if api == "chat" else "one string"
+            return _respond_error(400, f"{PROMPT_KEYS[api]} must be {form}")
+        write = replies.write_completion_reply if api == "completions" else replies.write_chat_reply
         text, truncated = write(body, prompt, self.config)
-        counts = {"prompt_tokens": count_tokens(prompt), "completion_tokens": count_tokens(text)}
-        self._counts.update(answered=1, **counts)
-        names = ("input_tokens", "output_tokens") if api == "responses" else counts
-        usage = dict(zip(names, counts.values(), strict=True))
-        key = hash_body(body, self.config.seed)
+        num_read, num_written = replies.count_tokens(prompt), replies.count_tokens(text)
+        usage = {"prompt_tokens": num_read, "completion_tokens": num_written}
+        self._counts.update(answered=1, **usage)
+        if api == "responses":
+            usage = {"input_tokens": num_read, "output_tokens": num_written}
+        key = replies.hash_body(body, self.config.seed)
         head = {"id": f"offline-{key[:24]}", "object": OBJECT_TYPES[api], "created": 0}
         content = {"model": self.config.model, **_format_output(api, text, truncated)}
         rpm = self.config.rpm
+        usage["total_tokens"] = num_read + num_written
         return web.json_response(
-            {**head, **content, "usage": {**usage, "total_tokens": sum(counts.values())}},
+            {**head, **content, "usage": usage},
             headers={"x-ratelimit-limit-requests": f"{rpm:g}"} if rpm else {},
         )
 
     async def _list_models(self, _: web.Request) -> web.Response:
-        model = {
-            "id": self.config.model,
-            "object": "model",
-            "created": 0,
-            "owned_by": "code-alpaca",
-        }
-        return web.json_response({"object": "list", "data": [model]})
+        model = {"id": self.config.model, "object": "model", "created": 0}
+        data = [{**model, "owned_by": "code-alpaca"}]
+        return web.json_response({"object": "list", "data": data})
 
     async def _report_counts(self, _: web.Request) -> web.Response:
         return web.json_response(dict(self._counts))
@@ -157,7 +143,7 @@ class OfflineTeacher:
             self._counts["over_limit"] += 1
             headers = {"Retry-After": f"{wait_s:.3f}"}
             return body, _respond_error(429, "too many requests", "rate_limit_exceeded", headers)
-        key = hash_body(body, self.config.seed)
+        key = replies.hash_body(body, self.config.seed)
         rng = random.Random(f"server/{key}/{self._num_received[key]}")
         self._num_received[key] += 1
         await asyncio.sleep(self.config.latency + rng.random() * self.config.jitter)
@@ -191,13 +177,13 @@ class OfflineTeacher:
 
 def _read_prompt(api: str, body: dict[str, Any]) -> str | None:
     """Return the prompt in a request body, or None if it has another type."""
-    if api == "chat":
-        try:
-            return "\n".join(str(message.get("content", "")) for message in body["messages"])
-        except (KeyError, TypeError, AttributeError):
-            return None
-    prompt = body.get("input" if api == "responses" else "prompt", "")
-    return prompt if isinstance(prompt, str) else None
+    if api != "chat":
+        prompt = body.get(PROMPT_KEYS[api], "")
+        return prompt if isinstance(prompt, str) else None
+    try:
+        return "\n".join(str(message.get("content", "")) for message in body["messages"])
+    except (KeyError, TypeError, AttributeError):
+        return None
 
 
 def _format_output(api: str, text: str, truncated: bool) -> dict[str, Any]:
