@@ -122,8 +122,6 @@ class BatchTeacher:
             await asyncio.gather(self._worker, return_exceptions=True)
         await self._client.close()
 
-    # -- submitting ------------------------------------------------------------------------
-
     def _enqueue(self, key: str, payload: dict[str, Any]) -> asyncio.Future[dict[str, Any]]:
         """Queue a request for the next batch, and start the worker if it does not run."""
         self._queued[key] = payload
@@ -198,8 +196,6 @@ class BatchTeacher:
         self._ledger.add_batch(batch.id, list(lines))
         self._report(f"{batch.id}: {len(lines)} requests submitted")
         return batch.id
-
-    # -- collecting ------------------------------------------------------------------------
 
     async def _adopt_unrecorded_batches(self) -> None:
         """Record batches of this run that were submitted just before a kill."""

@@ -112,7 +112,7 @@ def classify_exception(error: openai.APIError | json.JSONDecodeError) -> Request
 
 def classify_error_body(error: Any, usage: tuple[int, int] | None) -> RequestFailure:
     """Classify an error that was sent with status 200, and with `usage` if it was billed."""
-    code, message = extract_error_code(error), extract_error_message(error)
+    code, message = parse_error(error)
     status = int(code) if code and re.fullmatch("[45][0-9][0-9]", code) else 500
     kind = classify_error(status, code, message)
     certain = kind in (ErrorKind.PROMPT_REJECTED, ErrorKind.OVERLOADED) or code in FATAL_CODES
@@ -125,7 +125,7 @@ def classify_error_body(error: Any, usage: tuple[int, int] | None) -> RequestFai
 
 def classify_batch_error(status: int | None, details: Any) -> RequestFailure:
     """Classify the error in a batch's output file, by its HTTP status if it has one."""
-    code, message = extract_error_code(details), extract_error_message(details or "no answer")
+    code, message = parse_error(details or "no answer")
     kind = ErrorKind.TRANSIENT if status == 200 else classify_error(status or 0, code, message)
     not_billed = status is None or (status != 200 and status < 500)
     return RequestFailure(kind, message, status or 0, code, not_billed, details=details)
@@ -133,7 +133,7 @@ def classify_batch_error(status: int | None, details: Any) -> RequestFailure:
 
 def _classify_response(error: openai.APIStatusError) -> RequestFailure:
     status, details = error.status_code, error.body or str(error)
-    code, message = extract_error_code(details), extract_error_message(details)
+    code, message = parse_error(details)
     kind = classify_error(status, code, message)
     not_billed = status < 500 and kind is not ErrorKind.INVALID_OUTPUT
     failure = RequestFailure(kind, message, status, code, not_billed, details=details)
@@ -162,22 +162,18 @@ def classify_error(status: int, code: str | None, message: str) -> ErrorKind:
     return ErrorKind.FATAL if status in FATAL_STATUS else ErrorKind.TRANSIENT
 
 
-def extract_error_code(details: Any) -> str | None:
-    """Return the code of an error object in any of the usual formats."""
+def parse_error(details: Any) -> tuple[str | None, str]:
+    """Return the code of an error in any of the usual formats, and its message on one line."""
     error = _unwrap_error(details)
-    if isinstance(error.get("code"), int | str):
-        return str(error["code"])
-    known_codes = FATAL_CODES | PROMPT_CODES | INVALID_OUTPUT_CODES
-    return error["type"] if error.get("type") in known_codes else None
-
-
-def extract_error_message(details: Any) -> str:
-    """Return the message of an error object on one short line."""
-    error = _unwrap_error(details)
+    code = error.get("code")
+    if not isinstance(code, int | str):
+        known_codes = FATAL_CODES | PROMPT_CODES | INVALID_OUTPUT_CODES
+        code = next((known for known in known_codes if known == error.get("type")), None)
+    code = None if code is None else str(code)
     for key in ("message", "error", "detail", "msg"):
         if isinstance(error.get(key), str) and error[key]:
-            return _shorten(error[key])
-    return _shorten(details if isinstance(details, str) else json.dumps(details, default=str))
+            return code, _shorten(error[key])
+    return code, _shorten(details if isinstance(details, str) else json.dumps(details, default=str))
 
 
 def _unwrap_error(details: Any) -> Mapping[str, Any]:

@@ -42,8 +42,8 @@ class FailureAttribution:
     async def is_prompt_rejected(self, index: int, failure: RequestFailure) -> bool:
         """Return whether request `index` was rejected because of its prompt.
 
-        After an error with an unknown message, wait until another request succeeds or several
-        others are rejected as well: TeacherRefused. A 403 concerns the API key, unless a request
+        After an error with an unknown message, wait until another request succeeds, or raise
+        TeacherRefused if others are rejected as well. A 403 concerns the API key, unless a request
         has succeeded.
         """
         if failure.kind is not ErrorKind.AMBIGUOUS:

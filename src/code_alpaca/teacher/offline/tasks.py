@@ -142,9 +142,8 @@ def _sql(rng: random.Random) -> ComposedTask:
     instruction = rng.choice(phrases.SQL).format(**slots)
     query = f"SELECT {group}, {column}\nFROM {table}\nWHERE {condition}\nGROUP BY {group}"
     if rng.random() < 0.5:
-        instruction += (
-            rng.choice((" Sort by", " Order the result alphabetically by")) + f" {group}."
-        )
+        order = rng.choice(("Sort by", "Order the result alphabetically by"))
+        instruction += f" {order} {group}."
         query += f"\nORDER BY {group}"
     return ComposedTask(instruction, "", query + ";", "sql", "", "sql", "medium")
 
