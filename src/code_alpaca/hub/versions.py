@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from code_alpaca.core.config import SEMVER
-from code_alpaca.core.console import Log
 from code_alpaca.core.errors import InputError
 from code_alpaca.hub.client import HubRepo
 
 README = "README.md"
-Say = Log
 
 
 class ReleaseVersion(NamedTuple):
