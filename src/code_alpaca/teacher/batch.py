@@ -102,7 +102,7 @@ class BatchTeacher:
                 if num_batches < MAX_BATCHES_PER_REQUEST:
                     continue
                 failure = RequestFailure(ErrorKind.TRANSIENT, str(retry))
-                if self._attribution.is_request_at_fault(index, failure, None):
+                if self._attribution.is_request_at_fault(index, failure):
                     return key, save_error_reply(self._ledger, key, str(retry), UNANSWERED)
                 raise Stopped(
                     f"request {index} was not answered in {num_batches} batches ({retry}); all "
@@ -110,7 +110,7 @@ class BatchTeacher:
                 ) from None
 
     def stop_sending(self) -> None:
-        """Submit no more batches; the next start collects what was submitted."""
+        """Submit no more batches; the next start collects the submitted ones."""
         self._stopping.set()
         for future in self._futures.values():
             future.cancel()
@@ -139,7 +139,7 @@ class BatchTeacher:
                 lines = self._select_requests()
                 batch_id = await self._submit(lines)
                 await self._collect_results(batch_id, lines)
-        except Exception as error:  # whoever awaits a reply must get it, even a bug
+        except Exception as error:  # every pending request must raise it, also a bug
             if isinstance(error, openai.OpenAIError):
                 error = Stopped(batch_api.format_api_error(error))
             for key in list(self._futures):
@@ -265,11 +265,10 @@ class BatchTeacher:
         payload = self._submitted.get(key)
         ambiguous = failure.kind is ErrorKind.AMBIGUOUS
         stopped: Stopped | None = None
-        if failure.kind is ErrorKind.PROMPT_REJECTED:
-            result = save_error_reply(self._ledger, key, failure.message, failure.code)
-        elif payload and self._capabilities.downgrade(failure, payload):
+        rejected = failure.kind is ErrorKind.PROMPT_REJECTED
+        if payload and self._capabilities.downgrade(failure, payload):
             result = RetryInNextBatch(failure.message, counts=False)
-        elif ambiguous and self.stats.answered:  # other prompts succeed
+        elif rejected or (ambiguous and self.stats.answered):  # other prompts succeed
             result = save_error_reply(self._ledger, key, failure.message, failure.code)
         elif failure.kind is ErrorKind.FATAL or ambiguous:
             result = stopped = Stopped(failure.format_fatal())

@@ -11,8 +11,8 @@ import asyncio
 import contextlib
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import httpx2
@@ -97,7 +97,7 @@ class Teacher:
             TeacherRefused: the server rejects all requests or does not answer.
             Stopped: the budget is exhausted, or the run is stopping.
         """
-        counts = AttemptCounts()
+        counts: Counter[ErrorKind] = Counter()  # of the failed attempts
         with self._attribution.track_request():
             while True:
                 sent = self._capabilities.adapt(payload)
@@ -113,7 +113,7 @@ class Teacher:
                         continue
                     if (reply := await self._skip(index, key, failure, counts)) is not None:
                         return key, reply
-                    await self._back_off(failure, counts)
+                    await self._back_off(failure, counts.total())
 
     def stop_sending(self) -> None:
         """Let requests in flight finish; send and retry no others."""
@@ -167,31 +167,33 @@ class Teacher:
             raise openai.APITimeoutError(request=request) from None
 
     async def _skip(
-        self, index: int, key: str, failure: RequestFailure, counts: AttemptCounts
+        self, index: int, key: str, failure: RequestFailure, counts: Counter[ErrorKind]
     ) -> dict[str, Any] | None:
         """Record an error as the reply of a request that cannot succeed; None to retry it."""
         if failure.kind is ErrorKind.FATAL:
             raise TeacherRefused(failure.format_fatal())
         if await self._attribution.is_prompt_rejected(index, failure):
             return save_error_reply(self._ledger, key, failure.message, failure.code)
-        counts.add(failure, self.stats.answered)
-        if counts.invalid_outputs < MAX_INVALID_OUTPUTS:
+        counts[failure.kind] += 1
+        if failure.kind is not ErrorKind.OVERLOADED:
+            self._attribution.record_failure(index)
+        if counts[ErrorKind.INVALID_OUTPUT] < MAX_INVALID_OUTPUTS:
+            overloads = counts[ErrorKind.OVERLOADED]
             max_attempts = MAX_ATTEMPTS if self.stats.answered else MAX_FIRST_ATTEMPTS
-            exhausted = counts.failures >= max_attempts or counts.overloads >= MAX_OVERLOADS
+            exhausted = counts.total() - overloads >= max_attempts or overloads >= MAX_OVERLOADS
             if not exhausted and not self._stopping.is_set():
                 return None
-            if not self._attribution.is_request_at_fault(index, failure, counts.answered_before):
+            if not self._attribution.is_request_at_fault(index, failure):
                 raise TeacherRefused(self._format_unreachable(failure.message))
         return save_error_reply(self._ledger, key, failure.message, UNANSWERED)
 
-    async def _back_off(self, failure: RequestFailure, counts: AttemptCounts) -> None:
+    async def _back_off(self, failure: RequestFailure, num_attempts: int) -> None:
         """Wait before the next attempt; after a Retry-After, the scheduler waits instead."""
         self.stats.retried += 1
         self.stats.rejected += failure.kind is ErrorKind.OVERLOADED
         if (failure.retry_after_s or 0.0) < MIN_RETRY_AFTER_S:
-            delay = draw_backoff(counts.failures + counts.overloads)
             with contextlib.suppress(TimeoutError):  # returns early when the run is stopping
-                await asyncio.wait_for(self._stopping.wait(), delay)
+                await asyncio.wait_for(self._stopping.wait(), draw_backoff(num_attempts))
 
     def _format_unreachable(self, reason: str) -> str:
         urls = (redact(server.url or "https://api.openai.com/v1") for server in self._servers)
@@ -199,22 +201,3 @@ class Teacher:
             f"the teacher at {' and '.join(urls)} does not answer ({reason}); all replies so far "
             "are kept: check teacher_base_url and that the server runs, then rerun the same command"
         )
-
-
-@dataclass(slots=True)
-class AttemptCounts:
-    """The failed attempts of one request, by kind."""
-
-    failures: int = 0
-    overloads: int = 0
-    invalid_outputs: int = 0
-    answered_before: int | None = None  # replies to other requests when this one first failed
-
-    def add(self, failure: RequestFailure, num_answered: int) -> None:
-        self.invalid_outputs += failure.kind is ErrorKind.INVALID_OUTPUT
-        if failure.kind is ErrorKind.OVERLOADED:
-            self.overloads += 1
-        else:
-            self.failures += 1
-            if self.answered_before is None:
-                self.answered_before = num_answered

@@ -25,6 +25,7 @@ class FailureAttribution:
         self._num_open = 0  # requests without a reply
         self._num_waiting = 0  # of those, requests whose rejection is not attributed yet
         self._rejected: set[int] = set()  # requests rejected since the last success
+        self._answered_before: dict[int, int] = {}  # replies at the first failure of a request
 
     @contextlib.contextmanager
     def track_request(self) -> Iterator[None]:
@@ -38,6 +39,10 @@ class FailureAttribution:
     def record_success(self) -> None:
         """Reset the count of consecutive rejections."""
         self._rejected.clear()
+
+    def record_failure(self, index: int) -> None:
+        """Remember how many requests were answered when request `index` first failed."""
+        self._answered_before.setdefault(index, self._stats.answered)
 
     async def is_prompt_rejected(self, index: int, failure: RequestFailure) -> bool:
         """Return whether request `index` was rejected because of its prompt.
@@ -63,18 +68,16 @@ class FailureAttribution:
             self._num_waiting -= 1
         raise TeacherRefused(failure.format_fatal())
 
-    def is_request_at_fault(
-        self, index: int, failure: RequestFailure, answered_before: int | None
-    ) -> bool:
+    def is_request_at_fault(self, index: int, failure: RequestFailure) -> bool:
         """Return whether request `index` itself causes its failures, after its last attempt.
 
-        It does if the number of answered requests has grown from `answered_before`, the number at
-        its first failure, or if an earlier process already stopped at it.
+        It does if others succeeded since its first failure, or if an earlier process already
+        stopped at it.
         """
         overloaded = failure.kind is ErrorKind.OVERLOADED
         if self._stopping.is_set() or not failure.reached_server or overloaded:
             return False
-        if answered_before is not None and self._stats.answered > answered_before:
+        if self._stats.answered > self._answered_before.get(index, self._stats.answered):
             return True
         stopped_at = json.loads(self._ledger.meta("unanswered") or "[]")
         if index in stopped_at and self._ledger.usage()["replies"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass
@@ -82,10 +83,8 @@ class BoundedHttpClient(openai.DefaultAioHttpClient):
         request.headers["accept-encoding"] = "gzip, deflate"
         try:
             response = await super().send(request, **{**options, "stream": True})
-            try:
+            async with contextlib.aclosing(response):
                 body, too_large = await self._read(response)
-            finally:
-                await response.aclose()
         except httpx2.HTTPError:
             raise
         except Exception as error:  # of aiohttp: a bad status line, oversized headers, ...
