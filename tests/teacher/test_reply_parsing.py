@@ -41,9 +41,10 @@ def test_any_other_finish_reason_means_truncated(finish):
 
 def test_the_responses_api_reports_truncation_in_the_status():
     output = [{"type": "message", "content": [{"type": "output_text", "text": "text"}]}]
-    assert not parse_reply({"output": output, "status": "completed"}).truncated
+    assert parse_reply({"output": output, "status": "completed"}) == ParsedReply("text")
     for status in ("incomplete", "failed", "cancelled", None):
-        assert parse_reply({"output": output, "status": status}).truncated
+        reply = {"output": output, "status": status}
+        assert parse_reply(reply) == ParsedReply("text", truncated=True)
 
 
 # -- text ----------------------------------------------------------------------------------------
@@ -69,13 +70,15 @@ TASKS = {"tasks": [{"instruction": "Add.", "output": "a + b"}]}
         {"content": {"type": "text", "text": json.dumps(TASKS)}},
         {"content": [{"type": "text", "text": None}, {"text": json.dumps(TASKS)}]},
         {"content": None, "tool_calls": [{"function": {"arguments": TASKS}}]},
+        {"content": None, "tool_calls": [{"function": {"arguments": json.dumps(TASKS)}}]},
         {"content": None, "function_call": {"name": "tasks", "arguments": json.dumps(TASKS)}},
     ],
 )
 def test_output_that_the_server_parsed_as_json_is_serialized(message):
-    parsed = parse_reply({"choices": [{"message": message, "finish_reason": "stop"}]})
-    assert json.loads(parsed.text) in (TASKS, TASKS["tasks"])
-    assert parsed.readable and not parsed.truncated
+    for finish in ("stop", "tool_calls"):
+        parsed = parse_reply({"choices": [{"message": message, "finish_reason": finish}]})
+        assert json.loads(parsed.text) in (TASKS, TASKS["tasks"])
+        assert parsed.readable and not parsed.truncated
 
 
 def test_reasoning_in_the_text_is_removed():
@@ -83,13 +86,6 @@ def test_reasoning_in_the_text_is_removed():
     assert parse_reply(chat("a draft\n</think>\n\nanswer")).text == "answer"
     unfinished = parse_reply(chat("<think>\na draft", "length"))
     assert unfinished.text == "" and unfinished.truncated
-
-
-def test_output_in_the_arguments_of_a_tool_call():
-    call = {"type": "function", "function": {"name": "tasks", "arguments": '{"tasks": []}'}}
-    reply = chat(None, "tool_calls")
-    reply["choices"][0]["message"]["tool_calls"] = [call]
-    assert parse_reply(reply).text == '{"tasks": []}'
 
 
 @pytest.mark.parametrize(
@@ -172,15 +168,6 @@ def test_the_largest_consistent_token_count_is_billed(counts, billed):
 def test_missing_token_counts_are_unknown(usage):
     reply = {"choices": [{"message": {"content": "text"}}], "usage": usage}
     assert count_billed_tokens(reply) is None
-
-
-def test_a_truncated_reply_of_the_responses_api():
-    reply = {
-        "output": [{"type": "message", "content": [{"type": "output_text", "text": "{"}]}],
-        "status": "incomplete",
-        "incomplete_details": {"reason": "max_output_tokens"},
-    }
-    assert parse_reply(reply) == ParsedReply(text="{", truncated=True)
 
 
 def test_a_refusal_of_the_responses_api():

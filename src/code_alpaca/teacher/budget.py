@@ -47,9 +47,8 @@ class Budget:
 
     def can_afford(self, payload: dict[str, Any]) -> bool:
         """Return whether a request fits under the cap at its worst case."""
-        if self.cap is None:
-            return True
-        return self.spent + self.reserved + self.bound_cost(payload) <= self.cap
+        committed = self.spent + self.reserved
+        return self.cap is None or committed + self.bound_cost(payload) <= self.cap
 
     def bound_cost(self, payload: dict[str, Any]) -> float:
         """Return the worst-case cost of a request, scaled by the observed overrun."""
@@ -76,15 +75,16 @@ class Budget:
             not_billed: whether it was certainly not billed; otherwise the worst case is charged.
             usage: billed prompt and completion tokens, if the server counted them.
         """
-        if key not in self._open:
+        attempt = self._open.get(key)
+        if attempt is None:
             return
         if usage is not None:
-            self._update_overrun(usage, self._open[key].limits)
-        attempt = self._open.pop(key)
-        self.reserved -= attempt.worst_case
-        cost = 0.0 if not_billed else attempt.worst_case
-        if usage is not None:
+            self._update_overrun(usage, attempt.limits)
             cost = self.price.compute_cost(*usage)
+        else:
+            cost = 0.0 if not_billed else attempt.worst_case
+        del self._open[key]
+        self.reserved -= attempt.worst_case
         self._ledger.end_attempt(attempt.number, cost, outcome)
         self.spent += cost
 

@@ -8,7 +8,7 @@ builds complete tasks from compositions.
 from __future__ import annotations
 
 import random
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,11 +41,11 @@ class Composition:
         body = self.reduction.code.format(c=self.condition, e=self.expression, source=self.source)
         return f"def {self.name}({self.argument}):\n    return {body}"
 
-    def compute(self, value: Any) -> Any:
-        """Return the result of the code."""
+    def compile(self) -> Callable[[Any], Any]:
+        """Return the function that the code defines."""
         namespace: dict[str, Any] = {}
         exec(self.code, namespace)  # code of this grammar, never of a model
-        return namespace[self.name](value)
+        return namespace[self.name]
 
 
 # Compositions reserved for the mini benchmark; each of their terms occurs in other compositions.
@@ -86,32 +86,31 @@ def draw_in_language(rng: random.Random) -> tuple[Composition, str, str]:
     return item, language, code
 
 
-def write_instruction(
-    rng: random.Random, composition: Composition, language: str = "python"
-) -> str:
+def write_instruction(rng: random.Random, item: Composition, language: str = "python") -> str:
     """Write an instruction to implement a composition in a language."""
-    numeric = composition.kind == "numbers"
-    name = format_function_name(composition.name, language)
+    numeric = item.kind == "numbers"
+    name = format_function_name(item.name, language)
     arguments = vocabulary.ARGUMENT_PHRASES if numeric else vocabulary.TEXT_ARGUMENT_PHRASES
     sentence = rng.choice(vocabulary.INSTRUCTION_TEMPLATES).format(
         lang=vocabulary.LANGUAGE_NAMES[language],
-        sig=f"{name}({composition.argument})",
-        what=composition.description,
+        sig=f"{name}({item.argument})",
+        what=item.description,
         arg=rng.choice(arguments),
     )
     with_note = numeric and rng.random() < 0.5
-    note = vocabulary.EMPTY_CASE_NOTES[composition.reduction.name] if with_note else ""
+    note = vocabulary.EMPTY_CASE_NOTES[item.reduction.name] if with_note else ""
     context = rng.choice(vocabulary.CONTEXTS if numeric else vocabulary.TEXT_CONTEXTS)
     parts = (context, sentence, note, rng.choice(vocabulary.ENDING_PHRASES))
     return " ".join(part for part in parts if part)
 
 
-def write_tests(rng: random.Random, composition: Composition) -> str:
+def write_tests(rng: random.Random, item: Composition) -> str:
     """Write three asserts; the expected values come from running the code."""
-    samples: list[Any] = [draw_argument(rng, composition.kind) for _ in range(2)]
-    samples.append([] if composition.kind == "numbers" else "")
-    name, compute = composition.name, composition.compute
-    return "\n".join(f"assert {name}({v!r}) == {_literal(compute(v))}" for v in samples)
+    function = item.compile()
+    samples: list[Any] = [draw_argument(rng, item.kind) for _ in range(2)]
+    samples.append([] if item.kind == "numbers" else "")
+    lines = [f"assert {item.name}({v!r}) == {_literal(function(v))}" for v in samples]
+    return "\n".join(lines)
 
 
 def _draw(rng: random.Random, kind: str) -> Composition:

@@ -43,9 +43,7 @@ class TeacherConfig(Faults, StageConfig):
     port: int = Field(8377, ge=0, le=65535, description="port on 127.0.0.1; 0 for any free port")
     seed: int = Field(0, description="seed of the random tasks")
     model: str = Field("offline-teacher", description="name of the served model")
-    until_eof: bool = Field(
-        False, description="stop at the end of standard input (for a parent process)"
-    )
+    until_eof: bool = Field(False, description="stop when standard input ends")
 
 
 def serve_teacher(config: TeacherConfig) -> None:

@@ -185,7 +185,7 @@ def _data_structure(rng: random.Random) -> ComposedTask:
     values = grammar.draw_argument(rng, "numbers")
     tests = (
         f"box = {name}()\nfor value in {values!r}:\n    box.add(value)\n"
-        f"assert box.{item.name}() == {item.compute(values)!r}\n"
+        f"assert box.{item.name}() == {item.compile()(values)!r}\n"
         f"for value in range({limit + 9}):\n    box.add(value)\n"
         f"assert len(box.items) == {limit}"
     )
