@@ -104,10 +104,8 @@ def classify_exception(error: openai.APIError | json.JSONDecodeError) -> Request
         return RequestFailure(ErrorKind.TRANSIENT, f"its replies are not JSON: {error}")
     cause = error.__cause__ or error
     message = _shorten(str(cause) or type(cause).__name__)
-    unsent = isinstance(cause, httpx2.ConnectError)
-    return RequestFailure(
-        ErrorKind.TRANSIENT, message, not_billed=unsent, reached_server=not unsent
-    )
+    sent = not isinstance(cause, httpx2.ConnectError)
+    return RequestFailure(ErrorKind.TRANSIENT, message, not_billed=not sent, reached_server=sent)
 
 
 def classify_error_body(error: Any, usage: tuple[int, int] | None) -> RequestFailure:

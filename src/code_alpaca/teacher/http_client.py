@@ -134,13 +134,9 @@ def _read_api_key(base_url: str | None) -> str:
 def decode_reply(response: httpx2.Response) -> dict[str, Any]:
     """Return the JSON object in a response body.
 
-    A truncated body and an error body are exceptions, because a retry can succeed. A body that
-    would be the same after a retry (too large, too deeply nested) is returned as an unreadable
-    reply.
-
-    Raises:
-        RequestFailure: the body is an error.
-        json.JSONDecodeError: the body is not JSON.
+    A body that is an error (RequestFailure) or not JSON (JSONDecodeError) is raised, because a
+    retry can succeed. A body that a retry would repeat (too large, too deeply nested) is returned
+    as an unreadable reply.
     """
     if response.extensions.get("too_large"):
         return {"unreadable": "the response exceeds the size limit and was dropped"}

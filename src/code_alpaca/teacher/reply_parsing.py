@@ -151,11 +151,7 @@ def _to_text(value: Any) -> str:
 
 
 def assemble_stream(text: str) -> dict[str, Any] | None:
-    """Return the reply in a stream of server-sent events; None if the text is no stream.
-
-    https://html.spec.whatwg.org/multipage/server-sent-events.html. The events carry the chunks of
-    a chat or text completion, or are those of the Responses API.
-    """
+    """Return the reply in a stream of server-sent events, or None if the text is not a stream."""
     events = [event for line in text.split("\n") if (event := _parse_event(line)) is not None]
     if not events:
         return None

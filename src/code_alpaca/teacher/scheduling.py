@@ -112,7 +112,8 @@ class Scheduler:
             self._changed.clear()
             now = _now()
             wait_s: float | None = None  # until the next reply
-            available = [server for server in self._servers if server.is_available(now)]
+            awake = [server for server in self._servers if server.paused_until <= now]
+            available = [server for server in awake if server.in_flight < server.window.size]
             if self.in_flight < self._max_concurrency and available:
                 delays = [limiter.get_delay(now) for limiter in self._limiters.values()]
                 wait_s = max(delays, default=0.0) or None
@@ -156,9 +157,6 @@ class Server:
     in_flight: int = 0
     paused_until: float = 0.0
     consecutive_failures: int = 0
-
-    def is_available(self, now: float) -> bool:
-        return self.paused_until <= now and self.in_flight < self.window.size
 
     def record_success(self) -> None:
         self.consecutive_failures = 0

@@ -31,24 +31,22 @@ def start_server(url: str = "offline", seed: int = 0) -> Iterator[str]:
     The child ends with this process, even if this process is killed.
     """
     options = {"port": "0", "until_eof": "true", "seed": str(seed), **parse_options(url)}
-    command = [sys.executable, "-m", "code_alpaca.cli", "teacher"]
-    command += [f"--{key}={value}" for key, value in options.items()]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, text=True, start_new_session=True
-    ) as process:
-        assert process.stdin and process.stdout  # they are pipes
+    args = [sys.executable, "-m", "code_alpaca.cli", "teacher"]
+    args += [f"--{key}={value}" for key, value in options.items()]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(args, **pipes, text=True, start_new_session=True) as child:
+        assert child.stdin and child.stdout  # they are pipes
         try:
-            line = process.stdout.readline()
+            line = child.stdout.readline()
             if not line.startswith("serving "):
                 raise InputError(f"the embedded teacher did not start with {url!r}; see above")
             yield line.split()[1]
         finally:
-            process.stdin.close()
+            child.stdin.close()
             try:
-                process.wait(timeout=5)
+                child.wait(timeout=5)
             except subprocess.TimeoutExpired:
-                process.kill()
+                child.kill()
 
 
 def parse_options(url: str) -> dict[str, str]:

@@ -24,7 +24,7 @@ from pydantic import Field
 from code_alpaca.core.config import StageConfig
 from code_alpaca.core.errors import InputError
 from code_alpaca.teacher.offline import replies
-from code_alpaca.teacher.offline.faults import Faults
+from code_alpaca.teacher.offline.faults import SERVER_FAULTS, Faults
 from code_alpaca.teacher.request_body import ENDPOINT_PATHS
 
 OBJECT_TYPES = {
@@ -145,7 +145,7 @@ class OfflineTeacher:
         rng = random.Random(f"server/{key}/{self._num_received[key]}")
         self._num_received[key] += 1
         await asyncio.sleep(self.config.latency + rng.random() * self.config.jitter)
-        fault = self.config.draw_server_fault(rng)
+        fault = self.config.draw(rng, *SERVER_FAULTS)
         return body, await self._simulate_fault(fault, request) if fault else None
 
     def _check_rate_limit(self) -> float:
