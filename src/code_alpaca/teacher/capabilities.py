@@ -40,7 +40,7 @@ class ServerCapabilities:
         adapted = dict(body)
         if self._stream and "stream" not in adapted:
             adapted.update(STREAMING_KEYS)
-        if "max_completion_tokens" in adapted and self._token_limit_key not in adapted:
+        if "max_completion_tokens" in adapted and self._token_limit_key == "max_tokens":
             adapted[self._token_limit_key] = adapted.pop("max_completion_tokens")
         if self._output_format != "json_schema":
             for key in ("response_format", "text"):

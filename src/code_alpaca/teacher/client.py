@@ -91,7 +91,7 @@ class Teacher:
     ) -> tuple[str, dict[str, Any]]:
         """Return the key and the raw reply of request `index`, from the ledger or the server.
 
-        What was `asked` for and the `seed_ids` in the prompt are recorded for reports.
+        `asked` (strategy, number of tasks, quota labels) and `seed_ids` are recorded for reports.
 
         Raises:
             TeacherRefused: the server rejects all requests or does not answer.

@@ -72,7 +72,7 @@ def count_billed_tokens(reply: dict[str, Any]) -> tuple[int, int] | None:
     """Return the billed prompt and completion tokens of a reply, or None if they are unknown.
 
     Some servers count reasoning only in the total: tokens beyond the prompt are completion
-    tokens. A missing count, or a zero next to a text, counts as unknown.
+    tokens. A missing count is unknown, and so is a zero for a reply with text.
     """
     usage = reply.get("usage")
     if not isinstance(usage, dict):
