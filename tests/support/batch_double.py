@@ -14,8 +14,7 @@ from typing import Any
 import httpx2
 from werkzeug import Request, Response
 
-from code_alpaca.teacher.offline.replies import count_tokens, write_chat_reply
-from code_alpaca.teacher.offline.server import TeacherConfig
+from support.simulated_teacher import build_reply
 
 Fault = Callable[[int, int, str], str]  # (batch, line, custom_id) -> fault, or "" for none
 ERRORS = {"error": (500, None), "policy": (400, "content_filter")}
@@ -126,17 +125,12 @@ class BatchDouble(httpx2.AsyncBaseTransport):
         batch["request_counts"] |= {"completed": len(output), "failed": len(errors)}
 
     def _answer(self, key: str, body: dict[str, Any]) -> dict[str, Any]:
-        prompt = "\n".join(message["content"] for message in body["messages"])
-        text, truncated = write_chat_reply(body, prompt, TeacherConfig())
-        usage = {"prompt_tokens": count_tokens(prompt), "completion_tokens": count_tokens(text)}
+        reply = build_reply(body)
         self.answered.append(key)
-        self.prompt_tokens += usage["prompt_tokens"]
-        self.completion_tokens += usage["completion_tokens"]
+        self.prompt_tokens += reply["usage"]["prompt_tokens"]
+        self.completion_tokens += reply["usage"]["completion_tokens"]
         # U+2028 is a line break for str.splitlines, and not in JSONL.
-        message = {"role": "assistant", "content": text, "note": "a\u2028b"}
-        finish_reason = "length" if truncated else "stop"
-        choice = {"index": 0, "message": message, "finish_reason": finish_reason}
-        reply = {"object": "chat.completion", "choices": [choice], "usage": usage}
+        reply["choices"][0]["message"]["note"] = "a\u2028b"
         return {"status_code": 200, "request_id": key, "body": reply}
 
     def _add_file(self, text: str) -> dict[str, Any]:

@@ -245,7 +245,7 @@ class BatchTeacher:
         status, body = response.get("status_code"), response.get("body")
         status = status if isinstance(status, int) else None
         error = find_error(body) if status == 200 else None
-        usage = count_billed_tokens(body) if status == 200 and isinstance(body, dict) else None
+        usage = count_billed_tokens(body) if status == 200 else None
         if status == 200 and error is None:
             with self._ledger.durable():
                 self._ledger.save_reply(key, body, usage=usage)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,10 +122,7 @@ class Budget:
 
     def _scale_cost(self, limits: tuple[int, int]) -> float:
         """Return the highest cost of a request with these token limits after the overrun."""
-        tokens = (
-            math.ceil(limit * ratio) for limit, ratio in zip(limits, self._overrun, strict=True)
-        )
-        return self.price.compute_cost(*tokens)
+        return self.price.compute_cost(*map(math.ceil, map(operator.mul, limits, self._overrun)))
 
 
 @dataclass(slots=True)

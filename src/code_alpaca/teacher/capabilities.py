@@ -18,7 +18,6 @@ UNSUPPORTED_STATUS = (400, 422, 500, 501)
 OUTPUT_FORMAT_PATTERN = re.compile(
     r"response_format|json_object|json_schema|structured|text\.format|grammar|guided|m(ax|in)items"
 )
-SCHEMA_PATTERN = re.compile("schema")  # sufficient in a 4xx; a 5xx may mean a database schema
 STREAM_ONLY_PATTERN = re.compile(r"\bstream.{0,20}\b(mode|only)|only.{0,40}\bstream|\bnon-stream")
 ECHOED_KEYS = {"input", "flagged_input", "failed_generation", "ctx"}  # repeat parts of the request
 
@@ -59,7 +58,7 @@ class ServerCapabilities:
             self._token_limit_key = "max_tokens"
             self._ledger.set_meta("teacher_limit_key", self._token_limit_key)
             return True
-        about_schema = failure.status < 500 and SCHEMA_PATTERN.search(message)
+        about_schema = failure.status < 500 and "schema" in message  # a 5xx may mean a database's
         constraint = sent.get("response_format") or (sent.get("text") or {}).get("format")
         if constraint and (about_schema or OUTPUT_FORMAT_PATTERN.search(message)):
             self._relax_output_format(constraint["type"])

@@ -149,6 +149,5 @@ def decode_reply(response: httpx2.Response) -> dict[str, Any]:
     except (ValueError, RecursionError):  # an integer of thousands of digits, or deep nesting
         return {"unreadable": response.text}
     if (error := find_error(reply)) is not None:
-        usage = count_billed_tokens(reply) if isinstance(reply, dict) else None
-        raise classify_error_body(error, usage)
+        raise classify_error_body(error, count_billed_tokens(reply))
     return reply

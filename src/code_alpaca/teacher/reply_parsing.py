@@ -68,13 +68,13 @@ def find_error(reply: Any) -> Any:
     return choices[0].get("error") or ({"message": "finish_reason error"} if failed else None)
 
 
-def count_billed_tokens(reply: dict[str, Any]) -> tuple[int, int] | None:
+def count_billed_tokens(reply: Any) -> tuple[int, int] | None:
     """Return the billed prompt and completion tokens of a reply, or None if they are unknown.
 
     Some servers count reasoning only in the total: tokens beyond the prompt are completion
     tokens. A missing count is unknown, and so is a zero for a reply with text.
     """
-    usage = reply.get("usage")
+    usage = reply.get("usage") if isinstance(reply, dict) else None
     if not isinstance(usage, dict):
         return None
     for prompt_key, completion_key in USAGE_KEYS:
