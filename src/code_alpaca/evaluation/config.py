@@ -1,4 +1,4 @@
-"""The configuration of `code-alpaca eval`."""
+"""The keys of `code-alpaca eval`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from code_alpaca.core.key_roles import Role
 from code_alpaca.core.prompts import PROMPT_STYLES
 from code_alpaca.evaluation.completions import PromptFormat
 from code_alpaca.problems import BENCHMARKS
+from code_alpaca.sandbox.backends import BACKENDS
 
 
 class EvalConfig(StageConfig):
@@ -61,7 +62,7 @@ class EvalConfig(StageConfig):
         description="data type of a local model's weights; auto: bfloat16 if the GPU has it, else "
         "float32",
     )
-    sandbox: Literal["auto", "bwrap", "landlock", "rlimit"] = Field(
+    sandbox: Literal["auto", *BACKENDS] = Field(
         "auto", description="where generated code runs; auto: the strongest that works here"
     )
     allow_unsafe: bool = Field(

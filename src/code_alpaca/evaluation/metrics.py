@@ -22,7 +22,7 @@ def summarize(counts: Sequence[tuple[int, int]], ks: Sequence[int]) -> dict[str,
         counts: (samples, passed) of every problem.
 
     Raises:
-        ValueError: a k is below 1 or above the number of samples of a problem.
+        ValueError: as `pass_at_k`.
     """
     summary: dict[str, object] = {}
     for k in ks:
@@ -56,11 +56,10 @@ def confidence_interval(scores: Sequence[float], seed: int = 0) -> tuple[float, 
     then be too narrow. Wilson's interval is conservative there, since the variance of scores in
     [0, 1] with a given mean is largest if all of them are 0 or 1.
     """
+    if _can_bootstrap(scores) and not set(scores) <= {0.0, 1.0}:
+        return _bootstrap_interval(scores, seed)
     n = len(scores)
     mean = sum(scores) / n
-    binary = all(score in (0.0, 1.0) for score in scores)
-    if not binary and _can_bootstrap(scores):
-        return _bootstrap_interval(scores, seed)
     z2 = Z_975 * Z_975
     center = (mean + z2 / (2 * n)) / (1 + z2 / n)
     half_width = Z_975 * math.sqrt(mean * (1 - mean) / n + z2 / (4 * n * n)) / (1 + z2 / n)
@@ -74,10 +73,7 @@ def paired_confidence_interval(differences: Sequence[float], seed: int = 0) -> t
     A percentile bootstrap over problems. For fewer than MIN_BOOTSTRAP_PROBLEMS, or if all
     differences are equal, the adjusted Wald interval for matched pairs (Agresti and Min 2005,
     https://doi.org/10.1002/sim.1781): half a problem is added to each of won, lost and both kinds
-    of tie.
-
-    Args:
-        differences: within [-1, 1].
+    of tie. Differences are within [-1, 1].
     """
     if _can_bootstrap(differences):
         return _bootstrap_interval(differences, seed)

@@ -37,8 +37,7 @@ class LoadedModel:
     @property
     def window(self) -> int | None:
         """The number of tokens that prompt and response may have together; None: unknown."""
-        config = self.model.config.get_text_config()
-        return getattr(config, "max_position_embeddings", None)
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
     def generate(
         self,
@@ -64,11 +63,11 @@ class LoadedModel:
         sampling: dict[str, Any] = {"do_sample": False}
         if temperature:
             sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
-        device = self.model.device
+        inputs, attention_mask = torch.tensor([ids, mask], device=self.model.device)
         with torch.inference_mode():
             output = self.model.generate(
-                torch.tensor(ids, device=device),
-                attention_mask=torch.tensor(mask, device=device),
+                inputs,
+                attention_mask=attention_mask,
                 max_new_tokens=max_new_tokens,
                 **sampling,
                 **options,
@@ -76,8 +75,7 @@ class LoadedModel:
         return [self._until_end(row) for row in output[:, width:].tolist()]
 
     def _until_end(self, ids: list[int]) -> Generated:
-        end_ids = self.end_ids
-        end = next((index for index, token in enumerate(ids) if token in end_ids), None)
+        end = next((index for index, token in enumerate(ids) if token in self.end_ids), None)
         return Generated(ids[:end], end is not None)
 
 
@@ -104,9 +102,6 @@ def load(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    device = "cpu"
-    if torch.cuda.is_available():
-        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     where = {"revision": revision} if revision else {}
     loaded_tokenizer = AutoTokenizer.from_pretrained(
         tokenizer or model, padding_side="left", **where
@@ -115,12 +110,12 @@ def load(
     if adapter:
         from peft import PeftModel
 
-        has_own_tokenizer = tokenizer is not None
         num_embeddings = network.get_input_embeddings().weight.shape[0]
-        if has_own_tokenizer and len(loaded_tokenizer) > num_embeddings:
+        if tokenizer and len(loaded_tokenizer) > num_embeddings:
             network.resize_token_embeddings(len(loaded_tokenizer))
         network = PeftModel.from_pretrained(network, adapter)
-    network = network.to(device).eval()
+    rank = os.environ.get("LOCAL_RANK", "0")
+    network = network.to(f"cuda:{rank}" if torch.cuda.is_available() else "cpu").eval()
     network.generation_config = neutral_generation_config(network, loaded_tokenizer)
     return LoadedModel(network, loaded_tokenizer)
 
@@ -140,8 +135,8 @@ def neutral_generation_config(
 ) -> GenerationConfig:
     """Return a generation config with the model's end and padding tokens and nothing else.
 
-    `generate` takes everything that a call leaves open from the model's own config: penalties,
-    beams, forced or banned tokens. They would apply to every response.
+    `generate` takes penalties, beams, and forced or banned tokens from the model's own config,
+    unless the call sets them. They would apply to every response.
     """
     from transformers import GenerationConfig
 
@@ -158,7 +153,7 @@ def neutral_generation_config(
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    """Return the text of token ids, without special tokens and with every space as it is."""
+    """Return the text of token ids, without special tokens and with every space unchanged."""
     return tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
