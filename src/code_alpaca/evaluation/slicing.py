@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable, Iterator
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+Definition = Function | ast.ClassDef
 Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 EXAMPLE_NAMES = frozenset(
     {"print", "pprint", "input", "exit", "quit", "breakpoint", "unittest", "doctest", "pytest",
@@ -50,28 +51,17 @@ def undefined_names(tree: ast.Module) -> set[str]:
     """Return the names that a module uses and does not define, such as another file's helper."""
     used, defined = set(), set(PREDEFINED)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Name):
-            (used if isinstance(node.ctx, ast.Load) else defined).add(node.id)
-        elif isinstance(node, Function | ast.ClassDef):
-            defined.add(node.name)
-        elif isinstance(node, ast.arg):
-            defined.add(node.arg)
-        elif isinstance(node, ast.alias):
-            if node.name == "*":
-                return set()
-            defined.add((node.asname or node.name).split(".")[0])
-        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
-            defined.add(node.name)
-        elif isinstance(node, ast.MatchMapping) and node.rest:
-            defined.add(node.rest)
+        if isinstance(node, ast.alias) and node.name == "*":
+            return set()
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            used.add(node.id)
+        defined.add(node.arg if isinstance(node, ast.arg) else _stored_name(node))
     return used - defined
 
 
 def bound_names(node: ast.stmt) -> set[str]:
     """Return the names that a top-level statement defines; none for a main block."""
-    if _is_main(node):
-        return set()
-    return set(_bound(node))
+    return set() if _is_main(node) else set(_bound(node))
 
 
 def _bound(node: ast.AST) -> Iterator[str]:
@@ -79,17 +69,29 @@ def _bound(node: ast.AST) -> Iterator[str]:
     stack = [node]
     while stack:
         node = stack.pop()
-        if isinstance(node, Function | ast.ClassDef):
-            yield node.name
-            continue
         if isinstance(node, ast.Lambda | Comprehension):
             continue
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            for alias in node.names:
-                yield (alias.asname or alias.name).split(".")[0]
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.id
-        stack += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Name | ast.alias | Definition) and (name := _stored_name(node)):
+            yield name
+        if not isinstance(node, Definition):
+            stack += ast.iter_child_nodes(node)
+
+
+def _stored_name(node: ast.AST) -> str:
+    """Return the name that a node binds in its scope, without those of its children; else ""."""
+    match node:
+        case ast.Name(name, ast.Store()):
+            return name
+        case ast.alias():
+            return (node.asname or node.name).split(".")[0]
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            return node.name
+        case ast.ExceptHandler() | ast.MatchAs() | ast.MatchStar():
+            return node.name or ""
+        case ast.MatchMapping():
+            return node.rest or ""
+        case _:
+            return ""
 
 
 def _is_main(node: ast.stmt) -> bool:
@@ -109,7 +111,7 @@ class _Program:
         self._changes = [_changed_names(node) for node in self._body]
         self._functions: dict[str, list[int]] = {}
         for index, node in enumerate(self._body):
-            if isinstance(node, Function | ast.ClassDef):
+            if isinstance(node, Definition):
                 self._functions.setdefault(node.name, []).append(index)
         imports = [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
         self._imported = {name for node in imports for name in _bound(node)}
@@ -133,19 +135,18 @@ class _Program:
         return sorted(needed)
 
     def _is_needed(self, index: int, node: ast.stmt, names: set[str]) -> bool:
-        if isinstance(node, ast.ImportFrom) and (
-            node.module == "__future__" or node.names[0].name == "*"
-        ):
-            return True
-        if isinstance(node, Function | ast.ClassDef | ast.Import | ast.ImportFrom):
-            registers = isinstance(node, Function | ast.ClassDef) and self._registers(node, names)
-            return registers or bool(self._binds[index] & names)
+        match node:
+            case ast.ImportFrom("__future__") | ast.ImportFrom(names=[ast.alias("*"), *_]):
+                return True
+        binds = self._binds[index]
+        if isinstance(node, Definition | ast.Import | ast.ImportFrom):
+            return bool(binds & names) or self._registers(node, names)
         if _is_main(node):
             return False
-        if self._is_example(index):
-            return self._binds_needed_name(index, names)
-        effects = self._effects(index)
-        return bool((self._binds[index] | effects) & names or self._sets_a_limit(node))
+        if self._is_example(index):  # without it, the program may lack a name
+            others = {name for n, bound in enumerate(self._binds) if n != index for name in bound}
+            return bool(binds & (names - others))
+        return bool((binds | self._effects(index)) & names) or self._sets_a_limit(node)
 
     def _registers(self, node: ast.stmt, names: set[str]) -> bool:
         """Return whether a class or decorator registers itself with a needed object.
@@ -157,14 +158,12 @@ class _Program:
         return bool(roots & names & self._functions.keys())
 
     def _is_example(self, index: int) -> bool:
-        node = self._body[index]
-        if isinstance(node, Function | ast.ClassDef | ast.Import | ast.ImportFrom):
+        node, entry_point = self._body[index], self._entry_point
+        is_definition = isinstance(node, Definition | ast.Import | ast.ImportFrom)
+        if is_definition or entry_point in self._binds[index]:
             return False
-        if self._entry_point in self._binds[index]:
-            return False
-        if EXAMPLE_NAMES & self._uses[index] or (
-            self._entry_point in self._called_names(node) and self._entry_point in self._functions
-        ):
+        calls_entry_point = entry_point in self._functions and entry_point in _called_names(node)
+        if calls_entry_point or EXAMPLE_NAMES & self._uses[index]:
             return True
         return any(
             isinstance(n, ast.Assert | ast.Raise)
@@ -172,39 +171,28 @@ class _Program:
             for n in ast.walk(node)
         )
 
-    def _binds_needed_name(self, index: int, names: set[str]) -> bool:
-        """Return whether only this example defines a needed name: without it the program fails."""
-        others = {name for n, bound in enumerate(self._binds) if n != index for name in bound}
-        return bool(self._binds[index] & (names - others))
-
-    def _called_names(self, node: ast.AST) -> set[str]:
-        return {
-            n.func.id
-            for n in ast.walk(node)
-            if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
-        }
-
     def _effects(self, index: int) -> set[str]:
         """Return the names that a statement changes, also through functions that it calls."""
-        changed = set(self._changes[index])
-        node = self._body[index]
-        pending, visited = self._called_names(node), set()
+        changed, visited = set(self._changes[index]), set()
+        pending = _called_names(self._body[index])
         while pending:
-            name = pending.pop()
-            for inner in self._functions.get(name, ()) if name not in visited else ():
+            visited.add(name := pending.pop())
+            for inner in self._functions.get(name, ()):
                 changed |= self._changes[inner]
-                pending |= self._called_names(self._body[inner])
-            visited.add(name)
+                pending |= _called_names(self._body[inner]) - visited
         return changed - self._imported  # `math.sqrt(x)` changes nothing
 
     def _sets_a_limit(self, node: ast.stmt) -> bool:
         """Return whether a statement sets a recursion limit, decimal precision or RNG seed."""
-        target = node.value if isinstance(node, ast.Expr) else None
-        if isinstance(node, ast.Assign | ast.AugAssign):
-            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-            if not isinstance(target, ast.Attribute):
+        match node:
+            case (
+                ast.Expr(target)
+                | ast.Assign([ast.Attribute() as target, *_])
+                | ast.AugAssign(ast.Attribute() as target)
+            ):
+                return _root_name(target, through_calls=True) in self._modules
+            case _:
                 return False
-        return target is not None and _root_name(target, through_calls=True) in self._modules
 
 
 def _standard_library_names(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
@@ -213,6 +201,11 @@ def _standard_library_names(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
         module = node.module if isinstance(node, ast.ImportFrom) else alias.name
         if (module or "").split(".")[0] in sys.stdlib_module_names:
             yield (alias.asname or alias.name).split(".")[0]
+
+
+def _called_names(node: ast.AST) -> set[str]:
+    calls = [n.func for n in ast.walk(node) if isinstance(n, ast.Call)]
+    return {function.id for function in calls if isinstance(function, ast.Name)}
 
 
 def _root_name(node: ast.AST, *, through_calls: bool = False) -> str:
@@ -230,8 +223,8 @@ def _root_name(node: ast.AST, *, through_calls: bool = False) -> str:
 def _used_names(node: ast.AST) -> set[str]:
     """Return the module's names that a statement uses, also in strings that it may evaluate."""
     names = _free_names([node], None)
-    texts = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant)]
-    for text in texts:
+    constants = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant)]
+    for text in constants:
         if isinstance(text, str) and (text.isidentifier() or {"eval", "exec"} & names):
             names.update(re.findall(r"\w+", text))
     return names
@@ -244,32 +237,23 @@ def _free_names(nodes: Iterable[ast.AST], bound: set[str] | None) -> set[str]:
         nodes: the body of the scope.
         bound: its parameters; None for the module and for classes, whose names stay visible.
     """
-    loads: set[str] = set()
-    stores: set[str] = set(bound or ())
-    outer: set[str] = set()
+    loads, stores, outer = set(), set(bound or ()), set()
     stack = list(nodes)
     while stack:
         node = stack.pop()
-        if isinstance(node, ast.Name):
-            (loads if isinstance(node.ctx, ast.Load) else stores).add(node.id)
-        elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
-            loads.add(node.target.id)
-        elif isinstance(node, ast.Global):
-            outer.update(node.names)
-        elif isinstance(node, ast.alias):
-            stores.add((node.asname or node.name).split(".")[0])
-        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
-            stores.add(node.name)
+        stores.add(_stored_name(node))
+        match node:
+            case ast.Name(name, ast.Load()) | ast.AugAssign(ast.Name(name)):
+                loads.add(name)
+            case ast.Global(names):
+                outer.update(names)
         if isinstance(node, Function | ast.Lambda):
             body = node.body if isinstance(node.body, list) else [node.body]
             arguments = [n for n in ast.walk(node.args) if isinstance(n, ast.arg)]
             loads |= _free_names(body, {argument.arg for argument in arguments})
             stack += [node.args, *getattr(node, "decorator_list", [])]
-            if not isinstance(node, ast.Lambda):
-                stores.add(node.name)
-                stack += [node.returns] if node.returns else []
+            stack += [node.returns] if getattr(node, "returns", None) else []
         elif isinstance(node, ast.ClassDef):
-            stores.add(node.name)
             loads |= _free_names(node.body, None)
             stack += [*node.bases, *node.keywords, *node.decorator_list]
         elif isinstance(node, Comprehension):
@@ -283,13 +267,16 @@ def _changed_names(node: ast.AST) -> set[str]:
     """Return the module's names whose value a statement may change in place, or as a `global`."""
     changed: set[str] = set()
     for inner in ast.walk(node):
-        if isinstance(inner, ast.Global):
-            changed.update(inner.names)
-        elif isinstance(inner, ast.Subscript | ast.Attribute):
-            if not isinstance(inner.ctx, ast.Load):
+        match inner:
+            case ast.Global(names):
+                changed.update(names)
+            case (
+                ast.Subscript(ctx=ast.Store() | ast.Del())
+                | ast.Attribute(ctx=ast.Store() | ast.Del())
+            ):
                 changed.add(_root_name(inner))
-        elif isinstance(inner, ast.Call):
-            if isinstance(inner.func, ast.Attribute):
-                changed.add(_root_name(inner.func))
-            changed.update(n.id for n in inner.args if isinstance(n, ast.Name))
+            case ast.Call(function, arguments):
+                if isinstance(function, ast.Attribute):
+                    changed.add(_root_name(function))
+                changed.update(n.id for n in arguments if isinstance(n, ast.Name))
     return changed & _free_names([node], None) - PREDEFINED
