@@ -12,14 +12,8 @@ import hashlib
 import itertools
 from collections.abc import Iterator
 
-OPPOSITE_OPERATORS = {
-    ast.Lt: ast.GtE,
-    ast.LtE: ast.Gt,
-    ast.Gt: ast.LtE,
-    ast.GtE: ast.Lt,
-    ast.NotEq: ast.Eq,
-    ast.NotIn: ast.In,
-}
+OPPOSITE_OPERATORS = {ast.Lt: ast.GtE, ast.LtE: ast.Gt, ast.Gt: ast.LtE, ast.GtE: ast.Lt,
+                      ast.NotEq: ast.Eq, ast.NotIn: ast.In}  # fmt: skip
 OPPOSITE_METHODS = {
     "assertLess": "assertGreaterEqual",
     "assertLessEqual": "assertGreater",
@@ -51,14 +45,9 @@ def find_assertions(tree: ast.Module) -> list[ast.AST]:
 
 def find_helper_comparisons(tree: ast.Module) -> list[ast.AST]:
     """Return the equality comparisons that a helper of the tests returns or assigns."""
-    values = [n.value for n in ast.walk(tree) if isinstance(n, ast.Return | ast.Assign)]
-    return [
-        node
-        for value in values
-        if value is not None
-        for node in ast.walk(value)
-        if isinstance(node, ast.Compare) and isinstance(node.ops[-1], ast.Eq | ast.NotEq)
-    ]
+    values = [n.value for n in ast.walk(tree) if isinstance(n, ast.Return | ast.Assign) and n.value]
+    compared = [n for value in values for n in ast.walk(value) if isinstance(n, ast.Compare)]
+    return [node for node in compared if isinstance(node.ops[-1], ast.Eq | ast.NotEq)]
 
 
 def find_expected_values(tree: ast.Module) -> list[ast.AST]:
@@ -67,17 +56,13 @@ def find_expected_values(tree: ast.Module) -> list[ast.AST]:
     In `for x, want in [(1, 2), (2, 3)]: assert candidate(x) == want` these are 2 and 3. A program
     that takes `want` from the tests' frames follows a change of them; an honest one does not.
     """
-    sides = [side for node in ast.walk(tree) for side in _equality_sides(node)]
-    side_ids = {id(side) for side in sides}
-    loads = [n for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)]
-    names = {side.id for side in sides if isinstance(side, ast.Name)}
-    names -= {node.id for node in loads if id(node) not in side_ids}
-    return [
-        value
-        for node in ast.walk(tree)
-        for name, value in _bindings(node)
-        if name in names and _is_literal(value)
-    ]
+    nodes = list(ast.walk(tree))
+    sides = {id(side): side for node in nodes for side in _equality_sides(node)}
+    loads = [n for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)]
+    names = {side.id for side in sides.values() if isinstance(side, ast.Name)}
+    names -= {node.id for node in loads if id(node) not in sides}
+    bindings = [binding for node in nodes for binding in _bindings(node)]
+    return [value for name, value in bindings if name in names and _is_literal(value)]
 
 
 def _raises_if_unequal(node: ast.AST) -> bool:
@@ -91,11 +76,10 @@ def _assert_method(node: ast.AST) -> str | None:
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
         return None
     name = node.func.attr
-    if name in ("assertTrue", "assertFalse") and node.args:
-        return name
-    if name.startswith("assert") and name.endswith("Equal") and len(node.args) >= 2:
-        return name if name not in ("assertNotEqual", "assertNotAlmostEqual") else None
-    return name if name in OPPOSITE_METHODS and len(node.args) >= 2 else None
+    if name in ("assertTrue", "assertFalse"):
+        return name if node.args else None
+    is_equality = name.startswith("assert") and name.endswith("Equal") and "Not" not in name
+    return name if (is_equality or name in OPPOSITE_METHODS) and len(node.args) >= 2 else None
 
 
 def _equality_sides(node: ast.AST) -> list[ast.expr]:

@@ -80,11 +80,7 @@ def _compare(config: EvalConfig) -> None:
 
 
 def _refuse_other_results(config: EvalConfig, file_sha256: str | None) -> None:
-    """Refuse to replace the results of another benchmark, or of another version of a user's file.
-
-    Args:
-        file_sha256: of the user's Python file that defines the benchmark.
-    """
+    """Refuse to replace results of another benchmark, or of another version of a user's file."""
     path = config.output_dir / EvalResults.FILE
     if not path.exists():
         return
@@ -157,12 +153,7 @@ def _grade(context: EvalContext, rows: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def _build_program(problem: Problem, row: dict[str, Any], *, continues_prompt: bool) -> str:
-    """Return the program of a sample.
-
-    Args:
-        continues_prompt: a completion continues the prompt; else it is a response that contains
-            the program.
-    """
+    """Return the program of a sample: a completion of the prompt, or a response to extract from."""
     if "solution" in row:
         return row["solution"]
     if continues_prompt:

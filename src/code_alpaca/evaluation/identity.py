@@ -57,24 +57,20 @@ class RunIdentity:
 
 
 def identify_run(
-    target: EvaluationTarget,
-    config: EvalConfig,
-    problems: Sequence[Problem],
-    file_sha256: str | None,
+    target: EvaluationTarget, config: EvalConfig, problems: Sequence[Problem], sha256: str | None
 ) -> RunIdentity | None:
     """Return the identity of a run's completions; None for a file of samples.
 
     Completions of an endpoint may have been paid for: equal facts must have the same hash in every
     version, or a resumed run would pay again.
 
-    Args:
-        problems: of the benchmark without `limit`, so that another limit reuses completions.
-        file_sha256: of the user's Python file that defines the benchmark.
+    `problems` are those of the benchmark without `limit`, so that another limit reuses
+    completions; `sha256` is that of the user's Python file that defines the benchmark.
     """
     if target.settings is None:
         return None
     prompts = [(problem.task_id, problem.prompt, problem.instruction) for problem in problems]
-    file = {"benchmark_file": file_sha256} if file_sha256 else {}
+    file = {"benchmark_file": sha256} if sha256 else {}
     settings = target.settings.as_dict()
     if target.source is None:
         facts = {**settings, "model": config.model, "base_url": config.base_url, **file}

@@ -57,10 +57,7 @@ def respond(  # six parameters: the public interface, all but two of them option
 
 
 def load_model(source: ModelSource, *, dtype: str) -> LoadedModel:
-    """Load a model that `find_model` found, with its base model if it is an adapter.
-
-    Args:
-        dtype: of the weights; auto: the stored data type.
+    """Load a model, an adapter on its base model; dtype `auto` is that of the stored weights.
 
     Raises:
         InputError: the model cannot be loaded.
@@ -96,11 +93,7 @@ def encode_prompt(
 
 
 def encode_chat(tokenizer: PreTrainedTokenizerBase, message: str, **variables: Any) -> list[int]:
-    """Return the token ids of one user message, ready for the response.
-
-    Args:
-        variables: further variables of the chat template.
-    """
+    """Return the token ids of a user's message; `variables` are those of the chat template."""
     chat = [{"role": "user", "content": message}]
     return tokenizer.apply_chat_template(
         chat, add_generation_prompt=True, return_dict=False, **variables

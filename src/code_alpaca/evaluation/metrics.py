@@ -33,9 +33,7 @@ def summarize(counts: Sequence[tuple[int, int]], ks: Sequence[int]) -> dict[str,
 
 
 def pass_at_k(samples: int, passed: int, k: int) -> float:
-    """Estimate the probability that at least one of `k` samples passes.
-
-    A problem without samples counts as unsolved.
+    """Estimate the probability that at least one of `k` samples passes; 0 without samples.
 
     Raises:
         ValueError: `k` is below 1 or above the number of samples, if there are any.
@@ -47,7 +45,7 @@ def pass_at_k(samples: int, passed: int, k: int) -> float:
     return 1.0 - math.comb(samples - passed, k) / math.comb(samples, k)
 
 
-def confidence_interval(scores: Sequence[float], seed: int = 0) -> tuple[float, float]:
+def confidence_interval(scores: Sequence[float]) -> tuple[float, float]:
     """Return a 95% interval of the mean of per-problem scores; its width is never zero.
 
     Scores that are all 0 or 1 (one sample each) get Wilson's score interval (Wilson 1927), which
@@ -57,7 +55,7 @@ def confidence_interval(scores: Sequence[float], seed: int = 0) -> tuple[float, 
     [0, 1] with a given mean is largest if all of them are 0 or 1.
     """
     if _can_bootstrap(scores) and not set(scores) <= {0.0, 1.0}:
-        return _bootstrap_interval(scores, seed)
+        return _bootstrap_interval(scores)
     n = len(scores)
     mean = sum(scores) / n
     z2 = Z_975 * Z_975
@@ -67,7 +65,7 @@ def confidence_interval(scores: Sequence[float], seed: int = 0) -> tuple[float, 
     return min(mean, max(0.0, center - half_width)), max(mean, min(1.0, center + half_width))
 
 
-def paired_confidence_interval(differences: Sequence[float], seed: int = 0) -> tuple[float, float]:
+def paired_confidence_interval(differences: Sequence[float]) -> tuple[float, float]:
     """Return a 95% interval of the mean of per-problem differences; its width is never zero.
 
     A percentile bootstrap over problems. For fewer than MIN_BOOTSTRAP_PROBLEMS, or if all
@@ -76,7 +74,7 @@ def paired_confidence_interval(differences: Sequence[float], seed: int = 0) -> t
     of tie. Differences are within [-1, 1].
     """
     if _can_bootstrap(differences):
-        return _bootstrap_interval(differences, seed)
+        return _bootstrap_interval(differences)
     n = len(differences)
     mean = sum(differences) / n
     won = sum(max(difference, 0.0) for difference in differences) + 0.5
@@ -91,8 +89,8 @@ def _can_bootstrap(values: Sequence[float]) -> bool:
     return len(values) >= MIN_BOOTSTRAP_PROBLEMS and len(set(values)) > 1
 
 
-def _bootstrap_interval(values: Sequence[float], seed: int) -> tuple[float, float]:
+def _bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
     """Return the percentile bootstrap interval of a mean (Efron 1979)."""
-    rng, n = random.Random(seed), len(values)
+    rng, n = random.Random(0), len(values)
     means = sorted(sum(rng.choices(values, k=n)) / n for _ in range(BOOTSTRAP_RESAMPLES))
     return means[int(0.025 * BOOTSTRAP_RESAMPLES)], means[int(0.975 * BOOTSTRAP_RESAMPLES) - 1]

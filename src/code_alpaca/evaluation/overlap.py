@@ -114,11 +114,7 @@ def _load(name: str, config: str = "default", revision: str | None = None) -> _C
 
 
 def _load_recorded(dataset: TrainingDataset) -> _ComparedDataset:
-    """Load a dataset that run.json names, at the revision of the training.
-
-    Raises:
-        InputError: it cannot be read, or has changed since the training.
-    """
+    """Load a dataset that run.json names, at the revision of the training."""
     revision = str(dataset.revision)
     loaded = _load(dataset.name, dataset.config, revision)
     if loaded.revision != revision:

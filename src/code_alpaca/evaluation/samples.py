@@ -33,10 +33,7 @@ POLL_INTERVAL_S = 0.5  # between two reads of what the other processes have comp
 
 
 class SampleStore:
-    """The samples in one output folder.
-
-    Args:
-        identity: of the run; None if its samples come from a file.
+    """The samples in one output folder; `identity` is None if they come from a file.
 
     Raises:
         InputError: the folder contains completions of another run, which may have been paid for
@@ -85,11 +82,8 @@ class SampleStore:
     ) -> list[dict[str, Any]] | None:
         """Complete what is missing, and return all rows in the order of `requests`.
 
-        Args:
-            on_progress: called with the number of completions so far.
-
-        Returns:
-            None in every process but the first.
+        Only the first process returns rows; the others return None. `on_progress` is called with
+        the number of completions so far.
         """
         completions = self.load()
         own = requests[self.rank :: self.world_size]

@@ -27,11 +27,7 @@ PREDEFINED = frozenset(dir(builtins)) | {"__name__", "__file__", "__doc__", "__a
 
 
 def slice_program(code: str, tree: ast.Module, entry_point: str) -> str:
-    """Return the statements of `code` that `entry_point` needs, in order and as they are written.
-
-    Args:
-        tree: of `code`.
-    """
+    """Return the statements of `code`, parsed as `tree`, that `entry_point` needs, unchanged."""
     needed = _Program(tree, entry_point).needed_statements()
     return "".join(f"{statement_source(code, tree.body[index])}\n" for index in needed)
 
@@ -39,10 +35,9 @@ def slice_program(code: str, tree: ast.Module, entry_point: str) -> str:
 def statement_source(code: str, node: ast.stmt) -> str:
     """Return the text of a top-level statement, with decorators and trailing comment."""
     decorators = getattr(node, "decorator_list", [])
-    first = min([node.lineno, *(item.lineno for item in decorators)])
+    first = min(part.lineno for part in (node, *decorators))
     lines = code.split("\n")[first - 1 : node.end_lineno]
-    fills_its_lines = node.col_offset == 0 and ";" not in lines[-1]
-    if fills_its_lines or decorators:
+    if decorators or (node.col_offset == 0 and ";" not in lines[-1]):
         return "\n".join(lines)
     return ast.get_source_segment(code, node) or ""
 
@@ -60,21 +55,21 @@ def undefined_names(tree: ast.Module) -> set[str]:
 
 
 def bound_names(node: ast.stmt) -> set[str]:
-    """Return the names that a top-level statement defines; none for a main block."""
-    return set() if _is_main(node) else set(_bound(node))
+    """Return the module's names that a statement binds, also within `if`, `try` and loops.
 
-
-def _bound(node: ast.AST) -> Iterator[str]:
-    """Yield the module's names that a statement binds, also within `if`, `try` and loops."""
-    stack = [node]
+    A main block binds none.
+    """
+    names: set[str] = set()
+    stack: list[ast.AST] = [] if _is_main(node) else [node]
     while stack:
         node = stack.pop()
         if isinstance(node, ast.Lambda | Comprehension):
             continue
-        if isinstance(node, ast.Name | ast.alias | Definition) and (name := _stored_name(node)):
-            yield name
+        if isinstance(node, ast.Name | ast.alias | Definition):
+            names.add(_stored_name(node))
         if not isinstance(node, Definition):
             stack += ast.iter_child_nodes(node)
+    return names - {""}
 
 
 def _stored_name(node: ast.AST) -> str:
@@ -114,7 +109,7 @@ class _Program:
             if isinstance(node, Definition):
                 self._functions.setdefault(node.name, []).append(index)
         imports = [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
-        self._imported = {name for node in imports for name in _bound(node)}
+        self._imported = {name for node in imports for name in bound_names(node)}
         self._modules = {name for node in imports for name in _standard_library_names(node)}
 
     def needed_statements(self) -> list[int]:
@@ -149,10 +144,7 @@ class _Program:
         return bool((binds | self._effects(index)) & names) or self._sets_a_limit(node)
 
     def _registers(self, node: ast.stmt, names: set[str]) -> bool:
-        """Return whether a class or decorator registers itself with a needed object.
-
-        It does if a base class or decorator is defined in the program and needed.
-        """
+        """Return whether a needed base class or decorator may register this definition."""
         hooks = [*getattr(node, "bases", []), *getattr(node, "decorator_list", [])]
         roots = {n.id for hook in hooks for n in ast.walk(hook) if isinstance(n, ast.Name)}
         return bool(roots & names & self._functions.keys())

@@ -58,16 +58,11 @@ def resolve_target(config: EvalConfig) -> EvaluationTarget:
 def make_backend(
     target: EvaluationTarget, config: EvalConfig, *, has_responded: bool
 ) -> CompletionBackend:
-    """Return the backend that completes prompts.
-
-    Args:
-        has_responded: whether the same endpoint completed prompts in an earlier start.
-    """
+    """Return the backend that completes prompts; `has_responded` is that of `EndpointBackend`."""
     settings, size = target.settings, config.batch_size
-    assert settings is not None
     if target.source is not None:
-        return LocalModelBackend(target.source, settings, size, str(target.dtype))
-    return EndpointBackend(str(config.base_url), str(config.model), settings, size, has_responded)
+        return LocalModelBackend(target.source, settings, size, target.dtype)
+    return EndpointBackend(config.base_url, config.model, settings, size, has_responded)
 
 
 def _settings(config: EvalConfig, prompt_format: PromptFormat) -> GenerationSettings:

@@ -56,22 +56,17 @@ class LoadedModel:
         """
         import torch
 
-        width = max(map(len, prompts))
-        padding = self.model.generation_config.pad_token_id
+        width, padding = max(map(len, prompts)), self.model.generation_config.pad_token_id
         ids = [[padding] * (width - len(prompt)) + list(prompt) for prompt in prompts]
         mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-        sampling: dict[str, Any] = {"do_sample": False}
-        if temperature:
-            sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
         inputs, attention_mask = torch.tensor([ids, mask], device=self.model.device)
+        options |= {"attention_mask": attention_mask, "max_new_tokens": max_new_tokens}
+        if temperature:
+            options |= {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+        else:
+            options["do_sample"] = False
         with torch.inference_mode():
-            output = self.model.generate(
-                inputs,
-                attention_mask=attention_mask,
-                max_new_tokens=max_new_tokens,
-                **sampling,
-                **options,
-            )
+            output = self.model.generate(inputs, **options)
         return [self._until_end(row) for row in output[:, width:].tolist()]
 
     def _until_end(self, ids: list[int]) -> Generated:
@@ -93,8 +88,8 @@ def load(
         model: a folder or Hub id.
         dtype: of the weights, as transformers takes it; see `resolve_dtype`.
         revision: branch, tag or commit of a Hub id.
-        adapter: folder of a PEFT adapter to put on top of the model.
-        tokenizer: folder of the tokenizer; None: of the model.
+        adapter: folder of a PEFT adapter of the model.
+        tokenizer: folder of the tokenizer, if it is not the model's.
 
     Raises:
         Exception: any of transformers, tokenizers, safetensors or peft.
@@ -126,8 +121,8 @@ def resolve_dtype(dtype: str) -> str:
 
     if dtype != "auto":
         return dtype
-    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return "bfloat16" if bf16 else "float32"
+    has_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return "bfloat16" if has_bf16 else "float32"
 
 
 def neutral_generation_config(
@@ -141,9 +136,9 @@ def neutral_generation_config(
     from transformers import GenerationConfig
 
     own = model.generation_config
-    end_ids = getattr(own, "eos_token_id", None)
-    end_ids = {*(end_ids if isinstance(end_ids, list) else [end_ids]), tokenizer.eos_token_id}
-    end_ids -= {None}
+    own_end = getattr(own, "eos_token_id", None)
+    own_ends = own_end if isinstance(own_end, list) else [own_end]
+    end_ids = {*own_ends, tokenizer.eos_token_id} - {None}
     padding = [tokenizer.pad_token_id, getattr(own, "pad_token_id", None), *sorted(end_ids), 0]
     return GenerationConfig(
         eos_token_id=sorted(end_ids) or None,
@@ -164,10 +159,9 @@ def decode_response(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> s
     versions add no mark to a text that begins with a space but still remove one on decoding, so a
     response that begins with an indented line gets it back.
     """
-    text = decode(tokenizer, ids)
+    text, indented = decode(tokenizer, ids), "  a"
     if not text.startswith(" "):
         return text
-    indented = "  a"
     ids = tokenizer(indented, add_special_tokens=False)["input_ids"]
     return text if decode(tokenizer, ids) == indented else " " + text
 
