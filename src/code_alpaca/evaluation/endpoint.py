@@ -43,7 +43,7 @@ class EndpointBackend:
     settings: GenerationSettings
     batch_size: int  # requests in flight
     has_responded: bool = False  # it has completed a prompt: a refusal is then the prompt's fault
-    # Completions to save, of which all but the last are missing ones: see `_keep`.
+    # Only the last one may have a text: see `_keep`.
     _unsaved: list[tuple[CompletionRequest, Completion]] = field(default_factory=list, init=False)
 
     def complete(self, requests: Sequence[CompletionRequest], save: SaveCompletion) -> None:
@@ -56,11 +56,9 @@ class EndpointBackend:
             InputError: the endpoint accepts no request: key, model or settings are wrong.
             Stopped: the endpoint failed; what was saved is kept.
         """
-        asyncio.run(self._complete_all(requests, save))
+        asyncio.run(self._run(requests, save))
 
-    async def _complete_all(
-        self, requests: Sequence[CompletionRequest], save: SaveCompletion
-    ) -> None:
+    async def _run(self, requests: Sequence[CompletionRequest], save: SaveCompletion) -> None:
         import openai
 
         client = openai.AsyncOpenAI(

@@ -25,12 +25,7 @@ from code_alpaca.curation.python_parsing import (
     parse_prefix,
     parse_python,
 )
-from code_alpaca.evaluation.slicing import (
-    bound_names,
-    slice_program,
-    statement_source,
-    undefined_names,
-)
+from code_alpaca.evaluation import slicing
 from code_alpaca.problems import Problem
 
 # Tags of code regions without a program, besides those of other languages.
@@ -134,13 +129,13 @@ def _complete(block: str, blocks: list[str]) -> str:
     if tree is None or len(blocks) == 1:
         return block
     parts = [block]
-    undefined = undefined_names(tree)
+    undefined = slicing.undefined_names(tree)
     for other in blocks:
         other_tree = parse_python(other) if other is not block else None
         for node in other_tree.body if other_tree else ():
-            if bound_names(node) & undefined:
-                parts.insert(len(parts) - 1, statement_source(other, node))
-                undefined |= undefined_names(ast.Module([node], []))
+            if slicing.bound_names(node) & undefined:
+                parts.insert(len(parts) - 1, slicing.statement_source(other, node))
+                undefined |= slicing.undefined_names(ast.Module([node], []))
     return "\n".join(parts)
 
 
@@ -196,14 +191,14 @@ def _build(problem: Problem, candidate: ProgramCandidate, *, complete: bool) -> 
     if tree is None:
         return None
     first_line = candidate.before.count("\n") + 1 if candidate.defines else 1
-    if not any(name in bound_names(n) for n in tree.body if n.lineno >= first_line):
+    if not any(name in slicing.bound_names(n) for n in tree.body if n.lineno >= first_line):
         if (alias := _method_alias(tree, name)) is None:
             return None
         code += "\n" + alias
         tree = ast.parse(code)
-    if complete and undefined_names(tree):
+    if complete and slicing.undefined_names(tree):
         return None
-    return slice_program(code, tree, name)
+    return slicing.slice_program(code, tree, name)
 
 
 def _build_from_prefix(problem: Problem, candidate: ProgramCandidate) -> str | None:

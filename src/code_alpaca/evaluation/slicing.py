@@ -125,8 +125,8 @@ class _Program:
                     names |= self._uses[index] | self._binds[index]
                     changed = True
             if DYNAMIC & names:  # any name may then be used
-                names |= {name for index, bound in enumerate(self._binds) for name in bound
-                          if not self._is_example(index)}  # fmt: skip
+                used = [n for n in range(len(self._body)) if not self._is_example(n)]
+                names = names.union(*(self._binds[n] for n in used))
         return sorted(needed)
 
     def _is_needed(self, index: int, node: ast.stmt, names: set[str]) -> bool:
@@ -157,11 +157,10 @@ class _Program:
         calls_entry_point = entry_point in self._functions and entry_point in _called_names(node)
         if calls_entry_point or EXAMPLE_NAMES & self._uses[index]:
             return True
-        return any(
-            isinstance(n, ast.Assert | ast.Raise)
-            or (isinstance(n, ast.Attribute) and n.attr in EXAMPLE_ATTRIBUTES)
-            for n in ast.walk(node)
-        )
+        nodes = list(ast.walk(node))
+        attributes = {n.attr for n in nodes if isinstance(n, ast.Attribute)}
+        asserts = any(isinstance(n, ast.Assert | ast.Raise) for n in nodes)
+        return asserts or bool(attributes & EXAMPLE_ATTRIBUTES)
 
     def _effects(self, index: int) -> set[str]:
         """Return the names that a statement changes, also through functions that it calls."""
@@ -223,11 +222,9 @@ def _used_names(node: ast.AST) -> set[str]:
 
 
 def _free_names(nodes: Iterable[ast.AST], bound: set[str] | None) -> set[str]:
-    """Return the names that the nodes of one scope take from an outer scope.
+    """Return the names that the body of a scope takes from an outer scope.
 
-    Args:
-        nodes: the body of the scope.
-        bound: its parameters; None for the module and for classes, whose names stay visible.
+    `bound` are its parameters; None for the module and for classes, whose names stay visible.
     """
     loads, stores, outer = set(), set(bound or ()), set()
     stack = list(nodes)
@@ -262,11 +259,9 @@ def _changed_names(node: ast.AST) -> set[str]:
         match inner:
             case ast.Global(names):
                 changed.update(names)
-            case (
-                ast.Subscript(ctx=ast.Store() | ast.Del())
-                | ast.Attribute(ctx=ast.Store() | ast.Del())
-            ):
-                changed.add(_root_name(inner))
+            case ast.Subscript(ctx=context) | ast.Attribute(ctx=context):
+                if not isinstance(context, ast.Load):
+                    changed.add(_root_name(inner))
             case ast.Call(function, arguments):
                 if isinstance(function, ast.Attribute):
                     changed.add(_root_name(function))

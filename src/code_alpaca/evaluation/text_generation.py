@@ -50,7 +50,7 @@ class LoadedModel:
         """Continue a batch of prompts.
 
         Args:
-            prompts: token ids of each prompt; shorter ones are padded on the left.
+            prompts: the token ids of each; shorter prompts are padded on the left.
             temperature: 0 for greedy decoding; else of the softmax to sample from.
             options: of transformers' `generate`, such as `streamer` or `stopping_criteria`.
         """
@@ -84,15 +84,8 @@ def load(
 ) -> LoadedModel:
     """Load a model and its tokenizer, on the GPU if there is one.
 
-    Args:
-        model: a folder or Hub id.
-        dtype: of the weights, as transformers takes it; see `resolve_dtype`.
-        revision: branch, tag or commit of a Hub id.
-        adapter: folder of a PEFT adapter of the model.
-        tokenizer: folder of the tokenizer, if it is not the model's.
-
-    Raises:
-        Exception: any of transformers, tokenizers, safetensors or peft.
+    `model` is a folder or Hub id, `adapter` the folder of a PEFT adapter, `tokenizer` a folder if
+    it is not the model's. Exceptions are those of transformers, tokenizers, safetensors and peft.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
