@@ -48,6 +48,17 @@ def benchmark_file(tmp_path):
     return path
 
 
+@pytest.fixture
+def benchmark_function(tmp_path, benchmark_file):
+    """A user's Python file whose function `load` returns the problems of `benchmark_file`."""
+    path = tmp_path / "my_bench.py"
+    path.write_text(
+        "import json\n\ndef load():\n"
+        f"    return [json.loads(line) for line in open({str(benchmark_file)!r})]\n"
+    )
+    return path
+
+
 class EvalCommand:
     """Runs `code-alpaca eval` into one output folder, and reads what it wrote."""
 

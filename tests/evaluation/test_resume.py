@@ -119,18 +119,14 @@ def test_an_edited_benchmark_reuses_no_completion(benchmark_file, run_eval, http
 
 
 def test_a_users_benchmark_file_is_part_of_the_runs_identity(
-    tmp_path, benchmark_file, tiny_model, run_eval, capsys
+    benchmark_function, tiny_model, run_eval, capsys
 ):
     """Also if only its tests change: the file's hash identifies the run."""
-    source = tmp_path / "my_bench.py"
-    source.write_text(
-        "import json\n\ndef load():\n"
-        f"    return [json.loads(line) for line in open({str(benchmark_file)!r})]\n"
-    )
-    words = ["--benchmark", f"{source}:load", "--model", tiny_model, "--max_new_tokens", "2"]
+    benchmark = f"{benchmark_function}:load"
+    words = ["--benchmark", benchmark, "--model", tiny_model, "--max_new_tokens", "2"]
     assert run_eval(*words) == 0
     (run_eval.output_dir / "results.json").unlink()
-    source.write_text(source.read_text() + "# edited\n")
+    benchmark_function.write_text(benchmark_function.read_text() + "# edited\n")
     assert run_eval(*words) == 2
     assert "benchmark_file was" in capsys.readouterr().err
 

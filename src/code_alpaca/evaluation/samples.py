@@ -118,7 +118,7 @@ class SampleStore:
                 path.unlink()
 
     def _needs_completion(self, row: dict[str, Any] | None) -> bool:
-        """Return whether to complete a sample; a failed one only if no other process waits for it."""
+        """Return whether to complete a sample; a failed one only if no process waits for it."""
         return row is None or (self.world_size == 1 and not _has_response(row))
 
     def _read(self) -> list[dict[str, Any]]:
