@@ -1,4 +1,4 @@
-"""Serve a page on which people try a trained model.
+"""Serve a web page to try a trained model.
 
     python scripts/demo.py --model runs/smoke/model
 

@@ -1,4 +1,4 @@
-"""Make the versioned dataset folder of a run, or import an Alpaca file.
+"""Build the versioned dataset folder of a run, or import a dataset, and release it on the Hub.
 
     python scripts/publish.py --config recipes/code-alpaca/publish/config_default.yaml
 

@@ -1,4 +1,4 @@
-"""Get a model back from its released difference and its base model.
+"""Restore a fine-tuned model from its released weight difference and its base model.
 
     python scripts/recover.py --diff ORG/NAME --diff_revision v1.0.0 --output_dir models/NAME
 

@@ -1,4 +1,4 @@
-"""Make the release folder of a trained and evaluated model.
+"""Release a trained and evaluated model: a folder with its card, and optionally a Hub repository.
 
     python scripts/release.py --config recipes/smoke/release/config_local.yaml
 

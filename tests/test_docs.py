@@ -106,7 +106,7 @@ def test_the_package_is_named_by_its_repository_at_a_tag():
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_recipe_parses_and_says_how_to_run_it(path, monkeypatch):
+def test_every_recipe_parses_and_states_how_to_run_it(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     stage = path.parent.name
     words = ["--config", str(path)]

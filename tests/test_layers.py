@@ -91,6 +91,39 @@ def test_heavy_packages_are_imported_inside_functions(path):
             assert not heavy, f"{path.name} imports {heavy} at module level"
 
 
+MAX_LINES, MAX_PARAMETERS = 60, 5
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_functions_are_short_and_take_few_parameters(path):
+    """A comment in or above a signature may explain why it has more parameters."""
+    text = path.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        length = (node.end_lineno or 0) - node.lineno + 1
+        assert length <= MAX_LINES, f"{node.name} has {length} lines"
+        arguments = node.args
+        names = [
+            argument.arg
+            for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
+            if argument.arg not in ("self", "cls")
+        ]
+        signature = lines[node.lineno - 2 : node.body[0].lineno - 1]
+        explained = any("#" in line and "fmt:" not in line for line in signature)
+        assert len(names) <= MAX_PARAMETERS or explained, f"{node.name} takes {names}"
+
+
+def test_class_names_are_unique():
+    classes: dict[str, list[str]] = {}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                classes.setdefault(node.name, []).append(str(path.relative_to(PACKAGE)))
+    assert {name: paths for name, paths in classes.items() if len(paths) > 1} == {}
+
+
 def test_the_command_loads_neither_torch_nor_transformers():
     code = (
         "import sys, code_alpaca.cli as cli; cli.main(['--help']);"

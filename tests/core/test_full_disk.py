@@ -49,11 +49,11 @@ def rows_of(run_dir):
     [
         pytest.param(50_000, marks=pytest.mark.slow),
         200_000,
-        pytest.param(600_000, marks=pytest.mark.slow),
+        pytest.param(300_000, marks=pytest.mark.slow),
     ],
 )
 def test_generate_keeps_its_rows_and_resumes(shim, tmp_path, size):
-    words = ["generate", "--teacher_base_url", "offline", "--num_examples", "60"]
+    words = ["generate", "--teacher_base_url", "offline", "--num_examples", "30"]
     words += ["--lookahead", "8", "--run_dir"]
     done = on_a_small_disk(shim, [*words, str(tmp_path / "run")], tmp_path / "run", size)
     assert done.returncode == 2, done.stderr
@@ -105,7 +105,8 @@ def training(tmp_path_factory):
 @pytest.mark.parametrize(
     ("size", "launched"),
     [
-        (400_000, []),  # full while safetensors writes the second checkpoint's weights
+        # Full while safetensors writes the second checkpoint's weights.
+        pytest.param(400_000, [], marks=pytest.mark.slow),
         pytest.param(  # full while torch.save writes its optimizer
             500_000,
             ["--accelerate_config", str(ROOT / "accelerate_configs/cpu.yaml")],

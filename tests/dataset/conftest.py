@@ -1,35 +1,30 @@
-"""A Hub of each test alone, and dataset folders to release on it."""
+"""A Hub double, and dataset folders to release on it."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
-from support.hub_double import HubDouble
+from support.hub_fixtures import double, hub, start_worker, worker, workers  # noqa: F401
 
 from code_alpaca.dataset.folder import DatasetOptions
 from code_alpaca.dataset.importing import ImportSource, import_dataset
 
 
 @pytest.fixture
-def hub():
-    with HubDouble() as double:
-        yield double
+def make_folder(tmp_path):
+    """Makes a dataset folder of `rows` tasks."""
 
-
-@pytest.fixture
-def folder(tmp_path):
-    """Makes a dataset folder of some tasks."""
-
-    def make(version, rows=4, name=None, answer="x = {n}", draw=False, **options):
-        home = tmp_path / (name or f"run-{version}")
-        home.mkdir(exist_ok=True)
+    def make(version, rows=4, name=None, output="x = {n}", draw_plots=False, **options):
+        run_dir = tmp_path / (name or f"run-{version}")
+        run_dir.mkdir(exist_ok=True)
         tasks = [
-            {"instruction": f"Set x to {n}.", "input": "", "output": answer.format(n=n)}
+            {"instruction": f"Set x to {n}.", "input": "", "output": output.format(n=n)}
             for n in range(rows)
         ]
-        (home / "tasks.json").write_text(json.dumps(tasks))
-        source = ImportSource(str(home / "tasks.json"))
-        return import_dataset(source, home, DatasetOptions(version, **options), draw_plots=draw)
+        (run_dir / "tasks.json").write_text(json.dumps(tasks))
+        source = ImportSource(str(run_dir / "tasks.json"))
+        options = DatasetOptions(version, **options)
+        return import_dataset(source, run_dir, options, draw_plots=draw_plots)
 
     return make

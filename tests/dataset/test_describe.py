@@ -1,4 +1,4 @@
-"""The facts of a dataset: right, small, and the same for the same rows in any order."""
+"""Row statistics: correct, small, and independent of the order of rows."""
 
 from __future__ import annotations
 
@@ -11,53 +11,53 @@ from code_alpaca.core.schema import Example
 from code_alpaca.dataset.describe import FIELDS, MAX_LABELS, RowStatistics
 
 
-def facts_of(*examples: Example) -> dict:
-    description = RowStatistics()
+def count(*examples: Example) -> dict:
+    statistics = RowStatistics()
     for example in examples:
-        description.add(example.as_row())
-    return description.as_dict()
+        statistics.add(example.as_row())
+    return statistics.as_dict()
 
 
 def test_labels_inputs_and_characters():
-    facts = facts_of(
+    statistics = count(
         Example("Write a loop", "", "for x in y: pass", language="python", verification="passed"),
         Example("Write a loop", "x", "loop {}", language="rust"),
         Example("Write a loop", "", "for", language="python"),
-        Example("Say hello", "", "hello"),
+        Example("Print hello", "", "hello"),
     )
-    assert list(facts["languages"].items()) == [("python", 2), ("rust", 1), ("unknown", 1)]
-    assert list(facts["verification"].items()) == [("skipped", 3), ("passed", 1)]
-    assert facts["with_input"] == 1
-    assert facts["output_characters"] == len("for x in y: passloop {}forhello")
+    assert list(statistics["languages"].items()) == [("python", 2), ("rust", 1), ("unknown", 1)]
+    assert list(statistics["verification"].items()) == [("skipped", 3), ("passed", 1)]
+    assert statistics["with_input"] == 1
+    assert statistics["output_characters"] == len("for x in y: passloop {}forhello")
 
 
-def test_lengths_are_in_words_and_marks():
-    facts = facts_of(Example("Add a to b, quickly.", "", "x = [1, 2]"))["lengths"]
-    bins = {name: facts["edges"][facts[name].index(1)] for name in FIELDS}
+def test_lengths_count_words_and_punctuation_marks():
+    statistics = count(Example("Add a to b, quickly.", "", "x = [1, 2]"))["lengths"]
+    bins = {name: statistics["edges"][statistics[name].index(1)] for name in FIELDS}
     assert bins == {"instruction": 6, "input": 0, "output": 6}  # 7, 0 and 7 fall in [6, 8)
-    assert all(len(facts[name]) == len(facts["edges"]) for name in FIELDS)
-    long = facts_of(Example("a " * 10_000, "", "b"))["lengths"]
+    assert all(len(statistics[name]) == len(statistics["edges"]) for name in FIELDS)
+    long = count(Example("a " * 10_000, "", "b"))["lengths"]
     assert long["instruction"][-1] == 1
 
 
-def test_nearest_leaves_out_rows_without_a_neighbour():
+def test_nearest_leaves_out_rows_without_an_earlier_row():
     scores = [0.0, 0.04, 0.05, 0.5, 0.999, 1.0]
     near = [Example("a", "", "b", nearest_id="x", nearest_score=score) for score in scores]
-    bins = facts_of(Example("a", "", "b"), *near)["nearest"]
+    bins = count(Example("a", "", "b"), *near)["nearest"]
     assert len(bins) == 20 and sum(bins) == len(scores)
     assert (bins[0], bins[1], bins[10], bins[19]) == (2, 1, 1, 2)
 
 
-def test_verbs_are_the_most_common_with_their_objects():
-    asked = ["function"] * 5 + ["class"] * 3 + ["loop"] * 2 + ["test", "query", "query"]
-    facts = facts_of(
-        *[Example(f"Write a {noun}", "", "x") for noun in asked],
+def test_verbs_are_listed_with_their_most_common_objects():
+    nouns = ["function"] * 5 + ["class"] * 3 + ["loop"] * 2 + ["test", "query", "query"]
+    statistics = count(
+        *[Example(f"Write a {noun}", "", "x") for noun in nouns],
         Example("Sort the array", "", "x"),
         Example("What is a stack?", "", "x"),
     )["verbs"]
-    assert facts["rows"] == len(asked) + 1
-    write, sort = facts["common"]
-    assert write["verb"] == "write" and write["rows"] == len(asked)
+    assert statistics["rows"] == len(nouns) + 1
+    write, sort = statistics["common"]
+    assert write["verb"] == "write" and write["rows"] == len(nouns)
     assert list(write["objects"].items()) == [
         ("function", 5), ("class", 3), ("loop", 2), ("query", 2),
     ]  # fmt: skip
@@ -65,7 +65,7 @@ def test_verbs_are_the_most_common_with_their_objects():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_small_and_without_order(seed):
+def test_the_statistics_are_small_and_do_not_depend_on_the_order(seed):
     rows = [
         Example(
             f"{verb} the noun{'abcdefgh'[number % 8]}",
@@ -75,15 +75,17 @@ def test_small_and_without_order(seed):
         )
         for number, verb in enumerate(("Write", "Sort", "Find", "Build", "Zap") * 200)
     ]
-    facts = facts_of(*rows)
+    statistics = count(*rows)
     shuffled = rows.copy()
     random.Random(seed).shuffle(shuffled)
-    assert json.dumps(facts_of(*shuffled)) == json.dumps(facts)
-    assert len(facts["languages"]) == MAX_LABELS and sum(facts["languages"].values()) == len(rows)
-    assert len(json.dumps(facts)) < 8_000
+    assert json.dumps(count(*shuffled)) == json.dumps(statistics)
+    assert len(statistics["languages"]) == MAX_LABELS and sum(
+        statistics["languages"].values()
+    ) == len(rows)
+    assert len(json.dumps(statistics)) < 8_000
 
 
-def test_no_rows():
-    facts = facts_of()
-    assert json.loads(json.dumps(facts)) == facts
-    assert facts["verbs"] == {"rows": 0, "common": []} and facts["languages"] == {}
+def test_an_empty_dataset_has_statistics():
+    statistics = count()
+    assert json.loads(json.dumps(statistics)) == statistics
+    assert statistics["verbs"] == {"rows": 0, "common": []} and statistics["languages"] == {}

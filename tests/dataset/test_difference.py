@@ -1,4 +1,4 @@
-"""What changed between two versions of a dataset, and the changelog of it."""
+"""The difference between two versions of a dataset, and the changelog that records it."""
 
 from __future__ import annotations
 
@@ -29,33 +29,33 @@ def write(path, rows, **columns):
 def test_rows_added_removed_and_changed(tmp_path):
     old = write(tmp_path / "old", [("a", "1"), ("b", "1"), ("c", "1")])
     new = write(tmp_path / "new", [("b", "2"), ("c", "1"), ("d", "1"), ("e", "1")])
-    found = diff_versions(old, new)
-    assert (found.added, found.removed, found.changed) == (2, 1, 1)
-    assert found.bytes_before == old[0].stat().st_size
+    diff = diff_versions(old, new)
+    assert (diff.added, diff.removed, diff.changed) == (2, 1, 1)
+    assert diff.bytes_before == old[0].stat().st_size
 
 
-def test_columns_and_dates(tmp_path):
+def test_a_new_date_is_no_change_and_columns_are_named(tmp_path):
     rows = [("a", "1")]
-    old = write(tmp_path / "old", rows, created_at=["then"], gone=[1])
-    new = write(tmp_path / "new", rows, created_at=["now"], come=["x"])
-    found = diff_versions(old, new)
-    assert found[:3] == (0, 0, 0)  # a date alone is no change
-    assert (found.columns_added, found.columns_removed) == (["come"], ["gone"])
-    assert "new columns come; dropped columns gone" in str(found)
+    old = write(tmp_path / "old", rows, created_at=["then"], dropped=[1])
+    new = write(tmp_path / "new", rows, created_at=["now"], new=["x"])
+    diff = diff_versions(old, new)
+    assert diff[:3] == (0, 0, 0)  # only the date differs
+    assert (diff.columns_added, diff.columns_removed) == (["new"], ["dropped"])
+    assert "new columns new; dropped columns dropped" in str(diff)
 
 
 @settings(deadline=None, max_examples=50)
 @given(old=ROWS, new=ROWS)
-def test_it_adds_up(tmp_path_factory, old, new):
+def test_the_counts_add_up(tmp_path_factory, old, new):
     folder = tmp_path_factory.mktemp("rows")
-    found = diff_versions(write(folder / "old", old), write(folder / "new", new))
-    kept = (Counter(old) & Counter(new)).total()
-    assert kept + found.changed + found.removed == len(old)
-    assert kept + found.changed + found.added == len(new)
-    assert min(found.added, found.removed, found.changed) >= 0
+    diff = diff_versions(write(folder / "old", old), write(folder / "new", new))
+    unchanged = (Counter(old) & Counter(new)).total()
+    assert unchanged + diff.changed + diff.removed == len(old)
+    assert unchanged + diff.changed + diff.added == len(new)
+    assert min(diff.added, diff.removed, diff.changed) >= 0
 
 
-def test_the_changelog_keeps_older_entries_and_what_people_wrote():
+def test_the_changelog_keeps_older_entries_and_edits():
     manifest = {
         "version": "1.1.0", "created_at": "2026-01-02T03:04:05", "strategy": "self_instruct",
         "teacher": "t", "prompt_version": "p", "counts": {"default": 7, "verified": 3},
@@ -70,7 +70,7 @@ def test_the_changelog_keeps_older_entries_and_what_people_wrote():
     assert text.endswith("## 1.0.0 (2025-01-01)\n\n- first\n") and "half" not in text
 
 
-def test_names_from_data_stay_on_their_line_of_the_changelog():
+def test_text_from_data_stays_on_one_line_of_the_changelog():
     manifest = {
         "version": "1.0.0", "created_at": "2026-01-02T03:04:05", "strategy": "imported",
         "source": "a\n## 9.9.9 (now)\n[b](https://evil.example)", "source_revision": "<b>c",

@@ -1,4 +1,4 @@
-"""Datasets of other people: any encoding and known shape is read right, or refused in one line."""
+"""Datasets of any origin: every known encoding and shape is read, all others are refused."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import pytest
 
 from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
+from code_alpaca.dataset.importing import ImportSource, import_dataset
 from code_alpaca.dataset.load import load_rows
 
 ROWS = [
@@ -32,27 +33,28 @@ CHAT = [
     {"role": "user", "content": "Add two numbers."},
     {"role": "assistant", "content": "a + b"},
 ]
-SHARED = [{"from": "human", "value": "Add two numbers."}, {"from": "gpt", "value": "a + b"}]
+SHAREGPT = [{"from": "human", "value": "Add two numbers."}, {"from": "gpt", "value": "a + b"}]
 
 
-def quoted(row, between=","):
-    return between.join('"' + row[key].replace('"', '""') + '"' for key in KEYS)
+def csv_line(row, delimiter=","):
+    return delimiter.join('"' + row[key].replace('"', '""') + '"' for key in KEYS)
 
 
-def parquet(rows):
+def to_parquet(rows):
     sink = io.BytesIO()
     pq.write_table(rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows), sink)
     return sink.getvalue()
 
 
-def read(path, content, **keys):
+def read(path, content, **options):
+    """Write a file, and return its rows and the lines logged while they were loaded."""
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    said = []
-    rows, _ = load_rows(str(path), log=said.append, **keys)
-    return [{key: row[key] for key in KEYS} for row in rows], said
+    log = []
+    rows, _ = load_rows(str(path), log=log.append, **options)
+    return [{key: row[key] for key in KEYS} for row in rows], log
 
 
-CSV = "instruction,input,output\r\n" + "\r\n".join(map(quoted, ROWS)) + "\r\n"
+CSV = "instruction,input,output\r\n" + "\r\n".join(map(csv_line, ROWS)) + "\r\n"
 FILES = {
     "rows.jsonl": LINES,
     "bom.jsonl": b"\xef\xbb\xbf" + LINES.replace("\n", "\r\n").encode(),
@@ -69,8 +71,8 @@ FILES = {
     "split.json": json.dumps({"columns": KEYS, "data": [[*row.values()] for row in ROWS]}),
     "rows.csv": CSV,
     "excel.csv": CSV.encode("utf-16"),
-    "rows.tsv": "\n".join(["\t".join(KEYS), *(quoted(row, "\t") for row in ROWS)]),
-    "rows.parquet": parquet(ROWS),
+    "rows.tsv": "\n".join(["\t".join(KEYS), *(csv_line(row, "\t") for row in ROWS)]),
+    "rows.parquet": to_parquet(ROWS),
     "joined.jsonl": "\ufeff" + LINES.replace("}\n", "}\n\ufeff").removesuffix("\ufeff"),
     "rows.jsonl.gz": gzip.compress(LINES.encode(), mtime=0),
     "rows.csv.bz2": bz2.compress(CSV.encode()),
@@ -92,25 +94,25 @@ def test_every_encoding_and_container_gives_the_same_rows(tmp_path, name):
         ({"question": "Add two numbers.", "answer": "a + b", "context": ""}, "context is input"),
         ({"messages": CHAT}, "the user's turn is the instruction"),
         ({"messages": CHAT[1:]}, "the user's turn is the instruction"),
-        ({"id": "0", "conversations": SHARED}, "the user's turn is the instruction"),
+        ({"id": "0", "conversations": SHAREGPT}, "the user's turn is the instruction"),
         ({"id": "seed_task_0", "instruction": "Add two numbers.", "is_classification": False,
           "instances": [{"input": "", "output": "a + b"}]}, "instances"),
     ],
 )  # fmt: skip
 def test_known_shapes_are_recognized_and_logged(tmp_path, record, note):
-    rows, said = read(tmp_path / "rows.jsonl", json.dumps(record))
+    rows, (line,) = read(tmp_path / "rows.jsonl", json.dumps(record))
     assert rows == [{"instruction": "Add two numbers.", "input": "", "output": "a + b"}]
-    assert len(said) == 1 and note in said[0]
+    assert note in line
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("a.json", "[\"É\"]".encode("latin-1"), "byte 0xc9 is not UTF-8; convert"),
         ("a.json", f"[{GOOD}, {GOOD[:-9]}", "ends inside row 2; is the file complete"),
         ("a.json", f"[{GOOD}] {GOOD}", "text follows the end of the list"),
         ("a.json", "[{'instruction': 'a', 'output': 'b'}]", "neither a JSON list nor JSONL"),
-        ("a.json", "instruction,output\na,b\n", "CSV and TSV need .csv"),
+        ("a.json", "instruction,output\na,b\n", "file must end in .csv or .tsv"),
         ("a.json", json.dumps({"train": ROWS, "test": ROWS}), "several lists of rows (train"),
         ("a.json", '{"instruction": ["a", "b"], "output": ["c"]}', "columns of different lengths"),
         ("a.csv", "instruction,output\n\"a,b\n", "not CSV"),
@@ -125,10 +127,10 @@ def test_known_shapes_are_recognized_and_logged(tmp_path, record, note):
         ("a.jsonl", '{"instruction": "a", "instances": []}', "has 0 instances"),
     ],
 )  # fmt: skip
-def test_what_is_read_by_nobody_is_refused_in_one_line(tmp_path, name, content, said):
+def test_an_unknown_format_is_refused_in_one_line(tmp_path, name, content, message):
     with pytest.raises(InputError) as refusal:
         read(tmp_path / name, content)
-    assert said in str(refusal.value) and "\n" not in str(refusal.value)
+    assert message in str(refusal.value) and "\n" not in str(refusal.value)
 
 
 BAD_ROWS = {
@@ -148,7 +150,7 @@ BAD_ROWS = {
 
 
 @pytest.mark.parametrize("line", BAD_ROWS, ids=lambda line: BAD_ROWS[line])
-def test_a_bad_row_is_refused_by_its_place(tmp_path, line):
+def test_a_bad_row_is_refused_with_its_line_or_row_number(tmp_path, line):
     problem = BAD_ROWS[line]
     with pytest.raises(InputError) as refusal:
         read(tmp_path / "rows.jsonl", f"{GOOD}\n\n{line}\n{GOOD}\n", blank="keep")
@@ -164,56 +166,54 @@ def test_a_comma_separates_cells_though_the_header_quotes_semicolons(tmp_path):
     assert rows == [{"instruction": "Add.", "input": "", "output": "a + b"}]
 
 
-def test_what_python_cannot_hold_in_a_parquet_file_costs_its_own_row(tmp_path):
+def test_a_parquet_value_that_python_cannot_represent_affects_only_its_row(tmp_path):
     text = {key: [row[key] for row in ROWS] for key in KEYS}
-    late = pa.array([2**50] * 3, pa.timestamp("ms"))  # the year 37,648
-    assert read(tmp_path / "a.parquet", parquet(pa.table({**text, "made": late})))[0] == ROWS
+    far = pa.array([2**50] * 3, pa.timestamp("ms"))  # the year 37,648
+    assert read(tmp_path / "a.parquet", to_parquet(pa.table({**text, "made": far})))[0] == ROWS
     broken = pa.array([b"a + b", b"\xff", b"b"]).view(pa.string())
     with pytest.raises(InputError, match="row 2: 'output' is bytes, not text"):
-        read(tmp_path / "b.parquet", parquet(pa.table({**text, "output": broken})))
+        read(tmp_path / "b.parquet", to_parquet(pa.table({**text, "output": broken})))
 
 
-def test_a_bad_row_costs_curate_itself_alone(tmp_path, capsys):
-    source, run = tmp_path / "rows.jsonl", tmp_path / "run"
+def test_curate_rejects_a_bad_row_and_keeps_the_others(tmp_path, capsys):
+    source, run_dir = tmp_path / "rows.jsonl", tmp_path / "run"
     source.write_text("".join(f"{GOOD}\n{line}\n" for line in BAD_ROWS) + GOOD)
-    words = ["--source", str(source), "--run_dir", str(run), "--verify", "false"]
+    words = ["--source", str(source), "--run_dir", str(run_dir), "--verify", "false"]
     assert main(["curate", *words, "--filters", "none", "--novelty_threshold", "1"]) == 0
     assert "curate    malformed_row: row 2: is not JSON" in capsys.readouterr().out
-    rejected, _ = load_rows(str(run / "dataset"), "rejected", blank="keep")
-    found = list(zip(rejected["reason"], rejected["evidence"], strict=True))
-    for place, (problem, (reason, evidence)) in enumerate(
-        zip(BAD_ROWS.values(), found, strict=True), 1
-    ):
-        assert reason == "malformed_row"
-        assert evidence.startswith(f"row {2 * place}: ") and problem in evidence
+    rejected, _ = load_rows(str(run_dir / "dataset"), "rejected", blank="keep")
+    assert set(rejected["reason"]) == {"malformed_row"}
+    evidences = zip(BAD_ROWS.values(), rejected["evidence"], strict=True)
+    for number, (problem, evidence) in enumerate(evidences, 1):
+        assert evidence.startswith(f"row {2 * number}: ") and problem in evidence
     capsys.readouterr()
     assert main(["publish", "--source", str(source), "--run_dir", str(tmp_path / "other")]) == 2
     assert "line 2: is not JSON" in (error := capsys.readouterr().err) and error.count("\n") == 1
 
 
-def test_null_input_is_empty_and_rows_without_an_answer_are_left_out_and_counted(tmp_path):
+def test_null_input_is_empty_and_rows_without_an_output_are_dropped_and_counted(tmp_path):
     rows = [
         {"instruction": "Add.", "input": None, "output": "a + b"},
         {"instruction": "Add.", "input": "", "output": None},
         {"instruction": " ", "input": "", "output": "x"},
         {"instruction": "Add.", "input": math.nan, "output": "b + a"},
     ]
-    read_rows, said = read(tmp_path / "rows.json", json.dumps(rows))
-    assert [(row["input"], row["output"]) for row in read_rows] == [("", "a + b"), ("", "b + a")]
-    assert "2 of 4 rows have no instruction or no output (the first is row 2)" in said[0]
+    loaded, (line,) = read(tmp_path / "rows.json", json.dumps(rows))
+    assert [(row["input"], row["output"]) for row in loaded] == [("", "a + b"), ("", "b + a")]
+    assert "2 of 4 rows have no instruction or no output (the first is row 2)" in line
     with pytest.raises(InputError, match="row 2: 'output' is null"):
         read(tmp_path / "rows.json", json.dumps(rows), blank="keep")
-    kept, said = read(tmp_path / "rows.json", json.dumps(rows[2:]), blank="keep")
-    assert len(kept) == 2 and "are kept unchanged" in said[0]
+    loaded, (line,) = read(tmp_path / "rows.json", json.dumps(rows[2:]), blank="keep")
+    assert len(loaded) == 2 and "are kept unchanged" in line
 
 
-def test_reasoning_in_answers_is_counted(tmp_path):
+def test_outputs_with_reasoning_are_counted(tmp_path):
     rows = [{"instruction": "Add.", "output": "<think>\nOf course.\n</think>\n\na + b"}, *ROWS]
-    found, said = read(tmp_path / "rows.json", json.dumps(rows))
-    assert len(found) == 4 and "1 of 4 outputs contain a model's reasoning (<think>)" in said[0]
+    loaded, (line,) = read(tmp_path / "rows.json", json.dumps(rows))
+    assert len(loaded) == 4 and "1 of 4 outputs contain a model's reasoning (<think>)" in line
 
 
-def test_a_column_map_names_the_columns_for_curate_and_publish(tmp_path, capsys):
+def test_curate_and_publish_read_the_columns_of_a_column_map(tmp_path, capsys):
     source = tmp_path / "rows.jsonl"
     record = {"task": "Add two numbers in Python.", "input": {"n": 1}, "code": "print(1 + 2)",
               "lang": "Python"}  # fmt: skip
@@ -227,26 +227,54 @@ def test_a_column_map_names_the_columns_for_curate_and_publish(tmp_path, capsys)
         assert [rows[0][key] for key in (*KEYS, "language")] == [
             record["task"], "", record["code"], "python" if folder == "two" else "Python",
         ]  # fmt: skip
-    for bad, said in (
+    for column_map, message in (
         ("instruction=nothing,output=code", "has no column 'nothing' for instruction; it has task"),
         ("{instruction: task}", "column_map does not set output"),
         ("{prompt: task}", "no field 'prompt'"),
         ("task", "not a map of columns like"),
     ):
         capsys.readouterr()
-        run = ["--source", str(source), "--run_dir", str(tmp_path / "bad")]
-        assert main(["curate", *run, "--column_map", bad]) == 2
-        assert said in (error := capsys.readouterr().err) and error.count("\n") == 1
+        command = ["curate", "--source", str(source), "--run_dir", str(tmp_path / "bad")]
+        assert main([*command, "--column_map", column_map]) == 2
+        assert message in (error := capsys.readouterr().err) and error.count("\n") == 1
 
 
-def test_a_column_that_is_mapped_to_nothing_is_not_read(tmp_path):
-    first, said = read(tmp_path / "a.json", json.dumps(ROWS), column_map={"input": "none"})
-    assert [row["input"] for row in first] == ["", "", ""] and "input is not read" in said[0]
-    (tmp_path / "a.parquet").write_bytes(parquet(ROWS))
-    words = ["--source", str(tmp_path / "a.parquet"), "--run_dir", str(tmp_path / "run")]
-    assert main(["publish", *words]) == 0
-    rows, _ = load_rows(str(tmp_path / "run/dataset"), column_map={"input": "none"})
-    assert [{key: row[key] for key in KEYS} for row in rows] == first
+def test_a_column_mapped_to_none_is_not_read(tmp_path):
+    expected, (line,) = read(tmp_path / "a.json", json.dumps(ROWS), column_map={"input": "none"})
+    assert [row["input"] for row in expected] == ["", "", ""] and "input is not read" in line
+    (tmp_path / "a.parquet").write_bytes(to_parquet(ROWS))
+    folder = import_dataset(
+        ImportSource(str(tmp_path / "a.parquet")), tmp_path / "run", draw_plots=False
+    )
+    rows, _ = load_rows(str(folder), column_map={"input": "none"})
+    assert [{key: row[key] for key in KEYS} for row in rows] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "contains no rows"),
+        ('[{"instruction": "a", "output": 3}]', "row 1: 'output' is a number, not text"),
+        ('{"instruction": "a", "input": "", "output": "b"}\n{"x": 1}', "line 2: 'instruction' is"),
+        ("[{", "neither a JSON list nor JSONL"),
+    ],
+)
+def test_a_broken_alpaca_file_is_refused(tmp_path, text, message):
+    path = tmp_path / "rows.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_rows(str(path))
+
+
+def test_a_name_that_is_not_a_dataset_is_refused_with_what_is_accepted(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "rows.json").write_text(LINES)
+    for name, message in ((" ", "is empty"), (tmp_path / "folder", "is not a dataset folder")):
+        with pytest.raises(InputError, match=f"{message}.* give an Alpaca JSON or JSONL file"):
+            load_rows(str(name))
+    for name in ("./nowhere", "no/such/thing", "nobody/nothing"):
+        with pytest.raises(InputError, match=r"no dataset at|cannot find dataset"):
+            load_rows(name)
 
 
 HUB_TABLES = {
@@ -272,38 +300,37 @@ for name in sorted(os.listdir("tables")):
     HfApi().create_repo(repo, repo_type="dataset")
     HfApi().upload_file(path_or_fileobj=f"tables/{name}", path_in_repo="data/train-0.parquet",
                         repo_id=repo, repo_type="dataset")
-    said = []
+    rows, lines = None, []
     try:
-        rows, _ = load_rows(repo, log=said.append)
-        found = [[row[key] for key in ("instruction", "input", "output")] for row in rows]
+        loaded, _ = load_rows(repo, log=lines.append)
+        rows = [[row[key] for key in ("instruction", "input", "output")] for row in loaded]
         import_dataset(ImportSource(repo), Path(name), draw_plots=False)
     except InputError as error:
-        said.append(str(error))
-        found = found if "is null" in str(error) else None
-    print(json.dumps([name, found, said]))
+        lines.append(str(error))
+    print(json.dumps([name, rows, " ".join(lines)]))
 """
 
 
 def test_columns_of_a_hub_dataset_are_text_or_refused(hub, tmp_path):
     (tmp_path / "tables").mkdir()
     for name, table in HUB_TABLES.items():
-        (tmp_path / "tables" / name).write_bytes(parquet(table))
-    ended = subprocess.run(
+        (tmp_path / "tables" / name).write_bytes(to_parquet(table))
+    process = subprocess.run(
         [sys.executable, "-c", LOADER], capture_output=True, text=True, cwd=tmp_path,
         env=hub.environment(tmp_path / "home"),
     )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
-    results = [json.loads(line) for line in ended.stdout.splitlines()]
-    rows = {name: found for name, found, _ in results}
-    said = {name: " ".join(said) for name, _, said in results}
-    assert rows["null-input"] == [["a", "", "c"], ["b", "", "d"]], said["null-input"]
+    assert process.returncode == 0, process.stderr
+    results = [json.loads(line) for line in process.stdout.splitlines()]
+    rows = {name: loaded for name, loaded, _ in results}
+    lines = {name: line for name, _, line in results}
+    assert rows["null-input"] == [["a", "", "c"], ["b", "", "d"]], lines["null-input"]
     assert rows["some-null"] == [["a", "", "c"]]
-    assert "1 of 2 rows have no instruction" in said["some-null"]
-    assert "row 2: 'instruction' is null" in said["some-null"], "publish imports every row or none"
+    assert "1 of 2 rows have no instruction" in lines["some-null"]
+    assert "row 2: 'instruction' is null" in lines["some-null"], "publish imports every row or none"
     for name in ("nan-input", "no-input", "pairs"):
-        assert rows[name] == [["a", "", "c"]], said[name]
+        assert rows[name] == [["a", "", "c"]], lines[name]
     assert rows["chat"] == [["Add two numbers.", "", "a + b"]]
     assert rows["struct"] is rows["numbers"] is rows["lists"] is None
-    assert "row 1: 'input' is an object, not text" in said["struct"]
-    assert "row 1: 'output' is a number, not text" in said["numbers"]
-    assert "row 1: 'output' is a list, not text" in said["lists"]
+    assert "row 1: 'input' is an object, not text" in lines["struct"]
+    assert "row 1: 'output' is a number, not text" in lines["numbers"]
+    assert "row 1: 'output' is a list, not text" in lines["lists"]

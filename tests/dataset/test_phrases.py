@@ -1,4 +1,4 @@
-"""Verbs and objects of instructions, in sentences of our own."""
+"""The root verb of an instruction and its direct object."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import pytest
 
 from code_alpaca.dataset.phrases import verb_and_object
 
-FOUND = {
+PAIRS = {
     "Write a Python function to merge two dictionaries.": ("write", "function"),
     "Given an array, find the largest sum of three neighbours.": ("find", "sum"),
     "Can you rewrite this query so that it uses an index?": ("rewrite", "query"),
-    "In Go, please write a small HTTP server that says hello": ("write", "server"),
+    "In Go, please write a small HTTP server that prints hello": ("write", "server"),
     "Using two stacks, implement a queue.": ("implement", "queue"),
     "Using a regular expression extract the dates of a log file": ("extract", "date"),
     "You are given a list of words and you need to count the vowels in it.": ("count", "vowel"),
@@ -40,7 +40,7 @@ FOUND = {
     "List the indices, then stop": ("list", "index"),
     "Explain the analysis of CSS": ("explain", "analysis"),
 }
-WITHOUT = [
+WITHOUT_OBJECT = [
     "",
     "   ",
     "?!",
@@ -59,21 +59,21 @@ WITHOUT = [
 ]
 
 
-@pytest.mark.parametrize(("instruction", "pair"), FOUND.items())
-def test_verb_and_object(instruction, pair):
+@pytest.mark.parametrize(("instruction", "pair"), PAIRS.items())
+def test_the_pair_is_found(instruction, pair):
     assert verb_and_object(instruction) == pair
 
 
-@pytest.mark.parametrize("instruction", WITHOUT)
-def test_without_an_object(instruction):
+@pytest.mark.parametrize("instruction", WITHOUT_OBJECT)
+def test_an_instruction_without_an_object_has_no_pair(instruction):
     assert verb_and_object(instruction) is None
 
 
-def test_the_case_and_politeness_do_not_matter():
+def test_case_and_politeness_do_not_matter():
     pairs = {verb_and_object(f"{word} a FUNCTION") for word in ("Write", "please write", "WRITE")}
     assert pairs == {("write", "function")}
 
 
-def test_what_a_model_may_write_takes_no_time():
+def test_long_noise_is_parsed_in_linear_time():
     for noise in ("' ", "how to ", "a, ", "` ", "and or ", "-a", "\n", "the of ", "a.", "1-"):
         verb_and_object("Write " + noise * 100_000)

@@ -46,7 +46,7 @@ shout = Shout()
 def test_a_function_writes_prompts_and_its_file_identifies_the_run(tmp_path, capsys, teacher_url):
     file, run_dir = tmp_path / "my_strategy.py", tmp_path / "run"
     file.write_text(FUNCTION)
-    more = [*QUICK, "--strategy", f"{file}:ask=2,self_instruct=1", "--tasks_per_request", "2"]
+    more = [*QUICK, "--strategy", f"self_instruct=1,{file}:ask=2", "--tasks_per_request", "2"]
     args = generate_args(run_dir, *more, url=teacher_url, rows=20)
     assert main(args) == 0
     rows = read_rows(run_dir)
@@ -54,6 +54,9 @@ def test_a_function_writes_prompts_and_its_file_identifies_the_run(tmp_path, cap
     assert len({row["prompt_version"] for row in rows}) == 2
     prompts = [payload["messages"][0]["content"] for payload in read_payloads(run_dir)]
     assert any(prompt.startswith("From my file.") for prompt in prompts)
+    manifest = (run_dir / "dataset/manifest.json").read_text()
+    assert '"self_instruct=1,my_strategy.py:ask=2"' in manifest
+    assert str(tmp_path) not in manifest, "paths are private"
 
     assert main(args) == 0, "the unchanged file resumes the run"
     file.write_text(FUNCTION + "\n# changed\n")

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from code_alpaca.hub.versions import latest_version, precedence
+from code_alpaca.hub.versions import latest_version
 
 # The example of https://semver.org, section 11, with versions around it.
 IN_ORDER = [
@@ -17,7 +17,8 @@ IN_ORDER = [
 
 @pytest.mark.parametrize(("lower", "higher"), itertools.pairwise(IN_ORDER), ids=IN_ORDER[1:])
 def test_versions_have_the_order_of_semver(lower, higher):
-    assert precedence(lower) < precedence(higher)
+    assert latest_version([f"v{lower}", f"v{higher}"]) == higher
+    assert latest_version([f"v{higher}", f"v{lower}"]) == higher
 
 
 def test_the_latest_version_ignores_other_tags_and_prefers_releases_to_candidates():

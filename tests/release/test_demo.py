@@ -1,4 +1,4 @@
-"""The page that is served is the one that a Space gets: it answers, stops, refuses, and holds."""
+"""The demo page, which a Space serves too: it streams, stops, refuses, and runs no model output."""
 
 from __future__ import annotations
 
@@ -10,44 +10,38 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
+from importlib import metadata
+from itertools import islice
 from pathlib import Path
 
+import httpx
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import ValidationError
 from gradio_client.utils import QueueError
 from huggingface_hub import SpaceCard, metadata_load
-from support.needs import need
+from support.browser import browser  # noqa: F401
 
 from code_alpaca.cli import main
 from code_alpaca.core import languages
 from code_alpaca.core.prompts import PROMPT_STYLES, format_prompt
+from code_alpaca.evaluation import text_generation
 from code_alpaca.release import app, space
-from code_alpaca.release.demo import DemoConfig, free_port, settings_of
+from code_alpaca.release.demo import DemoConfig, demo_settings, free_port
 from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
-    "--disable-component-update", "--no-first-run", "--disable-quic",
-]  # fmt: skip
 TASK = "Write a Python function that adds two numbers."
-LONG = 4000  # tokens: seconds of writing, since a random model hardly ever ends by itself
+LONG = 4000  # tokens; a random model hardly ever ends by itself
 
 
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory):
-    """A random model of two layers, with the run.json of an sft on a Hub dataset."""
+    """A random model of two layers, with the run.json of a training on a Hub dataset."""
     folder = tmp_path_factory.mktemp("demo") / "model"
     texts = [format_prompt(TASK, "a = 1") + "def add(a, b):\n    return a + b\n"] * 3
-    model, tokenizer = build_scratch_model(
-        texts,
-        ScratchShape(vocab_size=300, hidden_size=32, num_layers=2, num_heads=2, max_length=5000),
-        seed=1,
-    )
+    shape = ScratchShape(vocab_size=300, hidden_size=32, num_layers=2, num_heads=2, max_length=5000)
+    model, tokenizer = build_scratch_model(texts, shape, seed=1)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     run = {
@@ -58,22 +52,31 @@ def model_folder(tmp_path_factory):
     return folder
 
 
-def app_settings(folder: Path, **changes: object) -> app.Settings:
-    words = {"model": str(folder), "max_new_tokens": LONG, **changes}
-    return app.Settings(**settings_of(DemoConfig(**words)))
+def make_settings(folder: Path, **keys: object) -> app.DemoSettings:
+    config = DemoConfig(**{"model": str(folder), "max_new_tokens": LONG, **keys})
+    return app.DemoSettings(**demo_settings(config))
+
+
+def load_model(folder: Path, **keys: object) -> app.DemoModel:
+    return app.DemoModel(make_settings(folder, **keys), text_generation.load(folder, dtype="auto"))
+
+
+def serve(model: app.DemoModel):
+    page = app.build_page(model)
+    app.serve_page(page, server_name="127.0.0.1", server_port=free_port("127.0.0.1", 0))
+    return page
 
 
 @pytest.fixture(scope="module")
 def model(model_folder):
-    # It repeats the prompt's last token: a colon can be seen, a newline cannot.
-    return app.Model(app_settings(model_folder, prompt_style="alpaca"))
+    # It repeats the last token of its prompt: a colon is visible on the page, a newline is not.
+    return load_model(model_folder, prompt_style="alpaca")
 
 
 @pytest.fixture(scope="module")
 def served(model):
     """The address of the page of `model`."""
-    page = app.build(model)
-    app.serve(page, server_name="127.0.0.1", server_port=free_port("127.0.0.1", 0))
+    page = serve(model)
     yield page.local_url
     page.close(verbose=False)
 
@@ -83,84 +86,124 @@ def client(served):
     return Client(served, verbose=False)
 
 
-def writing() -> int:
-    """The answers that are being written in this process."""
-    return sum(thread.name == "answer" for thread in threading.enumerate())
+class ObservedStream(app.ResponseStream):
+    """A response that records when it starts, and how many are generated at the same time."""
+
+    lock = threading.Lock()
+    active = max_active = 0
+
+    def __init__(self, *arguments) -> None:
+        self.started = threading.Event()
+        super().__init__(*arguments)
+
+    def put(self, ids) -> None:
+        super().put(ids)
+        if not self.started.is_set():
+            self.started.set()
+            with self.lock:
+                type(self).active += 1
+                type(self).max_active = max(self.max_active, self.active)
+
+    def end(self) -> None:
+        with self.lock:
+            type(self).active -= 1
 
 
-def wait_until(true, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
+@pytest.fixture
+def streams(monkeypatch):
+    """The responses that the page generates during a test."""
+    created = []
+    ObservedStream.active = ObservedStream.max_active = 0
+
+    def create(*arguments):
+        created.append(ObservedStream(*arguments))
+        return created[-1]
+
+    monkeypatch.setattr(app, "ResponseStream", create)
+    return created
+
+
+def join_responses() -> None:
+    """Wait until no response is being generated."""
+    for thread in threading.enumerate():
+        if thread.name == "response":
+            thread.join(60)
+            assert not thread.is_alive()
+
+
+def respond(model: app.DemoModel, *request) -> app.ResponseStream:
+    stream = ObservedStream(model, *model.parse_request(*request))
+    join_responses()
+    return stream
+
+
+# -- generation ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("style", ["alpaca", "alpaca_nl"])
-def test_prompts_are_those_of_training_token_by_token(model_folder, style):
-    model = app.Model(app_settings(model_folder, prompt_style=style))
+def test_prompts_are_those_of_training_token_by_token(model_folder, model, style):
+    model = app.DemoModel(make_settings(model_folder, prompt_style=style), model.loaded)
     for task in [(TASK, ""), (TASK, "a = {1}\n\tb"), ("Ж {input} 加 😀", "{x}")]:
-        prompt = model.prompt(*task)
-        assert prompt == format_prompt(*task, style=style)
-        ids, _, _ = model.question(*task, 0, 1)
-        assert ids.tolist() == [model.tokenizer(format_prompt(*task, style=style)).input_ids]
+        expected = format_prompt(*task, style=style)
+        assert model.format_prompt(*task) == expected
+        ids, _, _ = model.parse_request(*task, 0, 1)
+        assert ids == model.loaded.tokenizer(expected).input_ids
 
 
-def test_the_models_own_generation_config_changes_no_answer(model_folder, model, tmp_path):
+def test_the_generation_config_of_the_model_changes_no_response(model_folder, model, tmp_path):
     copy = shutil.copytree(model_folder, tmp_path / "model")
     path = copy / "generation_config.json"
-    found = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps({**found, "repetition_penalty": 50.0, "num_beams": 2}))
-    answers = []
-    for asked in (model, app.Model(app_settings(copy, prompt_style="alpaca"))):
-        answer = app.Answer(asked, *asked.question(TASK, "", 0, 30))
-        wait_until(lambda answer=answer: answer.done)
-        answers.append(answer.text())
-    assert answers[0] == answers[1]
-
-
-def test_the_answer_is_what_generate_gives(model):
-    prompt = model.prompt(TASK, "")
-    answer = app.Answer(model, *model.question(TASK, "", 0, 60))
-    wait_until(lambda: answer.done)
-    inputs = model.tokenizer(prompt, return_tensors="pt")
-    inputs.pop("token_type_ids", None)
-    out = model.model.generate(**inputs, max_new_tokens=60, do_sample=False)
-    expected = out[0, inputs["input_ids"].shape[1] :]
-    assert answer.ids == expected.tolist()
-    assert answer.text() == model.tokenizer.decode(expected, skip_special_tokens=True)
-    assert answer.how_it_ended() == " Cut off at the limit of 60 tokens."
-
-
-def test_what_run_json_says(model_folder):
-    settings = app_settings(model_folder)
-    assert settings.prompt_without_input.endswith("### Response:\n")
-    url = f"https://huggingface.co/datasets/some-org/some-data/tree/{'a' * 40}"
-    assert settings.datasets == [{"name": "some-org/some-data", "url": url}]
-    assert tuple(settings.stops) == PROMPT_STYLES["alpaca"].stops
-
-
-def test_an_answer_ends_where_the_next_turn_begins(model):
-    answer = app.Answer(model, *model.question(TASK, "", 0, LONG))
-    answer.ids[:] = model.tokenizer("x = 1\n### Instruction:\nmore", add_special_tokens=False)[
-        "input_ids"
+    config = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**config, "repetition_penalty": 50.0, "num_beams": 2}))
+    responses = [
+        respond(other, TASK, "", 0, 30).text()
+        for other in (model, load_model(copy, prompt_style="alpaca"))
     ]
-    assert answer.text() == "x = 1"
-    wait_until(lambda: answer.done)
-    assert len(answer.ids) < LONG
+    assert responses[0] == responses[1]
 
 
-def test_answers_take_turns(model_folder):
-    """Whoever has stopped may still be at a last token; the next one waits for its end."""
-    alone = app.Model(app_settings(model_folder, concurrency=1))
-    first, second, third = (app.Answer(alone, *alone.question(TASK, "", 0, LONG)) for _ in "123")
-    wait_until(lambda: first.ids)
+def test_the_response_is_that_of_generate(model):
+    stream = respond(model, TASK, "", 0, 60)
+    tokenizer = model.loaded.tokenizer
+    inputs = tokenizer(model.format_prompt(TASK, ""), return_tensors="pt")
+    inputs.pop("token_type_ids", None)
+    output = model.loaded.model.generate(**inputs, max_new_tokens=60, do_sample=False)
+    expected = output[0, inputs["input_ids"].shape[1] :]
+    assert stream.ids == expected.tolist()
+    assert stream.text() == tokenizer.decode(expected, skip_special_tokens=True)
+    assert stream.truncation_note() == " Truncated at the limit of 60 tokens."
+
+
+def test_a_response_ends_where_the_next_turn_begins(model):
+    stream = ObservedStream(model, *model.parse_request(TASK, "", 0, LONG))
+    text = "x = 1\n### Instruction:\nmore"
+    stream.ids[:] = model.loaded.tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert stream.text() == "x = 1"
+    join_responses()
+    assert len(stream.ids) < LONG
+
+
+def test_at_most_concurrency_responses_are_generated_at_once(model_folder, model):
+    """A stopped response may compute a last token, and the next one waits for it."""
+    single = app.DemoModel(make_settings(model_folder, concurrency=1), model.loaded)
+    request = single.parse_request(TASK, "", 0, LONG)
+    first, second, third = (ObservedStream(single, *request) for _ in range(3))
+    assert first.started.wait(60)
     third.stop()
     assert not second.ids
     first.stop()
-    wait_until(lambda: first.done and second.ids)
+    assert second.started.wait(60)
     second.stop()
-    wait_until(lambda: second.done and third.done)
+    join_responses()
     assert not third.ids
+
+
+def test_settings_come_from_run_json(model_folder):
+    settings = make_settings(model_folder)
+    assert settings.prompt_without_input.endswith("### Response:\n")
+    url = f"https://huggingface.co/datasets/some-org/some-data/tree/{'a' * 40}"
+    assert settings.datasets == [{"name": "some-org/some-data", "url": url}]
+    assert tuple(settings.stops) == PROMPT_STYLES["alpaca_nl"].stops
 
 
 @pytest.mark.parametrize(
@@ -178,70 +221,73 @@ def test_answers_take_turns(model_folder):
         ("Let go of it, in Go", "go"),
     ],
 )
-def test_the_highlighter_is_that_of_the_language_asked_for(instruction, language):
-    assert app.language_of(instruction, languages.highlighting()) == language
+def test_code_is_highlighted_in_the_language_of_the_instruction(instruction, language):
+    assert app.detect_language(instruction, languages.highlighting()) == language
 
 
-def test_code_is_fenced_and_fences_are_kept():
+def test_code_is_fenced_and_existing_fences_are_kept():
     assert app.as_markdown("\n\ta = `b`\n", "go") == "```go\n\ta = `b`\n```"
     assert app.as_markdown("Text:\n```sql\nSELECT 1\n```", "python").startswith("Text:\n```sql")
     assert app.as_markdown("\n ", "python").isspace()
 
 
-def test_it_streams(client):
+# -- the served page -----------------------------------------------------------------------------
+
+
+def test_a_response_is_streamed(client):
     job = client.submit(TASK, "", 0, 300, api_name="/generate")
-    text, shown, told = job.result()
-    lengths = [len(each[0]) for each in job.outputs()]
+    text, markdown, status = job.result()
+    lengths = [len(output[0]) for output in job.outputs()]
     assert len(set(lengths)) >= 3 and lengths == sorted(lengths)
-    assert told.startswith("300 tokens in ") and "limit of 300" in told
-    assert shown.startswith("```python\n") and text.strip("\r\n") in shown
+    assert status.startswith("300 tokens in ") and "limit of 300" in status
+    assert markdown.startswith("```python\n") and text.strip("\r\n") in markdown
 
 
-def test_stop_ends_the_thread(client):
+def test_stop_ends_the_generation(client, streams):
     job = client.submit(TASK, "", 0, LONG, api_name="/generate")
-    wait_until(lambda: len(job.outputs()) >= 2)
-    assert writing() == 1
+    assert len(list(islice(job, 2))) == 2
     job.cancel()
-    wait_until(lambda: writing() == 0, 2)
+    join_responses()
+    assert len(streams) == 1 and len(streams[0].ids) < LONG
 
 
-def test_a_visitor_who_leaves_ends_the_thread(served):
+def test_a_visitor_who_leaves_ends_the_generation(served, streams):
     code = (
         "import sys; from gradio_client import Client;"
         "job = Client(sys.argv[1], verbose=False).submit("
         "'Add', '', 0, int(sys.argv[2]), api_name='/generate');"
-        "next(iter(job)); print('seen', flush=True); job.result()"
+        "next(iter(job)); print('streaming', flush=True); job.result()"
     )
     visitor = subprocess.Popen(
         [sys.executable, "-c", code, served, str(LONG)], stdout=subprocess.PIPE, text=True
     )
-    assert visitor.stdout.readline() == "seen\n"
-    assert writing() == 1
+    assert visitor.stdout.readline() == "streaming\n"
     visitor.kill()
     visitor.wait()
     visitor.stdout.close()
-    wait_until(lambda: writing() == 0, 2)
+    join_responses()
+    assert len(streams) == 1 and len(streams[0].ids) < LONG
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("request_fields", "message"),
     [
         (("", "", 0, 10), "instruction is empty"),
         ((" \n\t", "x = 1", 0, 10), "instruction is empty"),
         ((None, None, 0, 10), "instruction is empty"),
-        (("a" * 100_000, "", 0, 10), "100,000 characters together; 8,000"),
-        ((TASK, "b" * 100_000, 0, 10), "8,000 are the most"),
-        (("ж" * 5000, "", 0, 10), "5,000 at most, its answer included"),
+        (("a" * 100_000, "", 0, 10), "100,000 characters together; the limit is 8,000"),
+        ((TASK, "b" * 100_000, 0, 10), "the limit is 8,000"),
+        (("ж" * 5000, "", 0, 10), "reads at most 5,000, its response included"),
         ((TASK, "", 2.5, 10), "temperature must be"),
         ((TASK, "", "hot", 10), "temperature must be"),
         ((TASK, "", 0, LONG + 1), f"between 1 and {LONG}"),
         ((TASK, "", 0, None), "length must be"),
     ],
 )
-def test_what_is_refused_and_how(client, words, said):
-    with pytest.raises(ValidationError, match=said):
-        client.predict(*words, api_name="/generate")
-    assert writing() == 0
+def test_an_invalid_request_is_refused(client, streams, request_fields, message):
+    with pytest.raises(ValidationError, match=message):
+        client.predict(*request_fields, api_name="/generate")
+    assert not streams
 
 
 @pytest.mark.parametrize(
@@ -250,32 +296,29 @@ def test_what_is_refused_and_how(client, words, said):
      "اكتب دالة", "</s><s>", "<script>alert(1)</script>", "{instruction} {0} %s {{"],
 )  # fmt: skip
 def test_any_text_is_answered(client, instruction):
-    _, _, told = client.predict(instruction, instruction, 0.7, 5, api_name="/generate")
-    assert " tokens in " in told
+    _, _, status = client.predict(instruction, instruction, 0.7, 5, api_name="/generate")
+    assert " tokens in " in status
 
 
-def test_lone_surrogates_over_http(served):
-    import httpx
-
+def test_lone_surrogates_over_http_are_answered(served):
     body = '{"data": ["\\ud800 x", "\\udfff", 0, 3], "session_hash": "s1", "fn_index": %d}'
     config = httpx.get(f"{served}config").json()
-    fn = next(each["id"] for each in config["dependencies"] if each["api_name"] == "generate")
-    sent = httpx.post(
+    fn = next(item["id"] for item in config["dependencies"] if item["api_name"] == "generate")
+    response = httpx.post(
         f"{served}gradio_api/queue/join",
         content=body % fn,
         headers={"content-type": "application/json"},
     )
-    assert sent.status_code == 200
-    with httpx.stream("GET", f"{served}gradio_api/queue/data?session_hash=s1", timeout=10) as told:
-        last = [line for line in told.iter_lines() if "process_completed" in line][-1]
+    assert response.status_code == 200
+    url = f"{served}gradio_api/queue/data?session_hash=s1"
+    with httpx.stream("GET", url, timeout=30) as events:
+        last = [line for line in events.iter_lines() if "process_completed" in line][-1]
     assert '"success":true' in last and " tokens in " in last
 
 
-def test_twenty_visitors_at_once(model_folder):
-    small = app.Model(app_settings(model_folder, queue_size=6, concurrency=2))
-    page = app.build(small)
-    app.serve(page, server_name="127.0.0.1", server_port=free_port("127.0.0.1", 0))
-    most = 0
+def test_twenty_visitors_at_once_are_answered_or_asked_to_try_later(model_folder, model, streams):
+    small = app.DemoModel(make_settings(model_folder, queue_size=6, concurrency=2), model.loaded)
+    page = serve(small)
 
     def visit(number: int) -> str:
         try:
@@ -285,41 +328,36 @@ def test_twenty_visitors_at_once(model_folder):
             return str(error)
 
     with ThreadPoolExecutor(20) as visitors:
-        jobs = [visitors.submit(visit, number) for number in range(20)]
-        while not all(job.done() for job in jobs):
-            most = max(most, writing())
-            time.sleep(0.01)
+        statuses = list(visitors.map(visit, range(20)))
     page.close(verbose=False)
-    told = [job.result() for job in jobs]
-    answered = sum(each.startswith("100 tokens") or " tokens in " in each for each in told)
-    busy = sum("full" in each for each in told)
+    join_responses()
+    answered = sum(" tokens in " in status for status in statuses)
+    busy = sum("full" in status for status in statuses)
     assert answered + busy == 20 and answered >= 8
-    assert most <= 3  # two, and one that is at its last token
-    wait_until(lambda: writing() == 0)
-    assert small.turns.acquire(blocking=False) and small.turns.acquire(blocking=False)
+    assert ObservedStream.max_active <= 2
+    assert small.slots.acquire(blocking=False) and small.slots.acquire(blocking=False)
+
+
+# -- Spaces --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def space_folder(model_folder, tmp_path):
     folder = tmp_path / "space"
-    space.write_space(
-        folder,
-        model=str(model_folder),
+    settings = space.make_settings(
+        str(model_folder),
         revision=None,
+        prompt_style="alpaca_nl",
         datasets={"some-org/some-data": "v1.0.0", "my/own/rows": None},
         title="Ask: it's for code",
-        prompt_style="alpaca_nl",
         max_new_tokens=50,
     )
+    space.write_space(folder, settings)
     return folder
 
 
-def test_the_folder_of_a_space(space_folder):
-    from importlib import metadata
-
-    assert sorted(path.name for path in space_folder.iterdir()) == [
-        "README.md", "app.py", "requirements.txt", "settings.json",
-    ]  # fmt: skip
+def test_the_folder_of_a_space_is_complete(space_folder):
+    assert {path.name for path in space_folder.iterdir()} == set(space.FILES)
     pins = (space_folder / "requirements.txt").read_text().splitlines()
     versions = {name: metadata.version(name).split("+")[0] for name in space.REQUIRED}
     assert pins == [f"{name}=={number}" for name, number in versions.items()]
@@ -328,7 +366,7 @@ def test_the_folder_of_a_space(space_folder):
     assert card["title"] == "Ask: it's for code" and card["app_file"] == "app.py"
     assert card["sdk"] == "gradio" and card["sdk_version"] == versions["gradio"]
     assert card["datasets"] == ["some-org/some-data"] and card["pinned"] is False
-    assert "models" not in card  # a folder is no model of the Hub
+    assert "models" not in card  # a local folder is no model of the Hub
     settings = json.loads((space_folder / "settings.json").read_text())
     assert settings["prompt_with_input"] == format_prompt(
         "{instruction}", "{input}", style="alpaca_nl"
@@ -337,39 +375,40 @@ def test_the_folder_of_a_space(space_folder):
     assert "datasets/some-org/some-data/tree/v1.0.0" in text and "Read the code" in text
 
 
-def test_a_space_of_a_hub_model(tmp_path):
-    space.write_space(
-        tmp_path, model="some-org/some-model", revision="v1.0.0", datasets={}, title="T"
+def test_a_space_of_a_hub_model_links_it(tmp_path):
+    settings = space.make_settings(
+        "some-org/some-model", revision="v1.0.0", prompt_style="alpaca", datasets={}, title="T"
     )
+    space.write_space(tmp_path, settings)
     assert metadata_load(tmp_path / "README.md")["models"] == ["some-org/some-model"]
     settings = json.loads((tmp_path / "settings.json").read_text())
     assert settings["revision"] == "v1.0.0"
     assert settings["model_url"] == "https://huggingface.co/some-org/some-model/tree/v1.0.0"
 
 
-def test_the_app_of_a_space_runs_alone(space_folder):
+def test_the_app_of_a_space_runs_without_code_alpaca(space_folder):
     port = free_port("127.0.0.1", 0)
-    alone = (
+    code = (
         "import runpy, sys; sys.modules['code_alpaca'] = None;"
         "runpy.run_path('app.py', run_name='__main__')"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", alone],
+        [sys.executable, "-c", code],
         cwd=space_folder,
         env={**os.environ, "GRADIO_SERVER_PORT": str(port), "PYTHONPATH": ""},
     )
     try:
-        wait_until(lambda: process.poll() is not None or answers(port), 60)
-        visitor = Client(f"http://127.0.0.1:{port}", verbose=False)
+        url = f"http://127.0.0.1:{port}"
+        with httpx.Client(transport=httpx.HTTPTransport(retries=8)) as http:
+            http.get(url)  # retried until the server is up
+        visitor = Client(url, verbose=False)
         assert " tokens in " in visitor.predict(TASK, "", 0, 20, api_name="/generate")[2]
     finally:
         process.kill()
         process.wait()
 
 
-def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+# -- the command ---------------------------------------------------------------------------------
 
 
 def test_the_command_serves_until_ctrl_c(model_folder):
@@ -380,9 +419,9 @@ def test_the_command_serves_until_ctrl_c(model_folder):
         assert line.startswith("demo      http://127.0.0.1:") and str(model_folder) in line
         visitor = Client(line.split()[1], verbose=False)
         job = visitor.submit(TASK, "", 0, 512, api_name="/generate")
-        wait_until(lambda: len(job.outputs()) >= 2)
+        assert len(list(islice(job, 2))) == 2
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()
@@ -390,20 +429,22 @@ def test_the_command_serves_until_ctrl_c(model_folder):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ([], "missing key 'model'"),
         (["--model", "no/such/folder"], "neither a folder nor a Hub id"),
-        (["--model", "."], "it holds no config.json"),
+        (["--model", "."], "it contains no config.json"),
         (["--model", "MODEL", "--model_revision", "v1"], "leave model_revision out"),
         (["--model", "nobody/nothing"], "cannot load model nobody/nothing"),
-        (["--model", "MODEL", "--port", "TAKEN"], "is taken; choose another --port"),
+        (["--model", "MODEL", "--port", "TAKEN"], "is in use; choose another --port"),
         (["--model", "MODEL", "--host", "192.0.2.1"], "cannot serve on 192.0.2.1"),
         (["--model", "MODEL", "--port", "65536"], "less than or equal to 65535"),
         (["--model", "MODEL", "--prompt_style", "chat"], "'alpaca' or 'alpaca_nl'"),
     ],
 )
-def test_bad_input_is_one_line(model_folder, tmp_path, monkeypatch, capsys, words, said):
+def test_bad_input_is_refused_in_one_line(
+    model_folder, tmp_path, monkeypatch, capsys, words, message
+):
     monkeypatch.chdir(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         names = {"MODEL": str(model_folder), "TAKEN": str(taken.getsockname()[1])}
@@ -411,53 +452,53 @@ def test_bad_input_is_one_line(model_folder, tmp_path, monkeypatch, capsys, word
             words = [*words, "--port", "0"]
         assert main(["demo", *(names.get(word, word) for word in words)]) == 2
     error = capsys.readouterr().err.splitlines()
-    assert said in error[-1]
+    assert message in error[-1]
     assert len([line for line in error if "code-alpaca demo" in line]) == 1
 
 
 @pytest.mark.parametrize("broken", ["model.safetensors", "tokenizer.json", "run.json"])
-def test_a_model_that_is_broken(model_folder, tmp_path, capsys, broken):
-    folder = tmp_path / "model"
-    folder.mkdir()
-    for path in model_folder.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
+def test_a_broken_model_is_refused(model_folder, tmp_path, capsys, broken):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
     (folder / broken).write_bytes(b"{nothing")
     assert main(["demo", "--model", str(folder), "--port", "0"]) == 2
     assert "code-alpaca demo: cannot " in capsys.readouterr().err
 
 
-def test_without_gradio(model_folder, monkeypatch, capsys):
+def test_the_demo_needs_gradio(model_folder, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert main(["demo", "--model", str(model_folder)]) == 2
     assert "pip install 'gradio" in capsys.readouterr().err
 
 
-@pytest.fixture(scope="module")
-def browser():
-    need(find_spec("playwright"), "playwright is not installed (pip install -e '.[dev]')")
-    need(CHROMIUM.exists(), f"{CHROMIUM} is not there (apt install chromium)")
-    from playwright.sync_api import sync_playwright
+# -- in a browser --------------------------------------------------------------------------------
 
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        yield chromium
-        chromium.close()
+
+def set_length(tab, tokens: int) -> None:
+    tab.get_by_label("number input for Length").fill(str(tokens))
+    tab.get_by_label("number input for Length").press("Tab")
+
+
+def wait_for_longer_response(tab) -> int:
+    """Wait until the response on the page grows, and return its length."""
+    length = "document.querySelector('#response code')?.innerText.length || 0"
+    before = tab.evaluate(length)
+    tab.wait_for_function(f"({length}) > {before}")
+    return tab.evaluate(length)
 
 
 @pytest.mark.browser
-def test_in_a_browser(served, browser):
+def test_a_response_is_streamed_stopped_and_copied_in_a_browser(served, browser, streams):  # noqa: F811
     from playwright.sync_api import expect
 
     context = browser.new_context(viewport={"width": 1200, "height": 900})
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     tab = context.new_page()
-    complaints, requests = [], []
-    tab.on("console", lambda told: complaints.append(told.text))
-    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    messages, requests = [], []
+    tab.on("console", lambda message: messages.append(message.text))
+    tab.on("pageerror", lambda error: messages.append(str(error)))
     tab.on("request", lambda request: requests.append(request.url))
     tab.goto(served)
     instruction, status = tab.locator("#instruction textarea"), tab.locator("#status p")
-    answer = tab.locator("#answer code")
     expect(tab.locator("#note")).to_contain_text("Read the code before you run it")
     expect(tab.locator("#head a")).to_have_attribute(
         "href", f"https://huggingface.co/datasets/some-org/some-data/tree/{'a' * 40}"
@@ -466,31 +507,25 @@ def test_in_a_browser(served, browser):
     tab.locator("#go").click()
     expect(tab.locator("#instruction").get_by_text("instruction is empty")).to_be_visible()
     expect(status).to_have_count(0)
-    assert ["422" in told for told in complaints] == [True]  # the browser tells of the refusal
-    complaints.clear()
+    assert ["422" in message for message in messages] == [True]  # the refusal
+    messages.clear()
 
     tab.locator("#examples").get_by_text("Find the bug").click()
     expect(instruction).to_have_value(space.EXAMPLES[1][0])
     expect(tab.locator("#input textarea")).to_have_value(space.EXAMPLES[1][1])
 
     instruction.fill(TASK)
-    tab.get_by_label("number input for Length").fill(str(LONG))
-    tab.get_by_label("number input for Length").press("Tab")
+    set_length(tab, LONG)
     tab.locator("#go").click()
     expect(status).to_contain_text("Writing: ")
-    seen = []
-    for _ in range(5):
-        seen.append(len(answer.inner_text()) if answer.count() else 0)
-        tab.wait_for_timeout(200)
-    assert seen == sorted(seen) and len(set(seen)) >= 3
-    assert writing() == 1
+    lengths = [wait_for_longer_response(tab) for _ in range(3)]
+    assert lengths == sorted(set(lengths))
 
     tab.locator("#stop").click()
     expect(status).to_have_text("Stopped.")
-    wait_until(lambda: writing() == 0, 2)
-    stopped = answer.inner_text()
-    tab.wait_for_timeout(400)
-    assert answer.inner_text() == stopped and len(stopped) < LONG
+    join_responses()
+    stopped = tab.locator("#response code").inner_text()
+    assert len(streams) == 1 and len(streams[0].ids) < LONG
     expect(status).to_have_text("Stopped.")
 
     tab.locator("#copy").click()
@@ -500,35 +535,32 @@ def test_in_a_browser(served, browser):
 
     tab.set_viewport_size({"width": 375, "height": 800})
     assert tab.evaluate("document.documentElement.scrollWidth") <= 375
-    tab.get_by_label("number input for Length").fill("20")
-    tab.get_by_label("number input for Length").press("Tab")
+    set_length(tab, 20)
     tab.locator("#go").click()
-    expect(status).to_contain_text("Cut off at the limit of 20 tokens")
+    expect(status).to_contain_text("Truncated at the limit of 20 tokens")
 
     assert not [url for url in requests if not url.startswith((served, "data:", "blob:"))]
-    assert not complaints
+    assert not messages
     context.close()
-    assert writing() == 0
 
 
 @pytest.mark.browser
-def test_in_a_browser_that_waits_in_line(model_folder, browser):
+def test_visitors_wait_in_line_in_a_browser(model_folder, model, browser):  # noqa: F811
     from playwright.sync_api import expect
 
-    page = app.build(app.Model(app_settings(model_folder, concurrency=1, queue_size=1)))
-    app.serve(page, server_name="127.0.0.1", server_port=free_port("127.0.0.1", 0))
+    settings = make_settings(model_folder, concurrency=1, queue_size=1)
+    page = serve(app.DemoModel(settings, model.loaded))
     tabs = [browser.new_page() for _ in range(3)]
-    for tab, told in zip(tabs, ["Writing: ", "Waiting in line.", "Not answered."], strict=True):
+    for tab, status in zip(tabs, ["Writing: ", "Waiting in line.", "No response."], strict=True):
         tab.goto(page.local_url)
         tab.locator("#instruction textarea").fill(TASK)
-        tab.get_by_label("number input for Length").fill(str(LONG))
-        tab.get_by_label("number input for Length").press("Tab")
+        set_length(tab, LONG)
         tab.locator("#go").click()
-        expect(tab.locator("#status p")).to_contain_text(told)
+        expect(tab.locator("#status p")).to_contain_text(status)
     expect(tabs[2].get_by_text("currently busy").first).to_be_visible()
     tabs[1].locator("#stop").click()
     expect(tabs[1].locator("#status p")).to_have_text("Stopped.")
-    tabs[2].locator("#go").click()  # the place in line is free again
+    tabs[2].locator("#go").click()  # the place in the queue is free again
     expect(tabs[2].locator("#status p")).to_have_text("Waiting in line.")
     tabs[0].locator("#stop").click()
     expect(tabs[2].locator("#status p")).to_contain_text("Writing: ")
@@ -536,22 +568,21 @@ def test_in_a_browser_that_waits_in_line(model_folder, browser):
     expect(tabs[1].locator("#status p")).to_have_text("Stopped.")
     for tab in tabs:
         tab.close()
-    wait_until(lambda: writing() == 0, 3)
+    join_responses()
     page.close(verbose=False)
 
 
 @pytest.mark.browser
-def test_a_closed_tab_ends_the_answer(served, browser):
+def test_closing_the_tab_ends_the_generation(served, browser, streams):  # noqa: F811
     tab = browser.new_page()
     tab.goto(served)
     tab.locator("#instruction textarea").fill(TASK)
-    tab.get_by_label("number input for Length").fill(str(LONG))
-    tab.get_by_label("number input for Length").press("Tab")
+    set_length(tab, LONG)
     tab.locator("#go").click()
-    tab.locator("#answer code").wait_for()
-    assert writing() == 1
+    tab.locator("#response code").wait_for()
     tab.close()
-    wait_until(lambda: writing() == 0, 3)
+    join_responses()
+    assert len(streams) == 1 and len(streams[0].ids) < LONG
 
 
 HOSTILE = """Look: <img src="{url}x.png"> ![y]({url}y.png)
@@ -563,18 +594,17 @@ HOSTILE = """Look: <img src="{url}x.png"> ![y]({url}y.png)
 
 
 @pytest.mark.browser
-def test_nothing_in_an_answer_comes_alive(browser, httpserver):
-    """A page like ours, showing an answer as a model could write it."""
+def test_markup_in_a_response_is_neither_run_nor_loaded(browser, httpserver):  # noqa: F811
     import gradio as gr
 
     with gr.Blocks(title="safe", analytics_enabled=False) as page:
-        answer = HOSTILE.replace("{url}", httpserver.url_for("/"))
-        gr.Markdown(app.as_markdown(answer, "python"), latex_delimiters=[], elem_id="answer")
-    app.serve(page, server_name="127.0.0.1", server_port=free_port("127.0.0.1", 0))
+        response = HOSTILE.replace("{url}", httpserver.url_for("/"))
+        gr.Markdown(app.as_markdown(response, "python"), latex_delimiters=[], elem_id="response")
+    app.serve_page(page, server_name="127.0.0.1", server_port=free_port("127.0.0.1", 0))
     tab = browser.new_page()
     tab.goto(page.local_url)
-    tab.locator("#answer pre").wait_for()
-    tab.wait_for_timeout(300)
+    tab.locator("#response pre").wait_for()
+    tab.wait_for_load_state("networkidle")
     assert tab.title() == "safe"
     assert not httpserver.log
     tab.close()

@@ -6,11 +6,10 @@ import base64
 import gzip
 import json
 import re
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from support.needs import need
+from support.browser import browser  # noqa: F401
 
 from code_alpaca.core import languages
 from code_alpaca.core.records import RunSummary
@@ -20,11 +19,6 @@ from code_alpaca.dataset.describe import RowStatistics
 from code_alpaca.report.highlighting import highlight
 from code_alpaca.report.page import write_page
 
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
-    "--disable-component-update", "--no-first-run", "--disable-quic",
-]  # fmt: skip
 HOSTILE = [
     "</script><script>alert(1)</script>",
     '<img src="https://example.com/x.png" onerror="alert(2)">',
@@ -176,21 +170,9 @@ def test_the_same_rows_give_the_same_page(tmp_path, plot_folder):
     assert pages[0] == pages[1]
 
 
-@pytest.fixture(scope="module")
-def browser():
-    need(find_spec("playwright"), "playwright is not installed (pip install playwright)")
-    need(CHROMIUM.exists(), f"no browser at {CHROMIUM} (Debian: apt install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_filtering_searching_and_paging_in_a_browser(tmp_path, browser, plot_folder, scheme):
+def test_filtering_searching_and_paging_in_a_browser(tmp_path, browser, plot_folder, scheme):  # noqa: F811
     from playwright.sync_api import expect
 
     render(tmp_path, make_rows(), plot_folder=plot_folder)

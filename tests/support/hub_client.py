@@ -1,4 +1,4 @@
-"""Clients of the Hub double: a child process, and a request without a client."""
+"""Clients of a Hub double: a worker process, and requests that no client library makes."""
 
 from __future__ import annotations
 
@@ -6,38 +6,82 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+DATASET = "alice/tasks"
 
 
-class Client:
-    """A child process that uses a Hub double and replies to each JSON line with one.
+class HubWorker:
+    """A process that runs commands and dataset pushes with a Hub double as its Hub.
+
+    `start_*` returns at once and `result` waits, so that a test can act in between.
 
     Args:
-        user: the owner of its token; "" for no token.
+        user: owner of its token; "" for no token.
     """
 
-    def __init__(self, script: Path, hub, home: Path, user: str = "alice") -> None:
+    def __init__(self, hub, home: Path, user: str = "alice") -> None:
         self.process = subprocess.Popen(
-            [sys.executable, script], env=hub.environment(home, user), stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            [sys.executable, Path(__file__).with_name("hub_worker.py")],
+            env=hub.environment(home, user), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
 
-    def begin(self, *message) -> None:
-        self.process.stdin.write(json.dumps(message) + "\n")
-        self.process.stdin.flush()
+    def start_run(self, *words: Any, attempts: int = 6, cwd: Path | None = None) -> None:
+        self._send("run", [list(map(str, words)), cwd and str(cwd)], attempts)
 
-    def end(self):
+    def run(self, *words: Any, attempts: int = 6, cwd: Path | None = None) -> list[Any]:
+        """Run a command, and return its exit code, output and error output."""
+        self.start_run(*words, attempts=attempts, cwd=cwd)
+        return self.result()
+
+    def start_push(
+        self,
+        folder: Path,
+        repo: str = DATASET,
+        mode: str = "push",
+        attempts: int = 6,
+        **terms: bool,
+    ) -> None:
+        self._send("push", [str(folder), repo, mode, terms], attempts)
+
+    def push(self, folder: Path, repo: str = DATASET, mode: str = "push", **options: Any) -> dict:
+        """Push a dataset folder or preview the push; see `hub_worker.push`.
+
+        Args:
+            options: `attempts`, and keys of `ReleaseTerms`.
+        """
+        self.start_push(folder, repo, mode, **options)
+        return self.result()
+
+    def result(self) -> Any:
         return json.loads(self.process.stdout.readline())
 
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+    def _send(self, function: str, arguments: list[Any], attempts: int) -> None:
+        self.process.stdin.write(json.dumps([function, arguments, attempts]) + "\n")
+        self.process.stdin.flush()
 
 
 class Request:
-    """A request to call the methods of the double with."""
+    """A request for the methods of the double."""
 
     def __init__(self, user: str, body) -> None:
         self.user, self._body = user, body
 
     def json(self):
         return self._body
+
+
+def create_repo(hub, repo: str, kind: str = "dataset") -> None:
+    """Create a repository as its namespace's user does in the browser."""
+    namespace, name = repo.split("/")
+    body = {"name": name, "type": kind}
+    if namespace not in hub.users.values():
+        body["organization"] = namespace
+    hub.do_create(Request(namespace, body))

@@ -1,9 +1,9 @@
-"""A fake Hub on loopback: repositories with commits, branches, tags and LFS, and injected faults.
+"""A Hub on loopback: repositories with commits, branches, tags and LFS, and faults on demand.
 
-It implements the routes that `huggingface_hub` 2.4 and `datasets` 5.2 use without Xet, with the
-Hub's responses: 412 for a `parent_commit` that is not the head, 409 for an existing tag, 404 for a
-private or missing repository, 403 for a token without write access, and 307 from the old name of a
-renamed repository to its new one.
+It implements the routes that `huggingface_hub` 2.4 and `datasets` 5.2 use with Xet off, with the
+responses of the Hub: a `parent_commit` that is not the head is a 412, a second tag of one name a
+409, a private or missing repository a 404, a token without write access a 403, a request to a
+renamed repository a 307 to its new name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
 
-BIG = (".parquet", ".png", ".safetensors", ".bin")  # stored in LFS, as by .gitattributes
+LFS_SUFFIXES = (".parquet", ".png", ".safetensors", ".bin")
 LICENSES = {"apache-2.0", "cc-by-4.0", "cc-by-nc-4.0", "llama2", "mit", "other"}  # some of them
 REPO = r"(?P<repo>[\w.-]+/[\w.-]+)"
 PATH = r"(?P<path>.+)"
@@ -53,7 +53,7 @@ ROUTES = [
 
 @dataclass(frozen=True)
 class Commit:
-    """A commit; `tree` contains the SHA-256 of each path."""
+    """One commit: `tree` maps a path to the SHA-256 of its content."""
 
     sha: str
     parent: str | None
@@ -66,7 +66,7 @@ class Commit:
 
 @dataclass
 class Repository:
-    """Branch heads, tags and all commits; `heads` is the history of `main`."""
+    """Branch heads, tags and all commits; `heads` is what `main` was, one after the other."""
 
     private: bool
     commits: dict[str, Commit] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class Repository:
 
 
 class Refusal(Exception):
-    """An error response: status and message."""
+    """An answer that is no success: status and message."""
 
     def __init__(self, status: int, message: str, code: str = "") -> None:
         super().__init__(message)
@@ -86,10 +86,10 @@ class Refusal(Exception):
 class HubDouble:
     """A server that runs until it is closed.
 
-    `fault(route, nth)` may return how the `nth` request of all fails: a status ("500", "429",
-    "403: reason"), "drop" (the connection closes before the request is processed), "lost" (it
-    closes afterwards), "before" and "after" (it hangs, with `held` set, until `resume` is set, so
-    that a test can kill the client at that moment).
+    A test sets `fault(route, index)` to make a request fail; `index` counts all requests from 1.
+    It returns None or a fault: a status ("500", "429", "403: reason"), "drop" (the connection
+    closes before the request is processed), "lost" (it closes after), "before" or "after" (the
+    request blocks at that moment: `blocked` is set, and the request waits for `unblock`).
     """
 
     def __init__(self) -> None:
@@ -100,9 +100,9 @@ class HubDouble:
         }  # fmt: skip
         self.orgs: dict[str, list[dict[str, str]]] = {}  # of a user: name and roleInOrg
         self.renamed: dict[tuple[str, str], str] = {}
-        self.fault: Callable[[str, int], str | None] = lambda route, nth: None
+        self.fault: Callable[[str, int], str | None] = lambda route, index: None
         self.log: list[str] = []
-        self.held, self.resume = threading.Event(), threading.Event()
+        self.blocked, self.unblock = threading.Event(), threading.Event()
         self._lock = threading.Lock()
         double = self
 
@@ -115,7 +115,7 @@ class HubDouble:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
-        self.resume.set()
+        self.unblock.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -125,15 +125,15 @@ class HubDouble:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def forget(self) -> None:
-        """Clear everything for the next test, at the same address."""
+    def reset(self) -> None:
+        """Delete everything for the next test; the address stays."""
         self.repositories.clear()
         self.renamed.clear()
         self.orgs.clear()
         self.blobs.clear()
         self.log.clear()
-        self.fault = lambda route, nth: None
-        self.held, self.resume = threading.Event(), threading.Event()
+        self.fault = lambda route, index: None
+        self.blocked, self.unblock = threading.Event(), threading.Event()
 
     # -- for tests ------------------------------------------------------------------
 
@@ -141,8 +141,8 @@ class HubDouble:
         """Return the environment of a process that uses this Hub.
 
         Args:
-            home: the folder of its caches.
-            user: the owner of its token; "" for no token.
+            home: folder of its caches.
+            user: owner of its token; "" for no token.
         """
         kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
         return kept | {
@@ -154,11 +154,11 @@ class HubDouble:
         return self.repositories[kind, name]
 
     def read(self, name: str, revision: str, path: str, kind: str = "datasets") -> bytes:
-        """Return a file at a tag, a branch or a commit."""
+        """Return a file at a tag, branch or commit."""
         return self.blobs[self._commit(self.repository(name, kind), revision).tree[path]]
 
     def edit(self, name: str, changes: dict[str, bytes | None], *, author: str, kind="datasets"):
-        """Commit as a user in the browser."""
+        """Commit changes as a user does in the browser; None deletes a file."""
         repository = self.repository(name, kind)
         tree = dict(repository.commits[repository.branches["main"]].tree)
         for path, content in changes.items():
@@ -212,7 +212,7 @@ class HubDouble:
         return repository
 
     def _may_write(self, user: str | None, namespace: str) -> bool:
-        """Return whether a user may write; all but the reader and the guest share namespaces."""
+        """Users are members of each other's namespaces, but for the reader and the guest."""
         if user == "guest":
             return namespace in (user, *(org["name"] for org in self.orgs.get(user, [])))
         return user != "reader"
@@ -270,7 +270,7 @@ class HubDouble:
         files = []
         for file in call.json()["files"]:
             path = file["path"]
-            lfs = path.endswith(BIG)
+            lfs = path.endswith(LFS_SUFFIXES)
             answer = {"path": path, "uploadMode": "lfs" if lfs else "regular",
                       "shouldIgnore": False}  # fmt: skip
             if path in tree:
@@ -281,8 +281,8 @@ class HubDouble:
     def do_lfs_batch(self, call: Call) -> Any:
         self._open(call.kind, call.repo, call.user, write=True)
         objects = []
-        for wanted in call.json()["objects"]:
-            oid, answer = wanted["oid"], dict(wanted)
+        for entry in call.json()["objects"]:
+            oid, answer = entry["oid"], dict(entry)
             if oid not in self.blobs:
                 link = f"{self.url}/lfs/{oid}"
                 answer["actions"] = {
@@ -294,7 +294,7 @@ class HubDouble:
 
     def do_lfs_put(self, call: Call) -> Any:
         if self._keep(call.body) != call.path["oid"]:
-            raise Refusal(400, "the content is not what its name says")
+            raise Refusal(400, "the content does not have this hash")
         return {}
 
     def do_lfs_verify(self, call: Call) -> Any:
@@ -323,7 +323,7 @@ class HubDouble:
                 if tree.pop(value["path"], None) is None:
                     raise Refusal(400, f"{value['path']} does not exist")
             else:
-                raise Refusal(400, f"this double knows no {line['key']}")
+                raise Refusal(400, f"unsupported operation {line['key']}")
         made = self._append(
             repository, call.rev, tree, header["summary"], header["description"], call.user
         )
@@ -333,13 +333,13 @@ class HubDouble:
     def do_commits(self, call: Call) -> Any:
         repository = self._open(call.kind, call.repo, call.user)
         sha: str | None = self._commit(repository, call.rev).sha
-        told = []
+        commits = []
         while sha:
             commit = repository.commits[sha]
-            told.append({"id": sha, "title": commit.title, "message": commit.message,
+            commits.append({"id": sha, "title": commit.title, "message": commit.message,
                          "date": commit.date, "authors": [{"user": commit.author}]})  # fmt: skip
             sha = commit.parent
-        return told
+        return commits
 
     def do_branch(self, call: Call) -> Any:
         repository = self._open(call.kind, call.repo, call.user, write=True)
@@ -359,14 +359,14 @@ class HubDouble:
     def do_refs(self, call: Call) -> Any:
         repository = self._open(call.kind, call.repo, call.user)
 
-        def told(kind: str, refs: dict[str, str]) -> list[dict[str, str]]:
+        def list_refs(kind: str, refs: dict[str, str]) -> list[dict[str, str]]:
             return [
                 {"name": name, "ref": f"refs/{kind}/{name}", "targetCommit": sha}
                 for name, sha in refs.items()
             ]
 
-        return {"branches": told("heads", repository.branches), "converts": [],
-                "tags": told("tags", repository.tags)}  # fmt: skip
+        return {"branches": list_refs("heads", repository.branches), "converts": [],
+                "tags": list_refs("tags", repository.tags)}  # fmt: skip
 
     def do_tree(self, call: Call) -> Any:
         repository = self._open(call.kind, call.repo, call.user)
@@ -385,8 +385,10 @@ class HubDouble:
                 found.append(self._entry(path, oid))
         if folder and not found and not folders:
             raise Refusal(404, f"{folder} does not exist", "EntryNotFound")
-        told = [{"type": "directory", "oid": "0" * 40, "size": 0, "path": p} for p in folders]
-        return sorted(told + found, key=lambda entry: entry["path"])
+        directories = [
+            {"type": "directory", "oid": "0" * 40, "size": 0, "path": p} for p in folders
+        ]
+        return sorted(directories + found, key=lambda entry: entry["path"])
 
     def do_paths_info(self, call: Call) -> Any:
         repository = self._open(call.kind, call.repo, call.user)
@@ -398,7 +400,7 @@ class HubDouble:
     def _entry(self, path: str, oid: str) -> dict[str, Any]:
         content = self.blobs[oid]
         entry = {"type": "file", "oid": _git_oid(content), "size": len(content), "path": path}
-        if path.endswith(BIG):
+        if path.endswith(LFS_SUFFIXES):
             entry["lfs"] = {"oid": oid, "size": len(content), "pointerSize": 130}
         return entry
 
@@ -417,7 +419,7 @@ class HubDouble:
         if path not in commit.tree:
             raise Refusal(404, f"{path} does not exist on {call.rev}", "EntryNotFound")
         content = self.blobs[commit.tree[path]]
-        etag = commit.tree[path] if path.endswith(BIG) else _git_oid(content)
+        etag = commit.tree[path] if path.endswith(LFS_SUFFIXES) else _git_oid(content)
         return content, {
             "ETag": f'"{etag}"', "X-Linked-ETag": f'"{etag}"', "X-Repo-Commit": commit.sha,
             "X-Linked-Size": str(len(content)),
@@ -426,7 +428,7 @@ class HubDouble:
 
 @dataclass
 class Call:
-    """One request and its response."""
+    """One request, taken apart."""
 
     user: str | None
     path: dict[str, str | None]
@@ -472,7 +474,7 @@ class _Handler(BaseHTTPRequestHandler):
         route, found = next(((n, match) for n, match in matches if match), ("", None))
         body = self._body()
         if found is None:
-            self._answer(404, {"error": f"this double has no {self.command} {address.path}"})
+            self._answer(404, {"error": f"unsupported request {self.command} {address.path}"})
             return
         if self.command == "HEAD":
             route = "head"
@@ -480,7 +482,7 @@ class _Handler(BaseHTTPRequestHandler):
             hub.log.append(route)
             fault = hub.fault(route, len(hub.log))
         if fault == "before":
-            self._hold()
+            self._block()
         if fault == "drop":
             self.close_connection = True
             self.connection.close()
@@ -499,28 +501,28 @@ class _Handler(BaseHTTPRequestHandler):
         with hub._lock:
             try:
                 name = "resolve" if route == "head" else route.replace("-", "_")
-                told = getattr(hub, f"do_{name}")(call)
+                result = getattr(hub, f"do_{name}")(call)
                 status, headers = 200, {}
-                if isinstance(told, tuple):
-                    told, headers = told
+                if isinstance(result, tuple):
+                    result, headers = result
             except Refusal as refusal:
                 text = str(refusal)
-                told = json.loads(text) if text.startswith("{") else {"error": text}
+                result = json.loads(text) if text.startswith("{") else {"error": text}
                 status, headers = refusal.status, {}
                 if refusal.code:
                     headers["X-Error-Code"] = refusal.code
                 headers["X-Error-Message"] = text[:200]
         if fault == "after":
-            self._hold()
+            self._block()
         if fault == "lost":
             self.close_connection = True
             self.connection.close()
             return
-        self._answer(status, told, headers)
+        self._answer(status, result, headers)
 
-    def _hold(self) -> None:
-        self.hub.held.set()
-        self.hub.resume.wait(30)
+    def _block(self) -> None:
+        self.hub.blocked.set()
+        self.hub.unblock.wait(30)
 
     def _user(self) -> str | None:
         word = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
@@ -536,11 +538,11 @@ class _Handler(BaseHTTPRequestHandler):
             return body
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
-    def _answer(self, status: int, told: Any, headers: dict[str, str] | None = None) -> None:
-        content = told if isinstance(told, bytes) else json.dumps(told).encode()
+    def _answer(self, status: int, result: Any, headers: dict[str, str] | None = None) -> None:
+        content = result if isinstance(result, bytes) else json.dumps(result).encode()
         start, _, end = (self.headers.get("Range") or "").removeprefix("bytes=").partition("-")
         headers = dict(headers or {})
-        if isinstance(told, bytes) and start and status == 200:
+        if isinstance(result, bytes) and start and status == 200:
             last = min(int(end) if end else len(content) - 1, len(content) - 1)
             headers["Content-Range"] = f"bytes {start}-{last}/{len(content)}"
             content, status = content[int(start) : last + 1], 206
@@ -548,7 +550,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
-            kind = "application/octet-stream" if isinstance(told, bytes) else "application/json"
+            kind = "application/octet-stream" if isinstance(result, bytes) else "application/json"
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()

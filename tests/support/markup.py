@@ -1,4 +1,4 @@
-"""Texts that try to become markup, and what markup a reader would see."""
+"""Texts that try to become markup, and the markup that a rendered card contains."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ HOSTILE = [
 
 
 def shape(text):
-    """What a reader sees of a card but for words: headings, links, images, HTML, rows of tables."""
+    """Return the headings, links, images, HTML and table rows of a card, without its words."""
     found = []
     for token in PARSER.parse(text):
-        for each in (token, *(token.children or ())):
-            if each.type in ("heading_open", "html_block", "html_inline", "tr_open", "hr"):
-                found.append((each.type, each.content))
-            elif each.type in ("link_open", "image"):
-                found.append((each.type, each.attrGet("href") or each.attrGet("src")))
+        for part in (token, *(token.children or ())):
+            if part.type in ("heading_open", "html_block", "html_inline", "tr_open", "hr"):
+                found.append((part.type, part.content))
+            elif part.type in ("link_open", "image"):
+                found.append((part.type, part.attrGet("href") or part.attrGet("src")))
     return found
 
 

@@ -1,4 +1,4 @@
-"""What a test needs of the machine: without it the test is left out, but fails where CI is set."""
+"""Requirements of tests on the machine: a test without them is skipped, or fails if CI is set."""
 
 from __future__ import annotations
 
@@ -8,19 +8,15 @@ import shutil
 import pytest
 
 
-def need(found: object, told: str) -> None:
-    """Go on where `found` is true.
-
-    Args:
-        told: what is missing, and what to do about it.
-    """
+def need(found: object, message: str) -> None:
+    """Skip the test unless `found` is true; `message` names what is missing and how to get it."""
     if found:
         return
     if os.environ.get("CI"):
-        pytest.fail(f"{told}; with CI set nothing is left out", pytrace=False)
-    pytest.skip(told)
+        pytest.fail(f"{message}; no test is skipped if CI is set", pytrace=False)
+    pytest.skip(message)
 
 
 def need_program(name: str, package: str) -> None:
-    """Go on where a program is installed; `package` is what Debian and Ubuntu call it."""
+    """Skip the test unless a program is installed; `package` is its Debian package."""
     need(shutil.which(name), f"{name} is not installed (apt install {package})")

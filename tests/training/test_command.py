@@ -116,7 +116,7 @@ def fresh_process(rows, tmp_path_factory):
 def test_without_network_a_missing_model_is_reported_without_retries(fresh_process):
     errors = [line for line in fresh_process.stderr.splitlines() if "code-alpaca" in line]
     assert fresh_process.returncode == 2, fresh_process.stderr
-    assert "cannot load model runs/nope: no such folder, and the Hub cannot be" in errors[0]
+    assert "cannot load model runs/nope: no such folder, and the Hub is unreachable" in errors[0]
     assert len(errors) == 1
     assert "Retrying" not in fresh_process.stderr and "Traceback" not in fresh_process.stderr
 

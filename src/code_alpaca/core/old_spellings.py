@@ -4,8 +4,7 @@ A config class lists what was renamed:
 
     class GenerateConfig(StageConfig):
         OLD_SPELLINGS = OldSpellings(
-            keys={"seed_compat_defects": "alpaca_2023_defects"},
-            values={"strategy": {"seed_compat": "alpaca_2023"}},
+            keys={"old_key": "new_key"}, values={"strategy": {"old_value": "new_value"}}
         )
 """
 

@@ -30,7 +30,7 @@ def build_dataset(
     Accepted rows that cannot be stored, or that are damaged in the ledger, are rejected.
 
     Args:
-        options: version, licence, validation fraction and repository; None keeps those of the
+        options: version, license, validation fraction and repository; None keeps those of the
             folder, which start as the config's version, "other", 0 and no repository.
         output_dir: write `dataset` there instead of `run_dir`.
         draw_plots: draw the plots of the card.
@@ -57,6 +57,9 @@ def build_dataset(
 def _provenance(ledger: Ledger, config: dict[str, Any]) -> dict[str, Any]:
     changes = ledger.record("config_changes", [])
     has_teacher = "teacher_model" in config
+    if "strategy" in config:  # a mix may name users' files
+        parts = map(strip_local_paths, config["strategy"].split(","))
+        config = {**config, "strategy": ",".join(parts)}
     return {
         "teacher": _teachers(config, changes),
         "embedded_teacher": str(config.get("teacher_base_url") or "").startswith("offline"),

@@ -90,7 +90,7 @@ def released_manifest(repo: HubRepo, sha: str) -> Manifest | None:
 
 
 def content_key(folder: Path, manifest: Manifest) -> str:
-    """Return the key of a release: a hash of its version, licence and rows.
+    """Return the key of a release: a hash of its version, license and rows.
 
     The rows are hashed without `created_at`, so that a run repeated after its folder was lost is
     the same release.

@@ -1,8 +1,8 @@
 """Write a dataset folder atomically: Parquet shards, manifest, plots and card.
 
 The folder is byte for byte what a release puts on the Hub. It is written next to the old one and
-swapped in by a rename, so that a reader or a kill never sees an incomplete dataset. The same rows
-give the same bytes, the date in the manifest included.
+swapped in by a rename, so that a kill leaves a complete dataset. The same rows give the same
+bytes, including the date in the manifest.
 """
 
 from __future__ import annotations

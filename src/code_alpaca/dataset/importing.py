@@ -37,7 +37,7 @@ def import_dataset(
     """Write `<run_dir>/dataset` from a file, folder or Hub dataset and return its path.
 
     Args:
-        options: None stands for version 0.1.0, licence "other", no validation split and no
+        options: None means version 0.1.0, license "other", no validation split and no
             repository.
         output_dir, draw_plots: as in `build_dataset`.
 

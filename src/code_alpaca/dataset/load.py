@@ -44,7 +44,7 @@ class OpenedDataset(NamedTuple):
     revision: str
 
 
-def load_rows(
+def load_rows(  # the parameters of `datasets.load_dataset`, and how to read the rows
     name: str,
     config: str = "default",
     revision: str | None = None,
@@ -55,8 +55,6 @@ def load_rows(
     log: Callable[[str], None] | None = None,
 ) -> tuple[Dataset, str]:
     """Load the rows of a dataset, and the immutable revision that identifies them.
-
-    More than five parameters: they are those of `datasets.load_dataset`.
 
     Args:
         name: a dataset folder of `publish`, a file that `data_files` reads, or a Hub id.
@@ -119,7 +117,7 @@ def open_dataset(
     location, revision = _locate(name, config, revision)
     if isinstance(location, RecordList):
         return OpenedDataset(location, detect_format(location, column_map, name), revision)
-    rows = _load_dataset(name, location, config, split, revision)
+    rows = _load_dataset(name, config, split, None if location else revision)
     if not len(rows):
         raise InputError(f"dataset {name} contains no rows")
     row_format = detect_columns(rows.column_names, column_map, name)
@@ -133,7 +131,7 @@ def stream_rows(
     location, revision = _locate(name, config, revision)
     if isinstance(location, RecordList):
         return load_rows(name, config)[0].to_iterable_dataset(), revision
-    rows = _load_dataset(name, location, config, split, revision, streaming=True)
+    rows = _load_dataset(name, config, split, None if location else revision, streaming=True)
     columns = rows.column_names or list(rows.resolve_features().column_names)
     if missing := [column for column in ALPACA if column not in columns]:
         raise InputError(
@@ -143,7 +141,7 @@ def stream_rows(
 
 
 def read_origin(name: str, revision: str) -> dict[str, Any]:
-    """Return what a dataset's manifest records about its origin: licence, teacher, strategy, ...
+    """Return what a dataset's manifest records about its origin: license, teacher, strategy, ...
 
     Args:
         revision: as returned by `load_rows`.
@@ -267,15 +265,13 @@ def _locate(name: str, config: str, revision: str | None) -> tuple[RecordList | 
 
 
 def _load_dataset(
-    name: str, folder: Path | None, config: str, split: str, commit: str, *, streaming: bool = False
+    name: str, config: str, split: str, revision: str | None, *, streaming: bool = False
 ) -> Any:
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
     try:
-        return load_dataset(
-            name, config, split=split, revision=None if folder else commit, streaming=streaming
-        )
+        return load_dataset(name, config, split=split, revision=revision, streaming=streaming)
     except (DatasetsError, ValueError, OSError) as error:
         raise InputError(f"cannot load {name}, config {config!r}: {error_message(error)}") from None
 

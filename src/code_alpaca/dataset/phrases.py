@@ -1,17 +1,17 @@
-"""What an instruction asks to do, and to what: its root verb and direct object.
+"""Find the root verb of an instruction and its direct object.
 
-Self-Instruct (Wang et al. 2022, arXiv:2212.10560) shows a dataset by these pairs, found by a
-parser. Instructions about code are nearly all imperative, so word lists and the order of words
-find most of the same pairs without a model to download. What is left out is left out on purpose:
-a question such as "What is a stack?" has no object, and a wrong pair is worse than none.
+Self-Instruct (Wang et al. 2022, arXiv:2212.10560) describes a dataset by these pairs, found by a
+parser. Instructions about code are nearly all imperative, so word lists and word order find most
+of the same pairs without a model to download. Precision comes before recall: a question such as
+"What is a stack?" has no pair, since a wrong pair is worse than none.
 """
 
 from __future__ import annotations
 
 import re
 
-LOOKED_AT = 2_000  # characters of an instruction; the verb comes early
-LONGEST = 30  # characters of a word; what is longer is code or noise
+MAX_INSTRUCTION = 2_000  # characters read; the verb comes early
+MAX_WORD = 30  # characters; longer words are code or noise
 
 
 def _words(text: str) -> frozenset[str]:
@@ -41,7 +41,7 @@ VERBS = _words("""
     state store strip structure submit substitute subtract suggest sum summarize swap take tell
     test tokenize trace train transform translate transpose traverse trim turn update use
     utilize validate verify visualize write
-""")
+""") | {"tell"}  # English words as data, not an old name
 OPENERS = _words("""
     after and as assume assuming at based because before below by consider considering during
     for from given having here if imagine in inside look on once since starting suppose there to
@@ -93,8 +93,8 @@ QUOTED = re.compile(
     r"`[^`]*`|\"[^\"]*\"|\u201c[^\u201d]*\u201d|(?<!\w)['\u2018][^'\u2019\n]*['\u2019](?!\w)"
 )
 SENTENCE = re.compile(r"(?<=[.!?:;])\s+|\n+")
-# What stands between an instruction and its verb: "can you", "how do I", "your task is to".
-ASKING = re.compile(
+# Words before the verb of a request: "can you", "how do I", "your task is to".
+REQUEST_PREFIX = re.compile(
     r"(?:^|(?<=, )|(?<= and ))(?:please )?"
     r"(?:(?:can|could|would|will) you(?: please)?(?: help me(?: to)?)?"
     r"|how (?:can|could|would|should|do|does|might) (?:you|i|we|one|someone)|how to"
@@ -107,15 +107,15 @@ ASKING = re.compile(
 
 
 def verb_and_object(instruction: str) -> tuple[str, str] | None:
-    """The root verb and the head noun of its object, lower case and singular, or None.
+    """Return the root verb and the head noun of its object, in lower case and singular, or None.
 
-    "Given an array, write two Python functions that ..." gives ("write", "function").
+    "Given an array, write two Python functions that ..." has the pair ("write", "function").
     """
-    text = QUOTED.sub(" ` ", instruction[:LOOKED_AT])
+    text = QUOTED.sub(" ` ", instruction[:MAX_INSTRUCTION])
     for sentence in SENTENCE.split(text):
-        asking = ASKING.search(sentence.strip())
-        told = sentence.strip()[asking.end() :] if asking else sentence
-        words = [word.lower() for word in TOKEN.findall(told)]
+        prefix = REQUEST_PREFIX.search(sentence.strip())
+        request = sentence.strip()[prefix.end() :] if prefix else sentence
+        words = [word.lower() for word in TOKEN.findall(request)]
         verb = _verb(words)
         if verb is not None:
             noun = _head(words, _object(words, verb + 1))
@@ -124,7 +124,7 @@ def verb_and_object(instruction: str) -> tuple[str, str] | None:
 
 
 def _verb(words: list[str]) -> int | None:
-    """Where the imperative stands: first, or after the clause that opens the sentence."""
+    """Return the index of the imperative: the first word, or after an introductory clause."""
     start = 0
     while start < len(words) and (words[start] in POLITE or not words[start][0].isalnum()):
         start += 1
@@ -132,53 +132,53 @@ def _verb(words: list[str]) -> int | None:
         return None
     if words[start] not in OPENERS:
         return start if _is_verb(words, start) else None
-    places = range(start + 2, len(words) - 1)
-    for place in places:
-        before = place - 2 if words[place - 1] in POLITE else place - 1
-        if words[before] == "," and _is_verb(words, place):
-            return place
-    for place in places:  # the comma was left out
+    candidates = range(start + 2, len(words) - 1)
+    for index in candidates:
+        before = index - 2 if words[index - 1] in POLITE else index - 1
+        if words[before] == "," and _is_verb(words, index):
+            return index
+    for index in candidates:  # without a comma
         if (
-            words[place] in VERBS
-            and words[place + 1] in DETERMINERS
-            and words[place - 1] not in STOPS
-            and words[place - 1] not in DETERMINERS
+            words[index] in VERBS
+            and words[index + 1] in DETERMINERS
+            and words[index - 1] not in STOPS
+            and words[index - 1] not in DETERMINERS
         ):
-            return place
+            return index
     return None
 
 
-def _is_verb(words: list[str], place: int) -> bool:
-    """By the list; any other word is one if an article follows it."""
-    word, after = words[place], words[place + 1] if place + 1 < len(words) else ""
+def _is_verb(words: list[str], index: int) -> bool:
+    """Whether a word is a known verb, or any other word that an article follows."""
+    word, after = words[index], words[index + 1] if index + 1 < len(words) else ""
     if word in VERBS:
         return True
     other = word in STOPS or word in OPENERS or word in DETERMINERS or word in PRONOUNS
     return not other and word.isalpha() and after in ("a", "an", "the", "this", "these")
 
 
-def _object(words: list[str], place: int) -> int:
-    """Where the object begins: past "and replace", "me", "out" and "quickly"."""
-    while place < len(words):
-        if words[place] in ("and", "or", "/", "&") and words[place + 1 : place + 2] != []:
-            if words[place + 1] not in VERBS:
+def _object(words: list[str], index: int) -> int:
+    """Return the index of the object, after "and replace", "me", "out" and "quickly"."""
+    while index < len(words):
+        if words[index] in ("and", "or", "/", "&") and words[index + 1 : index + 2] != []:
+            if words[index + 1] not in VERBS:
                 break
-            place += 2
-        elif words[place] in PRONOUNS or words[place] in PARTICLES or words[place].endswith("ly"):
-            place += 1
+            index += 2
+        elif words[index] in PRONOUNS or words[index] in PARTICLES or words[index].endswith("ly"):
+            index += 1
         else:
             break
-    return place
+    return index
 
 
-def _head(words: list[str], place: int) -> str | None:
-    """The last word of the noun phrase that begins at `place`, before what describes it."""
+def _head(words: list[str], index: int) -> str | None:
+    """Return the head of the noun phrase that starts at `index`, without its postmodifiers."""
     head = None
-    while place < len(words):
-        word, after = words[place], words[place + 1] if place + 1 < len(words) else ""
-        further = words[place + 2] if place + 2 < len(words) else ""
+    while index < len(words):
+        word, after = words[index], words[index + 1] if index + 1 < len(words) else ""
+        further = words[index + 2] if index + 2 < len(words) else ""
         if word in LOOPS and after in OF_LOOPS:
-            head, place = after, place + 1
+            head, index = after, index + 1
         elif word in NUMBERS or word[0].isdigit():
             if after == "times" or further == "long":
                 break  # "print a string 10 times", "a password 8 characters long"
@@ -189,7 +189,7 @@ def _head(words: list[str], place: int) -> str | None:
                 break
         elif (
             word in ("and", "or", ",", "/")
-            and words[place - 1] in ADJECTIVES
+            and words[index - 1] in ADJECTIVES
             and (after not in DETERMINERS)
         ):
             pass  # "maximum and minimum values"
@@ -199,12 +199,12 @@ def _head(words: list[str], place: int) -> str | None:
             break
         elif head is None or len(word) > 1:  # "a new list C"
             head = word
-        place += 1
-    return head if head is not None and len(head) <= LONGEST else None
+        index += 1
+    return head if head is not None and len(head) <= MAX_WORD else None
 
 
 def _trails(word: str, after: str) -> bool:
-    """Whether a word after a noun is about it: "list sorted by", "array holding the"."""
+    """Whether a word after a noun modifies it: "list sorted by", "array holding the"."""
     if word.endswith("ing"):
         return after in DETERMINERS
     ended = not after or not after[0].isalnum() or after in STOPS or after in DETERMINERS

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from code_alpaca.core.plots import (
     BLUE,
@@ -131,6 +131,19 @@ def _draw_verbs(figure: Figure, summary: RunSummary) -> bool:
     return True
 
 
+class Ring(NamedTuple):
+    """A ring of the verb wheel."""
+
+    inner: float
+    outer: float
+    font_size: float
+    font_weight: str
+
+
+VERB_RING = Ring(0.40, 0.67, 9.5, "bold")
+OBJECT_RING = Ring(0.68, 1.0, 8.5, "normal")
+
+
 def _draw_verb_wheel(axes: Axes, common: list[VerbCount], total: int) -> None:
     end = 0
     for index, verb in enumerate(common):
@@ -138,25 +151,17 @@ def _draw_verb_wheel(axes: Axes, common: list[VerbCount], total: int) -> None:
         if index and index == len(common) - 1 and color == WHEEL[0]:
             color = WHEEL[2]  # the last wedge is a neighbor of the first
         start, end = end, end + verb.rows
-        inner = (0.40, 0.67)
-        _draw_wedge(axes, (start / total, end / total), inner, color, verb.verb, bold=True)
+        _draw_wedge(axes, (start / total, end / total), VERB_RING, color, verb.verb)
         for noun, count in verb.objects.items():
-            angles = (start / total, (start + count) / total)
-            _draw_wedge(axes, angles, (0.68, 1.0), lighten(color), noun)
+            turns = (start / total, (start + count) / total)
+            _draw_wedge(axes, turns, OBJECT_RING, lighten(color), noun)
             start += count
         if start < end:
-            _draw_wedge(axes, (start / total, end / total), (0.68, 1.0), OTHERS_COLOR, "others")
+            turns = (start / total, end / total)
+            _draw_wedge(axes, turns, OBJECT_RING, OTHERS_COLOR, "others")
 
 
-def _draw_wedge(
-    axes: Axes,
-    turns: tuple[float, float],
-    radii: tuple[float, float],
-    color: Any,
-    label: str,
-    *,
-    bold: bool = False,
-) -> None:
+def _draw_wedge(axes: Axes, turns: tuple[float, float], ring: Ring, color: Any, label: str) -> None:
     """Draw a sector of a ring, with its label along the radius if it fits.
 
     Args:
@@ -165,27 +170,27 @@ def _draw_wedge(
     from matplotlib.patches import Wedge
 
     last, first = (90 - 360 * turn for turn in turns)
-    inner, outer = radii
+    width = ring.outer - ring.inner
     axes.add_patch(
-        Wedge((0, 0), outer, first, last, width=outer - inner, fc=color, ec="white", lw=0.8)
+        Wedge((0, 0), ring.outer, first, last, width=width, fc=color, ec="white", lw=0.8)
     )
-    middle, radius = math.radians((first + last) / 2), (inner + outer) / 2
-    size = 9.5 if bold else 8.5
     # One unit is half the width of the plot. The label fits if the arc is as long as a line of
     # text is high.
-    if math.radians(last - first) * (0.7 * inner + 0.3 * outer) < 1.2 * size / 72 / (WIDTH / 2):
+    arc = math.radians(last - first) * (0.7 * ring.inner + 0.3 * ring.outer)
+    if arc < 1.2 * ring.font_size / 72 / (WIDTH / 2):
         return
-    degrees = math.degrees(middle)
+    angle, radius = math.radians((first + last) / 2), (ring.inner + ring.outer) / 2
+    degrees = math.degrees(angle)
     axes.text(
-        radius * math.cos(middle),
-        radius * math.sin(middle),
+        radius * math.cos(angle),
+        radius * math.sin(angle),
         shorten(label, MAX_WEDGE_LABEL),
         rotation=degrees if -90 <= degrees <= 90 else degrees + 180,
         rotation_mode="anchor",
         ha="center",
         va="center",
-        fontsize=size,
-        fontweight="bold" if bold else "normal",
+        fontsize=ring.font_size,
+        fontweight=ring.font_weight,
         parse_math=False,
     )
 

@@ -41,7 +41,7 @@ class PublishConfig(StageConfig):
         None, description="SemVer version; null keeps the current one"
     )
     license: NonEmptyStr | None = Field(
-        None, description="Hub identifier of the data's licence; null keeps the current one"
+        None, description="Hub identifier of the data's license; null keeps the current one"
     )
     validation_fraction: float | None = Field(
         None,

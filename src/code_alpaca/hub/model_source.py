@@ -122,12 +122,6 @@ def read_run_record(folder: Path) -> RunRecord | None:
         return None
 
 
-def read_run_json(folder: Path) -> dict[str, Any]:
-    """Return `read_run_record` as plain JSON; empty for a model without one."""
-    record = read_run_record(folder)
-    return record.as_dict() if record else {}
-
-
 def _find(name: str, revision: str | None) -> ModelSource:
     folder = Path(name)
     if folder.exists():

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from semver import Version
+
 from code_alpaca.core.config import SEMVER
-from code_alpaca.core.console import Log
 from code_alpaca.core.errors import InputError
 from code_alpaca.hub.client import HubRepo
 
 README = "README.md"
-Say = Log
 
 
 class ReleaseVersion(NamedTuple):
@@ -51,24 +51,17 @@ def check_order(
         InputError: naming both.
     """
     latest = latest_version(tags)
-    if latest and precedence(version.number) < precedence(latest) and not allow_older:
+    if latest and Version.parse(version.number) < Version.parse(latest) and not allow_older:
         raise InputError(
             f"{repo.url} is at v{latest} and {version.number} is lower; set a higher "
             f"{version.option}, or --allow_older true"
         )
 
 
-def precedence(version: str) -> tuple[Any, ...]:
-    """Return a sort key in SemVer's order (https://semver.org, section 11)."""
-    core, _, prerelease = version.partition("-")
-    parts = [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in prerelease.split(".") if p]
-    return tuple(int(part) for part in core.split(".")), not prerelease, parts
-
-
 def latest_version(tags: Iterable[str]) -> str | None:
     """Return the highest version among tags like `v1.2.0`, without the v; None if there is none."""
     versions = [tag[1:] for tag in tags if tag.startswith("v") and SEMVER.fullmatch(tag[1:])]
-    return max(versions, key=precedence, default=None)
+    return max(versions, key=Version.parse, default=None)
 
 
 def read_text(path: Path) -> str:

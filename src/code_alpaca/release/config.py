@@ -15,43 +15,48 @@ class ReleaseConfig(StageConfig):
 
     model_dir: Path = Field(description="model folder that sft wrote")
     results: list[Path] = Field(
-        description="results.json of eval, or its folder; several, with commas, of other benchmarks"
+        description="results.json of eval or its folder; several benchmarks separated by commas"
     )
     base_results: list[Path] = Field(
-        [], description="the same of the base model: the card compares the two"
+        [], description="results of the base model on the same benchmarks, for a comparison"
     )
-    output_dir: Path = Field(Path("runs/release"), description="the release folder to write")
-    model_version: Version = Field("0.1.0", description="SemVer of this release")
-    license: NonEmptyStr = Field("other", description="licence of the weights, by its Hub name")
+    output_dir: Path = Field(Path("runs/release"), description="release folder to write")
+    model_version: Version = Field("0.1.0", description="SemVer version of this release")
+    license: NonEmptyStr = Field("other", description="Hub identifier of the weights' license")
     base_model: NonEmptyStr | None = Field(
-        None, description="Hub id of the base model; needed where training read it from a folder"
+        None, description="Hub id of the base model; required if training read it from a folder"
     )
-    base_license: NonEmptyStr | None = Field(None, description="its licence, by its Hub name")
-    dataset_card: Path | None = Field(None, description="card of the training data, to go along")
+    base_license: NonEmptyStr | None = Field(
+        None, description="Hub identifier of the base model's license"
+    )
+    dataset_card: Path | None = Field(
+        None, description="card of the training data to include as DATASET_CARD.md"
+    )
     weight_diff: bool = Field(
-        False, description="release the difference to the base model, whose licence does not let "
-        "you pass its weights on; `code-alpaca recover` adds the two"
-    )  # fmt: skip
+        False,
+        description="release the difference to the base model instead of the weights, if its "
+        "license forbids redistribution; `code-alpaca recover` adds the two",
+    )
     base_dir: Path | None = Field(
-        None, description="folder of the base model, for weight_diff; none: what sft started from"
+        None,
+        description="folder of the base model for weight_diff; null for the one that sft started "
+        "from",
     )
     hub_model_id: NonEmptyStr | None = Field(
-        None, description="ORG/NAME on the Hub to release it as; none: the folder alone"
+        None, description="Hub repository ORG/NAME to release to; null writes the folder only"
     )
-    hub_revision: NonEmptyStr = Field(
-        "main", description="branch for the commit; made where it is not"
-    )
-    private: bool = Field(False, description="of repositories that are made now: only for you")
+    hub_revision: NonEmptyStr = Field("main", description="branch to commit to; created if missing")
+    private: bool = Field(False, description="create new repositories as private")
     space: NonEmptyStr | None = Field(
-        None, description="ORG/NAME of a Space to release with it: the page of `code-alpaca demo`"
+        None, description="Space ORG/NAME to release with the model: the page of code-alpaca demo"
     )
     allow_older: bool = Field(False, description="release a version lower than the last one")
     replace: bool = Field(
-        False, description="release over weights, or a Space, that code-alpaca did not release"
+        False, description="overwrite weights or a Space that code-alpaca did not release"
     )
-    dry_run: bool = Field(False, description="say what would be written and sent, do neither")
+    dry_run: bool = Field(False, description="print what would be written and sent; change nothing")
 
     @field_validator("results", "base_results", mode="before")
     @classmethod
-    def _one_or_several(cls, value: Any) -> Any:
+    def _wrap_single_path(cls, value: Any) -> Any:
         return [value] if isinstance(value, str | Path) else value or []

@@ -1,7 +1,7 @@
-"""Serve a page on which people try a trained model, on this machine.
+"""Serve a web page to try a trained model, on this machine.
 
-Answers appear token by token; Stop and a closed tab end them. The page needs no network. What is
-served is the very app.py that a Hugging Face Space gets.
+Responses appear token by token; the Stop button or closing the tab ends them. The page works
+without a network connection. A Hugging Face Space serves the same app.py.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib.util
-import re
 import socket
 import threading
 from pathlib import Path
@@ -17,11 +16,14 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from code_alpaca.core import console
 from code_alpaca.core.config import NonEmptyStr, StageConfig
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.prompts import PromptStyle
-from code_alpaca.hub.model_source import find_model, read_run_json
+from code_alpaca.core.records import RunRecord
+from code_alpaca.hub.model_source import find_model, read_run_record
 from code_alpaca.release import space
+from code_alpaca.release.card import is_commit
 
 LIMITS = ("max_new_tokens", "max_characters", "max_seconds", "concurrency", "queue_size")
 
@@ -34,28 +36,28 @@ class DemoConfig(StageConfig):
         None, description="commit, tag or branch of a Hub id"
     )
     prompt_style: PromptStyle | None = Field(
-        None,
-        description="alpaca or alpaca_nl; by default what run.json says, else alpaca",
+        None, description="prompt style of the training; null reads it from run.json, else alpaca"
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="of the weights; auto: bfloat16 where the GPU has it, else float32"
+        "auto",
+        description="data type of the weights; auto: bfloat16 if the GPU has it, else float32",
     )
     title: NonEmptyStr | None = Field(
-        None, description="heading of the page; by default with the model"
+        None, description="heading of the page; null for one with the model's name"
     )
     host: NonEmptyStr = Field(
-        "127.0.0.1", description="address to serve on; 0.0.0.0: whoever reaches this machine"
+        "127.0.0.1", description="address to serve on; 0.0.0.0 for every network of this machine"
     )
-    port: int = Field(7860, ge=0, le=65535, description="port to serve on; 0: any free one")
-    share: bool = Field(False, description="a public link as well, through gradio's own servers")
-    max_new_tokens: int = Field(512, gt=0, description="longest answer a visitor may ask for")
+    port: int = Field(7860, ge=0, le=65535, description="port to serve on; 0 for any free one")
+    share: bool = Field(False, description="also serve a public link through gradio's servers")
+    max_new_tokens: int = Field(512, gt=0, description="maximum tokens of a response")
     max_characters: int = Field(
-        8000, gt=0, description="longest instruction and input together, in characters"
+        8000, gt=0, description="maximum characters of an instruction and its input together"
     )
-    max_seconds: float = Field(300, gt=0, description="longest time for one answer")
-    concurrency: int = Field(2, gt=0, le=40, description="answers written at the same time")
+    max_seconds: float = Field(300, gt=0, description="maximum time for one response, in seconds")
+    concurrency: int = Field(2, gt=0, le=40, description="responses generated at the same time")
     queue_size: int = Field(
-        64, gt=0, description="visitors that may wait; more are asked to come back"
+        64, gt=0, description="visitors that may wait; others are asked to try later"
     )
 
 
@@ -63,92 +65,80 @@ def serve_demo(config: DemoConfig) -> None:
     """Serve until Ctrl-C.
 
     Raises:
-        InputError: gradio is not installed, the port is taken, or the model cannot be loaded.
+        InputError: gradio is not installed, the port is in use, or the model cannot be loaded.
     """
     if importlib.util.find_spec("gradio") is None:
         raise InputError(space.NO_GRADIO)
     port = free_port(config.host, config.port)
-    settings = settings_of(config)
+    settings = demo_settings(config)
     source = find_model(config.model, config.model_revision)
     from code_alpaca.core.quiet import silence_libraries
+    from code_alpaca.evaluation.inference import load_model
+    from code_alpaca.evaluation.text_generation import resolve_dtype
     from code_alpaca.release import app
 
     silence_libraries()
-    try:
-        model = app.Model(
-            app.Settings(**settings | {"model": str(source.folder), "revision": None})
-        )
-        model.settings = app.Settings(**settings)  # the page names the model as it was asked for
-    except Exception as error:  # transformers, tokenizers and safetensors each have their own
-        told = " ".join(str(error).split())[:300]
-        raise InputError(
-            f"cannot load model {config.model}: {told or type(error).__name__}"
-        ) from None
-    page = app.build(model)
+    loaded = load_model(source, dtype=resolve_dtype(config.dtype))
+    page = app.build_page(app.DemoModel(app.DemoSettings(**settings), loaded))
     host = f"[{config.host}]" if ":" in config.host else config.host
     try:
-        app.serve(page, server_name=host, server_port=port, share=config.share)
+        app.serve_page(page, server_name=host, server_port=port, share=config.share)
     except OSError:
-        raise InputError(_taken(config.host, port)) from None
-    print(f"demo      http://{host}:{port} (model {config.model}); Ctrl-C ends it", flush=True)
+        raise InputError(_port_in_use(config.host, port)) from None
+    console.stage("demo").print(f"http://{host}:{port} (model {config.model}); Ctrl-C stops it")
     try:
-        with contextlib.suppress(KeyboardInterrupt):  # the way to end a server, and no failure
+        with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()
     finally:
         page.close(verbose=False)
 
 
-def settings_of(config: DemoConfig) -> dict[str, Any]:
-    """The settings of app.py for a model; its run.json tells prompt style and dataset.
+def demo_settings(config: DemoConfig) -> dict[str, Any]:
+    """Return the settings of app.py; prompt style and dataset come from the model's run.json.
 
     Raises:
-        InputError: the model folder does not exist or holds no model.
+        InputError: the model folder does not exist or contains no model.
     """
     folder = Path(config.model)
     if folder.exists() and not (folder / "config.json").is_file():
-        raise InputError(f"{config.model} is no model folder: it holds no config.json")
+        raise InputError(f"{config.model} is not a model folder: it contains no config.json")
     if folder.exists() and config.model_revision:
-        raise InputError(f"{config.model} is on this disk; leave model_revision out")
+        raise InputError(f"{config.model} is a local folder; leave model_revision out")
     if not folder.exists() and not space.is_hub_id(config.model):
         raise InputError(f"model {config.model} is neither a folder nor a Hub id like ORG/NAME")
-    trained = _run_json(config)
-    dataset = trained.get("dataset") or {}
-    style = config.prompt_style or (trained.get("config") or {}).get("prompt_style") or "alpaca"
-    # The revision of a folder is words; a Hub's is a commit.
-    commit = re.fullmatch(r"[0-9a-f]{40}", str(dataset.get("revision")))
-    return space.settings(
+    run = read_run_record(find_model(config.model, config.model_revision).folder) or RunRecord()
+    name, revision = (run.dataset.name, run.dataset.revision) if run.dataset else (None, None)
+    style = config.prompt_style or run.config.get("prompt_style") or "alpaca"
+    return space.make_settings(
         config.model,
         revision=config.model_revision,
         prompt_style=style,
-        datasets={dataset["name"]: commit[0] if commit else None} if dataset.get("name") else {},
+        datasets={name: revision if is_commit(revision) else None} if name else {},
         title=config.title or f"Ask {folder.resolve().name} for code",
         **config.model_dump(include={"dtype", *LIMITS}),
     )
 
 
-def _run_json(config: DemoConfig) -> dict[str, Any]:
-    """What sft wrote beside the weights; nothing for a model that is not of ours."""
-    return read_run_json(find_model(config.model, config.model_revision).folder)
-
-
 def free_port(host: str, port: int) -> int:
-    """The port to serve on: `port`, or any free one for 0.
+    """Return the port to serve on: `port`, or any free one for 0.
 
     Raises:
-        InputError: it is taken, not allowed, or `host` is no address of this machine.
+        InputError: the port is in use or not allowed, or `host` is not an address of this machine.
     """
     try:
-        kind, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(kind) as probe:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
             return probe.getsockname()[1]
     except (OSError, UnicodeError) as error:
         if getattr(error, "errno", None) == errno.EADDRINUSE:
-            raise InputError(_taken(host, port)) from None
-        told = getattr(error, "strerror", None) or error
-        raise InputError(f"cannot serve on {host}:{port} ({told}); choose another one") from None
+            raise InputError(_port_in_use(host, port)) from None
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"cannot serve on {host}:{port} ({reason}); choose another host or port"
+        ) from None
 
 
-def _taken(host: str, port: int) -> str:
-    return f"port {port} of {host} is taken; choose another --port, or 0 for any free one"
+def _port_in_use(host: str, port: int) -> str:
+    return f"port {port} of {host} is in use; choose another --port, or 0 for any free one"

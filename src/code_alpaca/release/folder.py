@@ -1,12 +1,13 @@
-"""A release folder: what goes into it, and how it comes to stand on the disk at once or not at all.
+"""Write the release folder atomically: what a user of the model needs, and nothing else.
 
-Only what a user of the model needs goes in; optimizer states, checkpoints and pickles stay out.
+Optimizer states, checkpoints and pickles are left out.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,231 +16,243 @@ import jinja2
 from code_alpaca.core import fs
 from code_alpaca.core.config import write_yaml
 from code_alpaca.core.errors import InputError, error_message
-from code_alpaca.core.fs import file_sha256, weights_sha256
 from code_alpaca.core.key_roles import Role, keys_with
-from code_alpaca.hub.versions import README, Say, read_json
-from code_alpaca.release import card, space
+from code_alpaca.core.records import RecordFormatError, ReleaseRecord, RunRecord
+from code_alpaca.hub.versions import README
+from code_alpaca.release import space
+from code_alpaca.release.card import ReleaseTitle, is_commit, render_model_card, results_file
 from code_alpaca.release.config import ReleaseConfig
-from code_alpaca.release.facts import Facts
-from code_alpaca.release.weight_diff import folder_of, write_diff
+from code_alpaca.release.facts import ReleaseFacts
+from code_alpaca.release.weight_diff import (
+    BaseModelName,
+    find_model_folder,
+    write_weight_diff,
+)
 from code_alpaca.training.arguments import SFTArguments
 from code_alpaca.training.trl_keys import TRL_KEYS
 
-MANIFEST = "release.json"  # version, and the hash of every other file but the card
-CARD = "assets/card.md"  # the card as it was made, by which edits on the Hub are told apart
+MANIFEST = ReleaseRecord.FILE
+CARD = "assets/card.md"  # the card as rendered; README.md on the Hub may be edited later
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
-RELEASED = (
+MODEL_FILES = (
     "config.json", "adapter_config.json", "generation_config.json", "chat_template.jinja",
     "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
     "added_tokens.json", "vocab.json", "merges.txt",
 )  # fmt: skip
-ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
-CURVE = "assets/loss.png"
-SPACE_FILES = ("app.py", "settings.json", "requirements.txt", README, CARD, MANIFEST)
-RECIPE = "training_config.yaml"
+ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
+LOSS_PLOT = "assets/loss.png"
+COMPARISON = "comparison.json"
+TRAINING_CONFIG = "training_config.yaml"
+SPACE_PATHS = (*space.FILES, CARD, MANIFEST)
 
 
-def card_of(config: ReleaseConfig, facts: Facts) -> str:
-    """The README.md of the release, in memory.
+def render_card(config: ReleaseConfig, facts: ReleaseFacts) -> str:
+    """Return the README.md of the release.
 
     Raises:
-        InputError: the files lack what the card tells.
+        InputError: run.json or results.json lack a number that the card shows.
     """
-    about = card.About(
+    title = ReleaseTitle(
         version=config.model_version,
         license=config.license,
         base_license=config.base_license,
         hub_id=config.hub_model_id,
         weight_diff=config.weight_diff,
-        picture=CURVE if Path(CURVE) in files(config) else None,
+        loss_plot=LOSS_PLOT if Path(LOSS_PLOT) in files_to_copy(config) else None,
     )
     try:
-        return card.render(facts, about)
-    except (jinja2.UndefinedError, KeyError, TypeError, ValueError, AttributeError) as error:
+        return render_model_card(facts, title)
+    except (jinja2.UndefinedError, TypeError, ValueError) as error:
         raise InputError(
-            f"run.json or results.json lack what the card tells ({error_message(error)}); they are "
-            "of another version: train or evaluate again"
+            f"run.json or results.json lack what the card shows ({error_message(error)}); another "
+            "version wrote them: train or evaluate again"
         ) from None
 
 
-def write(config: ReleaseConfig, facts: Facts, text: str, say: Say) -> Path:
-    """Make the release folder, with `text` as its card."""
-    with fs.atomic_folder(config.output_dir, replace=True) as part:
-        for name, path in files(config).items():
-            (part / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, part / name)  # without its mode, which may be for one user
+def write_release_folder(
+    config: ReleaseConfig, facts: ReleaseFacts, card: str, log: Callable[[str], None]
+) -> Path:
+    """Write the release folder with `card` as its README.md."""
+    with fs.atomic_folder(config.output_dir, replace=True) as folder:
+        for name, path in files_to_copy(config).items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / name)  # without its mode, which may be private
         if config.weight_diff:
-            _write_diff(config, facts, part, say)
-        for path in (part / "adapter_config.json", part / "adapter" / "adapter_config.json"):
-            if path.exists():  # it may name a folder of this machine
-                fs.write_json(path, {
-                    **json.loads(path.read_text(encoding="utf-8")),
-                    "base_model_name_or_path": facts.base_model,
-                    "revision": facts.training.get("base_revision"),
-                })  # fmt: skip
-        fs.write_json(part / "run.json", facts.training)
+            base = BaseModelName(str(facts.base_model), facts.training.base_revision)
+            write_weight_diff(config.model_dir, find_base(config, facts), folder, base, log)
+        for path in (folder / "adapter_config.json", folder / "adapter/adapter_config.json"):
+            if path.exists():
+                _pin_adapter_base(path, facts)
+        facts.training.save(folder / RunRecord.FILE)
         for number, result in enumerate(facts.results.values(), 1):
-            fs.write_json(part / card.results_name(number), result)
+            result.save(folder / results_file(number))
         if facts.comparisons:
-            fs.write_json(part / "comparison.json", facts.comparisons)
-        write_yaml(part / RECIPE, _recipe(facts))
-        (part / CARD).parent.mkdir(exist_ok=True)
+            fs.write_json(folder / COMPARISON, facts.comparisons)
+        write_yaml(folder / TRAINING_CONFIG, _training_config(facts))
+        (folder / CARD).parent.mkdir(exist_ok=True)
         for name in (README, CARD):
-            (part / name).write_text(text, encoding="utf-8")
-        _seal(part, config.model_version)
+            (folder / name).write_text(card, encoding="utf-8")
+        _write_manifest(folder, config.model_version)
     return config.output_dir
 
 
-def write_space(config: ReleaseConfig, facts: Facts, sha: str) -> Path:
-    """Make the folder of the Space that loads the model at the commit `sha`."""
-    training = facts.training
-    with fs.atomic_folder(space_folder(config), replace=True) as part:
-        space.write_space(
-            part,
-            model=str(config.hub_model_id),
-            revision=sha,
-            datasets={
-                source["name"]: source["revision"] if card.is_commit(source["revision"]) else None
-                for source in training["datasets"]
-            },
-            title=f"Ask {str(config.hub_model_id).partition('/')[2]} for code",
-            prompt_style=training["config"].get("prompt_style", "alpaca"),
-        )
-        (part / CARD).parent.mkdir()
-        shutil.copyfile(part / README, part / CARD)
-        _seal(part, config.model_version)
-    return space_folder(config)
+def write_space_folder(config: ReleaseConfig, facts: ReleaseFacts, sha: str) -> Path:
+    """Write the folder of a Space that loads the model at the commit `sha`."""
+    model = str(config.hub_model_id)
+    settings = space.make_settings(
+        model,
+        revision=sha,
+        prompt_style=facts.prompt_style,
+        datasets={
+            source.name: source.revision if is_commit(source.revision) else None
+            for source in facts.training.datasets
+        },
+        title=f"Ask {model.partition('/')[2]} for code",
+    )
+    with fs.atomic_folder(space_dir(config), replace=True) as folder:
+        space.write_space(folder, settings)
+        (folder / CARD).parent.mkdir()
+        shutil.copyfile(folder / README, folder / CARD)
+        _write_manifest(folder, config.model_version)
+    return space_dir(config)
 
 
-def space_folder(config: ReleaseConfig) -> Path:
-    """Where the Space is made: beside the release."""
+def space_dir(config: ReleaseConfig) -> Path:
+    """Return the folder of the Space, next to the release."""
     return config.output_dir.with_name(f"{config.output_dir.name}-space")
 
 
-def files(config: ReleaseConfig) -> dict[Path, Path]:
-    """What goes along as it is: path in the release -> path on this disk.
+def files_to_copy(config: ReleaseConfig) -> dict[Path, Path]:
+    """Return the files that are released unchanged: path in the release -> local path.
 
     Raises:
-        InputError: one of them is a link, which could lead to a private file, or no file at all.
+        InputError: one of them is a link, which could lead to a private file, or not a file.
     """
-    found = [*RELEASED, *(() if config.weight_diff else WEIGHTS)]
-    files = {Path(path.name): path for pattern in found for path in config.model_dir.glob(pattern)}
-    adapter = config.model_dir / "adapter"
-    if not config.weight_diff and (adapter.is_dir() or adapter.is_symlink()):
-        files |= {Path("adapter", name): adapter / name for name in ADAPTER}
-    curve = config.model_dir / "loss.png"
-    if curve.exists() or curve.is_symlink():
-        files[Path(CURVE)] = curve
     weights = [path for pattern in WEIGHTS for path in config.model_dir.glob(pattern)]
-    for path in (*files.values(), *weights, config.model_dir / "run.json"):
-        for each in (path, path.parent):
-            if each.is_symlink() and each != config.model_dir:
+    paths = [config.model_dir / name for name in MODEL_FILES]
+    files = {Path(path.name): path for path in paths if _exists(path)}
+    adapter = config.model_dir / "adapter"
+    if not config.weight_diff:
+        files |= {Path(path.name): path for path in weights}
+        if _exists(adapter):
+            files |= {Path("adapter", name): adapter / name for name in ADAPTER_FILES}
+    loss_plot = config.model_dir / "loss.png"
+    if _exists(loss_plot):
+        files[Path(LOSS_PLOT)] = loss_plot
+    for path in (*files.values(), *weights, config.model_dir / RunRecord.FILE):
+        for part in (path, path.parent):
+            if part.is_symlink() and part != config.model_dir:
                 raise InputError(
-                    f"{each} is a link to {each.readlink()}, and a release follows none; put the "
-                    "file itself there"
+                    f"{part} is a link to {part.readlink()}, and a release follows no links; "
+                    "replace it by the file"
                 )
         if not path.is_file():
-            raise InputError(f"{path} is no regular file; move it away, or train again")
+            raise InputError(f"{path} is not a regular file; move it away, or train again")
     if config.dataset_card:
         files[Path("DATASET_CARD.md")] = config.dataset_card
     return files
 
 
-def names(config: ReleaseConfig, facts: Facts) -> list[str]:
-    """The paths of a release to be; of a difference of weights, not those of its shards."""
-    results = [card.results_name(number) for number in range(1, len(facts.results) + 1)]
-    more = ["comparison.json"] if facts.comparisons else []
-    made = [README, CARD, MANIFEST, RECIPE, "run.json", *results, *more]
-    return [*made, *(path.as_posix() for path in files(config))]
+def release_paths(config: ReleaseConfig, facts: ReleaseFacts) -> list[str]:
+    """Return the paths of a release in its repository, without the shards of a weight diff."""
+    results = [results_file(number) for number in range(1, len(facts.results) + 1)]
+    comparison = [COMPARISON] if facts.comparisons else []
+    written = [README, CARD, MANIFEST, TRAINING_CONFIG, RunRecord.FILE, *results, *comparison]
+    return [*written, *(path.as_posix() for path in files_to_copy(config))]
 
 
-def require_ours(folder: Path) -> None:
-    """Refuse a folder that holds anything but a release of ours, before it is made anew.
+def refuse_foreign_folder(folder: Path) -> None:
+    """Refuse to replace a folder that contains anything but a release.
 
     Raises:
-        InputError: naming what is in the way.
+        InputError: naming what would be lost.
     """
     if not folder.exists():
         return
-    manifest = read_json(folder / MANIFEST)
-    hashes = manifest.get("sha256") if isinstance(manifest, dict) else None
-    if not isinstance(hashes, dict):
+    try:
+        manifest = ReleaseRecord.load(folder / MANIFEST)
+    except InputError as error:
+        if (folder / MANIFEST).is_file() and not isinstance(error, RecordFormatError):
+            raise  # a newer version wrote it
         raise InputError(
-            f"{folder} exists and is no release of code-alpaca; choose another output_dir"
-        )
-    known = {*hashes, README, MANIFEST}
+            f"{folder} exists and is not a release of code-alpaca; choose another output_dir"
+        ) from None
+    expected = {*manifest.sha256, README, MANIFEST}
     for path in sorted(folder.rglob("*")):
-        if not path.is_dir() and path.relative_to(folder).as_posix() not in known:
+        if not path.is_dir() and path.relative_to(folder).as_posix() not in expected:
             raise InputError(
-                f"{path} is of no release, and would be lost; move it away, or choose another "
-                "output_dir"
+                f"{path} is not part of the release and would be lost; move it away, or choose "
+                "another output_dir"
             )
 
 
-def base_folder(config: ReleaseConfig, facts: Facts) -> Path:
-    """The base model on this disk, which must be the very one of the training.
+def find_base(config: ReleaseConfig, facts: ReleaseFacts) -> Path:
+    """Return the folder of the base model, which must be exactly the one of the training.
 
-    Of another one the difference would recover nothing, or hold the tuned weights themselves.
+    The difference to another model would recover nothing, or disclose the tuned weights.
     """
-    known, commit = facts.training["config"].get("base_sha256"), facts.training.get("base_revision")
-    if known is None and (config.base_dir or not commit):
+    sha256, commit = facts.training.config.get("base_sha256"), facts.training.base_revision
+    if sha256 is None and (config.base_dir or not commit):
         raise InputError(
-            "the training did not record the hash of its base model's weights, so weight_diff "
-            "reads them from the Hub at the commit of the training; leave base_dir out, and train "
-            "with a current version if run.json has no base_revision"
+            "run.json does not record the hash of the base model's weights, so weight_diff reads "
+            "them from the Hub at the commit of the training; leave base_dir out, and train with "
+            "a current version if run.json has no base_revision"
         )
-    folder = folder_of(str(config.base_dir or facts.started_from), commit)
-    if known and weights_sha256(str(folder)) != known:
+    folder = find_model_folder(str(config.base_dir or facts.trained_from), commit)
+    if sha256 and fs.weights_sha256(folder) != sha256:
         raise InputError(
-            f"{folder} does not hold the weights that training began from; give their folder as "
-            "base_dir"
+            f"{folder} does not contain the weights that training started from; set base_dir to "
+            "their folder"
         )
     return folder
 
 
-def _seal(folder: Path, number: str) -> None:
-    """Note the hash of every file, which is also what names the release on the Hub."""
+def _exists(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
+
+
+def _pin_adapter_base(path: Path, facts: ReleaseFacts) -> None:
+    """Name the base model on the Hub in an adapter_config.json, which may name a local folder."""
+    values = json.loads(path.read_text(encoding="utf-8"))
+    values["base_model_name_or_path"] = facts.base_model
+    values["revision"] = facts.training.base_revision
+    fs.write_json(path, values)
+
+
+def _write_manifest(folder: Path, version: str) -> None:
+    """Write release.json: the hash of every other file but the card."""
     hashes = {
-        path.relative_to(folder).as_posix(): file_sha256(path)
+        path.relative_to(folder).as_posix(): fs.file_sha256(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in (README, MANIFEST)
     }
-    fs.write_json(folder / MANIFEST, {"version": number, "sha256": hashes})
+    ReleaseRecord(version=version, sha256=hashes).save(folder / MANIFEST)
 
 
-def _recipe(facts: Facts) -> dict[str, Any]:
-    """The keys of `sft` that make the model again, its data and base pinned."""
+def _training_config(facts: ReleaseFacts) -> dict[str, Any]:
+    """Return the keys of `sft` that reproduce the model, with data and base model pinned."""
     training = facts.training
     left_out = keys_with(Role.DERIVED, TRL_KEYS) | keys_with(Role.LOCAL, SFTArguments, TRL_KEYS)
-    recipe = {
+    config = {
         key: value
-        for key, value in training["config"].items()
+        for key, value in training.config.items()
         if key not in left_out and value not in (None, [], {})
     }
-    sources = [
-        {key: source[key] for key in ("name", "config", "revision", "weight")}
-        for source in training["datasets"]
-    ]
-    for source in sources:
-        if not card.is_commit(source["revision"]):
-            del source["revision"]  # of a folder or file, which has one alone
-    if recipe.get("dataset_mixture"):
-        recipe["dataset_mixture"] = sources
-    elif "revision" in sources[0]:
-        recipe["dataset_revision"] = sources[0]["revision"]
+    first = training.datasets[0]
+    if config.get("dataset_mixture"):
+        config["dataset_mixture"] = [
+            {
+                "name": source.name,
+                "config": source.config,
+                **({"revision": source.revision} if is_commit(source.revision) else {}),
+                "weight": source.weight,
+            }
+            for source in training.datasets
+        ]
+    elif is_commit(first.revision):
+        config["dataset_revision"] = first.revision
     if facts.base_model:
-        recipe["model_name_or_path"] = facts.base_model
-        if training.get("base_revision"):
-            recipe["model_revision"] = training["base_revision"]
-    return recipe
-
-
-def _write_diff(config: ReleaseConfig, facts: Facts, part: Path, say: Say) -> None:
-    write_diff(
-        config.model_dir,
-        str(base_folder(config, facts)),
-        part,
-        base_name=str(facts.base_model),
-        base_revision=facts.training.get("base_revision"),
-        say=say,
-    )
+        config["model_name_or_path"] = facts.base_model
+        if training.base_revision:
+            config["model_revision"] = training.base_revision
+    return config

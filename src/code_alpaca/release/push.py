@@ -7,122 +7,145 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
+from code_alpaca.core.errors import InputError
 from code_alpaca.core.fs import file_sha256
+from code_alpaca.core.records import RecordFormatError, ReleaseRecord
 from code_alpaca.hub import release, release_plan
 from code_alpaca.hub.client import HubRepo
 from code_alpaca.hub.release_plan import Release, ReleaseKind, ReleasePlan, ReleaseTerms
 from code_alpaca.hub.unsafe_files import is_code_or_pickle
-from code_alpaca.hub.versions import README, ReleaseVersion, Say, read_json
-from code_alpaca.release.folder import ADAPTER, CARD, MANIFEST, RELEASED
-from code_alpaca.release.weight_diff import FOLDER
+from code_alpaca.hub.versions import README, ReleaseVersion, read_json
+from code_alpaca.release.folder import ADAPTER_FILES, CARD, MANIFEST, MODEL_FILES
+from code_alpaca.release.weight_diff import DIFF_FOLDER
 
-KEY = "release sha256"  # what the description of every release commit starts with
-WEIGHTS = (".safetensors", ".gguf", ".h5", ".msgpack", ".onnx")
-# What is read with the model, or instead of it, whoever put it there.
+KEY = "release sha256"  # prefix of the description of every release commit
+WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".h5", ".msgpack", ".onnx")
+# Files that are loaded with the model or instead of it, no matter who added them.
 LOADED = ("*.safetensors", "*.index.json", "*.model", "vocab.txt", "chat_template.json",
-          *RELEASED, *ADAPTER)  # fmt: skip
-FOLDERS = (f"{FOLDER}/", "adapter/", "additional_chat_templates/")
+          *MODEL_FILES, *ADAPTER_FILES)  # fmt: skip
+LOADED_FOLDERS = (f"{DIFF_FOLDER}/", "adapter/", "additional_chat_templates/")
+Log = Callable[[str], None]
 
 
-class Target(NamedTuple):
-    """Where a folder is released, and under which terms."""
+class ReleaseTarget(NamedTuple):
+    """A repository, and what the user accepts for a release to it."""
 
     repo: HubRepo
     terms: ReleaseTerms
 
 
-def version_of(folder: Path, number: str) -> ReleaseVersion:
-    """The version that a release folder is, or, before there is one, is to be."""
+def describe_version(folder: Path, number: str) -> ReleaseVersion:
+    """Return the version of a release folder; its key is None until the folder exists."""
     path = folder / MANIFEST
     key = f"{KEY} {file_sha256(path)}" if path.exists() else None
     return ReleaseVersion(number, key, folder.parent / f".{folder.name}.begun", "model_version")
 
 
-def push(folder: Path, version: ReleaseVersion, target: Target, say: Say = print) -> str:
-    """Make `folder` a version on the Hub, and return the commit.
+def push_folder(folder: Path, version: ReleaseVersion, target: ReleaseTarget, log: Log) -> str:
+    """Release `folder` as a version on the Hub, and return the commit.
 
-    Whatever stops it, the same call resumes; readers see the old version or all of the new one.
+    After an interruption the same call resumes. Readers see the old version or the new one.
 
     Raises:
-        InputError: what `look` refuses; somebody else changed the same files meanwhile.
-        Stopped: the Hub does not answer, or the repository is gone.
+        InputError: the reasons of `preview_release`, or another user changed the same files.
+        Stopped: the Hub does not respond, or the repository was deleted.
     """
     repo = target.repo
-    ours = {
-        path.relative_to(folder).as_posix(): path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    files = {path.relative_to(folder).as_posix(): path for path in paths}
+    rendered = files[README].read_text(encoding="utf-8")
 
     def contents(plan: ReleasePlan) -> Mapping[str, Path | bytes]:
-        card = ours[README].read_text(encoding="utf-8")
-        if plan.last or README not in kind_of(repo).made_by_hub:
-            card = release.merge_card_edits(repo, card, CARD, plan, say)
-        size = sum(path.stat().st_size for path in ours.values())
-        say(f"uploading {len(ours)} files, {size / 1e6:,.1f} MB, to {repo.url}")
-        return {**ours, README: card.encode()}
+        card = rendered
+        if plan.last or README not in release_kind(repo).made_by_hub:
+            card = release.merge_card_edits(repo, card, CARD, plan, log)
+        size = sum(path.stat().st_size for path in files.values())
+        log(f"uploading {len(files)} files, {size / 1e6:,.1f} MB, to {repo.url}")
+        return {**files, README: card.encode()}
 
-    card = None if repo.type == "space" else ours[README].read_text(encoding="utf-8")
-    planned = Release(repo, version, kind_of(repo), target.terms, ours, card)
-    return release.publish_release(planned, contents, say)
+    card = None if repo.type == "space" else rendered
+    planned = Release(repo, version, release_kind(repo), target.terms, files, card)
+    return release.publish_release(planned, contents, log)
 
 
-def look(
+def preview_release(
     version: ReleaseVersion,
-    target: Target,
-    names: Collection[str],
+    target: ReleaseTarget,
+    paths: Collection[str],
     card: str | None = None,
-    key: Callable[[], str] | None = None,
+    compute_key: Callable[[], str] | None = None,
 ) -> list[str]:
-    """What a push would do, found without changing anything, in sentences.
+    """Return what a push would change on the Hub, one sentence each, without changing anything.
 
     Args:
-        names: paths of the files to be, as far as they are known.
-        card: the README.md to be.
-        key: makes the key of the release to be, which takes long; asked for only where a commit
-            of this version has no tag.
+        paths: known paths of the release in the repository.
+        card: the README.md of the release.
+        compute_key: computes the key of the release. It is slow, so it is called only if the Hub
+            has an untagged commit of this version.
 
     Raises:
-        InputError: there is no token that may write, the Hub does not take the card, the version
-            exists or is lower than the last, or files of other people are in the way.
+        InputError: there is no token with write access; the Hub rejects the card; the version
+            exists or is lower than the last one; or files of other people are in the way.
     """
     repo = target.repo
-    planned = Release(repo, version, kind_of(repo), target.terms, names, card)
+    planned = Release(repo, version, release_kind(repo), target.terms, paths, card)
     plan = release_plan.plan_release(planned)
-    if plan.untagged and key:
-        known = version._replace(key=key())
-        plan = release_plan.plan_release(planned._replace(version=known, card=None))
+    if plan.untagged and compute_key:
+        version = version._replace(key=compute_key())
+        plan = release_plan.plan_release(planned._replace(version=version, card=None))
     if not plan.exists:
-        return [f"{repo.url} does not exist yet and is made"]
+        return [f"{repo.url} does not exist yet and would be created"]
     if plan.before is None:
-        return [f"{repo.url} has no version yet", *plan.describe_losses(names)]
-    return [f"{repo.url} is at {plan.before.tag}", *plan.describe_losses(names)]
+        return [f"{repo.url} has no version yet", *plan.describe_losses(paths)]
+    return [f"{repo.url} is at {plan.before.tag}", *plan.describe_losses(paths)]
 
 
-def kind_of(repo: HubRepo) -> ReleaseKind:
-    """What tells the files of a release of a model, or of a Space, from those of other people."""
-    if repo.type == "space":
-        made_by_hub = (".gitattributes", README)
-        return ReleaseKind(KEY, _owned, _harmful_in_space, strange=lambda name: False,
-                    made_by_hub=made_by_hub)  # fmt: skip
-    return ReleaseKind(KEY, _owned, _harmful_in_model, strange=lambda name: False)
+def release_kind(repo: HubRepo) -> ReleaseKind:
+    """Return which files of a model or Space repository belong to a release."""
+    is_space = repo.type == "space"
+    return ReleaseKind(
+        KEY,
+        _released_files,
+        _is_harmful_in_space if is_space else _is_harmful_in_model,
+        strange=lambda name: False,
+        made_by_hub=(".gitattributes", README) if is_space else (".gitattributes",),
+    )
 
 
-def _harmful_in_model(name: str, first: bool) -> bool:
-    """Code and pickles, what would be loaded with the model, and at first any weights."""
-    if is_code_or_pickle(name) or name.startswith(FOLDERS) or (first and name.endswith(WEIGHTS)):
+def _is_harmful_in_model(name: str, first: bool) -> bool:
+    """Whether a foreign file is code, a pickle, or would be loaded with the model."""
+    if is_code_or_pickle(name) or name.startswith(LOADED_FOLDERS):
         return True
-    return "/" not in name and any(fnmatch(name, each) for each in LOADED)
+    if first and name.endswith(WEIGHT_SUFFIXES):
+        return True
+    return "/" not in name and any(fnmatch(name, pattern) for pattern in LOADED)
 
 
-def _harmful_in_space(name: str, first: bool) -> bool:
-    """Whatever belongs to another app, and later code that app.py could import."""
+def _is_harmful_in_space(name: str, first: bool) -> bool:
+    """Whether a foreign file belongs to another app, or is code that app.py could import."""
     return first or is_code_or_pickle(name)
 
 
-def _owned(repo: HubRepo, sha: str) -> set[str]:
-    """The files that the manifest of a release lists."""
+def _released_files(repo: HubRepo, sha: str) -> set[str]:
+    """Return the files that the release.json of a release commit lists."""
     path = repo.fetch(MANIFEST, sha)
-    manifest = read_json(path) if path else None
-    hashes = manifest.get("sha256") if isinstance(manifest, dict) else None
-    return {*(hashes if isinstance(hashes, dict) else ()), README, MANIFEST}
+    try:
+        manifest = ReleaseRecord.parse(path and read_json(path), f"{MANIFEST} in {repo.url}")
+    except RecordFormatError:
+        return {README, MANIFEST}
+    return {*manifest.sha256, README, MANIFEST}
+
+
+def refuse_full_weights(repo: HubRepo) -> None:
+    """Refuse to release a weight difference next to the full weights.
+
+    Raises:
+        InputError: the repository contains weights.
+    """
+    head = repo.head()
+    names = repo.files(head) if head else ()
+    if any(name.endswith(".safetensors") and "/" not in name for name in names):
+        raise InputError(
+            f"{repo.url} contains full weights, so releasing a difference there protects nothing; "
+            "set another hub_model_id"
+        )

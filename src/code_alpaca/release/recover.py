@@ -1,6 +1,7 @@
-"""Get a model back from its released difference and the base model that it was tuned from.
+"""Restore a fine-tuned model from its released weight difference and the base model.
 
-Both are checked by their hashes before, and the result after: it is the tuned model, bit for bit.
+The hashes of the difference, the base and the result are verified: the result is the fine-tuned
+model, bit for bit.
 """
 
 from __future__ import annotations
@@ -9,16 +10,21 @@ import shutil
 from pathlib import Path
 
 from pydantic import Field
-from rich.console import Console
 
-from code_alpaca.core import fs
+from code_alpaca.core import console, fs
 from code_alpaca.core.config import NonEmptyStr, StageConfig
 from code_alpaca.core.errors import InputError
-from code_alpaca.core.fs import weights_sha256
-from code_alpaca.release.weight_diff import FOLDER, add_base, folder_of, read_plan
+from code_alpaca.release.weight_diff import (
+    DIFF_FOLDER,
+    DiffBase,
+    apply_weight_diff,
+    find_model_folder,
+    read_weight_diff,
+)
 
-# Of a release: what is about the difference and not about the model.
-LEFT_OUT = {"README.md", "release.json", "assets", FOLDER.name, ".git", ".gitattributes", ".cache"}
+# Files of a release that describe the difference and not the model.
+NOT_COPIED = {"README.md", "release.json", "assets", DIFF_FOLDER.name, ".git", ".gitattributes",
+              ".cache"}  # fmt: skip
 
 
 class RecoverConfig(StageConfig):
@@ -26,55 +32,58 @@ class RecoverConfig(StageConfig):
 
     diff: NonEmptyStr = Field(description="folder or Hub id of a release made with --weight_diff")
     diff_revision: NonEmptyStr | None = Field(
-        None, description="tag or commit of a Hub id, e.g. v1.0.0"
+        None, description="tag or commit of a Hub release, e.g. v1.0.0"
     )
     base: NonEmptyStr | None = Field(
-        None, description="folder or Hub id of the base model; none: the one that the release names"
+        None, description="folder or Hub id of the base model; null for the one in the release"
     )
     base_revision: NonEmptyStr | None = Field(
-        None, description="commit of its Hub id; none: the one that the release names"
+        None, description="commit of a base model on the Hub; null for the one in the release"
     )
-    output_dir: Path = Field(description="the model folder to write")
+    output_dir: Path = Field(description="model folder to write")
 
 
 def recover_model(config: RecoverConfig) -> None:
-    """Write the tuned model to `output_dir`, which is there only once it is whole and checked.
+    """Write the fine-tuned model to `output_dir`, atomically and verified.
 
     Raises:
-        InputError: there is no such difference or base, one is not what it should be, or
-            `output_dir` holds something else.
+        InputError: the difference or the base is missing or wrong, or `output_dir` is not empty.
     """
-    console = Console(highlight=False, soft_wrap=True)
-
-    def say(text: str) -> None:
-        console.print(f"recover   {text}", markup=False)
-
-    out = config.output_dir.resolve()  # "." has no name to put a folder beside
-    diff = folder_of(config.diff, config.diff_revision)
-    plan = read_plan(diff)
-    if out.exists() and weights_sha256(str(out)) == plan["sha256"]:
-        say(f"{out} holds this very model already")
+    output = console.stage("recover")
+    output_dir = config.output_dir.resolve()  # "." has no name for a temporary folder next to it
+    release = find_model_folder(config.diff, config.diff_revision)
+    diff = read_weight_diff(release)
+    if output_dir.exists() and fs.weights_sha256(output_dir) == diff.sha256:
+        output.print(f"{output_dir} already contains this model")
         return
-    if out.exists() and (out.is_file() or any(out.iterdir())):
-        raise InputError(f"output_dir {out} holds something else; choose another one")
-    name = config.base or plan["base"]["name"]
-    revision = config.base_revision or (plan["base"]["revision"] if not config.base else None)
-    base = folder_of(name, revision)
-    say(f"checking the base model {name}")
-    found, wanted = weights_sha256(str(base)), plan["base"]["sha256"]
-    if found != wanted:
-        told = f"weights of sha256 {found}" if found else "no *.safetensors"
-        commit = f" at commit {plan['base']['revision']}" if plan["base"]["revision"] else ""
-        raise InputError(
-            f"{name} has {told}, and this difference is to {wanted}: those of "
-            f"{plan['base']['name']}{commit}"
-        )
-    with fs.lock(out), fs.atomic_folder(out) as part:
-        for path in diff.iterdir():
-            if path.name not in LEFT_OUT:
+    if output_dir.exists() and (output_dir.is_file() or any(output_dir.iterdir())):
+        raise InputError(f"output_dir {output_dir} is not empty; choose another one")
+    name = config.base or diff.base.name
+    revision = config.base_revision or (None if config.base else diff.base.revision)
+    base = find_model_folder(name, revision)
+    output.print(f"checking the base model {name}")
+    _verify_base(name, base, diff.base)
+    with fs.lock(output_dir), fs.atomic_folder(output_dir) as folder:
+        for path in release.iterdir():
+            if path.name not in NOT_COPIED:
                 copy = shutil.copytree if path.is_dir() else shutil.copy
-                copy(path, part / path.name)
-        add_base(diff, plan, base, part, say)  # last: nothing that lay beside may pass for weights
-        if weights_sha256(str(part)) != plan["sha256"]:
-            raise InputError("the result is not the tuned model: a defect of the difference")
-    say(f"{out} is the tuned model, bit for bit (sha256 {plan['sha256']})")
+                copy(path, folder / path.name)
+        # Last, so that weights next to the difference cannot replace the result.
+        apply_weight_diff(release, diff, base, folder, output.print)
+        if fs.weights_sha256(folder) != diff.sha256:
+            raise InputError(
+                "the result is not the fine-tuned model, so the difference is wrong; download it "
+                "again or ask its author"
+            )
+    output.print(f"{output_dir} is the fine-tuned model, bit for bit (sha256 {diff.sha256})")
+
+
+def _verify_base(name: str, folder: Path, expected: DiffBase) -> None:
+    actual = fs.weights_sha256(folder)
+    if actual != expected.sha256:
+        contents = f"weights of sha256 {actual}" if actual else "no *.safetensors"
+        commit = f" at commit {expected.revision}" if expected.revision else ""
+        raise InputError(
+            f"{name} contains {contents}, and this difference needs {expected.sha256}: the weights "
+            f"of {expected.name}{commit}"
+        )

@@ -1,7 +1,8 @@
-"""What the demo of a model needs to know, and the folder of a Hugging Face Space with it.
+"""Write the settings of the demo page, and the folder of a Hugging Face Space that serves it.
 
-The folder stands alone: app.py is the file that `code-alpaca demo` runs, settings.json tells it
-the model, its prompts and its limits, and requirements.txt pins what both were tested with.
+The folder is self-contained: app.py and text_generation.py are the files behind `code-alpaca demo`,
+settings.json contains the model, its prompts and the limits, and requirements.txt pins the versions
+that were tested together.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ from typing import Any
 from code_alpaca.core import languages
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.markdown import code, inline, url
-from code_alpaca.core.prompts import PROMPT_STYLES, PromptStyle, format_prompt
+from code_alpaca.core.prompts import PROMPT_STYLES
 
-HUB = "https://huggingface.co"
+HUB_URL = "https://huggingface.co"
 NO_GRADIO = "gradio is not installed: pip install 'gradio>=6.31'"
 REQUIRED = ("gradio", "torch", "transformers")
+APP_FILES = {"app.py": "release", "text_generation.py": "evaluation"}  # name: package
+FILES = (*APP_FILES, "settings.json", "requirements.txt", "README.md")
 SAFETY_NOTE = (
     "**Read the code before you run it.** A model wrote it: it can be wrong, insecure or harmful, "
-    "and nobody has checked it. Keep secrets and personal data out of what you type."
+    "and no person has checked it. Do not enter secrets or personal data."
 )
 EXAMPLES = [
     [
@@ -38,13 +41,13 @@ EXAMPLES = [
 ]
 README = """# {title}
 
-A page on which to try [{model}]({model_url}): type an instruction, and an input where it needs \
-one, and read the code appear.
+Try [{model}]({model_url}): enter an instruction, and an input if the task has one, and watch the \
+code appear.
 
 {safety_note}
 
-{trained}The prompt is the one that the model was trained with, and stands in `settings.json` \
-beside the limits of the page. To run it on your own machine:
+{trained}The prompt is the one used in training; it is in `settings.json` with the limits of the \
+page. To run the page on your own machine:
 
 ```sh
 pip install -r requirements.txt
@@ -53,116 +56,70 @@ python app.py
 """
 
 
-def settings(
+def make_settings(
     model: str,
     *,
     revision: str | None,
-    prompt_style: PromptStyle,
+    prompt_style: str,
     datasets: Mapping[str, str | None],
     title: str,
-    safety_note: str = SAFETY_NOTE,
     **limits: Any,
 ) -> dict[str, Any]:
-    """The settings of app.py, as plain JSON.
+    """Return the settings of app.py as JSON.
 
     Args:
-        datasets: what the model was trained on, each Hub id with its revision; None: a dataset
-            that is not on the Hub, and is named without a link.
-        limits: keys of `app.Settings` from `dtype` on; what is left out has the default there.
+        datasets: the training data, Hub id to commit. None means a dataset that is not on
+            the Hub, which is named without a link.
+        limits: keys of `app.DemoSettings` from `dtype` on.
     """
+    prompt = PROMPT_STYLES[prompt_style]
     return {
         "title": title,
         "model": model,
         "revision": revision,
-        "model_url": _url(model, revision) if is_hub_id(model) else "",
+        "model_url": hub_url(model, revision) if is_hub_id(model) else "",
         "datasets": [
-            {"name": name, "url": _url(f"datasets/{name}", commit) if commit else ""}
+            {"name": name, "url": hub_url(f"datasets/{name}", commit) if commit else ""}
             for name, commit in datasets.items()
         ],
-        "safety_note": safety_note,
-        "prompt_without_input": format_prompt("{instruction}", style=prompt_style),
-        "prompt_with_input": format_prompt("{instruction}", "{input}", style=prompt_style),
-        "stops": list(PROMPT_STYLES[prompt_style].stops),
+        "safety_note": SAFETY_NOTE,
+        "prompt_without_input": prompt.without_input,
+        "prompt_with_input": prompt.with_input,
+        "stops": list(prompt.stops),
         "languages": languages.highlighting(),
         "examples": EXAMPLES,
         **limits,
     }
 
 
-def write_space(
-    folder: Path,
-    *,
-    model: str,
-    revision: str | None,
-    datasets: Mapping[str, str | None],
-    title: str,
-    prompt_style: PromptStyle = "alpaca",
-    safety_note: str = SAFETY_NOTE,
-    license: str = "apache-2.0",
-    **limits: Any,
-) -> None:
-    """Write app.py, settings.json, requirements.txt and README.md of a Space into `folder`.
+def write_space(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write the files of a Space into `folder`.
 
     Args:
-        model: its Hub id; it is loaded at `revision`, where the Space runs.
-        license: of the Space, by its Hub name; app.py is under Apache-2.0.
-        limits: keys of `app.Settings` from `dtype` on.
+        settings: from `make_settings`.
 
     Raises:
-        InputError: gradio is not installed, so that no version of it can be pinned.
+        InputError: gradio is not installed, so its version cannot be pinned.
     """
-    from huggingface_hub import SpaceCardData
-
     try:
         versions = {name: metadata.version(name).split("+")[0] for name in REQUIRED}
     except metadata.PackageNotFoundError:
         raise InputError(NO_GRADIO) from None
-    facts = settings(
-        model,
-        revision=revision,
-        prompt_style=prompt_style,
-        datasets=datasets,
-        title=title,
-        safety_note=safety_note,
-        **limits,
-    )
-    card = SpaceCardData(
-        title=title,
-        sdk="gradio",
-        sdk_version=versions["gradio"],
-        python_version=f"{sys.version_info.major}.{sys.version_info.minor}",
-        app_file="app.py",
-        license=license,
-        models=[model] if is_hub_id(model) else None,
-        datasets=[name for name, commit in datasets.items() if commit] or None,
-        pinned=False,
-        short_description="An instruction in, code out",
-    )
-    links = ", ".join(
-        f"[{code(each['name'])}]({url(each['url'])})" if each["url"] else code(each["name"])
-        for each in facts["datasets"]
-    )
-    trained = f"It was trained on {links}. " if links else ""
-    words = {
-        "title": inline(title),
-        "model": code(model),
-        "model_url": url(facts["model_url"] or model),
-        "safety_note": safety_note,
-        "trained": trained,
-    }
     folder.mkdir(parents=True, exist_ok=True)
-    with resources.as_file(resources.files("code_alpaca") / "release" / "app.py") as source:
-        shutil.copyfile(source, folder / "app.py")
-    text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
-    (folder / "settings.json").write_text(text, encoding="utf-8")
-    pins = "".join(f"{name}=={number}\n" for name, number in versions.items())
-    (folder / "requirements.txt").write_text(pins, encoding="utf-8")
-    readme = f"---\n{card.to_yaml()}\n---\n\n{README.format(**words)}"
-    (folder / "README.md").write_text(readme, encoding="utf-8")
+    for name, package in APP_FILES.items():
+        with resources.as_file(resources.files("code_alpaca") / package / name) as path:
+            shutil.copyfile(path, folder / name)
+    texts = {
+        "settings.json": json.dumps(settings, indent=2, ensure_ascii=False) + "\n",
+        "requirements.txt": "".join(f"{name}=={number}\n" for name, number in versions.items()),
+        "README.md": _render_readme(settings, versions["gradio"]),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether `name` is a Hub id like ORG/NAME, and no folder here."""
+    """Whether `name` is a Hub id like ORG/NAME, and not a local folder."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
@@ -173,5 +130,38 @@ def is_hub_id(name: str) -> bool:
     return "/" in name and not Path(name).exists()
 
 
-def _url(repository: str, revision: str | None) -> str:
-    return f"{HUB}/{repository}" + (f"/tree/{revision}" if revision else "")
+def _render_readme(settings: Mapping[str, Any], gradio_version: str) -> str:
+    from huggingface_hub import SpaceCardData
+
+    model, datasets = settings["model"], settings["datasets"]
+    card = SpaceCardData(
+        title=settings["title"],
+        sdk="gradio",
+        sdk_version=gradio_version,
+        python_version=f"{sys.version_info.major}.{sys.version_info.minor}",
+        app_file="app.py",
+        license="apache-2.0",  # of app.py
+        models=[model] if settings["model_url"] else None,
+        datasets=[dataset["name"] for dataset in datasets if dataset["url"]] or None,
+        pinned=False,
+        short_description="Enter an instruction, get code",
+    )
+    links = ", ".join(
+        f"[{code(dataset['name'])}]({url(dataset['url'])})"
+        if dataset["url"]
+        else code(dataset["name"])
+        for dataset in datasets
+    )
+    text = README.format(
+        title=inline(settings["title"]),
+        model=code(model),
+        model_url=url(settings["model_url"] or model),
+        safety_note=SAFETY_NOTE,
+        trained=f"The model was trained on {links}. " if links else "",
+    )
+    return f"---\n{card.to_yaml()}\n---\n\n{text}"
+
+
+def hub_url(path: str, revision: str | None) -> str:
+    """Return the address of a repository on the Hub at a revision."""
+    return f"{HUB_URL}/{path}" + (f"/tree/{revision}" if revision else "")

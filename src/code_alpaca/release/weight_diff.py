@@ -1,10 +1,10 @@
-"""The difference between a tuned model and its base, from which the very bits come back.
+"""Compute the difference between a fine-tuned model and its base, and apply it again.
 
-For bases whose licence forbids passing weights on, as Stanford Alpaca did for LLaMA
-(https://github.com/tatsu-lab/stanford_alpaca, weight_diff.py): who has the base gets the tuned
-model, and nobody else gets either. A difference of floating-point numbers rounds, so that theirs
-comes back nearly; here the bit patterns are subtracted as integers, modulo 2**width,
-which loses nothing, whatever they mean.
+It is for base models whose license forbids redistributing weights, as Stanford Alpaca did for
+LLaMA (https://github.com/tatsu-lab/stanford_alpaca, weight_diff.py): only people who have the base
+model can restore the fine-tuned one. A difference of floating-point numbers is rounded, so theirs
+is restored approximately. Here the bit patterns are subtracted as integers modulo 2**width, which
+restores every bit.
 """
 
 from __future__ import annotations
@@ -13,206 +13,154 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
+from pydantic import BaseModel, ValidationError, model_validator
 
 from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.fs import file_sha256, weights_sha256
-from code_alpaca.hub.versions import Say
+from code_alpaca.release.safetensors_header import TensorEntry, read_header, with_integer_types
 
 if TYPE_CHECKING:
     import torch
 
-FOLDER = Path("weight_diff")  # of a release: not beside config.json, where it would be loaded
-PLAN = "weight_diff.json"
-FORMAT = 1
-# Of the names that safetensors has for types: torch's, and those of the same width for bits.
-TORCH = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-BITS = {"F64": "I64", "F32": "I32", "F16": "I16", "BF16": "I16"}
-TIED = {"lm_head.weight": "model.embed_tokens.weight"}  # one tensor, where the base ties them
-# The same weights again, as many repositories of bases have them: 13 GB for LLaMA-7B.
+DIFF_FOLDER = Path("weight_diff")  # in a release; next to config.json it would be loaded
+DIFF_FILE = "weight_diff.json"
+TORCH_TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+TIED_WEIGHTS = {"lm_head.weight": "model.embed_tokens.weight"}
+# Other formats of the same weights in repositories of base models: 13 GB for LLaMA 7B.
 NOT_DOWNLOADED = ["*.bin", "*.pt", "*.pth", "*.h5", "*.msgpack", "*.gguf"]
+Log = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A tensor in a safetensors file."""
+class DiffBase(BaseModel):
+    """The base model of a weight difference."""
 
     name: str
-    dtype: str  # as safetensors calls it
-    shape: tuple[int, ...]
-    start: int  # byte in the file
-    bits: np.dtype[Any]  # unsigned integers of its width
+    revision: str | None = None
+    sha256: str
 
 
-class Base:
-    """The tensors of the base model, read one at a time."""
+class DiffShard(BaseModel):
+    """A shard of a weight difference: its hash, and the header of the tuned model's shard."""
 
-    def __init__(self, folder: Path, files: ExitStack) -> None:
-        """Open the safetensors of a folder until `files` is closed.
+    sha256: str
+    header: str
 
-        Raises:
-            InputError: there are none, or one is broken.
-        """
-        from safetensors import SafetensorError, safe_open
 
-        self._folder = folder
-        self._place: dict[str, Any] = {}
-        for path in sorted(folder.glob("*.safetensors")):
+class WeightDiff(BaseModel):
+    """weight_diff.json: the models on both sides of a difference, and its shards."""
+
+    format: Literal[1] = 1
+    base: DiffBase
+    sha256: str  # of the tuned model's weights
+    shards: dict[str, DiffShard]
+
+    @model_validator(mode="after")
+    def _shards_are_safe(self) -> Self:
+        for name, shard in self.shards.items():
+            # A file of this name is written, so it must not lead out of the folder.
+            if name != Path(name).name or not name.endswith(".safetensors"):
+                raise ValueError(f"{name!r} is not the name of a shard")
             try:
-                shard = files.enter_context(safe_open(path, "pt"))
-            except SafetensorError as error:
-                raise InputError(
-                    f"{path} of the base model is damaged ({error}); download it again"
-                ) from None
-            self._place |= dict.fromkeys(shard.keys(), shard)
-        if not self._place:
-            raise InputError(f"the base model {folder} holds no *.safetensors")
-
-    def bits(self, entry: Entry) -> np.ndarray:
-        """The bits of the base's tensor in the tuned one's type and shape, flat.
-
-        Rows that only the tuned one has, of a vocabulary that grew, are zeros.
-
-        Raises:
-            InputError: the base has no such tensor, so that the difference would hold it whole.
-        """
-        import torch
-
-        tensor = self._tensor(entry)
-        tensor = tensor.to(getattr(torch, TORCH[entry.dtype])).contiguous()
-        width = getattr(torch, f"int{8 * entry.bits.itemsize}")
-        found = tensor.view(width).numpy().view(entry.bits)
-        if found.shape == entry.shape:
-            return found.reshape(-1)
-        grown = np.zeros(entry.shape, entry.bits)
-        rows = min(len(found), len(grown))
-        grown[:rows] = found[:rows]
-        return grown.reshape(-1)
-
-    def _tensor(self, entry: Entry) -> torch.Tensor:
-        name = entry.name if entry.name in self._place else TIED.get(entry.name)
-        if name not in self._place:
-            raise InputError(
-                f"the base model {self._folder} has no tensor {entry.name}; is it the base of this "
-                "model?"
-            )
-        tensor = self._place[name].get_tensor(name)
-        if tensor.shape[1:] != entry.shape[1:] or tensor.ndim != len(entry.shape):
-            raise InputError(
-                f"{entry.name} has the shape {list(tensor.shape)} in the base model "
-                f"{self._folder} and {list(entry.shape)} in the tuned one; is it its base?"
-            )
-        return tensor
+                with_integer_types(shard.header.encode())
+            except (InputError, KeyError, TypeError, AttributeError) as error:
+                raise ValueError(f"the header of {name} is broken") from error
+        return self
 
 
-def write_diff(
-    tuned: Path,
-    base: str,
-    out: Path,
-    *,
-    base_name: str,
-    base_revision: str | None,
-    say: Say = print,
+class BaseModelName(NamedTuple):
+    """What to call the base model, for the user who recovers the tuned one."""
+
+    name: str
+    revision: str | None = None
+
+
+def write_weight_diff(
+    tuned: Path, base: Path, output_dir: Path, base_name: BaseModelName, log: Log
 ) -> None:
-    """Write the difference between two models into `out / "weight_diff"`.
+    """Write the difference between two model folders into `output_dir / "weight_diff"`.
 
-    Holds two tensors in memory at a time. `weight_diff.json` is written last: what has it is whole.
-
-    Args:
-        base: a folder, or a Hub id, which is downloaded at `base_revision`.
-        base_name: what to call the base, for whoever recovers.
+    Two tensors are in memory at a time. `weight_diff.json` is written last, so a folder that has
+    it is complete.
 
     Raises:
-        InputError: there is no such base, or it is not the base of this model.
+        InputError: `base` is not the base of this model.
     """
-    folder = folder_of(base, base_revision)
-    (out / FOLDER).mkdir(parents=True)
-    shards: dict[str, dict[str, str]] = {}
+    folder = output_dir / DIFF_FOLDER
+    folder.mkdir(parents=True)
+    shards = {}
     paths = sorted(tuned.glob("*.safetensors"))
-    with ExitStack() as files:
-        weights = Base(folder, files)
+    with ExitStack() as stack:
+        weights = BaseWeights(base, stack)
         for number, path in enumerate(paths, 1):
             header, entries = read_header(path)
-            target = out / FOLDER / path.name
-            digest = _combine(path, entries, target, _as_bits(header), weights, np.subtract)
-            shards[path.name] = {"sha256": digest, "header": header.decode()}
-            say(f"difference of shard {number} of {len(paths)} to {base_name}")
+            chunks = _combine(path, entries, weights, np.subtract)
+            sha256 = _write_shard(folder / path.name, with_integer_types(header), chunks)
+            shards[path.name] = DiffShard(sha256=sha256, header=header.decode())
+            log(f"difference of shard {number} of {len(paths)} to {base_name.name}")
     for path in tuned.glob("*.safetensors.index.json"):
-        shutil.copy2(path, out / FOLDER)
-    plan = {
-        "format": FORMAT,
-        "base": {
-            "name": base_name,
-            "revision": base_revision,
-            "sha256": weights_sha256(str(folder)),
-        },
-        "sha256": weights_sha256(str(tuned)),
-        "shards": shards,
-    }
-    (out / FOLDER / PLAN).write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
+        shutil.copy2(path, folder)
+    diff = WeightDiff(
+        base=DiffBase(**base_name._asdict(), sha256=str(weights_sha256(base))),
+        sha256=str(weights_sha256(tuned)),
+        shards=shards,
+    )
+    text = json.dumps(diff.model_dump(), indent=2) + "\n"
+    (folder / DIFF_FILE).write_text(text, encoding="utf-8")
 
 
-def read_plan(folder: Path) -> dict[str, Any]:
-    """What `weight_diff.json` says.
+def read_weight_diff(folder: Path) -> WeightDiff:
+    """Read the `weight_diff.json` of a release.
 
     Raises:
-        InputError: there is none, or it is broken.
+        InputError: it is missing or damaged.
     """
-    path = folder / FOLDER / PLAN
     try:
-        plan = json.loads(path.read_text(encoding="utf-8"))
-        known = plan["format"] == FORMAT and plan["base"]["sha256"] and plan["sha256"]
-        whole = all(
-            # A name is where a file will be written: none may lead out of the folder.
-            name == Path(name).name and name.endswith(".safetensors")
-            and shard["sha256"] and _as_bits(shard["header"].encode())
-            for name, shard in plan["shards"].items()
-        )  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, InputError):
-        known = whole = False
-    if not known or not whole:
+        return WeightDiff.model_validate_json((folder / DIFF_FOLDER / DIFF_FILE).read_bytes())
+    except (OSError, ValidationError):
         raise InputError(
-            f"{folder} holds no difference of weights that this version reads ({FOLDER / PLAN}); "
-            "give what code-alpaca release --weight_diff made"
-        )
-    return plan
+            f"{folder} contains no weight difference that this version reads "
+            f"({DIFF_FOLDER / DIFF_FILE}); use what code-alpaca release --weight_diff wrote"
+        ) from None
 
 
-def add_base(diff: Path, plan: dict[str, Any], base: Path, out: Path, say: Say = print) -> None:
-    """Write into `out` the shards of the tuned model, the very bytes that they were.
+def apply_weight_diff(
+    release: Path, diff: WeightDiff, base: Path, output_dir: Path, log: Log
+) -> None:
+    """Write the shards of the tuned model into `output_dir`, byte for byte.
 
     Raises:
-        InputError: a shard of the difference is not what the plan says.
+        InputError: a shard differs from the one that `diff` describes.
     """
-    with ExitStack() as files:
-        weights = Base(base, files)
-        for number, (name, shard) in enumerate(plan["shards"].items(), 1):
-            path, header = diff / FOLDER / name, shard["header"].encode()
-            sound = path.is_file() and file_sha256(path) == shard["sha256"]
-            found, entries = read_header(path) if sound else (b"", [])
-            if found != _as_bits(header):
+    with ExitStack() as stack:
+        weights = BaseWeights(base, stack)
+        for number, (name, shard) in enumerate(diff.shards.items(), 1):
+            path, header = release / DIFF_FOLDER / name, shard.header.encode()
+            intact = path.is_file() and file_sha256(path) == shard.sha256
+            actual, entries = read_header(path) if intact else (b"", [])
+            if actual != with_integer_types(header):
                 raise InputError(
-                    f"{path} is missing or not what {PLAN} says; download the difference again"
+                    f"{path} is missing or differs from {DIFF_FILE}; download the difference again"
                 )
-            kinds = json.loads(header)
-            entries = [_with_type(entry, kinds[entry.name]["dtype"]) for entry in entries]
-            _combine(path, entries, out / name, header, weights, np.add)
-            say(f"shard {number} of {len(plan['shards'])}")
-    for path in (diff / FOLDER).glob("*.safetensors.index.json"):
-        shutil.copy2(path, out)
+            types = json.loads(header)
+            entries = [replace(entry, dtype=types[entry.name]["dtype"]) for entry in entries]
+            _write_shard(output_dir / name, header, _combine(path, entries, weights, np.add))
+            log(f"shard {number} of {len(diff.shards)}")
+    for path in (release / DIFF_FOLDER).glob("*.safetensors.index.json"):
+        shutil.copy2(path, output_dir)
 
 
-def folder_of(model: str, revision: str | None) -> Path:
-    """A folder with a model: itself, or what a Hub id has at a revision.
+def find_model_folder(model: str, revision: str | None) -> Path:
+    """Return the folder of a local model, or download a Hub model at a revision.
 
     Raises:
-        InputError: neither is there.
+        InputError: there is no such folder or Hub model.
     """
     if Path(model).is_dir():
         return Path(model)
@@ -227,89 +175,90 @@ def folder_of(model: str, revision: str | None) -> Path:
     ) as error:  # fmt: skip
         raise InputError(
             f"no model {model}: no such folder, and none on the Hub at {revision or 'main'} "
-            f"({error_message(error)})"
+            f"({error_message(error)}); check the name"
         ) from None
 
 
-def read_header(path: Path) -> tuple[bytes, list[Entry]]:
-    """The header of a safetensors file as it stands there, and its tensors in their order.
+class BaseWeights:
+    """The tensors of a base model, read one at a time."""
 
-    The format: 8 bytes with the length of the header, the header in JSON, then the tensors without
-    gaps (https://github.com/huggingface/safetensors#format).
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        """Open the safetensors files of a folder until `stack` is closed.
 
-    Raises:
-        InputError: it is no such file, holds a type that has no bits here, or is cut short.
-    """
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = file.read(min(length, 100_000_000))  # the most that the format allows
-    try:
-        values = json.loads(header)
-        found = [
-            Entry(name, tensor["dtype"], tuple(tensor["shape"]),
-                  8 + length + tensor["data_offsets"][0], _bits_of(tensor["dtype"]))
-            for name, tensor in values.items()
-            if name != "__metadata__"
-        ]  # fmt: skip
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{path} is no safetensors file of floating-point weights") from None
-    sizes = [entry.bits.itemsize * math.prod(entry.shape) for entry in found]
-    if path.stat().st_size != 8 + length + sum(sizes):
-        raise InputError(f"{path} is cut short or broken; make or download it again")
-    return header, sorted(found, key=lambda entry: entry.start)
+        Raises:
+            InputError: there are none, or one is broken.
+        """
+        from safetensors import SafetensorError, safe_open
 
+        self._folder = folder
+        self._shards: dict[str, Any] = {}  # by tensor
+        for path in sorted(folder.glob("*.safetensors")):
+            try:
+                shard = stack.enter_context(safe_open(path, "pt"))
+            except SafetensorError as error:
+                raise InputError(
+                    f"{path} of the base model is broken ({error_message(error)}); download it "
+                    "again"
+                ) from None
+            self._shards |= dict.fromkeys(shard.keys(), shard)
+        if not self._shards:
+            raise InputError(f"the base model {folder} contains no *.safetensors; download it")
 
-def _bits_of(dtype: str) -> np.dtype[Any]:
-    bits = BITS.get(dtype, dtype)
-    if bits not in BITS.values():
-        raise ValueError(dtype)
-    return np.dtype(f"<u{int(bits[1:]) // 8}")
+    def bits(self, entry: TensorEntry) -> np.ndarray:
+        """Return the bits of a tensor in the type and shape of the tuned one, flattened.
 
+        Rows that the base lacks, because the vocabulary grew, are zeros.
 
-def _with_type(entry: Entry, dtype: str) -> Entry:
-    return Entry(entry.name, dtype, entry.shape, entry.start, entry.bits)
+        Raises:
+            InputError: the base has no such tensor, so the difference would disclose all of it.
+        """
+        import torch
 
+        tensor = self._find(entry).to(getattr(torch, TORCH_TYPES[entry.dtype])).contiguous()
+        integers = tensor.view(getattr(torch, f"int{8 * entry.bits.itemsize}"))
+        bits = integers.numpy().view(entry.bits)
+        if bits.shape != entry.shape:
+            resized = np.zeros(entry.shape, entry.bits)
+            rows = min(len(bits), len(resized))
+            resized[:rows] = bits[:rows]
+            bits = resized
+        return bits.reshape(-1)
 
-def _as_bits(header: bytes) -> bytes:
-    """A header for the same tensors as integers: nobody takes a difference for weights.
-
-    Raises:
-        InputError: a type is not floating-point.
-    """
-    values = json.loads(header)
-    for name, tensor in values.items():
-        if name == "__metadata__":
-            continue
-        if tensor["dtype"] not in BITS:
+    def _find(self, entry: TensorEntry) -> torch.Tensor:
+        name = entry.name if entry.name in self._shards else TIED_WEIGHTS.get(entry.name)
+        if name not in self._shards:
             raise InputError(
-                f"{name} has the type {tensor['dtype']}; a difference is made of weights in "
-                f"{', '.join(BITS)}"
+                f"the base model {self._folder} has no tensor {entry.name}; use the base that this "
+                "model was fine-tuned from"
             )
-        tensor["dtype"] = BITS[tensor["dtype"]]
-    made = json.dumps(values, separators=(",", ":")).encode()
-    return made + b" " * (-len(made) % 8)
+        tensor = self._shards[name].get_tensor(name)
+        if tensor.shape[1:] != entry.shape[1:] or tensor.ndim != len(entry.shape):
+            raise InputError(
+                f"{entry.name} has the shape {list(tensor.shape)} in the base model {self._folder} "
+                f"and {list(entry.shape)} in the tuned one; use the base that it was fine-tuned "
+                "from"
+            )
+        return tensor
 
 
 def _combine(
-    source: Path, entries: list[Entry], target: Path, header: bytes, base: Base, how: np.ufunc
-) -> str:
-    """Write `source`, plus or minus the base, under `header`; return the hash of the file."""
-    digest = hashlib.sha256()
-    with target.open("wb") as file:
-        for piece in _pieces(source, entries, header, base, how):
-            file.write(piece)
-            digest.update(piece)
-    return digest.hexdigest()
-
-
-def _pieces(
-    source: Path, entries: list[Entry], header: bytes, base: Base, how: np.ufunc
-) -> Iterator[bytes | memoryview]:
-    yield len(header).to_bytes(8, "little")
-    yield header
+    path: Path, entries: list[TensorEntry], base: BaseWeights, operation: np.ufunc
+) -> Iterator[memoryview]:
+    """Yield the tensors of a shard, plus or minus those of the base, as bytes."""
     for entry in entries:
-        count = math.prod(entry.shape)
-        if not count:
-            continue
-        ours = np.memmap(source, entry.bits, "r", offset=entry.start, shape=(count,))
-        yield how(ours, base.bits(entry)).data.cast("B")
+        if count := math.prod(entry.shape):
+            bits = np.memmap(path, entry.bits, "r", offset=entry.offset, shape=(count,))
+            yield operation(bits, base.bits(entry)).data.cast("B")
+
+
+def _write_shard(path: Path, header: bytes, chunks: Iterator[memoryview]) -> str:
+    """Write a safetensors file and return its SHA-256."""
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for chunk in (len(header).to_bytes(8, "little"), header):
+            file.write(chunk)
+            digest.update(chunk)
+        for tensor in chunks:
+            file.write(tensor)
+            digest.update(tensor)
+    return digest.hexdigest()

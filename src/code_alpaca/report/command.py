@@ -43,7 +43,7 @@ class ReportConfig(StageConfig):
 def write_report(config: ReportConfig) -> None:
     """Print the tables of a run and write them to its folder.
 
-    `report.json` holds the numbers, `report/` the plots, `report.html` both and the rows.
+    `report.json` contains the numbers, `report/` the plots, `report.html` both and the rows.
 
     Raises:
         InputError: `run_dir` contains no ledger.
@@ -66,7 +66,7 @@ def write_report(config: ReportConfig) -> None:
 
 
 def _summarize(ledger: Ledger, name: str) -> RunSummary:
-    """Return what the manifest of this run's dataset would contain, as far as it is shown."""
+    """Return the part of the dataset's manifest that the report shows."""
     statistics, accepted = RowStatistics(), 0
     config = redact(ledger.record("config", {}))
     limit = config.get("num_examples")

@@ -1,5 +1,5 @@
 "use strict";
-// The URL fragment holds all state: filters, search and page. A model wrote the rows, so they are
+// The URL fragment contains all state: filters, search and page. A model wrote the rows, so they are
 // inserted as text nodes and never parsed as markup.
 
 const ROWS_PER_PAGE = 20;

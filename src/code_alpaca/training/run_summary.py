@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ from code_alpaca.training.plan import TrainingPlan
 from code_alpaca.training.throughput import peak_memory_bytes
 
 if TYPE_CHECKING:
+    import torch
+
     from code_alpaca.training.trainer import MonitoredTrainer
 
 PACKAGES = ("code-alpaca", "torch", "transformers", "trl", "accelerate", "deepspeed", "peft",
@@ -61,11 +64,7 @@ def collect_results(
 
     assert plan.tokens is not None
     statistics, state = plan.tokens.statistics, trainer.state
-    # Under ZeRO-3 a rank has shards, and DeepSpeed records the full size of each weight.
-    sizes = [
-        (getattr(weight, "ds_numel", weight.numel()), weight.requires_grad)
-        for weight in trainer.model.parameters()
-    ]
+    weights = list(trainer.model.parameters())
     device, gather = trainer.accelerator.device, trainer.accelerator.gather
     peak = torch.tensor([peak_memory_bytes(setup.layout.on_cpu) / GIB], device=device)
     counts = torch.tensor([[trainer.real_tokens, trainer.total_tokens]], device=device)
@@ -82,8 +81,8 @@ def collect_results(
     to_first_step = trainer.seconds_to_first_step  # None: no step was left to train
     return RunRecord(
         **origin,
-        parameters=sum(size for size, _ in sizes),
-        trainable_parameters=sum(size for size, trainable in sizes if trainable),
+        parameters=_count_parameters(weights),
+        trainable_parameters=_count_parameters(w for w in weights if w.requires_grad),
         rows=statistics.rows,
         tokens=statistics.tokens,
         counts=dataclasses.asdict(statistics),
@@ -119,6 +118,11 @@ def summarize(record: RunRecord) -> str:
         f"{record.seconds:.0f} s, {record.tokens_per_second:.0f} tokens/s{mfu}, "
         f"peak memory {record.peak_memory_gib:.1f} GiB, {losses}"
     )
+
+
+def _count_parameters(weights: Iterable[torch.Tensor]) -> int:
+    # Under ZeRO-3 a rank has shards, and DeepSpeed records the full size of each weight.
+    return sum(getattr(weight, "ds_numel", weight.numel()) for weight in weights)
 
 
 def _describe_hardware(layout: ParallelLayout) -> dict[str, Any]:

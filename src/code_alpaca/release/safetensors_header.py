@@ -1,0 +1,95 @@
+"""Read and rewrite the headers of safetensors files.
+
+The format: 8 bytes with the length of the header, the header in JSON, then the tensors without
+gaps (https://github.com/huggingface/safetensors#format).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from code_alpaca.core.errors import InputError
+
+# Names of floating-point types in safetensors, with the integer type of the same width.
+INTEGER_TYPES = {"F64": "I64", "F32": "I32", "F16": "I16", "BF16": "I16"}
+MAX_HEADER_BYTES = 100_000_000  # the limit of the format
+
+
+@dataclass(frozen=True, slots=True)
+class TensorEntry:
+    """A tensor in a safetensors file.
+
+    Attributes:
+        dtype: name of its type in safetensors.
+        offset: of its first byte in the file.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def bits(self) -> np.dtype[Any]:
+        """Unsigned integers of the tensor's width."""
+        width = int(INTEGER_TYPES.get(self.dtype, self.dtype)[1:])
+        return np.dtype(f"<u{width // 8}")
+
+
+def read_header(path: Path) -> tuple[bytes, list[TensorEntry]]:
+    """Return the header of a file, and its tensors in file order.
+
+    Raises:
+        InputError: it is not a safetensors file of weights, or is truncated.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = file.read(min(length, MAX_HEADER_BYTES))
+    try:
+        entries = [
+            TensorEntry(
+                name,
+                tensor["dtype"],
+                tuple(tensor["shape"]),
+                8 + length + tensor["data_offsets"][0],
+            )
+            for name, tensor in json.loads(header).items()
+            if name != "__metadata__"
+        ]
+        known = {*INTEGER_TYPES, *INTEGER_TYPES.values()}
+        if unknown := {entry.dtype for entry in entries} - known:
+            raise ValueError(unknown)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(
+            f"{path} is not a safetensors file of floating-point weights; make or download it again"
+        ) from None
+    sizes = [entry.bits.itemsize * math.prod(entry.shape) for entry in entries]
+    if path.stat().st_size != 8 + length + sum(sizes):
+        raise InputError(f"{path} is truncated or broken; make or download it again")
+    return header, sorted(entries, key=lambda entry: entry.offset)
+
+
+def with_integer_types(header: bytes) -> bytes:
+    """Return a header for the same tensors as integers, so that nothing loads them as weights.
+
+    Raises:
+        InputError: a tensor is not floating-point.
+    """
+    values = json.loads(header)
+    for name, tensor in values.items():
+        if name == "__metadata__":
+            continue
+        if tensor["dtype"] not in INTEGER_TYPES:
+            raise InputError(
+                f"{name} has the type {tensor['dtype']}; weight_diff supports "
+                f"{', '.join(INTEGER_TYPES)}"
+            )
+        tensor["dtype"] = INTEGER_TYPES[tensor["dtype"]]
+    text = json.dumps(values, separators=(",", ":")).encode()
+    return text + b" " * (-len(text) % 8)
