@@ -76,8 +76,8 @@ class CompletionBackend(Protocol):
         """Complete the requests in any order, and pass each completion to `save` when it arrives.
 
         Raises:
-            InputError: the backend cannot complete any prompt.
-            Stopped: the backend failed; what was saved is kept.
+            InputError: the backend cannot complete any prompt: model or settings are wrong.
+            Stopped: the server or the GPU failed; what was saved is kept.
         """
         ...
 

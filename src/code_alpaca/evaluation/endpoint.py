@@ -51,10 +51,6 @@ class EndpointBackend:
 
         A prompt that the server refuses, or fails at repeatedly, has an empty completion with the
         reason, as long as the server completes other prompts.
-
-        Raises:
-            InputError: the endpoint accepts no request: key, model or settings are wrong.
-            Stopped: the endpoint failed; what was saved is kept.
         """
         asyncio.run(self._run(requests, save))
 

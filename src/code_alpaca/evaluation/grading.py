@@ -20,17 +20,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from code_alpaca import sandbox
 from code_alpaca.core import languages
 from code_alpaca.evaluation.controls import make_negative_controls, make_positive_control
 from code_alpaca.problems import Problem
-from code_alpaca.sandbox import (
-    Backend,
-    ResourceLimits,
-    RunResult,
-    SolutionTest,
-    WorkerPool,
-    interpreters,
-)
+from code_alpaca.sandbox import interpreters
 
 # The languages other than Python that can be graded: language -> interpreter.
 INTERPRETED = {languages.canonical(name): name for name in interpreters.INTERPRETERS}
@@ -58,7 +52,7 @@ class Grade:
     refused: Literal["", "values", "forged"] = ""
 
 
-def check_languages(problems: Sequence[Problem], backend: Backend) -> None:
+def check_languages(problems: Sequence[Problem], backend: sandbox.Backend) -> None:
     """Check that the interpreters for the problems' languages can run in a sandbox.
 
     Raises:
@@ -71,9 +65,9 @@ def check_languages(problems: Sequence[Problem], backend: Backend) -> None:
 class Grader:
     """Grades programs in a pool of sandboxes; `timeout` is in seconds, for one program."""
 
-    def __init__(self, pool: WorkerPool, *, timeout: float) -> None:
+    def __init__(self, pool: sandbox.WorkerPool, *, timeout: float) -> None:
         self._pool = pool
-        self._limits = ResourceLimits(
+        self._limits = sandbox.ResourceLimits(
             wall_s=timeout,
             memory_mb=MEMORY_MB,
             output_bytes=OUTPUT_BYTES,
@@ -144,7 +138,9 @@ class Grader:
 class _ProblemJudge:
     """Judges the programs of one problem, and caches facts about its reference and controls."""
 
-    def __init__(self, pool: WorkerPool, limits: ResourceLimits, problem: Problem) -> None:
+    def __init__(
+        self, pool: sandbox.WorkerPool, limits: sandbox.ResourceLimits, problem: Problem
+    ) -> None:
         self._pool, self._limits, self._problem = pool, limits, problem
         self._reference = problem.prompt + problem.canonical_solution
         self._has_reference = bool(problem.canonical_solution.strip())
@@ -172,7 +168,7 @@ class _ProblemJudge:
             return Grade("failed", f"forged: {forgery}", in_process=True, refused="forged")
         return Grade("passed", in_process.stderr, in_process=True)
 
-    def run_reference(self) -> RunResult:
+    def run_reference(self) -> sandbox.RunResult:
         """Run the problem's own solution in process."""
         return self._run_in_process(self._reference)
 
@@ -221,7 +217,7 @@ class _ProblemJudge:
     def _accepts(self, test: str) -> bool:
         return self._run_in_process(self._reference, test).status == "passed"
 
-    def _run_in_process(self, program: str, test: str | None = None) -> RunResult:
+    def _run_in_process(self, program: str, test: str | None = None) -> sandbox.RunResult:
         test = self._problem.test if test is None else test
         # Bound before the tests, since MBPP has a function that is itself called `check`.
         bound = f"__candidate = {self._problem.entry_point}"
@@ -232,11 +228,11 @@ class _ProblemJudge:
 
     def _run_isolated(
         self, program: str, in_process_s: float = math.inf, folder_bytes: int = FOLDER_BYTES
-    ) -> RunResult:
+    ) -> sandbox.RunResult:
         """Run a program isolated from its tests; `in_process_s` is its duration in process."""
         wall_s = max(ISOLATED_MIN_S, ISOLATED_SLOWDOWN * in_process_s)
         wall_s = min(ISOLATED_TIMEOUT_FACTOR * self._limits.wall_s, wall_s)
         limits = replace(self._limits, wall_s=wall_s, folder_bytes=folder_bytes)
         problem = self._problem
-        test = SolutionTest(problem.test, entry_point=problem.entry_point, prompt=problem.prompt)
+        test = sandbox.SolutionTest(problem.test, problem.entry_point, problem.prompt)
         return self._pool.run(lambda worker: worker.test_solution(program, test, limits))

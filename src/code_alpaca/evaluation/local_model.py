@@ -11,6 +11,7 @@ from typing import Any
 
 from code_alpaca.core.errors import InputError, Stopped, error_message
 from code_alpaca.core.quiet import silence_libraries
+from code_alpaca.evaluation import text_generation
 from code_alpaca.evaluation.completions import (
     Completion,
     CompletionRequest,
@@ -20,15 +21,6 @@ from code_alpaca.evaluation.completions import (
     stop_strings,
 )
 from code_alpaca.evaluation.inference import encode_chat, load_model
-from code_alpaca.evaluation.text_generation import (
-    Generated,
-    LoadedModel,
-    decode,
-    decode_continuation,
-    decode_response,
-    resolve_dtype,
-    truncate_at_stop,
-)
 from code_alpaca.hub.model_source import ModelSource
 
 STOP_CHECK_TOKENS = 8  # decoded in addition to one token per character of the longest stop string
@@ -52,13 +44,9 @@ class LocalModelBackend:
 
         A prompt at which the model fails has a completion with finish_reason `error`; one that
         fills the context window, an empty one.
-
-        Raises:
-            InputError: the model cannot be loaded, or fails at every prompt.
-            Stopped: the GPU failed; what was saved is kept.
         """
         silence_libraries()
-        loaded = load_model(self.source, dtype=resolve_dtype(self.dtype))
+        loaded = load_model(self.source, dtype=text_generation.resolve_dtype(self.dtype))
         completer = _BatchCompleter(loaded, self.settings)
         # Nothing is saved before a first success: if every prompt fails, the model is broken.
         pending: list[tuple[CompletionRequest, Completion]] = []
@@ -82,7 +70,7 @@ class LocalModelBackend:
 class _BatchCompleter:
     """Plans batches of requests and completes them."""
 
-    def __init__(self, loaded: LoadedModel, settings: GenerationSettings) -> None:
+    def __init__(self, loaded: text_generation.LoadedModel, settings: GenerationSettings) -> None:
         self._loaded, self._settings = loaded, settings
         self._prompts: dict[tuple[str, int], list[int]] = {}
 
@@ -154,14 +142,14 @@ class _BatchCompleter:
         return [self._decode(*row) for row in zip(prompts, generated, stops, strict=True)]
 
     def _decode(
-        self, prompt: list[int], generated: Generated, stops: tuple[str, ...]
+        self, prompt: list[int], generated: text_generation.Generated, stops: tuple[str, ...]
     ) -> Completion:
         tokenizer = self._loaded.tokenizer
         if self._settings.prompt_format == "completion":
-            text = decode_continuation(tokenizer, prompt, generated.ids)
+            text = text_generation.decode_continuation(tokenizer, prompt, generated.ids)
         else:  # training tokenizes a response separately from its prompt
-            text = decode_response(tokenizer, generated.ids)
-        stopped = truncate_at_stop(text, stops)
+            text = text_generation.decode_response(tokenizer, generated.ids)
+        stopped = text_generation.truncate_at_stop(text, stops)
         return Completion(stopped, "stop" if generated.ended or stopped != text else "length")
 
     def _encode(self, request: CompletionRequest) -> list[int]:
@@ -206,7 +194,7 @@ class _StopStrings:
         start = max(self._prompt_width, input_ids.shape[1] - self._num_checked)
         for row, ids in enumerate(input_ids[:, start:].tolist()):
             if not self._stopped[row]:
-                text = decode(self._tokenizer, ids)
+                text = text_generation.decode(self._tokenizer, ids)
                 self._stopped[row] = any(stop in text for stop in self._stops[row])
         return torch.tensor(self._stopped, device=input_ids.device)
 

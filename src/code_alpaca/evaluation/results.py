@@ -34,11 +34,7 @@ class EvalContext:
 def build_results(
     context: EvalContext, rows: Sequence[dict[str, Any]], failing_references: dict[str, str]
 ) -> EvalResults:
-    """Return the scores of graded samples, with the facts that they depend on.
-
-    Args:
-        rows: graded rows of samples.jsonl.
-        failing_references: the reason by task id.
+    """Return the scores of graded rows of samples.jsonl, with the facts that they depend on.
 
     Raises:
         InputError: a problem has fewer samples than a k, or `training_data` cannot be read.

@@ -39,11 +39,7 @@ class FunctionBenchmark:
     reference: str
 
     def load(self, *, all_splits: bool = False) -> list[Problem]:
-        """Call the function and return its problems.
-
-        Raises:
-            InputError: the file or function is missing, raises, or returns something else.
-        """
+        """Call the function and return its problems."""
         where = f"benchmark {self.reference}"
         function = load_plugin(self.reference, kind="benchmark").value
         if not callable(function):

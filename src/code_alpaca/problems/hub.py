@@ -25,11 +25,7 @@ class HubBenchmark:
     parse: Parser = parse_record
 
     def load(self, *, all_splits: bool = False) -> list[Problem]:
-        """Return the problems; without network, those in the local cache.
-
-        Raises:
-            InputError: the Hub is unreachable or refuses, and the cache lacks this revision.
-        """
+        """Return the problems; without network, those in the local cache."""
         rows = self._download("all" if all_splits else "test")
         records = ((f"{self.dataset}, row {number}", row) for number, row in enumerate(rows, 1))
         return parse_records(records, self.parse, all_splits=all_splits)

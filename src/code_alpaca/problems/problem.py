@@ -29,7 +29,11 @@ class Benchmark(Protocol):
     """A set of problems; to add one, add a row to `registry.BENCHMARKS`."""
 
     def load(self, *, all_splits: bool = False) -> Iterable[Problem]:
-        """Return the problems of the test split, or of all splits."""
+        """Return the problems of the test split, or of all splits.
+
+        Raises:
+            InputError: the problems cannot be read, downloaded or parsed.
+        """
 
     def describe(self) -> dict[str, str]:
         """Return where the problems come from, as results.json records it beside the name."""
