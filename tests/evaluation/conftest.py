@@ -92,7 +92,7 @@ def grade_samples(tmp_path, benchmark_file, run_eval):
     """Grade lines (dicts or text) as a file of samples of `benchmark_file`."""
 
     def grade(lines, *words):
-        path = tmp_path / "given.jsonl"
+        path = tmp_path / "lines.jsonl"
         text = (line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines)
         path.write_text("".join(text))
         return run_eval("--benchmark", benchmark_file, "--samples", path, *words)

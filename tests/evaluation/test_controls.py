@@ -65,8 +65,8 @@ TESTS = {
 def test_a_correct_program_fails_every_control(body):
     test = f"def check(candidate):\n    {body}\n"
     assert passes(CORRECT, test)
-    found = make_negative_controls(test)
-    assert found and not any(passes(CORRECT, control) for control in found)
+    controls = make_negative_controls(test)
+    assert controls and not any(passes(CORRECT, control) for control in controls)
 
 
 EQUAL = "class E:\n    def __eq__(s, o): return True\n    def __hash__(s): return 1\n"
@@ -113,9 +113,9 @@ def test_exiting_early_passes_the_control_that_fails_at_the_end():
 
 def test_long_tests_have_a_few_controls_selected_reproducibly():
     lines = "".join(f"    assert candidate({n}) == {n}\n" for n in range(100))
-    found, again = (make_negative_controls(f"def check(candidate):\n{lines}") for _ in range(2))
-    assert 2 <= len(found) <= MAX_CONTROLS
-    assert found == again and len(set(found)) == len(found)
+    first, second = (make_negative_controls(f"def check(candidate):\n{lines}") for _ in range(2))
+    assert 2 <= len(first) <= MAX_CONTROLS
+    assert first == second and len(set(first)) == len(first)
 
 
 TOO_DEEP = "def check(candidate):\n    assert candidate(1) == " + " + ".join(["1"] * 2000)

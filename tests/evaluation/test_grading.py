@@ -241,10 +241,10 @@ def test_a_correct_program_passes_every_style_of_tests_that_only_run_in_process(
 MAIN_MODULE = {
     "from __main__": "from __main__ import f as same\nassert same is candidate",
     "timeit": "import timeit\ntimeit.timeit('f(1)', 'from __main__ import f', number=1)",
-    "doctest": "import doctest\nfound = doctest.testmod()\n"
-    "assert found.attempted == 1 and not found.failed",
-    "unittest": "import unittest\nfound = unittest.main(exit=False, argv=['x']).result\n"
-    "assert found.testsRun == 1 and found.wasSuccessful()",
+    "doctest": "import doctest\nresult = doctest.testmod()\n"
+    "assert result.attempted == 1 and not result.failed",
+    "unittest": "import unittest\nresult = unittest.main(exit=False, argv=['x']).result\n"
+    "assert result.testsRun == 1 and result.wasSuccessful()",
     "built-ins": "assert candidate.__globals__['__builtins__'].len is len",
 }
 

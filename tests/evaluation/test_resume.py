@@ -94,7 +94,7 @@ def test_completions_of_another_configuration_are_not_overwritten(tiny_model, ru
     assert run_eval(*words, "3", "--max_new_tokens", "5") == 2
     assert "max_new_tokens was 4, now 5" in capsys.readouterr().err
     assert run_eval("--samples", "reference") == 2
-    assert "samples are given now" in capsys.readouterr().err
+    assert "now the samples of a file are graded" in capsys.readouterr().err
     assert run_eval.samples_file.read_text() == before
     assert run_eval(*words, "2") == 0
     assert len(run_eval.rows) == 3, "a smaller limit keeps the other completions"

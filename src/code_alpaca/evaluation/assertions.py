@@ -12,14 +12,14 @@ import hashlib
 import itertools
 from collections.abc import Iterator
 
-OPPOSITE_OPERATORS = {ast.Lt: ast.GtE, ast.LtE: ast.Gt, ast.Gt: ast.LtE, ast.GtE: ast.Lt,
-                      ast.NotEq: ast.Eq, ast.NotIn: ast.In}  # fmt: skip
+OPPOSITE_OPERATORS = {
+    ast.Lt: ast.GtE, ast.LtE: ast.Gt, ast.Gt: ast.LtE, ast.GtE: ast.Lt, ast.NotEq: ast.Eq,
+    ast.NotIn: ast.In,
+}  # fmt: skip
 OPPOSITE_METHODS = {
-    "assertLess": "assertGreaterEqual",
-    "assertLessEqual": "assertGreater",
-    "assertGreater": "assertLessEqual",
-    "assertGreaterEqual": "assertLess",
-}
+    "assertLess": "assertGreaterEqual", "assertLessEqual": "assertGreater",
+    "assertGreater": "assertLessEqual", "assertGreaterEqual": "assertLess",
+}  # fmt: skip
 LARGE_OFFSET = 10**9  # more than any tolerance of assertAlmostEqual
 # A function that returns a value unequal to its argument, as source text.
 CHANGE_VALUE = """(

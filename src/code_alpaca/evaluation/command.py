@@ -1,7 +1,7 @@
 """Measure pass@k of a model, an endpoint or a file of samples on a benchmark.
 
 Completions are appended to `samples.jsonl` as they arrive; rerun the same command to resume.
-Programs run in sandboxed processes, never in the process that holds the model.
+Programs run in sandboxed processes, never in the process of the model.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def confidence_interval(scores: Sequence[float]) -> tuple[float, float]:
     is valid for few problems and near 0 and 1. Others get a percentile bootstrap over problems,
     unless there are fewer than MIN_BOOTSTRAP_PROBLEMS or all scores are equal: a bootstrap would
     then be too narrow. Wilson's interval is conservative there, since the variance of scores in
-    [0, 1] with a given mean is largest if all of them are 0 or 1.
+    [0, 1] with this mean is largest if all of them are 0 or 1.
     """
     if _can_bootstrap(scores) and not set(scores) <= {0.0, 1.0}:
         return _bootstrap_interval(scores)

@@ -50,7 +50,9 @@ class SampleStore:
                 path.rename(path.with_name(f"{OLD_PREFIX}{path.name}"))
             hashes = set()
         if hashes - {self.run_hash}:
-            difference = identity.differences(folder) if identity else "samples are given now"
+            difference = (
+                identity.differences(folder) if identity else "now the samples of a file are graded"
+            )
             raise InputError(
                 f"{self.path} contains completions of another run ({difference}); set another "
                 "output_dir, or move the file away"

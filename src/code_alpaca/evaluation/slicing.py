@@ -12,7 +12,7 @@ import ast
 import builtins
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Definition = Function | ast.ClassDef
@@ -109,8 +109,13 @@ class _Program:
             if isinstance(node, Definition):
                 self._functions.setdefault(node.name, []).append(index)
         imports = [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
-        self._imported = {name for node in imports for name in bound_names(node)}
-        self._modules = {name for node in imports for name in _standard_library_names(node)}
+        self._imported = {_stored_name(alias) for node in imports for alias in node.names}
+        self._standard_library = {
+            _stored_name(alias)
+            for node in imports
+            for alias in node.names
+            if (getattr(node, "module", alias.name) or "").split(".")[0] in sys.stdlib_module_names
+        }
 
     def needed_statements(self) -> list[int]:
         """Return the indices of the statements that the entry point needs, in order."""
@@ -181,17 +186,9 @@ class _Program:
                 | ast.Assign([ast.Attribute() as target, *_])
                 | ast.AugAssign(ast.Attribute() as target)
             ):
-                return _root_name(target, through_calls=True) in self._modules
+                return _root_name(target, through_calls=True) in self._standard_library
             case _:
                 return False
-
-
-def _standard_library_names(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
-    """Yield the names that an import binds to parts of the standard library."""
-    for alias in node.names:
-        module = node.module if isinstance(node, ast.ImportFrom) else alias.name
-        if (module or "").split(".")[0] in sys.stdlib_module_names:
-            yield (alias.asname or alias.name).split(".")[0]
 
 
 def _called_names(node: ast.AST) -> set[str]:
