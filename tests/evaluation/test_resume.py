@@ -171,7 +171,7 @@ def test_two_processes_complete_the_same_as_one(tiny_model, tmp_path):
     two = [*torchrun, "-m", "code_alpaca.cli", *words, "--output_dir", str(tmp_path / "two")]
     done = subprocess.run(two, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("12 samples") == 1, "only the first process reports"
+    assert done.stdout.count("12 samples:") == 1, "only the first process reports"
 
     def completions(name):
         lines = (tmp_path / name / "samples.jsonl").read_text().splitlines()
