@@ -14,7 +14,7 @@ import signal
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from code_alpaca.core import console
 from code_alpaca.core.errors import INTERRUPTED, Stopped, TeacherRefused
@@ -22,17 +22,15 @@ from code_alpaca.core.ledger import Decision, Ledger, utc_now
 from code_alpaca.core.schema import Example, content_id
 from code_alpaca.curation.pipeline import Curator
 from code_alpaca.generation.candidates import Candidate
+from code_alpaca.generation.config import GenerateConfig
 from code_alpaca.generation.progress import RunProgress, RunTotals
 from code_alpaca.generation.quotas import Quotas
 from code_alpaca.generation.request_plan import RequestPlan, TeacherRequest
+from code_alpaca.teacher.batch import BatchTeacher
+from code_alpaca.teacher.client import Teacher
 from code_alpaca.teacher.reply_parsing import count_billed_tokens, parse_reply
 
-if TYPE_CHECKING:
-    from code_alpaca.generation.config import GenerateConfig
-    from code_alpaca.teacher.batch import BatchTeacher
-    from code_alpaca.teacher.client import Teacher
-
-    AnyTeacher = Teacher | BatchTeacher
+AnyTeacher = Teacher | BatchTeacher
 
 PROGRESS_INTERVAL_S = 0.2
 # A stopping run waits this long for replies in flight: less than the 30 s that Slurm and Kubernetes

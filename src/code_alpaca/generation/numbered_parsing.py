@@ -61,11 +61,8 @@ class Heading(NamedTuple):
     style: tuple[int, bool, bool]  # number of hashes, bold, numbered
 
 
-class NumberedRecord(NamedTuple):
-    """One record."""
-
-    text: str
-    fields: tuple[str, str, str] | None = None  # None without an Output heading
+# The text of a record, and its instruction, input and output; None without an Output heading.
+NumberedRecord = tuple[str, tuple[str, str, str] | None]
 
 
 def parse_numbered(reply: ParsedReply, prefix: str = "") -> list[Candidate]:
@@ -85,13 +82,13 @@ def parse_numbered(reply: ParsedReply, prefix: str = "") -> list[Candidate]:
     if not records:
         return [reject_text(reply.text, "truncated" if reply.truncated else "malformed")]
     candidates = []
-    for record in records:
-        if reply.truncated and record is records[-1]:
-            candidates.append(reject_text(record.text, "truncated"))
-        elif record.fields is None:
-            candidates.append(reject_text(record.text, "malformed"))
+    for number, (record_text, fields) in enumerate(records, 1):
+        if reply.truncated and number == len(records):
+            candidates.append(reject_text(record_text, "truncated"))
+        elif fields is None:
+            candidates.append(reject_text(record_text, "malformed"))
         else:
-            instruction, task_input, output = record.fields
+            instruction, task_input, output = fields
             task = GeneratedTask(instruction=instruction, input=task_input, output=output)
             candidates.append(build_candidate(task))
     return candidates
@@ -104,7 +101,7 @@ def _split_records(text: str, prefix: str) -> list[NumberedRecord]:
     if first is None or first.kind != "instruction":
         return _split(prefix + text)
     lead = text[: first.start]
-    continued = [NumberedRecord(prefix + lead)] if prefix and lead.strip() else []
+    continued = [(prefix + lead, None)] if prefix and lead.strip() else []
     return [*continued, *_split(text)]
 
 
@@ -113,8 +110,8 @@ def _split(text: str) -> list[NumberedRecord]:
     starts = [*_find_record_starts(text, headings), None]
     records = []
     for start, following in pairwise(starts):
-        end = len(text) if following is None else headings[following].start
         last = following is None
+        end = len(text) if last else headings[following].start
         records.append(_parse_record(text, headings[start:following], end, last=last))
     return records
 
@@ -164,14 +161,14 @@ def _parse_record(
     record_text = text[instruction.start : end]
     output, looseness = _choose_heading("output", headings, end)
     if output is None:
-        return NumberedRecord(record_text)
+        return record_text, None
     task_input, _ = _choose_heading("input", headings, output.start, max(1, looseness))
     fields = (
         text[instruction.end : (task_input or output).start].strip(),
         text[task_input.end : output.start].strip() if task_input else "",
         _strip_separator(text[output.end : end], last=last),
     )
-    return NumberedRecord(record_text, fields)
+    return record_text, fields
 
 
 def _choose_heading(

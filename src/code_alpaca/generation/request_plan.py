@@ -50,7 +50,9 @@ class RequestPlan:
     def from_config(cls, config: GenerateConfig) -> Self:
         """Load strategies, templates and seed tasks, and check that they work under the config."""
         mix = StrategyMix.from_config(config)
-        templates = PromptTemplates(config.prompts, mix.template_names())
+        strategies = mix.strategies.values()
+        names = [name for s in strategies for name in s.templates + s.numbered_templates]
+        templates = PromptTemplates(config.prompts, names)
         return cls(config, mix, templates, load_seed_tasks(config.seed_tasks))
 
     @property

@@ -70,10 +70,6 @@ class StrategyMix:
             )
         return cls(by_name, tuple(weights.values()))
 
-    def template_names(self) -> list[str]:
-        """Return the names of the prompt templates that the strategies use."""
-        return [n for s in self.strategies.values() for n in s.templates + s.numbered_templates]
-
     def choose(self, rng: random.Random) -> Strategy:
         """Return the strategy of a request; a mix of one draws no random number."""
         strategies = list(self.strategies.values())
