@@ -23,15 +23,15 @@ COMMENTS = {
     "html": f"{ARROWS}|{STARS}",
     "sql": f"{DASHES}|{STARS}",
     "php": f"{SLASHES}|{STARS}|{LONE_HASH}",
-    **dict.fromkeys(("haskell", "lua"), DASHES),
-    **dict.fromkeys(
-        ("bash", "ruby", "r", "perl", "powershell", "julia", "elixir", "awk"), LONE_HASH),
-    **dict.fromkeys(("javascript", "typescript", "java", "c", "c++", "c#", "go", "rust", "kotlin",
-                     "swift", "scala", "dart", "groovy", "solidity", "f#"),
-                    f"{SLASHES}|{STARS}"),
+    "haskell lua": DASHES,
+    "bash ruby r perl powershell julia elixir awk": LONE_HASH,
+    "javascript typescript java c c++ c# go rust kotlin swift scala dart groovy solidity f#":
+        f"{SLASHES}|{STARS}",
 }  # fmt: skip
 PATTERNS = {
-    language: re.compile(f"({STRINGS})|{comments}") for language, comments in COMMENTS.items()
+    language: re.compile(f"({STRINGS})|{comments}")
+    for names, comments in COMMENTS.items()
+    for language in names.split()
 }
 
 

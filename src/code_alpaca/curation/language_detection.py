@@ -161,9 +161,7 @@ def is_prose(text: str) -> bool:
 
 
 def contains_sentences(text: str) -> bool:
-    """Return whether code that does not parse contains prose, outside comments, docstrings and text
-    under a heading such as "Output:".
-    """
+    """Return whether code that does not parse contains prose, outside of comments and output."""
     lines = LONG_STRING.sub("", text).split("\n")
     before_output = takewhile(lambda line: not OUTPUT_HEADING.match(line), lines)
     return any(_is_sentence(line) and not COMMENT_LINE.match(line) for line in before_output)

@@ -1,6 +1,4 @@
-"""Parse Python code of unknown quality: broken, truncated, quoted, or mixed with prose. Never
-raises.
-"""
+"""Parse Python code of unknown quality: broken, truncated, quoted, or mixed with prose."""
 
 from __future__ import annotations
 

@@ -152,13 +152,9 @@ class Verifier:
 
 
 def find_rejection_reason(verdict: str, *, has_tests: bool) -> str:
-    """Return the reason to reject a row with this verdict, or "".
-
-    Rows without a clear verdict are kept: a server without tests is right not to end.
-    """
-    if verdict in ACCEPTED_VERDICTS or (verdict == "timeout" and not has_tests):
-        return ""
-    return f"run_{verdict}"
+    """Return the reason to reject a row with this verdict, or "" if the verdict is not clear."""
+    may_run_forever = verdict == "timeout" and not has_tests  # a server is right not to end
+    return "" if verdict in ACCEPTED_VERDICTS or may_run_forever else f"run_{verdict}"
 
 
 def _is_program(text: str) -> bool:
@@ -202,8 +198,8 @@ def _judge(result: RunResult, program: str, language: str, *, has_tests: bool) -
 def _raised_as_requested(result: RunResult, program: str, instruction: str) -> bool:
     """Return whether a script ended in the error that its task requests.
 
-    That is one from a `raise` or `assert` of the script, or one that the instruction names, unless
-    the task is to repair it.
+    That is one from a `raise` or `assert`, or one that the instruction names without asking to
+    repair it.
     """
     if not REQUESTS_ERROR.search(instruction):
         return False
@@ -255,10 +251,9 @@ def _standard_names() -> frozenset[str]:
 
 
 class VerdictCache:
-    """Verdicts by the hash of what was run and of `salt`; in memory if the cache folder is
-    read-only.
+    """Verdicts by the hash of what was run and of `salt`. Thread-safe.
 
-    Thread-safe. A locked or full database is ignored.
+    In memory if the cache folder is read-only. A locked or full database is ignored.
     """
 
     def __init__(self, salt: str) -> None:

@@ -14,13 +14,11 @@ RECENT_ROWS = 256  # entries of `Workspace.recent` in a search for a single matc
 
 
 class TokenRows(NamedTuple):
-    """Tokenized tasks: row r is `tokens[start[r]:start[r + 1]]`, and its parts end at `ends[r]` in
-    it.
-    """
+    """Tokenized tasks. The tokens of row r are `tokens[start[r]:start[r + 1]]`."""
 
     tokens: np.ndarray = np.zeros(0, np.int32)
     start: np.ndarray = np.zeros(1, np.int64)  # (rows + 1,)
-    ends: np.ndarray = np.zeros((0, NUM_PARTS), np.int32)  # the last one is the row's length
+    ends: np.ndarray = np.zeros((0, NUM_PARTS), np.int32)  # of the parts of each row, in its tokens
     signatures: np.ndarray = np.zeros((0, 2), np.uint64)  # see `kernels.write_signatures`
     filled: np.ndarray = np.zeros(0, np.uint8)  # (rows,): bit p is set if part p has tokens
 
@@ -88,8 +86,9 @@ def grow_rows(rows: TokenRows, num_rows: int, num_tokens: int) -> TokenRows:
 
 
 def make_workspace(vocabulary: int, longest_row: int, words: int) -> Workspace:
-    """Return scratch memory for a vocabulary, the longest query in tokens, and the 64-bit words of
-    the longest part of a query.
+    """Return scratch memory for queries of up to `longest_row` tokens.
+
+    `words` is the number of 64-bit words of the longest part of a query.
     """
     wide = np.zeros((longest_row + 1 if words > 1 else 1, words), np.uint64)
     bits, places = np.zeros(vocabulary, np.uint64), np.zeros(vocabulary, np.int32)

@@ -127,8 +127,7 @@ class SimilarityIndex:
     def rank_earlier(
         self, row: int, count: int, workspaces: dict[int, Workspace]
     ) -> tuple[list[tuple[str, float]], float]:
-        """Return the `count` most similar rows before `row`, best first, and the sum of all
-        similarities.
+        """Return the `count` most similar rows before `row`, and the sum of all similarities.
 
         `workspaces` is scratch memory of this thread, reused between calls.
         """

@@ -42,8 +42,7 @@ def compiled(function: Callable) -> Callable:
 
 @compiled
 def check_batch(batch, begin, index, workspace, matches):
-    """Compare the rows of a batch, from `begin` on, with all earlier rows; insert those without a
-    match.
+    """Compare the rows of a batch, from `begin` on, with all earlier rows; insert the novel ones.
 
     `matches[i]` becomes a row that is more similar than the threshold to row i, or -1. Stops at
     `index.capacity` rows; returns the next row to check and the new number of rows.
@@ -86,9 +85,7 @@ def find_match(query, index, num_rows, workspace):
 
 @compiled
 def find_all_matches(row, rows, level, workspace):
-    """Write all earlier rows of a level that match a row to `workspace.matches`; return their
-    number.
-    """
+    """Write the earlier rows of a level that match a row to `workspace.matches`; count them."""
     query = read_query(rows, row)
     open_query(query, workspace.lcs)
     count = scan_postings(query, rows, level, row, workspace)
@@ -144,8 +141,9 @@ def scan_postings(query, rows, level, num_rows, workspace):
 
 @compiled
 def check_batch_nearest(batch, index, workspace, nearest, scores):
-    """Find the nearest earlier row (or -1) and its similarity for each row of a batch; insert the
-    rows without a match.
+    """Find the nearest earlier row of each row of a batch, and insert the novel ones.
+
+    `nearest[i]` becomes -1 if no row has anything in common with row i.
     """
     num_rows = index.num_rows
     for i in range(nearest.size):
@@ -167,8 +165,9 @@ def score_matches(batch, rows, matches, workspace, scores):
 
 @compiled
 def find_nearest(query, rows, begin, end, workspace):
-    """Return the most similar of the rows from `begin` to `end`, the oldest of equals, and its
-    similarity; (-1, 0.0) if no row has anything in common.
+    """Return the most similar row from `begin` to `end`, the oldest of equals, and its score.
+
+    (-1, 0.0) if no row has anything in common.
     """
     best, score, m = -1, 0.0, query.tokens.size
     if query.filled & np.uint8(1) == 0:
@@ -316,8 +315,9 @@ def similarity(rows, row, ends, lcs, floor):
 
 @compiled
 def f1(common, m, n):
-    """Return the F1 of two lengths, in rouge_score's order of operations: rounding decides whether
-    it is above a threshold such as 0.7.
+    """Return the F1 of two lengths.
+
+    In rouge_score's order of operations: rounding decides whether it is above 0.7.
     """
     if m == 0 or n == 0:
         return 0.0

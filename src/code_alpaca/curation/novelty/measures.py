@@ -43,8 +43,7 @@ def rouge_l(task: Example | SeedTask) -> TokenizedTask:
 
 
 def code_aware(task: Example | SeedTask) -> TokenizedTask:
-    """Return the words and operators of the instruction and the tokens of the input, grouped by
-    language.
+    """Return the words and operators of the instruction and the tokens of the input.
 
     The group is the languages that the instruction names, in order ("Java to Python" is not "Python
     to Java"), or else that of the row. Language names are not words.

@@ -1,5 +1,4 @@
-"""Decide whether tasks are new: drop those that are more similar than a threshold to a task in the
-pool.
+"""Decide whether tasks are new: drop those that are too similar to a task in the pool.
 
 The search is exact, and a decision depends only on earlier tasks, not on how many tasks are checked
 in one call.
