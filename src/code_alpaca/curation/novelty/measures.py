@@ -13,7 +13,7 @@ Tasks in different programming languages are never compared.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
 from typing import NamedTuple
 
@@ -66,10 +66,7 @@ def _named_language(token: str, following: str) -> str:
     return languages.PROSE_NAMES[token]
 
 
-MEASURES: dict[str, Callable[[Example | SeedTask], TokenizedTask]] = {
-    "rouge_l": rouge_l,
-    "code_aware": code_aware,
-}
+MEASURES = {"rouge_l": rouge_l, "code_aware": code_aware}
 # 0.7 for rouge_l is the value of 2023. 0.85 for code_aware was chosen on MBPP, whose tests show
 # whether two tasks are the same (benchmarks/novelty_threshold.py): of pairs with similarity 0.6 to
 # 0.85 one in sixty is, from 0.85 to 0.95 one in thirty, above that three of seven. A row dropped in

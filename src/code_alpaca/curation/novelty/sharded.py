@@ -50,18 +50,18 @@ def make_stages(
     Args:
         tasks: number of shards; each may run on another machine.
     """
-    source, work, output = folders
-    limit = resolve_threshold(measure, threshold)
+    settings = (folders.work, measure, resolve_threshold(measure, threshold))
+    writer = JsonlWriter(folders.output, compression=None, adapter=_to_row)
 
     def read() -> JsonlReader:
-        return JsonlReader(source, text_key="instruction", adapter=_to_document)
+        return JsonlReader(folders.source, text_key="instruction", adapter=_to_document)
 
     return [
-        ([read(), CountTokens(work, measure)], tasks),
-        ([read(), DistributeRows(work, measure, limit, tasks)], tasks),
-        ([FindPairs(work, limit)], tasks),
-        ([ResolvePairs(work)], 1),
-        ([read(), KeepRows(work), JsonlWriter(output, compression=None, adapter=_to_row)], tasks),
+        ([read(), CountTokens(*settings)], tasks),
+        ([read(), DistributeRows(*settings)], tasks),
+        ([FindPairs(*settings)], tasks),
+        ([ResolvePairs(*settings)], 1),
+        ([read(), KeepRows(*settings), writer], tasks),
     ]
 
 
@@ -79,9 +79,9 @@ class NoveltyStep(PipelineStep):
 
     type = "novelty"
 
-    def __init__(self, work: DataFolderLike, measure: str = "code_aware") -> None:
+    def __init__(self, work: DataFolderLike, measure: str, threshold: float) -> None:
         super().__init__()
-        self.work, self._measure = get_datafolder(work), measure
+        self.work, self._measure, self._threshold = get_datafolder(work), measure, threshold
 
     @cached_property
     def _numbers(self) -> tuple[dict[str, int], dict[str, int]]:
@@ -134,17 +134,13 @@ class CountTokens(NoveltyStep):
 
 
 class DistributeRows(NoveltyStep):
-    """Send each row to the shards of its rarest tokens."""
+    """Send each row to the shards (workers of the next step) of its rarest tokens."""
 
     name = "distribute rows"
 
-    def __init__(self, work: DataFolderLike, measure: str, threshold: float, shards: int) -> None:
-        super().__init__(work, measure)
-        self._threshold, self._shards = threshold, shards
-
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
         numbers, _ = self._numbers
-        shards: list[list[tuple[Any, ...]]] = [[] for _ in range(self._shards)]
+        shards: list[list[tuple[Any, ...]]] = [[] for _ in range(world_size)]
         for document in data:
             task = self._tokenize(document)
             if not task.words:
@@ -152,7 +148,7 @@ class DistributeRows(NoveltyStep):
             ids = [numbers[token] for token in _name_tokens(task)]
             ends = list(itertools.accumulate(map(len, task[1:])))
             rarest = sorted(ids)[: prefix_length(len(ids), self._threshold)]
-            for shard in {token % self._shards for token in rarest}:
+            for shard in {token % world_size for token in rarest}:
                 shards[shard].append((self._position(document), task.group, ids, ends))
         for shard, rows in enumerate(shards):
             self._save(
@@ -169,10 +165,6 @@ class FindPairs(NoveltyStep):
     """Find all pairs of too similar rows in a shard, and all copies."""
 
     name = "find pairs"
-
-    def __init__(self, work: DataFolderLike, threshold: float) -> None:
-        super().__init__(work)
-        self._threshold = threshold
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
         groups: dict[str, list[tuple[int, np.ndarray, np.ndarray]]] = {}
