@@ -52,7 +52,7 @@ class CurateConfig(CurationRules):
     revision: str | None = Field(None, description="tag, branch or commit of a Hub dataset")
     column_map: ColumnMap = Field(
         None,
-        description="columns of the source that hold the Alpaca fields, e.g. {instruction: "
+        description="columns of the source with the Alpaca fields, e.g. {instruction: "
         "problem, output: solution}",
     )
     run_dir: Annotated[Path, Role.FREE] = Field(description="folder of the run, also to resume it")

@@ -45,7 +45,7 @@ class PromptTemplates:
             autoescape=False,
             loader=jinja2.FunctionLoader(self._sources.get),
         )
-        # Jinja's own tojson escapes < > & ' for HTML; a teacher should read code as it is.
+        # Jinja's own tojson escapes < > & ' for HTML, which would change code.
         self._environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
         for name in self._paths:
             self._compile(name)

@@ -88,7 +88,7 @@ class SimilarityIndex:
         self._ids: list[str] = []
         self._rows = arrays.grow_rows(TokenRows(), 1 << 8, 1 << 12)
         self._levels = [PrefixLevel()] * 3
-        self._ends = [0, 0, 0]  # level k holds rows _ends[k + 1] to _ends[k]; the last from 0
+        self._ends = [0, 0, 0]  # level k has rows _ends[k + 1] to _ends[k], level 2 from 0
 
     def __len__(self) -> int:
         return len(self._ids)
