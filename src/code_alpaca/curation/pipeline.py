@@ -62,8 +62,8 @@ class Curator:
         self._duplicates = DuplicateOutputs() if DUPLICATE_OUTPUT in names else None
         self._contamination, self._mark = contamination, mark
         self._verifier, self._novelty = verifier, novelty
-        self.failures: Counter[str] = Counter()
-        self.filter_failures: Counter[str] = Counter()
+        self.failures: Counter[str] = Counter()  # rows by failure in code-alpaca
+        self.filter_failures: Counter[str] = Counter()  # rows by failure in a user's filter
         self._counter_lock = threading.Lock()  # `verify` runs in threads
 
     @property

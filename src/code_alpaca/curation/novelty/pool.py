@@ -116,7 +116,7 @@ def resolve_threshold(measure: str, threshold: float | None) -> float:
         return DEFAULT_THRESHOLDS[measure]
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold {threshold} is outside 0..1")
-    return threshold
+    return float(threshold)  # numba compiles for one type
 
 
 def _encode_groups(
