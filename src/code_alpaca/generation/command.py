@@ -83,7 +83,7 @@ def _fill_ledger(
         budget = Budget(ledger, price, config.max_cost_usd) if price else None
         spent = (lambda: budget.spent) if budget else (lambda: None)
         with RunProgress(spent, config.report_to, config.run_dir.name) as progress:
-            engine = GenerationEngine(plan, config, ledger, curator, progress)
+            engine = GenerationEngine(plan, ledger, curator, progress)
             progress.update(engine.totals)
             if not engine.done:
                 # A full collection over all libraries' objects takes 0.1 s with the teacher idle.

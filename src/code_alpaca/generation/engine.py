@@ -22,7 +22,6 @@ from code_alpaca.core.ledger import Decision, Ledger, utc_now
 from code_alpaca.core.schema import Example, content_id
 from code_alpaca.curation.pipeline import Curator
 from code_alpaca.generation.candidates import Candidate
-from code_alpaca.generation.config import GenerateConfig
 from code_alpaca.generation.progress import RunProgress, RunTotals
 from code_alpaca.generation.quotas import Quotas
 from code_alpaca.generation.request_plan import RequestPlan, TeacherRequest
@@ -43,19 +42,14 @@ class GenerationEngine:
     """One start of a run, over a ledger that may contain earlier starts."""
 
     def __init__(
-        self,
-        plan: RequestPlan,
-        config: GenerateConfig,
-        ledger: Ledger,
-        curator: Curator,
-        progress: RunProgress,
+        self, plan: RequestPlan, ledger: Ledger, curator: Curator, progress: RunProgress
     ) -> None:
-        self.plan, self.config = plan, config
+        self.plan, self.config = plan, plan.config
         self.ledger, self.curator, self.progress = ledger, curator, progress
-        self.totals = RunTotals(config.num_examples)
+        self.totals = RunTotals(self.config.num_examples)
         # Of every accepted row: its request number and its position in the reply.
         self._numbers, self._positions = array("q"), array("i")
-        self._quotas = Quotas(config.quotas, config.lookahead)
+        self._quotas = Quotas(self.config.quotas, self.config.lookahead)
         self._threads = ThreadPoolExecutor(curator.num_workers)  # they wait for the sandboxes
         self._pending: dict[int, asyncio.Task[list[Decision]]] = {}  # sent and not decided
         self._next = ledger.next_undecided()

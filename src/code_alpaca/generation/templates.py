@@ -71,9 +71,8 @@ class PromptTemplates:
             place = f"{self._paths.get(broken, broken)}, line {error.lineno}"
             raise InputError(f"prompt template {place}: {error.message}") from None
         except jinja2.TemplateNotFound:
-            raise InputError(
-                f"there is no prompt template {name!r}; add {name}{SUFFIX} to the folder `prompts`"
-            ) from None
+            hint = f"add {name}{SUFFIX} to the folder `prompts`"
+            raise InputError(f"there is no prompt template {name!r}; {hint}") from None
 
 
 def _read_built_in() -> dict[str, str]:
