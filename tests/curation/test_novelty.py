@@ -75,7 +75,7 @@ def test_verdicts_equal_a_loop_over_the_pool(measure, count, longest):
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-@pytest.mark.parametrize("threshold", [0.0, 0.4, 0.7, 0.95, 1.0])
+@pytest.mark.parametrize("threshold", [0, 0.4, 0.7, 0.95, 1])
 def test_batches_and_prefix_indices_do_not_change_verdicts(measure, threshold, monkeypatch):
     monkeypatch.setattr(index, "SCANNED_ROWS", 8)  # so that few rows pass through all levels
     monkeypatch.setattr(index, "MERGE_FACTOR", 3)
