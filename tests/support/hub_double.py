@@ -285,10 +285,7 @@ class HubDouble:
             oid, answer = entry["oid"], dict(entry)
             if oid not in self.blobs:
                 link = f"{self.url}/lfs/{oid}"
-                answer["actions"] = {
-                    "upload": {"href": link},
-                    "verify": {"href": f"{link}/verify"},
-                }
+                answer["actions"] = {"upload": {"href": link}, "verify": {"href": f"{link}/verify"}}
             objects.append(answer)
         return {"transfer": "basic", "objects": objects}
 

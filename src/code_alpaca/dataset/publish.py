@@ -67,23 +67,19 @@ class PublishConfig(StageConfig):
 
 
 def publish_dataset(config: PublishConfig) -> None:
-    """Write `<run_dir>/dataset`, and release it if `hub_dataset_id` is set.
-
-    Raises:
-        InputError: there is no run, the source or version is invalid, or the push is refused.
-        Stopped: the Hub does not respond.
-    """
+    """Write `<run_dir>/dataset`, and release it if `hub_dataset_id` is set."""
     output = console.stage("publish")
     terms = ReleaseTerms(config.private, config.allow_older, config.replace)
     if config.dry_run:
         _preview(config, terms, output)
         return
-    if config.hub_dataset_id:  # first, so that a refusal leaves the folder unchanged
-        check_push(config.hub_dataset_id, config.dataset_version, config.run_dir, terms)
+    repo_id = config.hub_dataset_id
+    if repo_id:  # first, so that a refusal leaves the folder unchanged
+        check_push(repo_id, config.dataset_version, config.run_dir, terms)
     folder = _build(config)
     output.print(f"{folder}, {_summarize(folder)}")
-    if config.hub_dataset_id:
-        push_dataset(folder, config.hub_dataset_id, terms, output.print)
+    if repo_id:
+        push_dataset(folder, repo_id, terms, output.print)
 
 
 def _preview(config: PublishConfig, terms: ReleaseTerms, output: console.Stage) -> None:
@@ -100,10 +96,7 @@ def _build(config: PublishConfig, output_dir: Path | None = None) -> Path:
     """Write the dataset folder, by default to `run_dir`, and return its path."""
     folder = config.run_dir / "dataset"
     options = DatasetOptions(
-        config.dataset_version,
-        config.license,
-        config.validation_fraction,
-        config.hub_dataset_id,
+        config.dataset_version, config.license, config.validation_fraction, config.hub_dataset_id
     )
     previous = recover_manifest(folder)
     if previous:
