@@ -22,7 +22,7 @@ from code_alpaca.training.trl_keys import TRL_KEYS
 
 @dataclass(frozen=True, slots=True)
 class ReleaseTitle:
-    """The name, version and license of a release."""
+    """The name, version and license of a release, for its card."""
 
     version: str
     license: str
@@ -63,7 +63,7 @@ def render_model_card(facts: ReleaseFacts, title: ReleaseTitle) -> str:
 
 
 def is_commit(revision: object) -> bool:
-    """Whether a revision is a Hub commit, and not the hash of a file or folder."""
+    """Return whether a revision is a Hub commit, and not the hash of a file or folder."""
     return bool(re.fullmatch(r"[0-9a-f]{40}", str(revision)))
 
 
@@ -121,33 +121,24 @@ def _eval_results(facts: ReleaseFacts, title: ReleaseTitle) -> list[Any]:
 
 def _describe_dataset(dataset: TrainingDataset) -> dict[str, Any]:
     on_hub = is_commit(dataset.revision)
-    return {
-        "name": dataset.name,
-        "config": dataset.config,
-        "revision": dataset.revision,
-        "weight": dataset.weight,
-        "origin": dataset.origin or DatasetOrigin(),
-        "url": hub_url(f"datasets/{dataset.name}", dataset.revision) if on_hub else "",
-    }
+    url = hub_url(f"datasets/{dataset.name}", dataset.revision) if on_hub else ""
+    return {**dict(dataset), "origin": dataset.origin or DatasetOrigin(), "url": url}
 
 
 def _hyperparameters(facts: ReleaseFacts) -> dict[str, Any]:
     """Return the config keys that influenced the weights."""
     config = facts.training.config
-    unused = [] if config.get("use_peft") else ["lora_", "merge_adapter"]
+    unused = () if config.get("use_peft") else ("lora_", "merge_adapter")
     if facts.base_model:
-        unused += ["scratch_", "from_scratch"]
+        unused += ("scratch_", "from_scratch")
     if config.get("max_steps", 0) > 0:
-        unused.append("num_train_epochs")
-    left_out = frozenset().union(
-        *(keys_with(r, SFTArguments, TRL_KEYS) for r in (Role.DERIVED, Role.LOCAL, Role.OFF_CARD))
-    )
+        unused += ("num_train_epochs",)
+    roles = (Role.DERIVED, Role.LOCAL, Role.OFF_CARD)
+    left_out = {key for role in roles for key in keys_with(role, SFTArguments, TRL_KEYS)}
     return {
         key: value
         for key, value in config.items()
-        if key not in left_out
-        and value not in (None, [], {}, "")
-        and not key.startswith(tuple(unused))
+        if key not in left_out and value not in (None, [], {}, "") and not key.startswith(unused)
     }
 
 

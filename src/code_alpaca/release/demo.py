@@ -1,7 +1,7 @@
-"""Serve a web page to try a trained model, on this machine.
+"""Serve a web page on this machine to try a trained model.
 
-Responses appear token by token; the Stop button or closing the tab ends them. The page works
-without a network connection. A Hugging Face Space serves the same app.py.
+Responses are streamed; the Stop button or closing the tab ends them. The page works offline. A
+Hugging Face Space serves the same app.py.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def serve_demo(config: DemoConfig) -> None:
 
 
 def demo_settings(config: DemoConfig) -> dict[str, Any]:
-    """Return the settings of app.py; prompt style and dataset come from the model's run.json.
+    """Return the settings of app.py; prompt style and dataset are read from the model's run.json.
 
     Raises:
         InputError: the model folder does not exist or contains no model.
@@ -120,11 +120,7 @@ def demo_settings(config: DemoConfig) -> dict[str, Any]:
 
 
 def free_port(host: str, port: int) -> int:
-    """Return the port to serve on: `port`, or any free one for 0.
-
-    Raises:
-        InputError: the port is in use or not allowed, or `host` is not an address of this machine.
-    """
+    """Return `port`, or any free one for 0, after checking that it can be used."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family) as probe:
