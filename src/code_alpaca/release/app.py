@@ -142,7 +142,7 @@ def _add_fields(settings: DemoSettings) -> list[Any]:
         elem_id="instruction",
     )  # fmt: skip
     input = gr.Textbox(
-        label="Input (optional)", placeholder="Code, text or numbers that the instruction refers to",
+        label="Input (optional)", placeholder="Code, text or numbers to work on",
         lines=2, max_lines=12, elem_id="input",
     )  # fmt: skip
     limit = settings.max_new_tokens
