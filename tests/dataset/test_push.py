@@ -303,27 +303,13 @@ def test_a_concurrent_reader_sees_complete_versions_only(hub, worker, make_folde
     assert outputs[0] == "['one']\n" and outputs[-1] == "['three']\n"
 
 
-LOADER = """
-import json, sys
-from code_alpaca.dataset.load import load_rows, stream_rows
-results = []
-for revision in ("v1.0.0", "main"):
-    rows, sha = load_rows(sys.argv[1], "default", revision)
-    streamed, same = stream_rows(sys.argv[1], "default", revision)
-    assert sha == same and [row["id"] for row in streamed] == rows["id"][:]
-    results.append([sha, rows["output"][:]])
-print(json.dumps(results))
-"""
-
-
-def test_an_old_version_still_loads_its_rows(hub, worker, make_folder, tmp_path):
-    worker.push(make_folder("1.0.0", output="one"))
-    worker.push(make_folder("1.1.0", rows=6, output="two"))
-    process = subprocess.run(
-        [sys.executable, "-c", LOADER, DATASET], capture_output=True, text=True, check=True,
-        env=hub.environment(tmp_path / "cache"),
-    )  # fmt: skip
-    assert json.loads(process.stdout) == [
-        [tagged_commit(hub, "v1.0.0").sha, ["one"] * 4],
-        [tagged_commit(hub, "v1.1.0").sha, ["two"] * 6],
-    ]
+def test_an_old_version_still_loads_its_rows(hub, worker, make_folder):
+    expected = {}
+    for version, revision, count in (("1.0.0", "v1.0.0", 4), ("1.1.0", "main", 6)):
+        worker.push(make_folder(version, rows=count, output=version))
+        rows = [[f"Set x to {n}.", "", version] for n in range(count)]
+        expected[revision] = [tagged_commit(hub, f"v{version}").sha, rows]
+    for revision, (sha, rows) in expected.items():
+        for stream in (False, True):
+            loaded = worker.load(DATASET, revision, stream=stream)
+            assert (loaded["sha"], loaded["rows"]) == (sha, rows)

@@ -12,7 +12,7 @@ DATASET = "alice/tasks"
 
 
 class HubWorker:
-    """A process that runs commands and dataset pushes with a Hub double as its Hub.
+    """A process that runs commands, dataset pushes and loads with a Hub double as its Hub.
 
     `start_*` returns at once and `result` waits, so that a test can act in between.
 
@@ -35,23 +35,22 @@ class HubWorker:
         self.start_run(*words, attempts=attempts, cwd=cwd)
         return self.result()
 
-    def start_push(
-        self,
-        folder: Path,
-        repo: str = DATASET,
-        mode: str = "push",
-        attempts: int = 6,
-        **terms: bool,
-    ) -> None:
+    def start_push(self, folder: Path, repo: str = DATASET, *, attempts: int = 6, **terms) -> None:
+        mode = terms.pop("mode", "push")
         self._send("push", [str(folder), repo, mode, terms], attempts)
 
-    def push(self, folder: Path, repo: str = DATASET, mode: str = "push", **options: Any) -> dict:
-        """Push a dataset folder or preview the push; see `hub_worker.push`.
+    def push(self, folder: Path, repo: str = DATASET, **options: Any) -> dict:
+        """Push a dataset folder; see `hub_worker.push`.
 
         Args:
-            options: `attempts`, and keys of `ReleaseTerms`.
+            options: `mode` ("preview" or "preupload"), `attempts`, and keys of `ReleaseTerms`.
         """
-        self.start_push(folder, repo, mode, **options)
+        self.start_push(folder, repo, **options)
+        return self.result()
+
+    def load(self, repo: str, revision: str | None = None, *, stream: bool = False) -> dict:
+        """Load a dataset of the Hub; see `hub_worker.load`."""
+        self._send("load", [repo, revision, stream], 6)
         return self.result()
 
     def result(self) -> Any:

@@ -1,6 +1,7 @@
-"""Run commands and dataset pushes against a Hub double: one JSON list per line of standard input.
+"""Run commands, pushes and loads against a Hub double: one JSON list per line of standard input.
 
-A separate process, because huggingface_hub reads HF_ENDPOINT and HF_TOKEN once, at import.
+A separate process, because huggingface_hub reads HF_ENDPOINT and HF_TOKEN once, at import. It draws
+no plots, since they take most of the time of a small dataset.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import io
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError, Stopped
+from code_alpaca.dataset import plots
 from code_alpaca.hub import client, errors
 
 
@@ -29,24 +32,45 @@ def run(words: list[str], cwd: str | None) -> list[Any]:
 
 
 def push(folder: str, repo: str, mode: str, terms: dict[str, bool]) -> dict[str, Any]:
-    """Push a dataset folder, preview the push, or upload its full shards.
-
-    Returns:
-        The printed `lines`, the commit `sha` of a push, and the `error` that ended it with the
-        name of its class as `kind`, "" for none.
-    """
+    """Push a dataset folder, preview the push, or upload its full shards; return a `report`."""
     from code_alpaca.dataset.push import preupload_shards, preview_push, push_dataset
     from code_alpaca.hub.release_plan import ReleaseTerms
 
-    lines: list[str] = []
-    result: dict[str, Any] = {"kind": "", "error": "", "lines": lines}
-    try:
+    def act(lines: list[str]) -> dict[str, Any]:
         if mode == "preupload":
             preupload_shards(Path(folder), repo, set())
         elif mode == "preview":
             lines += preview_push(Path(folder), repo, Path(folder).parent, ReleaseTerms(**terms))
         else:
-            result["sha"] = push_dataset(Path(folder), repo, ReleaseTerms(**terms), lines.append)
+            return {"sha": push_dataset(Path(folder), repo, ReleaseTerms(**terms), lines.append)}
+        return {}
+
+    return report(act)
+
+
+def load(repo: str, revision: str | None, stream: bool) -> dict[str, Any]:
+    """Load or stream the `rows` of a dataset; return a `report` with them and their `sha`."""
+    from code_alpaca.dataset.load import ALPACA, load_rows, stream_rows
+
+    def act(lines: list[str]) -> dict[str, Any]:
+        if stream:
+            rows, sha = stream_rows(repo, "default", revision)
+        else:
+            rows, sha = load_rows(repo, "default", revision, log=lines.append)
+        return {"sha": sha, "rows": [[row[key] for key in ALPACA] for row in rows]}
+
+    return report(act)
+
+
+def report(act: Callable[[list[str]], dict[str, Any]]) -> dict[str, Any]:
+    """Return the result of a function, the `lines` that it logged, and how it ended.
+
+    `error` is the message that ended it and `kind` the name of its class, "" for none.
+    """
+    lines: list[str] = []
+    result: dict[str, Any] = {"kind": "", "error": "", "lines": lines}
+    try:
+        result |= act(lines)
     except (InputError, Stopped) as error:
         result |= {"kind": type(error).__name__, "error": str(error)}
     return result
@@ -54,6 +78,8 @@ def push(folder: str, repo: str, mode: str, terms: dict[str, bool]) -> dict[str,
 
 if __name__ == "__main__":
     errors.MAX_DELAY_S = 0.05  # between two attempts of a request
+    plots.draw_plots = lambda summary, folder: []
+    functions = {"run": run, "push": push, "load": load}
     for line in sys.stdin:
         function, arguments, client.MAX_ATTEMPTS = json.loads(line)
-        print(json.dumps({"run": run, "push": push}[function](*arguments)), flush=True)
+        print(json.dumps(functions[function](*arguments)), flush=True)

@@ -28,11 +28,7 @@ CODE_BLOCK = re.compile(r"(?ms)^(`{3,})[^`\n]*\n.*?^\1`*$")
 
 
 def verify_folder(folder: Path) -> Manifest:
-    """Return the manifest of a dataset folder after comparing every file with it.
-
-    Raises:
-        InputError: a file is missing, changed, a link, or not part of the dataset.
-    """
+    """Return the manifest of a dataset folder; refuse missing, changed and foreign files."""
     manifest = read_manifest(folder)
     if manifest is None:
         raise InputError(f"{folder} does not exist; code-alpaca publish writes it")

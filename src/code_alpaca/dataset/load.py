@@ -109,11 +109,7 @@ def open_dataset(
     split: str = "train",
     column_map: Mapping[str, str] | None = None,
 ) -> OpenedDataset:
-    """Open a dataset and detect the format of its rows, without reading every row.
-
-    Raises:
-        InputError: the dataset does not exist, is empty, or has unknown columns.
-    """
+    """Open a dataset and detect the format of its rows, without reading every row."""
     location, revision = _locate(name, config, revision)
     if isinstance(location, RecordList):
         return OpenedDataset(location, detect_format(location, column_map, name), revision)

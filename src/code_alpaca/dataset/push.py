@@ -147,11 +147,7 @@ def _read_card(folder: Path) -> str:
 def _release_files(
     folder: Path, manifest: Manifest, release: Release, plan: ReleasePlan, log: Log
 ) -> dict[str, Path | bytes]:
-    """Return the content of every file of the commit, by its path in the repository.
-
-    Raises:
-        InputError: the previous version has other columns and must not be replaced.
-    """
+    """Return the content of every file of the commit, by its path in the repository."""
     repo, before = release.repo, plan.before
     previous = released_manifest(repo, before.sha) if before else None
     if previous and not release.terms.replace:

@@ -42,13 +42,7 @@ BRANCH = r"(?!.*(\.\.|//|\.lock(/|$)))[A-Za-z0-9_][\w./-]*(?<![/.])"
 
 
 def release_model(config: ReleaseConfig) -> None:
-    """Write the release folder, and release it on the Hub if `hub_model_id` is set.
-
-    Raises:
-        InputError: the model, its results or its base model do not belong together or cannot be
-            released; code-alpaca did not create `output_dir`; or the Hub refuses the release.
-        Stopped: the Hub does not respond.
-    """
+    """Write the release folder, and release it on the Hub if `hub_model_id` is set."""
     output = console.stage("release")
     config = config.model_copy(update={"output_dir": config.output_dir.resolve()})
     facts = read_facts(config.model_dir, config.results, config.base_results, config.base_model)

@@ -62,11 +62,7 @@ class DemoConfig(StageConfig):
 
 
 def serve_demo(config: DemoConfig) -> None:
-    """Serve until Ctrl-C.
-
-    Raises:
-        InputError: gradio is not installed, the port is in use, or the model cannot be loaded.
-    """
+    """Serve until Ctrl-C."""
     if importlib.util.find_spec("gradio") is None:
         raise InputError(space.NO_GRADIO)
     port = free_port(config.host, config.port)
@@ -94,11 +90,7 @@ def serve_demo(config: DemoConfig) -> None:
 
 
 def demo_settings(config: DemoConfig) -> dict[str, Any]:
-    """Return the settings of app.py; prompt style and dataset are read from the model's run.json.
-
-    Raises:
-        InputError: the model folder does not exist or contains no model.
-    """
+    """Return the settings of app.py, with prompt style and dataset from the model's run.json."""
     folder = Path(config.model)
     if folder.exists() and not (folder / "config.json").is_file():
         raise InputError(f"{config.model} is not a model folder: it contains no config.json")

@@ -44,11 +44,7 @@ SPACE_PATHS = (*space.FILES, CARD, MANIFEST)
 
 
 def render_card(config: ReleaseConfig, facts: ReleaseFacts) -> str:
-    """Return the README.md of the release.
-
-    Raises:
-        InputError: a number of the card is missing in run.json or results.json.
-    """
+    """Return the README.md of the release."""
     title = ReleaseTitle(
         version=config.model_version,
         license=config.license,
@@ -120,8 +116,7 @@ def space_dir(config: ReleaseConfig) -> Path:
 def files_to_copy(config: ReleaseConfig) -> dict[Path, Path]:
     """Return the files that are released unchanged: path in the release -> local path.
 
-    Raises:
-        InputError: one of them is a link, which could lead to a private file, or not a file.
+    Links are refused, because they could lead to private files.
     """
     weights = [path for pattern in WEIGHTS for path in config.model_dir.glob(pattern)]
     paths = [config.model_dir / name for name in MODEL_FILES]

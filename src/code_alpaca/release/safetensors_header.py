@@ -38,11 +38,7 @@ class TensorEntry:
 
 
 def read_header(path: Path) -> tuple[bytes, list[TensorEntry]]:
-    """Return the header of a file, and its tensors in file order.
-
-    Raises:
-        InputError: it is not a safetensors file of floating-point weights, or it is truncated.
-    """
+    """Return the header of a file, and its tensors in file order."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = file.read(min(length, MAX_HEADER_BYTES))
@@ -68,11 +64,7 @@ def read_header(path: Path) -> tuple[bytes, list[TensorEntry]]:
 
 
 def with_integer_types(header: bytes) -> bytes:
-    """Return a header for the same tensors as integers, so that nothing loads them as weights.
-
-    Raises:
-        InputError: a tensor is not floating-point.
-    """
+    """Return a header for the same tensors as integers, so that nothing loads them as weights."""
     values = json.loads(header)
     for name, tensor in values.items():
         if name == "__metadata__":

@@ -89,11 +89,7 @@ def make_settings(
 
 
 def write_space(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Write the files of a Space into `folder`; `settings` are those of `make_settings`.
-
-    Raises:
-        InputError: gradio is not installed, so its version cannot be pinned.
-    """
+    """Write the files of a Space into `folder`; `settings` are those of `make_settings`."""
     try:
         versions = {name: metadata.version(name).split("+")[0] for name in REQUIRED}
     except metadata.PackageNotFoundError:

@@ -88,9 +88,6 @@ def write_weight_diff(
 
     Two tensors are in memory at a time. `weight_diff.json` is written last and marks the folder
     as complete.
-
-    Raises:
-        InputError: `base` is not the base of this model.
     """
     folder = output_dir / DIFF_FOLDER
     folder.mkdir(parents=True)
@@ -115,11 +112,7 @@ def write_weight_diff(
 
 
 def read_weight_diff(folder: Path) -> WeightDiff:
-    """Read the `weight_diff.json` of a release.
-
-    Raises:
-        InputError: it is missing or damaged.
-    """
+    """Read the `weight_diff.json` of a release."""
     try:
         return WeightDiff.model_validate_json((folder / DIFF_FOLDER / DIFF_FILE).read_bytes())
     except (OSError, ValidationError):
@@ -132,11 +125,7 @@ def read_weight_diff(folder: Path) -> WeightDiff:
 def apply_weight_diff(
     release: Path, diff: WeightDiff, base: Path, output_dir: Path, log: Log
 ) -> None:
-    """Write the shards of the tuned model into `output_dir`, byte for byte.
-
-    Raises:
-        InputError: a shard differs from the one that `diff` describes.
-    """
+    """Write the shards of the tuned model into `output_dir`, byte for byte."""
     with ExitStack() as stack:
         weights = BaseWeights(base, stack)
         for number, (name, shard) in enumerate(diff.shards.items(), 1):
@@ -156,11 +145,7 @@ def apply_weight_diff(
 
 
 def find_model_folder(model: str, revision: str | None) -> Path:
-    """Return the folder of a local model, or download a Hub model at a revision.
-
-    Raises:
-        InputError: there is no such folder or Hub model.
-    """
+    """Return the folder of a local model, or download a Hub model at a revision."""
     if Path(model).is_dir():
         return Path(model)
     import httpx2
