@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import yaml
 from huggingface_hub import ModelCard
-from support.model_releases import release_command, update_json
+from support.model_releases import release_command, release_config, update_json
 
 from code_alpaca.cli import main
 from code_alpaca.core import fs
 from code_alpaca.core.prompts import format_prompt
 from code_alpaca.core.records import RunRecord
-from code_alpaca.release.card import ReleaseTitle, render_model_card
+from code_alpaca.release.card import render_model_card
 from code_alpaca.release.facts import read_facts
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -190,7 +190,7 @@ def test_the_card_describes_the_embedded_teacher_and_decontamination(trained):
     values["datasets"][0]["origin"] = origin
     results = facts.results["mini"].model_copy(update={"uncontaminated": None})
     facts = replace(facts, training=RunRecord(**values), results={"mini": results})
-    text = render_model_card(facts, ReleaseTitle("0.1.0", "mit"))
+    text = render_model_card(release_config(trained), facts)
     assert "a grammar for trying the pipeline, not a language model" in text
     assert "was decontaminated against them when it was made; its card reports the matches" in text
 
@@ -241,24 +241,24 @@ def test_contamination_and_an_insecure_sandbox_are_reported(trained, release, tm
 
 
 def test_an_adapter_is_served_with_its_own_tokenizer(tuned):
-    facts = replace(read_facts(tuned().model_dir, [tuned().results]), adapter="alone")
+    trained = tuned()
+    facts = replace(read_facts(trained.model_dir, [trained.results]), adapter="alone")
     facts.training.config["lora_r"] = 24
-    title = ReleaseTitle("0.1.0", "mit", hub_id="me/model")
-    text = render_model_card(facts, title)
+    text = render_model_card(release_config(trained, hub_model_id="me/model"), facts)
     for line in ("hf download me/model --revision v0.1.0 --local-dir model",
                  f"vllm serve org/base --revision {COMMIT} --tokenizer model \\",
                  "    --enable-lora --max-lora-rank 32 --lora-modules model=model",
                  'AutoPeftModelForCausalLM.from_pretrained("me/model", revision="v0.1.0")',
                  '    model="model", messages=[task]'):  # fmt: skip
         assert line in text, line
-    text = render_model_card(facts, replace(title, hub_id=None))
+    text = render_model_card(release_config(trained), facts)
     assert "hf download" not in text and "--tokenizer path/to/this/folder" in text
 
 
 def test_the_model_index_links_to_the_released_results(trained):
     facts = read_facts(trained.model_dir, [trained.results])
-    title = ReleaseTitle("0.1.0", "mit", hub_id="me/model")
-    (result,) = ModelCard(render_model_card(facts, title)).data.eval_results
+    card = render_model_card(release_config(trained, hub_model_id="me/model"), facts)
+    (result,) = ModelCard(card).data.eval_results
     assert result.source_url == "https://huggingface.co/me/model/blob/v0.1.0/results.json"
 
 

@@ -10,12 +10,12 @@ import yaml
 from support.hub_client import create_repo
 from support.hub_versions import read_tree
 from support.markup import HOSTILE, body, front, shape
-from support.model_releases import REPO, SPACE, release_command, update_json
+from support.model_releases import REPO, SPACE, release_command, release_config, update_json
 
 from code_alpaca.cli import main
 from code_alpaca.core.markdown import url
 from code_alpaca.core.records import EvalResults, RunRecord
-from code_alpaca.release.card import ReleaseTitle, render_model_card
+from code_alpaca.release.card import render_model_card
 from code_alpaca.release.facts import ContaminationCheck, read_facts
 
 WRITES = {"create", "lfs-batch", "lfs-put", "commit", "tag", "branch"}
@@ -192,8 +192,8 @@ def test_a_model_card_contains_no_markup_of_its_files(trained, text):
             base_model=word,
             contamination={word: ContaminationCheck(False, [word])},
         )
-        title = ReleaseTitle("1.0.0", license=word, base_license=word, weight_diff=True)
-        return render_model_card(hostile, title)
+        config = release_config(trained, license=word, base_license=word, weight_diff=True)
+        return render_model_card(config, hostile)
 
     bad, good = render(text), render("benign")
     assert shape(body(bad)) == [

@@ -48,9 +48,9 @@ class HubWorker:
         self.start_push(folder, repo, **options)
         return self.result()
 
-    def load(self, repo: str, revision: str | None = None, *, stream: bool = False) -> dict:
+    def load(self, repo: str, revision: str | None = None) -> dict:
         """Load a dataset of the Hub; see `hub_worker.load`."""
-        self._send("load", [repo, revision, stream], 6)
+        self._send("load", [repo, revision], 6)
         return self.result()
 
     def result(self) -> Any:

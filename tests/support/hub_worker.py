@@ -48,15 +48,12 @@ def push(folder: str, repo: str, mode: str, terms: dict[str, bool]) -> dict[str,
     return report(act)
 
 
-def load(repo: str, revision: str | None, stream: bool) -> dict[str, Any]:
-    """Load or stream the `rows` of a dataset; return a `report` with them and their `sha`."""
-    from code_alpaca.dataset.load import ALPACA, load_rows, stream_rows
+def load(repo: str, revision: str | None) -> dict[str, Any]:
+    """Load the `rows` of a dataset; return a `report` with them and their `sha`."""
+    from code_alpaca.dataset.load import ALPACA, load_rows
 
     def act(lines: list[str]) -> dict[str, Any]:
-        if stream:
-            rows, sha = stream_rows(repo, "default", revision)
-        else:
-            rows, sha = load_rows(repo, "default", revision, log=lines.append)
+        rows, sha = load_rows(repo, "default", revision, log=lines.append)
         return {"sha": sha, "rows": [[row[key] for key in ALPACA] for row in rows]}
 
     return report(act)

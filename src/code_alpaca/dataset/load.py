@@ -23,7 +23,7 @@ from code_alpaca.core.row_formats import (
 from code_alpaca.dataset.manifest import MANIFEST, find_changed_shards, read_manifest
 
 if TYPE_CHECKING:
-    from datasets import Dataset, IterableDataset
+    from datasets import Dataset
 
 # Keys of a manifest that training records about its data.
 ORIGIN_KEYS = ("version", "license", "teacher", "strategy", "prompt_version", "embedded_teacher",
@@ -113,27 +113,17 @@ def open_dataset(
     location, revision = _locate(name, config, revision)
     if isinstance(location, RecordList):
         return OpenedDataset(location, detect_format(location, column_map, name), revision)
-    rows = _load_dataset(name, config, split, None if location else revision)
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+
+    try:
+        rows = load_dataset(name, config, split=split, revision=None if location else revision)
+    except (DatasetsError, ValueError, OSError) as error:
+        raise InputError(f"cannot load {name}, config {config!r}: {error_message(error)}") from None
     if not len(rows):
         raise InputError(f"dataset {name} contains no rows")
     row_format = detect_columns(rows.column_names, column_map, name)
     return OpenedDataset(rows, row_format, revision)
-
-
-def stream_rows(
-    name: str, config: str = "default", revision: str | None = None, *, split: str = "train"
-) -> tuple[IterableDataset, str]:
-    """Stream the rows of a dataset with Alpaca columns, without caching them on disk."""
-    location, revision = _locate(name, config, revision)
-    if isinstance(location, RecordList):
-        return load_rows(name, config)[0].to_iterable_dataset(), revision
-    rows = _load_dataset(name, config, split, None if location else revision, streaming=True)
-    columns = rows.column_names or list(rows.resolve_features().column_names)
-    if missing := [column for column in ALPACA if column not in columns]:
-        raise InputError(
-            f"dataset {name} lacks the column {', '.join(missing)}; choose another config"
-        )
-    return rows, revision
 
 
 def read_origin(name: str, revision: str) -> dict[str, Any]:
@@ -252,18 +242,6 @@ def _locate(name: str, config: str, revision: str | None) -> tuple[RecordList | 
     if name.startswith((".", "/")) or name.count("/") > 1:
         raise InputError(f"no dataset at {name}; {ACCEPTED_SOURCES}")
     return None, _resolve_commit(name, revision)
-
-
-def _load_dataset(
-    name: str, config: str, split: str, revision: str | None, *, streaming: bool = False
-) -> Any:
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetsError
-
-    try:
-        return load_dataset(name, config, split=split, revision=revision, streaming=streaming)
-    except (DatasetsError, ValueError, OSError) as error:
-        raise InputError(f"cannot load {name}, config {config!r}: {error_message(error)}") from None
 
 
 def _folder_revision(path: Path) -> str:

@@ -56,6 +56,11 @@ class ReleaseConfig(StageConfig):
     )
     dry_run: bool = Field(False, description="print what would be written and sent; change nothing")
 
+    @property
+    def name(self) -> str:
+        """The name of the model on its card."""
+        return self.hub_model_id.partition("/")[2] if self.hub_model_id else "code-alpaca-model"
+
     @field_validator("results", "base_results", mode="before")
     @classmethod
     def _wrap_single_path(cls, value: Any) -> Any:

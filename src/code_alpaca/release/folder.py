@@ -21,7 +21,7 @@ from code_alpaca.core.key_roles import Role, keys_with
 from code_alpaca.core.records import RecordFormatError, ReleaseRecord, RunRecord
 from code_alpaca.hub.versions import README
 from code_alpaca.release import space
-from code_alpaca.release.card import ReleaseTitle, is_commit, render_model_card, results_file
+from code_alpaca.release.card import is_commit, render_model_card, results_file
 from code_alpaca.release.config import ReleaseConfig
 from code_alpaca.release.facts import ReleaseFacts
 from code_alpaca.release.weight_diff import BaseModelName, find_model_folder, write_weight_diff
@@ -45,16 +45,9 @@ SPACE_PATHS = (*space.FILES, CARD, MANIFEST)
 
 def render_card(config: ReleaseConfig, facts: ReleaseFacts) -> str:
     """Return the README.md of the release."""
-    title = ReleaseTitle(
-        version=config.model_version,
-        license=config.license,
-        base_license=config.base_license,
-        hub_id=config.hub_model_id,
-        weight_diff=config.weight_diff,
-        loss_plot=LOSS_PLOT if Path(LOSS_PLOT) in files_to_copy(config) else None,
-    )
+    loss_plot = LOSS_PLOT if Path(LOSS_PLOT) in files_to_copy(config) else None
     try:
-        return render_model_card(facts, title)
+        return render_model_card(config, facts, loss_plot)
     except (jinja2.UndefinedError, TypeError, ValueError) as error:
         raise InputError(
             f"run.json or results.json lacks a number of the card ({error_message(error)}); "
@@ -98,7 +91,7 @@ def write_space_folder(config: ReleaseConfig, facts: ReleaseFacts, sha: str) -> 
             source.name: source.revision if is_commit(source.revision) else None
             for source in facts.training.datasets
         },
-        title=f"Ask {model.partition('/')[2]} for code",
+        title=f"Ask {config.name} for code",
     )
     with fs.atomic_folder(space_dir(config), replace=True) as folder:
         space.write_space(folder, settings)
