@@ -28,18 +28,6 @@ KILLS = [
 FAULTS = ["500", "429", "drop", "lost"]
 
 
-def block_once(hub, route, moment="before"):
-    """Make the next request to a route block."""
-
-    def fault(name, index):
-        if name == route:
-            hub.fault = lambda name, index: None
-            return moment
-        return None
-
-    hub.fault = fault
-
-
 def test_one_commit_contains_everything_and_the_tag_points_to_it(hub, worker, make_folder):
     folder = make_folder("1.0.0", draw_plots=True)
     pushed = worker.push(folder)
@@ -63,12 +51,9 @@ def test_a_request_that_fails_once_changes_nothing(hub, worker, make_folder, fau
     for number, failing in enumerate(range(1, len(hub.log) + 1, every)):
         kind = faults[number % len(faults)]
         hub.log.clear()
-        hub.fault = lambda route, index, kind=kind, failing=failing: (
-            kind if index == failing else None
-        )
+        hub.fault = lambda _, index, kind=kind, failing=failing: kind if index == failing else None
         pushed = worker.push(make_folder(f"1.{number + 2}.0", rows=6 + number))
         assert pushed["kind"] == "", f"{hub.log[failing - 1]} {kind}: {pushed['error']}"
-        hub.fault = lambda route, index: None
     versions = dataset_versions(hub)
     assert versions == [f"1.{minor}.0" for minor in range(len(versions))]  # each exactly once
     assert set(hub.repository(DATASET).tags) == {f"v{version}" for version in versions}
@@ -82,11 +67,10 @@ def test_a_push_that_was_killed_is_resumed(hub, worker, start_worker, make_folde
     if route != "create":
         worker.push(make_folder("1.0.0"))
     folder, killed = make_folder("1.1.0", rows=6), start_worker()
-    hub.fault = lambda name, index: moment if name == route else None
+    hub.block(route, moment)
     killed.start_push(folder)
     assert hub.blocked.wait(30)
     killed.kill()
-    hub.fault = lambda name, index: None
     hub.unblock.set()
     if route != "create" and (route, moment) not in (("commit", "after"), ("tag", "before")):
         latest = dataset_versions(hub)[-1]
@@ -102,11 +86,11 @@ def test_a_hub_that_stays_unavailable_stops_the_push_and_the_same_push_resumes(
     hub, worker, make_folder
 ):
     folder = make_folder("1.0.0")
-    hub.fault = lambda route, index: "500" if route == "commit" else None
+    hub.fail("commit", "500")
     pushed = worker.push(folder, attempts=2)
     assert pushed["kind"] == "Stopped" and "the same command resumes" in pushed["error"]
     assert hub.repository(DATASET).tags == {}
-    hub.fault = lambda route, index: None
+    hub.recover()
     assert worker.push(folder)["kind"] == ""
     assert dataset_versions(hub) == ["1.0.0"]
 
@@ -132,7 +116,7 @@ def test_of_two_concurrent_releases_one_wins_and_the_other_names_it(hub, workers
     alice, bob = workers("alice"), workers("bob")
     alice.push(make_folder("1.0.0"))
     first, second = make_folder("1.1.0", rows=5), make_folder("1.1.0", rows=7, name="of-bob")
-    block_once(hub, "commit")
+    hub.block("commit")
     alice.start_push(first)
     assert hub.blocked.wait(30)
     assert bob.push(second)["kind"] == ""
@@ -147,7 +131,7 @@ def test_of_two_concurrent_releases_one_wins_and_the_other_names_it(hub, workers
 
 def test_a_concurrent_change_to_other_files_does_no_harm(hub, worker, make_folder):
     worker.push(make_folder("1.0.0"))
-    block_once(hub, "commit")
+    hub.block("commit")
     worker.start_push(make_folder("1.1.0", rows=6))
     assert hub.blocked.wait(30)
     hub.edit(DATASET, {"LICENSE": b"terms"}, author="bob")
@@ -244,11 +228,10 @@ def test_a_commit_without_its_tag_is_replaced_when_the_run_has_grown(
     if not first:
         worker.push(make_folder("1.0.0"))
     killed = start_worker()
-    hub.fault = lambda route, index: "before" if route == "tag" else None
+    hub.block("tag")
     killed.start_push(make_folder("1.1.0", rows=5))
     assert hub.blocked.wait(30)
     killed.kill()
-    hub.fault = lambda route, index: None
     assert worker.push(make_folder("1.1.0", rows=8))["kind"] == ""
     hub.unblock.set()
     manifest = json.loads(hub.read(DATASET, "v1.1.0", "manifest.json"))

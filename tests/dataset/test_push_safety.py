@@ -77,14 +77,7 @@ def test_a_file_that_would_be_run_or_loaded_with_a_release_is_refused(
 
 def test_a_harmful_file_that_is_added_during_the_push_is_refused(hub, worker, make_folder):
     worker.push(make_folder("1.0.0"))
-
-    def fault(route, index):
-        if route == "commit":
-            hub.fault = lambda route, index: None
-            return "before"
-        return None
-
-    hub.fault = fault
+    hub.block("commit")
     worker.start_push(make_folder("1.1.0", rows=5))
     assert hub.blocked.wait(30)
     hub.edit(DATASET, {"loader.py": b"import os"}, author="bob")
@@ -145,7 +138,7 @@ def test_a_user_without_write_access_cannot_release(worker, make_folder, refusal
     ],
 )
 def test_a_refusal_of_the_hub_is_reported_with_advice(hub, worker, make_folder, reason, advice):
-    hub.fault = lambda route, index: f"403: {reason}" if route == "commit" else None
+    hub.fail("commit", f"403: {reason}")
     pushed = worker.push(make_folder("1.0.0"))
     assert pushed["kind"] == "InputError"
     assert reason in pushed["error"] and advice in pushed["error"]
@@ -169,10 +162,10 @@ def change_dates(folder):
 
 
 def test_a_commit_without_its_tag_is_found_after_its_folder_was_lost(hub, worker, make_folder):
-    hub.fault = lambda route, index: "403: tags are protected" if route == "tag" else None
+    hub.fail("tag", "403: tags are protected")
     first = make_folder("1.0.0")
     assert "tags are protected" in worker.push(first)["error"]
-    hub.fault = lambda route, index: None
+    hub.recover()
     shutil.rmtree(first.parent)
     folder = change_dates(make_folder("1.0.0", name="elsewhere"))
     assert "its tag is missing" in " ".join(worker.push(folder, mode="preview")["lines"])
@@ -232,7 +225,7 @@ def test_a_repository_that_vanishes_during_a_push_stops_it_in_one_line(
     hub, worker, make_folder, change, route
 ):
     worker.push(make_folder("1.0.0"))
-    hub.fault = lambda name, index: "before" if name == route and not hub.blocked.is_set() else None
+    hub.block(route)
     worker.start_push(make_folder("1.1.0", rows=5))
     assert hub.blocked.wait(30)
     hub.delete(DATASET) if change == "deleted" else hub.rename(DATASET, "alice/other")

@@ -90,11 +90,10 @@ def test_a_release_in_a_fresh_cache_is_the_model_that_was_trained(
 @pytest.mark.parametrize(("route", "moment"), KILLS)
 def test_a_release_that_was_killed_is_resumed(hub, worker, start_worker, command, route, moment):
     killed = start_worker()
-    hub.fault = lambda name, index: moment if name == route else None
+    hub.block(route, moment)
     killed.start_run(*command())
     assert hub.blocked.wait(60)
     killed.kill()
-    hub.fault = lambda name, index: None
     hub.unblock.set()
     if (route, moment) not in (("create", "after"), ("commit", "after")):
         assert model_versions(hub, REPO) == (["0.1.0"] if route == "tag" else [])
@@ -302,17 +301,11 @@ def test_edits_in_a_space_are_kept_or_reported(hub, worker, command):
 def test_a_release_killed_between_model_and_space_is_resumed(
     hub, worker, start_worker, command, moment
 ):
-    killed, commits = start_worker(), []
-
-    def fault(route, index):
-        commits.extend([index] if route == "commit" else [])
-        return moment if route == "commit" and len(commits) == 2 else None
-
-    hub.fault = fault
+    killed = start_worker()
+    hub.block("commit", moment, skip=1)
     killed.start_run(*command("--space", SPACE))
     assert hub.blocked.wait(60)
     killed.kill()
-    hub.fault = lambda name, index: None
     hub.unblock.set()
     code, _, error = worker.run(*command("--space", SPACE))
     assert code == 0, error

@@ -111,14 +111,13 @@ def test_a_repository_that_vanishes_during_a_release_stops_it_in_one_line(
     hub, worker, command, change
 ):
     assert worker.run(*command("--private"))[0] == 0
-    hub.fault = lambda name, index: "before" if name == "commit" else None
+    hub.block("commit")
     worker.start_run(*command(version="0.2.0"))
     assert hub.blocked.wait(60)
     if change == "deleted":
         hub.delete(REPO, "models")
     else:
         hub.rename(REPO, "alice/other", "models")
-    hub.fault = lambda name, index: None
     hub.unblock.set()
     code, _, error = worker.result()
     assert code == 3 and error.count("\n") == 1
