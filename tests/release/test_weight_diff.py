@@ -341,18 +341,15 @@ def test_difference_and_base_are_downloaded_from_the_hub(released, hub, start_wo
     update_json(base.model_dir / "run.json", base_model="from scratch")
     match_results(base)
     command = release_command(base, tmp_path / "r", "--hub_model_id", "alice/base")
-    code, _, error = worker.run(*command)
-    assert code == 0, error
-    code, _, error = worker.run(*diff_command(
+    worker.succeed(*command)
+    worker.succeed(*diff_command(
         released, tmp_path / "d", "--hub_model_id", "alice/diff", "--base_license", "other",
         "--license", "other", base="alice/base",
     ))  # fmt: skip
-    assert code == 0, error
     hub.edit("alice/base", {"pytorch_model.bin": b"again"}, author="alice", kind="models")
     out = tmp_path / "model"
-    code, _, error = worker.run("recover", "--diff", "alice/diff", "--diff_revision", "v0.1.0",
+    worker.succeed("recover", "--diff", "alice/diff", "--diff_revision", "v0.1.0",
                                 "--output_dir", out)  # fmt: skip
-    assert code == 0, error
     assert weights_sha256(out) == weights_sha256(released / "model")
     home = tmp_path / "home-alice"
     downloaded = {path.name for path in home.rglob("*") if not path.is_dir()}

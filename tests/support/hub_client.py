@@ -35,6 +35,18 @@ class HubWorker:
         self.start_run(*words, attempts=attempts, cwd=cwd)
         return self.result()
 
+    def succeed(self, *words: Any) -> str:
+        """Run a command that must succeed, and return its output."""
+        code, output, error = self.run(*words)
+        assert code == 0, error
+        return output
+
+    def refuse(self, *words: Any) -> str:
+        """Run a command that must be refused, and return its error output."""
+        code, _, error = self.run(*words)
+        assert code == 2, error
+        return error
+
     def start_push(self, folder: Path, repo: str = DATASET, *, attempts: int = 6, **terms) -> None:
         mode = terms.pop("mode", "push")
         self._send("push", [str(folder), repo, mode, terms], attempts)
