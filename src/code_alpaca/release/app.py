@@ -27,6 +27,7 @@ try:
 except ImportError:  # in a Space
     import text_generation
 
+CONTENT_SECURITY_POLICY = b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
 POLL_INTERVAL_S = 0.1  # between two updates of a response; a closed tab is noticed as often
 CSS = """
 .gradio-container > main, .gradio-container .main { max-width: 1160px; margin: 0 auto; }
@@ -186,7 +187,7 @@ def serve_page(page: gr.Blocks, **address: Any) -> None:
             font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
         ),
         css=CSS,
-        app_kwargs={"middleware": [Middleware(ContentSecurityPolicy)]},
+        app_kwargs={"middleware": [Middleware(restrict_sources)]},
     )
 
 
@@ -389,22 +390,19 @@ def as_markdown(text: str, language: str) -> str:
     return f"{fence}{language}\n{text}\n{fence}"
 
 
-class ContentSecurityPolicy:
-    """Middleware that sets a header: the page may load from its own server only."""
+def restrict_sources(app: Any) -> Any:
+    """Add a header to an app's responses that allows the page to load from its own server only."""
 
-    POLICY = b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def restricted(scope: Any, receive: Any, send: Any) -> None:
         async def send_with_header(message: Any) -> None:
             if message["type"] == "http.response.start":
-                header = (b"content-security-policy", self.POLICY)
+                header = (b"content-security-policy", CONTENT_SECURITY_POLICY)
                 message["headers"] = [*message.get("headers", ()), header]
             await send(message)
 
-        await self._app(scope, receive, send_with_header)
+        await app(scope, receive, send_with_header)
+
+    return restricted
 
 
 def _links(settings: DemoSettings) -> str:
@@ -428,15 +426,8 @@ def _plain(text: str) -> str:
 if __name__ == "__main__":
     path = Path(__file__).with_name("settings.json")
     demo_settings = DemoSettings(**json.loads(path.read_text(encoding="utf-8")))
-    demo = build_page(
-        DemoModel(
-            demo_settings,
-            text_generation.load(
-                demo_settings.model,
-                dtype=text_generation.resolve_dtype(demo_settings.dtype),
-                revision=demo_settings.revision,
-            ),
-        )
-    )
+    dtype = text_generation.resolve_dtype(demo_settings.dtype)
+    model = text_generation.load(demo_settings.model, dtype=dtype, revision=demo_settings.revision)
+    demo = build_page(DemoModel(demo_settings, model))
     serve_page(demo)
     demo.block_thread()
