@@ -112,8 +112,10 @@ def test_a_lower_version_needs_allow_older(hub, worker, make_folder):
     assert set(hub.repository(DATASET).tags) == {"v1.10.0", "v1.9.0"}
 
 
-def test_of_two_concurrent_releases_one_wins_and_the_other_names_it(hub, workers, make_folder):
-    alice, bob = workers("alice"), workers("bob")
+def test_of_two_concurrent_releases_one_wins_and_the_other_names_it(
+    hub, worker, start_worker, make_folder
+):
+    alice, bob = worker, start_worker().as_user("bob")
     alice.push(make_folder("1.0.0"))
     first, second = make_folder("1.1.0", rows=5), make_folder("1.1.0", rows=7, name="of-bob")
     hub.block("commit")
@@ -205,8 +207,8 @@ def test_a_repository_with_other_columns_or_foreign_files_is_refused(hub, worker
     ("user", "message"),
     [("reader", "is read-only"), ("stranger", "rejects the token"), ("", "no token")],
 )
-def test_a_token_without_write_access_is_refused(hub, workers, make_folder, user, message):
-    pushed = workers(user).push(make_folder("1.0.0"))
+def test_a_token_without_write_access_is_refused(hub, worker, make_folder, user, message):
+    pushed = worker.as_user(user).push(make_folder("1.0.0"))
     assert pushed["kind"] == "InputError" and message in pushed["error"]
     assert hub.repositories == {}
 

@@ -17,12 +17,13 @@ WRITES = {"create", "lfs-batch", "lfs-put", "commit", "tag", "branch"}
 
 
 @pytest.fixture
-def refusal(hub, workers):
+def refusal(hub, worker):
     """Returns why a push is refused: as its preview, and without changing anything."""
 
     def refuse(folder, user="alice", **terms):
         hub.log.clear()
-        results = [workers(user).push(folder, mode=mode, **terms) for mode in ("preview", "push")]
+        pusher = worker.as_user(user)
+        results = [pusher.push(folder, mode=mode, **terms) for mode in ("preview", "push")]
         assert [result["kind"] for result in results] == ["InputError"] * 2
         assert results[0]["error"] == results[1]["error"]
         assert not WRITES & set(hub.log)
@@ -114,13 +115,13 @@ def test_links_and_foreign_files_in_the_folder_are_not_sent(make_folder, refusal
 
 @pytest.mark.parametrize("role", [None, "read"])
 def test_a_user_cannot_create_a_repository_in_the_namespace_of_another(
-    hub, workers, make_folder, refusal, role
+    hub, worker, make_folder, refusal, role
 ):
     hub.orgs["guest"] = [{"name": "alice", "roleInOrg": role}] if role else []
     folder = make_folder("1.0.0")
     error = refusal(folder, user="guest")
     assert "guest" in error and "alice" in error and error.count("\n") == 0
-    assert workers("guest").push(folder, repo="guest/tasks")["kind"] == ""
+    assert worker.as_user("guest").push(folder, repo="guest/tasks")["kind"] == ""
 
 
 def test_a_user_without_write_access_cannot_release(worker, make_folder, refusal):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from support.hub_fixtures import double, hub, start_worker, worker, workers  # noqa: F401
+from support.hub_fixtures import double, hub, shared_worker, start_worker, worker  # noqa: F401
 from support.model_releases import REPO, TrainedModel, release_command
 from support.tiny_sft import tiny_sft, write_rows
 

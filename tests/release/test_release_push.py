@@ -231,8 +231,8 @@ def test_a_base_model_that_the_hub_does_not_have_is_refused(hub, worker, command
     worker.succeed(*command("--base_license", "mit"))
 
 
-def test_a_token_without_write_access_is_refused(hub, workers, command):
-    assert "is read-only" in workers("reader").refuse(*command())
+def test_a_token_without_write_access_is_refused(hub, worker, command):
+    assert "is read-only" in worker.as_user("reader").refuse(*command())
     assert hub.repositories == {}
 
 

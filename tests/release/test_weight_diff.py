@@ -351,7 +351,7 @@ def test_difference_and_base_are_downloaded_from_the_hub(released, hub, start_wo
     worker.succeed("recover", "--diff", "alice/diff", "--diff_revision", "v0.1.0",
                                 "--output_dir", out)  # fmt: skip
     assert weights_sha256(out) == weights_sha256(released / "model")
-    home = tmp_path / "home-alice"
+    home = tmp_path / "home-0"
     downloaded = {path.name for path in home.rglob("*") if not path.is_dir()}
     assert "model.safetensors" in downloaded and "pytorch_model.bin" not in downloaded
     names = set(read_tree(hub, "v0.1.0", "alice/diff"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -15,17 +16,21 @@ class HubWorker:
     """A process that runs commands, dataset pushes and loads with a Hub double as its Hub.
 
     `start_*` returns at once and `result` waits, so that a test can act in between.
-
-    Args:
-        user: owner of its token; "" for no token.
     """
 
-    def __init__(self, hub, home: Path, user: str = "alice") -> None:
+    def __init__(self, hub, home: Path) -> None:
+        self.token = "hf_alice"
         self.process = subprocess.Popen(
             [sys.executable, Path(__file__).with_name("hub_worker.py")],
-            env=hub.environment(home, user), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env=hub.environment(home), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
+
+    def as_user(self, user: str) -> HubWorker:
+        """Return this worker with the token of a user; "" for no token."""
+        worker = copy.copy(self)
+        worker.token = user and f"hf_{user}"
+        return worker
 
     def start_run(self, *words: Any, attempts: int = 6, cwd: Path | None = None) -> None:
         self._send("run", [list(map(str, words)), cwd and str(cwd)], attempts)
@@ -75,7 +80,7 @@ class HubWorker:
         self.process.stdout.close()
 
     def _send(self, function: str, arguments: list[Any], attempts: int) -> None:
-        self.process.stdin.write(json.dumps([function, arguments, attempts]) + "\n")
+        self.process.stdin.write(json.dumps([function, arguments, attempts, self.token]) + "\n")
         self.process.stdin.flush()
 
 

@@ -1,7 +1,7 @@
 """Run commands, pushes and loads against a Hub double: one JSON list per line of standard input.
 
-A separate process, because huggingface_hub reads HF_ENDPOINT and HF_TOKEN once, at import. It draws
-no plots, since they take most of the time of a small dataset.
+A separate process, because huggingface_hub reads HF_ENDPOINT once, at import. It draws no plots,
+since they take most of the time of a small dataset.
 """
 
 from __future__ import annotations
@@ -78,5 +78,5 @@ if __name__ == "__main__":
     plots.draw_plots = lambda summary, folder: []
     functions = {"run": run, "push": push, "load": load}
     for line in sys.stdin:
-        function, arguments, client.MAX_ATTEMPTS = json.loads(line)
+        function, arguments, client.MAX_ATTEMPTS, os.environ["HF_TOKEN"] = json.loads(line)
         print(json.dumps(functions[function](*arguments)), flush=True)
