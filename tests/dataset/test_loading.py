@@ -294,7 +294,7 @@ def test_columns_of_a_hub_dataset_are_text_or_refused(hub, worker, tmp_path):
         repo = f"alice/{name}"
         create_repo(hub, repo)
         hub.edit(repo, {"data/train-0.parquet": to_parquet(table)}, author="alice")
-        loaded = worker.load(repo)
+        loaded = worker.load_dataset(repo)
         code, _, error = worker.run("publish", "--source", repo, "--run_dir", tmp_path / name)
         assert code in (0, 2), error
         rows[name] = loaded.get("rows")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -34,42 +32,9 @@ KILLS = [
         )
     ),
 ]  # fmt: skip
-LOADER = """
-import json, sys, torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-import code_alpaca
-results = []
-for name, revision, kind in json.loads(sys.argv[1]):
-    where = {"revision": revision} if revision else {}
-    if kind == "peft":
-        from peft import AutoPeftModelForCausalLM
-        model = AutoPeftModelForCausalLM.from_pretrained(name, **where)
-    else:
-        model = AutoModelForCausalLM.from_pretrained(name, **where)
-    tokenizer = AutoTokenizer.from_pretrained(name, **where)
-    chat = [{"role": "user", "content": "Return 3."}]
-    ids = tokenizer.apply_chat_template(chat, return_tensors="pt", return_dict=True)["input_ids"]
-    with torch.no_grad():
-        logits = model(ids).logits
-    response = code_alpaca.respond(name, "Return 3.", max_new_tokens=5, **where)
-    results.append([ids.tolist(), logits.double().flatten().tolist(), response])
-print(json.dumps(results))
-"""
 
 
-def load(hub, home, *models):
-    """Return prompt ids, logits and response of models, given as (name, revision, kind)."""
-    process = subprocess.run(
-        [sys.executable, "-c", LOADER, json.dumps(models)], capture_output=True, text=True,
-        env=hub.environment(home), check=False,
-    )  # fmt: skip
-    assert process.returncode == 0, process.stderr
-    return json.loads(process.stdout)
-
-
-def test_a_release_in_a_fresh_cache_is_the_model_that_was_trained(
-    hub, worker, command, trained, tmp_path
-):
+def test_a_release_loads_as_the_model_that_was_trained(hub, worker, command, trained, tmp_path):
     output = worker.succeed(*command())
     assert f"{hub.url}/{REPO}/tree/v0.1.0" in output
     assert model_versions(hub, REPO) == ["0.1.0"]
@@ -82,8 +47,7 @@ def test_a_release_in_a_fresh_cache_is_the_model_that_was_trained(
     }
     card = released["README.md"].decode()
     assert f'pipeline("text-generation", "{REPO}", revision="v0.1.0")' in card
-    models = load(hub, tmp_path / "fresh", (REPO, "v0.1.0", ""), (str(trained.model_dir), "", ""))
-    assert models[0] == models[1]
+    assert worker.run_model(REPO, "v0.1.0") == worker.run_model(str(trained.model_dir))
 
 
 @pytest.mark.parametrize(("route", "moment"), KILLS)
@@ -320,7 +284,7 @@ def test_an_adapter_is_released_alone_or_beside_merged_weights(
     files = read_tree(hub, "v0.1.0", REPO)
     assert ("adapter/adapter_model.safetensors" in files) == (merged == "true")
     assert ("adapter_model.safetensors" in files) == (merged == "false")
-    kind = "" if merged == "true" else "peft"
-    assert ("AutoPeftModelForCausalLM" in files["README.md"].decode()) == (kind == "peft")
-    models = load(hub, tmp_path / "fresh", (REPO, "v0.1.0", kind), (str(tuned), "", kind))
-    assert models[0] == models[1]
+    adapter = merged == "false"
+    assert ("AutoPeftModelForCausalLM" in files["README.md"].decode()) == adapter
+    released = worker.run_model(REPO, "v0.1.0", adapter=adapter)
+    assert released == worker.run_model(str(tuned), adapter=adapter)

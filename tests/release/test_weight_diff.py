@@ -332,8 +332,7 @@ def test_a_killed_recovery_leaves_no_model_and_starts_again(released, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_difference_and_base_are_downloaded_from_the_hub(released, hub, start_worker, tmp_path):
-    worker = start_worker()  # whose cache is empty
+def test_difference_and_base_are_downloaded_from_the_hub(released, hub, worker, tmp_path):
     base = TrainedModel(tmp_path / "base", tmp_path / "eval")
     shutil.copytree(released / "model", base.model_dir)
     shutil.copy(released / "base/model.safetensors", base.model_dir)
@@ -351,8 +350,8 @@ def test_difference_and_base_are_downloaded_from_the_hub(released, hub, start_wo
     worker.succeed("recover", "--diff", "alice/diff", "--diff_revision", "v0.1.0",
                                 "--output_dir", out)  # fmt: skip
     assert weights_sha256(out) == weights_sha256(released / "model")
-    home = tmp_path / "home-0"
-    downloaded = {path.name for path in home.rglob("*") if not path.is_dir()}
+    cache = worker.home / "hub/models--alice--base"
+    downloaded = {path.name for path in cache.rglob("*") if not path.is_dir()}
     assert "model.safetensors" in downloaded and "pytorch_model.bin" not in downloaded
     names = set(read_tree(hub, "v0.1.0", "alice/diff"))
     assert "weight_diff/model.safetensors" in names and "model.safetensors" not in names

@@ -19,7 +19,7 @@ class HubWorker:
     """
 
     def __init__(self, hub, home: Path) -> None:
-        self.token = "hf_alice"
+        self.home, self.token = home, "hf_alice"
         self.process = subprocess.Popen(
             [sys.executable, Path(__file__).with_name("hub_worker.py")],
             env=hub.environment(home), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -65,9 +65,14 @@ class HubWorker:
         self.start_push(folder, repo, **options)
         return self.result()
 
-    def load(self, repo: str, revision: str | None = None) -> dict:
-        """Load a dataset of the Hub; see `hub_worker.load`."""
-        self._send("load", [repo, revision], 6)
+    def load_dataset(self, repo: str, revision: str | None = None) -> dict:
+        """Load a dataset of the Hub; see `hub_worker.load_dataset`."""
+        self._send("load_dataset", [repo, revision])
+        return self.result()
+
+    def run_model(self, name: str, revision: str | None = None, *, adapter: bool = False) -> list:
+        """Return prompt ids, logits and response of a model; see `hub_worker.run_model`."""
+        self._send("run_model", [name, revision, adapter])
         return self.result()
 
     def result(self) -> Any:
@@ -79,7 +84,7 @@ class HubWorker:
         self.process.stdin.close()
         self.process.stdout.close()
 
-    def _send(self, function: str, arguments: list[Any], attempts: int) -> None:
+    def _send(self, function: str, arguments: list[Any], attempts: int = 6) -> None:
         self.process.stdin.write(json.dumps([function, arguments, attempts, self.token]) + "\n")
         self.process.stdin.flush()
 

@@ -468,6 +468,7 @@ class Call:
 class _Handler(BaseHTTPRequestHandler):
     hub: HubDouble
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # headers and body in one packet: two of them wait 40 ms for an acknowledgment
 
     def do_GET(self) -> None:
         self._serve()

@@ -48,7 +48,7 @@ def push(folder: str, repo: str, mode: str, terms: dict[str, bool]) -> dict[str,
     return report(act)
 
 
-def load(repo: str, revision: str | None) -> dict[str, Any]:
+def load_dataset(repo: str, revision: str | None) -> dict[str, Any]:
     """Load the `rows` of a dataset; return a `report` with them and their `sha`."""
     from code_alpaca.dataset.load import ALPACA, load_rows
 
@@ -57,6 +57,25 @@ def load(repo: str, revision: str | None) -> dict[str, Any]:
         return {"sha": sha, "rows": [[row[key] for key in ALPACA] for row in rows]}
 
     return report(act)
+
+
+def run_model(name: str, revision: str | None, adapter: bool) -> list[Any]:
+    """Return the prompt ids, the logits and the response of a model for one task."""
+    import torch
+    from peft import AutoPeftModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    import code_alpaca
+
+    where = {"revision": revision} if revision else {}
+    auto = AutoPeftModelForCausalLM if adapter else AutoModelForCausalLM
+    model, tokenizer = (kind.from_pretrained(name, **where) for kind in (auto, AutoTokenizer))
+    chat = [{"role": "user", "content": "Return 3."}]
+    ids = tokenizer.apply_chat_template(chat, return_tensors="pt", return_dict=True)["input_ids"]
+    with torch.no_grad():
+        logits = model(ids).logits
+    response = code_alpaca.respond(name, "Return 3.", max_new_tokens=5, **where)
+    return [ids.tolist(), logits.double().flatten().tolist(), response]
 
 
 def report(act: Callable[[list[str]], dict[str, Any]]) -> dict[str, Any]:
@@ -76,7 +95,7 @@ def report(act: Callable[[list[str]], dict[str, Any]]) -> dict[str, Any]:
 if __name__ == "__main__":
     errors.MAX_DELAY_S = 0.05  # between two attempts of a request
     plots.draw_plots = lambda summary, folder: []
-    functions = {"run": run, "push": push, "load": load}
+    functions = {each.__name__: each for each in (run, push, load_dataset, run_model)}
     for line in sys.stdin:
         function, arguments, client.MAX_ATTEMPTS, os.environ["HF_TOKEN"] = json.loads(line)
         print(json.dumps(functions[function](*arguments)), flush=True)
