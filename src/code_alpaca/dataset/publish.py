@@ -26,9 +26,7 @@ class PublishConfig(StageConfig):
 
     run_dir: Path = Field(description="run folder; its dataset/ is written")
     source: str | None = Field(
-        None,
-        description="import this instead of a run: an Alpaca JSON or JSONL file, a dataset "
-        "folder, or a dataset on the Hub",
+        None, description="Alpaca file, dataset folder or Hub dataset to import instead of a run"
     )
     source_config: str = Field("default", description="config of a source folder or Hub dataset")
     revision: str | None = Field(None, description="tag, branch or commit of a Hub source")
@@ -44,10 +42,7 @@ class PublishConfig(StageConfig):
         None, description="Hub identifier of the data's license; null keeps the current one"
     )
     validation_fraction: float | None = Field(
-        None,
-        ge=0,
-        lt=1,
-        description="fraction of rows in a validation split; null keeps the current one",
+        None, ge=0, lt=1, description="fraction of rows to hold out; null keeps the current one"
     )
     hub_dataset_id: NonEmptyStr | None = Field(
         None, description="Hub repository ORG/NAME to release to; null writes the folder only"
@@ -55,14 +50,10 @@ class PublishConfig(StageConfig):
     private: bool = Field(False, description="create a new repository as private")
     allow_older: bool = Field(False, description="release a version lower than the last one")
     replace: bool = Field(
-        False,
-        description="release even if the repository has other columns or files that code-alpaca "
-        "did not release",
+        False, description="release despite other columns; overwrite or delete files of other users"
     )
     dry_run: bool = Field(
-        False,
-        description="print what would be written and how it differs from the last version on the "
-        "Hub; change nothing",
+        False, description="print what would change here and on the Hub, and change nothing"
     )
 
 

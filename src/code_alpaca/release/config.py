@@ -38,9 +38,7 @@ class ReleaseConfig(StageConfig):
         "license forbids redistribution; `code-alpaca recover` adds the two",
     )
     base_dir: Path | None = Field(
-        None,
-        description="folder of the base model for weight_diff; null for the one that sft started "
-        "from",
+        None, description="base model folder for weight_diff; null for the one that sft read"
     )
     hub_model_id: NonEmptyStr | None = Field(
         None, description="Hub repository ORG/NAME to release to; null writes the folder only"

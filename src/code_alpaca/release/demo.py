@@ -39,8 +39,7 @@ class DemoConfig(StageConfig):
         None, description="prompt style of the training; null reads it from run.json, else alpaca"
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto",
-        description="data type of the weights; auto: bfloat16 if the GPU has it, else float32",
+        "auto", description="type of the weights; auto: bfloat16 if the GPU has it, else float32"
     )
     title: NonEmptyStr | None = Field(
         None, description="heading of the page; null for one with the model's name"
