@@ -43,6 +43,18 @@ def release(trained):
 
 
 @pytest.fixture
+def refused(release, capsys):
+    """Releases the model into a folder, which must be refused, and returns the error output."""
+
+    def run(output_dir, *words):
+        capsys.readouterr()
+        assert release(output_dir, *words) == 2
+        return capsys.readouterr().err
+
+    return run
+
+
+@pytest.fixture
 def command(trained, tmp_path):
     """Returns the command that releases the model on the Hub."""
 

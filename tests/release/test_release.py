@@ -284,105 +284,93 @@ def test_the_model_index_links_to_the_released_results(trained):
         (["--base_results", "nowhere"], "cannot read nowhere"),
     ],
 )
-def test_bad_input_is_refused_in_one_line(release, tmp_path, words, message, capsys):
-    assert release(tmp_path / "r", *words) == 2
-    error = capsys.readouterr().err
+def test_bad_input_is_refused_in_one_line(refused, tmp_path, words, message):
+    error = refused(tmp_path / "r", *words)
     assert message in error and error.count("\n") == 1
     assert not (tmp_path / "r").exists()
 
 
-def test_a_base_model_that_is_not_on_the_hub_must_be_named(tuned, release, tmp_path, capsys):
+def test_a_base_model_that_is_not_on_the_hub_must_be_named(tuned, release, tmp_path, refused):
     tuned(base=str(tmp_path / "base"), commit=None)
-    assert release(tmp_path / "r") == 2
-    assert "name it with --base_model ORG/NAME" in capsys.readouterr().err
+    assert "name it with --base_model ORG/NAME" in refused(tmp_path / "r")
     assert release(tmp_path / "r", "--base_model", "org/base") == 0
     assert str(tmp_path) not in read_card(tmp_path / "r")
 
 
-def test_results_of_other_weights_are_refused(trained, release, tmp_path, capsys):
+def test_results_of_other_weights_are_refused(trained, refused, tmp_path):
     weights = trained.model_dir / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
-    assert release(tmp_path / "r") == 2
-    assert "does not measure the weights" in capsys.readouterr().err
+    assert "does not measure the weights" in refused(tmp_path / "r")
 
 
-def test_results_of_a_part_of_the_benchmark_are_refused(trained, release, tmp_path, capsys):
+def test_results_of_a_part_of_the_benchmark_are_refused(trained, refused, tmp_path):
     path = trained.results / "results.json"
     update_json(path, config={**json.loads(path.read_text())["config"], "limit": 3})
-    assert release(tmp_path / "r") == 2
-    assert "run eval without limit" in capsys.readouterr().err
+    assert "run eval without limit" in refused(tmp_path / "r")
 
 
 @pytest.mark.parametrize("style", ["alpaca_nl", None])
-def test_a_chat_template_that_renders_another_prompt_is_refused(
-    trained, release, tmp_path, style, capsys
-):
+def test_a_chat_template_that_renders_another_prompt_is_refused(trained, refused, tmp_path, style):
     path = trained.model_dir / "chat_template.jinja"
     if style:
         config = json.loads((trained.model_dir / "run.json").read_text())["config"]
         update_json(trained.model_dir / "run.json", config={**config, "prompt_style": style})
     else:
         path.write_text(path.read_text().replace("### Response:", "### Response"))
-    assert release(tmp_path / "r") == 2
-    assert "does not render the training prompt" in capsys.readouterr().err
+    assert "does not render the training prompt" in refused(tmp_path / "r")
     path.unlink()
-    assert release(tmp_path / "r") == 2
-    assert "has no chat template" in capsys.readouterr().err
+    assert "has no chat template" in refused(tmp_path / "r")
 
 
 @pytest.mark.parametrize("manifest", [None, "{}", '{"version": "1.0.0", "sha256": {}}'])
-def test_a_folder_that_is_not_a_release_is_not_replaced(release, tmp_path, manifest, capsys):
+def test_a_folder_that_is_not_a_release_is_not_replaced(refused, tmp_path, manifest):
     precious = tmp_path / "thesis"
     precious.mkdir()
     (precious / "chapter1.txt").write_text("words")
     if manifest:
         (precious / "release.json").write_text(manifest)
-    assert release(precious) == 2
-    assert "choose another output_dir" in capsys.readouterr().err
+    assert "choose another output_dir" in refused(precious)
     assert (precious / "chapter1.txt").read_text() == "words"
 
 
-def test_a_file_that_was_added_to_a_release_is_not_lost(release, tmp_path, capsys):
+def test_a_file_that_was_added_to_a_release_is_not_lost(release, tmp_path, refused):
     out = tmp_path / "r"
     assert release(out) == 0
     (out / "notes.md").write_text("mine")
-    assert release(out, "--model_version", "0.2.0") == 2
-    assert "notes.md is not part of the release and would be lost" in capsys.readouterr().err
+    assert "notes.md is not part of the release and would be lost" in refused(
+        out, "--model_version", "0.2.0"
+    )
     assert (out / "notes.md").read_text() == "mine"
 
 
-def test_a_folder_that_contains_an_input_is_not_replaced(trained, release, tmp_path, capsys):
+def test_a_folder_that_contains_an_input_is_not_replaced(trained, refused, tmp_path):
     (tmp_path / "release.json").write_text('{"version": "1.0.0", "sha256": {}}')
     for folder in (tmp_path, trained.model_dir, trained.results):
-        assert release(folder) == 2
-        assert "choose another" in capsys.readouterr().err
+        assert "choose another" in refused(folder)
     assert (trained.model_dir / "model.safetensors").exists()
     (trained.model_dir / "model.safetensors").unlink()
-    assert release(tmp_path / "r") == 2
-    assert "contains no weights" in capsys.readouterr().err
+    assert "contains no weights" in refused(tmp_path / "r")
     assert not (tmp_path / "r").exists()
 
 
 @pytest.mark.parametrize("key", ["parameters", "hardware", "counts", "seconds", "loss", "datasets"])
 def test_a_run_json_without_a_number_of_the_card_is_refused_in_one_line(
-    trained, release, tmp_path, key, capsys
+    trained, refused, tmp_path, key
 ):
     path = trained.model_dir / "run.json"
     values = {k: v for k, v in json.loads(path.read_text()).items() if not k.endswith(key)}
     path.write_text(json.dumps(values | {"first_loss": float("nan")} if key == "loss" else values))
-    assert release(tmp_path / "r") == 2
-    error = capsys.readouterr().err
+    error = refused(tmp_path / "r")
     assert error.count("\n") == 1 and "code-alpaca release:" in error
     assert not (tmp_path / "r").exists() and not (tmp_path / ".r.part").exists()
 
 
 @pytest.mark.parametrize("content", [b"{}", b"[]", b"\xff", b"{"])
-def test_a_broken_file_is_refused_in_one_line(trained, release, tmp_path, content, capsys):
+def test_a_broken_file_is_refused_in_one_line(trained, refused, tmp_path, content):
     for path in (trained.results / "results.json", trained.model_dir / "run.json"):
         original = path.read_bytes()
         path.write_bytes(content)
-        assert release(tmp_path / "r") == 2
-        assert capsys.readouterr().err.count("\n") == 1
+        assert refused(tmp_path / "r").count("\n") == 1
         path.write_bytes(original)
 
 
@@ -400,10 +388,9 @@ def test_a_failure_leaves_the_last_release(release, tmp_path, monkeypatch):
     assert not any(tmp_path.glob(".r*"))
 
 
-def test_a_concurrent_release_into_the_same_folder_is_refused(release, tmp_path, capsys):
+def test_a_concurrent_release_into_the_same_folder_is_refused(release, tmp_path, refused):
     with fs.lock(tmp_path / "r"):
-        assert release(tmp_path / "r") == 2
-    assert "another process is writing" in capsys.readouterr().err
+        assert "another process is writing" in refused(tmp_path / "r")
     assert release(tmp_path / "r") == 0
 
 
