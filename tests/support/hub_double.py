@@ -77,7 +77,7 @@ class Repository:
 
 
 class Refusal(Exception):
-    """An answer that is no success: status and message."""
+    """A response with an error: status and message."""
 
     def __init__(self, status: int, message: str, code: str = "") -> None:
         super().__init__(message)
@@ -154,16 +154,11 @@ class HubDouble:
         """Make no request fail from now on."""
         self.fault = lambda route, index: None
 
-    def environment(self, home: Path, user: str = "alice") -> dict[str, str]:
-        """Return the environment of a process that uses this Hub.
-
-        Args:
-            home: folder of its caches.
-            user: owner of its token; "" for no token.
-        """
+    def environment(self, home: Path) -> dict[str, str]:
+        """Return the environment of a process of alice that uses this Hub and caches in `home`."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
         return kept | {
-            "HF_ENDPOINT": self.url, "HF_TOKEN": user and f"hf_{user}", "HF_HUB_DISABLE_XET": "1",
+            "HF_ENDPOINT": self.url, "HF_TOKEN": "hf_alice", "HF_HUB_DISABLE_XET": "1",
             "HF_HOME": str(home), "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         }  # fmt: skip
 

@@ -61,15 +61,16 @@ def load_dataset(repo: str, revision: str | None) -> dict[str, Any]:
 
 def run_model(name: str, revision: str | None, adapter: bool) -> list[Any]:
     """Return the prompt ids, the logits and the response of a model for one task."""
+    import peft
     import torch
-    from peft import AutoPeftModelForCausalLM
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    import transformers
 
     import code_alpaca
 
     where = {"revision": revision} if revision else {}
-    auto = AutoPeftModelForCausalLM if adapter else AutoModelForCausalLM
-    model, tokenizer = (kind.from_pretrained(name, **where) for kind in (auto, AutoTokenizer))
+    auto = peft.AutoPeftModelForCausalLM if adapter else transformers.AutoModelForCausalLM
+    model = auto.from_pretrained(name, **where)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(name, **where)
     chat = [{"role": "user", "content": "Return 3."}]
     ids = tokenizer.apply_chat_template(chat, return_tensors="pt", return_dict=True)["input_ids"]
     with torch.no_grad():
