@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from support.hub_fixtures import double, hub, start_worker, worker, workers  # noqa: F401
+from support.hub_fixtures import double, hub, shared_worker, start_worker, worker  # noqa: F401
 
 from code_alpaca.dataset.folder import DatasetOptions
 from code_alpaca.dataset.importing import ImportSource, import_dataset

@@ -7,8 +7,9 @@ import random
 
 import pytest
 
+from code_alpaca.core.row_formats import ALPACA
 from code_alpaca.core.schema import Example
-from code_alpaca.dataset.describe import FIELDS, MAX_LABELS, RowStatistics
+from code_alpaca.dataset.describe import MAX_LABELS, RowStatistics
 
 
 def count(*examples: Example) -> dict:
@@ -33,9 +34,9 @@ def test_labels_inputs_and_characters():
 
 def test_lengths_count_words_and_punctuation_marks():
     statistics = count(Example("Add a to b, quickly.", "", "x = [1, 2]"))["lengths"]
-    bins = {name: statistics["edges"][statistics[name].index(1)] for name in FIELDS}
+    bins = {name: statistics["edges"][statistics[name].index(1)] for name in ALPACA}
     assert bins == {"instruction": 6, "input": 0, "output": 6}  # 7, 0 and 7 fall in [6, 8)
-    assert all(len(statistics[name]) == len(statistics["edges"]) for name in FIELDS)
+    assert all(len(statistics[name]) == len(statistics["edges"]) for name in ALPACA)
     long = count(Example("a " * 10_000, "", "b"))["lengths"]
     assert long["instruction"][-1] == 1
 

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from code_alpaca.core.records import Manifest
-from code_alpaca.dataset.changelog import update_changelog
-from code_alpaca.dataset.difference import diff_versions
+from code_alpaca.dataset.difference import diff_versions, update_changelog
 
 ROWS = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), max_size=8)
 

@@ -8,18 +8,18 @@ import io
 import json
 import lzma
 import math
-import subprocess
-import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.hub_client import create_repo
 
 from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
 from code_alpaca.dataset.importing import ImportSource, import_dataset
 from code_alpaca.dataset.load import load_rows
 
+pytestmark = pytest.mark.usefixtures("without_plots")
 ROWS = [
     {"instruction": "Écris une fonction.", "input": "", "output": "def f(x):\r\n\treturn 2*x"},
     {"instruction": "Print a \u2028 in a text.", "input": "x, y", "output": 'print("\u2028")'},
@@ -243,9 +243,7 @@ def test_a_column_mapped_to_none_is_not_read(tmp_path):
     expected, (line,) = read(tmp_path / "a.json", json.dumps(ROWS), column_map={"input": "none"})
     assert [row["input"] for row in expected] == ["", "", ""] and "input is not read" in line
     (tmp_path / "a.parquet").write_bytes(to_parquet(ROWS))
-    folder = import_dataset(
-        ImportSource(str(tmp_path / "a.parquet")), tmp_path / "run", draw_plots=False
-    )
+    folder = import_dataset(ImportSource(str(tmp_path / "a.parquet")), tmp_path / "run")
     rows, _ = load_rows(str(folder), column_map={"input": "none"})
     assert [{key: row[key] for key in KEYS} for row in rows] == expected
 
@@ -288,41 +286,19 @@ HUB_TABLES = {
     "pairs": pa.table({"problem": ["a"], "solution": ["c"]}),
     "chat": pa.table({"messages": [CHAT]}),
 }
-LOADER = """
-import json, os, sys
-from huggingface_hub import HfApi
-from code_alpaca.dataset.importing import ImportSource, import_dataset
-from code_alpaca.dataset.load import load_rows
-from code_alpaca.core.errors import InputError
-from pathlib import Path
-for name in sorted(os.listdir("tables")):
-    repo = f"alice/{name}"
-    HfApi().create_repo(repo, repo_type="dataset")
-    HfApi().upload_file(path_or_fileobj=f"tables/{name}", path_in_repo="data/train-0.parquet",
-                        repo_id=repo, repo_type="dataset")
-    rows, lines = None, []
-    try:
-        loaded, _ = load_rows(repo, log=lines.append)
-        rows = [[row[key] for key in ("instruction", "input", "output")] for row in loaded]
-        import_dataset(ImportSource(repo), Path(name), draw_plots=False)
-    except InputError as error:
-        lines.append(str(error))
-    print(json.dumps([name, rows, " ".join(lines)]))
-"""
 
 
-def test_columns_of_a_hub_dataset_are_text_or_refused(hub, tmp_path):
-    (tmp_path / "tables").mkdir()
+def test_columns_of_a_hub_dataset_are_text_or_refused(hub, worker, tmp_path):
+    rows, lines = {}, {}
     for name, table in HUB_TABLES.items():
-        (tmp_path / "tables" / name).write_bytes(to_parquet(table))
-    process = subprocess.run(
-        [sys.executable, "-c", LOADER], capture_output=True, text=True, cwd=tmp_path,
-        env=hub.environment(tmp_path / "home"),
-    )  # fmt: skip
-    assert process.returncode == 0, process.stderr
-    results = [json.loads(line) for line in process.stdout.splitlines()]
-    rows = {name: loaded for name, loaded, _ in results}
-    lines = {name: line for name, _, line in results}
+        repo = f"alice/{name}"
+        create_repo(hub, repo)
+        hub.edit(repo, {"data/train-0.parquet": to_parquet(table)}, author="alice")
+        loaded = worker.load_dataset(repo)
+        code, _, error = worker.run("publish", "--source", repo, "--run_dir", tmp_path / name)
+        assert code in (0, 2), error
+        rows[name] = loaded.get("rows")
+        lines[name] = " ".join([*loaded["lines"], loaded["error"], error])
     assert rows["null-input"] == [["a", "", "c"], ["b", "", "d"]], lines["null-input"]
     assert rows["some-null"] == [["a", "", "c"]]
     assert "1 of 2 rows have no instruction" in lines["some-null"]

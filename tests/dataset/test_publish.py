@@ -21,11 +21,11 @@ GENERATE = ["generate", "--run_dir", "r", "--teacher_base_url", "offline",
 
 
 @pytest.fixture
-def command(hub, workers, tmp_path):
+def command(worker, tmp_path):
     """Runs a command in the test's folder, and returns its output and error output."""
 
     def run(*words, user="alice", code=0):
-        actual, output, errors = workers(user).run(*words, cwd=tmp_path)
+        actual, output, errors = worker.as_user(user).run(*words, cwd=tmp_path)
         assert actual == code, errors
         assert "hf_alice" not in output + errors
         return output + errors

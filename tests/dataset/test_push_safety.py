@@ -17,12 +17,13 @@ WRITES = {"create", "lfs-batch", "lfs-put", "commit", "tag", "branch"}
 
 
 @pytest.fixture
-def refusal(hub, workers):
+def refusal(hub, worker):
     """Returns why a push is refused: as its preview, and without changing anything."""
 
     def refuse(folder, user="alice", **terms):
         hub.log.clear()
-        results = [workers(user).push(folder, mode=mode, **terms) for mode in ("preview", "push")]
+        pusher = worker.as_user(user)
+        results = [pusher.push(folder, mode=mode, **terms) for mode in ("preview", "push")]
         assert [result["kind"] for result in results] == ["InputError"] * 2
         assert results[0]["error"] == results[1]["error"]
         assert not WRITES & set(hub.log)
@@ -59,32 +60,23 @@ def test_a_shard_edited_on_the_hub_is_named_before_it_is_replaced(hub, worker, m
         assert f"edited on the Hub, replaced: {SHARD}" in lines
 
 
-@pytest.mark.parametrize(
-    "name", ["tasks.py", "data/model.PKL", "data/default/train-00001-of-00002.parquet"]
-)
-def test_a_file_that_would_be_run_or_loaded_with_a_release_is_refused(
-    hub, worker, make_folder, refusal, name
+def test_files_that_would_be_run_or_loaded_with_a_release_are_refused(
+    hub, worker, make_folder, refusal
 ):
     worker.push(make_folder("1.0.0"))
-    hub.edit(DATASET, {name: b"?"}, author="bob")
+    harmful = ["data/default/train-00001-of-00002.parquet", "data/model.PKL", "tasks.py"]
+    hub.edit(DATASET, dict.fromkeys(harmful, b"?"), author="bob")
     folder = make_folder("1.1.0", rows=5)
-    assert f"no release of code-alpaca made ({name})" in refusal(folder)
+    assert f"no release of code-alpaca made ({', '.join(harmful)})" in refusal(folder)
     preview = worker.push(folder, mode="preview", replace=True)["lines"]
-    assert f"files to delete on the Hub: {name}" in preview
+    assert f"files to delete on the Hub: {', '.join(harmful)}" in preview
     assert worker.push(folder, replace=True)["kind"] == ""
-    assert name not in tagged_commit(hub, "v1.1.0").tree
+    assert not set(harmful) & tagged_commit(hub, "v1.1.0").tree.keys()
 
 
 def test_a_harmful_file_that_is_added_during_the_push_is_refused(hub, worker, make_folder):
     worker.push(make_folder("1.0.0"))
-
-    def fault(route, index):
-        if route == "commit":
-            hub.fault = lambda route, index: None
-            return "before"
-        return None
-
-    hub.fault = fault
+    hub.block("commit")
     worker.start_push(make_folder("1.1.0", rows=5))
     assert hub.blocked.wait(30)
     hub.edit(DATASET, {"loader.py": b"import os"}, author="bob")
@@ -121,13 +113,13 @@ def test_links_and_foreign_files_in_the_folder_are_not_sent(make_folder, refusal
 
 @pytest.mark.parametrize("role", [None, "read"])
 def test_a_user_cannot_create_a_repository_in_the_namespace_of_another(
-    hub, workers, make_folder, refusal, role
+    hub, worker, make_folder, refusal, role
 ):
     hub.orgs["guest"] = [{"name": "alice", "roleInOrg": role}] if role else []
     folder = make_folder("1.0.0")
     error = refusal(folder, user="guest")
     assert "guest" in error and "alice" in error and error.count("\n") == 0
-    assert workers("guest").push(folder, repo="guest/tasks")["kind"] == ""
+    assert worker.as_user("guest").push(folder, repo="guest/tasks")["kind"] == ""
 
 
 def test_a_user_without_write_access_cannot_release(worker, make_folder, refusal):
@@ -145,7 +137,7 @@ def test_a_user_without_write_access_cannot_release(worker, make_folder, refusal
     ],
 )
 def test_a_refusal_of_the_hub_is_reported_with_advice(hub, worker, make_folder, reason, advice):
-    hub.fault = lambda route, index: f"403: {reason}" if route == "commit" else None
+    hub.fail("commit", f"403: {reason}")
     pushed = worker.push(make_folder("1.0.0"))
     assert pushed["kind"] == "InputError"
     assert reason in pushed["error"] and advice in pushed["error"]
@@ -169,10 +161,10 @@ def change_dates(folder):
 
 
 def test_a_commit_without_its_tag_is_found_after_its_folder_was_lost(hub, worker, make_folder):
-    hub.fault = lambda route, index: "403: tags are protected" if route == "tag" else None
+    hub.fail("tag", "403: tags are protected")
     first = make_folder("1.0.0")
     assert "tags are protected" in worker.push(first)["error"]
-    hub.fault = lambda route, index: None
+    hub.recover()
     shutil.rmtree(first.parent)
     folder = change_dates(make_folder("1.0.0", name="elsewhere"))
     assert "its tag is missing" in " ".join(worker.push(folder, mode="preview")["lines"])
@@ -232,7 +224,7 @@ def test_a_repository_that_vanishes_during_a_push_stops_it_in_one_line(
     hub, worker, make_folder, change, route
 ):
     worker.push(make_folder("1.0.0"))
-    hub.fault = lambda name, index: "before" if name == route and not hub.blocked.is_set() else None
+    hub.block(route)
     worker.start_push(make_folder("1.1.0", rows=5))
     assert hub.blocked.wait(30)
     hub.delete(DATASET) if change == "deleted" else hub.rename(DATASET, "alice/other")

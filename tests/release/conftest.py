@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from support.hub_fixtures import double, hub, start_worker, worker, workers  # noqa: F401
+from support.hub_fixtures import double, hub, shared_worker, start_worker, worker  # noqa: F401
 from support.model_releases import REPO, TrainedModel, release_command
 from support.tiny_sft import tiny_sft, write_rows
 
@@ -38,6 +38,18 @@ def release(trained):
 
     def run(output_dir, *words):
         return main(release_command(trained, output_dir, *words))
+
+    return run
+
+
+@pytest.fixture
+def refused(release, capsys):
+    """Releases the model into a folder, which must be refused, and returns the error output."""
+
+    def run(output_dir, *words):
+        capsys.readouterr()
+        assert release(output_dir, *words) == 2
+        return capsys.readouterr().err
 
     return run
 

@@ -81,7 +81,7 @@ def served(model):
     page.close(verbose=False)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(served):
     return Client(served, verbose=False)
 
@@ -243,8 +243,8 @@ def test_a_response_is_streamed(client):
     assert markdown.startswith("```python\n") and text.strip("\r\n") in markdown
 
 
-def test_stop_ends_the_generation(client, streams):
-    job = client.submit(TASK, "", 0, LONG, api_name="/generate")
+def test_stop_ends_the_generation(served, streams):
+    job = Client(served, verbose=False).submit(TASK, "", 0, LONG, api_name="/generate")
     assert len(list(islice(job, 2))) == 2
     job.cancel()
     join_responses()

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import yaml
 from huggingface_hub import ModelCard
-from support.model_releases import release_command, update_json
+from support.model_releases import release_command, release_config, update_json
 
 from code_alpaca.cli import main
 from code_alpaca.core import fs
 from code_alpaca.core.prompts import format_prompt
 from code_alpaca.core.records import RunRecord
-from code_alpaca.release.card import ReleaseTitle, render_model_card
+from code_alpaca.release.card import render_model_card
 from code_alpaca.release.facts import read_facts
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -190,7 +190,7 @@ def test_the_card_describes_the_embedded_teacher_and_decontamination(trained):
     values["datasets"][0]["origin"] = origin
     results = facts.results["mini"].model_copy(update={"uncontaminated": None})
     facts = replace(facts, training=RunRecord(**values), results={"mini": results})
-    text = render_model_card(facts, ReleaseTitle("0.1.0", "mit"))
+    text = render_model_card(release_config(trained), facts)
     assert "a grammar for trying the pipeline, not a language model" in text
     assert "was decontaminated against them when it was made; its card reports the matches" in text
 
@@ -241,24 +241,24 @@ def test_contamination_and_an_insecure_sandbox_are_reported(trained, release, tm
 
 
 def test_an_adapter_is_served_with_its_own_tokenizer(tuned):
-    facts = replace(read_facts(tuned().model_dir, [tuned().results]), adapter="alone")
+    trained = tuned()
+    facts = replace(read_facts(trained.model_dir, [trained.results]), adapter="alone")
     facts.training.config["lora_r"] = 24
-    title = ReleaseTitle("0.1.0", "mit", hub_id="me/model")
-    text = render_model_card(facts, title)
+    text = render_model_card(release_config(trained, hub_model_id="me/model"), facts)
     for line in ("hf download me/model --revision v0.1.0 --local-dir model",
                  f"vllm serve org/base --revision {COMMIT} --tokenizer model \\",
                  "    --enable-lora --max-lora-rank 32 --lora-modules model=model",
                  'AutoPeftModelForCausalLM.from_pretrained("me/model", revision="v0.1.0")',
                  '    model="model", messages=[task]'):  # fmt: skip
         assert line in text, line
-    text = render_model_card(facts, replace(title, hub_id=None))
+    text = render_model_card(release_config(trained), facts)
     assert "hf download" not in text and "--tokenizer path/to/this/folder" in text
 
 
 def test_the_model_index_links_to_the_released_results(trained):
     facts = read_facts(trained.model_dir, [trained.results])
-    title = ReleaseTitle("0.1.0", "mit", hub_id="me/model")
-    (result,) = ModelCard(render_model_card(facts, title)).data.eval_results
+    card = render_model_card(release_config(trained, hub_model_id="me/model"), facts)
+    (result,) = ModelCard(card).data.eval_results
     assert result.source_url == "https://huggingface.co/me/model/blob/v0.1.0/results.json"
 
 
@@ -284,105 +284,93 @@ def test_the_model_index_links_to_the_released_results(trained):
         (["--base_results", "nowhere"], "cannot read nowhere"),
     ],
 )
-def test_bad_input_is_refused_in_one_line(release, tmp_path, words, message, capsys):
-    assert release(tmp_path / "r", *words) == 2
-    error = capsys.readouterr().err
+def test_bad_input_is_refused_in_one_line(refused, tmp_path, words, message):
+    error = refused(tmp_path / "r", *words)
     assert message in error and error.count("\n") == 1
     assert not (tmp_path / "r").exists()
 
 
-def test_a_base_model_that_is_not_on_the_hub_must_be_named(tuned, release, tmp_path, capsys):
+def test_a_base_model_that_is_not_on_the_hub_must_be_named(tuned, release, tmp_path, refused):
     tuned(base=str(tmp_path / "base"), commit=None)
-    assert release(tmp_path / "r") == 2
-    assert "name it with --base_model ORG/NAME" in capsys.readouterr().err
+    assert "name it with --base_model ORG/NAME" in refused(tmp_path / "r")
     assert release(tmp_path / "r", "--base_model", "org/base") == 0
     assert str(tmp_path) not in read_card(tmp_path / "r")
 
 
-def test_results_of_other_weights_are_refused(trained, release, tmp_path, capsys):
+def test_results_of_other_weights_are_refused(trained, refused, tmp_path):
     weights = trained.model_dir / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
-    assert release(tmp_path / "r") == 2
-    assert "does not measure the weights" in capsys.readouterr().err
+    assert "does not measure the weights" in refused(tmp_path / "r")
 
 
-def test_results_of_a_part_of_the_benchmark_are_refused(trained, release, tmp_path, capsys):
+def test_results_of_a_part_of_the_benchmark_are_refused(trained, refused, tmp_path):
     path = trained.results / "results.json"
     update_json(path, config={**json.loads(path.read_text())["config"], "limit": 3})
-    assert release(tmp_path / "r") == 2
-    assert "run eval without limit" in capsys.readouterr().err
+    assert "run eval without limit" in refused(tmp_path / "r")
 
 
 @pytest.mark.parametrize("style", ["alpaca_nl", None])
-def test_a_chat_template_that_renders_another_prompt_is_refused(
-    trained, release, tmp_path, style, capsys
-):
+def test_a_chat_template_that_renders_another_prompt_is_refused(trained, refused, tmp_path, style):
     path = trained.model_dir / "chat_template.jinja"
     if style:
         config = json.loads((trained.model_dir / "run.json").read_text())["config"]
         update_json(trained.model_dir / "run.json", config={**config, "prompt_style": style})
     else:
         path.write_text(path.read_text().replace("### Response:", "### Response"))
-    assert release(tmp_path / "r") == 2
-    assert "does not render the training prompt" in capsys.readouterr().err
+    assert "does not render the training prompt" in refused(tmp_path / "r")
     path.unlink()
-    assert release(tmp_path / "r") == 2
-    assert "has no chat template" in capsys.readouterr().err
+    assert "has no chat template" in refused(tmp_path / "r")
 
 
 @pytest.mark.parametrize("manifest", [None, "{}", '{"version": "1.0.0", "sha256": {}}'])
-def test_a_folder_that_is_not_a_release_is_not_replaced(release, tmp_path, manifest, capsys):
+def test_a_folder_that_is_not_a_release_is_not_replaced(refused, tmp_path, manifest):
     precious = tmp_path / "thesis"
     precious.mkdir()
     (precious / "chapter1.txt").write_text("words")
     if manifest:
         (precious / "release.json").write_text(manifest)
-    assert release(precious) == 2
-    assert "choose another output_dir" in capsys.readouterr().err
+    assert "choose another output_dir" in refused(precious)
     assert (precious / "chapter1.txt").read_text() == "words"
 
 
-def test_a_file_that_was_added_to_a_release_is_not_lost(release, tmp_path, capsys):
+def test_a_file_that_was_added_to_a_release_is_not_lost(release, tmp_path, refused):
     out = tmp_path / "r"
     assert release(out) == 0
     (out / "notes.md").write_text("mine")
-    assert release(out, "--model_version", "0.2.0") == 2
-    assert "notes.md is not part of the release and would be lost" in capsys.readouterr().err
+    assert "notes.md is not part of the release and would be lost" in refused(
+        out, "--model_version", "0.2.0"
+    )
     assert (out / "notes.md").read_text() == "mine"
 
 
-def test_a_folder_that_contains_an_input_is_not_replaced(trained, release, tmp_path, capsys):
+def test_a_folder_that_contains_an_input_is_not_replaced(trained, refused, tmp_path):
     (tmp_path / "release.json").write_text('{"version": "1.0.0", "sha256": {}}')
     for folder in (tmp_path, trained.model_dir, trained.results):
-        assert release(folder) == 2
-        assert "choose another" in capsys.readouterr().err
+        assert "choose another" in refused(folder)
     assert (trained.model_dir / "model.safetensors").exists()
     (trained.model_dir / "model.safetensors").unlink()
-    assert release(tmp_path / "r") == 2
-    assert "contains no weights" in capsys.readouterr().err
+    assert "contains no weights" in refused(tmp_path / "r")
     assert not (tmp_path / "r").exists()
 
 
 @pytest.mark.parametrize("key", ["parameters", "hardware", "counts", "seconds", "loss", "datasets"])
 def test_a_run_json_without_a_number_of_the_card_is_refused_in_one_line(
-    trained, release, tmp_path, key, capsys
+    trained, refused, tmp_path, key
 ):
     path = trained.model_dir / "run.json"
     values = {k: v for k, v in json.loads(path.read_text()).items() if not k.endswith(key)}
     path.write_text(json.dumps(values | {"first_loss": float("nan")} if key == "loss" else values))
-    assert release(tmp_path / "r") == 2
-    error = capsys.readouterr().err
+    error = refused(tmp_path / "r")
     assert error.count("\n") == 1 and "code-alpaca release:" in error
     assert not (tmp_path / "r").exists() and not (tmp_path / ".r.part").exists()
 
 
 @pytest.mark.parametrize("content", [b"{}", b"[]", b"\xff", b"{"])
-def test_a_broken_file_is_refused_in_one_line(trained, release, tmp_path, content, capsys):
+def test_a_broken_file_is_refused_in_one_line(trained, refused, tmp_path, content):
     for path in (trained.results / "results.json", trained.model_dir / "run.json"):
         original = path.read_bytes()
         path.write_bytes(content)
-        assert release(tmp_path / "r") == 2
-        assert capsys.readouterr().err.count("\n") == 1
+        assert refused(tmp_path / "r").count("\n") == 1
         path.write_bytes(original)
 
 
@@ -400,10 +388,9 @@ def test_a_failure_leaves_the_last_release(release, tmp_path, monkeypatch):
     assert not any(tmp_path.glob(".r*"))
 
 
-def test_a_concurrent_release_into_the_same_folder_is_refused(release, tmp_path, capsys):
+def test_a_concurrent_release_into_the_same_folder_is_refused(release, tmp_path, refused):
     with fs.lock(tmp_path / "r"):
-        assert release(tmp_path / "r") == 2
-    assert "another process is writing" in capsys.readouterr().err
+        assert "another process is writing" in refused(tmp_path / "r")
     assert release(tmp_path / "r") == 0
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -34,44 +32,10 @@ KILLS = [
         )
     ),
 ]  # fmt: skip
-LOADER = """
-import json, sys, torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-import code_alpaca
-results = []
-for name, revision, kind in json.loads(sys.argv[1]):
-    where = {"revision": revision} if revision else {}
-    if kind == "peft":
-        from peft import AutoPeftModelForCausalLM
-        model = AutoPeftModelForCausalLM.from_pretrained(name, **where)
-    else:
-        model = AutoModelForCausalLM.from_pretrained(name, **where)
-    tokenizer = AutoTokenizer.from_pretrained(name, **where)
-    chat = [{"role": "user", "content": "Return 3."}]
-    ids = tokenizer.apply_chat_template(chat, return_tensors="pt", return_dict=True)["input_ids"]
-    with torch.no_grad():
-        logits = model(ids).logits
-    response = code_alpaca.respond(name, "Return 3.", max_new_tokens=5, **where)
-    results.append([ids.tolist(), logits.double().flatten().tolist(), response])
-print(json.dumps(results))
-"""
 
 
-def load(hub, home, *models):
-    """Return prompt ids, logits and response of models, given as (name, revision, kind)."""
-    process = subprocess.run(
-        [sys.executable, "-c", LOADER, json.dumps(models)], capture_output=True, text=True,
-        env=hub.environment(home), check=False,
-    )  # fmt: skip
-    assert process.returncode == 0, process.stderr
-    return json.loads(process.stdout)
-
-
-def test_a_release_in_a_fresh_cache_is_the_model_that_was_trained(
-    hub, worker, command, trained, tmp_path
-):
-    code, output, error = worker.run(*command())
-    assert code == 0, error
+def test_a_release_loads_as_the_model_that_was_trained(hub, worker, command, trained, tmp_path):
+    output = worker.succeed(*command())
     assert f"{hub.url}/{REPO}/tree/v0.1.0" in output
     assert model_versions(hub, REPO) == ["0.1.0"]
     repository = hub.repository(REPO, "models")
@@ -83,43 +47,37 @@ def test_a_release_in_a_fresh_cache_is_the_model_that_was_trained(
     }
     card = released["README.md"].decode()
     assert f'pipeline("text-generation", "{REPO}", revision="v0.1.0")' in card
-    models = load(hub, tmp_path / "fresh", (REPO, "v0.1.0", ""), (str(trained.model_dir), "", ""))
-    assert models[0] == models[1]
+    assert worker.run_model(REPO, "v0.1.0") == worker.run_model(str(trained.model_dir))
 
 
 @pytest.mark.parametrize(("route", "moment"), KILLS)
 def test_a_release_that_was_killed_is_resumed(hub, worker, start_worker, command, route, moment):
     killed = start_worker()
-    hub.fault = lambda name, index: moment if name == route else None
+    hub.block(route, moment)
     killed.start_run(*command())
     assert hub.blocked.wait(60)
     killed.kill()
-    hub.fault = lambda name, index: None
     hub.unblock.set()
     if (route, moment) not in (("create", "after"), ("commit", "after")):
         assert model_versions(hub, REPO) == (["0.1.0"] if route == "tag" else [])
-    code, _, error = worker.run(*command())
-    assert code == 0, error
+    worker.succeed(*command())
     assert model_versions(hub, REPO) == ["0.1.0"]
     repository = hub.repository(REPO, "models")
     assert repository.tags == {"v0.1.0": repository.heads[-1]}
 
 
 def test_a_version_never_changes_and_a_lower_one_needs_allow_older(hub, worker, command, trained):
-    assert worker.run(*command(version="1.0.0"))[0] == 0
+    worker.succeed(*command(version="1.0.0"))
     before = read_tree(hub, "v1.0.0", REPO)
-    code, _, error = worker.run(*command(version="1.0.0"))
-    assert code == 2 and "already has v1.0.0" in error and "model_version higher" in error
+    error = worker.refuse(*command(version="1.0.0"))
+    assert "already has v1.0.0" in error and "model_version higher" in error
     with (trained.model_dir / "model.safetensors").open("ab") as file:
         file.write(b"other weights")
-    code, _, error = worker.run(*command(version="1.1.0"))
-    assert code == 2 and "does not measure the weights" in error
+    assert "does not measure the weights" in worker.refuse(*command(version="1.1.0"))
     match_results(trained)
-    code, _, error = worker.run(*command(version="1.0.0"))
-    assert code == 2 and "already has v1.0.0" in error
-    code, _, error = worker.run(*command(version="0.9.0"))
-    assert code == 2 and "0.9.0 is lower" in error
-    assert worker.run(*command("--allow_older", version="0.9.0"))[0] == 0
+    assert "already has v1.0.0" in worker.refuse(*command(version="1.0.0"))
+    assert "0.9.0 is lower" in worker.refuse(*command(version="0.9.0"))
+    worker.succeed(*command("--allow_older", version="0.9.0"))
     assert read_tree(hub, "v1.0.0", REPO) == before
     assert set(hub.repository(REPO, "models").tags) == {"v1.0.0", "v0.9.0"}
 
@@ -130,13 +88,13 @@ def test_a_new_version_deletes_the_files_of_the_old_one_only(hub, worker, comman
     weights = shard.read_bytes()
     shard.rename(numbered)
     match_results(trained)
-    assert worker.run(*command())[0] == 0
+    worker.succeed(*command())
     numbered.unlink()
     shard.write_bytes(weights)
     match_results(trained)
     foreign = {name: b"n" for name in ("notes.md", "config.json.md", f"{numbered.name}.txt")}
     hub.edit(REPO, foreign, author="alice", kind="models")
-    assert worker.run(*command(version="0.2.0"))[0] == 0
+    worker.succeed(*command(version="0.2.0"))
     names = set(read_tree(hub, "main", REPO))
     assert "model.safetensors" in names and set(foreign) <= names
     assert numbered.name not in names
@@ -146,10 +104,10 @@ def test_a_new_version_deletes_the_files_of_the_old_one_only(hub, worker, comman
 def test_weights_that_no_release_made_are_not_replaced(hub, worker, command):
     create_repo(hub, REPO, "model")
     hub.edit(REPO, {"pytorch_model.bin": b"foreign"}, author="bob", kind="models")
-    code, _, error = worker.run(*command())
-    assert code == 2 and "that no release of code-alpaca made (pytorch_model.bin)" in error
+    error = worker.refuse(*command())
+    assert "that no release of code-alpaca made (pytorch_model.bin)" in error
     assert hub.repository(REPO, "models").tags == {}
-    assert worker.run(*command("--replace"))[0] == 0
+    worker.succeed(*command("--replace"))
     assert "pytorch_model.bin" not in read_tree(hub, "main", REPO)
 
 
@@ -158,16 +116,14 @@ def test_prose_edited_on_the_hub_is_kept_and_numbers_are_replaced(hub, worker, c
     card = read_tree(hub, "main", REPO)["README.md"].decode()
     edited = card.replace("writes short programs", "writes haiku").replace("0.0%", "99.9%")
     hub.edit(REPO, {"README.md": edited.encode()}, author="bob", kind="models")
-    code, output, _ = worker.run(*command(version="0.2.0"))
-    assert code == 0
+    output = worker.succeed(*command(version="0.2.0"))
     assert "kept: Intended use and limits" in output and "replaced: Results" in output
     card = read_tree(hub, "main", REPO)["README.md"].decode()
     assert "writes haiku" in card and "99.9%" not in card
 
 
 def test_a_release_can_go_to_another_branch(hub, worker, command):
-    code, _, error = worker.run(*command("--hub_revision", "candidates"))
-    assert code == 0, error
+    worker.succeed(*command("--hub_revision", "candidates"))
     repository = hub.repository(REPO, "models")
     assert set(read_tree(hub, "main", REPO)) == {".gitattributes"}
     assert repository.tags["v0.1.0"] == repository.branches["candidates"]
@@ -175,60 +131,55 @@ def test_a_release_can_go_to_another_branch(hub, worker, command):
 
 
 def test_a_dry_run_changes_nothing(hub, worker, command, tmp_path):
-    code, output, _ = worker.run(*command("--dry_run"))
-    assert code == 0 and "does not exist yet" in output and "nothing was written or sent" in output
+    output = worker.succeed(*command("--dry_run"))
+    assert "does not exist yet" in output and "nothing was written or sent" in output
     assert hub.repositories == {} and not (tmp_path / "release").exists()
     worker.run(*command())
-    code, _, error = worker.run(*command("--dry_run"))
-    assert code == 2 and "already has v0.1.0" in error
-    code, output, _ = worker.run(*command("--dry_run", version="0.2.0"))
-    assert code == 0 and "is at v0.1.0" in output
+    assert "already has v0.1.0" in worker.refuse(*command("--dry_run"))
+    assert "is at v0.1.0" in worker.succeed(*command("--dry_run", version="0.2.0"))
 
 
 def test_a_dry_run_refuses_what_the_release_would(hub, worker, command, tmp_path):
-    code, _, error = worker.run(*command("--dry_run", "--license", "free-for-all"))
-    assert code == 2 and 'refuses the request: "license" must be one of apache-2.0,' in error
+    error = worker.refuse(*command("--dry_run", "--license", "free-for-all"))
+    assert 'refuses the request: "license" must be one of apache-2.0,' in error
     mine = tmp_path / "release-space" / "app.py"
     mine.parent.mkdir()
     mine.write_text("mine")
-    code, _, error = worker.run(*command("--dry_run", "--space", SPACE))
-    assert code == 2 and "is not a release of code-alpaca" in error and mine.read_text() == "mine"
+    error = worker.refuse(*command("--dry_run", "--space", SPACE))
+    assert "is not a release of code-alpaca" in error and mine.read_text() == "mine"
     mine.unlink()
     mine.parent.rmdir()
     assert hub.repositories == {}
     worker.run(*command())
     (tmp_path / ".release.begun").write_text(json.dumps({"repo": REPO, "tag": "v0.0.9"}))
-    code, _, error = worker.run(*command("--dry_run"))
-    assert code == 2 and "already has v0.1.0" in error  # the unfinished release is another one
-    code, _, error = worker.run(*command("--dry_run", "--private", version="0.2.0"))
-    assert code == 2 and "is public" in error
+    error = worker.refuse(*command("--dry_run"))
+    assert "already has v0.1.0" in error  # the unfinished release is another one
+    assert "is public" in worker.refuse(*command("--dry_run", "--private", version="0.2.0"))
     assert set(hub.repository(REPO, "models").tags) == {"v0.1.0"}
 
 
 def test_a_private_release_is_private_or_refused(hub, worker, command):
-    assert worker.run(*command("--private"))[0] == 0
+    worker.succeed(*command("--private"))
     assert hub.repository(REPO, "models").private
-    assert worker.run(*command("--private", version="0.2.0"))[0] == 0
+    worker.succeed(*command("--private", version="0.2.0"))
     hub.repository(REPO, "models").private = False
-    code, _, error = worker.run(*command("--private", version="0.3.0"))
-    assert code == 2 and "is public" in error
+    assert "is public" in worker.refuse(*command("--private", version="0.3.0"))
     assert set(hub.repository(REPO, "models").tags) == {"v0.1.0", "v0.2.0"}
 
 
 def test_training_records_the_commit_of_its_base_model(hub, worker, command, tmp_path):
     """The commit stays that of the training when the branch or tag moves."""
-    assert worker.run(*command())[0] == 0
+    worker.succeed(*command())
     hub.edit(REPO, {"notes.md": b"n"}, author="alice", kind="models")
     repository = hub.repository(REPO, "models")
     rows = write_rows(tmp_path / "rows.json", 4)
     for number, revision in enumerate(((), ("--model_revision", "v0.1.0"))):
         out = tmp_path / f"tuned-{number}"
-        code, _, error = worker.run(
+        worker.succeed(
             "sft", "--model_name_or_path", REPO, *revision, "--dataset_name", rows,
             "--output_dir", out, "--max_steps", "1", "--use_cpu", "true", "--bf16", "false",
             "--max_length", "128",
         )  # fmt: skip
-        assert code == 0, error
         run = json.loads((out / "run.json").read_text())
         expected = repository.tags["v0.1.0"] if revision else repository.heads[-1]
         assert run["base_revision"] == expected and run["base_model"] == REPO
@@ -237,25 +188,20 @@ def test_training_records_the_commit_of_its_base_model(hub, worker, command, tmp
 
 def test_a_base_model_that_the_hub_does_not_have_is_refused(hub, worker, command, trained):
     update_json(trained.model_dir / "run.json", base_model="org/base")
-    code, _, error = worker.run(*command())
-    assert code == 2 and "--base_license NAME" in error
-    code, _, error = worker.run(*command("--base_license", "mit"))
-    assert code == 2 and "the Hub has no model org/base" in error
+    assert "--base_license NAME" in worker.refuse(*command())
+    assert "the Hub has no model org/base" in worker.refuse(*command("--base_license", "mit"))
     assert hub.repositories == {}
     create_repo(hub, "org/base", "model")
-    code, _, error = worker.run(*command("--base_license", "mit"))
-    assert code == 0, error
+    worker.succeed(*command("--base_license", "mit"))
 
 
-def test_a_token_without_write_access_is_refused(hub, workers, command):
-    code, _, error = workers("reader").run(*command())
-    assert code == 2 and "is read-only" in error
+def test_a_token_without_write_access_is_refused(hub, worker, command):
+    assert "is read-only" in worker.as_user("reader").refuse(*command())
     assert hub.repositories == {}
 
 
 def test_a_space_is_self_contained_and_links_the_model(hub, worker, command):
-    code, output, error = worker.run(*command("--space", SPACE))
-    assert code == 0, error
+    output = worker.succeed(*command("--space", SPACE))
     assert f"{hub.url}/spaces/{SPACE}" in output
     files = read_tree(hub, "v0.1.0", SPACE, "spaces")
     settings = json.loads(files["settings.json"])
@@ -274,22 +220,21 @@ def test_a_space_is_self_contained_and_links_the_model(hub, worker, command):
 def test_a_space_that_code_alpaca_did_not_create_is_not_replaced(hub, worker, command):
     create_repo(hub, SPACE, "space")
     hub.edit(SPACE, {"README.md": b"new", "index.html": b"mine"}, author="alice", kind="spaces")
-    code, _, error = worker.run(*command("--space", SPACE))
-    assert code == 2 and "that no release of code-alpaca made (index.html)" in error
+    error = worker.refuse(*command("--space", SPACE))
+    assert "that no release of code-alpaca made (index.html)" in error
     assert list(hub.repositories) == [("spaces", SPACE)]  # no half release
-    assert worker.run(*command("--space", SPACE, "--replace"))[0] == 0
+    worker.succeed(*command("--space", SPACE, "--replace"))
     files = read_tree(hub, "v0.1.0", SPACE, "spaces")
     assert "app.py" in files and "index.html" not in files
 
 
 def test_edits_in_a_space_are_kept_or_reported(hub, worker, command):
-    assert worker.run(*command("--space", SPACE))[0] == 0
+    worker.succeed(*command("--space", SPACE))
     card = read_tree(hub, "main", SPACE, "spaces")["README.md"]
     card = card.replace(b"pinned: false", b"pinned: false\nsuggested_hardware: a10g")
     edits = {"README.md": card, "settings.json": b"{}", "thanks.md": b"To all."}
     hub.edit(SPACE, edits, author="bob", kind="spaces")
-    code, output, error = worker.run(*command("--space", SPACE, version="0.2.0"))
-    assert code == 0, error
+    output = worker.succeed(*command("--space", SPACE, version="0.2.0"))
     assert "kept: metadata suggested_hardware" in output
     assert "edited on the Hub, replaced: settings.json" in output
     files = read_tree(hub, "v0.2.0", SPACE, "spaces")
@@ -302,24 +247,16 @@ def test_edits_in_a_space_are_kept_or_reported(hub, worker, command):
 def test_a_release_killed_between_model_and_space_is_resumed(
     hub, worker, start_worker, command, moment
 ):
-    killed, commits = start_worker(), []
-
-    def fault(route, index):
-        commits.extend([index] if route == "commit" else [])
-        return moment if route == "commit" and len(commits) == 2 else None
-
-    hub.fault = fault
+    killed = start_worker()
+    hub.block("commit", moment, skip=1)
     killed.start_run(*command("--space", SPACE))
     assert hub.blocked.wait(60)
     killed.kill()
-    hub.fault = lambda name, index: None
     hub.unblock.set()
-    code, _, error = worker.run(*command("--space", SPACE))
-    assert code == 0, error
+    worker.succeed(*command("--space", SPACE))
     assert model_versions(hub, REPO) == ["0.1.0"]
     assert model_versions(hub, SPACE, "spaces") == ["0.1.0"]
-    code, _, error = worker.run(*command("--space", SPACE))
-    assert code == 2 and "already has v0.1.0" in error
+    assert "already has v0.1.0" in worker.refuse(*command("--space", SPACE))
 
 
 @pytest.mark.slow  # trains and evaluates three times
@@ -329,28 +266,25 @@ def test_an_adapter_is_released_alone_or_beside_merged_weights(
 ):
     """With its base model on the Hub, it responds as the folder that was trained."""
     base = "alice/base"
-    assert worker.run(*command(version="3.0.0", repo=base))[0] == 0
+    worker.succeed(*command(version="3.0.0", repo=base))
     rows = write_rows(trained.model_dir / "rows.json", 8)
     tuned, results = tmp_path / "tuned", tmp_path / "tuned-eval"
-    code, _, error = worker.run(
+    worker.succeed(
         "sft", "--model_name_or_path", trained.model_dir, "--dataset_name", rows,
         "--output_dir", tuned, "--use_peft", "true", "--merge_adapter", merged,
         "--max_steps", "2", "--learning_rate", "0.1", "--use_cpu", "true", "--bf16", "false",
         "--max_length", "128",
     )  # fmt: skip
-    assert code == 0, error
-    code, _, error = worker.run("eval", "--benchmark", "mini", "--model", tuned,
+    worker.succeed("eval", "--benchmark", "mini", "--model", tuned,
                                 "--max_new_tokens", "4", "--output_dir", results)  # fmt: skip
-    assert code == 0, error
-    code, _, error = worker.run(*release_command(
+    worker.succeed(*release_command(
         TrainedModel(tuned, results), tmp_path / "tuned-release", "--hub_model_id", REPO,
         "--base_model", base, "--base_license", "mit",
     ))  # fmt: skip
-    assert code == 0, error
     files = read_tree(hub, "v0.1.0", REPO)
     assert ("adapter/adapter_model.safetensors" in files) == (merged == "true")
     assert ("adapter_model.safetensors" in files) == (merged == "false")
-    kind = "" if merged == "true" else "peft"
-    assert ("AutoPeftModelForCausalLM" in files["README.md"].decode()) == (kind == "peft")
-    models = load(hub, tmp_path / "fresh", (REPO, "v0.1.0", kind), (str(tuned), "", kind))
-    assert models[0] == models[1]
+    adapter = merged == "false"
+    assert ("AutoPeftModelForCausalLM" in files["README.md"].decode()) == adapter
+    released = worker.run_model(REPO, "v0.1.0", adapter=adapter)
+    assert released == worker.run_model(str(tuned), adapter=adapter)

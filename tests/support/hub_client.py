@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -12,20 +13,24 @@ DATASET = "alice/tasks"
 
 
 class HubWorker:
-    """A process that runs commands and dataset pushes with a Hub double as its Hub.
+    """A process that runs commands, dataset pushes and loads with a Hub double as its Hub.
 
     `start_*` returns at once and `result` waits, so that a test can act in between.
-
-    Args:
-        user: owner of its token; "" for no token.
     """
 
-    def __init__(self, hub, home: Path, user: str = "alice") -> None:
+    def __init__(self, hub, home: Path) -> None:
+        self.home, self.token = home, "hf_alice"
         self.process = subprocess.Popen(
             [sys.executable, Path(__file__).with_name("hub_worker.py")],
-            env=hub.environment(home, user), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env=hub.environment(home), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
+
+    def as_user(self, user: str) -> HubWorker:
+        """Return this worker with the token of a user; "" for no token."""
+        worker = copy.copy(self)
+        worker.token = user and f"hf_{user}"
+        return worker
 
     def start_run(self, *words: Any, attempts: int = 6, cwd: Path | None = None) -> None:
         self._send("run", [list(map(str, words)), cwd and str(cwd)], attempts)
@@ -35,23 +40,39 @@ class HubWorker:
         self.start_run(*words, attempts=attempts, cwd=cwd)
         return self.result()
 
-    def start_push(
-        self,
-        folder: Path,
-        repo: str = DATASET,
-        mode: str = "push",
-        attempts: int = 6,
-        **terms: bool,
-    ) -> None:
+    def succeed(self, *words: Any) -> str:
+        """Run a command that must succeed, and return its output."""
+        code, output, error = self.run(*words)
+        assert code == 0, error
+        return output
+
+    def refuse(self, *words: Any) -> str:
+        """Run a command that must be refused, and return its error output."""
+        code, _, error = self.run(*words)
+        assert code == 2, error
+        return error
+
+    def start_push(self, folder: Path, repo: str = DATASET, *, attempts: int = 6, **terms) -> None:
+        mode = terms.pop("mode", "push")
         self._send("push", [str(folder), repo, mode, terms], attempts)
 
-    def push(self, folder: Path, repo: str = DATASET, mode: str = "push", **options: Any) -> dict:
-        """Push a dataset folder or preview the push; see `hub_worker.push`.
+    def push(self, folder: Path, repo: str = DATASET, **options: Any) -> dict:
+        """Push a dataset folder; see `hub_worker.push`.
 
         Args:
-            options: `attempts`, and keys of `ReleaseTerms`.
+            options: `mode` ("preview" or "preupload"), `attempts`, and keys of `ReleaseTerms`.
         """
-        self.start_push(folder, repo, mode, **options)
+        self.start_push(folder, repo, **options)
+        return self.result()
+
+    def load_dataset(self, repo: str, revision: str | None = None) -> dict:
+        """Load a dataset of the Hub; see `hub_worker.load_dataset`."""
+        self._send("load_dataset", [repo, revision])
+        return self.result()
+
+    def run_model(self, name: str, revision: str | None = None, *, adapter: bool = False) -> list:
+        """Return prompt ids, logits and response of a model; see `hub_worker.run_model`."""
+        self._send("run_model", [name, revision, adapter])
         return self.result()
 
     def result(self) -> Any:
@@ -63,8 +84,8 @@ class HubWorker:
         self.process.stdin.close()
         self.process.stdout.close()
 
-    def _send(self, function: str, arguments: list[Any], attempts: int) -> None:
-        self.process.stdin.write(json.dumps([function, arguments, attempts]) + "\n")
+    def _send(self, function: str, arguments: list[Any], attempts: int = 6) -> None:
+        self.process.stdin.write(json.dumps([function, arguments, attempts, self.token]) + "\n")
         self.process.stdin.flush()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -76,7 +77,7 @@ class Repository:
 
 
 class Refusal(Exception):
-    """An answer that is no success: status and message."""
+    """A response with an error: status and message."""
 
     def __init__(self, status: int, message: str, code: str = "") -> None:
         super().__init__(message)
@@ -86,10 +87,11 @@ class Refusal(Exception):
 class HubDouble:
     """A server that runs until it is closed.
 
-    A test sets `fault(route, index)` to make a request fail; `index` counts all requests from 1.
-    It returns None or a fault: a status ("500", "429", "403: reason"), "drop" (the connection
-    closes before the request is processed), "lost" (it closes after), "before" or "after" (the
-    request blocks at that moment: `blocked` is set, and the request waits for `unblock`).
+    A test makes requests fail with `fail` or `block`, or sets `fault(route, index)`, where `index`
+    counts all requests from 1. It returns None or a fault: a status ("500", "429", "403: reason"),
+    "drop" (the connection closes before the request is processed), "lost" (it closes after),
+    "before" or "after" (the request blocks at that moment: `blocked` is set, and the request waits
+    for `unblock`).
     """
 
     def __init__(self) -> None:
@@ -100,9 +102,9 @@ class HubDouble:
         }  # fmt: skip
         self.orgs: dict[str, list[dict[str, str]]] = {}  # of a user: name and roleInOrg
         self.renamed: dict[tuple[str, str], str] = {}
-        self.fault: Callable[[str, int], str | None] = lambda route, index: None
+        self.fault: Callable[[str, int], str | None]
         self.log: list[str] = []
-        self.blocked, self.unblock = threading.Event(), threading.Event()
+        self.reset()
         self._lock = threading.Lock()
         double = self
 
@@ -132,21 +134,31 @@ class HubDouble:
         self.orgs.clear()
         self.blobs.clear()
         self.log.clear()
-        self.fault = lambda route, index: None
+        self.recover()
         self.blocked, self.unblock = threading.Event(), threading.Event()
 
     # -- for tests ------------------------------------------------------------------
 
-    def environment(self, home: Path, user: str = "alice") -> dict[str, str]:
-        """Return the environment of a process that uses this Hub.
+    def fail(self, route: str, fault: str) -> None:
+        """Make all requests to a route fail."""
+        self.fault = lambda name, index: fault if name == route else None
 
-        Args:
-            home: folder of its caches.
-            user: owner of its token; "" for no token.
-        """
+    def block(self, route: str, moment: str = "before", *, skip: int = 0) -> None:
+        """Make one request to a route block, after `skip` others."""
+        requests = itertools.count()
+        self.fault = lambda name, index: (
+            moment if name == route and next(requests) == skip else None
+        )
+
+    def recover(self) -> None:
+        """Make no request fail from now on."""
+        self.fault = lambda route, index: None
+
+    def environment(self, home: Path) -> dict[str, str]:
+        """Return the environment of a process of alice that uses this Hub and caches in `home`."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
         return kept | {
-            "HF_ENDPOINT": self.url, "HF_TOKEN": user and f"hf_{user}", "HF_HUB_DISABLE_XET": "1",
+            "HF_ENDPOINT": self.url, "HF_TOKEN": "hf_alice", "HF_HUB_DISABLE_XET": "1",
             "HF_HOME": str(home), "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         }  # fmt: skip
 
@@ -285,10 +297,7 @@ class HubDouble:
             oid, answer = entry["oid"], dict(entry)
             if oid not in self.blobs:
                 link = f"{self.url}/lfs/{oid}"
-                answer["actions"] = {
-                    "upload": {"href": link},
-                    "verify": {"href": f"{link}/verify"},
-                }
+                answer["actions"] = {"upload": {"href": link}, "verify": {"href": f"{link}/verify"}}
             objects.append(answer)
         return {"transfer": "basic", "objects": objects}
 
@@ -454,6 +463,7 @@ class Call:
 class _Handler(BaseHTTPRequestHandler):
     hub: HubDouble
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # headers and body in one packet: two of them wait 40 ms for an acknowledgment
 
     def do_GET(self) -> None:
         self._serve()

@@ -22,33 +22,25 @@ def hub(double):
 
 
 @pytest.fixture(scope="session")
-def workers(double, tmp_path_factory):
-    """Returns the worker process of a user; all tests share it, since starting one is slow."""
-    started = {}
-
-    def get(user="alice"):
-        if user not in started:
-            started[user] = HubWorker(double, tmp_path_factory.mktemp("home"), user)
-        return started[user]
-
-    yield get
-    for worker in started.values():
-        worker.kill()
+def shared_worker(double, tmp_path_factory):
+    worker = HubWorker(double, tmp_path_factory.mktemp("home"))
+    yield worker
+    worker.kill()
 
 
 @pytest.fixture
-def worker(hub, workers):
-    """The shared worker process of alice."""
-    return workers()
+def worker(hub, shared_worker):
+    """A worker process of alice that all tests share, since starting one is slow."""
+    return shared_worker
 
 
 @pytest.fixture
 def start_worker(hub, tmp_path):
-    """Starts a worker process for a test that kills it."""
+    """Starts another worker process, with an empty cache, which a test may kill."""
     started = []
 
-    def start(user="alice"):
-        started.append(HubWorker(hub, tmp_path / f"home-{user}", user))
+    def start():
+        started.append(HubWorker(hub, tmp_path / f"home-{len(started)}"))
         return started[-1]
 
     yield start

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from code_alpaca.core.fs import weights_sha256
+from code_alpaca.release.config import ReleaseConfig
 
 REPO, SPACE = "alice/coder", "alice/coder-space"
 
@@ -27,6 +28,11 @@ def release_command(trained: TrainedModel, output_dir: Path, *words: Any) -> lis
     """Return the command that releases a model; `words` are more keys."""
     return ["release", "--model_dir", str(trained.model_dir), "--results", str(trained.results),
             "--output_dir", str(output_dir), *map(str, words)]  # fmt: skip
+
+
+def release_config(trained: TrainedModel, **keys: Any) -> ReleaseConfig:
+    """Return the keys of a release of a model."""
+    return ReleaseConfig(model_dir=trained.model_dir, results=[trained.results], **keys)
 
 
 def match_results(trained: TrainedModel) -> None:

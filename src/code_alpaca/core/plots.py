@@ -1,7 +1,7 @@
-"""Plot with one style: the same numbers give the same PNG bytes on every machine.
+"""Plot in one style, so that the same numbers give the same PNG bytes on every machine.
 
-The style replaces the user's matplotlib settings, the font ships with matplotlib, and a file
-carries neither its date nor the software that wrote it.
+The style replaces the user's matplotlib settings, the font ships with matplotlib, and a PNG
+contains neither a date nor the version of matplotlib.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def plot_style() -> Iterator[None]:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG."""
-    with warnings.catch_warnings():  # a character that the font lacks is drawn as a box
+    with warnings.catch_warnings():  # a character missing from the font is drawn as a box
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(path, dpi=DPI, metadata={"Software": None})
 
@@ -89,14 +89,9 @@ def bar_chart(figure: Figure, bars: list[Bar], total: int) -> Axes:
     axes.spines["left"].set_visible(False)
     longest = max(bar.start + bar.length for bar in bars)
     for position, bar in enumerate(bars):
-        axes.text(
-            bar.start + bar.length + 0.012 * longest,
-            position,
-            f"{bar.length:,}  ({format_percentage(bar.length, total)})",
-            va="center",
-            fontsize=9.5,
-            color=MUTED,
-        )
+        x = bar.start + bar.length + 0.012 * longest
+        label = f"{bar.length:,}  ({format_percentage(bar.length, total)})"
+        axes.text(x, position, label, va="center", fontsize=9.5, color=MUTED)
     axes.set_xlim(0, 1.19 * longest)
     use_integer_ticks(axes.xaxis)
     return axes
@@ -119,7 +114,7 @@ def annotate_beside(
     side: str,
     **text_properties: Any,
 ) -> None:
-    """Write a muted text to the left or right of a point; the coordinates are matplotlib's."""
+    """Write gray text to the left or right of a point in matplotlib's coordinates."""
     axes.annotate(
         text,
         xy,

@@ -30,10 +30,9 @@ def build_dataset(
     Accepted rows that cannot be stored, or that are damaged in the ledger, are rejected.
 
     Args:
-        options: version, license, validation fraction and repository; None keeps those of the
-            folder, which start as the config's version, "other", 0 and no repository.
+        options: what is None is kept from the existing folder; the first folder has the config's
+            version, the license "other", no validation split and no repository.
         output_dir: write `dataset` there instead of `run_dir`.
-        draw_plots: draw the plots of the card.
 
     Raises:
         InputError: `run_dir` contains no run or no accepted row, or code-alpaca did not create
@@ -55,13 +54,14 @@ def build_dataset(
 
 
 def _provenance(ledger: Ledger, config: dict[str, Any]) -> dict[str, Any]:
+    """Return what the manifest records about the origin of the rows."""
     changes = ledger.record("config_changes", [])
     has_teacher = "teacher_model" in config
     if "strategy" in config:  # a mix may name users' files
         parts = map(strip_local_paths, config["strategy"].split(","))
         config = {**config, "strategy": ",".join(parts)}
     return {
-        "teacher": _teachers(config, changes),
+        "teacher": _list_teachers(config, changes),
         "embedded_teacher": str(config.get("teacher_base_url") or "").startswith("offline"),
         "strategy": config.get("strategy", "imported"),
         "source": publishable(config.get("source")),
@@ -77,8 +77,8 @@ def _provenance(ledger: Ledger, config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _teachers(config: dict[str, Any], changes: list[dict[str, Any]]) -> str:
-    """Return the teacher models of a run in order; a resumed run may have changed the key."""
+def _list_teachers(config: dict[str, Any], changes: list[dict[str, Any]]) -> str:
+    """Return the teacher models of a run in order; resuming a run can change the teacher."""
     key = "teacher_model"
     earlier = [change["changed"][key][0] for change in changes if key in change["changed"]]
     return ", ".join(dict.fromkeys([*earlier, config.get(key, "unknown")]))
@@ -90,7 +90,7 @@ def publishable(value: Any) -> Any:
 
 
 class _LedgerRows:
-    """The rows of a ledger, accepted ones that cannot be stored moved to the rejected ones."""
+    """The rows of a ledger; accepted rows that cannot be stored count as rejected."""
 
     def __init__(self, ledger: Ledger, limit: int | None) -> None:
         self._ledger, self._limit = ledger, limit
@@ -100,7 +100,7 @@ class _LedgerRows:
         return itertools.islice(self._usable(), self._limit)
 
     def rejected(self) -> Iterator[dict[str, Any]]:
-        """Yield the rejected rows; to be called after `accepted` is exhausted."""
+        """Yield the rejected rows; call it after `accepted` is exhausted."""
         for decision in itertools.chain(self._ledger.rejected(self._limit), self._unusable):
             yield replace(decision, example=make_storable(decision.example)).as_row()
         if self._unusable:
@@ -113,10 +113,9 @@ class _LedgerRows:
     def _usable(self) -> Iterator[dict[str, Any]]:
         self._unusable = []
         for decision in self._ledger.checked():
-            fault = None if decision.reason else validate_row(decision.example)
+            if not decision.reason and (fault := validate_row(decision.example)):
+                decision = Decision(decision.example, *fault)
             if decision.reason:
                 self._unusable.append(decision)
-            elif fault:
-                self._unusable.append(Decision(decision.example, *fault))
             else:
                 yield decision.example.as_row()

@@ -28,33 +28,25 @@ CODE_BLOCK = re.compile(r"(?ms)^(`{3,})[^`\n]*\n.*?^\1`*$")
 
 
 def verify_folder(folder: Path) -> Manifest:
-    """Return the manifest of a dataset folder after comparing every file with it.
-
-    Raises:
-        InputError: a file is missing, changed, a link, or not part of the dataset.
-    """
+    """Return the manifest of a dataset folder; refuse missing, changed and foreign files."""
     manifest = read_manifest(folder)
     if manifest is None:
-        raise InputError(f"{folder} does not exist; code-alpaca publish makes it")
+        raise InputError(f"{folder} does not exist; code-alpaca publish writes it")
     refuse_foreign_files(folder, manifest)
     for shard in find_changed_shards(folder, manifest):
         raise InputError(
-            f"{folder / shard} differs from {MANIFEST}, so nothing was pushed; make the folder "
-            "again from its run or source"
+            f"{folder / shard} differs from {MANIFEST}, so nothing was pushed; publish its run or "
+            "source again to rebuild the folder"
         )
     return manifest
 
 
 def refuse_foreign_files(folder: Path, manifest: Manifest) -> None:
-    """Refuse a folder with links, or with files that are not part of the dataset.
-
-    Raises:
-        InputError: naming them.
-    """
+    """Refuse a folder with links, or with files that are not part of the dataset."""
     if links := find_symlinks(folder):
         raise InputError(
             f"{folder} contains links ({summarize_names(links)}), which could lead to private "
-            "files; replace them by the files themselves, or make the folder again"
+            "files; replace them with the files themselves, or rebuild the folder"
         )
     card = folder / CARD
     linked = _linked_plots(read_text(card)) if card.is_file() else set()
@@ -75,11 +67,7 @@ def release_paths(folder: Path, manifest: Manifest) -> list[str]:
 
 
 def released_manifest(repo: HubRepo, sha: str) -> Manifest | None:
-    """Return the manifest of a release commit; None if it is missing or was edited.
-
-    Raises:
-        InputError: a newer version of code-alpaca wrote it.
-    """
+    """Return the manifest of a release commit; None if it is missing or was edited."""
     path = repo.fetch(MANIFEST, sha)
     if path is None:
         return None
@@ -103,16 +91,14 @@ def content_key(folder: Path, manifest: Manifest) -> str:
         "version": manifest.version,
         "license": manifest.license,
         "columns": manifest.columns,
-        "rows": {
-            split: _hash_rows([folder / name for name in names]) for split, names in shards.items()
-        },
+        "rows": {split: _hash_rows(folder, names) for split, names in shards.items()},
     }
     return f"{KEY} {hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}"
 
 
-def _hash_rows(paths: list[Path]) -> str:
+def _hash_rows(folder: Path, shards: list[str]) -> str:
     digest = hashlib.sha256()
-    for path in paths:
+    for path in (folder / name for name in shards):
         columns = [name for name in read_columns(path) if name not in VOLATILE_COLUMNS]
         for row in read_rows(path, columns):
             digest.update(json.dumps([row[name] for name in columns], default=str).encode())

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable
 from typing import Any
 
+from code_alpaca.core.row_formats import ALPACA
 from code_alpaca.dataset.phrases import verb_and_object
 
 WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
@@ -15,7 +15,6 @@ WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
 # without a word; from 4 on there are two bins per doubling.
 LENGTH_EDGES = (0, 1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256, 362, 512, 724,
                 1_024, 1_448, 2_048, 2_896, 4_096)  # fmt: skip
-FIELDS = ("instruction", "input", "output")
 NEAREST_BINS = 20
 MAX_LABELS = 40  # languages listed by name; a teacher can invent any number of them
 MAX_LABEL_LENGTH = 40  # characters
@@ -28,7 +27,7 @@ class RowStatistics:
 
     def __init__(self) -> None:
         self._labels: dict[str, Counter[str]] = {"language": Counter(), "verification": Counter()}
-        self._lengths = {name: [0] * len(LENGTH_EDGES) for name in FIELDS}
+        self._lengths = {name: [0] * len(LENGTH_EDGES) for name in ALPACA}
         self._nearest = [0] * NEAREST_BINS
         self._verbs: Counter[tuple[str, str]] = Counter()
         self._with_input = self._output_characters = 0
@@ -49,15 +48,7 @@ class RowStatistics:
         self._output_characters += len(row["output"])
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the counts as the `statistics` of a manifest.
-
-        Returns:
-            `languages` and `verification` (most common first), `with_input`, `output_characters`
-            (a sum), `lengths` (in words and punctuation marks: the bin `edges`, and for each field
-            the rows per bin), `nearest` (rows by similarity to their nearest earlier row, in equal
-            bins from 0 to 1, without rows that have none), and `verbs` (`rows` with a verb and an
-            object, and the most `common` of both).
-        """
+        """Return the counts as the `statistics` of a manifest; see `records.Statistics`."""
         return {
             "languages": _most_common(self._labels["language"], "unknown"),
             "verification": _most_common(self._labels["verification"], "skipped"),
@@ -74,7 +65,7 @@ def _most_common(counter: Counter[str], unnamed: str) -> dict[str, int]:
     named: Counter[str] = Counter()
     for label, count in counter.items():
         named[label or unnamed] += count
-    ranked = _rank(named.items())
+    ranked = _rank(named)
     if len(ranked) <= MAX_LABELS:
         return dict(ranked)
     top, rest = dict(ranked[: MAX_LABELS - 1]), ranked[MAX_LABELS - 1 :]
@@ -88,15 +79,11 @@ def _common_verbs(pairs: Counter[tuple[str, str]]) -> list[dict[str, Any]]:
         verbs[verb] += count
         objects.setdefault(verb, Counter())[noun] += count
     return [
-        {
-            "verb": verb,
-            "rows": count,
-            "objects": dict(_rank(objects[verb].items())[:OBJECTS_PER_VERB]),
-        }
-        for verb, count in _rank(verbs.items())[:MAX_VERBS]
+        {"verb": verb, "rows": rows, "objects": dict(_rank(objects[verb])[:OBJECTS_PER_VERB])}
+        for verb, rows in _rank(verbs)[:MAX_VERBS]
     ]
 
 
-def _rank(counts: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+def _rank(counts: Counter[str]) -> list[tuple[str, int]]:
     """Sort by count, then by name, so that the result does not depend on the order of rows."""
-    return sorted(counts, key=lambda item: (-item[1], item[0]))
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))

@@ -1,4 +1,4 @@
-"""Compare two versions of a dataset row by row."""
+"""Compare two versions of a dataset row by row, and record the difference in CHANGELOG.md."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from code_alpaca.core.markdown import code, inline
+from code_alpaca.core.records import Manifest
 from code_alpaca.dataset.shards import VOLATILE_COLUMNS, read_columns, read_rows
 
 TASK_COLUMNS = ("instruction", "input")
+CHANGELOG_HEADING = "# Changelog\n\nOne entry per version; row counts are those of `default`.\n"
 
 
 class VersionDiff(NamedTuple):
@@ -38,10 +41,7 @@ class VersionDiff(NamedTuple):
 
 
 def diff_versions(old: Iterable[Path], new: Iterable[Path]) -> VersionDiff:
-    """Compare two versions by the shards of their `default` config.
-
-    Two hashes per row are held in memory.
-    """
+    """Compare two versions by the shards of `default`, with two hashes per row in memory."""
     old, new = list(old), list(new)
     old_columns, new_columns = (read_columns(paths[0]) if paths else [] for paths in (old, new))
     shared = [c for c in new_columns if c in old_columns and c not in VOLATILE_COLUMNS]
@@ -57,6 +57,32 @@ def diff_versions(old: Iterable[Path], new: Iterable[Path]) -> VersionDiff:
         bytes_before=sum(path.stat().st_size for path in old),
         bytes_after=sum(path.stat().st_size for path in new),
     )
+
+
+def update_changelog(
+    manifest: Manifest, since: str | None, diff: VersionDiff | None, changelog: str | None
+) -> str:
+    """Return the changelog with an entry for this version on top.
+
+    Args:
+        since: the version that `diff` compares with; None for the first version.
+        changelog: the current file; its other entries are kept.
+    """
+    rows, verified = manifest.counts["default"], manifest.counts["verified"]
+    if manifest.strategy == "imported":
+        origin = f"Rows of {code(manifest.source)} ({inline(manifest.source_revision)})."
+    else:
+        origin = f"Teacher {code(manifest.teacher)}, prompts {code(manifest.prompt_version)}."
+    entry = [
+        f"## {manifest.version} ({str(manifest.created_at)[:10]})\n",
+        f"- First version: {rows:,} rows." if diff is None else f"- Since {since}: {diff}.",
+        f"- {verified:,} of {rows:,} rows passed their tests.",
+        f"- {origin}",
+    ]
+    heading, *entries = (changelog or CHANGELOG_HEADING).split("\n## ")
+    # An older entry of this version belongs to a release that was not finished.
+    older = [e.strip() for e in entries if not e.startswith(f"{manifest.version} ")]
+    return "\n\n".join([heading.strip(), "\n".join(entry), *(f"## {e}" for e in older)]) + "\n"
 
 
 def _hash_rows(paths: list[Path], columns: list[str]) -> Iterator[tuple[int, int]]:

@@ -1,8 +1,8 @@
 """Write a dataset folder atomically: Parquet shards, manifest, plots and card.
 
-The folder is byte for byte what a release puts on the Hub. It is written next to the old one and
-swapped in by a rename, so that a kill leaves a complete dataset. The same rows give the same
-bytes, including the date in the manifest.
+The folder is byte for byte what a release uploads to the Hub. It is written next to the old one
+and then renamed, so that a kill leaves a complete dataset. The same rows give the same bytes: the
+date in the manifest changes only if something else does.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Rows = Callable[[], Iterator[dict[str, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class DatasetOptions:
-    """What the user chooses for a dataset; None keeps the value of the existing folder."""
+    """What the user sets for a dataset; None keeps the value of the existing folder."""
 
     version: str | None = None
     license: str | None = None
@@ -39,31 +39,24 @@ class DatasetOptions:
     repository: str | None = None  # on the Hub
 
     def resolve(self, previous: Manifest | None, default_version: str) -> DatasetOptions:
-        """Return the options with every None replaced, by the previous value or the default."""
+        """Return the options with every None replaced by the previous value or the default."""
+        base = previous or DatasetOptions(default_version, "other", 0.0)
         fraction = self.validation_fraction
-        if fraction is None:
-            fraction = previous.validation_fraction if previous else 0.0
         return DatasetOptions(
-            self.version or (previous.version if previous else default_version),
-            self.license or (previous.license if previous else "other"),
-            fraction,
-            self.repository or (previous.repository if previous else None),
+            self.version or base.version,
+            self.license or base.license,
+            base.validation_fraction if fraction is None else fraction,
+            self.repository or base.repository,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetContent:
-    """The rows of a dataset, and how they were made.
-
-    Attributes:
-        accepted: yields the rows of `default`.
-        rejected: yields the rejected rows; called after `accepted` is exhausted.
-        provenance: what the manifest records about the origin of the rows.
-    """
+    """The rows of a dataset, and their origin."""
 
     accepted: Rows
-    rejected: Rows
-    provenance: dict[str, Any]
+    rejected: Rows  # called after `accepted` is exhausted
+    provenance: dict[str, Any]  # fields of the manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +67,6 @@ class _WrittenRows:
     first_row: dict[str, Any] | None
     statistics: RowStatistics
     rejected_by_reason: Counter[str]
-
-    def count(self, config: str) -> int:
-        return sum(shard.num_rows for (name, _), shard in self.shards.items() if name == config)
 
 
 def write_dataset(
@@ -89,15 +79,14 @@ def write_dataset(
 ) -> Path:
     """Write `<output_dir>/dataset` and return its path.
 
-    If no row was accepted, the rejected ones are written before the error is raised.
-
     Args:
-        options: resolved, without None but for the repository.
+        options: from `DatasetOptions.resolve`.
         previous: the manifest of the dataset that this one replaces. Its date is kept if nothing
             else changed.
 
     Raises:
-        InputError: there is no accepted row, or code-alpaca did not create `dataset/`.
+        InputError: code-alpaca did not create `dataset/`, or there is no accepted row; rejected
+            rows are written first.
     """
     target = output_dir / "dataset"
     with fs.lock(target, wait=True):
@@ -112,11 +101,9 @@ def write_dataset(
             same = manifest.describes_same_dataset(previous)
             created_at = previous.created_at if previous and same else utc_now()
             manifest = manifest.model_copy(update={"created_at": created_at})
-            drawn = (
-                plots.draw_plots(manifest, folder / "assets")
-                if draw_plots and rows.first_row
-                else []
-            )
+            drawn = []
+            if draw_plots and rows.first_row:
+                drawn = plots.draw_plots(manifest, folder / "assets")
             manifest.save(folder / MANIFEST)
             text = card.render_card(manifest, rows.first_row, drawn)
             (folder / CARD).parent.mkdir(exist_ok=True)
@@ -165,25 +152,22 @@ def _make_manifest(
 ) -> Manifest:
     reasons = rows.rejected_by_reason
     paths = [path for shard in rows.shards.values() for path in shard.paths]
+    splits: dict[str, dict[str, int]] = {name: {} for name in CONFIGS}
+    for (name, split), shard in rows.shards.items():
+        splits[name][split] = shard.num_rows
+    counts = {name: sum(sizes.values()) for name, sizes in splits.items()}
     return Manifest(
         version=options.version,
         license=options.license,
         repository=options.repository,
-        counts={name: rows.count(name) for name in CONFIGS},
-        splits={
-            name: {
-                split: rows.shards[name, split].num_rows
-                for split in SPLITS
-                if (name, split) in rows.shards
-            }
-            for name in CONFIGS
-        },
+        counts=counts,
+        splits=splits,
         validation_fraction=options.validation_fraction,
         columns=column_types(),
         sha256={path.relative_to(folder).as_posix(): fs.file_sha256(path) for path in paths},
         bytes=sum(path.stat().st_size for path in paths),
         **provenance,
-        candidates=rows.count("default") + reasons.total(),
+        candidates=counts["default"] + reasons.total(),
         rejected_by_reason=dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
         statistics=rows.statistics.as_dict(),
         tools={"code-alpaca": __version__, "pyarrow": version("pyarrow")},

@@ -1,4 +1,4 @@
-"""Import an Alpaca dataset of any origin as a dataset folder, its fields unchanged."""
+"""Import an Alpaca dataset of any origin as a dataset folder, with its fields unchanged."""
 
 from __future__ import annotations
 
@@ -37,12 +37,11 @@ def import_dataset(
     """Write `<run_dir>/dataset` from a file, folder or Hub dataset and return its path.
 
     Args:
-        options: None means version 0.1.0, license "other", no validation split and no
-            repository.
-        output_dir, draw_plots: as in `build_dataset`.
+        options: by default version 0.1.0, license "other", no validation split, no repository.
+        output_dir: write `dataset` there instead of `run_dir`.
 
     Raises:
-        InputError: a row lacks `instruction`, `input` or `output`, or `run_dir` contains a run.
+        InputError: a row has no `instruction` or `output`, or `run_dir` contains a run.
     """
     if (run_dir / "ledger.sqlite").exists():
         raise InputError(f"{run_dir} contains a run of generate; import into another run_dir")
@@ -61,20 +60,12 @@ def import_dataset(
         "strategy": "imported",
         "source": publishable(source.name),
         "source_revision": revision,
-        "contamination": None,
-        "usage": None,
-        "cost_usd": None,
-        "config": None,
-        "pace": None,
+        **dict.fromkeys(("contamination", "usage", "cost_usd", "config", "pace")),
     }
-    content = DatasetContent(
-        accepted=lambda: _check_rows(rows.select_columns(columns), source.name),
-        rejected=lambda: iter(()),
-        provenance=provenance,
-    )
+    rows = rows.select_columns(columns)
     return write_dataset(
         output_dir or run_dir,
-        content,
+        DatasetContent(lambda: _check_rows(rows, source.name), lambda: iter(()), provenance),
         (options or DatasetOptions()).resolve(None, "0.1.0"),
         recover_manifest(run_dir / "dataset"),
         draw_plots=draw_plots,

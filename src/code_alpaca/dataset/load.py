@@ -1,10 +1,10 @@
-"""Load a dataset from a file, a folder or the Hub, and identify its exact revision."""
+"""Load a dataset from a file, a folder or the Hub, with the revision that identifies its rows."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -23,21 +23,21 @@ from code_alpaca.core.row_formats import (
 from code_alpaca.dataset.manifest import MANIFEST, find_changed_shards, read_manifest
 
 if TYPE_CHECKING:
-    from datasets import Dataset, IterableDataset
+    from datasets import Dataset
 
 # Keys of a manifest that training records about its data.
 ORIGIN_KEYS = ("version", "license", "teacher", "strategy", "prompt_version", "embedded_teacher",
                "source")  # fmt: skip
 ACCEPTED_SOURCES = (
     "give an Alpaca JSON or JSONL file (or CSV, or Parquet), a dataset folder that code-alpaca "
-    "publish made, or the id of a dataset on the Hub"
+    "publish wrote, or the id of a dataset on the Hub"
 )
 BATCH_ROWS = 1_000
 SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".gz")
 
 
 class OpenedDataset(NamedTuple):
-    """The records of a dataset, how to read them as rows, and the revision they are from."""
+    """The records of a dataset, how to read them as rows, and their revision."""
 
     records: RecordList | Dataset
     row_format: RowFormat
@@ -52,21 +52,21 @@ def load_rows(  # the parameters of `datasets.load_dataset`, and how to read the
     split: str = "train",
     column_map: Mapping[str, str] | None = None,
     blank: Literal["drop", "keep"] = "drop",
-    log: Callable[[str], None] | None = None,
+    log: console.Log | None = None,
 ) -> tuple[Dataset, str]:
     """Load the rows of a dataset, and the immutable revision that identifies them.
 
     Args:
         name: a dataset folder of `publish`, a file that `data_files` reads, or a Hub id.
-        revision: tag, branch or commit of a Hub dataset; it is resolved to a commit.
+        revision: tag, branch or commit of a Hub dataset.
         column_map: the columns that contain the Alpaca fields, if they have other names.
-        blank: what to do with rows whose instruction or output is null or white space. "drop"
-            leaves them out and logs their number; "keep" keeps white space and refuses null.
-        log: receives a line about renamed columns and dropped rows; stderr by default.
+        blank: what to do with rows whose instruction or output is null or white space: "drop"
+            them and log their number, or "keep" white space and refuse null.
+        log: receives lines about renamed columns and dropped rows; stderr by default.
 
     Returns:
         The dataset, with at least the Alpaca columns as text, and its revision: the commit of a
-        Hub dataset, `vX.Y.Z (sha256 ...)` of a folder, `sha256 ...` of a file.
+        Hub dataset, `vX.Y.Z (sha256 ...)` for a folder, `sha256 ...` for a file.
 
     Raises:
         InputError: the dataset does not exist, is empty or has unknown columns, or a value is not
@@ -80,7 +80,7 @@ def load_rows(  # the parameters of `datasets.load_dataset`, and how to read the
     complete: list[int] = []
     with_reasoning = 0
     for index, row in enumerate(_checked_rows(name, source, blank)):
-        if _is_complete(row):
+        if all((row[key] or "").strip() for key in ("instruction", "output")):
             complete.append(index)
             with_reasoning += contains_reasoning(row["output"])
     if with_reasoning:
@@ -109,45 +109,30 @@ def open_dataset(
     split: str = "train",
     column_map: Mapping[str, str] | None = None,
 ) -> OpenedDataset:
-    """Open a dataset and recognize the format of its rows, without reading every row.
-
-    Raises:
-        InputError: the dataset does not exist, is empty, or has unknown columns.
-    """
+    """Open a dataset and detect the format of its rows, without reading every row."""
     location, revision = _locate(name, config, revision)
     if isinstance(location, RecordList):
         return OpenedDataset(location, detect_format(location, column_map, name), revision)
-    rows = _load_dataset(name, config, split, None if location else revision)
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+
+    try:
+        rows = load_dataset(name, config, split=split, revision=None if location else revision)
+    except (DatasetsError, ValueError, OSError) as error:
+        raise InputError(f"cannot load {name}, config {config!r}: {error_message(error)}") from None
     if not len(rows):
         raise InputError(f"dataset {name} contains no rows")
     row_format = detect_columns(rows.column_names, column_map, name)
     return OpenedDataset(rows, row_format, revision)
 
 
-def stream_rows(
-    name: str, config: str = "default", revision: str | None = None, *, split: str = "train"
-) -> tuple[IterableDataset, str]:
-    """Load the rows of a dataset with Alpaca columns one by one, without caching them on disk."""
-    location, revision = _locate(name, config, revision)
-    if isinstance(location, RecordList):
-        return load_rows(name, config)[0].to_iterable_dataset(), revision
-    rows = _load_dataset(name, config, split, None if location else revision, streaming=True)
-    columns = rows.column_names or list(rows.resolve_features().column_names)
-    if missing := [column for column in ALPACA if column not in columns]:
-        raise InputError(
-            f"dataset {name} lacks the column {', '.join(missing)}; choose another config"
-        )
-    return rows, revision
-
-
 def read_origin(name: str, revision: str) -> dict[str, Any]:
     """Return what a dataset's manifest records about its origin: license, teacher, strategy, ...
 
+    The result is empty if code-alpaca did not release the dataset.
+
     Args:
         revision: as returned by `load_rows`.
-
-    Returns:
-        An empty dict if code-alpaca did not release the dataset.
     """
     path = Path(name)
     if not path.exists():
@@ -155,11 +140,10 @@ def read_origin(name: str, revision: str) -> dict[str, Any]:
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
         try:
-            path = Path(
-                hf_hub_download(name, MANIFEST, repo_type="dataset", revision=revision)
-            ).parent
+            file = hf_hub_download(name, MANIFEST, repo_type="dataset", revision=revision)
         except (HfHubHTTPError, LocalEntryNotFoundError):
             return {}
+        path = Path(file).parent
     manifest = read_manifest(path) if (path / MANIFEST).is_file() else None
     if manifest is None:
         return {}
@@ -181,7 +165,7 @@ def slice_records(records: Sequence[Any] | Dataset, start: int, stop: int) -> li
 def _checked_rows(
     name: str, source: OpenedDataset, blank: Literal["drop", "keep"]
 ) -> Iterator[dict[str, Any]]:
-    """Yield every row, and refuse null where blank rows are kept."""
+    """Yield every row; refuse unreadable ones, and null if blank rows are kept."""
     for index, row in enumerate(_read_rows(source)):
         if not isinstance(row, UnreadableRecord):
             null = next((key for key in ALPACA if row[key] is None), "")
@@ -195,10 +179,6 @@ def _checked_rows(
             f"{name}, {location}: {row.problem}; correct it, or drop such rows with code-alpaca "
             f"curate --source {name}"
         )
-
-
-def _is_complete(row: dict[str, Any]) -> bool:
-    return all((row[key] or "").strip() for key in ("instruction", "output"))
 
 
 def _read_rows(source: OpenedDataset) -> Iterator[dict[str, Any] | UnreadableRecord]:
@@ -233,14 +213,14 @@ def _to_text_columns(source: OpenedDataset) -> Dataset:
 
 
 def _is_text_column(rows: Dataset, column: str) -> bool:
-    """Whether a column is text in every row; `input` must not be null either."""
+    """Return whether a column is text; `input` must not be null in any row either."""
     if getattr(rows.features.get(column), "dtype", "") not in ("string", "large_string"):
         return False
     return column != "input" or not rows.data.column(column).null_count
 
 
 def _locate(name: str, config: str, revision: str | None) -> tuple[RecordList | Path | None, str]:
-    """Return the records of a file, a folder, or None for the Hub, and the revision."""
+    """Return the revision, and the records of a file, the path of a folder, or None for the Hub."""
     if not name.strip():
         raise InputError(f"the name of the dataset is empty; {ACCEPTED_SOURCES}")
     path = Path(name)
@@ -264,26 +244,14 @@ def _locate(name: str, config: str, revision: str | None) -> tuple[RecordList | 
     return None, _resolve_commit(name, revision)
 
 
-def _load_dataset(
-    name: str, config: str, split: str, revision: str | None, *, streaming: bool = False
-) -> Any:
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetsError
-
-    try:
-        return load_dataset(name, config, split=split, revision=revision, streaming=streaming)
-    except (DatasetsError, ValueError, OSError) as error:
-        raise InputError(f"cannot load {name}, config {config!r}: {error_message(error)}") from None
-
-
 def _folder_revision(path: Path) -> str:
     """Return the version of a dataset folder and a hash of its shards, which are verified."""
     manifest = read_manifest(path)
     assert manifest is not None
     for shard in find_changed_shards(path, manifest):
         raise InputError(
-            f"{path / shard} differs from {MANIFEST}; make the folder again with code-alpaca "
-            "publish"
+            f"{path / shard} differs from {MANIFEST}; run code-alpaca publish again to rebuild "
+            "the folder"
         )
     shards = json.dumps(manifest.sha256, sort_keys=True)
     return f"v{manifest.version} (sha256 {hashlib.sha256(shards.encode()).hexdigest()})"
@@ -300,5 +268,5 @@ def _resolve_commit(name: str, revision: str | None) -> str:
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, httpx2.HTTPError) as error:
         raise InputError(
             f"cannot find dataset {name} at revision {revision or 'main'} "
-            f"({error_message(error)}); {ACCEPTED_SOURCES} that you may read"
+            f"({error_message(error)}); {ACCEPTED_SOURCES} that your token can read"
         ) from None

@@ -28,13 +28,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def recover_manifest(folder: Path) -> Manifest | None:
-    """Return the manifest of a folder that is about to be replaced.
-
-    An interrupted replacement is recovered first.
-
-    Raises:
-        InputError: as `read_manifest`.
-    """
+    """Return the manifest of a folder after recovering an interrupted replacement of it."""
     fs.recover_for_reading(folder)
     return read_manifest(folder)
 

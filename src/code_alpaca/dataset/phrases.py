@@ -2,8 +2,8 @@
 
 Self-Instruct (Wang et al. 2022, arXiv:2212.10560) describes a dataset by these pairs, found by a
 parser. Instructions about code are nearly all imperative, so word lists and word order find most
-of the same pairs without a model to download. Precision comes before recall: a question such as
-"What is a stack?" has no pair, since a wrong pair is worse than none.
+of the same pairs without a model to download. A wrong pair is worse than none, so precision comes
+before recall: "What is a stack?" has no pair.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _verb(words: list[str]) -> int | None:
         before = index - 2 if words[index - 1] in POLITE else index - 1
         if words[before] == "," and _is_verb(words, index):
             return index
-    for index in candidates:  # without a comma
+    for index in candidates:  # no comma
         if (
             words[index] in VERBS
             and words[index + 1] in DETERMINERS
@@ -149,7 +149,7 @@ def _verb(words: list[str]) -> int | None:
 
 
 def _is_verb(words: list[str], index: int) -> bool:
-    """Whether a word is a known verb, or any other word that an article follows."""
+    """Return whether a word is a known verb, or a word of no other class before an article."""
     word, after = words[index], words[index + 1] if index + 1 < len(words) else ""
     if word in VERBS:
         return True
@@ -158,7 +158,7 @@ def _is_verb(words: list[str], index: int) -> bool:
 
 
 def _object(words: list[str], index: int) -> int:
-    """Return the index of the object, after "and replace", "me", "out" and "quickly"."""
+    """Return the index of the object, skipping "and replace", "me", "out" and "quickly"."""
     while index < len(words):
         if words[index] in ("and", "or", "/", "&") and words[index + 1 : index + 2] != []:
             if words[index + 1] not in VERBS:
@@ -187,14 +187,12 @@ def _head(words: list[str], index: int) -> str | None:
         elif word in DETERMINERS:
             if head is not None:
                 break
-        elif (
-            word in ("and", "or", ",", "/")
-            and words[index - 1] in ADJECTIVES
-            and (after not in DETERMINERS)
-        ):
-            pass  # "maximum and minimum values"
         elif word == "`":
             pass  # "the `total` function"
+        elif word in ("and", "or", ",", "/") and words[index - 1] in ADJECTIVES:
+            if after in DETERMINERS:
+                break
+            # "maximum and minimum values"
         elif word in STOPS or not word[0].isalpha() or (head and _trails(word, after)):
             break
         elif head is None or len(word) > 1:  # "a new list C"
@@ -204,7 +202,7 @@ def _head(words: list[str], index: int) -> str | None:
 
 
 def _trails(word: str, after: str) -> bool:
-    """Whether a word after a noun modifies it: "list sorted by", "array holding the"."""
+    """Return whether a word after a noun modifies it: "list sorted by", "array holding the"."""
     if word.endswith("ing"):
         return after in DETERMINERS
     ended = not after or not after[0].isalnum() or after in STOPS or after in DETERMINERS
@@ -215,11 +213,8 @@ def _trails(word: str, after: str) -> bool:
 def _singular(noun: str) -> str:
     if noun in IRREGULAR:
         return IRREGULAR[noun]
-    if (
-        noun in UNCHANGED
-        or not noun.endswith("s")
-        or noun.endswith(("ss", "us", "is", "'s", "\u2019s"))
-    ):
+    is_plural = noun.endswith("s") and not noun.endswith(("ss", "us", "is", "'s", "\u2019s"))
+    if noun in UNCHANGED or not is_plural:
         return noun
     if noun.endswith("ies") and len(noun) > 4:
         return noun[:-3] + "y"

@@ -32,7 +32,7 @@ from code_alpaca.core.plots import (
     use_integer_ticks,
 )
 from code_alpaca.core.records import RunSummary, VerbCount
-from code_alpaca.dataset.describe import FIELDS
+from code_alpaca.core.row_formats import ALPACA
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,9 +47,7 @@ OTHERS_COLOR = "#eff2f5"
 def draw_plots(summary: RunSummary, folder: Path) -> list[str]:
     """Write the plots as PNG files and return their names, in display order.
 
-    Args:
-        summary: a manifest, or what is known of a run. An older file of a plot that is left out is
-            deleted.
+    An older file of a plot that is left out is deleted.
     """
     from matplotlib.figure import Figure
 
@@ -87,9 +85,8 @@ def _draw_funnel(figure: Figure, summary: RunSummary) -> bool:
     bars.append(Bar("accepted", 0, accepted, BLUE))
     if verified:
         bars.append(Bar("verified by tests", 0, verified, GREEN))
-    axes = bar_chart(figure, bars, candidates)
-    axes.set_title(f"{accepted:,} of {candidates:,} candidates were accepted")
-    axes.set_xlabel("candidates")
+    title = f"{accepted:,} of {candidates:,} candidates were accepted"
+    bar_chart(figure, bars, candidates).set(title=title, xlabel="candidates")
     return True
 
 
@@ -102,10 +99,9 @@ def _draw_languages(figure: Figure, summary: RunSummary) -> bool:
         Bar(label, 0, count, GREY if label in ("unknown", "other", "other languages") else BLUE)
         for label, count in _largest(languages, "other languages").items()
     ]
-    named = len(languages.keys() - {"unknown", "other"})
-    axes = bar_chart(figure, bars, total)
-    axes.set_title(f"Rows by programming language ({_pluralize(named, 'language')} named)")
-    axes.set_xlabel("rows")
+    named = _pluralize(len(languages.keys() - {"unknown", "other"}), "language")
+    title = f"Rows by programming language ({named} named)"
+    bar_chart(figure, bars, total).set(title=title, xlabel="rows")
     return True
 
 
@@ -114,14 +110,12 @@ def _draw_verbs(figure: Figure, summary: RunSummary) -> bool:
     if not (verbs and verbs.common):
         return False
     figure.set_size_inches(WIDTH, WIDTH + 0.4)
-    axes = figure.add_subplot()
-    axes.set_aspect("equal")
+    axes = figure.add_subplot(aspect="equal")
     axes.axis("off")
     total = sum(verb.rows for verb in verbs.common)
     _draw_verb_wheel(axes, verbs.common, total)
-    axes.set_xlim(-1.01, 1.01)
-    axes.set_ylim(-1.01, 1.01)
-    axes.set_title("The most common verbs of the instructions (inner ring)\nand their objects")
+    title = "The most common verbs of the instructions (inner ring)\nand their objects"
+    axes.set(xlim=(-1.01, 1.01), ylim=(-1.01, 1.01), title=title)
     rows = sum(summary.statistics.languages.values())
     centered = {"ha": "center", "va": "center"}
     axes.text(0, 0.06, f"{total:,} rows", fontsize=15, fontweight="bold", **centered)
@@ -200,9 +194,8 @@ def _draw_lengths(figure: Figure, summary: RunSummary) -> bool:
     if lengths is None:
         return False
     edges = lengths.edges
-    fields = {name: getattr(lengths, name) for name in FIELDS}
     # Bin 0 counts empty texts: a field that is empty in every row has no distribution.
-    fields = {name: bins for name, bins in fields.items() if sum(bins[1:])}
+    fields = {name: bins for name in ALPACA if sum((bins := getattr(lengths, name))[1:])}
     if not fields:
         return False
     used = [i for bins in fields.values() for i, count in enumerate(bins) if i and count]
@@ -211,8 +204,7 @@ def _draw_lengths(figure: Figure, summary: RunSummary) -> bool:
     panels = figure.subplots(len(fields), sharex=True, squeeze=False)[:, 0]
     for axes, name, color in zip(panels, fields, (BLUE, GREEN, ORANGE), strict=False):
         bins = fields[name]
-        heights = [bins[i] for i in shown]
-        axes.bar(shown, heights, width=0.92, align="edge", color=color)
+        axes.bar(shown, [bins[i] for i in shown], width=0.92, align="edge", color=color)
         axes.set_ylabel("rows")
         corner = {"transform": axes.transAxes, "va": "top", "bbox": LABEL_BOX}
         title = f"{name}\n{_median(bins[1:], edges[1:])}"
@@ -244,11 +236,13 @@ def _draw_nearest(figure: Figure, summary: RunSummary) -> bool:
         xy, xycoords = (threshold, 0.97), ("data", "axes fraction")
         text = f"rejected above {threshold:g}"
         annotate_beside(axes, text, xy, xycoords, side=side, va="top", bbox=LABEL_BOX)
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1.15 * max(bins))
-    axes.set_title("Similarity of each row to its nearest earlier row")
-    axes.set_xlabel("similarity (0: nothing in common, 1: identical)")
-    axes.set_ylabel("rows")
+    axes.set(
+        title="Similarity of each row to its nearest earlier row",
+        xlabel="similarity (0: nothing in common, 1: identical)",
+        ylabel="rows",
+        xlim=(0, 1),
+        ylim=(0, 1.15 * max(bins)),
+    )
     use_integer_ticks(axes.yaxis)
     axes.grid(axis="y")
     return True
@@ -266,11 +260,8 @@ def _draw_acceptance_rate(figure: Figure, summary: RunSummary) -> bool:
     axes.axhline(mean, color=MUTED, linewidth=1, linestyle=DASHED)
     xy, xycoords = (1, mean), ("axes fraction", "data")
     annotate_beside(axes, f"{mean:.0f}%\noverall", xy, xycoords, side="right", va="center")
-    axes.set_xlim(0, ends[-1])
-    axes.set_ylim(0, 105)
-    axes.set_title("Acceptance rate over the run")
-    axes.set_xlabel("candidates decided")
-    axes.set_ylabel("accepted (%)")
+    axes.set(xlim=(0, ends[-1]), ylim=(0, 105), title="Acceptance rate over the run")
+    axes.set(xlabel="candidates decided", ylabel="accepted (%)")
     use_integer_ticks(axes.xaxis)
     axes.grid(axis="y")
     return True

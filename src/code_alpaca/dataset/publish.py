@@ -26,9 +26,7 @@ class PublishConfig(StageConfig):
 
     run_dir: Path = Field(description="run folder; its dataset/ is written")
     source: str | None = Field(
-        None,
-        description="import this instead of a run: an Alpaca JSON or JSONL file, a dataset "
-        "folder, or a dataset on the Hub",
+        None, description="Alpaca file, dataset folder or Hub dataset to import instead of a run"
     )
     source_config: str = Field("default", description="config of a source folder or Hub dataset")
     revision: str | None = Field(None, description="tag, branch or commit of a Hub source")
@@ -44,10 +42,7 @@ class PublishConfig(StageConfig):
         None, description="Hub identifier of the data's license; null keeps the current one"
     )
     validation_fraction: float | None = Field(
-        None,
-        ge=0,
-        lt=1,
-        description="fraction of rows in a validation split; null keeps the current one",
+        None, ge=0, lt=1, description="fraction of rows to hold out; null keeps the current one"
     )
     hub_dataset_id: NonEmptyStr | None = Field(
         None, description="Hub repository ORG/NAME to release to; null writes the folder only"
@@ -55,35 +50,27 @@ class PublishConfig(StageConfig):
     private: bool = Field(False, description="create a new repository as private")
     allow_older: bool = Field(False, description="release a version lower than the last one")
     replace: bool = Field(
-        False,
-        description="release even if the repository has other columns or files that code-alpaca "
-        "did not release",
+        False, description="release despite other columns; overwrite or delete files of other users"
     )
     dry_run: bool = Field(
-        False,
-        description="print what would be written and how it differs from the last version on the "
-        "Hub; change nothing",
+        False, description="print what would change here and on the Hub, and change nothing"
     )
 
 
 def publish_dataset(config: PublishConfig) -> None:
-    """Write `<run_dir>/dataset`, and release it if `hub_dataset_id` is set.
-
-    Raises:
-        InputError: there is no run, the source or version is invalid, or the push is refused.
-        Stopped: the Hub does not respond.
-    """
+    """Write `<run_dir>/dataset`, and release it if `hub_dataset_id` is set."""
     output = console.stage("publish")
     terms = ReleaseTerms(config.private, config.allow_older, config.replace)
     if config.dry_run:
         _preview(config, terms, output)
         return
-    if config.hub_dataset_id:  # first, so that a refusal leaves the folder unchanged
-        check_push(config.hub_dataset_id, config.dataset_version, config.run_dir, terms)
+    repo_id = config.hub_dataset_id
+    if repo_id:  # first, so that a refusal leaves the folder unchanged
+        check_push(repo_id, config.dataset_version, config.run_dir, terms)
     folder = _build(config)
     output.print(f"{folder}, {_summarize(folder)}")
-    if config.hub_dataset_id:
-        push_dataset(folder, config.hub_dataset_id, terms, output.print)
+    if repo_id:
+        push_dataset(folder, repo_id, terms, output.print)
 
 
 def _preview(config: PublishConfig, terms: ReleaseTerms, output: console.Stage) -> None:
@@ -100,10 +87,7 @@ def _build(config: PublishConfig, output_dir: Path | None = None) -> Path:
     """Write the dataset folder, by default to `run_dir`, and return its path."""
     folder = config.run_dir / "dataset"
     options = DatasetOptions(
-        config.dataset_version,
-        config.license,
-        config.validation_fraction,
-        config.hub_dataset_id,
+        config.dataset_version, config.license, config.validation_fraction, config.hub_dataset_id
     )
     previous = recover_manifest(folder)
     if previous:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from code_alpaca.core.schema import features
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
 ROWS_PER_GROUP = 1_000  # rows in memory at once
@@ -21,7 +20,7 @@ BATCH_ROWS = 10_000
 
 
 class ShardWriter:
-    """Writes the shards of one split of a config; they get their numbers when it is closed."""
+    """Writes the shards of one split of a config, which get their final names on exit."""
 
     def __init__(self, folder: Path, config: str, split: str) -> None:
         self.num_rows = 0
@@ -72,7 +71,7 @@ class ShardWriter:
 
 
 def assign_split(row_id: str, validation_fraction: float) -> str:
-    """Return "train" or "validation", from a hash of the id: stable across versions."""
+    """Return "train" or "validation", decided by a hash of the id: the same in every version."""
     if not validation_fraction:
         return "train"
     position = int.from_bytes(hashlib.sha256(row_id.encode()).digest()[:8]) / 2**64
@@ -88,12 +87,11 @@ def read_columns(path: Path) -> list[str]:
     """Return the column names of a shard."""
     import pyarrow.parquet as pq
 
-    schema: pa.Schema = pq.read_schema(path)
-    return list(schema.names)
+    return list(pq.read_schema(path).names)
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a shard with the given columns, a batch in memory at a time."""
+    """Yield the rows of a shard with the given columns, one batch in memory at a time."""
     import pyarrow.parquet as pq
 
     for batch in pq.ParquetFile(path).iter_batches(BATCH_ROWS, columns=list(columns)):

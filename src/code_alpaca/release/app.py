@@ -1,8 +1,7 @@
 """Serve a web page to try a model: enter an instruction and watch the code appear.
 
-`code-alpaca demo` runs this file, and a Hugging Face Space contains it as its app.py, with
-settings.json and text_generation.py beside it. So it is one file, and needs only gradio, torch and
-transformers.
+`code-alpaca demo` uses this file, and a Hugging Face Space contains it next to settings.json and
+text_generation.py. So it is one file, and needs only gradio, torch and transformers.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import re
 import threading
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ try:
 except ImportError:  # in a Space
     import text_generation
 
+CONTENT_SECURITY_POLICY = b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
 POLL_INTERVAL_S = 0.1  # between two updates of a response; a closed tab is noticed as often
 CSS = """
 .gradio-container > main, .gradio-container .main { max-width: 1160px; margin: 0 auto; }
@@ -62,7 +62,7 @@ FAILURE_JS = "() => window.stopped ? 'Stopped.' : 'No response.'"
 
 @dataclasses.dataclass(frozen=True)
 class DemoSettings:
-    """What the page shows, and how much of the machine its visitors get."""
+    """The texts of the page, and the limits of its visitors."""
 
     title: str
     model: str  # folder or Hub id
@@ -84,8 +84,115 @@ class DemoSettings:
     queue_size: int = 64  # visitors that may wait; others are asked to try later
 
 
+def build_page(model: DemoModel) -> gr.Blocks:
+    """Return the page, which is not served yet."""
+    settings = model.settings
+    with gr.Blocks(title=settings.title, analytics_enabled=False) as page:
+        gr.Markdown(f"# {_plain(settings.title)}\n\n{_links(settings)}", elem_id="head")
+        gr.Markdown(settings.safety_note, elem_id="note")
+        with gr.Row():
+            with gr.Column(min_width=300):
+                fields = _add_fields(settings)
+            with gr.Column(min_width=300):
+                with gr.Row():
+                    go = gr.Button("Generate", variant="primary", min_width=80, elem_id="go")
+                    stop = gr.Button("Stop", min_width=80, elem_id="stop")
+                    copy = gr.Button("Copy", min_width=80, elem_id="copy")
+                markdown = gr.Markdown(label="As Markdown", latex_delimiters=[], elem_id="response")
+                status = gr.Markdown(label="Status", elem_id="status")
+                text = gr.Textbox(visible="hidden", label="Response")
+        if settings.examples:
+            labels = [instruction for instruction, _ in settings.examples]
+            gr.Examples(settings.examples, fields[:2], example_labels=labels, elem_id="examples")
+        # Without preprocessing: `parse_request` validates everything, and gradio would replace
+        # the tabs of code by spaces.
+        common: dict[str, Any] = {
+            "validator": model.validate, "preprocess": False, "postprocess": False,
+            "show_progress": "hidden",
+        }  # fmt: skip
+        validated = gr.on(
+            [go.click, fields[0].submit],
+            lambda *_: "Waiting in line.",
+            fields,
+            status,
+            js=START_JS,
+            concurrency_limit=None,
+            api_visibility="private",
+            **common,
+        )
+        generated = validated.success(
+            model.respond,
+            fields,
+            [text, markdown, status],
+            concurrency_limit=settings.concurrency,
+            api_name="generate",
+            **common,
+        )
+        for event in (validated, generated):
+            event.failure(None, None, status, js=FAILURE_JS, api_visibility="private")
+        stop.click(None, None, status, js=STOP_JS, cancels=[generated], api_visibility="private")
+        copy.click(None, text, status, js=COPY_JS, api_visibility="private")
+    # Requests past the queue would bypass its limits.
+    return page.queue(max_size=settings.queue_size, api_open=False)
+
+
+def _add_fields(settings: DemoSettings) -> list[Any]:
+    """Add the fields of a request: instruction, input, temperature and length."""
+    instruction = gr.Textbox(
+        label="Instruction", placeholder="Write a Python function that ...", lines=4, max_lines=12,
+        elem_id="instruction",
+    )  # fmt: skip
+    input = gr.Textbox(
+        label="Input (optional)", placeholder="Code, text or numbers to work on",
+        lines=2, max_lines=12, elem_id="input",
+    )  # fmt: skip
+    limit = settings.max_new_tokens
+    with gr.Row():
+        temperature = gr.Slider(
+            0, 2, 0, step=0.05, min_width=200, label="Temperature",
+            info="0: always the most likely token",
+        )  # fmt: skip
+        length = gr.Slider(
+            1, limit, min(256, limit), step=1, min_width=200, label="Length",
+            info="Maximum tokens of the response",
+        )  # fmt: skip
+    return [instruction, input, temperature, length]
+
+
+def serve_page(page: gr.Blocks, **address: Any) -> None:
+    """Serve a page in background threads, without outgoing connections.
+
+    Args:
+        address: `server_name`, `server_port` and `share` of gradio's `launch`. By default gradio
+            reads them from the environment, which a Space sets, else it uses 127.0.0.1:7860.
+
+    Raises:
+        OSError: the port is in use.
+    """
+    # gradio checks its own server by a request, which must not go through a proxy.
+    for name in ("no_proxy", "NO_PROXY"):
+        hosts = [os.environ.get(name), "127.0.0.1", "localhost", address.get("server_name")]
+        os.environ[name] = ",".join(filter(None, hosts))
+    page.launch(
+        **address,
+        prevent_thread_lock=True,
+        quiet=True,
+        footer_links=[],
+        run_history=False,
+        enable_monitoring=False,
+        max_file_size=1,  # nothing here accepts a file
+        ssr_mode=False,
+        pwa=False,
+        theme=gr.themes.Default(
+            font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+        ),
+        css=CSS,
+        app_kwargs={"middleware": [Middleware(restrict_sources)]},
+    )
+
+
 class RejectedRequest(ValueError):
-    """A visitor's request that cannot be answered; the message is shown to the visitor."""
+    """A request that cannot be answered; the visitor reads the message."""
 
 
 class DemoModel:
@@ -99,11 +206,7 @@ class DemoModel:
         self.slots = threading.BoundedSemaphore(settings.concurrency)
 
     def format_prompt(self, instruction: Any, input: Any) -> str:
-        """Return the Alpaca prompt of a request.
-
-        Raises:
-            RejectedRequest: the request is empty or too long.
-        """
+        """Return the Alpaca prompt of a request; refuse one that is empty or too long."""
         instruction, input = clean_text(instruction).strip(), clean_text(input)
         if not instruction:
             raise RejectedRequest("The instruction is empty: write what the code should do.")
@@ -120,10 +223,7 @@ class DemoModel:
     def parse_request(
         self, instruction: Any, input: Any, temperature: Any, max_new_tokens: Any
     ) -> tuple[list[int], float, int]:
-        """Validate a request.
-
-        Returns:
-            Token ids of the prompt, temperature, and the maximum number of new tokens.
+        """Return the prompt's token ids, the temperature and the maximum number of new tokens.
 
         Raises:
             RejectedRequest: the prompt is empty or does not fit, or a number is out of range.
@@ -143,12 +243,46 @@ class DemoModel:
             )
         return ids, temperature, min(int(max_new_tokens), room)
 
+    def validate(
+        self, instruction: str, input: str, temperature: float, max_new_tokens: int
+    ) -> list[dict[str, Any]]:
+        """Check a request before it enters the queue, and return one result per field."""
+        reason = ""
+        try:
+            self.parse_request(instruction, input, temperature, max_new_tokens)
+        except RejectedRequest as error:
+            reason = str(error)
+        # The page shows the reason at the instruction.
+        return [gr.validate(not reason, reason), *[gr.validate(True, "")] * 3]
+
+    async def respond(
+        self, instruction: str, input: str, temperature: float, max_new_tokens: int
+    ) -> AsyncIterator[tuple[str, str, str]]:
+        """Answer an instruction: the text so far, the same as Markdown, and the progress."""
+        request = self.parse_request(instruction, input, temperature, max_new_tokens)
+        response, start = ResponseStream(self, *request), time.monotonic()
+        language = detect_language(str(instruction), self.settings.languages)
+        try:
+            while True:
+                done = response.done  # before the text, so that the last text is complete
+                text = response.text()
+                progress = f"{len(response.ids)} tokens in {time.monotonic() - start:.1f} s."
+                status = progress + response.truncation_note() if done else f"Writing: {progress}"
+                if response.error:
+                    raise gr.Error("The model failed. Try a shorter instruction, or try later.")
+                yield text, as_markdown(text, language), status
+                if done:
+                    return
+                await asyncio.sleep(POLL_INTERVAL_S)
+        finally:  # also if the visitor pressed Stop or left
+            response.stop()
+
 
 class ResponseStream:
-    """A response generated in a background thread, until its end, a limit or `stop()`.
+    """A response that a background thread generates until its end, a limit or `stop()`.
 
-    It is transformers' streamer and stopping criterion. The streamers of transformers decode each
-    line separately, and a LLaMA tokenizer then drops the first space of every line's indentation.
+    It implements the interfaces of streamers and stopping criteria. The streamers of transformers
+    decode each line separately, and a LLaMA tokenizer then drops the first space of every line.
     Here all tokens are decoded together, as in an evaluation.
     """
 
@@ -172,7 +306,7 @@ class ResponseStream:
         return self._done.is_set()
 
     def text(self) -> str:
-        """Return the text so far, without incomplete characters and text after a stop string."""
+        """Return the text so far, without incomplete characters and what follows a stop string."""
         text = text_generation.decode(self._model.loaded.tokenizer, self.ids)
         complete = text_generation.truncate_at_stop(text, self._model.settings.stops)
         if complete != text:
@@ -181,7 +315,7 @@ class ResponseStream:
         return text if self.done else text.rstrip("\N{REPLACEMENT CHARACTER}")
 
     def truncation_note(self) -> str:
-        """Return which limit truncated the response, if any did."""
+        """Return which limit truncated the response, or "" if it ended by itself."""
         ended = self.ids and self.ids[-1] in self._model.loaded.end_ids
         if ended or self._stopped.is_set():
             return ""
@@ -224,13 +358,13 @@ class ResponseStream:
 
 
 def clean_text(text: Any) -> str:
-    """Return a visitor's text with lone surrogates replaced: no tokenizer accepts them."""
+    """Return a visitor's text with lone surrogates replaced, which no tokenizer accepts."""
     text = "" if text is None else str(text)
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def parse_number(value: Any) -> float:
-    """Return a visitor's number, or NaN, which is in no range."""
+    """Return a visitor's number, or NaN, which is out of every range."""
     try:
         return float(value)
     except (TypeError, ValueError):
@@ -256,184 +390,23 @@ def as_markdown(text: str, language: str) -> str:
     return f"{fence}{language}\n{text}\n{fence}"
 
 
-def make_validator(model: DemoModel) -> Callable[..., list[dict[str, Any]]]:
-    """Return the function that checks a request before it enters the queue."""
+def restrict_sources(app: Any) -> Any:
+    """Add a header to an app's responses that allows the page to load from its own server only."""
 
-    def validate(
-        instruction: str, input: str, temperature: float, max_new_tokens: int
-    ) -> list[dict[str, Any]]:
-        reason = ""
-        try:
-            model.parse_request(instruction, input, temperature, max_new_tokens)
-        except RejectedRequest as error:
-            reason = str(error)
-        # One result per field; the page shows the reason at the instruction.
-        return [gr.validate(not reason, reason), *[gr.validate(True, "")] * 3]
-
-    return validate
-
-
-def make_handler(model: DemoModel) -> Callable[..., AsyncIterator[tuple[str, str, str]]]:
-    """Return the function behind the Generate button."""
-
-    async def generate(
-        instruction: str, input: str, temperature: float, max_new_tokens: int
-    ) -> AsyncIterator[tuple[str, str, str]]:
-        """Answer an instruction: the text so far, the same as Markdown, and the progress."""
-        request = model.parse_request(instruction, input, temperature, max_new_tokens)
-        response, start = ResponseStream(model, *request), time.monotonic()
-        language = detect_language(str(instruction), model.settings.languages)
-        try:
-            while True:
-                done = response.done  # before the text, so that the last text is complete
-                text = response.text()
-                progress = f"{len(response.ids)} tokens in {time.monotonic() - start:.1f} s."
-                status = progress + response.truncation_note() if done else f"Writing: {progress}"
-                if response.error:
-                    raise gr.Error("The model failed. Try a shorter instruction, or try later.")
-                yield text, as_markdown(text, language), status
-                if done:
-                    return
-                await asyncio.sleep(POLL_INTERVAL_S)
-        finally:  # also if the visitor pressed Stop or left
-            response.stop()
-
-    return generate
-
-
-def build_page(model: DemoModel) -> gr.Blocks:
-    """Return the page, which is not served yet."""
-    settings = model.settings
-    with gr.Blocks(title=settings.title, analytics_enabled=False) as page:
-        gr.Markdown(f"# {_plain(settings.title)}\n\n{_links(settings)}", elem_id="head")
-        gr.Markdown(settings.safety_note, elem_id="note")
-        with gr.Row():
-            with gr.Column(min_width=300):
-                fields = _add_fields(settings)
-            with gr.Column(min_width=300):
-                with gr.Row():
-                    go = gr.Button("Generate", variant="primary", min_width=80, elem_id="go")
-                    stop = gr.Button("Stop", min_width=80, elem_id="stop")
-                    copy = gr.Button("Copy", min_width=80, elem_id="copy")
-                markdown = gr.Markdown(label="As Markdown", latex_delimiters=[], elem_id="response")
-                status = gr.Markdown(label="Status", elem_id="status")
-                text = gr.Textbox(visible="hidden", label="Response")
-        if settings.examples:
-            labels = [instruction for instruction, _ in settings.examples]
-            gr.Examples(settings.examples, fields[:2], example_labels=labels, elem_id="examples")
-        # Without preprocessing: `parse_request` validates everything, and gradio would replace
-        # the tabs of code by spaces.
-        common: dict[str, Any] = {
-            "validator": make_validator(model), "preprocess": False, "postprocess": False,
-            "show_progress": "hidden",
-        }  # fmt: skip
-        validated = gr.on(
-            [go.click, fields[0].submit],
-            lambda *_: "Waiting in line.",
-            fields,
-            status,
-            js=START_JS,
-            concurrency_limit=None,
-            api_visibility="private",
-            **common,
-        )
-        generated = validated.success(
-            make_handler(model),
-            fields,
-            [text, markdown, status],
-            concurrency_limit=settings.concurrency,
-            api_name="generate",
-            **common,
-        )
-        for event in (validated, generated):
-            event.failure(None, None, status, js=FAILURE_JS, api_visibility="private")
-        stop.click(None, None, status, js=STOP_JS, cancels=[generated], api_visibility="private")
-        copy.click(None, text, status, js=COPY_JS, api_visibility="private")
-    # Requests past the queue would bypass its limits.
-    return page.queue(max_size=settings.queue_size, api_open=False)
-
-
-def _add_fields(settings: DemoSettings) -> list[Any]:
-    """Add the fields of a request: instruction, input, temperature and length."""
-    instruction = gr.Textbox(
-        label="Instruction",
-        placeholder="Write a Python function that ...",
-        lines=4,
-        max_lines=12,
-        elem_id="instruction",
-    )
-    input = gr.Textbox(
-        label="Input (optional)",
-        placeholder="What the instruction refers to: code, text, numbers",
-        lines=2,
-        max_lines=12,
-        elem_id="input",
-    )
-    limit = settings.max_new_tokens
-    with gr.Row():
-        temperature = gr.Slider(
-            0, 2, 0, step=0.05, min_width=200, label="Temperature",
-            info="0: always the most likely token",
-        )  # fmt: skip
-        length = gr.Slider(
-            1, limit, min(256, limit), step=1, min_width=200, label="Length",
-            info="Maximum tokens of the response",
-        )  # fmt: skip
-    return [instruction, input, temperature, length]
-
-
-def serve_page(page: gr.Blocks, **address: Any) -> None:
-    """Serve a page in background threads, without outgoing connections.
-
-    Args:
-        address: `server_name`, `server_port` and `share` of gradio's `launch`; by default from
-            the environment (a Space sets it), else 127.0.0.1:7860.
-
-    Raises:
-        OSError: the port is in use.
-    """
-    # gradio checks its own server by a request, which must not go through a proxy.
-    for name in ("no_proxy", "NO_PROXY"):
-        hosts = [os.environ.get(name), "127.0.0.1", "localhost", address.get("server_name")]
-        os.environ[name] = ",".join(filter(None, hosts))
-    page.launch(
-        **address,
-        prevent_thread_lock=True,
-        quiet=True,
-        footer_links=[],
-        run_history=False,
-        enable_monitoring=False,
-        max_file_size=1,  # nothing here accepts a file
-        ssr_mode=False,
-        pwa=False,
-        theme=gr.themes.Default(
-            font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
-        ),
-        css=CSS,
-        app_kwargs={"middleware": [Middleware(ContentSecurityPolicy)]},
-    )
-
-
-class ContentSecurityPolicy:
-    """Middleware: its header allows the page to load from its own server only."""
-
-    POLICY = b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def restricted(scope: Any, receive: Any, send: Any) -> None:
         async def send_with_header(message: Any) -> None:
             if message["type"] == "http.response.start":
-                header = (b"content-security-policy", self.POLICY)
+                header = (b"content-security-policy", CONTENT_SECURITY_POLICY)
                 message["headers"] = [*message.get("headers", ()), header]
             await send(message)
 
-        await self._app(scope, receive, send_with_header)
+        await app(scope, receive, send_with_header)
+
+    return restricted
 
 
 def _links(settings: DemoSettings) -> str:
-    """Return links to the model and its datasets; of a local path only the last two parts."""
+    """Return links to the model and its datasets; a local path is shortened to two parts."""
     sources = [("Model", settings.model, settings.model_url)]
     sources += [("dataset", dataset["name"], dataset["url"]) for dataset in settings.datasets]
     links = [
@@ -453,15 +426,8 @@ def _plain(text: str) -> str:
 if __name__ == "__main__":
     path = Path(__file__).with_name("settings.json")
     demo_settings = DemoSettings(**json.loads(path.read_text(encoding="utf-8")))
-    demo = build_page(
-        DemoModel(
-            demo_settings,
-            text_generation.load(
-                demo_settings.model,
-                dtype=text_generation.resolve_dtype(demo_settings.dtype),
-                revision=demo_settings.revision,
-            ),
-        )
-    )
+    dtype = text_generation.resolve_dtype(demo_settings.dtype)
+    model = text_generation.load(demo_settings.model, dtype=dtype, revision=demo_settings.revision)
+    demo = build_page(DemoModel(demo_settings, model))
     serve_page(demo)
     demo.block_thread()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
@@ -14,45 +13,33 @@ from code_alpaca.core.prompts import PROMPT_STYLES
 from code_alpaca.core.records import DatasetOrigin, EvalResults, TrainingDataset
 from code_alpaca.evaluation.config import EvalConfig
 from code_alpaca.hub import cards
+from code_alpaca.release.config import ReleaseConfig
 from code_alpaca.release.facts import ReleaseFacts
 from code_alpaca.release.space import HUB_URL, SAFETY_NOTE, hub_url
 from code_alpaca.training.arguments import SFTArguments
 from code_alpaca.training.trl_keys import TRL_KEYS
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseTitle:
-    """The name, version and license of a release."""
-
-    version: str
-    license: str
-    base_license: str | None = None
-    hub_id: str | None = None
-    weight_diff: bool = False
-    loss_plot: str | None = None  # path in the release
-
-    @property
-    def name(self) -> str:
-        return self.hub_id.partition("/")[2] if self.hub_id else "code-alpaca-model"
-
-
-def render_model_card(facts: ReleaseFacts, title: ReleaseTitle) -> str:
-    """Return the README.md of a model release."""
+def render_model_card(
+    config: ReleaseConfig, facts: ReleaseFacts, loss_plot: str | None = None
+) -> str:
+    """Return the README.md of a model release; `loss_plot` is a path in it."""
     training = facts.training
     install = cards.install_command()
     return cards.render_card(
         "model_card.md.jinja",
         lambda name: resources.files("code_alpaca").joinpath("release", name).read_text("utf-8"),
-        _metadata(facts, title),
-        title=title,
+        _metadata(config, facts),
+        config=config,
+        loss_plot=loss_plot,
         facts=facts,
         training=training,
         base_url=hub_url(facts.base_model or "", training.base_revision),
         datasets=[_describe_dataset(dataset) for dataset in training.datasets],
         hyperparameters=_hyperparameters(facts),
         eval_options={name: _eval_options(result) for name, result in facts.results.items()},
-        location=title.hub_id or "path/to/this/folder",
-        revision=f"v{title.version}" if title.hub_id else None,
+        location=config.hub_model_id or "path/to/this/folder",
+        revision=f"v{config.model_version}" if config.hub_model_id else None,
         safety_note=SAFETY_NOTE,
         install=install,
         install_comment=Markdown(f"# {install.removeprefix('# ')}"),
@@ -63,7 +50,7 @@ def render_model_card(facts: ReleaseFacts, title: ReleaseTitle) -> str:
 
 
 def is_commit(revision: object) -> bool:
-    """Whether a revision is a Hub commit, and not the hash of a file or folder."""
+    """Return whether a revision is a Hub commit, and not the hash of a file or folder."""
     return bool(re.fullmatch(r"[0-9a-f]{40}", str(revision)))
 
 
@@ -72,7 +59,7 @@ def results_file(number: int) -> str:
     return "results.json" if number == 1 else f"results-{number}.json"
 
 
-def _metadata(facts: ReleaseFacts, title: ReleaseTitle) -> dict[str, Any]:
+def _metadata(config: ReleaseConfig, facts: ReleaseFacts) -> dict[str, Any]:
     """Return the YAML metadata of the card, with the scores as its model-index."""
     from huggingface_hub import ModelCardData
 
@@ -86,21 +73,21 @@ def _metadata(facts: ReleaseFacts, title: ReleaseTitle) -> dict[str, Any]:
         datasets=on_hub or None,
         language=["en", "code"],
         library_name="peft" if is_adapter else "transformers",
-        license=title.license,
-        pipeline_tag=None if title.weight_diff else "text-generation",
-        tags=[*tags, "weight-diff"] if title.weight_diff else tags,
-        model_name=title.name,
-        eval_results=_eval_results(facts, title),
+        license=config.license,
+        pipeline_tag=None if config.weight_diff else "text-generation",
+        tags=[*tags, "weight-diff"] if config.weight_diff else tags,
+        model_name=config.name,
+        eval_results=_eval_results(config, facts),
     ).to_dict()
 
 
-def _eval_results(facts: ReleaseFacts, title: ReleaseTitle) -> list[Any]:
+def _eval_results(config: ReleaseConfig, facts: ReleaseFacts) -> list[Any]:
     from huggingface_hub import EvalResult
 
     results = []
     for number, (benchmark, result) in enumerate(facts.results.items(), 1):
         file, source = results_file(number), result.source
-        url = f"{HUB_URL}/{title.hub_id}/blob/v{title.version}/{file}"
+        url = f"{HUB_URL}/{config.hub_model_id}/blob/v{config.model_version}/{file}"
         results += [
             EvalResult(
                 task_type="text-generation",
@@ -111,8 +98,8 @@ def _eval_results(facts: ReleaseFacts, title: ReleaseTitle) -> list[Any]:
                 metric_type="pass@k",
                 metric_name=f"pass@{score.k}",
                 metric_value=score.value,
-                source_name=f"code-alpaca eval, {file}" if title.hub_id else None,
-                source_url=url if title.hub_id else None,
+                source_name=f"code-alpaca eval, {file}" if config.hub_model_id else None,
+                source_url=url if config.hub_model_id else None,
             )
             for score in result.scores
         ]
@@ -121,33 +108,24 @@ def _eval_results(facts: ReleaseFacts, title: ReleaseTitle) -> list[Any]:
 
 def _describe_dataset(dataset: TrainingDataset) -> dict[str, Any]:
     on_hub = is_commit(dataset.revision)
-    return {
-        "name": dataset.name,
-        "config": dataset.config,
-        "revision": dataset.revision,
-        "weight": dataset.weight,
-        "origin": dataset.origin or DatasetOrigin(),
-        "url": hub_url(f"datasets/{dataset.name}", dataset.revision) if on_hub else "",
-    }
+    url = hub_url(f"datasets/{dataset.name}", dataset.revision) if on_hub else ""
+    return {**dict(dataset), "origin": dataset.origin or DatasetOrigin(), "url": url}
 
 
 def _hyperparameters(facts: ReleaseFacts) -> dict[str, Any]:
     """Return the config keys that influenced the weights."""
     config = facts.training.config
-    unused = [] if config.get("use_peft") else ["lora_", "merge_adapter"]
+    unused = () if config.get("use_peft") else ("lora_", "merge_adapter")
     if facts.base_model:
-        unused += ["scratch_", "from_scratch"]
+        unused += ("scratch_", "from_scratch")
     if config.get("max_steps", 0) > 0:
-        unused.append("num_train_epochs")
-    left_out = frozenset().union(
-        *(keys_with(r, SFTArguments, TRL_KEYS) for r in (Role.DERIVED, Role.LOCAL, Role.OFF_CARD))
-    )
+        unused += ("num_train_epochs",)
+    roles = (Role.DERIVED, Role.LOCAL, Role.OFF_CARD)
+    left_out = {key for role in roles for key in keys_with(role, SFTArguments, TRL_KEYS)}
     return {
         key: value
         for key, value in config.items()
-        if key not in left_out
-        and value not in (None, [], {}, "")
-        and not key.startswith(tuple(unused))
+        if key not in left_out and value not in (None, [], {}, "") and not key.startswith(unused)
     }
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from code_alpaca.core import console, fs
 from code_alpaca.core.config import SEMVER
+from code_alpaca.core.console import Log
 from code_alpaca.core.errors import InputError
 from code_alpaca.hub.client import HubRepo
-from code_alpaca.hub.release_plan import ReleaseTerms
+from code_alpaca.hub.release_plan import Release, ReleaseTerms
 from code_alpaca.hub.versions import README
 from code_alpaca.release import space
 from code_alpaca.release.config import ReleaseConfig
@@ -30,9 +31,7 @@ from code_alpaca.release.folder import (
     write_space_folder,
 )
 from code_alpaca.release.push import (
-    Log,
-    ReleaseTarget,
-    describe_version,
+    describe_release,
     preview_release,
     push_folder,
     refuse_full_weights,
@@ -43,13 +42,7 @@ BRANCH = r"(?!.*(\.\.|//|\.lock(/|$)))[A-Za-z0-9_][\w./-]*(?<![/.])"
 
 
 def release_model(config: ReleaseConfig) -> None:
-    """Write the release folder, and release it on the Hub if `hub_model_id` is set.
-
-    Raises:
-        InputError: the model, its results or its base model do not belong together or cannot be
-            released; code-alpaca did not create `output_dir`; or the Hub refuses the release.
-        Stopped: the Hub does not respond.
-    """
+    """Write the release folder, and release it on the Hub if `hub_model_id` is set."""
     output = console.stage("release")
     config = config.model_copy(update={"output_dir": config.output_dir.resolve()})
     facts = read_facts(config.model_dir, config.results, config.base_results, config.base_model)
@@ -90,7 +83,7 @@ def _require_paths(config: ReleaseConfig) -> None:
 
 
 def _require_base_model(config: ReleaseConfig, facts: ReleaseFacts) -> None:
-    """Refuse a base model without name or license, and a weight difference without a base."""
+    """Refuse a base model without a name or license, and a weight difference without a base."""
     if facts.base_model is None:
         if config.weight_diff:
             raise InputError(
@@ -128,69 +121,62 @@ def _require_hub_keys(config: ReleaseConfig) -> None:
 
 
 def _preview(config: ReleaseConfig, facts: ReleaseFacts, card: str, log: Log) -> None:
-    """Refuse, before anything is written, what the Hub would refuse; log what would change."""
-    target = _model_target(config)
-    # The existing folder may be of another version, so its key is not used.
-    version = describe_version(config.output_dir, config.model_version)._replace(key=None)
-    for change in preview_release(
-        version,
-        target,
-        release_paths(config, facts),
-        card,
-        lambda: _compute_key(config, facts, card),
-    ):
+    """Log what a release would change on the Hub; refuse what the Hub would refuse."""
+    release = _without_key(_describe_model(config))
+    release = release._replace(names=release_paths(config, facts), card=card)
+    for change in preview_release(release, lambda: _compute_key(config, facts, card)):
         log(change)
     if config.weight_diff:
-        refuse_full_weights(target.repo)
+        refuse_full_weights(release.repo)
     if facts.base_model and HubRepo(facts.base_model, "model").head() is None:
         raise InputError(
             f"the Hub has no model {facts.base_model} that you may read; correct --base_model"
         )
     if config.space:
-        version = describe_version(space_dir(config), config.model_version)._replace(key=None)
-        for change in preview_release(version, _space_target(config), SPACE_PATHS):
+        release = _without_key(_describe_space(config))._replace(names=SPACE_PATHS)
+        for change in preview_release(release):
             log(change)
 
 
-def _compute_key(config: ReleaseConfig, facts: ReleaseFacts, card: str) -> str:
-    """Return the key of the release, from a temporary copy of it."""
+def _compute_key(config: ReleaseConfig, facts: ReleaseFacts, card: str) -> str | None:
+    """Return the key of the release, from a temporary copy of its folder."""
     existing = next(folder for folder in config.output_dir.parents if folder.exists())
     with tempfile.TemporaryDirectory(prefix=".code-alpaca-", dir=existing) as parent:
         folder = Path(parent) / config.output_dir.name
         copy = config.model_copy(update={"output_dir": folder})
         write_release_folder(copy, facts, card, lambda line: None)
-        return str(describe_version(folder, config.model_version).key)
+        return _describe_model(copy).version.key
 
 
 def _push(config: ReleaseConfig, facts: ReleaseFacts, folder: Path, log: Log) -> None:
     """Push the model, then the Space; the release is finished when both are on the Hub."""
-    version = describe_version(folder, config.model_version)
-    repo = _model_target(config).repo
-    sha = push_folder(folder, version, _model_target(config), log)
-    unfinished = [version.progress_file]
+    releases = [_describe_model(config)]
+    repo, version = releases[0].repo, releases[0].version
+    sha = push_folder(folder, releases[0], log)
     if path := repo.fetch(README, sha):  # make the folder byte for byte what is on the Hub
         (folder / README).write_bytes(path.read_bytes())
     log(f"{repo.url}/tree/{version.tag} (commit {sha})")
     if config.space:
         space_folder = write_space_folder(config, facts, sha)
-        version = describe_version(space_folder, config.model_version)
-        target = _space_target(config)
-        push_folder(space_folder, version, target, log)
-        unfinished.append(version.progress_file)
-        log(target.repo.url)
-    for mark in unfinished:
-        mark.unlink(missing_ok=True)
+        releases.append(_describe_space(config))
+        push_folder(space_folder, releases[1], log)
+        log(releases[1].repo.url)
+    for release in releases:
+        release.version.progress_file.unlink(missing_ok=True)
 
 
-def _model_target(config: ReleaseConfig) -> ReleaseTarget:
-    return ReleaseTarget(
-        HubRepo(str(config.hub_model_id), "model", config.hub_revision),
-        ReleaseTerms(config.private, config.allow_older, config.replace),
-    )
+def _describe_model(config: ReleaseConfig) -> Release:
+    repo = HubRepo(str(config.hub_model_id), "model", config.hub_revision)
+    terms = ReleaseTerms(config.private, config.allow_older, config.replace)
+    return describe_release(config.output_dir, config.model_version, repo, terms)
 
 
-def _space_target(config: ReleaseConfig) -> ReleaseTarget:
-    return ReleaseTarget(
-        HubRepo(str(config.space), "space"),
-        ReleaseTerms(config.private, config.allow_older, config.replace, space_sdk="gradio"),
-    )
+def _describe_space(config: ReleaseConfig) -> Release:
+    repo = HubRepo(str(config.space), "space")
+    terms = ReleaseTerms(config.private, config.allow_older, config.replace, space_sdk="gradio")
+    return describe_release(space_dir(config), config.model_version, repo, terms)
+
+
+def _without_key(release: Release) -> Release:
+    """Return a release without its key, since the existing folder may be of another version."""
+    return release._replace(version=release.version._replace(key=None))

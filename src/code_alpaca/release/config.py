@@ -38,9 +38,7 @@ class ReleaseConfig(StageConfig):
         "license forbids redistribution; `code-alpaca recover` adds the two",
     )
     base_dir: Path | None = Field(
-        None,
-        description="folder of the base model for weight_diff; null for the one that sft started "
-        "from",
+        None, description="base model folder for weight_diff; null for the one that sft read"
     )
     hub_model_id: NonEmptyStr | None = Field(
         None, description="Hub repository ORG/NAME to release to; null writes the folder only"
@@ -55,6 +53,11 @@ class ReleaseConfig(StageConfig):
         False, description="overwrite weights or a Space that code-alpaca did not release"
     )
     dry_run: bool = Field(False, description="print what would be written and sent; change nothing")
+
+    @property
+    def name(self) -> str:
+        """The name of the model on its card."""
+        return self.hub_model_id.partition("/")[2] if self.hub_model_id else "code-alpaca-model"
 
     @field_validator("results", "base_results", mode="before")
     @classmethod

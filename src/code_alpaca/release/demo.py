@@ -1,7 +1,7 @@
-"""Serve a web page to try a trained model, on this machine.
+"""Serve a web page on this machine to try a trained model.
 
-Responses appear token by token; the Stop button or closing the tab ends them. The page works
-without a network connection. A Hugging Face Space serves the same app.py.
+Responses are streamed; the Stop button or closing the tab ends them. The page works offline. A
+Hugging Face Space serves the same app.py.
 """
 
 from __future__ import annotations
@@ -39,8 +39,7 @@ class DemoConfig(StageConfig):
         None, description="prompt style of the training; null reads it from run.json, else alpaca"
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto",
-        description="data type of the weights; auto: bfloat16 if the GPU has it, else float32",
+        "auto", description="type of the weights; auto: bfloat16 if the GPU has it, else float32"
     )
     title: NonEmptyStr | None = Field(
         None, description="heading of the page; null for one with the model's name"
@@ -62,11 +61,7 @@ class DemoConfig(StageConfig):
 
 
 def serve_demo(config: DemoConfig) -> None:
-    """Serve until Ctrl-C.
-
-    Raises:
-        InputError: gradio is not installed, the port is in use, or the model cannot be loaded.
-    """
+    """Serve until Ctrl-C."""
     if importlib.util.find_spec("gradio") is None:
         raise InputError(space.NO_GRADIO)
     port = free_port(config.host, config.port)
@@ -94,11 +89,7 @@ def serve_demo(config: DemoConfig) -> None:
 
 
 def demo_settings(config: DemoConfig) -> dict[str, Any]:
-    """Return the settings of app.py; prompt style and dataset come from the model's run.json.
-
-    Raises:
-        InputError: the model folder does not exist or contains no model.
-    """
+    """Return the settings of app.py, with prompt style and dataset from the model's run.json."""
     folder = Path(config.model)
     if folder.exists() and not (folder / "config.json").is_file():
         raise InputError(f"{config.model} is not a model folder: it contains no config.json")
@@ -120,11 +111,7 @@ def demo_settings(config: DemoConfig) -> dict[str, Any]:
 
 
 def free_port(host: str, port: int) -> int:
-    """Return the port to serve on: `port`, or any free one for 0.
-
-    Raises:
-        InputError: the port is in use or not allowed, or `host` is not an address of this machine.
-    """
+    """Return `port`, or any free one for 0, after checking that it can be used."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family) as probe:

@@ -1,6 +1,6 @@
-"""Read the facts of a release from run.json and results.json, and check that they belong together.
+"""Read run.json and results.json of a model, and check that they belong to the same weights.
 
-Every number on the model card comes from here.
+Every number on the model card comes from them.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.fs import weights_sha256
@@ -21,9 +21,6 @@ from code_alpaca.evaluation.inference import encode_prompt
 from code_alpaca.hub.cards import strip_local_paths
 from code_alpaca.training.trl_keys import TRL_KEYS
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
 FROM_SCRATCH = "from scratch"
 # Tasks whose prompt the chat template must render as in training, without and with an input.
 PROBE_TASKS = (("Add 1 to x.", ""), ("Sort these:\n  numbers", "[3, 1]\n"))
@@ -31,41 +28,26 @@ PROBE_TASKS = (("Add 1 to x.", ""), ("Sort these:\n  numbers", "[3, 1]\n"))
 
 @dataclass(frozen=True, slots=True)
 class ContaminationCheck:
-    """What an evaluation searched for the problems of its benchmark.
+    """The data that an evaluation searched for the problems of its benchmark."""
 
-    Attributes:
-        is_training_data: the data is what the model was trained on.
-        not_compared: datasets of the training that were not searched.
-    """
-
-    is_training_data: bool
-    not_compared: list[str]
+    is_training_data: bool  # the model was trained on all of it
+    not_compared: list[str]  # datasets of the training that were not searched
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseFacts:
-    """What is known of a model to release, without local paths and secrets.
-
-    Attributes:
-        results: by benchmark.
-        comparisons: with the base model, by benchmark.
-        contamination: by benchmark, for those that searched for contamination.
-        base_model: the Hub id or folder of the base model; None if trained from scratch.
-        trained_from: the base model as training was given it.
-        adapter: "alone" if the folder contains an adapter, "beside" if merged weights as well.
-    """
+    """The measurements of a model to release, without local paths and secrets."""
 
     training: RunRecord
-    results: dict[str, EvalResults]
-    comparisons: dict[str, dict[str, Any]]
-    contamination: dict[str, ContaminationCheck]
-    base_model: str | None
-    trained_from: str
-    adapter: Literal["", "alone", "beside"]
+    results: dict[str, EvalResults]  # by benchmark, as the next two
+    comparisons: dict[str, dict[str, Any]]  # with the base model
+    contamination: dict[str, ContaminationCheck]  # if the evaluation searched for it
+    base_model: str | None  # Hub id or folder; None if trained from scratch
+    trained_from: str  # the base model as it was passed to training
+    adapter: Literal["", "alone", "beside"]  # beside: next to merged weights
 
     @property
     def prompt_style(self) -> str:
-        """The prompt style of the training."""
         return self.training.config["prompt_style"]
 
 
@@ -79,12 +61,12 @@ def read_facts(
 
     Args:
         results: files or output folders of eval, one per benchmark.
-        base_results: those of the base model on the same benchmarks.
+        base_results: results of the base model on the same benchmarks.
         base_model: the Hub id of the base model, if training read it from a folder.
 
     Raises:
-        InputError: a file is missing or damaged; the results belong to other weights or to a part
-            of a benchmark; or the chat template renders another prompt than that of training.
+        InputError: a file is missing or damaged; the results measure other weights or only a part
+            of a benchmark; or the chat template does not render the training prompt.
     """
     training = _read_training(model_dir)
     weights = weights_sha256(model_dir)
@@ -92,8 +74,7 @@ def read_facts(
         raise InputError(f"{model_dir} contains no weights (*.safetensors); run sft first")
     measured: dict[str, EvalResults] = {}
     folders: dict[str, Path] = {}
-    for path in map(_results_file, results):
-        result = _read_results(path)
+    for path, result in map(_read_results, results):
         if result.model.sha256 != weights:
             raise InputError(
                 f"{path} does not measure the weights in {model_dir}; run eval with "
@@ -103,8 +84,7 @@ def read_facts(
             raise InputError(f"{path} is a second result on {result.benchmark}; leave one out")
         measured[result.benchmark], folders[result.benchmark] = result, path.parent
     comparisons = {}
-    for path in map(_results_file, base_results):
-        result = _read_results(path)
+    for path, result in map(_read_results, base_results):
         name = result.benchmark
         if name not in measured:
             raise InputError(f"{path} measures {name}, and `results` does not; leave it out")
@@ -141,11 +121,9 @@ def _read_training(model_dir: Path) -> RunRecord:
     return training.model_copy(update={"config": config})
 
 
-def _results_file(path: Path) -> Path:
-    return path / EvalResults.FILE if path.is_dir() else path
-
-
-def _read_results(path: Path) -> EvalResults:
+def _read_results(path: Path) -> tuple[Path, EvalResults]:
+    """Return the path of a results file, which may be given by its folder, and its content."""
+    path = path / EvalResults.FILE if path.is_dir() else path
     result = EvalResults.load(path, refuse_nan=True)
     if not result.scores or not result.problems:
         raise InputError(f"{path} contains no pass@k; run eval again")
@@ -154,15 +132,15 @@ def _read_results(path: Path) -> EvalResults:
             f"{path} measures only the first {result.problems} problems; run eval without limit"
         )
     # A benchmark from a file is named after it, without the folder.
-    return result.model_copy(update={"benchmark": PurePath(result.benchmark).name})
+    return path, result.model_copy(update={"benchmark": PurePath(result.benchmark).name})
 
 
 def _check_contamination(
     clean: Uncontaminated, datasets: Sequence[TrainingDataset]
 ) -> ContaminationCheck:
-    """Compare the data that an evaluation searched with the data of the training.
+    """Compare the data that an evaluation searched with the training data.
 
-    Datasets are identified by config and revision: the commit on the Hub, or the hash of a file.
+    A dataset is identified by its config and its revision: a commit on the Hub or a file's hash.
     """
     searched = {(source.config, source.revision) for source in clean.sources}
     searched = searched or {("default", clean.revision)}  # older results name one dataset
@@ -192,10 +170,9 @@ def _require_base_model(
 ) -> None:
     """Refuse results of another model than the one that training started from."""
     model, sha256 = result.model, training.config.get("base_sha256")
+    is_base = model.name in (training.base_model, hub_id)
     if sha256 and model.sha256:
         is_base = model.sha256 == sha256
-    else:
-        is_base = model.name in (training.base_model, hub_id)
     if not is_base:
         raise InputError(
             f"{path} measures {model.name}, and training started from {training.base_model}; run "
@@ -213,8 +190,14 @@ def _require_same_conditions(base: EvalResults, tuned: EvalResults, path: Path) 
 
 
 def _require_chat_template(model_dir: Path, style: str) -> None:
-    """Refuse a chat template that renders another prompt than that of training."""
-    tokenizer = _load_tokenizer(model_dir)
+    """Refuse a chat template that does not render the training prompt."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    except Exception as error:  # transformers, tokenizers and json raise their own
+        message = f"cannot load the tokenizer of {model_dir}: {error_message(error)}"
+        raise InputError(message) from None
     if tokenizer.eos_token_id is None:
         raise InputError(
             f"the tokenizer in {model_dir} has no EOS token, so responses would not end; restore "
@@ -233,14 +216,3 @@ def _require_chat_template(model_dir: Path, style: str) -> None:
                 f"the chat template in {model_dir} does not render the training prompt ({style}); "
                 "restore the chat_template.jinja that sft wrote"
             )
-
-
-def _load_tokenizer(model_dir: Path) -> PreTrainedTokenizerBase:
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(model_dir)
-    except Exception as error:  # transformers, tokenizers and json raise their own
-        raise InputError(
-            f"cannot load the tokenizer of {model_dir}: {error_message(error)}"
-        ) from None

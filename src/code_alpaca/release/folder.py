@@ -1,4 +1,4 @@
-"""Write the release folder atomically: what a user of the model needs, and nothing else.
+"""Write the release folder atomically, with only the files that a user of the model needs.
 
 Optimizer states, checkpoints and pickles are left out.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from os.path import lexists
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,16 @@ import jinja2
 
 from code_alpaca.core import fs
 from code_alpaca.core.config import write_yaml
+from code_alpaca.core.console import Log
 from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.key_roles import Role, keys_with
 from code_alpaca.core.records import RecordFormatError, ReleaseRecord, RunRecord
 from code_alpaca.hub.versions import README
 from code_alpaca.release import space
-from code_alpaca.release.card import ReleaseTitle, is_commit, render_model_card, results_file
+from code_alpaca.release.card import is_commit, render_model_card, results_file
 from code_alpaca.release.config import ReleaseConfig
 from code_alpaca.release.facts import ReleaseFacts
-from code_alpaca.release.weight_diff import (
-    BaseModelName,
-    find_model_folder,
-    write_weight_diff,
-)
+from code_alpaca.release.weight_diff import BaseModelName, find_model_folder, write_weight_diff
 from code_alpaca.training.arguments import SFTArguments
 from code_alpaca.training.trl_keys import TRL_KEYS
 
@@ -47,31 +44,18 @@ SPACE_PATHS = (*space.FILES, CARD, MANIFEST)
 
 
 def render_card(config: ReleaseConfig, facts: ReleaseFacts) -> str:
-    """Return the README.md of the release.
-
-    Raises:
-        InputError: run.json or results.json lack a number that the card shows.
-    """
-    title = ReleaseTitle(
-        version=config.model_version,
-        license=config.license,
-        base_license=config.base_license,
-        hub_id=config.hub_model_id,
-        weight_diff=config.weight_diff,
-        loss_plot=LOSS_PLOT if Path(LOSS_PLOT) in files_to_copy(config) else None,
-    )
+    """Return the README.md of the release."""
+    loss_plot = LOSS_PLOT if Path(LOSS_PLOT) in files_to_copy(config) else None
     try:
-        return render_model_card(facts, title)
+        return render_model_card(config, facts, loss_plot)
     except (jinja2.UndefinedError, TypeError, ValueError) as error:
         raise InputError(
-            f"run.json or results.json lack what the card shows ({error_message(error)}); another "
-            "version wrote them: train or evaluate again"
+            f"run.json or results.json lacks a number of the card ({error_message(error)}); "
+            "another version wrote it: train or evaluate again"
         ) from None
 
 
-def write_release_folder(
-    config: ReleaseConfig, facts: ReleaseFacts, card: str, log: Callable[[str], None]
-) -> Path:
+def write_release_folder(config: ReleaseConfig, facts: ReleaseFacts, card: str, log: Log) -> Path:
     """Write the release folder with `card` as its README.md."""
     with fs.atomic_folder(config.output_dir, replace=True) as folder:
         for name, path in files_to_copy(config).items():
@@ -107,7 +91,7 @@ def write_space_folder(config: ReleaseConfig, facts: ReleaseFacts, sha: str) -> 
             source.name: source.revision if is_commit(source.revision) else None
             for source in facts.training.datasets
         },
-        title=f"Ask {model.partition('/')[2]} for code",
+        title=f"Ask {config.name} for code",
     )
     with fs.atomic_folder(space_dir(config), replace=True) as folder:
         space.write_space(folder, settings)
@@ -125,26 +109,25 @@ def space_dir(config: ReleaseConfig) -> Path:
 def files_to_copy(config: ReleaseConfig) -> dict[Path, Path]:
     """Return the files that are released unchanged: path in the release -> local path.
 
-    Raises:
-        InputError: one of them is a link, which could lead to a private file, or not a file.
+    Links are refused, because they could lead to private files.
     """
     weights = [path for pattern in WEIGHTS for path in config.model_dir.glob(pattern)]
     paths = [config.model_dir / name for name in MODEL_FILES]
-    files = {Path(path.name): path for path in paths if _exists(path)}
+    files = {Path(path.name): path for path in paths if lexists(path)}
     adapter = config.model_dir / "adapter"
     if not config.weight_diff:
         files |= {Path(path.name): path for path in weights}
-        if _exists(adapter):
+        if lexists(adapter):
             files |= {Path("adapter", name): adapter / name for name in ADAPTER_FILES}
     loss_plot = config.model_dir / "loss.png"
-    if _exists(loss_plot):
+    if lexists(loss_plot):
         files[Path(LOSS_PLOT)] = loss_plot
     for path in (*files.values(), *weights, config.model_dir / RunRecord.FILE):
         for part in (path, path.parent):
             if part.is_symlink() and part != config.model_dir:
                 raise InputError(
                     f"{part} is a link to {part.readlink()}, and a release follows no links; "
-                    "replace it by the file"
+                    "replace it with the file"
                 )
         if not path.is_file():
             raise InputError(f"{path} is not a regular file; move it away, or train again")
@@ -162,11 +145,7 @@ def release_paths(config: ReleaseConfig, facts: ReleaseFacts) -> list[str]:
 
 
 def refuse_foreign_folder(folder: Path) -> None:
-    """Refuse to replace a folder that contains anything but a release.
-
-    Raises:
-        InputError: naming what would be lost.
-    """
+    """Refuse to replace a folder that contains anything but a release."""
     if not folder.exists():
         return
     try:
@@ -187,9 +166,9 @@ def refuse_foreign_folder(folder: Path) -> None:
 
 
 def find_base(config: ReleaseConfig, facts: ReleaseFacts) -> Path:
-    """Return the folder of the base model, which must be exactly the one of the training.
+    """Return the folder of the base model; its weights must be those that training started from.
 
-    The difference to another model would recover nothing, or disclose the tuned weights.
+    The difference to another model could not be undone, or would disclose the tuned weights.
     """
     sha256, commit = facts.training.config.get("base_sha256"), facts.training.base_revision
     if sha256 is None and (config.base_dir or not commit):
@@ -205,10 +184,6 @@ def find_base(config: ReleaseConfig, facts: ReleaseFacts) -> Path:
             "their folder"
         )
     return folder
-
-
-def _exists(path: Path) -> bool:
-    return path.exists() or path.is_symlink()
 
 
 def _pin_adapter_base(path: Path, facts: ReleaseFacts) -> None:

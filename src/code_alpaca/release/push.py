@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import NamedTuple
 
+from code_alpaca.core.console import Log
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.fs import file_sha256
 from code_alpaca.core.records import RecordFormatError, ReleaseRecord
-from code_alpaca.hub import release, release_plan
+from code_alpaca.hub import release as hub_release
 from code_alpaca.hub.client import HubRepo
-from code_alpaca.hub.release_plan import Release, ReleaseKind, ReleasePlan, ReleaseTerms
+from code_alpaca.hub.release_plan import (
+    Release,
+    ReleaseKind,
+    ReleasePlan,
+    ReleaseTerms,
+    plan_release,
+)
 from code_alpaca.hub.unsafe_files import is_code_or_pickle
 from code_alpaca.hub.versions import README, ReleaseVersion, read_json
 from code_alpaca.release.folder import ADAPTER_FILES, CARD, MANIFEST, MODEL_FILES
@@ -24,80 +30,63 @@ WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".h5", ".msgpack", ".onnx")
 LOADED = ("*.safetensors", "*.index.json", "*.model", "vocab.txt", "chat_template.json",
           *MODEL_FILES, *ADAPTER_FILES)  # fmt: skip
 LOADED_FOLDERS = (f"{DIFF_FOLDER}/", "adapter/", "additional_chat_templates/")
-Log = Callable[[str], None]
 
 
-class ReleaseTarget(NamedTuple):
-    """A repository, and what the user accepts for a release to it."""
-
-    repo: HubRepo
-    terms: ReleaseTerms
-
-
-def describe_version(folder: Path, number: str) -> ReleaseVersion:
-    """Return the version of a release folder; its key is None until the folder exists."""
+def describe_release(folder: Path, number: str, repo: HubRepo, terms: ReleaseTerms) -> Release:
+    """Return the release of a folder; the key of its version is None until the folder exists."""
     path = folder / MANIFEST
     key = f"{KEY} {file_sha256(path)}" if path.exists() else None
-    return ReleaseVersion(number, key, folder.parent / f".{folder.name}.begun", "model_version")
+    version = ReleaseVersion(number, key, folder.parent / f".{folder.name}.begun", "model_version")
+    return Release(repo, version, release_kind(repo), terms)
 
 
-def push_folder(folder: Path, version: ReleaseVersion, target: ReleaseTarget, log: Log) -> str:
-    """Release `folder` as a version on the Hub, and return the commit.
+def push_folder(folder: Path, release: Release, log: Log) -> str:
+    """Release `folder` on the Hub, and return the commit.
 
     After an interruption the same call resumes. Readers see the old version or the new one.
 
     Raises:
-        InputError: the reasons of `preview_release`, or another user changed the same files.
+        InputError: what `preview_release` refuses, or another user changed the same files.
         Stopped: the Hub does not respond, or the repository was deleted.
     """
-    repo = target.repo
+    repo = release.repo
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     files = {path.relative_to(folder).as_posix(): path for path in paths}
     rendered = files[README].read_text(encoding="utf-8")
 
     def contents(plan: ReleasePlan) -> Mapping[str, Path | bytes]:
         card = rendered
-        if plan.last or README not in release_kind(repo).made_by_hub:
-            card = release.merge_card_edits(repo, card, CARD, plan, log)
+        if plan.last or README not in release.kind.made_by_hub:
+            card = hub_release.merge_card_edits(repo, card, CARD, plan, log)
         size = sum(path.stat().st_size for path in files.values())
         log(f"uploading {len(files)} files, {size / 1e6:,.1f} MB, to {repo.url}")
         return {**files, README: card.encode()}
 
     card = None if repo.type == "space" else rendered
-    planned = Release(repo, version, release_kind(repo), target.terms, files, card)
-    return release.publish_release(planned, contents, log)
+    return hub_release.publish_release(release._replace(names=files, card=card), contents, log)
 
 
 def preview_release(
-    version: ReleaseVersion,
-    target: ReleaseTarget,
-    paths: Collection[str],
-    card: str | None = None,
-    compute_key: Callable[[], str] | None = None,
+    release: Release, compute_key: Callable[[], str | None] | None = None
 ) -> list[str]:
     """Return what a push would change on the Hub, one sentence each, without changing anything.
 
     Args:
-        paths: known paths of the release in the repository.
-        card: the README.md of the release.
         compute_key: computes the key of the release. It is slow, so it is called only if the Hub
             has an untagged commit of this version.
 
     Raises:
         InputError: there is no token with write access; the Hub rejects the card; the version
-            exists or is lower than the last one; or files of other people are in the way.
+            exists or is lower than the last one; or files of other users are in the way.
     """
-    repo = target.repo
-    planned = Release(repo, version, release_kind(repo), target.terms, paths, card)
-    plan = release_plan.plan_release(planned)
+    url, plan = release.repo.url, plan_release(release)
     if plan.untagged and compute_key:
-        version = version._replace(key=compute_key())
-        plan = release_plan.plan_release(planned._replace(version=version, card=None))
+        version = release.version._replace(key=compute_key())
+        plan = plan_release(release._replace(version=version, card=None))
     if not plan.exists:
-        return [f"{repo.url} does not exist yet and would be created"]
-    if plan.before is None:
-        return [f"{repo.url} has no version yet", *plan.describe_losses(paths)]
-    return [f"{repo.url} is at {plan.before.tag}", *plan.describe_losses(paths)]
+        return [f"{url} does not exist yet and would be created"]
+    first = f"{url} is at {plan.before.tag}" if plan.before else f"{url} has no version yet"
+    return [first, *plan.describe_losses(release.names or ())]
 
 
 def release_kind(repo: HubRepo) -> ReleaseKind:
@@ -113,16 +102,17 @@ def release_kind(repo: HubRepo) -> ReleaseKind:
 
 
 def _is_harmful_in_model(name: str, first: bool) -> bool:
-    """Whether a foreign file is code, a pickle, or would be loaded with the model."""
-    if is_code_or_pickle(name) or name.startswith(LOADED_FOLDERS):
-        return True
-    if first and name.endswith(WEIGHT_SUFFIXES):
-        return True
-    return "/" not in name and any(fnmatch(name, pattern) for pattern in LOADED)
+    """Return whether a foreign file is code, a pickle, or would be loaded with the model."""
+    return (
+        is_code_or_pickle(name)
+        or name.startswith(LOADED_FOLDERS)
+        or (first and name.endswith(WEIGHT_SUFFIXES))
+        or ("/" not in name and any(fnmatch(name, pattern) for pattern in LOADED))
+    )
 
 
 def _is_harmful_in_space(name: str, first: bool) -> bool:
-    """Whether a foreign file belongs to another app, or is code that app.py could import."""
+    """Return whether a foreign file belongs to another app, or app.py could import it."""
     return first or is_code_or_pickle(name)
 
 
@@ -137,11 +127,7 @@ def _released_files(repo: HubRepo, sha: str) -> set[str]:
 
 
 def refuse_full_weights(repo: HubRepo) -> None:
-    """Refuse to release a weight difference next to the full weights.
-
-    Raises:
-        InputError: the repository contains weights.
-    """
+    """Refuse to release a weight difference next to full weights."""
     head = repo.head()
     names = repo.files(head) if head else ()
     if any(name.endswith(".safetensors") and "/" not in name for name in names):

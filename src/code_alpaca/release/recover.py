@@ -22,7 +22,7 @@ from code_alpaca.release.weight_diff import (
     read_weight_diff,
 )
 
-# Files of a release that describe the difference and not the model.
+# Files of a release that are not files of the model.
 NOT_COPIED = {"README.md", "release.json", "assets", DIFF_FOLDER.name, ".git", ".gitattributes",
               ".cache"}  # fmt: skip
 
@@ -44,11 +44,7 @@ class RecoverConfig(StageConfig):
 
 
 def recover_model(config: RecoverConfig) -> None:
-    """Write the fine-tuned model to `output_dir`, atomically and verified.
-
-    Raises:
-        InputError: the difference or the base is missing or wrong, or `output_dir` is not empty.
-    """
+    """Write the fine-tuned model to `output_dir`, atomically and verified."""
     output = console.stage("recover")
     output_dir = config.output_dir.resolve()  # "." has no name for a temporary folder next to it
     release = find_model_folder(config.diff, config.diff_revision)

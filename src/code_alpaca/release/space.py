@@ -1,8 +1,8 @@
 """Write the settings of the demo page, and the folder of a Hugging Face Space that serves it.
 
-The folder is self-contained: app.py and text_generation.py are the files behind `code-alpaca demo`,
-settings.json contains the model, its prompts and the limits, and requirements.txt pins the versions
-that were tested together.
+The folder is self-contained: app.py and text_generation.py are the files that `code-alpaca demo`
+runs, settings.json contains the model, its prompts and the limits, and requirements.txt pins the
+versions that were tested together.
 """
 
 from __future__ import annotations
@@ -29,16 +29,13 @@ SAFETY_NOTE = (
     "**Read the code before you run it.** A model wrote it: it can be wrong, insecure or harmful, "
     "and no person has checked it. Do not enter secrets or personal data."
 )
-EXAMPLES = [
-    [
-        "Write a Python function `sum_odd(values)` that returns the sum of the odd numbers in a "
-        "list of integers.",
-        "",
-    ],
+EXAMPLES = [  # instruction and input
+    ["Write a Python function `sum_odd(values)` that returns the sum of the odd numbers in a list "
+     "of integers.", ""],
     ["Find the bug in this function and correct it.", "def mean(xs):\n    return sum(xs) / len(x)"],
     ["Write a SQL query that counts the orders of each customer, the most first.", ""],
     ["Translate this Python code to JavaScript.", "squares = [n * n for n in range(10)]"],
-]
+]  # fmt: skip
 README = """# {title}
 
 Try [{model}]({model_url}): enter an instruction, and an input if the task has one, and watch the \
@@ -65,11 +62,10 @@ def make_settings(
     title: str,
     **limits: Any,
 ) -> dict[str, Any]:
-    """Return the settings of app.py as JSON.
+    """Return the settings of app.py.
 
     Args:
-        datasets: the training data, Hub id to commit. None means a dataset that is not on
-            the Hub, which is named without a link.
+        datasets: names of the training data, each with its commit on the Hub, or None.
         limits: keys of `app.DemoSettings` from `dtype` on.
     """
     prompt = PROMPT_STYLES[prompt_style]
@@ -93,14 +89,7 @@ def make_settings(
 
 
 def write_space(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Write the files of a Space into `folder`.
-
-    Args:
-        settings: from `make_settings`.
-
-    Raises:
-        InputError: gradio is not installed, so its version cannot be pinned.
-    """
+    """Write the files of a Space into `folder`; `settings` are those of `make_settings`."""
     try:
         versions = {name: metadata.version(name).split("+")[0] for name in REQUIRED}
     except metadata.PackageNotFoundError:
@@ -119,7 +108,7 @@ def write_space(folder: Path, settings: Mapping[str, Any]) -> None:
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether `name` is a Hub id like ORG/NAME, and not a local folder."""
+    """Return whether `name` is a Hub id like ORG/NAME, and not a local folder."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
@@ -146,12 +135,8 @@ def _render_readme(settings: Mapping[str, Any], gradio_version: str) -> str:
         pinned=False,
         short_description="Enter an instruction, get code",
     )
-    links = ", ".join(
-        f"[{code(dataset['name'])}]({url(dataset['url'])})"
-        if dataset["url"]
-        else code(dataset["name"])
-        for dataset in datasets
-    )
+    names = [(code(dataset["name"]), dataset["url"]) for dataset in datasets]
+    links = ", ".join(f"[{name}]({url(link)})" if link else name for name, link in names)
     text = README.format(
         title=inline(settings["title"]),
         model=code(model),

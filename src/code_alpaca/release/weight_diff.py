@@ -1,10 +1,10 @@
 """Compute the difference between a fine-tuned model and its base, and apply it again.
 
-It is for base models whose license forbids redistributing weights, as Stanford Alpaca did for
-LLaMA (https://github.com/tatsu-lab/stanford_alpaca, weight_diff.py): only people who have the base
-model can restore the fine-tuned one. A difference of floating-point numbers is rounded, so theirs
-is restored approximately. Here the bit patterns are subtracted as integers modulo 2**width, which
-restores every bit.
+It is for base models whose license forbids redistributing the weights: only people who have the
+base model can restore the fine-tuned one. Stanford Alpaca did this for LLaMA
+(https://github.com/tatsu-lab/stanford_alpaca, weight_diff.py) with floating-point differences,
+which are rounded. Here the bit patterns are subtracted as integers modulo 2**width, so that every
+bit is restored.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 import numpy as np
 from pydantic import BaseModel, ValidationError, model_validator
 
+from code_alpaca.core.console import Log
 from code_alpaca.core.errors import InputError, error_message
-from code_alpaca.core.fs import file_sha256, weights_sha256
+from code_alpaca.core.fs import file_sha256, weights_sha256, write_json
 from code_alpaca.release.safetensors_header import TensorEntry, read_header, with_integer_types
 
 if TYPE_CHECKING:
@@ -33,9 +34,8 @@ DIFF_FOLDER = Path("weight_diff")  # in a release; next to config.json it would 
 DIFF_FILE = "weight_diff.json"
 TORCH_TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 TIED_WEIGHTS = {"lm_head.weight": "model.embed_tokens.weight"}
-# Other formats of the same weights in repositories of base models: 13 GB for LLaMA 7B.
+# The same weights in other formats: 13 GB for LLaMA 7B.
 NOT_DOWNLOADED = ["*.bin", "*.pt", "*.pth", "*.h5", "*.msgpack", "*.gguf"]
-Log = Callable[[str], None]
 
 
 class DiffBase(BaseModel):
@@ -75,7 +75,7 @@ class WeightDiff(BaseModel):
 
 
 class BaseModelName(NamedTuple):
-    """What to call the base model, for the user who recovers the tuned one."""
+    """The Hub id and commit of the base model, for the user who recovers the tuned one."""
 
     name: str
     revision: str | None = None
@@ -86,11 +86,8 @@ def write_weight_diff(
 ) -> None:
     """Write the difference between two model folders into `output_dir / "weight_diff"`.
 
-    Two tensors are in memory at a time. `weight_diff.json` is written last, so a folder that has
-    it is complete.
-
-    Raises:
-        InputError: `base` is not the base of this model.
+    Two tensors are in memory at a time. `weight_diff.json` is written last and marks the folder
+    as complete.
     """
     folder = output_dir / DIFF_FOLDER
     folder.mkdir(parents=True)
@@ -111,16 +108,11 @@ def write_weight_diff(
         sha256=str(weights_sha256(tuned)),
         shards=shards,
     )
-    text = json.dumps(diff.model_dump(), indent=2) + "\n"
-    (folder / DIFF_FILE).write_text(text, encoding="utf-8")
+    write_json(folder / DIFF_FILE, diff.model_dump())
 
 
 def read_weight_diff(folder: Path) -> WeightDiff:
-    """Read the `weight_diff.json` of a release.
-
-    Raises:
-        InputError: it is missing or damaged.
-    """
+    """Read the `weight_diff.json` of a release."""
     try:
         return WeightDiff.model_validate_json((folder / DIFF_FOLDER / DIFF_FILE).read_bytes())
     except (OSError, ValidationError):
@@ -133,11 +125,7 @@ def read_weight_diff(folder: Path) -> WeightDiff:
 def apply_weight_diff(
     release: Path, diff: WeightDiff, base: Path, output_dir: Path, log: Log
 ) -> None:
-    """Write the shards of the tuned model into `output_dir`, byte for byte.
-
-    Raises:
-        InputError: a shard differs from the one that `diff` describes.
-    """
+    """Write the shards of the tuned model into `output_dir`, byte for byte."""
     with ExitStack() as stack:
         weights = BaseWeights(base, stack)
         for number, (name, shard) in enumerate(diff.shards.items(), 1):
@@ -157,11 +145,7 @@ def apply_weight_diff(
 
 
 def find_model_folder(model: str, revision: str | None) -> Path:
-    """Return the folder of a local model, or download a Hub model at a revision.
-
-    Raises:
-        InputError: there is no such folder or Hub model.
-    """
+    """Return the folder of a local model, or download a Hub model at a revision."""
     if Path(model).is_dir():
         return Path(model)
     import httpx2
@@ -170,9 +154,7 @@ def find_model_folder(model: str, revision: str | None) -> Path:
 
     try:
         return Path(snapshot_download(model, revision=revision, ignore_patterns=NOT_DOWNLOADED))
-    except (
-        HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, httpx2.HTTPError,
-    ) as error:  # fmt: skip
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, httpx2.HTTPError) as error:
         raise InputError(
             f"no model {model}: no such folder, and none on the Hub at {revision or 'main'} "
             f"({error_message(error)}); check the name"
@@ -183,11 +165,7 @@ class BaseWeights:
     """The tensors of a base model, read one at a time."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
-        """Open the safetensors files of a folder until `stack` is closed.
-
-        Raises:
-            InputError: there are none, or one is broken.
-        """
+        """Open the safetensors files of a folder until `stack` is closed."""
         from safetensors import SafetensorError, safe_open
 
         self._folder = folder
@@ -210,7 +188,7 @@ class BaseWeights:
         Rows that the base lacks, because the vocabulary grew, are zeros.
 
         Raises:
-            InputError: the base has no such tensor, so the difference would disclose all of it.
+            InputError: the base has no such tensor, so the difference would disclose the tuned one.
         """
         import torch
 
@@ -218,10 +196,8 @@ class BaseWeights:
         integers = tensor.view(getattr(torch, f"int{8 * entry.bits.itemsize}"))
         bits = integers.numpy().view(entry.bits)
         if bits.shape != entry.shape:
-            resized = np.zeros(entry.shape, entry.bits)
-            rows = min(len(bits), len(resized))
-            resized[:rows] = bits[:rows]
-            bits = resized
+            smaller, bits = bits[: entry.shape[0]], np.zeros(entry.shape, entry.bits)
+            bits[: len(smaller)] = smaller
         return bits.reshape(-1)
 
     def _find(self, entry: TensorEntry) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Report what a run generated, spent and rejected, from its ledger."""
+"""Report the rows, rejections and cost of a run, from its ledger."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from code_alpaca.core.ledger import Ledger
 from code_alpaca.core.records import RunSummary
 from code_alpaca.core.redact import redact
 from code_alpaca.core.schema import DERISK_ROWS, count_fulfilled
+from code_alpaca.dataset import plots
 from code_alpaca.dataset.describe import RowStatistics
-from code_alpaca.dataset.plots import draw_plots
 from code_alpaca.report.page import write_page
 
 Tables = dict[str, dict[str, Any]]
@@ -35,8 +35,8 @@ class ReportConfig(StageConfig):
     neighbours: int = Field(
         0,
         ge=0,
-        description="also write neighbours.jsonl: for every accepted row this many of the most "
-        "similar earlier ones and the mean similarity, as in 2023",
+        description="also write neighbours.jsonl: for every accepted row, this many of the most "
+        "similar earlier rows and the mean similarity, as in 2023",
     )
 
 
@@ -44,17 +44,14 @@ def write_report(config: ReportConfig) -> None:
     """Print the tables of a run and write them to its folder.
 
     `report.json` contains the numbers, `report/` the plots, `report.html` both and the rows.
-
-    Raises:
-        InputError: `run_dir` contains no ledger.
     """
     folder, output = config.run_dir, console.stage("report")
     with Ledger(folder / "ledger.sqlite", write=False) as ledger:
         summary = _summarize(ledger, folder.resolve().name)
-        tables = _tables(ledger, summary)
+        tables = _make_tables(ledger, summary)
         fs.write_json(folder / "report.json", tables)
         _print_tables(tables, output)
-        draw_plots(summary, folder / "report")
+        plots.draw_plots(summary, folder / "report")
         if config.page_rows:
             rows = _first_rows(ledger, config.page_rows)
             write_page(folder / "report.html", summary, rows, folder / "report")
@@ -94,8 +91,8 @@ def _summarize(ledger: Ledger, name: str) -> RunSummary:
     )
 
 
-def _tables(ledger: Ledger, summary: RunSummary) -> Tables:
-    """Return the numbers of the report: a title and the rows of each table.
+def _make_tables(ledger: Ledger, summary: RunSummary) -> Tables:
+    """Return the rows of every table of the report, by its title.
 
     `asked_and_got` compares the quotas of the requests with the accepted rows.
     """
@@ -126,16 +123,12 @@ def _print_tables(tables: Tables, output: console.Stage) -> None:
     for title, rows in tables.items():
         if not rows:
             continue
-        first = next(iter(rows.values()))
-        columns = list(first) if isinstance(first, dict) else ["count"]
-        cells = [
-            [
-                name.replace("_", " ") if title == "totals" else name,
-                *(f"{v:,}" for v in (value.values() if isinstance(value, dict) else [value])),
-            ]
-            for name, value in rows.items()
-        ]
-        output.table(["", *columns], cells, title=title.replace("_", " "))
+        cells, numbers = [], {}
+        for name, value in rows.items():
+            numbers = value if isinstance(value, dict) else {"count": value}
+            label = name.replace("_", " ") if title == "totals" else name
+            cells.append([label, *(f"{number:,}" for number in numbers.values())])
+        output.table(["", *numbers], cells, title=title.replace("_", " "))
 
 
 def _first_rows(ledger: Ledger, limit: int) -> Iterator[dict[str, Any]]:

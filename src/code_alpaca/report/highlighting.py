@@ -1,7 +1,7 @@
 """Highlight code with Pygments, as run lengths that a page can apply to plain text.
 
-A model wrote the text, so no HTML is made from it. `highlight` returns a string such as "4k1-5f":
-four characters of a keyword, one plain, five of a function name.
+A model wrote the text, so it is never turned into HTML. `highlight` returns a string like "4k1-5f":
+four characters of a keyword, one plain character, five of a function name.
 """
 
 from __future__ import annotations
@@ -27,10 +27,7 @@ def highlight(text: str, language: str) -> str:
     """Return the runs of token kinds in a text, or "" if nothing is highlighted.
 
     If the text has fenced code blocks, only those are highlighted; a text without any is read as
-    `language` unless it looks like prose.
-
-    Returns:
-        Run lengths in UTF-16 code units (as JavaScript counts) with the letters of `_kinds`.
+    `language` unless it looks like prose. Lengths are in UTF-16 code units, as JavaScript counts.
     """
     runs: list[list[Any]] = []
     for segment, lexer in _segments(text, language):
@@ -59,7 +56,7 @@ def _segments(text: str, language: str) -> Iterator[tuple[str, Lexer | None]]:
 
 
 def _find_lexer(name: str) -> Lexer | None:
-    """Return the lexer of a language, for those whose lexer is fast on any text."""
+    """Return the lexer of a language; None if the table has none that is fast on any text."""
     language = languages.find(name)
     return _lexer(language.lexer) if language and language.lexer else None
 

@@ -1,6 +1,6 @@
-"""Write the report of a run as one HTML page: its numbers, its plots, and its rows to browse.
+"""Write the report of a run as one HTML page with its numbers, its plots and its rows.
 
-The page is one file that works offline. A model wrote the rows, so none is ever parsed as markup:
+The page is one file that works offline. A model wrote the rows, so they are never parsed as markup:
 they are embedded as compressed JSON, the script inserts them as text nodes, and a
 Content-Security-Policy allows only that script and forbids loading anything.
 """
@@ -27,8 +27,8 @@ from code_alpaca.dataset import plots
 from code_alpaca.report.highlighting import highlight
 
 MAX_FIELD_LENGTH = 20_000  # characters of a field that the page contains
-# The time of some lexers grows with the square of the length on text that is not code. So only
-# short texts are highlighted, within a time budget per page.
+# Some lexers take quadratic time on text that is not code. So only short texts are highlighted,
+# within a time budget per page.
 MAX_HIGHLIGHTED_LENGTH = 4_000  # characters
 HIGHLIGHTING_BUDGET_S = 30.0  # typical code takes 1 s for 2,000 rows
 TEXT_COLUMNS = ("instruction", "input", "output", "tests")
@@ -47,7 +47,6 @@ def write_page(
     """Write the page atomically and return the number of rows on it.
 
     Args:
-        summary: a manifest, or what is known of a run.
         rows: columns as in `schema.Example`; a rejected row also has `reason` and `evidence`.
         plot_folder: contains the files of `dataset.plots.draw_plots`; missing ones are left out.
     """
