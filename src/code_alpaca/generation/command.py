@@ -61,7 +61,7 @@ def generate_dataset(config: GenerateConfig) -> None:
         prepare_repo(repository, config.dataset_version, config.run_dir, private=config.private)
     new_version = _fill_ledger(config, plan, price, repository)
     version = config.dataset_version if new_version else None
-    folder = build_dataset(config.run_dir, DatasetOptions(version, repository))
+    folder = build_dataset(config.run_dir, DatasetOptions(version, repository=repository))
     if repository:
         push_dataset(folder, repository, ReleaseTerms(config.private))
 
