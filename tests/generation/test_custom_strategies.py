@@ -66,6 +66,20 @@ def test_a_function_writes_prompts_and_its_file_identifies_the_run(tmp_path, cap
     assert "was created with another my_strategy.py:ask" in error and error.count("\n") == 1
 
 
+def test_a_function_is_not_resumed_with_an_edited_template(tmp_path, capsys, teacher_url):
+    file, prompts = tmp_path / "mine.py", tmp_path / "prompts"
+    file.write_text(FUNCTION)
+    prompts.mkdir()
+    template = prompts / "self_instruct.jinja"
+    template.write_text("Write {{ count }} tasks like {{ examples | tojson }}. {{ wish }}")
+    more = [*QUICK, "--strategy", f"{file}:ask", "--prompts", str(prompts)]
+    assert main(generate_args(tmp_path / "run", *more, url=teacher_url, rows=5)) == 0
+    template.write_text("Other words: " + template.read_text())
+    capsys.readouterr()
+    assert main(generate_args(tmp_path / "run", *more, url=teacher_url, rows=10)) == 2
+    assert "prompt_version" in capsys.readouterr().err
+
+
 def test_a_strategy_object_brings_its_own_template_stop_string_and_parser(tmp_path, httpserver):
     file, prompts = tmp_path / "loud.py", tmp_path / "prompts"
     file.write_text(OBJECT)
@@ -97,6 +111,10 @@ def test_a_strategy_object_brings_its_own_template_stop_string_and_parser(tmp_pa
         ("def ask(context):\n    return context.nothing", "failed: AttributeError"),
         ("def ask(context):\n    return 1 / 0", "ZeroDivisionError: division by zero (line 2)"),
         ("def other(context): ...", "does not define 'ask'"),
+        (
+            "from code_alpaca.generation.strategies import Strategy\nclass ask(Strategy): ...",
+            "has no method ask(context); define it",
+        ),
         ("import nothing_like_this", "No module named 'nothing_like_this'"),
     ],
 )

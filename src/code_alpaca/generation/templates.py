@@ -58,6 +58,11 @@ class PromptTemplates:
         except (jinja2.TemplateError, TypeError) as error:
             raise InputError(f"prompt template {self._paths.get(name, name)}: {error}") from None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all templates, sorted."""
+        return tuple(sorted(self._sources))
+
     def version(self, *names: str) -> str:
         """Return eight hex digits of the SHA-256 over the sources of templates."""
         text = "\0".join(self._sources.get(name, "") for name in names)

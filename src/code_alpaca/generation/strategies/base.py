@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
@@ -52,7 +53,7 @@ class Prompt:
     prefix: str = ""  # the end of the text, if a reply continues its last line
 
 
-class Strategy:
+class Strategy(ABC):
     """One way to request new tasks; subclasses override what differs from these defaults."""
 
     name: str = ""  # in the config and in the column `strategy` of its rows
@@ -89,10 +90,13 @@ class Strategy:
         """Return hashes of what the config only names, by the name of the input."""
         return {f"{self.name}_sha256": self.file_sha256} if self.file_sha256 else {}
 
+    def used_templates(self, templates: PromptTemplates, api: Api) -> tuple[str, ...]:
+        """Return the names of the templates that its prompts over an API may contain."""
+        return self.numbered_templates if api in self.numbered_apis else self.templates
+
     def prompt_version(self, templates: PromptTemplates, api: Api) -> str:
         """Return eight hex digits that identify the prompts over an API."""
-        names = self.numbered_templates if api in self.numbered_apis else self.templates
-        version = templates.version(*names)
+        version = templates.version(*self.used_templates(templates, api))
         if self.file_sha256:
             version = hashlib.sha256((self.file_sha256 + version).encode()).hexdigest()[:8]
         return version
@@ -101,9 +105,9 @@ class Strategy:
         """Return how many tasks a reply to the prompt may contain."""
         return default
 
+    @abstractmethod
     def ask(self, context: PromptContext) -> Prompt:
         """Return the prompt of one request, a pure function of its context."""
-        raise NotImplementedError
 
     def parse(self, reply: ParsedReply, prefix: str, *, numbered: bool) -> list[Candidate]:
         """Return the tasks in a reply, those that are unusable with a reason."""

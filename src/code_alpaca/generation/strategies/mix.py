@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Self
@@ -15,6 +16,8 @@ from code_alpaca.core.errors import InputError
 from code_alpaca.core.plugins import describe_error, is_plugin, load_plugin
 from code_alpaca.generation.strategies import STRATEGIES
 from code_alpaca.generation.strategies.base import Prompt, PromptContext, Strategy
+from code_alpaca.generation.templates import PromptTemplates
+from code_alpaca.teacher.request_body import Api
 
 if TYPE_CHECKING:
     from code_alpaca.generation.config import GenerateConfig
@@ -44,6 +47,19 @@ def parse_mix(text: str) -> dict[str, float]:
             raise ValueError(f"the weight of {name} must be positive and finite")
     built_in = [name for name in STRATEGIES if name in weights]
     return {name: weights[name] for name in (*built_in, *sorted(weights.keys() - set(built_in)))}
+
+
+class FunctionStrategy(Strategy):
+    """A user's function that returns the prompt."""
+
+    def __init__(self, function: Callable[[PromptContext], Prompt]) -> None:
+        self._function = function
+
+    def ask(self, context: PromptContext) -> Prompt:
+        return self._function(context)
+
+    def used_templates(self, templates: PromptTemplates, api: Api) -> tuple[str, ...]:
+        return templates.names  # it may render any of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +105,14 @@ def _load(reference: str, config: GenerateConfig) -> Strategy:
     """Load FILE.py:NAME: a function `ask(context) -> Prompt`, or a `Strategy` object or class."""
     plugin = load_plugin(reference, kind="strategy")
     strategy = plugin.value
+    if inspect.isabstract(strategy):
+        raise InputError(f"strategy {reference} has no method ask(context); define it")
     if isinstance(strategy, type) and issubclass(strategy, Strategy):
         strategy = strategy.from_config(config)
     elif isinstance(strategy, Strategy):
         strategy = copy.copy(strategy)  # the loaded file is cached
     elif callable(strategy):
-        strategy = Strategy()
-        strategy.ask = plugin.value
+        strategy = FunctionStrategy(strategy)
     else:
         raise InputError(
             f"strategy {reference} is of type {type(strategy).__name__}; write a function "
