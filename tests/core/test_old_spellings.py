@@ -13,10 +13,7 @@ from code_alpaca.core.old_spellings import OldSpellings
 
 SPELLINGS = OldSpellings(
     keys={"seed_compat_defects": "alpaca_2023_defects"},
-    values={
-        "strategy": {"seed_compat": "alpaca_2023"},
-        "filters": {"legacy_2023": "alpaca_2023"},
-    },
+    values={"strategy": {"seed_compat": "alpaca_2023"}, "filters": {"legacy_2023": "alpaca_2023"}},
 )
 
 
