@@ -39,12 +39,10 @@ class ModelSource:
     base: ModelSource | None = None  # of an adapter
 
     def fingerprint(self) -> Fingerprint:
-        """Return what identifies everything that the model's output depends on.
+        """Return the commit of a Hub model, or the hashes of a folder's files.
 
-        Returns:
-            The commit of a Hub model; for a folder the hash of each file that matters: configs,
-            tokenizer, chat template, weights. For an adapter also those of its base model, under
-            `base/`.
+        Only of files that the output depends on: configs, tokenizer, chat template, weights. For
+        an adapter also those of its base model, under `base/`.
         """
         hashes = {"commit": self.commit} if self.commit else _hash_files(self.folder)
         if self.base:
@@ -56,10 +54,6 @@ def find_model(name: str, revision: str | None = None) -> ModelSource:
     """Return the local folder of a model; a Hub model is downloaded at the commit of `revision`.
 
     Without network, or with HF_HUB_OFFLINE, the Hub cache is used.
-
-    Args:
-        name: a model folder or a Hub id.
-        revision: branch, tag or commit of a Hub id.
 
     Raises:
         InputError: the model does not exist, or the Hub is unreachable and the model is not in the
@@ -77,22 +71,15 @@ def find_model(name: str, revision: str | None = None) -> ModelSource:
 
 
 def resolve_commit(name: str, revision: str | None = None) -> str | None:
-    """Return the commit of a revision of a Hub model, without downloading anything.
+    """Return the commit of a revision of a Hub model, or None for a local folder.
 
-    If the Hub is unreachable, this is the cached commit, and from then on this process uses the
-    cache only: libraries would retry every file for half a minute.
-
-    Args:
-        name: a model folder or a Hub id.
-        revision: branch, tag or commit of a Hub id.
-
-    Returns:
-        None for a local folder, which has no commit.
+    Nothing is downloaded. If the Hub is unreachable, this is the cached commit, and from then on
+    this process uses the cache only: libraries would retry every file for half a minute.
 
     Raises:
         InputError: as `find_model`.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
 
     if Path(name).exists():
         return None
@@ -101,14 +88,15 @@ def resolve_commit(name: str, revision: str | None = None) -> str | None:
         return str(HfApi().model_info(name, revision=revision, timeout=TIMEOUT_S).sha)
     except Exception as error:
         reason = _refuse_or_explain(name, revision, error)
-    _use_cache_only()
+    os.environ["HF_HUB_OFFLINE"] = "1"  # for child processes
+    constants.HF_HUB_OFFLINE = True  # was read at import
     return _find_cached(name, revision, reason).name  # .../snapshots/COMMIT
 
 
 def read_run_record(folder: Path) -> RunRecord | None:
     """Return the run.json that sft wrote next to the weights; None for any other model.
 
-    A run.json with other contents, of another tool, is ignored with a warning.
+    The run.json of another tool is ignored with a warning.
 
     Raises:
         InputError: it is not JSON, or was written by a newer version.
@@ -162,7 +150,7 @@ def _from_hub(name: str, revision: str | None) -> ModelSource:
 
 
 def _refuse_or_explain(name: str, revision: str | None, error: Exception) -> str:
-    """Return why the Hub is unreachable; a refusal of the Hub is raised in one line."""
+    """Return why the Hub is unreachable; raise what the Hub refuses, in one line."""
     import httpx2
     from huggingface_hub.errors import (
         HfHubHTTPError,
@@ -200,14 +188,6 @@ def _find_cached(name: str, revision: str | None, reason: str) -> Path:
         ) from None
 
 
-def _use_cache_only() -> None:
-    """Make this process and its children use the Hub cache without requests to the Hub."""
-    from huggingface_hub import constants
-
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    constants.HF_HUB_OFFLINE = True
-
-
 def _is_unavailable(error: Any) -> bool:
     status = error.response.status_code if error.response is not None else 503
     return status in (408, 429) or status >= 500
@@ -216,10 +196,8 @@ def _is_unavailable(error: Any) -> bool:
 def _select_files(files: list[str]) -> list[str]:
     """Return the files to download: pickled weights only if there are no safetensors."""
     top = [file for file in files if "/" not in file]
-    weights = next(
-        (suffix for suffix in WEIGHT_SUFFIXES if any(file.endswith(suffix) for file in top)),
-        WEIGHT_SUFFIXES[0],
-    )
+    safetensors, pickles = WEIGHT_SUFFIXES
+    weights = safetensors if any(file.endswith(safetensors) for file in top) else pickles
     suffixes = (*MODEL_SUFFIXES, weights)
     names = [file for file in top if file.endswith(suffixes) and file not in RECORD_FILES]
     return [*names, "additional_chat_templates/*", "run.json"]

@@ -17,7 +17,7 @@ README = "README.md"
 
 
 class ReleaseVersion(NamedTuple):
-    """A version to release, and where its progress is recorded on this disk."""
+    """A version to release, and the file that records its progress on this disk."""
 
     number: str  # SemVer
     key: str | None  # content hash that its commit's description starts with; None: not known yet
@@ -30,7 +30,7 @@ class ReleaseVersion(NamedTuple):
 
     @property
     def visibility_file(self) -> Path:
-        """Where it is recorded which repositories were private."""
+        """The file that records which repositories were private."""
         return self.progress_file.with_name(".hub.seen")
 
 
@@ -45,11 +45,7 @@ def describe_existing(repo: HubRepo, version: ReleaseVersion, tags: Mapping[str,
 def check_order(
     repo: HubRepo, version: ReleaseVersion, tags: Iterable[str], *, allow_older: bool = False
 ) -> None:
-    """Refuse a version lower than the latest one.
-
-    Raises:
-        InputError: naming both.
-    """
+    """Refuse a version lower than the latest one."""
     latest = latest_version(tags)
     if latest and Version.parse(version.number) < Version.parse(latest) and not allow_older:
         raise InputError(
