@@ -26,13 +26,9 @@ class OldSpellings:
     values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def update(self, config: Mapping[str, Any], *, warn: bool = True) -> dict[str, Any]:
-        """Return a config in today's spelling.
+        """Return a config with today's names; refuse a key that is given under both names.
 
-        Args:
-            warn: print a line for each old spelling; not for configs that a run recorded.
-
-        Raises:
-            InputError: a key is given under both names.
+        Each old name is a warning, unless a run recorded the config.
         """
         updated: dict[str, Any] = {}
         for given, value in config.items():
@@ -50,7 +46,7 @@ class OldSpellings:
         return updated
 
     def update_arguments(self, argv: Sequence[str], *, warn: bool = True) -> list[str]:
-        """Return the words of a command line (`--key value` or `--key=value`) likewise."""
+        """Return a command line (`--key value` or `--key=value`) with today's names."""
         words, option = [], ""
         for word in argv:
             if word.startswith("--"):

@@ -147,9 +147,6 @@ def format_percentage(count: int, total: int) -> str:
 
 
 def shorten(label: str, max_length: int) -> str:
-    """Put a label on one line of at most `max_length` characters.
-
-    Lone surrogates, which a teacher's label can contain, are replaced.
-    """
+    """Put a label on one line of at most `max_length` characters; replace lone surrogates."""
     label = " ".join(label.encode("utf-8", "replace").decode().split())
     return label if len(label) <= max_length else label[: max_length - 1] + "…"

@@ -47,25 +47,24 @@ def redact(value: Any) -> Any:
         return [redact(item) for item in value]
     if not isinstance(value, str):
         return value
-    return URL.sub(lambda found: _masked(found[0]), value)
+    return URL.sub(lambda found: _mask(found[0]), value)
 
 
-def _masked(url: str) -> str:
+def _mask(url: str) -> str:
     url = USER_INFO.sub(rf"\g<scheme>{MASK}@", url)
     base, mark, query = _split(url)
-    if mark:
-        query = PARAMETER.sub(_masked_parameter, query)
+    query = PARAMETER.sub(_mask_parameter, query)
     return KNOWN_KEY.sub(MASK, f"{base}{mark}{query}")
 
 
-def _masked_parameter(found: re.Match[str]) -> str:
+def _mask_parameter(found: re.Match[str]) -> str:
     if not _may_be_secret(found):
         return found[0]
     return f"{found['name']}={MASK}" if found["value"] else MASK
 
 
 def _secret_parameters(url: str) -> list[str]:
-    """Return the names of parameters that may be a key; a key without a name is masked."""
+    """Return the names of parameters that may be a key; mask a key without a name."""
     return [
         found["name"] if found["value"] else MASK
         for found in PARAMETER.finditer(_split(url)[2])
