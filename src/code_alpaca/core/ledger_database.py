@@ -169,7 +169,7 @@ def utc_now() -> str:
 
 
 def _lock(path: Path) -> FileLock:
-    """Lock a run for this process; the kernel releases the lock however the process ends."""
+    """Lock a run for this process; the kernel releases the lock when the process ends."""
     lock = FileLock(path.with_name(".lock"), blocking=False)
     try:
         lock.acquire()
@@ -189,7 +189,8 @@ def _lock(path: Path) -> FileLock:
 
 def _open_to_write(path: Path) -> sqlite3.Connection:
     exists = path.exists() and path.stat().st_size > 0
-    database = _connect(str(path), check=exists)
+    database = sqlite3.connect(path, isolation_level=None)
+    _configure(database, check=exists)
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = NORMAL")  # survives any kill; see durable()
     database.executescript(f"BEGIN;{SCHEMA}COMMIT;")
@@ -199,14 +200,14 @@ def _open_to_write(path: Path) -> sqlite3.Connection:
 def _open_to_read(path: Path) -> sqlite3.Connection:
     if not path.exists():
         raise InputError(f"no ledger at {path}; is {path.parent} a run folder?")
-    return _connect(f"file:{quote(str(path))}?mode=ro", check=True)
+    database = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
+    _configure(database, check=True)
+    return database
 
 
-def _connect(name: str, *, check: bool) -> sqlite3.Connection:
-    """Open a database, and raise if pages are damaged: a fraction of a second for 300 MB."""
-    database = sqlite3.connect(name, uri=name.startswith("file:"), isolation_level=None)
+def _configure(database: sqlite3.Connection, *, check: bool) -> None:
+    """Set how text is decoded, and raise if pages are damaged (fast even for large files)."""
     # A damaged byte must not prevent reading the rest.
     database.text_factory = lambda stored: stored.decode("utf-8", "replace")
     if check and (result := database.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
         raise sqlite3.DatabaseError(f"database disk image is malformed: {result}")
-    return database

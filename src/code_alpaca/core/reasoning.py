@@ -1,8 +1,8 @@
 """Remove a model's reasoning ("thinking") from its response.
 
 Servers without a reasoning parser leave it in the text, between tags. If the chat template opened
-the tag, only the closing one remains. A draft inside the reasoning is not the response. Tags that a
-response only mentions (in JSON strings, code fences, quotes, comments, prose) are kept.
+the tag, only the closing one remains. Tags that a response only mentions (in JSON strings, code
+fences, quotes, comments, prose) are kept.
 """
 
 from __future__ import annotations
@@ -42,9 +42,8 @@ _END = re.compile(r"<\|(?:end|return|call)\|>")
 def strip_reasoning(text: str) -> str:
     """Return `text` without the reasoning that precedes or interrupts the response.
 
-    A reasoning block that is never closed extends to the end of the text: a response that was
-    truncated during reasoning is empty. Text without reasoning is returned unchanged. After a
-    removed block, indentation is preserved.
+    A block that is never closed extends to the end of the text: a response that was truncated
+    during reasoning is empty. Text without reasoning is unchanged.
     """
     if _is_json(text):
         return text
@@ -147,9 +146,7 @@ class _Layout:
     def is_markup(self, tag: re.Match[str], start: int, previous: re.Match[str] | None) -> bool:
         """Return whether a closing tag is markup, not part of a string, comment or sentence.
 
-        Args:
-            start: where the response begins; text before it on the line is ignored.
-            previous: the previous tag; an opening one on the same line belongs to this one.
+        Text before `start` is ignored. An opening tag on the same line belongs to this one.
         """
         index, text = tag.start(), self._text
         line = self._line(index, start)

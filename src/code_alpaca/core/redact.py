@@ -7,6 +7,7 @@ it is refused (`find_secret`). Text that is only printed or published is masked 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
@@ -28,7 +29,7 @@ MASK = "***"
 
 
 def find_secret(text: str) -> str:
-    """Return the name of what may be a secret in the URLs of a text, or ""."""
+    """Return the name of a possible secret in the URLs of a text, or ""."""
     for url in URL.findall(text):
         if USER_INFO.match(url):
             return "user info (NAME:PASSWORD@)"
@@ -41,13 +42,18 @@ def find_secret(text: str) -> str:
 
 def redact(value: Any) -> Any:
     """Return a text, or every text in lists and dicts, with the secrets in its URLs masked."""
+    return map_texts(lambda text: URL.sub(lambda found: _mask(found[0]), text), value)
+
+
+def map_texts(change: Callable[[str], str], value: Any) -> Any:
+    """Apply a function to a text, or to every text in lists and dicts, keys included."""
+    if isinstance(value, str):
+        return change(value)
     if isinstance(value, dict):
-        return {redact(key): redact(item) for key, item in value.items()}
+        return {map_texts(change, key): map_texts(change, item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [redact(item) for item in value]
-    if not isinstance(value, str):
-        return value
-    return URL.sub(lambda found: _mask(found[0]), value)
+        return [map_texts(change, item) for item in value]
+    return value
 
 
 def _mask(url: str) -> str:

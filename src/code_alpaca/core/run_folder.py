@@ -1,10 +1,9 @@
-"""Open a run folder: it belongs to one config, is resumed with that one and refused to any other.
+"""Open a run folder: create it for a config, or resume it with the same config.
 
 A key's role (`key_roles`) decides whether it may differ from the first start. FREE keys change no
 row. REQUEST keys may change for requests that are not answered yet, for example after a prompt
-exceeded the teacher's context window. Answered requests keep the payload that was sent, so no
-reply is paid for twice, and every change is recorded with the first request that it applies to:
-the dataset is a function of the recorded configs.
+exceeded the teacher's context window. Answered requests keep their payload, so no reply is paid for
+twice, and every change is recorded with the first request that it applies to.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ from code_alpaca.core.records import Manifest
 
 @contextlib.contextmanager
 def open_run(run_dir: Path, config: StageConfig, identity: Mapping[str, str]) -> Iterator[Ledger]:
-    """Open the ledger of a run folder, which is created where it does not exist.
+    """Open the ledger of a new or existing run folder.
 
     Args:
-        identity: hashes of what the config only names (seed tasks, prompts, snippets).
+        identity: hashes of files that the config names (seed tasks, prompts, snippets).
 
     Raises:
         InputError: the folder was created with another config or identity, cannot be written, or
@@ -72,8 +71,7 @@ def _create_folder(run_dir: Path) -> Path:
 def _refuse_emptied_ledger(path: Path) -> None:
     """Refuse a ledger that was deleted or emptied: all of the run would be paid for again.
 
-    Opening the file would create it and delete the content of its write-ahead log, so this is
-    checked before.
+    Checked before the file is opened, which would delete the content of its write-ahead log.
     """
     if path.exists() and path.stat().st_size:
         return
@@ -115,20 +113,17 @@ def _resume(
 ) -> dict[str, Any]:
     """Check that a run may be resumed with a config, and return the config to record."""
     recorded = ledger.record("config", {})
-    previous = config.update_recorded(recorded)
     # A key of a later version had its default before.
     defaults = {name: field.default for name, field in type(config).model_fields.items()}
-    previous = {**json.loads(json.dumps(defaults, default=str)), **previous}
+    previous = json.loads(json.dumps(defaults, default=str)) | config.update_recorded(recorded)
     changed = {
         key: (previous[key], value) for key, value in resolved.items() if previous[key] != value
     }
     _refuse_other_config(run_dir, config, changed)
     _refuse_other_identity(run_dir, ledger, identity)
     # An unchanged value keeps its spelling: rows were written under it.
-    resolved = {
-        key: value if key in changed else recorded.get(key, value)
-        for key, value in resolved.items()
-    }
+    unchanged = recorded.keys() & resolved.keys() - changed.keys()
+    resolved |= {key: recorded[key] for key in unchanged}
     request_keys = keys_with(Role.REQUEST, type(config))
     request_changes = {key: list(pair) for key, pair in changed.items() if key in request_keys}
     if request_changes:
@@ -145,15 +140,12 @@ def _refuse_other_config(
     run_dir: Path, config: StageConfig, changed: Mapping[str, tuple[Any, Any]]
 ) -> None:
     changeable = keys_with(Role.FREE, type(config)) | keys_with(Role.REQUEST, type(config))
-    refused = {
-        key: pair
-        for key, pair in changed.items()
-        if key not in changeable or config.breaks_resume(key, *pair)
-    }
-    if refused:
-        differences = "; ".join(
-            f"{key}: {old!r} there, {new!r} now" for key, (old, new) in refused.items()
-        )
+    differences = "; ".join(
+        f"{key}: {old!r} there, {new!r} now"
+        for key, (old, new) in changed.items()
+        if key not in changeable or config.breaks_resume(key, old, new)
+    )
+    if differences:
         raise InputError(
             f"{run_dir} contains a run of another config ({differences}); use a new run_dir, or "
             "the old values to resume this one"
@@ -162,8 +154,7 @@ def _refuse_other_config(
 
 def _refuse_other_identity(run_dir: Path, ledger: Ledger, identity: Mapping[str, str]) -> None:
     for key, value in identity.items():
-        recorded = ledger.meta(key)
-        if recorded != value:
+        if (recorded := ledger.meta(key)) != value:
             raise InputError(
                 f"{run_dir} was created with another {key.removesuffix('_sha256')} "
                 f"({recorded} there, {value} now); use a new run_dir, or restore the old one"

@@ -13,6 +13,7 @@ import yaml
 
 from code_alpaca.core import markdown
 from code_alpaca.core.markdown import Markdown
+from code_alpaca.core.redact import map_texts
 
 PREAMBLE = "(before the first heading)"
 REWRITTEN = Markdown("<!-- rewritten by every release -->")  # in sections that contain numbers
@@ -58,7 +59,8 @@ def render_card(
     environment.filters |= {name: getattr(markdown, name) for name in FILTERS}
     environment.filters["trusted"] = Markdown  # for constants of the template itself
     body = environment.get_template(template).render(**values, REWRITTEN=REWRITTEN)
-    return f"---\n{yaml.safe_dump(_on_one_line(metadata), sort_keys=False)}---\n\n{body}"
+    metadata = map_texts(markdown.one_line, metadata)  # a line break could end the metadata block
+    return f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n\n{body}"
 
 
 def merge_cards(new: str, released: str, edited: str) -> MergedCard:
@@ -122,12 +124,8 @@ def install_command(package: str = "code-alpaca") -> Markdown:
 
 def strip_local_paths(value: Any) -> Any:
     """Reduce every path outside the working folder to its last part: the rest is private."""
-    if isinstance(value, dict):
-        return {strip_local_paths(key): strip_local_paths(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [strip_local_paths(item) for item in value]
-    is_outside = isinstance(value, str) and value.startswith(("/", "~", "../", "file://"))
-    return PurePath(value).name if is_outside else value
+    outside = ("/", "~", "../", "file://")
+    return map_texts(lambda text: PurePath(text).name if text.startswith(outside) else text, value)
 
 
 def _merge_metadata(
@@ -156,15 +154,6 @@ def _merge_metadata(
             if heading in sections:
                 sections[heading] = sections[heading].replace(*names, 1)
     return MergedCard("".join(sections.values()), kept, lost)
-
-
-def _on_one_line(value: Any) -> Any:
-    """Return metadata with each text on one line, so that none ends the metadata block."""
-    if isinstance(value, dict):
-        return {_on_one_line(key): _on_one_line(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_on_one_line(item) for item in value]
-    return markdown.one_line(value) if isinstance(value, str) else value
 
 
 def _split_sections(text: str) -> dict[str, str]:

@@ -1,8 +1,8 @@
-"""Base classes of the JSON files that stages write for each other.
+"""Define the base classes of the JSON files that stages write for each other.
 
-A record that is read and written again keeps its keys and their order, also keys that this version
-does not use, so nothing is lost. Files from before `schema_version` are read. Files with a newer
-one are refused, since their numbers may mean something else.
+A record that is read and written again keeps its keys and their order, even keys that this version
+does not use. Files from before `schema_version` are read. Files with a newer one are refused, since
+their numbers may mean something else.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ Text = StrictStr | None
 
 
 class RecordFormatError(InputError):
-    """A JSON file with other fields than the stage writes: it was edited, or is another tool's."""
+    """A JSON file with unexpected fields: it was edited, or is another tool's."""
 
 
 class Part(BaseModel):
-    """An object within a record: typed, immutable, unknown keys kept, only given keys written."""
+    """A typed, immutable object within a record; it writes the keys that were given."""
 
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
     _keys: tuple[str, ...] = PrivateAttr(())
@@ -56,14 +56,13 @@ class Part(BaseModel):
     def _given_keys_in_order(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values = handler(self)
         names = {key: self._field_of(key) for key in self._keys}
-        names |= {
-            key: key for key in values if key in self.model_fields_set and key not in names.values()
-        }
+        new = self.model_fields_set - set(names.values())
+        names |= {key: key for key in values if key in new}
         return {key: values[name] for key, name in names.items()}
 
     @classmethod
     def _field_of(cls, key: str) -> str:
-        """Return the field that an older version wrote under `key`."""
+        """Return the field of a key, which may be its old name."""
         for name, field in cls.model_fields.items():
             alias = field.validation_alias
             if isinstance(alias, AliasChoices) and key in alias.choices:
@@ -72,14 +71,11 @@ class Part(BaseModel):
 
 
 class Record(Part):
-    """A JSON file that one stage writes and others read.
-
-    Subclasses name the file and the stage that writes it.
-    """
+    """A JSON file that one stage writes and others read."""
 
     SCHEMA_VERSION: ClassVar[int] = 1
     FILE: ClassVar[str]
-    STAGE: ClassVar[str]
+    STAGE: ClassVar[str]  # that writes it
 
     schema_version: StrictInt = 1  # 0: the file is from before there were versions
 
@@ -92,7 +88,7 @@ class Record(Part):
 
         Raises:
             InputError: the file is missing, is not JSON, or has a newer schema version.
-            RecordFormatError: it lacks a field, or a field has another type.
+            RecordFormatError: a field is missing or has another type.
         """
         path = path / cls.FILE if path.is_dir() else path
 
@@ -112,11 +108,7 @@ class Record(Part):
 
     @classmethod
     def parse(cls, values: Any, name: str) -> Self:
-        """Return the record in parsed JSON; `name` is what error messages call it.
-
-        Raises:
-            InputError, RecordFormatError: as `load`.
-        """
+        """Return the record in parsed JSON; errors as in `load`, with `name` for the file."""
         if not isinstance(values, dict):
             raise RecordFormatError(
                 f"{name} is not a JSON object; restore what code-alpaca {cls.STAGE} wrote"
@@ -136,7 +128,7 @@ class Record(Part):
             ) from None
 
     def save(self, path: Path) -> None:
-        """Write the record atomically, keys in the order in which they were given."""
+        """Write the record atomically, its keys in the given order."""
         fs.write_json(path, self.as_dict())
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""run.json, which sft writes next to the weights."""
+"""Define run.json, which sft writes next to the weights, and release.json of a released model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class DatasetName(Part):
 
 
 class DatasetOrigin(Part):
-    """How the rows of a dataset were made, from its manifest."""
+    """The origin of a dataset's rows, from its manifest."""
 
     version: Text = None
     license: Text = None
@@ -55,7 +55,7 @@ class TokenCounts(Part):
 
 
 class Hardware(Part):
-    """What a training ran on."""
+    """The machines of a training."""
 
     gpus: list[StrictStr]
     machines: StrictInt
@@ -98,3 +98,13 @@ class RunRecord(Record):
     hardware: Hardware | None = None
     git_sha: Text = None
     versions: dict[StrictStr, StrictStr] = Field({})
+
+
+class ReleaseRecord(Record):
+    """release.json of a model release or of its Space."""
+
+    FILE = "release.json"
+    STAGE = "release"
+
+    version: StrictStr
+    sha256: dict[StrictStr, StrictStr]  # of every file but the card and this one
