@@ -34,45 +34,28 @@ class Command(NamedTuple):
 
 
 STAGES = {
-    "quickstart": Command(
-        "quickstart", "QuickstartConfig", "run_quickstart",
-        "run the whole pipeline on this machine; no key, no GPU",
-    ),
-    "generate": Command(
-        "generation.command", "GenerateConfig", "generate_dataset",
-        "generate new tasks and answers with a teacher model",
-    ),
-    "curate": Command(
-        "curation.command", "CurateConfig", "curate_dataset",
-        "filter, decontaminate, verify and dedup an existing dataset",
-    ),
-    "publish": Command(
-        "dataset.publish", "PublishConfig", "publish_dataset",
-        "build the versioned dataset folder with its card, and push it",
-    ),
-    "convert-llama": Command(
-        "conversion.command", "ConvertLlamaConfig", "convert_llama",
-        "convert Meta's LLaMA 1 or 2 weights to Hub format",
-    ),
+    "quickstart": Command("quickstart", "QuickstartConfig", "run_quickstart",
+                          "run the whole pipeline on this machine; no key, no GPU"),
+    "generate": Command("generation.command", "GenerateConfig", "generate_dataset",
+                        "generate new tasks and answers with a teacher model"),
+    "curate": Command("curation.command", "CurateConfig", "curate_dataset",
+                      "filter, decontaminate, verify and dedup an existing dataset"),
+    "publish": Command("dataset.publish", "PublishConfig", "publish_dataset",
+                       "build the versioned dataset folder with its card, and push it"),
+    "convert-llama": Command("conversion.command", "ConvertLlamaConfig", "convert_llama",
+                             "convert Meta's LLaMA 1 or 2 weights to Hub format"),
     "sft": Command("training.command", "", "main", "fine-tune a model on a dataset"),
-    "eval": Command("evaluation.command", "EvalConfig", "evaluate", "measure pass@k on a benchmark"),
-    "release": Command(
-        "release.command", "ReleaseConfig", "release_model",
-        "release a model with its card and results",
-    ),
-    "recover": Command(
-        "release.recover", "RecoverConfig", "recover_model",
-        "rebuild a model from its weight diff and base model",
-    ),
+    "eval": Command("evaluation.command", "EvalConfig", "evaluate",
+                    "measure pass@k on a benchmark"),
+    "release": Command("release.command", "ReleaseConfig", "release_model",
+                       "release a model with its card and results"),
+    "recover": Command("release.recover", "RecoverConfig", "recover_model",
+                       "rebuild a model from its weight diff and base model"),
     "demo": Command("release.demo", "DemoConfig", "serve_demo", "serve a web page to try a model"),
-    "report": Command(
-        "report.command", "ReportConfig", "write_report",
-        "report what a run generated, spent and rejected",
-    ),
-    "teacher": Command(
-        "teacher.offline.server", "TeacherConfig", "serve_teacher",
-        "serve the embedded teacher on loopback",
-    ),
+    "report": Command("report.command", "ReportConfig", "write_report",
+                      "report what a run generated, spent and rejected"),
+    "teacher": Command("teacher.offline.server", "TeacherConfig", "serve_teacher",
+                       "serve the embedded teacher on loopback"),
 }  # fmt: skip
 EXIT_FAILED, EXIT_INPUT, EXIT_STOPPED = 1, 2, 3
 # How long an idle OpenMP thread spins before it sleeps.

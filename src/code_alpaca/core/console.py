@@ -121,19 +121,14 @@ class Stage:
 
     @contextmanager
     def _bar(self, total: int, description: str, completed: int) -> Iterator[Callable[[int], None]]:
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+        from rich import progress
 
-        text = TextColumn(f"{self.name:<{PREFIX_WIDTH}}{description}", markup=False)
-        columns = (text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=self.rich, transient=True) as progress:
-            bar = progress.add_task(description, total=total, completed=completed)
-            yield lambda completed: progress.update(bar, completed=completed)
+        text = progress.TextColumn(f"{self.name:<{PREFIX_WIDTH}}{description}", markup=False)
+        counts = (progress.MofNCompleteColumn(), progress.TimeRemainingColumn())
+        columns = (text, progress.BarColumn(), *counts)
+        with progress.Progress(*columns, console=self.rich, transient=True) as display:
+            bar = display.add_task(description, total=total, completed=completed)
+            yield lambda completed: display.update(bar, completed=completed)
 
 
 stage = Stage  # console.stage("eval").print(...)

@@ -1,4 +1,4 @@
-"""The exceptions that end a command on purpose; any other exception is a bug."""
+"""Define the exceptions that end a command on purpose; any other exception is a bug."""
 
 from __future__ import annotations
 

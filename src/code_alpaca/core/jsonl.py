@@ -61,11 +61,6 @@ def read(path: Path, *, kind: str = "", skip_broken: bool = False) -> Iterator[L
         raise InputError(f"cannot read {name}: {reason}") from None
 
 
-def parse(text: str, name: str) -> Iterator[Line]:
-    """Yield the records in a text, whose `name` error messages use."""
-    return _parse(io.BytesIO(text.encode("utf-8", "surrogatepass")), name, skip_broken=False)
-
-
 def write(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Write records to a file atomically, replacing what it contained."""
     with fs.atomic_writer(path) as file:

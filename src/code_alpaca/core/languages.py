@@ -1,4 +1,4 @@
-"""The table of programming languages: names, aliases, fence tags, lexers, parsers, interpreters.
+"""List the programming languages: names, aliases, fence tags, lexers, parsers, interpreters.
 
 To add a language, add a row. The meaning of a name depends on its place: in an instruction, "go" is
 usually a verb, and after a fence it is a language. A row therefore lists names by place.

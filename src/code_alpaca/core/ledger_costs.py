@@ -1,4 +1,4 @@
-"""The ledger's tables about money: attempts to send a request, and batches of the Batch API."""
+"""Record costs in the ledger: attempts to send a request, and batches of the Batch API."""
 
 from __future__ import annotations
 

@@ -109,8 +109,6 @@ class LedgerDatabase:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # -- facts about the run ---------------------------------------------------------------
-
     def meta(self, key: str) -> str | None:
         """Return a fact about the run, or None."""
         found = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
@@ -123,8 +121,6 @@ class LedgerDatabase:
 
     def set_meta(self, key: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
-
-    # -- transactions ----------------------------------------------------------------------
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""The ledger's table of decisions: every candidate row, accepted or rejected with a reason."""
+"""Record decisions in the ledger: every candidate row, accepted or rejected with a reason."""
 
 from __future__ import annotations
 
@@ -98,8 +98,6 @@ class DecisionTable(LedgerDatabase):
         )
         for reason, text, evidence in self._db.execute(query, (_last_offset(limit),)):
             yield Decision(_parse_example(text) or _excerpt(text), reason, evidence)
-
-    # -- statistics ------------------------------------------------------------------------
 
     def accepted_count(self) -> int:
         return self._number("SELECT count(*) FROM decisions WHERE reason = ''")

@@ -89,14 +89,9 @@ def bar_chart(figure: Figure, bars: list[Bar], total: int) -> Axes:
     axes.spines["left"].set_visible(False)
     longest = max(bar.start + bar.length for bar in bars)
     for position, bar in enumerate(bars):
-        axes.text(
-            bar.start + bar.length + 0.012 * longest,
-            position,
-            f"{bar.length:,}  ({format_percentage(bar.length, total)})",
-            va="center",
-            fontsize=9.5,
-            color=MUTED,
-        )
+        x = bar.start + bar.length + 0.012 * longest
+        text = f"{bar.length:,}  ({format_percentage(bar.length, total)})"
+        axes.text(x, position, text, va="center", fontsize=9.5, color=MUTED)
     axes.set_xlim(0, 1.19 * longest)
     use_integer_ticks(axes.xaxis)
     return axes

@@ -35,15 +35,15 @@ def open_run(run_dir: Path, config: StageConfig, identity: Mapping[str, str]) ->
     """
     path = _create_folder(run_dir)
     with Ledger(path) as ledger:
-        resolved = json.loads(config.model_dump_json())
         if ledger.meta("config") is None or ledger.is_empty():
             _refuse_lost_ledger(run_dir)
             ledger.reset()  # without a reply any config may start it
             for key, value in identity.items():
                 ledger.set_meta(key, value)
             ledger.set_meta("created_at", utc_now())
+            resolved = json.loads(config.model_dump_json())
         else:
-            resolved = _resume(run_dir, ledger, config, resolved, identity)
+            resolved = _resume(ledger, config, identity)
         ledger.set_meta("config", json.dumps(resolved))
         write_yaml(run_dir / "config.yaml", resolved)
         yield ledger
@@ -51,19 +51,14 @@ def open_run(run_dir: Path, config: StageConfig, identity: Mapping[str, str]) ->
 
 def _create_folder(run_dir: Path) -> Path:
     """Create the folder and return the path of its ledger."""
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot create run_dir {run_dir}: {error.strerror}; choose another path"
-        ) from None
     path = run_dir / "ledger.sqlite"
     try:
+        run_dir.mkdir(parents=True, exist_ok=True)
         _refuse_emptied_ledger(path)
     except OSError as error:
         raise InputError(
             f"cannot use {error.filename} ({error.strerror}); make run_dir and its content "
-            "readable and writable"
+            "readable and writable, or choose another path"
         ) from None
     return path
 
@@ -104,14 +99,9 @@ def _refuse_lost_ledger(run_dir: Path) -> None:
         )
 
 
-def _resume(
-    run_dir: Path,
-    ledger: Ledger,
-    config: StageConfig,
-    resolved: dict[str, Any],
-    identity: Mapping[str, str],
-) -> dict[str, Any]:
+def _resume(ledger: Ledger, config: StageConfig, identity: Mapping[str, str]) -> dict[str, Any]:
     """Check that a run may be resumed with a config, and return the config to record."""
+    run_dir, resolved = ledger.path.parent, json.loads(config.model_dump_json())
     recorded = ledger.record("config", {})
     # A key of a later version had its default before.
     defaults = {name: field.default for name, field in type(config).model_fields.items()}
@@ -125,8 +115,7 @@ def _resume(
     unchanged = recorded.keys() & resolved.keys() - changed.keys()
     resolved |= {key: recorded[key] for key in unchanged}
     request_keys = keys_with(Role.REQUEST, type(config))
-    request_changes = {key: list(pair) for key, pair in changed.items() if key in request_keys}
-    if request_changes:
+    if request_changes := {key: list(changed[key]) for key in changed if key in request_keys}:
         _record_changes(ledger, request_changes, resolved)
     if damaged := ledger.reject_damaged():
         console.warning(
@@ -170,9 +159,7 @@ def _record_changes(
     with ledger.transaction():  # a kill between the two would record the change twice
         ledger.set_meta("config_changes", json.dumps(changes))
         ledger.set_meta("config", json.dumps(resolved))
-    values = ", ".join(
-        f"{key} {old!r} -> {value!r}" for key, (old, value) in request_changes.items()
-    )
+    values = ", ".join(f"{key} {old!r} -> {new!r}" for key, (old, new) in request_changes.items())
     console.stage("generate").print(
         f"config changed for requests not answered yet, from request {first}: {values}"
     )

@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from code_alpaca.core import console, jsonl
+from code_alpaca.core import console
 from code_alpaca.core.data_files import RecordList, UnreadableRecord, read_records
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.row_formats import RowFormat, contains_reasoning, detect_format, is_null
@@ -105,13 +105,10 @@ def load_seed_tasks(path: Path | None = None) -> list[SeedTask]:
     Raises:
         InputError: the file is missing or empty, or a task is not valid (named by its line).
     """
-    if path is None:
-        source = "the built-in seed tasks"
-        text = resources.files("code_alpaca").joinpath("data/seed_tasks.jsonl").read_text("utf-8")
-        records = RecordList(line.record for line in jsonl.parse(text, source))
-    else:
-        source = str(path)
-        records = read_records(path, "seed tasks")
+    source = "the built-in seed tasks" if path is None else str(path)
+    built_in = resources.files("code_alpaca").joinpath("data/seed_tasks.jsonl")
+    with resources.as_file(built_in) as built_in_path:
+        records = read_records(path or built_in_path, "seed tasks")
     if not records:
         raise InputError(
             f"{source} contains no task; write one JSON object per line, see the README"

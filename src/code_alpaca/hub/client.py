@@ -9,24 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.hub.errors import (
-    WRITE_TOKEN_ADVICE,
-    explain_hub_error,
-    http_status,
-    is_transient,
-    is_unreachable,
-    wait_before_retry,
-)
+from code_alpaca.hub import errors
 from code_alpaca.hub.permissions import require_create_permission
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
+    Operation = CommitOperationAdd | CommitOperationDelete
+
 MAX_ATTEMPTS = 6
-R = TypeVar("R")
 
 
 class RepoInfo(NamedTuple):
@@ -87,23 +81,21 @@ class HubRepo:
         folder = "" if self.type == "model" else f"{self.type}s/"
         return f"{self._api.endpoint}/{folder}{self.id}"
 
-    # -- access ----------------------------------------------------------------------------
-
     def require_login(self) -> dict[str, Any]:
         """Return the Hub's `whoami`; refuse a missing or read-only token."""
         from huggingface_hub import get_token
 
         if not get_token():
             raise InputError(
-                f"no token for the Hub; {WRITE_TOKEN_ADVICE}, then run `hf auth login` or set "
-                "HF_TOKEN"
+                f"no token for the Hub; {errors.WRITE_TOKEN_ADVICE}, then run `hf auth login` or "
+                "set HF_TOKEN"
             )
         whoami = self._call(self._api.whoami, fail_without_network=True)
         token = (whoami.get("auth") or {}).get("accessToken") or {}
         if token.get("role") == "read":
             raise InputError(
-                f"the token of {whoami['name']} is read-only; {WRITE_TOKEN_ADVICE}, then rerun "
-                "the command"
+                f"the token of {whoami['name']} is read-only; {errors.WRITE_TOKEN_ADVICE}, then "
+                "rerun the command"
             )
         return whoami
 
@@ -132,15 +124,12 @@ class HubRepo:
 
         self._call(RepoCard(text).validate, repo_type=self.type)
 
-    # -- reading ---------------------------------------------------------------------------
-
     def get_info(self) -> RepoInfo | None:
         """Return the state of the repository; None if the token sees none of this name."""
         from huggingface_hub.errors import RepositoryNotFoundError
 
-        try:
-            info = self._request(self._api.repo_info, pass_on=RepositoryNotFoundError)
-        except RepositoryNotFoundError:
+        info = self._request(self._api.repo_info, missing=RepositoryNotFoundError)
+        if info is None:
             return None
         name = getattr(info, "id", None) or self.id  # the Hub redirects to a repository's new name
         renamed = name if name.lower() != self.id.lower() else ""
@@ -151,12 +140,9 @@ class HubRepo:
         from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
         missing = (RepositoryNotFoundError, RevisionNotFoundError)
-        try:
-            return self._request(
-                self._api.repo_info, revision=revision or self.branch, pass_on=missing
-            ).sha
-        except missing:
-            return None
+        revision = revision or self.branch
+        info = self._request(self._api.repo_info, revision=revision, missing=missing)
+        return info.sha if info else None
 
     def tags(self) -> dict[str, str]:
         """Return the commit of each tag."""
@@ -209,17 +195,9 @@ class HubRepo:
         """Download a file at a commit; None if it does not exist."""
         from huggingface_hub.errors import RemoteEntryNotFoundError
 
-        try:
-            return Path(
-                self._request(
-                    self._api.hf_hub_download, path,
-                    revision=revision, pass_on=RemoteEntryNotFoundError,
-                )
-            )  # fmt: skip
-        except RemoteEntryNotFoundError:
-            return None
-
-    # -- writing ---------------------------------------------------------------------------
+        missing = RemoteEntryNotFoundError
+        found = self._request(self._api.hf_hub_download, path, revision=revision, missing=missing)
+        return Path(found) if found else None
 
     def create(self, *, private: bool, space_sdk: str | None = None) -> None:
         """Create the repository, unless it exists; refuse a public one that should be private.
@@ -244,11 +222,7 @@ class HubRepo:
         self._request(self._api.preupload_lfs_files, additions, free_memory=False)
 
     def create_commit(
-        self,
-        operations: Sequence[CommitOperationAdd | CommitOperationDelete],
-        title: str,
-        description: str,
-        parent: str,
+        self, operations: Sequence[Operation], title: str, description: str, parent: str
     ) -> str:
         """Create a commit on the branch and return its hash; errors are not retried."""
         return self._api.create_commit(
@@ -271,32 +245,32 @@ class HubRepo:
                         f"tag {name} of {self.url} is on commit {tagged[:7]} and never moves; set "
                         "another version"
                     ) from error
-                if attempt == MAX_ATTEMPTS - 1 or not is_transient(error):
+                if attempt == MAX_ATTEMPTS - 1 or not errors.is_transient(error):
                     raise self.explain(error) from error
-                wait_before_retry(attempt, error)
+                errors.wait_before_retry(attempt, error)
 
     def explain(self, error: Exception) -> Exception:
         """Return an error of this repository in one line with what to do."""
-        return explain_hub_error(error, self.id, self.url)
+        return errors.explain_hub_error(error, self.id, self.url)
 
     def _commits(self, revision: str) -> list[Any]:
         return self._request(self._api.list_repo_commits, revision=revision)
 
-    def _request(self, function: Callable[..., R], *args: Any, **kwargs: Any) -> R:
+    def _request(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return self._call(function, self.id, *args, repo_type=self.type, **kwargs)
 
     def _call(
         self,
-        function: Callable[..., R],
+        function: Callable[..., Any],
         *args: Any,
-        pass_on: type[Exception] | tuple[type[Exception], ...] = (),
+        missing: type[Exception] | tuple[type[Exception], ...] = (),
         fail_without_network: bool = False,
         **kwargs: Any,
-    ) -> R:
+    ) -> Any:
         """Call the Hub with retries; only for calls that may be repeated.
 
         Args:
-            pass_on: errors that the caller handles.
+            missing: errors that mean that something does not exist; the result is None.
             fail_without_network: for the first request; later ones may meet a short outage.
         """
         for attempt in range(MAX_ATTEMPTS):
@@ -304,12 +278,12 @@ class HubRepo:
                 return function(*args, **kwargs)
             except Exception as error:
                 # With a bad token the Hub returns 401 for a repository that does not exist.
-                if isinstance(error, pass_on) and http_status(error) != 401:
-                    raise
-                hopeless = fail_without_network and is_unreachable(error)
-                if attempt == MAX_ATTEMPTS - 1 or hopeless or not is_transient(error):
+                if isinstance(error, missing) and errors.http_status(error) != 401:
+                    return None
+                hopeless = fail_without_network and errors.is_unreachable(error)
+                if attempt == MAX_ATTEMPTS - 1 or hopeless or not errors.is_transient(error):
                     raise self.explain(error) from error
-                wait_before_retry(attempt, error)
+                errors.wait_before_retry(attempt, error)
         raise AssertionError("unreachable")
 
 

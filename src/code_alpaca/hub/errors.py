@@ -23,23 +23,18 @@ FORBIDDEN_ADVICE = {
 
 def explain_hub_error(error: Exception, repo_id: str, url: str) -> Exception:
     """Return an error in one line with what to do; return an unknown error unchanged."""
-    from huggingface_hub.errors import (
-        HFValidationError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import errors
 
     status, reason = http_status(error), _server_reason(error)
-    if isinstance(error, OfflineModeIsEnabled):
+    if isinstance(error, errors.OfflineModeIsEnabled):
         return InputError("HF_HUB_OFFLINE is set; unset it to publish")
-    if isinstance(error, HFValidationError):
+    if isinstance(error, errors.HFValidationError):
         return InputError(f"{repo_id!r} is not a name on the Hub ({reason}); use ORG/NAME")
     if status == 401:
         return InputError(f"the Hub rejects the token ({reason}); run `hf auth login` again")
     if status == 403:
         return _explain_forbidden(reason, url)
-    if isinstance(error, RepositoryNotFoundError | RevisionNotFoundError):
+    if isinstance(error, errors.RepositoryNotFoundError | errors.RevisionNotFoundError):
         return repo_gone(url)
     if is_transient(error):
         return Stopped(

@@ -1,8 +1,7 @@
 """Find a model to load: a local folder, or a commit of the Hub resolved with one request.
 
-Libraries that load models request every file from the Hub and retry each request for half a
-minute. Here one request decides: the commit that it returns is downloaded, and everything after
-that reads a local folder.
+Libraries that load models request every file from the Hub and retry each for half a minute. Here one
+request decides: the commit that it returns is downloaded, and then a local folder is read.
 """
 
 from __future__ import annotations
@@ -56,8 +55,7 @@ def find_model(name: str, revision: str | None = None) -> ModelSource:
     Without network, or with HF_HUB_OFFLINE, the Hub cache is used.
 
     Raises:
-        InputError: the model does not exist, or the Hub is unreachable and the model is not in the
-            cache.
+        InputError: the model does not exist, or the Hub is unreachable and it is not cached.
     """
     source = _find(name, revision)
     base = _adapter_config(source.folder)
@@ -152,20 +150,16 @@ def _from_hub(name: str, revision: str | None) -> ModelSource:
 def _refuse_or_explain(name: str, revision: str | None, error: Exception) -> str:
     """Return why the Hub is unreachable; raise what the Hub refuses, in one line."""
     import httpx2
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-    )
+    from huggingface_hub import errors
 
-    if isinstance(error, HFValidationError):
+    if isinstance(error, errors.HFValidationError):
         raise InputError(
             f"cannot load model {name}: neither a folder nor a Hub id (ORG/NAME)"
         ) from None
-    if not isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError | httpx2.HTTPError):
+    unreachable = (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, httpx2.HTTPError)
+    if not isinstance(error, unreachable):
         raise error
-    if isinstance(error, HfHubHTTPError) and not _is_unavailable(error):
+    if isinstance(error, errors.HfHubHTTPError) and not _is_unavailable(error):
         at = f" at revision {revision}" if revision else ""
         raise InputError(
             f"cannot load model {name}: no such folder, and the Hub refuses it{at} "

@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from semver import Version as SemVer
+
 from code_alpaca.core import fs
 from code_alpaca.core.errors import InputError, Stopped
 from code_alpaca.core.markdown import one_line
@@ -14,8 +16,6 @@ from code_alpaca.hub.client import HubRepo, ReleaseCommit, RepoInfo
 from code_alpaca.hub.versions import (
     README,
     ReleaseVersion,
-    check_order,
-    describe_existing,
     latest_version,
     read_json,
     read_text,
@@ -112,9 +112,8 @@ def plan_release(release: Release) -> ReleasePlan:
     releases_by_branch = {branch: repo.releases(kind.key, branch) for branch in branches}
     releases = [commit for commits in releases_by_branch.values() for commit in commits]
     existing_commit = _find_existing_commit(repo, version, tags, releases)
-    if existing_commit is None:
-        versions = [*tags, *(commit.tag for commit in releases)]
-        check_order(repo, version, versions, allow_older=terms.allow_older)
+    if existing_commit is None and not terms.allow_older:
+        _refuse_lower_version(repo, version, [*tags, *(commit.tag for commit in releases)])
     head = branches.get(repo.branch) or info.head
     if head is None:
         raise Stopped(f"{repo.url} contains no commit yet; rerun the command in a moment")
@@ -211,6 +210,15 @@ def _recorded_visibility(version: ReleaseVersion) -> dict[str, Any]:
     return recorded if isinstance(recorded, dict) else {}
 
 
+def _refuse_lower_version(repo: HubRepo, version: ReleaseVersion, tags: Sequence[str]) -> None:
+    latest = latest_version(tags)
+    if latest and SemVer.parse(version.number) < SemVer.parse(latest):
+        raise InputError(
+            f"{repo.url} is at v{latest} and {version.number} is lower; set a higher "
+            f"{version.option}, or --allow_older true"
+        )
+
+
 def _find_existing_commit(
     repo: HubRepo,
     version: ReleaseVersion,
@@ -224,7 +232,10 @@ def _find_existing_commit(
         own = [commit.sha for commit in releases if commit.key == progress.get("key")]
         same_content = version.key in (None, progress.get("key"))
         if not (started and tags[version.tag] in own and same_content):
-            raise InputError(describe_existing(repo, version, tags))
+            raise InputError(
+                f"{repo.url} already has {version.tag} (commit {tags[version.tag][:7]}), and a "
+                f"version never changes; set {version.option} higher than {latest_version(tags)}"
+            )
         return tags[version.tag]
     if same := [commit for commit in releases if version.key and commit.key == version.key]:
         return same[0].sha

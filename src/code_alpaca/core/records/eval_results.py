@@ -50,8 +50,6 @@ class Scored(Part):
 
 
 class BenchmarkSource(Part):
-    """The source of the problems."""
-
     name: StrictStr
     dataset: Text = None
     config: Text = None
@@ -81,8 +79,6 @@ class Uncontaminated(Scored):
 
 
 class ResponseCounts(Part):
-    """How the responses ended."""
-
     truncated: StrictInt = 0
     empty: StrictInt = 0
     missing: StrictInt = 0
@@ -99,8 +95,6 @@ class JudgeCounts(Part):
 
 
 class SandboxRecord(Part):
-    """The sandbox that ran the programs."""
-
     backend: StrictStr
     canary_escaped: list[StrictStr] = Field([])
 
@@ -118,8 +112,6 @@ class MeasuredModel(Part):
 
 
 class EvalResults(Scored, Record):
-    """results.json of an evaluation."""
-
     FILE = "results.json"
     STAGE = "eval"
 

@@ -28,8 +28,6 @@ class VerbCount(Part):
 
 
 class Verbs(Part):
-    """Root verbs of the instructions."""
-
     rows: StrictInt  # with a verb and an object
     common: list[VerbCount]
 
@@ -88,8 +86,6 @@ class ConfigChange(Part):
 
 
 class Manifest(RunSummary, Record):
-    """manifest.json of a dataset folder."""
-
     FILE = "manifest.json"
     STAGE = "publish"
 

@@ -18,8 +18,6 @@ class DatasetName(Part):
 
 
 class DatasetOrigin(Part):
-    """The origin of a dataset's rows, from its manifest."""
-
     version: Text = None
     license: Text = None
     teacher: Text = None
@@ -31,8 +29,6 @@ class DatasetOrigin(Part):
 
 
 class TrainingDataset(Part):
-    """One dataset of a training."""
-
     name: StrictStr
     config: StrictStr = "default"
     revision: Text = None
@@ -55,8 +51,6 @@ class TokenCounts(Part):
 
 
 class Hardware(Part):
-    """The machines of a training."""
-
     gpus: list[StrictStr]
     machines: StrictInt
     cpu: StrictStr
@@ -65,8 +59,6 @@ class Hardware(Part):
 
 
 class RunRecord(Record):
-    """run.json, which sft writes when a training has finished."""
-
     FILE = "run.json"
     STAGE = "sft"
 
@@ -101,8 +93,6 @@ class RunRecord(Record):
 
 
 class ReleaseRecord(Record):
-    """release.json of a model release or of its Space."""
-
     FILE = "release.json"
     STAGE = "release"
 
