@@ -146,13 +146,13 @@ def _print_summary(run_dir: Path, seconds: list[float], output: console.Stage) -
     table = Table(title=f"quickstart: {sum(seconds):.0f} s", title_justify="left", show_lines=True)
     for column in ("stage", "result", "seconds"):
         table.add_column(column, justify="right" if column == "seconds" else "left")
-    for (stage, result), spent in zip(_summarize(run_dir), seconds, strict=True):
+    for (stage, result), spent in zip(_summarize(run_dir).items(), seconds, strict=True):
         table.add_row(stage, result, f"{spent:.0f}")
     output.print(table)
 
 
-def _summarize(run_dir: Path) -> list[tuple[str, str]]:
-    """Return the name and the results of each stage."""
+def _summarize(run_dir: Path) -> dict[str, str]:
+    """Return the results of each stage."""
     training = RunRecord.load(run_dir / "model")
     manifest = Manifest.load(run_dir / "dataset")
     with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
@@ -160,25 +160,16 @@ def _summarize(run_dir: Path) -> list[tuple[str, str]]:
     reasons = manifest.rejected_by_reason
     rejected = ", ".join(f"{reason} {count}" for reason, count in reasons.items()) or "none"
     counts = ", ".join(f"{name} {count}" for name, count in manifest.counts.items())
-    return [
-        (
-            "generate",
-            f"{replies} replies, {manifest.candidates} candidates, "
-            f"{manifest.counts['default']} accepted\nrejected: {rejected}",
-        ),
-        ("publish", f"version {manifest.version}: {counts}"),
-        (
-            "sft",
-            f"{(training.parameters or 0) / 1e6:.1f}M parameters, loss "
-            f"{training.first_loss:.2f} first, {training.last_loss:.2f} last",
-        ),
-        (
-            "eval",
-            f"pass@1 {_score(run_dir / 'eval')}\n"
-            f"reference solutions {_score(run_dir / 'eval-reference')} (check of the scorer)",
-        ),
-        ("release", str(run_dir / "release")),
-    ]
+    return {
+        "generate": f"{replies} replies, {manifest.candidates} candidates, "
+        f"{manifest.counts['default']} accepted\nrejected: {rejected}",
+        "publish": f"version {manifest.version}: {counts}",
+        "sft": f"{(training.parameters or 0) / 1e6:.1f}M parameters, loss "
+        f"{training.first_loss:.2f} first, {training.last_loss:.2f} last",
+        "eval": f"pass@1 {_score(run_dir / 'eval')}\n"
+        f"reference solutions {_score(run_dir / 'eval-reference')} (check of the scorer)",
+        "release": str(run_dir / "release"),
+    }
 
 
 def _score(output_dir: Path) -> str:

@@ -57,12 +57,10 @@ def explain_environment_error(error: BaseException) -> InputError | None:
 
 
 def explain_database_error(error: BaseException) -> str:
-    """Return what an error of SQLite means for its file, and what to do; "" if it is a bug."""
+    """Explain an error of SQLite in terms of its file, and what to do; "" if it is a bug."""
     message = error_message(error)
-    for sign, advice in DATABASE_ERRORS.items():
-        if sign in message:
-            return f"{advice} (SQLite: {message})"
-    return ""
+    advice = next((advice for part, advice in DATABASE_ERRORS.items() if part in message), "")
+    return f"{advice} (SQLite: {message})" if advice else ""
 
 
 def error_message(error: BaseException) -> str:

@@ -73,10 +73,7 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 def recover(path: Path) -> None:
-    """Restore the previous folder after a kill between the two renames of `atomic_folder`.
-
-    Hold `lock` if another process may write the same path.
-    """
+    """Restore the previous folder after a kill between two renames; hold `lock` meanwhile."""
     path = path.resolve()
     old = _siblings(path)[1]
     if old.exists() and not path.exists():

@@ -33,12 +33,7 @@ Roles = Mapping[str, Collection[Role]]
 
 
 def keys_with(role: Role, *sources: type[Any] | Roles) -> frozenset[str]:
-    """Return the keys that have a role.
-
-    Args:
-        sources: config classes (pydantic models or dataclasses), or the roles of another
-            library's keys by name.
-    """
+    """Return the keys of config classes, or of another library's keys by name, with a role."""
     return frozenset(
         key for source in sources for key, roles in _roles(source).items() if role in roles
     )

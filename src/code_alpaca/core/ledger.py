@@ -31,16 +31,12 @@ class Ledger(DecisionTable, CostTables):
         endpoint: str,
         payload: dict[str, Any],
         *,
-        seed_ids: Sequence[str] = (),
-        asked: dict[str, Any] | None = None,
+        seed_ids: Sequence[str] = (),  # of the examples in its prompt, for reports
+        asked: dict[str, Any] | None = None,  # strategy, number of tasks, quota labels, for reports
+        # Returns the part of the payload that must not change once it is answered.
         same: Callable[[dict[str, Any]], Any] = lambda payload: payload,
     ) -> str:
         """Record request `number` and return its key; replace an unanswered request.
-
-        Args:
-            seed_ids: ids of the examples in its prompt, for reports.
-            asked: strategy, number of tasks and quota labels, for reports.
-            same: returns the part of the payload that must not change once it is answered.
 
         Raises:
             InputError: the ledger contains the reply to another request of this number.
@@ -88,11 +84,7 @@ class Ledger(DecisionTable, CostTables):
     def save_reply(
         self, key: str, body: dict[str, Any], usage: tuple[int, int] | None = None
     ) -> None:
-        """Store a raw reply. Call this inside durable(), before computing anything from it.
-
-        Args:
-            usage: prompt and completion tokens as counted by the teacher.
-        """
+        """Store a raw reply and its prompt and completion tokens, inside durable()."""
         try:
             text = json.dumps(body)
         except RecursionError:

@@ -30,8 +30,7 @@ class CostTables(LedgerDatabase):
     def charge_replies(self, price: Callable[[dict[str, Any], tuple[int, int]], float]) -> None:
         """Add the cost of replies that were received while no price was known.
 
-        Args:
-            price: returns dollars for a payload and its (prompt, completion) tokens.
+        `price` returns dollars for a payload and its (prompt, completion) tokens.
         """
         rows = self._db.execute(
             "SELECT key, payload, prompt_tokens, completion_tokens FROM replies "

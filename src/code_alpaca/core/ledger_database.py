@@ -64,16 +64,13 @@ CREATE INDEX IF NOT EXISTS decisions_by_reason ON decisions (reason);
 
 
 class LedgerDatabase:
-    """A connection to a ledger. One process at a time may write; any number may read.
-
-    Another writer, a file of another version and a damaged file are an InputError.
-    """
+    """A connection to a ledger. One process at a time may write; any number may read."""
 
     def __init__(self, path: Path, *, write: bool = True) -> None:
         self.path = path
         self._lock = _lock(path) if write else None
         try:
-            self._db = _open_to_write(path) if write else _open_to_read(path)
+            self._db = _open(path, write=write)
             self._check_format(write)
         except sqlite3.DatabaseError as error:
             self._release()
@@ -183,27 +180,21 @@ def _lock(path: Path) -> FileLock:
     return lock
 
 
-def _open_to_write(path: Path) -> sqlite3.Connection:
-    exists = path.exists() and path.stat().st_size > 0
-    database = sqlite3.connect(path, isolation_level=None)
-    _configure(database, check=exists)
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = NORMAL")  # survives any kill; see durable()
-    database.executescript(f"BEGIN;{SCHEMA}COMMIT;")
-    return database
-
-
-def _open_to_read(path: Path) -> sqlite3.Connection:
-    if not path.exists():
+def _open(path: Path, *, write: bool) -> sqlite3.Connection:
+    """Open a ledger, and raise if pages are damaged (fast even for large files)."""
+    if not write and not path.exists():
         raise InputError(f"no ledger at {path}; is {path.parent} a run folder?")
-    database = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
-    _configure(database, check=True)
-    return database
-
-
-def _configure(database: sqlite3.Connection, *, check: bool) -> None:
-    """Set how text is decoded, and raise if pages are damaged (fast even for large files)."""
+    is_new = not path.exists() or not path.stat().st_size
+    uri = f"file:{quote(str(path))}?mode={'rwc' if write else 'ro'}"
+    database = sqlite3.connect(uri, uri=True, isolation_level=None)
     # A damaged byte must not prevent reading the rest.
     database.text_factory = lambda stored: stored.decode("utf-8", "replace")
-    if check and (result := database.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-        raise sqlite3.DatabaseError(f"database disk image is malformed: {result}")
+    if not (write and is_new):
+        (result,) = database.execute("PRAGMA quick_check(1)").fetchone()
+        if result != "ok":
+            raise sqlite3.DatabaseError(f"database disk image is malformed: {result}")
+    if write:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")  # survives any kill; see durable()
+        database.executescript(f"BEGIN;{SCHEMA}COMMIT;")
+    return database

@@ -36,9 +36,6 @@ def is_plugin(reference: str) -> bool:
 def load_plugin(reference: str, kind: str) -> Plugin:
     """Execute a user's file once per process, and return the object at FILE.py:NAME.
 
-    Args:
-        kind: filter, strategy or benchmark, for error messages.
-
     Raises:
         InputError: the file cannot be read, raises an exception, or does not define the name.
     """

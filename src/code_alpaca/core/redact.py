@@ -21,6 +21,7 @@ SCHEME = r"[a-zA-Z][a-zA-Z0-9+.-]*://"
 # Ends at a space or quote, or at the comma before the next URL.
 URL = re.compile(rf"{SCHEME}(?:(?!,{SCHEME})[^\s'\"<>`])+")
 USER_INFO = re.compile(r"^(?P<scheme>[^:/?#]+://)(?P<user>[^/?#]*)@")
+URL_PARTS = re.compile(r"([^?#;]*)([?#;]?)(.*)", re.DOTALL)  # up to the query, its mark, the query
 PARAMETER = re.compile(r"(?P<name>[^?&;#=]+)(?:=(?P<value>[^&;#]*))?")
 MAX_PLAIN_CHARACTERS = 15  # a longer word without "=" is treated as a key
 # Keys of well-known services, which some gateways accept in the path.
@@ -58,7 +59,7 @@ def map_texts(change: Callable[[str], str], value: Any) -> Any:
 
 def _mask(url: str) -> str:
     url = USER_INFO.sub(rf"\g<scheme>{MASK}@", url)
-    base, mark, query = _split(url)
+    base, mark, query = URL_PARTS.fullmatch(url).groups()
     query = PARAMETER.sub(_mask_parameter, query)
     return KNOWN_KEY.sub(MASK, f"{base}{mark}{query}")
 
@@ -73,17 +74,9 @@ def _secret_parameters(url: str) -> list[str]:
     """Return the names of parameters that may be a key; mask a key without a name."""
     return [
         found["name"] if found["value"] else MASK
-        for found in PARAMETER.finditer(_split(url)[2])
+        for found in PARAMETER.finditer(URL_PARTS.fullmatch(url)[3])
         if _may_be_secret(found)
     ]
-
-
-def _split(url: str) -> tuple[str, str, str]:
-    """Return a URL up to its query or fragment, the separator, and the rest."""
-    found = re.search(r"[?#;]", url)
-    if not found:
-        return url, "", ""
-    return url[: found.start()], found[0], url[found.end() :]
 
 
 def _may_be_secret(found: re.Match[str]) -> bool:

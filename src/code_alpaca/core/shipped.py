@@ -21,10 +21,7 @@ OLD_RECIPES = {
 
 
 def find_recipe(name: str | Path) -> Path:
-    """Return the file of `--config`: a path, or a shipped name such as `smoke/sft/config_cpu`.
-
-    A shipped name may start with `recipes/` and end in `.yaml`.
-    """
+    """Return the file of `--config`: a path, or a shipped name such as `smoke/sft/config_cpu`."""
     if found := _find(str(name), RECIPES):
         return found
     near = difflib.get_close_matches(str(name), _list_names(RECIPES), n=1, cutoff=0.5)

@@ -26,6 +26,7 @@ COMPUTED_METADATA = {
 REPOSITORY_LABELS = ("repository", "source", "source code")  # of URLs in a package's metadata
 UNKNOWN_LICENSE = "other"  # the metadata of a card without a license
 LICENSE_HEADINGS = ("License", "Licence")
+Metadata = dict[str, Any]
 FILTERS = ("code", "codes", "cell", "block", "shell", "python", "url")  # of `core.markdown`
 
 
@@ -38,15 +39,13 @@ class MergedCard(NamedTuple):
 
 
 def render_card(
-    template: str, read: Callable[[str], str], metadata: dict[str, Any], **values: Any
+    template: str, read: Callable[[str], str], metadata: Metadata, **values: Any
 ) -> str:
     """Return the README.md of a repository: YAML metadata for the Hub, then the rendered template.
 
     Values are printed as plain text, even if they contain Markdown or HTML, unless the template
     passes them through a filter of `FILTERS`. `{{ REWRITTEN }}` marks a section with numbers.
-
-    Args:
-        read: returns a template by its name.
+    `read` returns a template by its name.
     """
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(read),
@@ -90,7 +89,7 @@ def merge_cards(new: str, released: str, edited: str) -> MergedCard:
     edited_metadata, edited_text = _split_metadata(after[PREAMBLE])
     if PREAMBLE in lost and edited_text == released_text:
         lost.remove(PREAMBLE)
-    return _merge_metadata(result, released_metadata, edited_metadata, (kept, lost))
+    return _merge_metadata(result, released_metadata, edited_metadata, kept, lost)
 
 
 def adopt_card(new: str, existing: str) -> MergedCard:
@@ -99,7 +98,7 @@ def adopt_card(new: str, existing: str) -> MergedCard:
     result = _split_sections(new)
     defaults = {**_split_metadata(result[PREAMBLE])[0], "license": UNKNOWN_LICENSE}
     edited = _split_metadata(_split_sections(existing)[PREAMBLE])[0]
-    return _merge_metadata(result, defaults, edited, ([], lost))
+    return _merge_metadata(result, defaults, edited, [], lost)
 
 
 def has_text(card: str) -> bool:
@@ -129,13 +128,9 @@ def strip_local_paths(value: Any) -> Any:
 
 
 def _merge_metadata(
-    sections: dict[str, str],
-    before: dict[str, Any],
-    after: dict[str, Any],
-    changes: tuple[list[str], list[str]],
+    sections: dict[str, str], before: Metadata, after: Metadata, kept: list[str], lost: list[str]
 ) -> MergedCard:
     """Return the card of these sections with the metadata that people changed after `before`."""
-    kept, lost = changes
     metadata, text = _split_metadata(sections[PREAMBLE])
     rendered = dict(metadata)
     for key, value in after.items():
@@ -173,7 +168,7 @@ def _split_sections(text: str) -> dict[str, str]:
     return sections
 
 
-def _split_metadata(text: str) -> tuple[dict[str, Any], str]:
+def _split_metadata(text: str) -> tuple[Metadata, str]:
     found = re.match(r"---\r?\n(.*?)\n---\r?\n(.*)", text, re.DOTALL)
     if not found:
         return {}, text

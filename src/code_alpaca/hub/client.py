@@ -100,10 +100,7 @@ class HubRepo:
         return whoami
 
     def require_write(self, whoami: Mapping[str, Any], *, exists: bool) -> None:
-        """Refuse, without changing anything, a repository that the token may not write to.
-
-        If the repository does not exist, its namespace is checked.
-        """
+        """Refuse a repository, or the namespace of a new one, that the token may not write to."""
         if not exists:
             require_create_permission(whoami, self.id)
             return
@@ -200,10 +197,8 @@ class HubRepo:
         return Path(found) if found else None
 
     def create(self, *, private: bool, space_sdk: str | None = None) -> None:
-        """Create the repository, unless it exists; refuse a public one that should be private.
-
-        Without `private` it gets the default of its owner, which may be private as well.
-        """
+        """Create the repository, unless it exists; refuse a public one that should be private."""
+        # None: the default of its owner, which may be private.
         options = {"private": private or None, "space_sdk": space_sdk, "exist_ok": True}
         self._request(self._api.create_repo, **options)
         if private and (info := self.get_info()):

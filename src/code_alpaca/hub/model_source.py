@@ -1,14 +1,14 @@
 """Find a model to load: a local folder, or a commit of the Hub resolved with one request.
 
-Libraries that load models request every file from the Hub and retry each for half a minute. Here one
-request decides: the commit that it returns is downloaded, and then a local folder is read.
+Libraries that load models request every file from the Hub and retry each for half a minute. Here
+one request returns the commit to download, and then a local folder is read.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,11 @@ Fingerprint = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """A model to load: a local folder, and the commit that it was downloaded at, if it was."""
+    """A model to load."""
 
     name: str
     folder: Path
-    commit: str | None = None
+    commit: str | None = None  # of the Hub, if it was downloaded
     base: ModelSource | None = None  # of an adapter
 
     def fingerprint(self) -> Fingerprint:
@@ -58,14 +58,13 @@ def find_model(name: str, revision: str | None = None) -> ModelSource:
         InputError: the model does not exist, or the Hub is unreachable and it is not cached.
     """
     source = _find(name, revision)
-    base = _adapter_config(source.folder)
-    if base is None:
+    adapter = _adapter_config(source.folder)
+    if adapter is None:
         return source
-    base_name = str(base.get("base_model_name_or_path") or "")
-    if not base_name:
+    base = str(adapter.get("base_model_name_or_path") or "")
+    if not base:
         raise InputError(f"the adapter {name} names no base model in adapter_config.json")
-    base_source = _find(base_name, base.get("revision"))
-    return ModelSource(source.name, source.folder, source.commit, base_source)
+    return replace(source, base=_find(base, adapter.get("revision")))
 
 
 def resolve_commit(name: str, revision: str | None = None) -> str | None:
@@ -73,9 +72,6 @@ def resolve_commit(name: str, revision: str | None = None) -> str | None:
 
     Nothing is downloaded. If the Hub is unreachable, this is the cached commit, and from then on
     this process uses the cache only: libraries would retry every file for half a minute.
-
-    Raises:
-        InputError: as `find_model`.
     """
     from huggingface_hub import HfApi, constants
 
@@ -94,10 +90,7 @@ def resolve_commit(name: str, revision: str | None = None) -> str | None:
 def read_run_record(folder: Path) -> RunRecord | None:
     """Return the run.json that sft wrote next to the weights; None for any other model.
 
-    The run.json of another tool is ignored with a warning.
-
-    Raises:
-        InputError: it is not JSON, or was written by a newer version.
+    The run.json of another tool is ignored with a warning; a damaged one is refused.
     """
     if not (folder / RunRecord.FILE).exists():
         return None

@@ -71,11 +71,9 @@ def prepare_repo(release: Release) -> None:
 
 
 def merge_card_edits(repo: HubRepo, card: str, card_path: str, plan: ReleasePlan, log: Log) -> str:
-    """Return the new card with what people edited on the Hub (see `cards.merge_cards`).
+    """Return the rendered `card` with what people edited on the Hub (see `cards.merge_cards`).
 
-    Args:
-        card: as rendered for this release.
-        card_path: where a release keeps its card as rendered, next to README.md.
+    `card_path` is the file in which a release keeps its card as rendered.
     """
     current = repo.fetch(README, plan.head) if plan.head else None
     if not current:

@@ -55,19 +55,16 @@ class Part(BaseModel):
     @model_serializer(mode="wrap")
     def _given_keys_in_order(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values = handler(self)
-        names = {key: self._field_of(key) for key in self._keys}
+        old_names = {
+            old: name
+            for name, field in type(self).model_fields.items()
+            if isinstance(field.validation_alias, AliasChoices)
+            for old in field.validation_alias.choices
+        }
+        names = {key: old_names.get(key, key) for key in self._keys}
         new = self.model_fields_set - set(names.values())
         names |= {key: key for key in values if key in new}
         return {key: values[name] for key, name in names.items()}
-
-    @classmethod
-    def _field_of(cls, key: str) -> str:
-        """Return the field of a key, which may be its old name."""
-        for name, field in cls.model_fields.items():
-            alias = field.validation_alias
-            if isinstance(alias, AliasChoices) and key in alias.choices:
-                return name
-        return key
 
 
 class Record(Part):
@@ -83,9 +80,6 @@ class Record(Part):
     def load(cls, path: Path, *, refuse_nan: bool = False) -> Self:
         """Return the record in a file, or in the file of its usual name in a folder.
 
-        Args:
-            refuse_nan: also refuse NaN and infinity, which JSON does not have.
-
         Raises:
             InputError: the file is missing, is not JSON, or has a newer schema version.
             RecordFormatError: a field is missing or has another type.
@@ -93,7 +87,7 @@ class Record(Part):
         path = path / cls.FILE if path.is_dir() else path
 
         def constant(name: str) -> float:
-            if refuse_nan:
+            if refuse_nan:  # and infinity, which JSON does not have
                 raise ValueError(f"it contains {name}")
             return float(name)
 
