@@ -34,8 +34,8 @@ def find_secret(text: str) -> str:
     for url in URL.findall(text):
         if USER_INFO.match(url):
             return "user info (NAME:PASSWORD@)"
-        for name in _secret_parameters(url):
-            return f"the query parameter {name!r}"
+        if names := _secret_parameters(url):
+            return f"the query parameter {names[0]!r}"
         if KNOWN_KEY.search(url):
             return "what looks like a key"
     return ""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -19,6 +18,7 @@ from pydantic import BeforeValidator
 from code_alpaca.core.data_files import UnreadableRecord
 from code_alpaca.core.errors import InputError
 
+Names = Mapping[str, str]  # field -> column
 ALPACA = ("instruction", "input", "output")
 # Fields that a column_map may set: the Alpaca fields, and a row's provenance.
 TARGET_COLUMNS = (
@@ -66,7 +66,7 @@ ColumnMap = Annotated[dict[str, str] | None, BeforeValidator(_parse_column_map)]
 class RowFormat:
     """How the records of a dataset become rows."""
 
-    columns: Mapping[str, str] = field(default_factory=dict)  # of each field
+    columns: Names = field(default_factory=dict)
     chat: str = ""  # the column of chat turns, instead of `columns`
     instances: str = ""  # the column of Self-Instruct instances, instead of input and output
     note: str = ""  # a line to log; empty for plain Alpaca columns
@@ -112,9 +112,7 @@ class RowFormat:
         return row
 
 
-def detect_format(
-    records: Iterable[Any], column_map: Mapping[str, str] | None, source: str
-) -> RowFormat:
+def detect_format(records: Iterable[Any], column_map: Names | None, source: str) -> RowFormat:
     """Return the format of a dataset, from the columns of its first records.
 
     A `column_map` overrides every known format. `source` is the name of the dataset in messages.
@@ -122,16 +120,12 @@ def detect_format(
     Raises:
         InputError: the columns match no known format or several, or lack one of `column_map`.
     """
-    counts: Counter[str] = Counter()
-    for record in islice(records, SAMPLE_SIZE):
-        if isinstance(record, dict):
-            counts.update(str(key) for key in record)
-    return detect_columns(list(counts), column_map, source)
+    sample = [record for record in islice(records, SAMPLE_SIZE) if isinstance(record, dict)]
+    columns = dict.fromkeys(str(key) for record in sample for key in record)
+    return detect_columns(list(columns), column_map, source)
 
 
-def detect_columns(
-    columns: Sequence[str], column_map: Mapping[str, str] | None, source: str
-) -> RowFormat:
+def detect_columns(columns: Sequence[str], column_map: Names | None, source: str) -> RowFormat:
     """Return the format of a dataset from its columns; see `detect_format`."""
     if column_map:
         return _apply_column_map(columns, column_map, source)
@@ -164,9 +158,7 @@ def detect_columns(
     raise InputError(_describe_unknown(source, columns, lower))
 
 
-def _apply_column_map(
-    columns: Sequence[str], column_map: Mapping[str, str], source: str
-) -> RowFormat:
+def _apply_column_map(columns: Sequence[str], column_map: Names, source: str) -> RowFormat:
     for key, name in column_map.items():
         if name not in columns and name not in ("", "none", "null"):
             raise InputError(
@@ -190,7 +182,7 @@ def _with_note(names: dict[str, str]) -> RowFormat:
     return RowFormat(names, note=note)
 
 
-def _describe_unknown(source: str, columns: Sequence[str], lower: Mapping[str, str]) -> str:
+def _describe_unknown(source: str, columns: Sequence[str], lower: Names) -> str:
     tasks, responses = (dict.fromkeys(names) for names in zip(*COLUMN_PAIRS, strict=True))
     task = next((lower[name] for name in tasks if name in lower), "COLUMN")
     response = next((lower[name] for name in reversed(responses) if name in lower), "COLUMN")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Operation = CommitOperationAdd | CommitOperationDelete
 
 MAX_ATTEMPTS = 6
+RepoType = Literal["dataset", "model", "space"]
 
 
 class RepoInfo(NamedTuple):
@@ -63,12 +64,7 @@ class HubRepo:
     Stopped if the Hub does not respond after several attempts.
     """
 
-    def __init__(
-        self,
-        repo_id: str,
-        repo_type: Literal["dataset", "model", "space"] = "dataset",
-        branch: str = "main",
-    ) -> None:
+    def __init__(self, repo_id: str, repo_type: RepoType = "dataset", branch: str = "main") -> None:
         from huggingface_hub import HfApi
 
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):

@@ -21,6 +21,7 @@ from code_alpaca.hub.versions import (
     read_text,
 )
 
+Tags = Mapping[str, str]  # tag -> commit
 MERGED_FILES = (README, "CHANGELOG.md")  # a release keeps what people wrote in them
 MAX_PLANNED_NAMES = 10_000  # file names in a plan
 MAX_NAMES = 12  # file names in a message; further ones are counted
@@ -220,10 +221,7 @@ def _refuse_lower_version(repo: HubRepo, version: ReleaseVersion, tags: Sequence
 
 
 def _find_existing_commit(
-    repo: HubRepo,
-    version: ReleaseVersion,
-    tags: Mapping[str, str],
-    releases: Sequence[ReleaseCommit],
+    repo: HubRepo, version: ReleaseVersion, tags: Tags, releases: Sequence[ReleaseCommit]
 ) -> str | None:
     """Return the commit of this release if it exists, tagged or not; refuse another release."""
     progress = read_json(version.progress_file) or {}
@@ -258,7 +256,7 @@ def _previous_release(
     return others[f"v{number}"] if number else None
 
 
-def _moved_tags(releases: Sequence[ReleaseCommit], tags: Mapping[str, str]) -> list[str]:
+def _moved_tags(releases: Sequence[ReleaseCommit], tags: Tags) -> list[str]:
     released = {(commit.tag, commit.sha) for commit in releases}
     names = {commit.tag for commit in releases} & tags.keys()
     return sorted(name for name in names if (name, tags[name]) not in released)
