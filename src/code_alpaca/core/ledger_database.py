@@ -72,15 +72,13 @@ class LedgerDatabase:
         try:
             self._db = _open(path, write=write)
             self._check_format(write)
-        except sqlite3.DatabaseError as error:
+        except BaseException as error:
             self._release()
-            if "full" in str(error):  # a full disk, which `core.errors` explains
+            # `core.errors` explains a full disk.
+            if not isinstance(error, sqlite3.DatabaseError) or "full" in str(error):
                 raise
             unknown = f"cannot be used as the ledger of a run ({error_message(error)})"
             raise InputError(f"{path} {explain_database_error(error) or unknown}") from None
-        except BaseException:
-            self._release()
-            raise
 
     def _check_format(self, write: bool) -> None:
         found = self.meta("format")

@@ -137,10 +137,6 @@ class HubRepo:
         info = self._request(self._api.repo_info, revision=revision, missing=missing)
         return info.sha if info else None
 
-    def tags(self) -> dict[str, str]:
-        """Return the commit of each tag."""
-        return self.refs()[1]
-
     def refs(self) -> tuple[dict[str, str], dict[str, str]]:
         """Return the commit of each branch and of each tag."""
         found = self._request(self._api.list_repo_refs)
@@ -228,7 +224,7 @@ class HubRepo:
                 self._api.create_tag(self.id, tag=name, revision=sha, repo_type=self.type)
                 return
             except Exception as error:
-                tagged = self.tags().get(name)
+                tagged = self.refs()[1].get(name)
                 if tagged == sha:
                     return
                 if tagged:
@@ -236,13 +232,13 @@ class HubRepo:
                         f"tag {name} of {self.url} is on commit {tagged[:7]} and never moves; set "
                         "another version"
                     ) from error
-                if attempt == MAX_ATTEMPTS - 1 or not errors.is_transient(error):
-                    raise self.explain(error) from error
-                errors.wait_before_retry(attempt, error)
+                self.wait_or_raise(attempt, error)
 
-    def explain(self, error: Exception) -> Exception:
-        """Return an error of this repository in one line with what to do."""
-        return errors.explain_hub_error(error, self.id, self.url)
+    def wait_or_raise(self, attempt: int, error: Exception, *, hopeless: bool = False) -> None:
+        """Wait before the next attempt, or raise an error that it would not prevent."""
+        if hopeless or attempt == MAX_ATTEMPTS - 1 or not errors.is_transient(error):
+            raise errors.explain_hub_error(error, self.id, self.url) from error
+        errors.wait_before_retry(attempt, error)
 
     def _commits(self, revision: str) -> list[Any]:
         return self._request(self._api.list_repo_commits, revision=revision)
@@ -272,9 +268,7 @@ class HubRepo:
                 if isinstance(error, missing) and errors.http_status(error) != 401:
                     return None
                 hopeless = fail_without_network and errors.is_unreachable(error)
-                if attempt == MAX_ATTEMPTS - 1 or hopeless or not errors.is_transient(error):
-                    raise self.explain(error) from error
-                errors.wait_before_retry(attempt, error)
+                self.wait_or_raise(attempt, error, hopeless=hopeless)
         raise AssertionError("unreachable")
 
 

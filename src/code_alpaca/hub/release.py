@@ -13,9 +13,9 @@ from pathlib import Path
 from code_alpaca.core import fs
 from code_alpaca.core.console import Log
 from code_alpaca.core.errors import InputError, Stopped
-from code_alpaca.hub import cards
-from code_alpaca.hub.client import MAX_ATTEMPTS, HubRepo, make_addition
-from code_alpaca.hub.errors import is_transient, repo_gone, wait_before_retry
+from code_alpaca.hub import cards, client
+from code_alpaca.hub.client import HubRepo, make_addition
+from code_alpaca.hub.errors import repo_gone
 from code_alpaca.hub.release_plan import (
     Release,
     ReleasePlan,
@@ -114,7 +114,7 @@ def _commit(release: Release, plan: ReleasePlan, files: Files, log: Log) -> str:
     repo, key, parent = release.repo, str(release.version.key), str(plan.head)
     additions = [make_addition(name, file) for name, file in files.items()]
     repo.upload(additions)
-    for attempt in range(MAX_ATTEMPTS):
+    for attempt in range(client.MAX_ATTEMPTS):
         info = repo.get_info()
         if info is None or info.renamed:  # the Hub would redirect the commit to the new name
             raise repo_gone(repo.url)
@@ -128,10 +128,8 @@ def _commit(release: Release, plan: ReleasePlan, files: Files, log: Log) -> str:
                 return sha
             if isinstance(error, HfHubHTTPError) and error.response.status_code == 412:
                 parent = _rebase(repo, parent, {*files, *stale}, log)
-            elif attempt == MAX_ATTEMPTS - 1 or not is_transient(error):
-                raise repo.explain(error) from error
             else:
-                wait_before_retry(attempt, error)
+                repo.wait_or_raise(attempt, error)
     raise Stopped(f"{repo.url} changes too often; rerun the command later")
 
 
