@@ -137,9 +137,7 @@ def _read_csv(path: Path, text: str) -> RecordList:
         header = [name.strip() for name in next(reader, [])]
         if repeated := {name for name in header if name and header.count(name) > 1}:
             raise InputError(f"{path} has two columns named {min(repeated)!r}; rename one")
-        for cells in reader:
-            if not cells:
-                continue
+        for cells in filter(None, reader):
             if len(cells) == len(header):
                 records.append(dict(zip(header, cells, strict=True)))
             else:

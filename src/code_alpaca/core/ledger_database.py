@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
 from filelock import FileLock, Timeout
@@ -63,7 +63,7 @@ CREATE INDEX IF NOT EXISTS decisions_by_reason ON decisions (reason);
 """
 
 
-class LedgerDatabase:
+class LedgerDatabase(contextlib.AbstractContextManager):
     """A connection to a ledger. One process at a time may write; any number may read."""
 
     def __init__(self, path: Path, *, write: bool = True) -> None:
@@ -97,9 +97,6 @@ class LedgerDatabase:
     def _release(self) -> None:
         if self._lock:
             self._lock.release()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

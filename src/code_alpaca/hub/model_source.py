@@ -16,6 +16,7 @@ from code_alpaca.core import console
 from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.fs import file_sha256, weights_sha256
 from code_alpaca.core.records import RecordFormatError, RunRecord
+from code_alpaca.hub.errors import is_transient
 
 TIMEOUT_S = 10.0
 CONFIG_FILES = ("config.json", "adapter_config.json")
@@ -152,7 +153,8 @@ def _refuse_or_explain(name: str, revision: str | None, error: Exception) -> str
     unreachable = (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, httpx2.HTTPError)
     if not isinstance(error, unreachable):
         raise error
-    if isinstance(error, errors.HfHubHTTPError) and not _is_unavailable(error):
+    answered = isinstance(error, errors.HfHubHTTPError) and error.response is not None
+    if answered and not is_transient(error):
         at = f" at revision {revision}" if revision else ""
         raise InputError(
             f"cannot load model {name}: no such folder, and the Hub refuses it{at} "
@@ -173,11 +175,6 @@ def _find_cached(name: str, revision: str | None, reason: str) -> Path:
             f"cannot load model {name}: no such folder, and the Hub is unreachable ({reason}); "
             "check the path, or the network"
         ) from None
-
-
-def _is_unavailable(error: Any) -> bool:
-    status = error.response.status_code if error.response is not None else 503
-    return status in (408, 429) or status >= 500
 
 
 def _select_files(files: list[str]) -> list[str]:

@@ -19,9 +19,10 @@ def require_create_permission(whoami: Mapping[str, Any], repo_id: str) -> None:
         organizations = {str(org.get("name")).lower(): org for org in whoami.get("orgs") or []}
         org = organizations.get(namespace.lower())
         if org is None:
+            names = [user, *(str(org.get("name")) for org in organizations.values())]
             raise InputError(
                 f"{user} is not a member of {namespace} and cannot create {repo_id}; use a name "
-                f"under {_namespaces(whoami)}, or ask {namespace} for write access"
+                f"under {'/ or '.join(names)}/, or ask {namespace} for write access"
             )
         if org.get("roleInOrg") in READ_ROLES:
             raise InputError(
@@ -33,11 +34,6 @@ def require_create_permission(whoami: Mapping[str, Any], repo_id: str) -> None:
             f"the fine-grained token of {user} has no write access to {namespace}; "
             f"{WRITE_TOKEN_ADVICE} there, then rerun the command"
         )
-
-
-def _namespaces(whoami: Mapping[str, Any]) -> str:
-    names = [whoami.get("name"), *(org.get("name") for org in whoami.get("orgs") or [])]
-    return " or ".join(f"{name}/" for name in names if name)
 
 
 def _is_in_scope(whoami: Mapping[str, Any], namespace: str) -> bool:

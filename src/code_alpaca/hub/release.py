@@ -42,7 +42,7 @@ def publish_release(release: Release, contents: Callable[[ReleasePlan], Files], 
         Stopped: the Hub does not respond, or the repository was deleted meanwhile.
     """
     repo, version = release.repo, release.version
-    plan = _create_repo(release)
+    plan = prepare_repo(release)
     if not plan.has_branch:
         repo.create_branch()
     files: Files = {}
@@ -65,9 +65,15 @@ def publish_release(release: Release, contents: Callable[[ReleasePlan], Files], 
     return sha
 
 
-def prepare_repo(release: Release) -> None:
-    """Create the repository of a release whose content is not known yet, if it is allowed."""
-    _create_repo(release)
+def prepare_repo(release: Release) -> ReleasePlan:
+    """Create the repository of a release, if it is allowed, and return the plan."""
+    plan = plan_release(release)
+    if not plan.exists:
+        terms = release.terms
+        release.repo.create(private=terms.private, space_sdk=terms.space_sdk)
+        plan = plan_release(release._replace(card=None))  # the Hub has accepted the card already
+    remember_visibility(release.repo, release.version, plan.private)
+    return plan
 
 
 def merge_card_edits(repo: HubRepo, card: str, card_path: str, plan: ReleasePlan, log: Log) -> str:
@@ -90,16 +96,6 @@ def merge_card_edits(repo: HubRepo, card: str, card_path: str, plan: ReleasePlan
         if sections:
             log(f"README edited on the Hub, {word}: {', '.join(sections)}")
     return merged.text
-
-
-def _create_repo(release: Release) -> ReleasePlan:
-    plan = plan_release(release)
-    if not plan.exists:
-        terms = release.terms
-        release.repo.create(private=terms.private, space_sdk=terms.space_sdk)
-        plan = plan_release(release._replace(card=None))  # the Hub has accepted the card already
-    remember_visibility(release.repo, release.version, plan.private)
-    return plan
 
 
 def _commit(release: Release, plan: ReleasePlan, files: Files, log: Log) -> str:
