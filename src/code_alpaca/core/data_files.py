@@ -43,11 +43,7 @@ QUOTED_CELL = re.compile(r'"[^"\n]*"')
 
 
 def read_records(path: Path, kind: str = "") -> RecordList:
-    """Return the records of a file, whose purpose is the `kind` in error messages.
-
-    Raises:
-        InputError: the file cannot be opened, or has another format.
-    """
+    """Return the records of a file; `kind` is its purpose, for error messages."""
     try:
         data = _decompress(path, path.read_bytes())
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:

@@ -5,6 +5,7 @@ Published datasets contain raw tabs in strings, trailing commas, joined files an
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -102,10 +103,8 @@ def _parse_lines(path: Path, text: str) -> RecordList:
             records.append(_read_value(line))
             records.lines.append(number)
     if not any(isinstance(record, dict) for record in records):
-        try:
+        with contextlib.suppress(ValueError, RecursionError):
             return RecordList(_parse_values(text))
-        except (ValueError, RecursionError):
-            pass
     return _refuse_mostly_unreadable(path, records)
 
 

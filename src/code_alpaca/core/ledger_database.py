@@ -127,10 +127,7 @@ class LedgerDatabase(contextlib.AbstractContextManager):
 
     @contextlib.contextmanager
     def durable(self) -> Iterator[None]:
-        """Commit a transaction that survives a power failure, at five times the cost.
-
-        For replies, which were paid for; everything else can be computed from them.
-        """
+        """Commit replies so that they survive a power failure, at five times the cost."""
         self._db.execute("PRAGMA synchronous = FULL")
         try:
             with self.transaction():

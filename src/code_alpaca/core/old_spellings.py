@@ -3,9 +3,7 @@
 A config class lists what was renamed:
 
     class GenerateConfig(StageConfig):
-        OLD_SPELLINGS = OldSpellings(
-            keys={"old_key": "new_key"}, values={"strategy": {"old_value": "new_value"}}
-        )
+        OLD_SPELLINGS = OldSpellings(keys={"old": "new"}, values={"strategy": {"old": "new"}})
 """
 
 from __future__ import annotations

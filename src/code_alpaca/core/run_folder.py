@@ -26,8 +26,7 @@ from code_alpaca.core.records import Manifest
 def open_run(run_dir: Path, config: StageConfig, identity: Mapping[str, str]) -> Iterator[Ledger]:
     """Open the ledger of a new or existing run folder.
 
-    Args:
-        identity: hashes of files that the config names (seed tasks, prompts, snippets).
+    `identity` contains hashes of files that the config names (seed tasks, prompts, snippets).
 
     Raises:
         InputError: the folder was created with another config or identity, cannot be written, or

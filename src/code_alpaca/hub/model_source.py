@@ -54,9 +54,6 @@ def find_model(name: str, revision: str | None = None) -> ModelSource:
     """Return the local folder of a model; a Hub model is downloaded at the commit of `revision`.
 
     Without network, or with HF_HUB_OFFLINE, the Hub cache is used.
-
-    Raises:
-        InputError: the model does not exist, or the Hub is unreachable and it is not cached.
     """
     source = _find(name, revision)
     adapter = _adapter_config(source.folder)

@@ -37,10 +37,7 @@ class ReleaseTerms(NamedTuple):
 
 
 class ReleaseKind(NamedTuple):
-    """Which files belong to a release: of a dataset, a model or a Space.
-
-    A release owns the files that the previous release of the repository lists, and no others.
-    """
+    """The files of a release: it owns those that the previous release lists, and no others."""
 
     key: str  # prefix of the description of every release commit
     owned: Callable[[HubRepo, str], Collection[str]]  # files that the release at a commit lists
