@@ -57,7 +57,7 @@ def explain_environment_error(error: BaseException) -> InputError | None:
 
 
 def explain_database_error(error: BaseException) -> str:
-    """Explain an error of SQLite in terms of its file, and what to do; "" if it is a bug."""
+    """Explain an error of SQLite and what to do; return "" if it is a bug."""
     message = error_message(error)
     advice = next((advice for part, advice in DATABASE_ERRORS.items() if part in message), "")
     return f"{advice} (SQLite: {message})" if advice else ""

@@ -73,7 +73,7 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 def recover(path: Path) -> None:
-    """Restore the previous folder after a kill between two renames; hold `lock` meanwhile."""
+    """Restore the previous folder after a kill between two renames; the caller holds `lock`."""
     path = path.resolve()
     old = _siblings(path)[1]
     if old.exists() and not path.exists():

@@ -78,8 +78,8 @@ def _refuse_emptied_ledger(path: Path) -> None:
         )
     if path.exists() and path.with_name("config.yaml").exists():
         raise InputError(
-            f"{path} is empty beside the config of a run: it was damaged, and the run would be "
-            "paid for again; restore it from a backup, or delete it if nothing was paid for yet"
+            f"{path} is empty, but config.yaml next to it shows a started run: it was damaged; "
+            "restore it from a backup, or delete it if nothing was paid for yet"
         )
     _refuse_lost_ledger(path.parent)
 
@@ -92,9 +92,9 @@ def _refuse_lost_ledger(run_dir: Path) -> None:
         return  # no dataset of code-alpaca; `build` refuses other content
     if rows:
         raise InputError(
-            f"{run_dir}/dataset contains {rows} rows and the ledger.sqlite beside it none: the "
-            "ledger was lost, or the rows come from elsewhere; restore the ledger from a backup, "
-            "or use a new run_dir, so that nothing is paid for twice or overwritten"
+            f"{run_dir}/dataset contains {rows} rows, but the ledger.sqlite next to it has none: "
+            "the ledger was lost, or the rows come from elsewhere; restore the ledger from a "
+            "backup, or use a new run_dir, so that nothing is paid for twice or overwritten"
         )
 
 
@@ -118,8 +118,8 @@ def _resume(ledger: Ledger, config: StageConfig, identity: Mapping[str, str]) ->
         _record_changes(ledger, request_changes, resolved)
     if damaged := ledger.reject_damaged():
         console.warning(
-            f"{damaged} accepted rows of {ledger.path} were damaged since they were written, and "
-            "are rejected as damaged_row; check the disk"
+            f"{damaged} accepted rows of {ledger.path} were damaged on disk and are rejected as "
+            "damaged_row; check the disk"
         )
     return resolved
 

@@ -38,8 +38,8 @@ def publish_release(release: Release, contents: Callable[[ReleasePlan], Files], 
         contents: returns every file of the release. Called only if the commit does not exist yet.
 
     Raises:
-        InputError: what `plan_release` refuses, or another user changed the same files meanwhile.
-        Stopped: the Hub does not respond, or the repository was deleted meanwhile.
+        InputError: as `plan_release`, or another user changed the same files.
+        Stopped: the Hub does not respond, or the repository was deleted.
     """
     repo, version = release.repo, release.version
     plan = prepare_repo(release)
@@ -101,8 +101,7 @@ def merge_card_edits(repo: HubRepo, card: str, card_path: str, plan: ReleasePlan
 def _commit(release: Release, plan: ReleasePlan, files: Files, log: Log) -> str:
     """Commit a release on top of the planned head, exactly once, and return the commit.
 
-    If another commit was added meanwhile, the release is based on it, provided that it changed no
-    file of this release.
+    If another user adds a commit that changes no file of this release, the release is based on it.
     """
     from huggingface_hub import CommitOperationDelete
     from huggingface_hub.errors import HfHubHTTPError

@@ -1,4 +1,4 @@
-"""Plan a release: what it would change on the Hub, or why it is refused. Changes nothing."""
+"""Plan a release without changing anything: list its changes on the Hub, or refuse it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class ReleasePlan:
     """What a release would change on the Hub."""
 
     exists: bool
-    private: bool  # of the repository as it is, or would be created
+    private: bool  # of the repository, which may not exist yet
     head: str | None = None  # the commit that the release is based on
     has_branch: bool = False
     last: ReleaseCommit | None = None  # the newest release commit of the branch, tagged or not
@@ -71,7 +71,7 @@ class ReleasePlan:
     existing_commit: str | None = None  # of this release, if an earlier start created it
     untagged: bool = False  # a commit of this version exists without its tag
     deleted: Sequence[str] = ()
-    edited: Sequence[str] = ()  # files of the last release that were edited since
+    edited: Sequence[str] = ()  # files of the last release that people edited
     moved: Sequence[str] = ()  # tags that were moved off the commit of their release
 
     def describe_losses(self, names: Collection[str]) -> list[str]:
@@ -260,7 +260,7 @@ def _moved_tags(releases: Sequence[ReleaseCommit], tags: Tags) -> list[str]:
 
 
 def _edited_files(repo: HubRepo, plan: ReleasePlan) -> list[str]:
-    """Return the files of the last release that were edited since."""
+    """Return the files of the last release that people edited."""
     if plan.last is None or plan.head is None:
         return []
     before, now = repo.files(plan.last.sha), repo.files(plan.head)
