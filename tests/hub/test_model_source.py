@@ -86,7 +86,7 @@ def test_a_name_that_cannot_be_a_hub_id_causes_no_request(tmp_path, monkeypatch,
 
 
 def test_without_network_a_missing_model_is_one_line_without_retries(tmp_path):
-    """In a process of its own, since huggingface_hub reads its environment once."""
+    """Run in a separate process, because huggingface_hub reads its environment once."""
     words = ["eval", "--model", "runs/nope", "--output_dir", str(tmp_path / "eval")]
     done = subprocess.run(
         [sys.executable, "-m", "code_alpaca.cli", *words],
