@@ -37,44 +37,30 @@ def test_help_names_the_choices_of_a_key(stage, choices, capsys):
     assert choices in " ".join(capsys.readouterr().out.split())
 
 
+GENERATE = "generate --run_dir x"
+
+
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("command", "message"),
     [
-        (["nonsense"], "no such command"),
-        (["generate"], "missing key 'run_dir'"),
-        (["generate", "--run_dir", "x", "--num_exampels", "5"], "did you mean 'num_examples'?"),
-        (["generate", "--run_dir", "x", "--num_examples", "-1"], "greater than 0"),
-        (["generate", "--run_dir", "x", "--num_examples", "many"], "valid integer"),
-        (["generate", "--run_dir", "x", "--filters", "emtpy"], "no filter 'emtpy'"),
-        (["generate", "--run_dir", "x", "stray"], "unexpected word 'stray'"),
-        (["generate", "--run_dir", "x", "--teacher_base_url", "foo"], "not a URL like"),
-        (["generate", "--run_dir", "x", "--teacher_base_url", "http://a:99999"], "not a URL like"),
-        (
-            ["generate", "--run_dir", "x", "--teacher_base_url", "offline?latency=abc"],
-            "bad value for 'latency'",
-        ),
-        (
-            [
-                "generate",
-                "--run_dir",
-                "x",
-                "--teacher_base_url",
-                "offline",
-                "--teacher_api",
-                "batch",
-            ],
-            "no Batch API",
-        ),
-        (
-            ["generate", "--run_dir", "x", "--strategy", "oss_instruct", "--snippets", "a" * 300],
-            "File name too long",
-        ),
-        (["generate", "--config", "/does/not/exist.yaml"], "cannot read config"),
+        ("nonsense", "no such command"),
+        ("generate", "missing key 'run_dir'"),
+        (f"{GENERATE} --num_exampels 5", "did you mean 'num_examples'?"),
+        (f"{GENERATE} --num_examples -1", "greater than 0"),
+        (f"{GENERATE} --num_examples many", "valid integer"),
+        (f"{GENERATE} --filters emtpy", "no filter 'emtpy'"),
+        (f"{GENERATE} stray", "unexpected word 'stray'"),
+        (f"{GENERATE} --teacher_base_url foo", "not a URL like"),
+        (f"{GENERATE} --teacher_base_url http://a:99999", "not a URL like"),
+        (f"{GENERATE} --teacher_base_url offline?latency=abc", "bad value for 'latency'"),
+        (f"{GENERATE} --teacher_base_url offline --teacher_api batch", "no Batch API"),
+        (f"{GENERATE} --strategy oss_instruct --snippets {'a' * 300}", "File name too long"),
+        ("generate --config /does/not/exist.yaml", "cannot read config"),
     ],
 )
-def test_bad_input_is_exit_2_and_one_line(words, message, capsys, tmp_path, monkeypatch):
+def test_bad_input_is_exit_2_and_one_line(command, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(words) == 2
+    assert main(command.split()) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

@@ -1,18 +1,15 @@
 """Run the whole pipeline on this machine: no API key, no GPU, no download.
 
 The embedded teacher replaces a language model, and a tiny LLaMA with random weights replaces a
-base model. Stages, files and commands are those of a paid run. Each stage resumes, so the command
-can be repeated.
+base model. Stages, files and commands are those of a paid run. Rerun the command to resume.
 """
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field, PositiveInt
 
@@ -33,6 +30,12 @@ TEACHER = (
     "&wrong_answer=0.03&empty_output=0.02&benchmark_copy=0.02"
 )
 MODEL_FOLDERS = ("model", "eval", "eval-reference", "release")
+NEXT_FILES = {
+    "dataset/README.md": "the dataset card",
+    "release/README.md": "the model card",
+    "eval/samples.jsonl": "the model's responses, with verdicts",
+    "ledger.sqlite": "every request, reply and decision",
+}
 
 
 class QuickstartConfig(StageConfig):
@@ -45,33 +48,27 @@ class QuickstartConfig(StageConfig):
 
 
 def run_quickstart(config: QuickstartConfig) -> None:
-    """Run every stage from seed tasks to a released model, then print a summary.
-
-    Raises:
-        InputError, Stopped: from a stage.
-    """
-    run_dir = config.run_dir
+    """Run every stage from seed tasks to a released model, then print a summary."""
     if config.fresh:
-        _delete_run(run_dir)
+        _delete_run(config.run_dir)
     _delete_outdated_model(config)
-    stages: list[tuple[str, Callable[[], Any]]] = [
-        (
-            "generate: the embedded teacher writes tasks, curation filters them",
-            lambda: _generate(config),
-        ),
-        ("publish: a versioned dataset folder with its card", lambda: _publish(run_dir)),
-        ("sft: a tiny LLaMA from random weights, with accelerate launch", lambda: _sft(config)),
-        ("eval: pass@1 on 20 problems that are not in the training data", lambda: _eval(run_dir)),
-        ("release: the model folder with its card", lambda: _release(run_dir)),
-    ]
-    output, started, seconds = console.stage(""), time.monotonic(), []
-    for number, (title, run_stage) in enumerate(stages, 1):
+    stages = {
+        "generate: the embedded teacher writes tasks, curation filters them": _generate,
+        "publish: a versioned dataset folder with its card": _publish,
+        "sft: a tiny LLaMA from random weights, with accelerate launch": _sft,
+        "eval: pass@1 on 20 problems that are not in the training data": _eval,
+        "release: the model folder with its card": _release,
+    }
+    output, seconds = console.stage(""), []
+    for number, (title, run_stage) in enumerate(stages.items(), 1):
         output.rich.print(f"[bold]\\[{number}/{len(stages)}] {title}[/bold]")
-        stage_started = time.monotonic()
-        run_stage()
-        seconds.append(time.monotonic() - stage_started)
-    _print_summary(run_dir, seconds, time.monotonic() - started, output)
-    _print_next_files(run_dir, output)
+        started = time.monotonic()
+        run_stage(config)
+        seconds.append(time.monotonic() - started)
+    _print_summary(config.run_dir, seconds, output)
+    output.print("Open next:")
+    for name, description in NEXT_FILES.items():
+        output.print(f"  {config.run_dir / name}  {description}")
 
 
 def _generate(config: QuickstartConfig) -> None:
@@ -86,8 +83,10 @@ def _generate(config: QuickstartConfig) -> None:
     )
 
 
-def _publish(run_dir: Path) -> None:
-    publish_dataset(PublishConfig(run_dir=run_dir, dataset_version="0.1.0", license="apache-2.0"))
+def _publish(config: QuickstartConfig) -> None:
+    publish_dataset(
+        PublishConfig(run_dir=config.run_dir, dataset_version="0.1.0", license="apache-2.0")
+    )
 
 
 def _sft(config: QuickstartConfig) -> None:
@@ -101,14 +100,15 @@ def _sft(config: QuickstartConfig) -> None:
     launch_on_cpu(settings)
 
 
-def _eval(run_dir: Path) -> None:
-    model = str(run_dir / "model")
-    evaluate(EvalConfig(benchmark="mini", model=model, output_dir=run_dir / "eval"))
-    output_dir = run_dir / "eval-reference"
+def _eval(config: QuickstartConfig) -> None:
+    model, output_dir = str(config.run_dir / "model"), config.run_dir / "eval"
+    evaluate(EvalConfig(benchmark="mini", model=model, output_dir=output_dir))
+    output_dir = config.run_dir / "eval-reference"
     evaluate(EvalConfig(benchmark="mini", samples="reference", output_dir=output_dir))
 
 
-def _release(run_dir: Path) -> None:
+def _release(config: QuickstartConfig) -> None:
+    run_dir = config.run_dir
     release_model(
         ReleaseConfig(
             model_dir=run_dir / "model",
@@ -122,12 +122,10 @@ def _release(run_dir: Path) -> None:
 
 
 def _delete_run(run_dir: Path) -> None:
-    """Delete a run folder; refuse any other folder."""
-    if not run_dir.exists():
-        return
-    if not (run_dir / "ledger.sqlite").exists():
-        raise InputError(f"{run_dir} contains no run (no ledger.sqlite), so it is not deleted")
-    shutil.rmtree(run_dir)
+    if run_dir.exists():
+        if not (run_dir / "ledger.sqlite").exists():
+            raise InputError(f"{run_dir} contains no run (no ledger.sqlite), so it is not deleted")
+        shutil.rmtree(run_dir)
 
 
 def _delete_outdated_model(config: QuickstartConfig) -> None:
@@ -141,21 +139,20 @@ def _delete_outdated_model(config: QuickstartConfig) -> None:
     write_yaml(path, keys)
 
 
-def _print_summary(
-    run_dir: Path, seconds: list[float], total: float, output: console.Stage
-) -> None:
-    """Print a table of what each stage produced and how long it took."""
+def _print_summary(run_dir: Path, seconds: list[float], output: console.Stage) -> None:
+    """Print a table of the results and the time of each stage."""
     from rich.table import Table
 
-    table = Table(title=f"quickstart: {total:.0f} s", title_justify="left", show_lines=True)
+    table = Table(title=f"quickstart: {sum(seconds):.0f} s", title_justify="left", show_lines=True)
     for column in ("stage", "result", "seconds"):
         table.add_column(column, justify="right" if column == "seconds" else "left")
-    for (stage, result), spent in zip(_summarize(run_dir), seconds, strict=True):
+    for (stage, result), spent in zip(_summarize(run_dir).items(), seconds, strict=True):
         table.add_row(stage, result, f"{spent:.0f}")
     output.print(table)
 
 
-def _summarize(run_dir: Path) -> list[tuple[str, str]]:
+def _summarize(run_dir: Path) -> dict[str, str]:
+    """Return the results of each stage."""
     training = RunRecord.load(run_dir / "model")
     manifest = Manifest.load(run_dir / "dataset")
     with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
@@ -163,25 +160,16 @@ def _summarize(run_dir: Path) -> list[tuple[str, str]]:
     reasons = manifest.rejected_by_reason
     rejected = ", ".join(f"{reason} {count}" for reason, count in reasons.items()) or "none"
     counts = ", ".join(f"{name} {count}" for name, count in manifest.counts.items())
-    return [
-        (
-            "generate",
-            f"{replies} replies, {manifest.candidates} candidates, "
-            f"{manifest.counts['default']} accepted\nrejected: {rejected}",
-        ),
-        ("publish", f"version {manifest.version}: {counts}"),
-        (
-            "sft",
-            f"{(training.parameters or 0) / 1e6:.1f}M parameters, loss "
-            f"{training.first_loss:.2f} first, {training.last_loss:.2f} last",
-        ),
-        (
-            "eval",
-            f"pass@1 {_score(run_dir / 'eval')}\n"
-            f"reference solutions {_score(run_dir / 'eval-reference')} (check of the scorer)",
-        ),
-        ("release", str(run_dir / "release")),
-    ]
+    return {
+        "generate": f"{replies} replies, {manifest.candidates} candidates, "
+        f"{manifest.counts['default']} accepted\nrejected: {rejected}",
+        "publish": f"version {manifest.version}: {counts}",
+        "sft": f"{(training.parameters or 0) / 1e6:.1f}M parameters, loss "
+        f"{training.first_loss:.2f} first, {training.last_loss:.2f} last",
+        "eval": f"pass@1 {_score(run_dir / 'eval')}\n"
+        f"reference solutions {_score(run_dir / 'eval-reference')} (check of the scorer)",
+        "release": str(run_dir / "release"),
+    }
 
 
 def _score(output_dir: Path) -> str:
@@ -192,15 +180,3 @@ def _score(output_dir: Path) -> str:
         f"{score.value:.0%} ({solved} of {results.problems}; "
         f"95% interval {score.low:.0%} to {score.high:.0%})"
     )
-
-
-def _print_next_files(run_dir: Path, output: console.Stage) -> None:
-    files = [
-        ("dataset/README.md", "the dataset card"),
-        ("release/README.md", "the model card"),
-        ("eval/samples.jsonl", "the model's responses, with verdicts"),
-        ("ledger.sqlite", "every request, reply and decision"),
-    ]
-    output.print("Open next:")
-    for name, description in files:
-        output.print(f"  {run_dir / name}  {description}")

@@ -44,14 +44,10 @@ def rows_of(run_dir):
     return rows
 
 
-@pytest.mark.parametrize(
-    "size",
-    [
-        pytest.param(50_000, marks=pytest.mark.slow),
-        200_000,
-        pytest.param(300_000, marks=pytest.mark.slow),
-    ],
-)
+SLOW_SIZES = [pytest.param(size, marks=pytest.mark.slow) for size in (50_000, 300_000)]
+
+
+@pytest.mark.parametrize("size", [200_000, *SLOW_SIZES])
 def test_generate_keeps_its_rows_and_resumes(shim, tmp_path, size):
     words = ["generate", "--teacher_base_url", "offline", "--num_examples", "30"]
     words += ["--lookahead", "8", "--run_dir"]
@@ -102,16 +98,15 @@ def training(tmp_path_factory):
     return words, folder / "model"
 
 
+LAUNCHED = ["--accelerate_config", str(ROOT / "accelerate_configs/cpu.yaml")]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "launched"),
     [
-        # Full while safetensors writes the second checkpoint's weights.
-        pytest.param(400_000, [], marks=pytest.mark.slow),
-        pytest.param(  # full while torch.save writes its optimizer
-            500_000,
-            ["--accelerate_config", str(ROOT / "accelerate_configs/cpu.yaml")],
-            marks=pytest.mark.slow,
-        ),
+        (400_000, []),  # full while safetensors writes the second checkpoint's weights
+        (500_000, LAUNCHED),  # full while torch.save writes its optimizer
     ],
     ids=["weights", "optimizer"],
 )

@@ -69,15 +69,6 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_line(tmp_path, content):
     assert str(refused.value).startswith(f"cannot read benchmark {path}: ")
 
 
-def test_text_is_parsed_like_a_file():
-    assert list(jsonl.parse('{"a": 1}\n{"a": 2}\n', "the seed tasks")) == [
-        (1, {"a": 1}),
-        (2, {"a": 2}),
-    ]
-    with pytest.raises(InputError, match="the seed tasks, line 1: not JSON"):
-        list(jsonl.parse("{", "the seed tasks"))
-
-
 def test_written_records_are_read_back(tmp_path):
     path = tmp_path / "rows.jsonl"
     jsonl.write(path, [{"a": "é\u2028"}, {"b": None}])

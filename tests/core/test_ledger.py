@@ -23,13 +23,8 @@ def test_replies_and_decisions_survive_reopening(tmp_path):
     with Ledger(path) as ledger:
         key = ledger.request(0, "/chat/completions", {"model": "m"}, seed_ids=["seed_001"])
         ledger.save_reply(key, REPLY, usage=(3, 5))
-        ledger.decide(
-            0,
-            [
-                Decision(Example("a", "", "b", seed_ids=["s"]), ""),
-                Decision(Example("c", "", ""), "empty"),
-            ],
-        )
+        accepted, rejected = Example("a", "", "b", seed_ids=["s"]), Example("c", "", "")
+        ledger.decide(0, [Decision(accepted, ""), Decision(rejected, "empty")])
     with Ledger(path, write=False) as ledger:
         assert ledger.reply(key) == REPLY
         assert [(e.instruction, e.seed_ids) for e in ledger.accepted()] == [("a", ["s"])]

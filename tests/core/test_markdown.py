@@ -34,10 +34,8 @@ def test_untrusted_text_creates_no_markup_in_a_dataset_card(manifest, text):
         counted = {"languages": {word: 3, "python": 1}, "verification": {word: 4}}
         values = {**manifest.as_dict(), **dict.fromkeys(names, word), "usage": None}
         values |= {"statistics": {**manifest.as_dict()["statistics"], **counted}}
-        values |= {
-            "rejected_by_reason": {word: 2},
-            "config": {"novelty": word, "novelty_threshold": 0.7},
-        }
+        values |= {"rejected_by_reason": {word: 2}}
+        values |= {"config": {"novelty": word, "novelty_threshold": 0.7}}
         values |= {"contamination": {"benchmarks": [word, "mbpp"], "missing": [word],
                                      "problems": 3, "policy": "drop"}}  # fmt: skip
         record = Manifest.parse(values, "manifest.json")

@@ -13,10 +13,7 @@ from code_alpaca.core.old_spellings import OldSpellings
 
 SPELLINGS = OldSpellings(
     keys={"seed_compat_defects": "alpaca_2023_defects"},
-    values={
-        "strategy": {"seed_compat": "alpaca_2023"},
-        "filters": {"legacy_2023": "alpaca_2023"},
-    },
+    values={"strategy": {"seed_compat": "alpaca_2023"}, "filters": {"legacy_2023": "alpaca_2023"}},
 )
 
 
@@ -24,10 +21,7 @@ SPELLINGS = OldSpellings(
     ("given", "expected"),
     [
         ({"strategy": "seed_compat"}, {"strategy": "alpaca_2023"}),
-        (
-            {"strategy": "self_instruct=3, seed_compat=1"},
-            {"strategy": "self_instruct=3, alpaca_2023=1"},
-        ),
+        ({"strategy": "evol=3, seed_compat=1"}, {"strategy": "evol=3, alpaca_2023=1"}),
         ({"strategy": {"seed_compat": 2.0}}, {"strategy": {"alpaca_2023": 2.0}}),
         ({"filters": ["empty", "legacy_2023"]}, {"filters": ["empty", "alpaca_2023"]}),
         ({"seed_compat_defects": True}, {"alpaca_2023_defects": True}),

@@ -60,16 +60,11 @@ def test_a_response_that_was_truncated_during_reasoning_is_empty(text):
     assert strip_reasoning(text) == ""
 
 
-MENTIONS = json.dumps(
-    {
-        "tasks": [
-            {
-                "instruction": "Remove <think>...</think> from a text; all before </think> goes.",
-                "output": 'def f(text):\n    return text.split("</think>")[-1]  # </think>\n',
-            }
-        ]
-    }
-)
+TASK = {
+    "instruction": "Remove <think>...</think> from a text; all before </think> goes.",
+    "output": 'def f(text):\n    return text.split("</think>")[-1]  # </think>\n',
+}
+MENTIONS = json.dumps({"tasks": [TASK]})
 
 
 @pytest.mark.parametrize(

@@ -7,21 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from code_alpaca.core import records
 from code_alpaca.core.errors import InputError
-from code_alpaca.core.records import (
-    EvalResults,
-    Manifest,
-    Record,
-    RecordFormatError,
-    ReleaseRecord,
-    RunRecord,
-)
+from code_alpaca.core.records import EvalResults, Manifest, ReleaseRecord, RunRecord
 
 OLD_FILES = Path(__file__).parent / "records_before_versions"
 RECORDS = [Manifest, RunRecord, EvalResults, ReleaseRecord]
 
 
-def old_values(kind: type[Record]) -> dict:
+def old_values(kind: type[records.Record]) -> dict:
     return json.loads((OLD_FILES / kind.FILE).read_text())
 
 
@@ -89,7 +83,7 @@ def test_a_file_that_is_not_json_is_refused_in_one_line(kind, content, tmp_path)
 )
 def test_a_field_of_another_type_is_named(kind, change, place, tmp_path):
     (tmp_path / kind.FILE).write_text(json.dumps({**old_values(kind), **change}))
-    with pytest.raises(RecordFormatError) as refused:
+    with pytest.raises(records.RecordFormatError) as refused:
         kind.load(tmp_path)
     assert place in str(refused.value) and "\n" not in str(refused.value)
 
@@ -120,12 +114,9 @@ def test_a_changed_copy_writes_the_change():
 
 
 def test_scores_are_read_in_the_order_of_the_file():
-    results = EvalResults(
-        benchmark="mini",
-        problems=20,
-        **{"pass@1": 0.25, "pass@1_interval": [0.1, 0.5]},
-        **{"pass@10": 1.0, "pass@10_interval": [0.8, 1.0]},
-    )
+    scores = {"pass@1": 0.25, "pass@1_interval": [0.1, 0.5]}
+    scores |= {"pass@10": 1.0, "pass@10_interval": [0.8, 1.0]}
+    results = EvalResults(benchmark="mini", problems=20, **scores)
     assert results.scores == [(1, 0.25, 0.1, 0.5), (10, 1.0, 0.8, 1.0)]
     assert results.pass_at(10).value == 1.0
     with pytest.raises(ValueError, match="pass@5"):

@@ -44,12 +44,9 @@ def add_reply(run_dir, **payload_changes):
     with Ledger(run_dir / "ledger.sqlite") as ledger:
         number = ledger.next_undecided()
         payload, requested, _ = copy.deepcopy(ledger.answered(number - 1))
+        payload |= payload_changes
         key = ledger.request(
-            number,
-            "/chat/completions",
-            {**payload, **payload_changes},
-            seed_ids=["shown"],
-            asked=requested,
+            number, "/chat/completions", payload, seed_ids=["shown"], asked=requested
         )
         ledger.save_reply(key, {"choices": [{"message": {"content": text}}]})
     return number, task
@@ -195,9 +192,8 @@ def test_a_damaged_row_is_rejected_and_replaced_on_resume(run_dir, capsys):
         ledger.set_meta("note", "")
     content = path.read_bytes()
     stored = json.dumps(text)[:-1].encode()
-    path.write_bytes(
-        content.replace(b'{"instruction": ' + stored, b'{"instruction": "~' + stored[2:])
-    )
+    old, new = b'{"instruction": ' + stored, b'{"instruction": "~' + stored[2:]
+    path.write_bytes(content.replace(old, new))
     assert main(run_args(run_dir)) == 0
     assert "1 accepted rows" in capsys.readouterr().out
     counts = json.loads((run_dir / "dataset/manifest.json").read_text())

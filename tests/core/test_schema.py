@@ -45,7 +45,7 @@ def test_a_unicode_line_separator_in_a_string_does_not_end_the_line(tmp_path):
         ),
         (
             '{"instruction": "x", "output": "<think>y</think>z"}',
-            "line 2: 'output' contains a model's",
+            "line 2: 'output' contains a model",
         ),
         ('{"instruction": "x", "input": 5, "output": "y"}', "line 2: 'input' is a number, not"),
     ],
@@ -97,6 +97,5 @@ def test_empty_and_missing_seed_files_are_refused(tmp_path):
 
 def test_the_id_of_a_row_depends_on_each_field():
     assert content_id("a", "b", "c") == content_id("a", "b", "c")
-    assert (
-        len({content_id("ab", "", "c"), content_id("a", "b", "c"), content_id("a", "", "bc")}) == 3
-    )
+    rows = [("ab", "", "c"), ("a", "b", "c"), ("a", "", "bc")]
+    assert len({content_id(*row) for row in rows}) == 3

@@ -15,11 +15,8 @@ from code_alpaca.hub.model_source import find_model, read_run_record
 @pytest.fixture
 def folder(tmp_path):
     """A model folder whose files are not valid, only different from each other."""
-    files = {
-        "config.json": "{}",
-        "generation_config.json": "{}",
-        "tokenizer.json": "{}",
-        "tokenizer_config.json": "{}",
+    configs = ("config", "generation_config", "tokenizer", "tokenizer_config")
+    files = {f"{name}.json": "{}" for name in configs} | {
         "chat_template.jinja": "a",
         "model.safetensors": "weights",
         "merges.txt": "a b",
@@ -33,27 +30,19 @@ def folder(tmp_path):
     return model
 
 
-@pytest.mark.parametrize(
-    ("name", "shapes_answers"),
-    [
-        ("config.json", True),
-        ("generation_config.json", True),
-        ("tokenizer.json", True),
-        ("tokenizer_config.json", True),
-        ("chat_template.jinja", True),
-        ("merges.txt", True),
-        ("model.safetensors", True),
-        ("special_tokens_map.json", True),
-        ("additional_chat_templates/tool.jinja", True),
-        ("README.md", False),
-        ("run.json", False),
-    ],
-)
-def test_every_file_that_shapes_an_answer_is_in_the_fingerprint(folder, name, shapes_answers):
+OUTPUT_FILES = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+    "chat_template.jinja", "merges.txt", "model.safetensors", "special_tokens_map.json",
+    "additional_chat_templates/tool.jinja",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*OUTPUT_FILES, "README.md", "run.json"])
+def test_every_file_that_the_output_depends_on_is_in_the_fingerprint(folder, name):
     before = find_model(str(folder)).fingerprint()
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_text("[]")
-    assert (find_model(str(folder)).fingerprint() != before) is shapes_answers
+    assert (find_model(str(folder)).fingerprint() != before) is (name in OUTPUT_FILES)
 
 
 def test_an_adapter_carries_the_fingerprint_of_its_base(folder, tmp_path):
@@ -97,7 +86,7 @@ def test_a_name_that_cannot_be_a_hub_id_causes_no_request(tmp_path, monkeypatch,
 
 
 def test_without_network_a_missing_model_is_one_line_without_retries(tmp_path):
-    """In a process of its own, since huggingface_hub reads its environment once."""
+    """Run in a separate process, because huggingface_hub reads its environment once."""
     words = ["eval", "--model", "runs/nope", "--output_dir", str(tmp_path / "eval")]
     done = subprocess.run(
         [sys.executable, "-m", "code_alpaca.cli", *words],

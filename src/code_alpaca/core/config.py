@@ -1,14 +1,14 @@
-"""Configure every stage the same way: a YAML file, overridden by `--key value`; unknown keys fail.
+"""Read the config of a stage: a YAML file, overridden by `--key value`; unknown keys are refused.
 
-A stage declares its keys once, as a `StageConfig`: `parse` reads them and `add_arguments` prints
-them as `--help`. `key_roles` describes what a key means beyond its stage, `old_spellings` renamed
-keys and values.
+A stage declares its keys once, as the fields of a `StageConfig`: `parse` reads them, and
+`add_arguments` prints them as `--help`.
 """
 
 from __future__ import annotations
 
 import argparse
 import difflib
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -44,12 +44,11 @@ class StageConfig(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
     )
+    OLD_SPELLINGS: ClassVar[OldSpellings] = OldSpellings()
 
     def breaks_resume(self, key: str, old: Any, new: Any) -> bool:
-        """Return whether this change of a key that may otherwise change makes it another run."""
+        """Return whether a change that the key's role permits makes it another run."""
         return False
-
-    OLD_SPELLINGS: ClassVar[OldSpellings] = OldSpellings()
 
     @model_validator(mode="before")
     @classmethod
@@ -58,7 +57,7 @@ class StageConfig(BaseModel):
 
     @classmethod
     def update_recorded(cls, recorded: dict[str, Any]) -> dict[str, Any]:
-        """Return a config that an earlier version recorded, in today's spelling."""
+        """Return a config that an earlier version recorded, with today's names."""
         return cls.OLD_SPELLINGS.update(recorded, warn=False)
 
     @field_validator("*", mode="before")
@@ -80,15 +79,12 @@ def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _texts(key)
-            yield from _texts(item)
+        yield from _texts([*itertools.chain.from_iterable(value.items())])
     elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _texts(item)
+        yield from itertools.chain.from_iterable(map(_texts, value))
 
 
-def _semver(text: str) -> str:
+def _check_semver(text: str) -> str:
     if not SEMVER.fullmatch(text):
         raise ValueError("not SemVer; write it like 1.0.0")
     return text
@@ -108,24 +104,22 @@ def check_base_urls(urls: str) -> str:
     return urls
 
 
-def _not_blank(text: str) -> str:
+def _check_not_blank(text: str) -> str:
     if not text.strip():
         raise ValueError("must not be empty")
     return text
 
 
-Version = Annotated[str, AfterValidator(_semver)]
+Version = Annotated[str, AfterValidator(_check_semver)]
 BaseUrl = Annotated[str, AfterValidator(check_base_urls)]
-NonEmptyStr = Annotated[str, AfterValidator(_not_blank)]
-
-
+NonEmptyStr = Annotated[str, AfterValidator(_check_not_blank)]
 C = TypeVar("C", bound=StageConfig)
 
 
 def parse(cls: type[C], argv: Sequence[str]) -> C:
-    """Return the config of `--config FILE.yaml`, overridden by each `--key value` of `argv`.
+    """Read the config of a stage from its command line.
 
-    `--config` also accepts the name of a shipped recipe.
+    Each `--key value` overrides that key in `--config`, a YAML file or a shipped recipe.
 
     Raises:
         InputError: the file cannot be read, a key is unknown or a value is not valid.
@@ -134,24 +128,23 @@ def parse(cls: type[C], argv: Sequence[str]) -> C:
     parser.add_argument("--config", type=Path)
     add_arguments(parser, cls)
     known, unknown = parser.parse_known_args(cls.OLD_SPELLINGS.update_arguments(argv))
-    for word in unknown:
-        if word.startswith("--"):
-            raise InputError(
-                describe_unknown_key(word[2:].split("=")[0], cls.model_fields, "command line")
-            )
-        raise InputError(f"unexpected word {word!r} on the command line; options are --key value")
+    keys = cls.model_fields
+    if unknown and unknown[0].startswith("--"):
+        key = unknown[0].removeprefix("--").split("=")[0]
+        raise InputError(describe_unknown_key(key, keys, "command line"))
+    if unknown:
+        raise InputError(
+            f"unexpected word {unknown[0]!r} on the command line; options are --key value"
+        )
     options = vars(known)
     path = options.pop("config")
     path = shipped.find_recipe(path) if path else None
     values = cls.OLD_SPELLINGS.update(read_yaml(path)) if path else {}
     for key in values:
-        if key not in cls.model_fields:
-            raise InputError(describe_unknown_key(str(key), cls.model_fields, str(path)))
-    overrides = {
-        key: _from_text(text, cls.model_fields[key])
-        for key, text in options.items()
-        if text is not None
-    }
+        if key not in keys:
+            raise InputError(describe_unknown_key(str(key), keys, str(path)))
+    given = {key: text for key, text in options.items() if text is not None}
+    overrides = {key: _parse_value(text, keys[key]) for key, text in given.items()}
     try:
         return cls(**{**values, **overrides})
     except ValidationError as error:
@@ -159,19 +152,14 @@ def parse(cls: type[C], argv: Sequence[str]) -> C:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file.
-
-    Raises:
-        InputError: the file is missing, is not YAML, or contains no mapping.
-    """
+    """Return the mapping in a YAML file."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read config {path}: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2025-02-30
-        raise InputError(
-            f"config {path} is not valid YAML: {redact(' '.join(str(error).split()))}"
-        ) from None
+        reason = redact(" ".join(str(error).split()))
+        raise InputError(f"config {path} is not valid YAML: {reason}") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -189,17 +177,18 @@ def write_yaml(path: Path, values: dict[str, Any]) -> None:
 def add_arguments(parser: argparse.ArgumentParser, cls: type[StageConfig]) -> None:
     """Add one `--key` for each field of `cls`, with its description and default as help."""
     for name, field in cls.model_fields.items():
+        description = describe_choices(field.description or "", field.annotation)
+        default = "required" if field.is_required() else f"default: {field.default}"
         parser.add_argument(
             f"--{name}",
             **({"nargs": "?", "const": "true"} if field.annotation is bool else {}),
             metavar="VALUE",
-            help=f"{describe_choices(field.description or '', field.annotation)} "
-            f"{_default(field)}".replace("%", "%%"),
+            help=f"{description} ({default})".replace("%", "%%"),
         )
 
 
 def describe_choices(description: str, annotation: Any) -> str:
-    """Return the help of a key, with its choices if the description does not name them all."""
+    """Add the choices of a key to its description, unless it names them all."""
     choices = _choices(annotation)
     if all(choice in description for choice in choices):
         return description
@@ -207,14 +196,13 @@ def describe_choices(description: str, annotation: Any) -> str:
 
 
 def _choices(annotation: Any) -> list[str]:
-    """Return the values of the `Literal` types within a type."""
     if get_origin(annotation) is Literal:
         return [str(choice) for choice in get_args(annotation)]
     return [choice for part in get_args(annotation) for choice in _choices(part)]
 
 
 def describe_unknown_key(key: str, valid: Iterable[str], where: str) -> str:
-    """Return the message about an unknown key: its name, where it is, and the nearest valid key."""
+    """Return the error message about an unknown key, with the nearest valid one."""
     near = difflib.get_close_matches(key, list(valid), n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else "see --help for the valid keys"
     return f"unknown key {key!r} ({where}); {hint}"
@@ -227,8 +215,8 @@ class _ConfigParser(argparse.ArgumentParser):
         raise InputError(f"{message} (command line)")
 
 
-def _from_text(text: str, field: FieldInfo) -> Any:
-    """Return a command-line value for pydantic: a list for `a,b` or `[a, b]`, None for `null`.
+def _parse_value(text: str, field: FieldInfo) -> Any:
+    """Parse a value of the command line: `null`, or a list as `a,b` or `[a, b]`.
 
     Scalars stay text: pydantic converts numbers and booleans, and `1.0` stays a version string.
     """
@@ -247,17 +235,13 @@ def _from_text(text: str, field: FieldInfo) -> Any:
     return text
 
 
-def _default(field: FieldInfo) -> str:
-    return "(required)" if field.is_required() else f"(default: {field.default})"
-
-
 def _explain(error: ValidationError, overrides: dict[str, Any], path: Path | None) -> str:
     first = error.errors(include_url=False)[0]
-    if not first["loc"]:  # a validator of several keys
-        return f"bad config: {first['msg'].removeprefix('Value error, ')}"
+    message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:  # from a validator of several keys
+        return f"bad config: {message}"
     key = str(first["loc"][0])
     where = "command line" if key in overrides else str(path or "command line")
     if first["type"] == "missing":
         return f"missing key {key!r} ({where}); set it as --{key} VALUE or in the config file"
-    message = first["msg"].removeprefix("Value error, ")
     return f"bad value for {key!r} ({where}): {message}, got {redact(first.get('input'))!r}"

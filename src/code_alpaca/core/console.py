@@ -1,8 +1,8 @@
 """Print what a stage reports: prefixed lines, warnings, tables and progress.
 
-Every line starts with the name of its stage, padded to one column, so that the log of a
-pipeline reads as a table. Text is written as it is: rich markup in a model's answer is not
-interpreted. `rich` is imported only for tables and progress bars.
+Every line starts with the name of its stage, padded to one column, so that the log of a pipeline
+reads as a table. Text is printed literally: rich markup in a model's answer is not interpreted.
+`rich` is imported only for tables and progress bars.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ if TYPE_CHECKING:
 
 PREFIX_WIDTH = 10
 Log = Callable[[str], None]  # prints a line: `Stage.print`, or a function that collects lines
-LOG_INTERVAL_S = 10.0  # between two lines of progress, where the output is not a terminal
+LOG_INTERVAL_S = 10.0  # between two lines of progress, if the output is not a terminal
 
 
 class Stage:
-    """The output of one stage.
+    """The output of one stage, whose name is the prefix of its lines.
 
     Args:
-        name: the prefix of its lines; a line without a name starts at the first column.
         stderr: write to standard error, so that standard output stays a command's result.
-        enabled: false in every process of a distributed run but the first: nothing is printed.
+        enabled: false on every rank but the first: nothing is printed.
     """
 
     def __init__(self, name: str, *, stderr: bool = False, enabled: bool = True) -> None:
@@ -42,11 +41,11 @@ class Stage:
             self.rich.print(message)
 
     def warning(self, text: str) -> None:
-        """Print what the user should look into; the run continues."""
+        """Print something that the user should look into; the run continues."""
         self._write("warning", text)
 
     def note(self, text: str) -> None:
-        """Print what the user may not expect and need not act on."""
+        """Print something unexpected that needs no action."""
         self._write("note", text)
 
     def table(
@@ -72,10 +71,9 @@ class Stage:
     def progress(
         self, total: int, description: str, *, completed: int = 0
     ) -> Iterator[Callable[[int], None]]:
-        """Show progress: a bar on a terminal, elsewhere a line every ten seconds at most.
+        """Yield a function that reports the number completed so far.
 
-        Yields:
-            A function to call with the number completed so far.
+        It draws a bar on a terminal, and elsewhere prints a line every ten seconds at most.
         """
         if not self.enabled:
             yield lambda completed: None
@@ -95,12 +93,11 @@ class Stage:
 
     @property
     def is_terminal(self) -> bool:
-        """Whether a person watches the output."""
         return self._file.isatty()
 
     @property
     def rich(self) -> Console:
-        """The rich console behind tables and bars, for a stage that draws a panel of its own."""
+        """The rich console of tables and bars, for a stage that draws something else."""
         if self._rich is None:
             from rich.console import Console
 
@@ -119,36 +116,21 @@ class Stage:
         try:
             self._file.write(f"{prefix:<{PREFIX_WIDTH}}{text}\n" if prefix else f"{text}\n")
             self._file.flush()
-        except BrokenPipeError:  # the reader has left, as in `code-alpaca report | head`
+        except BrokenPipeError:  # as in `code-alpaca report | head`
             self.rich.on_broken_pipe()
 
     @contextmanager
     def _bar(self, total: int, description: str, completed: int) -> Iterator[Callable[[int], None]]:
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+        from rich import progress
 
-        text = TextColumn(f"{self.name:<{PREFIX_WIDTH}}{description}", markup=False)
-        columns = (text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=self.rich, transient=True) as progress:
-            bar = progress.add_task(description, total=total, completed=completed)
-            yield lambda completed: progress.update(bar, completed=completed)
+        text = progress.TextColumn(f"{self.name:<{PREFIX_WIDTH}}{description}", markup=False)
+        counts = (progress.MofNCompleteColumn(), progress.TimeRemainingColumn())
+        columns = (text, progress.BarColumn(), *counts)
+        with progress.Progress(*columns, console=self.rich, transient=True) as display:
+            bar = display.add_task(description, total=total, completed=completed)
+            yield lambda completed: display.update(bar, completed=completed)
 
 
-def stage(name: str, *, stderr: bool = False, enabled: bool = True) -> Stage:
-    """Return the output of a stage; see `Stage`."""
-    return Stage(name, stderr=stderr, enabled=enabled)
-
-
-def warning(text: str) -> None:
-    """Print a warning from code that runs within several stages."""
-    Stage("").warning(text)
-
-
-def note(text: str) -> None:
-    """Print a note from code that runs within several stages."""
-    Stage("").note(text)
+stage = Stage  # console.stage("eval").print(...)
+# For code that runs within several stages.
+warning, note = Stage("").warning, Stage("").note

@@ -1,7 +1,7 @@
 """Read the records of a dataset file of unknown origin: JSON, JSONL, CSV, TSV or Parquet.
 
-Compressed files are read as well. A record that cannot be read becomes an `UnreadableRecord` in
-its place, so that one bad row does not lose the others. Other files are refused in one line.
+Compressed files are read as well. A record that cannot be read becomes an `UnreadableRecord`, so
+that one bad row does not lose the others.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ OPENERS: dict[bytes, Callable[..., Any]] = {
     b"BZh": bz2.open,
     b"\xfd7zXZ": lzma.open,
 }
-COMPRESSED_SUFFIXES = {".gz", ".bz2", ".xz"}
-DELIMITED_SUFFIXES = {".csv", ".tsv"}
+CSV_NAME = re.compile(r".+\.(csv|tsv)(\.(gz|bz2|xz))?", re.IGNORECASE | re.DOTALL)
 UNSUPPORTED_FORMATS = {  # first bytes of a file -> what it is, and what to do
     b"PK\x03\x04": "a zip archive; unpack it and set the file in it",
     b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it (zstd -d)",
@@ -44,14 +43,7 @@ QUOTED_CELL = re.compile(r'"[^"\n]*"')
 
 
 def read_records(path: Path, kind: str = "") -> RecordList:
-    """Return the records of a file; those that cannot be read are an `UnreadableRecord`.
-
-    Args:
-        kind: what the file is for, named in the message if it cannot be opened.
-
-    Raises:
-        InputError: the file cannot be opened, or has another format.
-    """
+    """Return the records of a file; `kind` is its purpose, for error messages."""
     try:
         data = _decompress(path, path.read_bytes())
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
@@ -65,12 +57,7 @@ def read_records(path: Path, kind: str = "") -> RecordList:
     if data[257:262] == b"ustar":
         raise InputError(f"{path} is a tar archive; unpack it and set the file in it")
     text = _decode(path, data)
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] in COMPRESSED_SUFFIXES:
-        suffixes.pop()
-    if suffixes and suffixes[-1] in DELIMITED_SUFFIXES:
-        return _read_delimited(path, text)
-    return parse_json(path, text)
+    return _read_csv(path, text) if CSV_NAME.fullmatch(path.name) else parse_json(path, text)
 
 
 def _decompress(path: Path, data: bytes) -> bytes:
@@ -117,7 +104,6 @@ def _read_parquet(path: Path, data: bytes) -> RecordList:
 
 
 def _column_values(column: pa.ChunkedArray) -> list[Any]:
-    """Return the values of a Parquet column; those without a Python type are converted alone."""
     try:
         return column.to_pylist()
     except (ValueError, OverflowError, LookupError):
@@ -125,6 +111,7 @@ def _column_values(column: pa.ChunkedArray) -> list[Any]:
 
 
 def _cell_value(value: pa.Scalar) -> Any:
+    """Return a value as Python's type, or what is stored if it has none."""
     import pyarrow as pa
 
     try:
@@ -135,7 +122,7 @@ def _cell_value(value: pa.Scalar) -> Any:
         return value.value  # the number of a time that is out of range or in an unknown zone
 
 
-def _read_delimited(path: Path, text: str) -> RecordList:
+def _read_csv(path: Path, text: str) -> RecordList:
     """Return the records of CSV with a header (RFC 4180), separated by comma, tab or semicolon."""
     csv.field_size_limit(1 << 31)
     header_line = QUOTED_CELL.sub("", text.split("\n", 1)[0])
@@ -146,9 +133,7 @@ def _read_delimited(path: Path, text: str) -> RecordList:
         header = [name.strip() for name in next(reader, [])]
         if repeated := {name for name in header if name and header.count(name) > 1}:
             raise InputError(f"{path} has two columns named {min(repeated)!r}; rename one")
-        for cells in reader:
-            if not cells:
-                continue
+        for cells in filter(None, reader):
             if len(cells) == len(header):
                 records.append(dict(zip(header, cells, strict=True)))
             else:

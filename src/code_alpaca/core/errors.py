@@ -1,4 +1,4 @@
-"""The exceptions that end a command on purpose; any other exception is a bug."""
+"""Define the exceptions that end a command on purpose; any other exception is a bug."""
 
 from __future__ import annotations
 
@@ -7,18 +7,14 @@ import errno
 INTERRUPTED = "interrupted; finished work is kept, and the same command resumes"
 MAX_ERROR_CHARACTERS = 300  # of another library's message
 PATH_ERRNOS = {
-    errno.EEXIST,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENAMETOOLONG,
+    errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG,
     errno.EROFS,
-}
+}  # fmt: skip
+READ_ONLY = "is read-only; make the file and its folder writable, then rerun the same command"
 # A part of SQLite's message -> what is wrong with the file and what to do.
 DATABASE_ERRORS = {
-    "readonly": "is read-only; make the file and its folder writable, then rerun the same command",
-    "read-only": "is read-only; make the file and its folder writable, then rerun the same command",
+    "readonly": READ_ONLY,
+    "read-only": READ_ONLY,
     "unable to open": "cannot be opened; make the file and its folder readable and writable",
     "locked": "is locked by another program (a database browser, a backup); close it first",
     "disk I/O error": "cannot be read or written; check the disk and its quota",
@@ -43,7 +39,7 @@ class TeacherRefused(Stopped):
 
 
 class Diverged(Exception):
-    """The loss of a training is NaN, infinite or too high (exit 1); a rerun would end there too."""
+    """The loss of a training is NaN, infinite or too high (exit 1); a rerun would fail again."""
 
 
 def explain_environment_error(error: BaseException) -> InputError | None:
@@ -61,12 +57,10 @@ def explain_environment_error(error: BaseException) -> InputError | None:
 
 
 def explain_database_error(error: BaseException) -> str:
-    """Return what an error of SQLite means for its file, and what to do; "" if it is a bug."""
+    """Explain an error of SQLite and what to do; return "" if it is a bug."""
     message = error_message(error)
-    for sign, advice in DATABASE_ERRORS.items():
-        if sign in message:
-            return f"{advice} (SQLite: {message})"
-    return ""
+    advice = next((advice for part, advice in DATABASE_ERRORS.items() if part in message), "")
+    return f"{advice} (SQLite: {message})" if advice else ""
 
 
 def error_message(error: BaseException) -> str:

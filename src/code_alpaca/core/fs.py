@@ -48,13 +48,8 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
 def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield a temporary folder that is renamed to `path` on success and deleted on failure.
 
-    Hold `lock` where another process may write the same path.
-
-    Args:
-        replace: replace an existing folder; an empty one is always replaced.
-
-    Raises:
-        InputError: `path` is not empty and `replace` is false, or `path` is a mount point.
+    Hold `lock` if another process may write the same path. Without `replace`, a folder that is not
+    empty is refused.
     """
     path = path.resolve()
     if os.path.ismount(path):
@@ -70,7 +65,7 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         if path.exists() and replace:
             os.rename(path, old)
         elif path.exists():
-            _rmdir(path)
+            _remove_empty(path)
         os.rename(part, path)
     finally:
         _remove(part)
@@ -78,10 +73,7 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 def recover(path: Path) -> None:
-    """Restore the previous folder after a kill between the two renames of `atomic_folder`.
-
-    Hold `lock` where another process may write the same path.
-    """
+    """Restore the previous folder after a kill between two renames; the caller holds `lock`."""
     path = path.resolve()
     old = _siblings(path)[1]
     if old.exists() and not path.exists():
@@ -90,7 +82,7 @@ def recover(path: Path) -> None:
 
 
 def recover_for_reading(path: Path) -> None:
-    """Recover `path`, if it needs that, before it is read."""
+    """Recover `path` before it is read, unless nothing was interrupted."""
     if _siblings(path.resolve())[1].exists() and not path.exists():
         with lock(path, wait=True):
             pass  # taking the lock recovers the folder
@@ -98,14 +90,7 @@ def recover_for_reading(path: Path) -> None:
 
 @contextmanager
 def lock(path: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold an advisory lock on `path` across processes.
-
-    Args:
-        wait: wait for the current holder instead of raising.
-
-    Raises:
-        InputError: another process holds the lock.
-    """
+    """Lock `path` against other processes that lock it; wait for them, or raise InputError."""
     from filelock import FileLock, Timeout  # not at the top: the sandbox needs no packages
 
     path = path.resolve()
@@ -151,7 +136,7 @@ def _siblings(path: Path) -> tuple[Path, Path]:
     return path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.old")
 
 
-def _rmdir(path: Path) -> None:
+def _remove_empty(path: Path) -> None:
     try:
         path.rmdir()
     except OSError as error:

@@ -1,11 +1,11 @@
 """Find the records in JSON of unknown origin: a list, JSONL, columns, or values in a row.
 
-Raw tabs in strings, trailing commas, joined files and repeated keys occur in published datasets.
-A record that cannot be read becomes an `UnreadableRecord` in its place.
+Published datasets contain raw tabs in strings, trailing commas, joined files and repeated keys.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -36,7 +36,7 @@ class RecordList(list[Any]):
         return self.lines[index] if self.lines else index + 1
 
     def where(self, index: int) -> str:
-        """Return the place of a record for messages: `line 3` in JSONL, otherwise `row 3`."""
+        """Return the place of a record for messages: `line 3` in JSONL, else `row 3`."""
         return f"{'line' if self.lines else 'row'} {self.number(index)}"
 
 
@@ -47,22 +47,26 @@ class ObjectWithRepeatedKey(dict[str, Any]):
 
 
 def parse_json(path: Path, text: str) -> RecordList:
-    """Return the records in the text of a file.
+    """Return the records in the text of a file; refuse a file that is mostly unreadable."""
+    records = _find_records(path, text)
+    for index, record in enumerate(records):
+        if key := _repeated_key(record):
+            records[index] = UnreadableRecord(f"has the key {key!r} twice, with different values")
+    return records
 
-    Raises:
-        InputError: it is not JSON or JSONL, or most of its records cannot be read.
-    """
+
+def _find_records(path: Path, text: str) -> RecordList:
     try:
         value = _loads(text)
     except (ValueError, RecursionError):
         if text.lstrip().startswith("["):
-            return _mark_repeated_keys(_parse_elements(path, text))
-        return _mark_repeated_keys(_parse_lines(path, text) if text.strip() else RecordList())
+            return _parse_elements(path, text)
+        return _parse_lines(path, text) if text.strip() else RecordList()
     if isinstance(value, dict):
-        return _mark_repeated_keys(_parse_object(path, value))
+        return _parse_object(path, value)
     if not isinstance(value, list):
         raise InputError(f"{path} contains one {type(value).__name__}; use a list of JSON objects")
-    return _mark_repeated_keys(RecordList(value))
+    return RecordList(value)
 
 
 def _parse_elements(path: Path, text: str) -> RecordList:
@@ -99,10 +103,8 @@ def _parse_lines(path: Path, text: str) -> RecordList:
             records.append(_read_value(line))
             records.lines.append(number)
     if not any(isinstance(record, dict) for record in records):
-        try:
+        with contextlib.suppress(ValueError, RecursionError):
             return RecordList(_parse_values(text))
-        except (ValueError, RecursionError):
-            pass
     return _refuse_mostly_unreadable(path, records)
 
 
@@ -165,24 +167,15 @@ def _refuse_mostly_unreadable(path: Path, records: RecordList) -> RecordList:
     return records
 
 
-def _mark_repeated_keys(records: RecordList) -> RecordList:
-    for index, record in enumerate(records):
-        if key := _repeated_key(record):
-            records[index] = UnreadableRecord(f"has the key {key!r} twice, with different values")
-    return records
-
-
 def _repeated_key(value: Any) -> str:
     """Return the key of an `ObjectWithRepeatedKey` anywhere in a value, or ""."""
-    pending = [value]
+    pending = [value] if isinstance(value, dict | list) else []
     while pending:
         value = pending.pop()
         if isinstance(value, ObjectWithRepeatedKey):
             return value.key
-        if isinstance(value, dict):
-            pending += [item for item in value.values() if isinstance(item, dict | list)]
-        elif isinstance(value, list):
-            pending += [item for item in value if isinstance(item, dict | list)]
+        items = value.values() if isinstance(value, dict) else value
+        pending += [item for item in items if isinstance(item, dict | list)]
     return ""
 
 

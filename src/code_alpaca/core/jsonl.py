@@ -1,8 +1,7 @@
 """Read and write JSONL: one JSON object a line.
 
-Lines end at a newline only. Python's `splitlines` also splits at U+2028 and other Unicode line
-breaks, which JSON allows inside a string. Datasets of unknown origin are read by `data_files`,
-which accepts far more than this.
+Lines end at a newline only: `splitlines` would also split at U+2028 and other Unicode line breaks,
+which JSON allows inside a string. `data_files` reads datasets of unknown origin.
 """
 
 from __future__ import annotations
@@ -30,24 +29,23 @@ class Line(NamedTuple):
 
 
 class Writer:
-    """Writes records to an open file, each on disk before `write` returns."""
+    """Writes records to an open file."""
 
     def __init__(self, file: IO[str]) -> None:
         self._file = file
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Write a record, and flush it so that a kill loses none that was written."""
+        """Write a record and flush it, so that a kill does not lose it."""
         self._file.write(dumps(record))
         self._file.flush()
 
 
 def read(path: Path, *, kind: str = "", skip_broken: bool = False) -> Iterator[Line]:
-    """Yield the records of a file, also of one compressed by gzip, without blank lines.
+    """Yield the records of a file, which may be compressed by gzip, without blank lines.
 
     Args:
-        kind: what the file is for, which error messages put before its path.
-        skip_broken: leave out lines that are not a JSON object, for files that are appended to:
-            a kill may leave an incomplete line.
+        kind: the purpose of the file, for error messages.
+        skip_broken: skip lines that are not a JSON object, such as one cut short by a kill.
 
     Raises:
         InputError: the file cannot be read, or a line is not a JSON object.
@@ -61,11 +59,6 @@ def read(path: Path, *, kind: str = "", skip_broken: bool = False) -> Iterator[L
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error_message(error)
         raise InputError(f"cannot read {name}: {reason}") from None
-
-
-def parse(text: str, name: str) -> Iterator[Line]:
-    """Yield the records in a text, whose `name` error messages use."""
-    return _parse(io.BytesIO(text.encode("utf-8", "surrogatepass")), name, skip_broken=False)
 
 
 def write(path: Path, records: Iterable[Mapping[str, Any]]) -> None:

@@ -1,21 +1,16 @@
 """Declare what a config key means beyond its stage: free to change on resume, secret, on a card.
 
-Each key carries its roles where it is declared, so that a new key cannot be forgotten in a list
-elsewhere:
+A key is annotated with its roles, so that a new one cannot be forgotten in a list elsewhere:
 
     class GenerateConfig(StageConfig):
         num_examples: Annotated[PositiveInt, Role.FREE] = Field(1000, description="...")
-
-    @dataclass
-    class SFTArguments:
-        dry_run: Annotated[bool, Role.FREE, Role.LOCAL] = field(default=False)
 
 A key without a role identifies its run: another value needs another run folder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum
 from typing import Any, get_type_hints
 
@@ -38,18 +33,14 @@ Roles = Mapping[str, Collection[Role]]
 
 
 def keys_with(role: Role, *sources: type[Any] | Roles) -> frozenset[str]:
-    """Return the keys that have a role.
-
-    Args:
-        sources: config classes (pydantic models or dataclasses), or the roles of another
-            library's keys by name.
-    """
-    return frozenset(key for source in sources for key, roles in _roles_of(source) if role in roles)
+    """Return the keys of config classes, or of another library's keys by name, with a role."""
+    return frozenset(
+        key for source in sources for key, roles in _roles(source).items() if role in roles
+    )
 
 
-def _roles_of(source: type[Any] | Roles) -> Iterator[tuple[str, Collection[Any]]]:
+def _roles(source: type[Any] | Roles) -> Roles:
     if isinstance(source, Mapping):
-        yield from source.items()
-    else:
-        for key, annotation in get_type_hints(source, include_extras=True).items():
-            yield key, getattr(annotation, "__metadata__", ())
+        return source
+    hints = get_type_hints(source, include_extras=True)
+    return {key: getattr(hint, "__metadata__", ()) for key, hint in hints.items()}

@@ -1,4 +1,4 @@
-"""The table of programming languages: names, aliases, fence tags, lexers, parsers, interpreters.
+"""List the programming languages: names, aliases, fence tags, lexers, parsers, interpreters.
 
 To add a language, add a row. The meaning of a name depends on its place: in an instruction, "go" is
 usually a verb, and after a fence it is a language. A row therefore lists names by place.
@@ -11,39 +11,29 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """One programming language, or a data format that answers contain.
+    """A programming language, or a data format that answers contain."""
 
-    Attributes:
-        name: its canonical name, in lower case, as in a dataset's language column.
-        display: its name in text.
-        words: its other full names in an instruction.
-        aliases: short names and dialects in an instruction.
-        tags: other names after a fence or in a dataset's language column.
-        hints: words of an instruction that suggest it if no language is named.
-        extensions: of its files, the most common first.
-        lexer: its Pygments lexer, if that is fast on any text.
-        parser: the Python module that parses or prepares it.
-        interpreter: the program that runs it.
-        in_prose: whether its name in an instruction refers to the language.
-        is_code: false for data formats.
-    """
+    name: str  # canonical, in lower case, as in a dataset's language column
+    display: str  # its name in text
+    words: tuple[str, ...] = ()  # its other full names in an instruction
+    aliases: tuple[str, ...] = ()  # short names and dialects in an instruction
+    tags: tuple[str, ...] = ()  # other names after a fence or in a dataset's language column
+    hints: tuple[str, ...] = ()  # words of an instruction that suggest it if it names no language
+    extensions: tuple[str, ...] = ()  # the most common first
+    lexer: str = ""  # its Pygments lexer, if that is fast on any text
+    parser: str = ""  # the Python module that parses or prepares it
+    interpreter: str = ""  # the program that runs it
+    in_prose: bool = True  # its name in an instruction refers to the language
+    is_code: bool = True  # false for data formats
 
-    name: str
-    display: str
-    words: tuple[str, ...] = ()
-    aliases: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-    hints: tuple[str, ...] = ()
-    extensions: tuple[str, ...] = ()
-    lexer: str = ""
-    parser: str = ""
-    interpreter: str = ""
-    in_prose: bool = True
-    is_code: bool = True
+    @property
+    def prose_names(self) -> tuple[str, ...]:
+        """The full names that refer to the language in an instruction."""
+        return (self.name, *self.words) if self.in_prose else self.words
 
     @property
     def fence(self) -> str:
-        """The tag to write after a fence: Markdown renderers do not accept `c++`."""
+        """The tag to write after a fence; Markdown renderers do not accept `c++`."""
         return self.name if self.name.isalnum() else (*self.tags, self.name)[0]
 
 
@@ -115,12 +105,7 @@ _BY_NAME = {
     for name in (language.name, *language.words, *language.aliases, *language.tags)
 }
 # Names of languages in an instruction, without the short ones; and all of them: name -> language.
-NAMES = frozenset(
-    name
-    for language in TABLE
-    if language.is_code
-    for name in (*((language.name,) if language.in_prose else ()), *language.words)
-)
+NAMES = frozenset(name for language in TABLE if language.is_code for name in language.prose_names)
 PROSE_NAMES = {
     **{name: _BY_NAME[name].name for name in NAMES},
     **{alias: language.name for language in TABLE for alias in language.aliases},
@@ -133,10 +118,7 @@ def find(name: str) -> Language | None:
 
 
 def canonical(name: str) -> str:
-    """Return the canonical name of a language: `bash` for "sh" and "Shell".
-
-    An unknown name is returned in lower case.
-    """
+    """Return the canonical name of a language, `bash` for "Shell"; other names in lower case."""
     language = find(name)
     return language.name if language else name.strip().lower()
 
@@ -148,16 +130,8 @@ def fence_language(tag: str) -> str:
 
 
 def highlighting() -> dict[str, list[str]]:
-    """Return the words of an instruction that suggest each fence tag, in the order of matching.
-
-    Python is last: it is the default.
-    """
+    """Return the words of an instruction that suggest each fence tag; Python, the default, last."""
     return {
-        language.fence: [
-            *((language.name,) if language.in_prose else ()),
-            *language.words,
-            *language.aliases,
-            *language.hints,
-        ]
+        language.fence: [*language.prose_names, *language.aliases, *language.hints]
         for language in TABLE
     }

@@ -3,7 +3,7 @@
 Three rules let a run survive `kill -9` at any moment without paying twice: a reply is committed
 before anything is computed from it; all decisions on one reply are committed in one transaction;
 and a reply is found by the hash of everything that was sent. No queue or cache library gives
-these guarantees together, so the tables are our own.
+these guarantees together.
 """
 
 from __future__ import annotations
@@ -31,28 +31,20 @@ class Ledger(DecisionTable, CostTables):
         endpoint: str,
         payload: dict[str, Any],
         *,
-        seed_ids: Sequence[str] = (),
-        asked: dict[str, Any] | None = None,
+        seed_ids: Sequence[str] = (),  # of the examples in its prompt, for reports
+        asked: dict[str, Any] | None = None,  # strategy, number of tasks, quota labels, for reports
+        # Returns the part of the payload that must not change once it is answered.
         same: Callable[[dict[str, Any]], Any] = lambda payload: payload,
     ) -> str:
-        """Record request `number` and return its key.
-
-        The sample index counts earlier requests with the same question, so that repeating a
-        question requests another reply.
-
-        Args:
-            seed_ids: ids of the examples in its prompt, for reports.
-            asked: strategy, number of tasks and quota labels, for reports.
-            same: returns the part of the payload that must not change once the request is
-                answered. An unanswered request is replaced.
+        """Record request `number` and return its key; replace an unanswered request.
 
         Raises:
             InputError: the ledger contains the reply to another request of this number.
         """
         text = json.dumps(payload, sort_keys=True)
         question_hash = _sha256(json.dumps(same(payload), sort_keys=True))
-        # Of the question, not of the payload: if the server needs another form, some requests are
-        # sent again, in any order, and each must keep its index.
+        # A repeated question requests another reply. Counted by question, not by payload: if the
+        # server needs another form, requests are sent again in any order and keep their index.
         (sample,) = self._db.execute(
             "SELECT count(*) FROM requests WHERE question_hash = ? AND number < ?",
             (question_hash, number),
@@ -71,45 +63,35 @@ class Ledger(DecisionTable, CostTables):
                     "run_dir"
                 )
             return recorded[0]
-        values = (
-            number, key, text, question_hash, json.dumps(list(seed_ids)), json.dumps(asked or {}),
-            utc_now(),
-        )  # fmt: skip
+        about = (json.dumps(list(seed_ids)), json.dumps(asked or {}), utc_now())
         self._db.execute(
             "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?, NULL) "
             "ON CONFLICT (number) DO UPDATE SET key = excluded.key, payload = excluded.payload, "
             "question_hash = excluded.question_hash, seed_ids = excluded.seed_ids, "
             "asked = excluded.asked, sent_at = excluded.sent_at",
-            values,
+            (number, key, text, question_hash, *about),
         )
         return key
 
     def reply(self, key: str) -> dict[str, Any] | None:
         """Return the stored reply to a request, or None."""
         found = self._db.execute("SELECT body FROM replies WHERE key = ?", (key,)).fetchone()
-        if found is None:
-            return None
         try:
-            return json.loads(found[0])
+            return json.loads(found[0]) if found else None
         except (ValueError, RecursionError):  # damaged, or nested too deeply for this stack
             return {"unreadable": found[0]}
 
     def save_reply(
         self, key: str, body: dict[str, Any], usage: tuple[int, int] | None = None
     ) -> None:
-        """Store a raw reply. Call this inside durable(), before computing anything from it.
-
-        Args:
-            usage: prompt and completion tokens as counted by the teacher.
-        """
-        prompt_tokens, completion_tokens = usage or (0, 0)
+        """Store a raw reply and its prompt and completion tokens, inside durable()."""
         try:
             text = json.dumps(body)
         except RecursionError:
             text = json.dumps({"unreadable": "nested too deep to be stored"})
         self._db.execute(
             "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?)",
-            (key, text, prompt_tokens, completion_tokens, utc_now()),
+            (key, text, *(usage or (0, 0)), utc_now()),
         )
 
     def answered(self, number: int) -> tuple[dict[str, Any], dict[str, Any], list[str]] | None:
@@ -135,33 +117,25 @@ class Ledger(DecisionTable, CostTables):
         """Return the number of requests and replies, and the tokens counted by the teacher.
 
         Args:
-            decided: replies and tokens only of requests with committed decisions.
+            decided: count only replies whose decisions are committed.
         """
-        requests = self._count("SELECT count(*) FROM requests")
         only = "JOIN requests USING (key) WHERE decided_at IS NOT NULL" if decided else ""
-        replies, prompt_tokens, completion_tokens = self._db.execute(
-            "SELECT count(*), coalesce(sum(prompt_tokens), 0), "
+        counts = self._db.execute(
+            "SELECT (SELECT count(*) FROM requests), count(*), coalesce(sum(prompt_tokens), 0), "
             f"coalesce(sum(completion_tokens), 0) FROM replies {only}"
         ).fetchone()
-        return {
-            "requests": requests,
-            "replies": replies,
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": completion_tokens,
-        }
+        names = ("requests", "replies", "prompt_tokens", "completion_tokens")
+        return dict(zip(names, counts, strict=True))
 
     def is_empty(self) -> bool:
         """Return whether the run has no reply, no decision and no batch in progress."""
-        return not self._count(
+        return not self._number(
             "SELECT (SELECT count(*) FROM replies) + (SELECT count(*) FROM decisions) "
             "+ (SELECT count(*) FROM batches WHERE collected_at IS NULL)"
         )
 
     def reset(self) -> None:
-        """Clear an empty run, so that another config may start it.
-
-        Possible costs of its attempts are kept: a cap applies to all starts together.
-        """
+        """Clear an empty run for another config, except what its attempts may have cost."""
         with self.transaction():
             self._db.execute("DELETE FROM requests")
             self._db.execute("DELETE FROM attempts WHERE cost = 0")

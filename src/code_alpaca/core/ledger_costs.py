@@ -1,4 +1,4 @@
-"""The ledger's tables about money: attempts to send a request, and batches of the Batch API."""
+"""Record costs in the ledger: attempts to send a request, and batches of the Batch API."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ class CostTables(LedgerDatabase):
     def charge_replies(self, price: Callable[[dict[str, Any], tuple[int, int]], float]) -> None:
         """Add the cost of replies that were received while no price was known.
 
-        Args:
-            price: returns dollars for a payload and its (prompt, completion) tokens, (0, 0) if
-                unknown.
+        `price` returns dollars for a payload and its (prompt, completion) tokens.
         """
         rows = self._db.execute(
             "SELECT key, payload, prompt_tokens, completion_tokens FROM replies "
@@ -46,18 +44,13 @@ class CostTables(LedgerDatabase):
     def close_lost_attempts(self, keep: set[str]) -> float:
         """Close the attempts of an earlier start at their reserved cost: they may be billed.
 
-        Args:
-            keep: request keys whose attempts stay open.
-
-        Returns:
-            Dollars spent, without open attempts.
+        Those of the request keys in `keep` stay open. Return the dollars spent without them.
         """
         with self.transaction():
             for number, key, worst in list(self.open_attempts()):
                 if key not in keep:
                     self.end_attempt(number, worst, "lost at a kill")
-        (total,) = self._db.execute("SELECT coalesce(sum(cost), 0) FROM attempts").fetchone()
-        return float(total)
+        return float(self._number("SELECT coalesce(sum(cost), 0) FROM attempts"))
 
     def open_attempts(self) -> Iterator[tuple[int, str, float]]:
         """Yield number, request key and reserved cost of every attempt without an end."""
@@ -65,18 +58,13 @@ class CostTables(LedgerDatabase):
 
     def spent(self) -> float:
         """Return the dollars spent; requests in flight count at their reserved cost."""
-        (total,) = self._db.execute(
-            "SELECT coalesce(sum(coalesce(cost, worst)), 0) FROM attempts"
-        ).fetchone()
-        return float(total)
+        return float(self._number("SELECT coalesce(sum(coalesce(cost, worst)), 0) FROM attempts"))
 
     def run_id(self) -> str:
         """Return the random name of this run, which is created once."""
-        found = self.meta("run_id")
-        if found is None:
-            found = uuid.uuid4().hex
-            self.set_meta("run_id", found)
-        return found
+        if self.meta("run_id") is None:
+            self.set_meta("run_id", uuid.uuid4().hex)
+        return str(self.meta("run_id"))
 
     def add_batch(self, batch_id: str, keys: Sequence[str]) -> None:
         """Record a submitted batch and the requests in it."""

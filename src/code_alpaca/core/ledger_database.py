@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
 from filelock import FileLock, Timeout
@@ -63,30 +63,22 @@ CREATE INDEX IF NOT EXISTS decisions_by_reason ON decisions (reason);
 """
 
 
-class LedgerDatabase:
-    """A connection to a ledger. One process at a time may write; any number may read.
-
-    Raises:
-        InputError: another process writes to the run, or the file was written by another version,
-            cannot be opened or is damaged.
-    """
+class LedgerDatabase(contextlib.AbstractContextManager):
+    """A connection to a ledger. One process at a time may write; any number may read."""
 
     def __init__(self, path: Path, *, write: bool = True) -> None:
         self.path = path
         self._lock = _lock(path) if write else None
         try:
-            self._db = _open_to_write(path) if write else _open_to_read(path)
+            self._db = _open(path, write=write)
             self._check_format(write)
-        except sqlite3.DatabaseError as error:
+        except BaseException as error:
             self._release()
-            if "full" in str(error):  # a full disk, which `core.errors` explains
+            # `core.errors` explains a full disk.
+            if not isinstance(error, sqlite3.DatabaseError) or "full" in str(error):
                 raise
-            advice = explain_database_error(error)
-            advice = advice or f"cannot be used as the ledger of a run ({error_message(error)})"
-            raise InputError(f"{path} {advice}") from None
-        except BaseException:
-            self._release()
-            raise
+            unknown = f"cannot be used as the ledger of a run ({error_message(error)})"
+            raise InputError(f"{path} {explain_database_error(error) or unknown}") from None
 
     def _check_format(self, write: bool) -> None:
         found = self.meta("format")
@@ -106,13 +98,8 @@ class LedgerDatabase:
         if self._lock:
             self._lock.release()
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    # -- facts about the run ---------------------------------------------------------------
 
     def meta(self, key: str) -> str | None:
         """Return a fact about the run, or None."""
@@ -120,18 +107,12 @@ class LedgerDatabase:
         return found[0] if found else None
 
     def record(self, key: str, default: Any = None) -> Any:
-        """Return a fact about the run that is stored as JSON.
-
-        Raises:
-            InputError: it is damaged.
-        """
+        """Return a fact about the run that is stored as JSON."""
         text = self.meta(key)
         return default if text is None else self._parse(text, key)
 
     def set_meta(self, key: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
-
-    # -- transactions ----------------------------------------------------------------------
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -146,10 +127,7 @@ class LedgerDatabase:
 
     @contextlib.contextmanager
     def durable(self) -> Iterator[None]:
-        """Commit a transaction that survives a power failure, at five times the cost.
-
-        For replies, which were paid for; everything else can be computed from them again.
-        """
+        """Commit replies so that they survive a power failure, at five times the cost."""
         self._db.execute("PRAGMA synchronous = FULL")
         try:
             with self.transaction():
@@ -166,7 +144,7 @@ class LedgerDatabase:
                 "so keep the file and restore a backup of it"
             ) from None
 
-    def _count(self, query: str) -> int:
+    def _number(self, query: str) -> Any:
         return self._db.execute(query).fetchone()[0]
 
 
@@ -176,7 +154,7 @@ def utc_now() -> str:
 
 
 def _lock(path: Path) -> FileLock:
-    """Lock a run for this process; the kernel releases the lock however the process ends."""
+    """Lock a run for this process; the kernel releases the lock when the process ends."""
     lock = FileLock(path.with_name(".lock"), blocking=False)
     try:
         lock.acquire()
@@ -194,34 +172,21 @@ def _lock(path: Path) -> FileLock:
     return lock
 
 
-def _open_to_write(path: Path) -> sqlite3.Connection:
-    existed = path.exists() and path.stat().st_size > 0
-    database = sqlite3.connect(path, isolation_level=None)
-    database.text_factory = _decode
-    if existed:
-        _check_pages(database)
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = NORMAL")  # survives any kill; see durable()
-    database.executescript(f"BEGIN;{SCHEMA}COMMIT;")
-    return database
-
-
-def _open_to_read(path: Path) -> sqlite3.Connection:
-    if not path.exists():
+def _open(path: Path, *, write: bool) -> sqlite3.Connection:
+    """Open a ledger, and raise if pages are damaged (fast even for large files)."""
+    if not write and not path.exists():
         raise InputError(f"no ledger at {path}; is {path.parent} a run folder?")
-    database = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
-    database.text_factory = _decode
-    _check_pages(database)
+    is_new = not path.exists() or not path.stat().st_size
+    uri = f"file:{quote(str(path))}?mode={'rwc' if write else 'ro'}"
+    database = sqlite3.connect(uri, uri=True, isolation_level=None)
+    # A damaged byte must not prevent reading the rest.
+    database.text_factory = lambda stored: stored.decode("utf-8", "replace")
+    if not (write and is_new):
+        (result,) = database.execute("PRAGMA quick_check(1)").fetchone()
+        if result != "ok":
+            raise sqlite3.DatabaseError(f"database disk image is malformed: {result}")
+    if write:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")  # survives any kill; see durable()
+        database.executescript(f"BEGIN;{SCHEMA}COMMIT;")
     return database
-
-
-def _check_pages(database: sqlite3.Connection) -> None:
-    """Raise if pages are damaged; takes a fraction of a second for hundreds of megabytes."""
-    result = [row[0] for row in database.execute("PRAGMA quick_check(1)")]
-    if result != ["ok"]:
-        raise sqlite3.DatabaseError(f"database disk image is malformed: {result[0]}")
-
-
-def _decode(stored: bytes) -> str:
-    """Decode text; a damaged byte must not prevent reading the rest."""
-    return stored.decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""The ledger's table of decisions: every candidate row, accepted or rejected with a reason."""
+"""Record decisions in the ledger: every candidate row, accepted or rejected with a reason."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from code_alpaca.core.schema import Example, content_id
 
 MAX_EXCERPT_CHARACTERS = 2_000  # of a damaged row
 DAMAGED = "damaged_row"  # reason of an accepted row whose text no longer matches its id
-# Rejected in the requests up to the one that brought the accepted row at this offset.
+# Rejected in the requests up to that of the accepted row at this offset.
 REJECTED_WITHIN_LIMIT = (
     "reason != '' AND request <= coalesce((SELECT request FROM decisions WHERE reason = '' "
     "ORDER BY request, position LIMIT 1 OFFSET ?), request)"
@@ -39,26 +39,20 @@ class DecisionTable(LedgerDatabase):
     def decide(self, number: int, decisions: Sequence[Decision]) -> None:
         """Commit all decisions on the reply to request `number` in one transaction."""
         with self.transaction():
-            self._db.executemany(
-                "INSERT INTO decisions VALUES (?, ?, ?, ?, ?)",
-                [
-                    (
-                        number,
-                        position,
-                        decision.reason,
-                        json.dumps(decision.example.as_row()),
-                        decision.evidence.encode("utf-8", "replace").decode(),
-                    )
-                    for position, decision in enumerate(decisions)
-                ],
-            )
+            for position, decision in enumerate(decisions):
+                row = json.dumps(decision.example.as_row())
+                evidence = decision.evidence.encode("utf-8", "replace").decode()
+                self._db.execute(
+                    "INSERT INTO decisions VALUES (?, ?, ?, ?, ?)",
+                    (number, position, decision.reason, row, evidence),
+                )
             self._db.execute(
                 "UPDATE requests SET decided_at = ? WHERE number = ?", (utc_now(), number)
             )
 
     def next_undecided(self) -> int:
         """Return the number of the first request without committed decisions."""
-        return self._count("SELECT count(*) FROM requests WHERE decided_at IS NOT NULL")
+        return self._number("SELECT count(*) FROM requests WHERE decided_at IS NOT NULL")
 
     def accepted(self, limit: int | None = None) -> Iterator[Example]:
         """Yield the first `limit` accepted rows in the order of decisions, or all."""
@@ -72,7 +66,7 @@ class DecisionTable(LedgerDatabase):
                 yield number, position, decision.example
 
     def checked(self) -> Iterator[Decision]:
-        """Yield every accepted row; one that was damaged since has the reason DAMAGED."""
+        """Yield every accepted row; one that was damaged later has the reason DAMAGED."""
         for _, _, decision in self._checked():
             yield decision
 
@@ -97,11 +91,7 @@ class DecisionTable(LedgerDatabase):
         return _parse_example(text) or _excerpt(text)
 
     def rejected(self, limit: int | None = None) -> Iterator[Decision]:
-        """Yield the rejected candidates in the order of decisions.
-
-        Args:
-            limit: only those of the requests that brought the first `limit` accepted rows.
-        """
+        """Yield the rejected candidates of the requests for the first `limit` accepted rows."""
         query = (
             f"SELECT reason, row, evidence FROM decisions WHERE {REJECTED_WITHIN_LIMIT} "
             "ORDER BY request, position"
@@ -109,31 +99,19 @@ class DecisionTable(LedgerDatabase):
         for reason, text, evidence in self._db.execute(query, (_last_offset(limit),)):
             yield Decision(_parse_example(text) or _excerpt(text), reason, evidence)
 
-    # -- statistics ------------------------------------------------------------------------
-
     def accepted_count(self) -> int:
-        """Return the number of accepted rows."""
-        return self._count("SELECT count(*) FROM decisions WHERE reason = ''")
+        return self._number("SELECT count(*) FROM decisions WHERE reason = ''")
 
     def reasons(self, limit: int | None = None) -> dict[str, int]:
-        """Return the number of rejected candidates by reason, most frequent first.
-
-        Args:
-            limit: as for `rejected`.
-        """
-        return dict(
-            self._db.execute(
-                f"SELECT reason, count(*) AS n FROM decisions WHERE {REJECTED_WITHIN_LIMIT} "
-                "GROUP BY reason ORDER BY n DESC, reason",
-                (_last_offset(limit),),
-            )
+        """Return the number of candidates that `rejected` yields by reason, most frequent first."""
+        query = (
+            f"SELECT reason, count(*) AS n FROM decisions WHERE {REJECTED_WITHIN_LIMIT} "
+            "GROUP BY reason ORDER BY n DESC, reason"
         )
+        return dict(self._db.execute(query, (_last_offset(limit),)))
 
     def pace(self, buckets: int = 50) -> list[list[int]]:
-        """Return [candidates, accepted] of `buckets` equal slices of the run, in order.
-
-        Slices differ by one candidate at most. With fewer candidates there are fewer slices.
-        """
+        """Return [candidates, accepted] of at most `buckets` equal slices of the run, in order."""
         query = (
             "SELECT count(*), sum(reason = '') FROM (SELECT reason, "
             "ntile(?) OVER (ORDER BY request, position) AS slice FROM decisions) "
@@ -168,12 +146,11 @@ class DecisionTable(LedgerDatabase):
 
 
 def _last_offset(limit: int | None) -> int:
-    """Return the offset of the last of `limit` accepted rows, beyond all of them for None."""
+    """Return the offset of the last of `limit` accepted rows; for None, one beyond all rows."""
     return (2**62 if limit is None else limit) - 1
 
 
 def _parse_example(text: str) -> Example | None:
-    """Return a stored row, or None if it is damaged."""
     try:
         return Example(**json.loads(text))
     except (ValueError, TypeError, RecursionError):

@@ -3,9 +3,7 @@
 A config class lists what was renamed:
 
     class GenerateConfig(StageConfig):
-        OLD_SPELLINGS = OldSpellings(
-            keys={"old_key": "new_key"}, values={"strategy": {"old_value": "new_value"}}
-        )
+        OLD_SPELLINGS = OldSpellings(keys={"old": "new"}, values={"strategy": {"old": "new"}})
 """
 
 from __future__ import annotations
@@ -26,13 +24,9 @@ class OldSpellings:
     values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def update(self, config: Mapping[str, Any], *, warn: bool = True) -> dict[str, Any]:
-        """Return a config in today's spelling.
+        """Return a config with today's names; refuse a key that is given under both names.
 
-        Args:
-            warn: print a line for each old spelling; not for configs that a run recorded.
-
-        Raises:
-            InputError: a key is given under both names.
+        Each old name is a warning, unless a run recorded the config.
         """
         updated: dict[str, Any] = {}
         for given, value in config.items():
@@ -50,7 +44,7 @@ class OldSpellings:
         return updated
 
     def update_arguments(self, argv: Sequence[str], *, warn: bool = True) -> list[str]:
-        """Return the words of a command line (`--key value` or `--key=value`) likewise."""
+        """Return a command line (`--key value` or `--key=value`) with today's names."""
         words, option = [], ""
         for word in argv:
             if word.startswith("--"):

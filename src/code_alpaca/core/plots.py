@@ -20,31 +20,16 @@ INK, MUTED, RULE = "#24292f", "#656d76", "#d8dee4"
 # After Okabe and Ito: these hues differ for color-blind readers too.
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d98c3f", "#2b8c6d", "#b7bec6"
 STYLE = {
-    "font.family": ["DejaVu Sans"],
-    "font.size": 10.5,
-    "text.color": INK,
-    "axes.labelcolor": MUTED,
-    "axes.edgecolor": GREY,
-    "axes.titlesize": 13,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 14,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "grid.color": RULE,
-    "grid.linewidth": 0.8,
-    "legend.frameon": False,
-    "figure.constrained_layout.use": True,
-    "figure.constrained_layout.h_pad": 0.12,
+    "font.family": ["DejaVu Sans"], "font.size": 10.5, "text.color": INK,
+    "axes.titlesize": 13, "axes.titleweight": "bold", "axes.titlelocation": "left",
+    "axes.titlepad": 14, "axes.labelcolor": MUTED, "axes.edgecolor": GREY,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
+    "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
+    "grid.color": RULE, "grid.linewidth": 0.8, "legend.frameon": False,
+    "figure.constrained_layout.use": True, "figure.constrained_layout.h_pad": 0.12,
     "figure.constrained_layout.w_pad": 0.12,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-}
+    "figure.facecolor": "white", "savefig.facecolor": "white",
+}  # fmt: skip
 WIDTH = 8.0  # inches; at 200 DPI twice the 800 pixels at which a page shows it
 DPI = 200
 DASHED = (0, (4, 3))
@@ -142,9 +127,6 @@ def format_percentage(count: int, total: int) -> str:
 
 
 def shorten(label: str, max_length: int) -> str:
-    """Put a label on one line of at most `max_length` characters.
-
-    Lone surrogates, which a teacher's label can contain, are replaced.
-    """
+    """Put a label on one line of at most `max_length` characters; replace lone surrogates."""
     label = " ".join(label.encode("utf-8", "replace").decode().split())
     return label if len(label) <= max_length else label[: max_length - 1] + "…"

@@ -1,7 +1,7 @@
 """Load a filter, strategy or benchmark from a user's Python file, written as `my_file.py:name`.
 
-The file runs in this process with the user's rights, like any script of theirs. It is read once:
-the SHA-256 that identifies the run is that of the text which was executed.
+The file runs in this process with the user's rights, like any script of theirs. It is read once, so
+the SHA-256 that identifies the run is that of the executed text.
 """
 
 from __future__ import annotations
@@ -34,13 +34,7 @@ def is_plugin(reference: str) -> bool:
 
 
 def load_plugin(reference: str, kind: str) -> Plugin:
-    """Execute a user's file and return one of its objects with the file's SHA-256.
-
-    The same file is executed once per process, so loading it again returns the same object.
-
-    Args:
-        reference: FILE.py:NAME; the path may be relative to the working directory.
-        kind: what the object is used as (filter, strategy, benchmark), for error messages.
+    """Execute a user's file once per process, and return the object at FILE.py:NAME.
 
     Raises:
         InputError: the file cannot be read, raises an exception, or does not define the name.

@@ -1,4 +1,4 @@
-"""The prompt styles: what a model is trained on and what inference sends, the only place for both.
+"""Define the prompt styles, which training and inference share.
 
 The two Alpaca strings are an interface shared with every Alpaca-trained model
 (https://github.com/tatsu-lab/stanford_alpaca); changing a byte makes them another model's prompt.
@@ -28,16 +28,11 @@ PROMPT_WITHOUT_INPUT = (
 
 @dataclass(frozen=True, slots=True)
 class PromptTemplate:
-    """The text before a response, with and without an input.
-
-    Attributes:
-        with_input: contains `{instruction}` and `{input}`.
-        without_input: contains `{instruction}`; used where the input is empty.
-        stops: strings at which a response has ended and the model starts another turn.
-    """
+    """The text before a response, with the places `{instruction}` and `{input}`."""
 
     with_input: str
     without_input: str
+    # Strings at which a response has ended and the model starts another turn.
     stops: tuple[str, ...] = ("\n### Instruction:", "\n### Input:", "\n### Response:")
 
 

@@ -1,7 +1,4 @@
-"""Silence other libraries: progress bars, warnings without an action, and telemetry.
-
-TRL reports every training to huggingface.co by default.
-"""
+"""Silence other libraries: progress bars, warnings without an action, and telemetry."""
 
 from __future__ import annotations
 
@@ -10,9 +7,9 @@ import warnings
 
 
 def silence_libraries() -> None:
-    """Silence progress bars, warnings and telemetry; HF_HUB_DISABLE_TELEMETRY=0 keeps telemetry.
+    """Silence other libraries, before huggingface_hub is imported and reads the environment.
 
-    Call it before anything imports huggingface_hub, which reads its environment once.
+    By default TRL reports every training to huggingface.co; HF_HUB_DISABLE_TELEMETRY=0 permits it.
     """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     import datasets

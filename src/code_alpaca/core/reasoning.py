@@ -1,8 +1,8 @@
 """Remove a model's reasoning ("thinking") from its response.
 
 Servers without a reasoning parser leave it in the text, between tags. If the chat template opened
-the tag, only the closing one remains. A draft inside the reasoning is not the response. Tags that a
-response only mentions (in JSON strings, code fences, quotes, comments, prose) are kept.
+the tag, only the closing one remains. Tags that a response only mentions (in JSON strings, code
+fences, quotes, comments, prose) are kept.
 """
 
 from __future__ import annotations
@@ -42,9 +42,8 @@ _END = re.compile(r"<\|(?:end|return|call)\|>")
 def strip_reasoning(text: str) -> str:
     """Return `text` without the reasoning that precedes or interrupts the response.
 
-    A reasoning block that is never closed extends to the end of the text: a response that was
-    truncated during reasoning is empty. Text without reasoning is returned unchanged. After a
-    removed block, indentation is preserved.
+    A block that is never closed extends to the end of the text: a response that was truncated
+    during reasoning is empty. Text without reasoning is unchanged.
     """
     if _is_json(text):
         return text
@@ -85,7 +84,7 @@ def _without_blocks(text: str) -> str:
         if opened is None:
             if closes and layout.is_markup(tag, start, previous) and not layout.in_code(tag, start):
                 kept, start = [], tag.end()  # the prompt opened it
-            elif not closes and _begins_reasoning(text, tag, start, kept, layout):
+            elif not closes and layout.begins_reasoning(tag, start, after_text=bool(kept)):
                 if not layout.is_blank(start, tag.start()):
                     kept.append(text[start : tag.start()])
                 opened, depth, last_close = name, 1, 0
@@ -111,15 +110,6 @@ def _name(tag: re.Match[str]) -> tuple[str, bool]:
     return group.removesuffix("_end") + tag[group].lower(), group.endswith("_end")
 
 
-def _begins_reasoning(
-    text: str, tag: re.Match[str], start: int, kept: list[str], layout: _Layout
-) -> bool:
-    """Return whether a tag is at the start of the response, or of a line outside code."""
-    if not kept and layout.is_blank(start, tag.start()):
-        return True
-    return text[tag.start() - 1] in "\r\n" and not layout.in_code(tag, start)
-
-
 class _Layout:
     """The positions of lines, code fences and quotes, computed once for a text with many tags."""
 
@@ -130,6 +120,12 @@ class _Layout:
         fences = list(_FENCE.finditer(text))
         self._fences = [found.start() for found in fences]
         self._bare = [not found[1].strip() for found in fences]
+
+    def begins_reasoning(self, tag: re.Match[str], start: int, *, after_text: bool) -> bool:
+        """Return whether a tag is at the start of the response, or of a line outside code."""
+        if not after_text and self.is_blank(start, tag.start()):
+            return True
+        return self._text[tag.start() - 1] in "\r\n" and not self.in_code(tag, start)
 
     def in_code(self, tag: re.Match[str], start: int) -> bool:
         """Return whether a tag is inside a fence opened after `start` and closed again."""
@@ -147,9 +143,7 @@ class _Layout:
     def is_markup(self, tag: re.Match[str], start: int, previous: re.Match[str] | None) -> bool:
         """Return whether a closing tag is markup, not part of a string, comment or sentence.
 
-        Args:
-            start: where the response begins; text before it on the line is ignored.
-            previous: the previous tag; an opening one on the same line belongs to this one.
+        Text before `start` is ignored. An opening tag on the same line belongs to this one.
         """
         index, text = tag.start(), self._text
         line = self._line(index, start)

@@ -7,6 +7,7 @@ it is refused (`find_secret`). Text that is only printed or published is masked 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
@@ -20,6 +21,7 @@ SCHEME = r"[a-zA-Z][a-zA-Z0-9+.-]*://"
 # Ends at a space or quote, or at the comma before the next URL.
 URL = re.compile(rf"{SCHEME}(?:(?!,{SCHEME})[^\s'\"<>`])+")
 USER_INFO = re.compile(r"^(?P<scheme>[^:/?#]+://)(?P<user>[^/?#]*)@")
+URL_PARTS = re.compile(r"([^?#;]*)([?#;]?)(.*)", re.DOTALL)  # up to the query, its mark, the query
 PARAMETER = re.compile(r"(?P<name>[^?&;#=]+)(?:=(?P<value>[^&;#]*))?")
 MAX_PLAIN_CHARACTERS = 15  # a longer word without "=" is treated as a key
 # Keys of well-known services, which some gateways accept in the path.
@@ -28,12 +30,12 @@ MASK = "***"
 
 
 def find_secret(text: str) -> str:
-    """Return the name of what may be a secret in the URLs of a text, or ""."""
+    """Return the name of a possible secret in the URLs of a text, or ""."""
     for url in URL.findall(text):
         if USER_INFO.match(url):
             return "user info (NAME:PASSWORD@)"
-        for name in _secret_parameters(url):
-            return f"the query parameter {name!r}"
+        if names := _secret_parameters(url):
+            return f"the query parameter {names[0]!r}"
         if KNOWN_KEY.search(url):
             return "what looks like a key"
     return ""
@@ -41,44 +43,40 @@ def find_secret(text: str) -> str:
 
 def redact(value: Any) -> Any:
     """Return a text, or every text in lists and dicts, with the secrets in its URLs masked."""
+    return map_texts(lambda text: URL.sub(lambda found: _mask(found[0]), text), value)
+
+
+def map_texts(change: Callable[[str], str], value: Any) -> Any:
+    """Apply a function to a text, or to every text in lists and dicts, keys included."""
+    if isinstance(value, str):
+        return change(value)
     if isinstance(value, dict):
-        return {redact(key): redact(item) for key, item in value.items()}
+        return {map_texts(change, key): map_texts(change, item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [redact(item) for item in value]
-    if not isinstance(value, str):
-        return value
-    return URL.sub(lambda found: _masked(found[0]), value)
+        return [map_texts(change, item) for item in value]
+    return value
 
 
-def _masked(url: str) -> str:
+def _mask(url: str) -> str:
     url = USER_INFO.sub(rf"\g<scheme>{MASK}@", url)
-    base, mark, query = _split(url)
-    if mark:
-        query = PARAMETER.sub(_masked_parameter, query)
+    base, mark, query = URL_PARTS.fullmatch(url).groups()
+    query = PARAMETER.sub(_mask_parameter, query)
     return KNOWN_KEY.sub(MASK, f"{base}{mark}{query}")
 
 
-def _masked_parameter(found: re.Match[str]) -> str:
+def _mask_parameter(found: re.Match[str]) -> str:
     if not _may_be_secret(found):
         return found[0]
     return f"{found['name']}={MASK}" if found["value"] else MASK
 
 
 def _secret_parameters(url: str) -> list[str]:
-    """Return the names of parameters that may be a key; a key without a name is masked."""
+    """Return the names of parameters that may be a key; mask a key without a name."""
     return [
         found["name"] if found["value"] else MASK
-        for found in PARAMETER.finditer(_split(url)[2])
+        for found in PARAMETER.finditer(URL_PARTS.fullmatch(url)[3])
         if _may_be_secret(found)
     ]
-
-
-def _split(url: str) -> tuple[str, str, str]:
-    """Return a URL up to its query or fragment, the separator, and the rest."""
-    found = re.search(r"[?#;]", url)
-    if not found:
-        return url, "", ""
-    return url[: found.start()], found[0], url[found.end() :]
 
 
 def _may_be_secret(found: re.Match[str]) -> bool:

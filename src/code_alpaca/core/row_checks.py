@@ -1,7 +1,7 @@
 """Check that a row can be stored: column types, valid Unicode, limited size.
 
-Rows are checked when they are decided and again when a dataset is built, so that no single row
-can end a run: an invalid row is rejected with a reason.
+Rows are checked when they are decided and again when a dataset is built: an invalid row is rejected
+and does not end the run.
 """
 
 from __future__ import annotations
@@ -19,11 +19,7 @@ EMPTY_VALUES: dict[str, Any] = {"str": "", "list[str]": [], "float": 0.0}
 
 
 def validate_row(example: Example) -> tuple[str, str] | None:
-    """Return the reason why a row cannot be stored, and the evidence; None for a valid row.
-
-    Reasons: `malformed_row` (a column of another type), `not_text` (NUL or half a surrogate
-    pair), `row_too_large` (more than MAX_ROW_BYTES of text).
-    """
+    """Return the reason and the evidence why a row cannot be stored; None for a valid row."""
     size = 0
     for column in fields(Example):
         value = getattr(example, column.name)
@@ -44,18 +40,16 @@ def validate_row(example: Example) -> tuple[str, str] | None:
 
 
 def make_storable(example: Example) -> Example:
-    """Return a row that can be stored among the rejected ones: an invalid one is shortened."""
+    """Shorten and correct an invalid row, so that it can be stored among the rejected ones."""
     problem = validate_row(example)
     if problem is None:
         return example
     limit = MAX_EXCERPT_CHARACTERS if problem[0] == "row_too_large" else MAX_ROW_BYTES
-    return replace(
-        example,
-        **{
-            column.name: _as_type(getattr(example, column.name), str(column.type), limit)
-            for column in fields(Example)
-        },
-    )
+    values = {
+        column.name: _as_type(getattr(example, column.name), str(column.type), limit)
+        for column in fields(Example)
+    }
+    return replace(example, **values)
 
 
 def _has_type(value: Any, kind: str) -> bool:

@@ -1,15 +1,13 @@
 """Detect the format of a dataset's records and read each as instruction, input and output.
 
 Known formats: Alpaca columns (in any case), chat turns (`messages`, ShareGPT `conversations`),
-Self-Instruct seed tasks (`instances`), and the columns in COLUMN_PAIRS. Other datasets need a
-`column_map`.
+Self-Instruct seed tasks (`instances`), and the columns in COLUMN_PAIRS. Others need a `column_map`.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -20,21 +18,19 @@ from pydantic import BeforeValidator
 from code_alpaca.core.data_files import UnreadableRecord
 from code_alpaca.core.errors import InputError
 
+Names = Mapping[str, str]  # field -> column
 ALPACA = ("instruction", "input", "output")
 # Fields that a column_map may set: the Alpaca fields, and a row's provenance.
-TARGET_COLUMNS = (*ALPACA, "id", "language", "strategy", "teacher", "prompt_version", "request_id",
-           "tests")  # fmt: skip
+TARGET_COLUMNS = (
+    *ALPACA, "id", "language", "strategy", "teacher", "prompt_version", "request_id", "tests",
+)  # fmt: skip
 COLUMN_PAIRS = (
     ("problem", "solution"),
-    ("prompt", "completion"),
-    ("prompt", "response"),
-    ("instruction", "response"),
-    ("instruction", "completion"),
-    ("question", "answer"),
-    ("question", "response"),
-    ("query", "answer"),
-    ("query", "response"),
-)
+    ("prompt", "completion"), ("prompt", "response"),
+    ("instruction", "response"), ("instruction", "completion"),
+    ("question", "answer"), ("question", "response"),
+    ("query", "answer"), ("query", "response"),
+)  # fmt: skip
 INPUT_COLUMNS = ("input", "context")
 CHAT_COLUMNS = ("messages", "conversations", "conversation")
 ROLES_BY_SPEAKER = {
@@ -49,51 +45,35 @@ REASONING = re.compile(
 SAMPLE_SIZE = 1_000  # records whose columns are read to detect the format
 
 
-def parse_column_map(value: Any) -> Any:
+def _parse_column_map(value: Any) -> Any:
     """Read a `column_map` given as `{instruction: problem}` or `instruction=problem,...`."""
-    if not isinstance(value, str):
-        return value
-    pairs = [part.strip() for part in value.strip().strip("{}").split(",") if part.strip()]
-    split = [re.split(r"\s*[:=]\s*", part, maxsplit=1) for part in pairs]
-    if any(len(part) != 2 for part in split):
-        raise ValueError("not a map of columns like {instruction: problem, output: solution}")
-    return {key.strip("'\""): name.strip("'\"") for key, name in split} or None
-
-
-def _check_targets(columns: dict[str, str] | None) -> dict[str, str] | None:
-    for key in columns or ():
+    if isinstance(value, str):
+        pairs = [part.strip() for part in value.strip().strip("{}").split(",") if part.strip()]
+        split = [re.split(r"\s*[:=]\s*", part, maxsplit=1) for part in pairs]
+        if any(len(part) != 2 for part in split):
+            raise ValueError("not a map of columns like {instruction: problem, output: solution}")
+        value = {key.strip("'\""): name.strip("'\"") for key, name in split} or None
+    for key in value if isinstance(value, dict) else ():
         if key not in TARGET_COLUMNS:
             raise ValueError(f"no field {key!r}; a column_map may name {', '.join(TARGET_COLUMNS)}")
-    return columns
+    return value
 
 
-def _validate_column_map(value: Any) -> Any:
-    value = parse_column_map(value)
-    return _check_targets(value) if isinstance(value, dict) else value
-
-
-ColumnMap = Annotated[dict[str, str] | None, BeforeValidator(_validate_column_map)]
+ColumnMap = Annotated[dict[str, str] | None, BeforeValidator(_parse_column_map)]
 
 
 @dataclass(frozen=True, slots=True)
 class RowFormat:
-    """How the records of a dataset become rows.
+    """How the records of a dataset become rows."""
 
-    Attributes:
-        columns: the column of each field.
-        chat: the column of chat turns, instead.
-        instances: the column of Self-Instruct instances, instead of input and output.
-        note: a line to log; empty for plain Alpaca columns.
-    """
-
-    columns: Mapping[str, str] = field(default_factory=dict)
-    chat: str = ""
-    instances: str = ""
-    note: str = ""
+    columns: Names = field(default_factory=dict)
+    chat: str = ""  # the column of chat turns, instead of `columns`
+    instances: str = ""  # the column of Self-Instruct instances, instead of input and output
+    note: str = ""  # a line to log; empty for plain Alpaca columns
 
     @property
     def plain(self) -> bool:
-        """Whether the records have the Alpaca columns, and all of them are read."""
+        """Whether the columns are those of Alpaca."""
         return not (self.chat or self.instances) and all(
             self.columns.get(key) == key for key in ALPACA
         )
@@ -101,8 +81,7 @@ class RowFormat:
     def row(self, record: Any) -> dict[str, Any] | UnreadableRecord:
         """Return a record as a row: the Alpaca fields, and its other keys unchanged.
 
-        Null and NaN become "" in `input` and None in `instruction` and `output`. A record with
-        any other value that is not text is unreadable.
+        Null and NaN become "" in `input` and None in `instruction` and `output`.
         """
         if isinstance(record, UnreadableRecord):
             return record
@@ -133,29 +112,21 @@ class RowFormat:
         return row
 
 
-def detect_format(
-    records: Iterable[Any], column_map: Mapping[str, str] | None, source: str
-) -> RowFormat:
+def detect_format(records: Iterable[Any], column_map: Names | None, source: str) -> RowFormat:
     """Return the format of a dataset, from the columns of its first records.
 
-    Args:
-        column_map: the column of each field; overrides every known format.
-        source: the name of the dataset in messages.
+    A `column_map` overrides every known format. `source` is the name of the dataset in messages.
 
     Raises:
         InputError: the columns match no known format or several, or lack one of `column_map`.
     """
-    counts: Counter[str] = Counter()
-    for record in islice(records, SAMPLE_SIZE):
-        if isinstance(record, dict):
-            counts.update(str(key) for key in record)
-    return detect_columns(list(counts), column_map, source)
+    sample = [record for record in islice(records, SAMPLE_SIZE) if isinstance(record, dict)]
+    columns = dict.fromkeys(str(key) for record in sample for key in record)
+    return detect_columns(list(columns), column_map, source)
 
 
-def detect_columns(
-    columns: Sequence[str], column_map: Mapping[str, str] | None, source: str
-) -> RowFormat:
-    """Return the format of a dataset, from the names of its columns; see `detect_format`."""
+def detect_columns(columns: Sequence[str], column_map: Names | None, source: str) -> RowFormat:
+    """Return the format of a dataset from its columns; see `detect_format`."""
     if column_map:
         return _apply_column_map(columns, column_map, source)
     if not columns or ("instruction" in columns and "output" in columns):
@@ -187,9 +158,7 @@ def detect_columns(
     raise InputError(_describe_unknown(source, columns, lower))
 
 
-def _apply_column_map(
-    columns: Sequence[str], column_map: Mapping[str, str], source: str
-) -> RowFormat:
+def _apply_column_map(columns: Sequence[str], column_map: Names, source: str) -> RowFormat:
     for key, name in column_map.items():
         if name not in columns and name not in ("", "none", "null"):
             raise InputError(
@@ -213,16 +182,13 @@ def _with_note(names: dict[str, str]) -> RowFormat:
     return RowFormat(names, note=note)
 
 
-def _describe_unknown(source: str, columns: Sequence[str], lower: Mapping[str, str]) -> str:
-    asks = [name for name in dict.fromkeys(ask for ask, _ in COLUMN_PAIRS) if name in lower]
-    answers = [
-        name for name in dict.fromkeys(answer for _, answer in COLUMN_PAIRS) if name in lower
-    ]
-    first = lower[asks[0]] if asks else "COLUMN"
-    last = lower[answers[-1]] if answers else "COLUMN"
+def _describe_unknown(source: str, columns: Sequence[str], lower: Names) -> str:
+    tasks, responses = (dict.fromkeys(names) for names in zip(*COLUMN_PAIRS, strict=True))
+    task = next((lower[name] for name in tasks if name in lower), "COLUMN")
+    response = next((lower[name] for name in reversed(responses) if name in lower), "COLUMN")
     return (
         f"{source} has the columns {', '.join(columns[:20])}, and it is not clear which contain "
-        f"the task and the response; set --column_map '{{instruction: {first}, output: {last}}}'"
+        f"the task and the response; set --column_map '{{instruction: {task}, output: {response}}}'"
     )
 
 
@@ -258,7 +224,7 @@ def _read_instances(instances: Any) -> dict[str, Any] | UnreadableRecord:
 
 
 def is_null(value: Any) -> bool:
-    """Return whether a value is None, or NaN, which tables use for it."""
+    """Return whether a value is None, or NaN as in tables."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 

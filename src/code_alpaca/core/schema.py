@@ -1,4 +1,4 @@
-"""The records of the pipeline, seed tasks and dataset examples, and how seed tasks are read."""
+"""Define the records of the pipeline, seed tasks and dataset examples, and load seed tasks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from code_alpaca.core import console, jsonl
+from code_alpaca.core import console
 from code_alpaca.core.data_files import RecordList, UnreadableRecord, read_records
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.row_formats import RowFormat, contains_reasoning, detect_format, is_null
@@ -77,9 +77,9 @@ def content_id(instruction: str, input: str, output: str) -> str:
 
 
 def count_fulfilled(dimension: str, label: str, languages: Sequence[str]) -> int:
-    """Return how many accepted rows of a request match a quota label.
+    """Count the accepted rows of a request that match a quota label.
 
-    Only the language can be checked. A row without a language, as in numbered text, counts.
+    Only languages can be compared; a row without one, as in numbered text, matches.
     """
     if dimension != "language":
         return len(languages)
@@ -98,22 +98,17 @@ def features(config: str = "default") -> Features:
 
 
 def load_seed_tasks(path: Path | None = None) -> list[SeedTask]:
-    """Load the seed tasks of a file, or the built-in ones if `path` is None.
+    """Load the seed tasks of a file in any format of `row_formats`, or the built-in ones.
 
-    The file is JSONL or any other format that `data_files` reads. A task needs `instruction` and
-    `output`; `input`, `language`, `task_type`, `tests` and `id` are optional. Other keys are
-    refused, unless the file has another known format (`row_formats`), which is logged.
+    In Alpaca's format a task needs `instruction` and `output`; unknown keys are refused.
 
     Raises:
         InputError: the file is missing or empty, or a task is not valid (named by its line).
     """
-    if path is None:
-        source = "the built-in seed tasks"
-        text = resources.files("code_alpaca").joinpath("data/seed_tasks.jsonl").read_text("utf-8")
-        records = RecordList(line.record for line in jsonl.parse(text, source))
-    else:
-        source = str(path)
-        records = read_records(path, "seed tasks")
+    source = "the built-in seed tasks" if path is None else str(path)
+    built_in = resources.files("code_alpaca").joinpath("data/seed_tasks.jsonl")
+    with resources.as_file(built_in) as built_in_path:
+        records = read_records(path or built_in_path, "seed tasks")
     if not records:
         raise InputError(
             f"{source} contains no task; write one JSON object per line, see the README"
@@ -124,11 +119,8 @@ def load_seed_tasks(path: Path | None = None) -> list[SeedTask]:
     tasks = [_seed_task(records, index, form, source) for index in range(len(records))]
     numbers: dict[str, int] = {}
     for number, task in enumerate(tasks, 1):
-        if task.id in numbers:
-            raise InputError(
-                f"{source}: tasks {numbers[task.id]} and {number} have the same id {task.id!r}"
-            )
-        numbers[task.id] = number
+        if (first := numbers.setdefault(task.id, number)) != number:
+            raise InputError(f"{source}: tasks {first} and {number} have the same id {task.id!r}")
     return tasks
 
 
@@ -143,12 +135,10 @@ def _seed_task(records: RecordList, index: int, form: RowFormat, source: str) ->
     if contains_reasoning(row["output"]):
         raise InputError(f"{place}: 'output' contains a model's reasoning (<think>); remove it")
     allowed = [item.name for item in fields(SeedTask)]
-    if form.plain:
-        for key in record:
-            if key not in allowed:
-                raise InputError(
-                    f"{place}: unknown key {key!r}; a task has {', '.join(sorted(allowed))}"
-                )
+    if form.plain and (unknown := [key for key in record if key not in allowed]):
+        raise InputError(
+            f"{place}: unknown key {unknown[0]!r}; a task has {', '.join(sorted(allowed))}"
+        )
     values = {key: row[key] for key in allowed if not is_null(row.get(key))}
     for key, value in values.items():
         if not isinstance(value, str):

@@ -1,7 +1,7 @@
 """Find a recipe or an accelerate config by its path or by its shipped name.
 
-`recipes/` and `accelerate_configs/` are at the top of the repository, where people look for them.
-The package links to both, so that a wheel contains copies and every command works outside a clone.
+Both are folders at the top of the repository, where people look for them. The package links to
+them, so that a wheel contains copies and every command works outside a clone.
 """
 
 from __future__ import annotations
@@ -21,47 +21,32 @@ OLD_RECIPES = {
 
 
 def find_recipe(name: str | Path) -> Path:
-    """Return the config file that `--config NAME` means.
-
-    Args:
-        name: a path, or a shipped recipe: `smoke/sft/config_cpu`, with or without `recipes/` in
-            front and `.yaml` behind.
-
-    Raises:
-        InputError: neither a file nor a shipped recipe has this name.
-    """
-    found = _find(str(name), RECIPES)
-    if found is None:
-        near = difflib.get_close_matches(str(name), list_names(RECIPES), n=1, cutoff=0.5)
-        advice = f"did you mean {near[0]!r}?" if near else "set a file such as my_config.yaml"
-        raise InputError(
-            f"cannot read config {name}: no such file, and no shipped recipe of this name; {advice}"
-        )
-    return found
+    """Return the file of `--config`: a path, or a shipped name such as `smoke/sft/config_cpu`."""
+    if found := _find(str(name), RECIPES):
+        return found
+    near = difflib.get_close_matches(str(name), _list_names(RECIPES), n=1, cutoff=0.5)
+    advice = f"did you mean {near[0]!r}?" if near else "set a file such as my_config.yaml"
+    raise InputError(
+        f"cannot read config {name}: no such file, and no shipped recipe of this name; {advice}"
+    )
 
 
 def find_accelerate_config(name: str) -> Path:
-    """Return the file that `--accelerate_config NAME` means.
+    """Return the file of `--accelerate_config`: a path, or a shipped name such as `zero2`.
 
-    Args:
-        name: a path, or a shipped config: `zero2`, with or without `accelerate_configs/` in front
-            and `.yaml` behind. A file of `accelerate_configs/` in the working folder comes first.
-
-    Raises:
-        InputError: neither a file nor a shipped config has this name.
+    A file of `accelerate_configs/` in the working folder takes precedence over a shipped one.
     """
     local = Path(ACCELERATE_CONFIGS, f"{name}.yaml")
     found = local if local.is_file() else _find(name, ACCELERATE_CONFIGS)
     if found is None or not found.is_file():
         raise InputError(
             f"no accelerate config {name!r}; set a file, or one of the shipped names: "
-            f"{', '.join(list_names(ACCELERATE_CONFIGS))}"
+            f"{', '.join(_list_names(ACCELERATE_CONFIGS))}"
         )
     return found
 
 
-def list_names(kind: str) -> list[str]:
-    """Return the shipped names of RECIPES or ACCELERATE_CONFIGS, as the commands accept them."""
+def _list_names(kind: str) -> list[str]:
     folder = _folder(kind)
     return sorted(
         path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")
@@ -78,7 +63,7 @@ def _find(name: str, kind: str) -> Path | None:
     if short in OLD_RECIPES:
         console.warning(f"recipe {short} is now called {OLD_RECIPES[short]}; use the new name")
         short = OLD_RECIPES[short]
-    return _folder(kind) / f"{short}.yaml" if short in list_names(kind) else None
+    return _folder(kind) / f"{short}.yaml" if short in _list_names(kind) else None
 
 
 def _folder(kind: str) -> Path:

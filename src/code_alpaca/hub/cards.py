@@ -13,9 +13,10 @@ import yaml
 
 from code_alpaca.core import markdown
 from code_alpaca.core.markdown import Markdown
+from code_alpaca.core.redact import map_texts
 
 PREAMBLE = "(before the first heading)"
-REWRITTEN = Markdown("<!-- rewritten by every release -->")  # marks sections that contain numbers
+REWRITTEN = Markdown("<!-- rewritten by every release -->")  # in sections that contain numbers
 # Metadata that follows from the content of a release, so that an edited value would be wrong.
 COMPUTED_METADATA = {
     "configs", "dataset_info", "size_categories", "model-index", "base_model",
@@ -25,6 +26,8 @@ COMPUTED_METADATA = {
 REPOSITORY_LABELS = ("repository", "source", "source code")  # of URLs in a package's metadata
 UNKNOWN_LICENSE = "other"  # the metadata of a card without a license
 LICENSE_HEADINGS = ("License", "Licence")
+Metadata = dict[str, Any]
+FILTERS = ("code", "codes", "cell", "block", "shell", "python", "url")  # of `core.markdown`
 
 
 class MergedCard(NamedTuple):
@@ -36,21 +39,13 @@ class MergedCard(NamedTuple):
 
 
 def render_card(
-    template: str, read: Callable[[str], str], metadata: dict[str, Any], **values: Any
+    template: str, read: Callable[[str], str], metadata: Metadata, **values: Any
 ) -> str:
     """Return the README.md of a repository: YAML metadata for the Hub, then the rendered template.
 
     Values are printed as plain text, even if they contain Markdown or HTML, unless the template
-    passes them through one of the filters `code`, `codes`, `cell`, `block`, `shell`, `python` and
-    `url`.
-
-    Args:
-        template: the name of a Jinja template; `{{ REWRITTEN }}` in it marks a section that
-            contains numbers.
-        read: returns a template by its name.
-
-    Raises:
-        jinja2.UndefinedError: a value of the template is missing.
+    passes them through a filter of `FILTERS`. `{{ REWRITTEN }}` marks a section with numbers.
+    `read` returns a template by its name.
     """
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(read),
@@ -60,25 +55,20 @@ def render_card(
         autoescape=False,
         finalize=markdown.finalize,
     )
-    filters = ("code", "codes", "cell", "block", "shell", "python", "url")
-    environment.filters |= {name: getattr(markdown, name) for name in filters}
+    environment.filters |= {name: getattr(markdown, name) for name in FILTERS}
     environment.filters["trusted"] = Markdown  # for constants of the template itself
     body = environment.get_template(template).render(**values, REWRITTEN=REWRITTEN)
-    return f"---\n{yaml.safe_dump(_on_one_line(metadata), sort_keys=False)}---\n\n{body}"
+    metadata = map_texts(markdown.one_line, metadata)  # a line break could end the metadata block
+    return f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n\n{body}"
 
 
 def merge_cards(new: str, released: str, edited: str) -> MergedCard:
-    """Return the new card with what people edited in the released one.
+    """Return the `new` card with what people `edited` on the Hub since it was `released`.
 
     A section is the text under one `## ` heading. Edited and added sections are kept and deleted
     ones stay deleted, except those that contain numbers and the text before the first heading,
     which every release rewrites. Edited metadata is kept, unless it is in COMPUTED_METADATA or
     this release changes it as well.
-
-    Args:
-        new: as rendered for this release.
-        released: as rendered for the previous release.
-        edited: as it is on the Hub.
     """
     sections, before, after = (_split_sections(text) for text in (new, released, edited))
     result, kept, lost = dict(sections), [], []
@@ -99,19 +89,16 @@ def merge_cards(new: str, released: str, edited: str) -> MergedCard:
     edited_metadata, edited_text = _split_metadata(after[PREAMBLE])
     if PREAMBLE in lost and edited_text == released_text:
         lost.remove(PREAMBLE)
-    card = MergedCard("", kept, lost)
-    _merge_metadata(result, released_metadata, edited_metadata, card)
-    return card._replace(text="".join(result.values()))
+    return _merge_metadata(result, released_metadata, edited_metadata, kept, lost)
 
 
 def adopt_card(new: str, existing: str) -> MergedCard:
     """Return the card of a first release with the metadata of the card that people wrote before."""
-    card = MergedCard("", [], ["text"] if has_text(existing) else [])
+    lost = ["text"] if has_text(existing) else []
     result = _split_sections(new)
     defaults = {**_split_metadata(result[PREAMBLE])[0], "license": UNKNOWN_LICENSE}
     edited = _split_metadata(_split_sections(existing)[PREAMBLE])[0]
-    _merge_metadata(result, defaults, edited, card)
-    return card._replace(text="".join(result.values()))
+    return _merge_metadata(result, defaults, edited, [], lost)
 
 
 def has_text(card: str) -> bool:
@@ -120,10 +107,10 @@ def has_text(card: str) -> bool:
 
 
 def install_command(package: str = "code-alpaca") -> Markdown:
-    """Return the shell command that installs this version of the tool.
+    """Return the shell command that installs this version of the tool from its repository.
 
-    It installs from the repository in the package's metadata, at the tag of the version, since the
-    name on the package index may belong to anyone. Without a repository it is a comment.
+    Not from the package index, where the name may belong to anyone. Without a repository in the
+    package's metadata it is a comment.
     """
     version = importlib.metadata.version(package)
     for line in importlib.metadata.metadata(package).get_all("Project-URL") or []:
@@ -135,31 +122,24 @@ def install_command(package: str = "code-alpaca") -> Markdown:
 
 
 def strip_local_paths(value: Any) -> Any:
-    """Return a value with every path outside the working folder reduced to its last part.
-
-    For cards and released files: the rest of a path is private.
-    """
-    if isinstance(value, dict):
-        return {strip_local_paths(key): strip_local_paths(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [strip_local_paths(item) for item in value]
-    is_outside = isinstance(value, str) and value.startswith(("/", "~", "../", "file://"))
-    return PurePath(value).name if is_outside else value
+    """Reduce every path outside the working folder to its last part: the rest is private."""
+    outside = ("/", "~", "../", "file://")
+    return map_texts(lambda text: PurePath(text).name if text.startswith(outside) else text, value)
 
 
 def _merge_metadata(
-    sections: dict[str, str], before: dict[str, Any], after: dict[str, Any], card: MergedCard
-) -> None:
-    """Put metadata that people changed from `before` to `after` into the sections."""
+    sections: dict[str, str], before: Metadata, after: Metadata, kept: list[str], lost: list[str]
+) -> MergedCard:
+    """Return the card of these sections with the metadata that people changed after `before`."""
     metadata, text = _split_metadata(sections[PREAMBLE])
     rendered = dict(metadata)
     for key, value in after.items():
         if value in (before.get(key), rendered.get(key)):
             continue
         if key in rendered and (key in COMPUTED_METADATA or rendered[key] != before.get(key)):
-            card.lost.append(f"metadata {key}")
+            lost.append(f"metadata {key}")
         else:
-            card.kept.append(f"metadata {key}")
+            kept.append(f"metadata {key}")
             metadata[key] = value
     sections[PREAMBLE] = f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n{text}"
     if metadata.get("license") != rendered.get("license"):
@@ -168,15 +148,7 @@ def _merge_metadata(
         for heading in LICENSE_HEADINGS:
             if heading in sections:
                 sections[heading] = sections[heading].replace(*names, 1)
-
-
-def _on_one_line(value: Any) -> Any:
-    """Return metadata with each text on one line, so that none ends the metadata block."""
-    if isinstance(value, dict):
-        return {_on_one_line(key): _on_one_line(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_on_one_line(item) for item in value]
-    return markdown.one_line(value) if isinstance(value, str) else value
+    return MergedCard("".join(sections.values()), kept, lost)
 
 
 def _split_sections(text: str) -> dict[str, str]:
@@ -196,7 +168,7 @@ def _split_sections(text: str) -> dict[str, str]:
     return sections
 
 
-def _split_metadata(text: str) -> tuple[dict[str, Any], str]:
+def _split_metadata(text: str) -> tuple[Metadata, str]:
     found = re.match(r"---\r?\n(.*?)\n---\r?\n(.*)", text, re.DOTALL)
     if not found:
         return {}, text

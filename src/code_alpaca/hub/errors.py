@@ -1,4 +1,4 @@
-"""Classify errors of the Hub: which ones are worth a retry, and one line for each of the others."""
+"""Classify errors of the Hub: retry those that may pass, and explain the others in one line."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import random
 import re
 import time
 from collections.abc import Iterable
+from typing import Any
 
 from code_alpaca.core.errors import InputError, Stopped, error_message
 
@@ -21,29 +22,19 @@ FORBIDDEN_ADVICE = {
 
 
 def explain_hub_error(error: Exception, repo_id: str, url: str) -> Exception:
-    """Return an error as one line with what to do; an unknown error is returned unchanged.
-
-    Args:
-        repo_id: the repository of the request.
-        url: its address.
-    """
-    from huggingface_hub.errors import (
-        HFValidationError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    """Return an error in one line with what to do; return an unknown error unchanged."""
+    from huggingface_hub import errors
 
     status, reason = http_status(error), _server_reason(error)
-    if isinstance(error, OfflineModeIsEnabled):
+    if isinstance(error, errors.OfflineModeIsEnabled):
         return InputError("HF_HUB_OFFLINE is set; unset it to publish")
-    if isinstance(error, HFValidationError):
+    if isinstance(error, errors.HFValidationError):
         return InputError(f"{repo_id!r} is not a name on the Hub ({reason}); use ORG/NAME")
     if status == 401:
         return InputError(f"the Hub rejects the token ({reason}); run `hf auth login` again")
     if status == 403:
-        return _forbidden(error, url)
-    if isinstance(error, RepositoryNotFoundError | RevisionNotFoundError):
+        return _explain_forbidden(reason, url)
+    if isinstance(error, errors.RepositoryNotFoundError | errors.RevisionNotFoundError):
         return repo_gone(url)
     if is_transient(error):
         return Stopped(
@@ -65,12 +56,8 @@ def repo_gone(url: str) -> Stopped:
 
 def http_status(error: BaseException) -> int | None:
     """Return the HTTP status of an error or of the errors that caused it."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    for cause in _causes(error):
-        if isinstance(cause, HfHubHTTPError) and cause.response is not None:
-            return cause.response.status_code
-    return None
+    response = _response(error)
+    return None if response is None else response.status_code
 
 
 def is_transient(error: BaseException) -> bool:
@@ -97,20 +84,15 @@ def is_unreachable(error: BaseException) -> bool:
 
 def wait_before_retry(attempt: int, error: BaseException) -> None:
     """Sleep with exponential backoff, at least for as long as the server's Retry-After."""
-    from huggingface_hub.errors import HfHubHTTPError
-
     seconds = min(2.0**attempt, MAX_DELAY_S) * random.uniform(0.5, 1.0)
-    for cause in _causes(error):
-        if isinstance(cause, HfHubHTTPError) and cause.response is not None:
-            retry_after = cause.response.headers.get("Retry-After", "")
-            if retry_after.isdigit():
-                seconds = max(seconds, float(retry_after))
-            break
+    response = _response(error)
+    retry_after = "" if response is None else response.headers.get("Retry-After", "")
+    if retry_after.isdigit():
+        seconds = max(seconds, float(retry_after))
     time.sleep(min(seconds, MAX_DELAY_S))
 
 
-def _forbidden(error: Exception, url: str) -> InputError:
-    reason = _server_reason(error)
+def _explain_forbidden(reason: str, url: str) -> InputError:
     matching = (do for words, do in FORBIDDEN_ADVICE.items() if re.search(words, reason, re.I))
     advice = next(matching, f"if the token is the reason, {WRITE_TOKEN_ADVICE}")
     return InputError(
@@ -131,8 +113,16 @@ def _server_reason(error: Exception) -> str:
     return error_message(error)
 
 
+def _response(error: BaseException) -> Any:
+    """Return the Hub's HTTP response to the request that failed, or None."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    responses = (c.response for c in _causes(error) if isinstance(c, HfHubHTTPError))
+    return next((response for response in responses if response is not None), None)
+
+
 def _causes(error: BaseException | None) -> Iterable[BaseException]:
-    """Yield an error and the errors that caused it; uploads wrap errors."""
+    """Yield an error and the errors that caused it: uploads wrap them."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

@@ -1,15 +1,14 @@
 """Find a model to load: a local folder, or a commit of the Hub resolved with one request.
 
-Libraries that load models request every file from the Hub and retry each request for half a
-minute. Here one request decides: the commit that it returns is downloaded, and everything after
-that reads a local folder.
+Libraries that load models request every file from the Hub and retry each for half a minute. Here
+one request returns the commit to download, and then a local folder is read.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from code_alpaca.core import console
 from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.fs import file_sha256, weights_sha256
 from code_alpaca.core.records import RecordFormatError, RunRecord
+from code_alpaca.hub.errors import is_transient
 
 TIMEOUT_S = 10.0
 CONFIG_FILES = ("config.json", "adapter_config.json")
@@ -31,20 +31,18 @@ Fingerprint = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """A model to load: a local folder, and the commit that it was downloaded at, if it was."""
+    """A model to load."""
 
     name: str
     folder: Path
-    commit: str | None = None
+    commit: str | None = None  # of the Hub, if it was downloaded
     base: ModelSource | None = None  # of an adapter
 
     def fingerprint(self) -> Fingerprint:
-        """Return what identifies everything that the model's output depends on.
+        """Return the commit of a Hub model, or the hashes of a folder's files.
 
-        Returns:
-            The commit of a Hub model; for a folder the hash of each file that matters: configs,
-            tokenizer, chat template, weights. For an adapter also those of its base model, under
-            `base/`.
+        Only of files that the output depends on: configs, tokenizer, chat template, weights. For
+        an adapter also those of its base model, under `base/`.
         """
         hashes = {"commit": self.commit} if self.commit else _hash_files(self.folder)
         if self.base:
@@ -56,43 +54,24 @@ def find_model(name: str, revision: str | None = None) -> ModelSource:
     """Return the local folder of a model; a Hub model is downloaded at the commit of `revision`.
 
     Without network, or with HF_HUB_OFFLINE, the Hub cache is used.
-
-    Args:
-        name: a model folder or a Hub id.
-        revision: branch, tag or commit of a Hub id.
-
-    Raises:
-        InputError: the model does not exist, or the Hub is unreachable and the model is not in the
-            cache.
     """
     source = _find(name, revision)
-    base = _adapter_config(source.folder)
-    if base is None:
+    adapter = _adapter_config(source.folder)
+    if adapter is None:
         return source
-    base_name = str(base.get("base_model_name_or_path") or "")
-    if not base_name:
+    base = str(adapter.get("base_model_name_or_path") or "")
+    if not base:
         raise InputError(f"the adapter {name} names no base model in adapter_config.json")
-    base_source = _find(base_name, base.get("revision"))
-    return ModelSource(source.name, source.folder, source.commit, base_source)
+    return replace(source, base=_find(base, adapter.get("revision")))
 
 
 def resolve_commit(name: str, revision: str | None = None) -> str | None:
-    """Return the commit of a revision of a Hub model, without downloading anything.
+    """Return the commit of a revision of a Hub model, or None for a local folder.
 
-    If the Hub is unreachable, this is the cached commit, and from then on this process uses the
-    cache only: libraries would retry every file for half a minute.
-
-    Args:
-        name: a model folder or a Hub id.
-        revision: branch, tag or commit of a Hub id.
-
-    Returns:
-        None for a local folder, which has no commit.
-
-    Raises:
-        InputError: as `find_model`.
+    Nothing is downloaded. If the Hub is unreachable, this is the cached commit, and from then on
+    this process uses the cache only: libraries would retry every file for half a minute.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
 
     if Path(name).exists():
         return None
@@ -101,17 +80,15 @@ def resolve_commit(name: str, revision: str | None = None) -> str | None:
         return str(HfApi().model_info(name, revision=revision, timeout=TIMEOUT_S).sha)
     except Exception as error:
         reason = _refuse_or_explain(name, revision, error)
-    _use_cache_only()
+    os.environ["HF_HUB_OFFLINE"] = "1"  # for child processes
+    constants.HF_HUB_OFFLINE = True  # was read at import
     return _find_cached(name, revision, reason).name  # .../snapshots/COMMIT
 
 
 def read_run_record(folder: Path) -> RunRecord | None:
     """Return the run.json that sft wrote next to the weights; None for any other model.
 
-    A run.json with other contents, of another tool, is ignored with a warning.
-
-    Raises:
-        InputError: it is not JSON, or was written by a newer version.
+    The run.json of another tool is ignored with a warning; a damaged one is refused.
     """
     if not (folder / RunRecord.FILE).exists():
         return None
@@ -162,22 +139,19 @@ def _from_hub(name: str, revision: str | None) -> ModelSource:
 
 
 def _refuse_or_explain(name: str, revision: str | None, error: Exception) -> str:
-    """Return why the Hub is unreachable; a refusal of the Hub is raised in one line."""
+    """Return why the Hub is unreachable; raise what the Hub refuses, in one line."""
     import httpx2
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-    )
+    from huggingface_hub import errors
 
-    if isinstance(error, HFValidationError):
+    if isinstance(error, errors.HFValidationError):
         raise InputError(
             f"cannot load model {name}: neither a folder nor a Hub id (ORG/NAME)"
         ) from None
-    if not isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError | httpx2.HTTPError):
+    unreachable = (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, httpx2.HTTPError)
+    if not isinstance(error, unreachable):
         raise error
-    if isinstance(error, HfHubHTTPError) and not _is_unavailable(error):
+    answered = isinstance(error, errors.HfHubHTTPError) and error.response is not None
+    if answered and not is_transient(error):
         at = f" at revision {revision}" if revision else ""
         raise InputError(
             f"cannot load model {name}: no such folder, and the Hub refuses it{at} "
@@ -200,26 +174,11 @@ def _find_cached(name: str, revision: str | None, reason: str) -> Path:
         ) from None
 
 
-def _use_cache_only() -> None:
-    """Make this process and its children use the Hub cache without requests to the Hub."""
-    from huggingface_hub import constants
-
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    constants.HF_HUB_OFFLINE = True
-
-
-def _is_unavailable(error: Any) -> bool:
-    status = error.response.status_code if error.response is not None else 503
-    return status in (408, 429) or status >= 500
-
-
 def _select_files(files: list[str]) -> list[str]:
     """Return the files to download: pickled weights only if there are no safetensors."""
     top = [file for file in files if "/" not in file]
-    weights = next(
-        (suffix for suffix in WEIGHT_SUFFIXES if any(file.endswith(suffix) for file in top)),
-        WEIGHT_SUFFIXES[0],
-    )
+    safetensors, pickles = WEIGHT_SUFFIXES
+    weights = safetensors if any(file.endswith(safetensors) for file in top) else pickles
     suffixes = (*MODEL_SUFFIXES, weights)
     names = [file for file in top if file.endswith(suffixes) and file not in RECORD_FILES]
     return [*names, "additional_chat_templates/*", "run.json"]

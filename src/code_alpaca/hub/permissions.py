@@ -12,24 +12,17 @@ READ_ROLES = ("read", "no_access")  # roles in an organization that cannot creat
 
 
 def require_create_permission(whoami: Mapping[str, Any], repo_id: str) -> None:
-    """Refuse a repository that the owner of the token may not create.
-
-    Args:
-        whoami: the Hub's response to `whoami`.
-        repo_id: ORG/NAME of a repository that does not exist yet.
-
-    Raises:
-        InputError: naming the namespace and the user.
-    """
+    """Refuse to create the repository ORG/NAME if the Hub's `whoami` does not allow it."""
     namespace, user = repo_id.split("/")[0], str(whoami.get("name"))
     # A self-hosted Hub may not list organizations.
     if namespace.lower() != user.lower() and whoami.get("orgs") is not None:
         organizations = {str(org.get("name")).lower(): org for org in whoami.get("orgs") or []}
         org = organizations.get(namespace.lower())
         if org is None:
+            names = [user, *(str(org.get("name")) for org in organizations.values())]
             raise InputError(
                 f"{user} is not a member of {namespace} and cannot create {repo_id}; use a name "
-                f"under {_namespaces(whoami)}, or ask {namespace} for write access"
+                f"under {'/ or '.join(names)}/, or ask {namespace} for write access"
             )
         if org.get("roleInOrg") in READ_ROLES:
             raise InputError(
@@ -43,21 +36,15 @@ def require_create_permission(whoami: Mapping[str, Any], repo_id: str) -> None:
         )
 
 
-def _namespaces(whoami: Mapping[str, Any]) -> str:
-    names = [whoami.get("name"), *(org.get("name") for org in whoami.get("orgs") or [])]
-    return " or ".join(f"{name}/" for name in names if name)
-
-
 def _is_in_scope(whoami: Mapping[str, Any], namespace: str) -> bool:
     """Return whether the token's scopes, if it lists any, include writing to a namespace."""
     token = (whoami.get("auth") or {}).get("accessToken") or {}
     scopes = token.get("fineGrained")
-    if token.get("role") != "fineGrained" or not isinstance(scopes, dict):
-        return True
-    if "scoped" not in scopes:
+    scoped = scopes.get("scoped") if isinstance(scopes, dict) else None
+    if token.get("role") != "fineGrained" or scoped is None:
         return True
     return any(
         str((scope.get("entity") or {}).get("name")).lower() == namespace.lower()
         and "repo.write" in (scope.get("permissions") or [])
-        for scope in scopes["scoped"]
+        for scope in scoped
     )

@@ -1,27 +1,27 @@
-"""Plan a release: what it would change on the Hub, or why it is refused. Changes nothing."""
+"""Plan a release without changing anything: list its changes on the Hub, or refuse it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from semver import Version as SemVer
 
 from code_alpaca.core import fs
 from code_alpaca.core.errors import InputError, Stopped
 from code_alpaca.core.markdown import one_line
 from code_alpaca.hub import cards
-from code_alpaca.hub.client import HubRepo
-from code_alpaca.hub.repo_records import ReleaseCommit, RepoInfo
+from code_alpaca.hub.client import HubRepo, ReleaseCommit, RepoInfo
 from code_alpaca.hub.versions import (
     README,
     ReleaseVersion,
-    check_order,
-    describe_existing,
     latest_version,
     read_json,
     read_text,
 )
 
+Tags = Mapping[str, str]  # tag -> commit
 MERGED_FILES = (README, "CHANGELOG.md")  # a release keeps what people wrote in them
 MAX_PLANNED_NAMES = 10_000  # file names in a plan
 MAX_NAMES = 12  # file names in a message; further ones are counted
@@ -37,15 +37,12 @@ class ReleaseTerms(NamedTuple):
 
 
 class ReleaseKind(NamedTuple):
-    """Which files belong to a release: of a dataset, a model or a Space.
-
-    A release owns the files that the previous release of the repository lists, and no others.
-    """
+    """The files of a release: it owns those that the previous release lists, and no others."""
 
     key: str  # prefix of the description of every release commit
     owned: Callable[[HubRepo, str], Collection[str]]  # files that the release at a commit lists
     harmful: Callable[[str, bool], bool]  # must not stay next to a release; True: the first one
-    strange: Callable[[str], bool]  # marks a repository without releases as the wrong place for one
+    strange: Callable[[str], bool]  # shows that a repository without releases is the wrong one
     made_by_hub: Collection[str] = (".gitattributes",)  # in every new repository
 
 
@@ -65,7 +62,7 @@ class ReleasePlan:
     """What a release would change on the Hub."""
 
     exists: bool
-    private: bool  # of the repository as it is, or would be created
+    private: bool  # of the repository, which may not exist yet
     head: str | None = None  # the commit that the release is based on
     has_branch: bool = False
     last: ReleaseCommit | None = None  # the newest release commit of the branch, tagged or not
@@ -74,19 +71,20 @@ class ReleasePlan:
     existing_commit: str | None = None  # of this release, if an earlier start created it
     untagged: bool = False  # a commit of this version exists without its tag
     deleted: Sequence[str] = ()
-    edited: Sequence[str] = ()  # files of the last release that were edited since
+    edited: Sequence[str] = ()  # files of the last release that people edited
     moved: Sequence[str] = ()  # tags that were moved off the commit of their release
 
     def describe_losses(self, names: Collection[str]) -> list[str]:
         """Return one sentence for each kind of change that other users may not expect."""
         replaced = [name for name in self.edited if name in names and name not in MERGED_FILES]
-        sentences = []
-        if self.deleted:
-            listed = summarize_names(self.deleted, MAX_PLANNED_NAMES)
-            sentences.append(f"files to delete on the Hub: {listed}")
-        if replaced:
-            listed = summarize_names(replaced, MAX_PLANNED_NAMES)
-            sentences.append(f"edited on the Hub, replaced: {listed}")
+        sentences = [
+            f"{change}: {summarize_names(changed, MAX_PLANNED_NAMES)}"
+            for change, changed in (
+                ("files to delete on the Hub", self.deleted),
+                ("edited on the Hub, replaced", replaced),
+            )
+            if changed
+        ]
         if self.moved:
             sentences.append(
                 f"tags moved by hand off the commit of their release: {', '.join(self.moved)}; "
@@ -99,9 +97,8 @@ def plan_release(release: Release) -> ReleasePlan:
     """Return what a release would change, without changing anything.
 
     Raises:
-        InputError: no token with write access; the version exists or is lower than the latest one;
-            the repository is public and should be private, or contains files that are in the way;
-            the Hub rejects the card.
+        InputError: no token with write access, an existing or lower version, a public repository
+            that should be private, foreign files in the way, or a card that the Hub rejects.
         Stopped: the Hub does not respond.
     """
     repo, version, kind, terms = release.repo, release.version, release.kind, release.terms
@@ -113,13 +110,15 @@ def plan_release(release: Release) -> ReleasePlan:
     releases_by_branch = {branch: repo.releases(kind.key, branch) for branch in branches}
     releases = [commit for commits in releases_by_branch.values() for commit in commits]
     existing_commit = _find_existing_commit(repo, version, tags, releases)
-    if existing_commit is None:
-        versions = [*tags, *(commit.tag for commit in releases)]
-        check_order(repo, version, versions, allow_older=terms.allow_older)
+    if existing_commit is None and not terms.allow_older:
+        _refuse_lower_version(repo, version, [*tags, *(commit.tag for commit in releases)])
     head = branches.get(repo.branch) or info.head
     if head is None:
         raise Stopped(f"{repo.url} contains no commit yet; rerun the command in a moment")
-    history = releases_by_branch.get(repo.branch) or _releases_at_latest_tag(repo, kind, tags)
+    latest = latest_version(tags)
+    history = releases_by_branch.get(repo.branch, [])
+    if not history and latest:  # the branch was squashed
+        history = repo.releases(kind.key, tags[f"v{latest}"])
     plan = ReleasePlan(
         exists=True,
         private=info.private,
@@ -139,11 +138,7 @@ def plan_release(release: Release) -> ReleasePlan:
 
 
 def check_access(repo: HubRepo, terms: ReleaseTerms, card: str | None = None) -> RepoInfo | None:
-    """Refuse what the token or the repository does not allow for any version.
-
-    Returns:
-        The repository; None if it does not exist yet.
-    """
+    """Return the repository, or None; refuse what the token or the repository does not allow."""
     whoami = repo.require_login()
     if card is not None:
         repo.check_card(card)
@@ -157,11 +152,7 @@ def check_access(repo: HubRepo, terms: ReleaseTerms, card: str | None = None) ->
 
 
 def find_stale_files(release: Release, plan: ReleasePlan, head: str) -> list[str]:
-    """Return the files at `head` that the release deletes.
-
-    Raises:
-        InputError: files that no release owns are in its way.
-    """
+    """Return the files at `head` that the release deletes; refuse foreign files in its way."""
     repo, kind, names = release.repo, release.kind, release.names
     first = plan.last is None
     present = repo.files(head)
@@ -170,12 +161,10 @@ def find_stale_files(release: Release, plan: ReleasePlan, head: str) -> list[str
     in_the_way = [
         name
         for name in foreign
-        if name in harmful or name in (names or ()) or (first and kind.strange(name))
+        if (name in harmful or name in (names or ()) or (first and kind.strange(name)))
+        # A README of metadata alone is merged too.
+        and (name not in MERGED_FILES or (name == README and _has_text(repo, head)))
     ]
-    kept = {*MERGED_FILES}
-    if README in in_the_way and cards.has_text(_fetch_text(repo, README, head)):
-        kept -= {README}  # a README of metadata alone is kept
-    in_the_way = [name for name in in_the_way if name not in kept]
     if in_the_way and not release.terms.replace:
         raise InputError(
             f"{repo.url} contains files that no release of code-alpaca made "
@@ -191,50 +180,57 @@ def find_stale_files(release: Release, plan: ReleasePlan, head: str) -> list[str
 
 def remember_visibility(repo: HubRepo, version: ReleaseVersion, private: bool) -> None:
     """Record whether the repository is private: if it is deleted, it must not come back public."""
-    recorded = read_json(version.visibility_file)
-    recorded = recorded if isinstance(recorded, dict) else {}
-    name = f"{repo.type} {repo.id}"
+    recorded, name = _recorded_visibility(version), f"{repo.type} {repo.id}"
     if recorded.get(name) != {"private": private}:
         version.visibility_file.parent.mkdir(parents=True, exist_ok=True)
         fs.write_json(version.visibility_file, {**recorded, name: {"private": private}})
 
 
 def summarize_names(names: Sequence[str], limit: int = MAX_NAMES) -> str:
-    """Return file names in one line: the first ones, and how many more there are."""
+    """Return the first `limit` file names in one line, and the number of further ones."""
     more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
     return ", ".join(one_line(name) for name in names[:limit]) + more
 
 
 def _refuse_lost_private_repo(release: Release) -> None:
     """Refuse to create a public repository under the name of one that was private."""
-    repo, path = release.repo, release.version.visibility_file
-    recorded = read_json(path)
-    found = recorded.get(f"{repo.type} {repo.id}") if isinstance(recorded, dict) else None
+    repo = release.repo
+    found = _recorded_visibility(release.version).get(f"{repo.type} {repo.id}")
     if isinstance(found, dict) and found.get("private") and not release.terms.private:
         raise InputError(
             f"{repo.url} was private and no longer exists; set --private true to create it again "
-            f"as private, or delete {path} to create it as public"
+            f"as private, or delete {release.version.visibility_file} to create it as public"
+        )
+
+
+def _recorded_visibility(version: ReleaseVersion) -> dict[str, Any]:
+    recorded = read_json(version.visibility_file)
+    return recorded if isinstance(recorded, dict) else {}
+
+
+def _refuse_lower_version(repo: HubRepo, version: ReleaseVersion, tags: Sequence[str]) -> None:
+    latest = latest_version(tags)
+    if latest and SemVer.parse(version.number) < SemVer.parse(latest):
+        raise InputError(
+            f"{repo.url} is at v{latest} and {version.number} is lower; set a higher "
+            f"{version.option}, or --allow_older true"
         )
 
 
 def _find_existing_commit(
-    repo: HubRepo,
-    version: ReleaseVersion,
-    tags: Mapping[str, str],
-    releases: Sequence[ReleaseCommit],
+    repo: HubRepo, version: ReleaseVersion, tags: Tags, releases: Sequence[ReleaseCommit]
 ) -> str | None:
-    """Return the commit of this release, if it exists and at most its tag is missing.
-
-    Raises:
-        InputError: the version exists, by a tag or by a commit with other content.
-    """
+    """Return the commit of this release if it exists, tagged or not; refuse another release."""
     progress = read_json(version.progress_file) or {}
     started = (progress.get("repo"), progress.get("tag")) == (repo.id, version.tag)
     if version.tag in tags:
         own = [commit.sha for commit in releases if commit.key == progress.get("key")]
         same_content = version.key in (None, progress.get("key"))
         if not (started and tags[version.tag] in own and same_content):
-            raise InputError(describe_existing(repo, version, tags))
+            raise InputError(
+                f"{repo.url} already has {version.tag} (commit {tags[version.tag][:7]}), and a "
+                f"version never changes; set {version.option} higher than {latest_version(tags)}"
+            )
         return tags[version.tag]
     if same := [commit for commit in releases if version.key and commit.key == version.key]:
         return same[0].sha
@@ -248,14 +244,6 @@ def _find_existing_commit(
     return None
 
 
-def _releases_at_latest_tag(
-    repo: HubRepo, kind: ReleaseKind, tags: Mapping[str, str]
-) -> list[ReleaseCommit]:
-    """Return the releases in the history of the latest version: the branch may be squashed."""
-    number = latest_version(tags)
-    return repo.releases(kind.key, tags[f"v{number}"]) if number else []
-
-
 def _previous_release(
     releases: Sequence[ReleaseCommit], version: ReleaseVersion
 ) -> ReleaseCommit | None:
@@ -265,20 +253,21 @@ def _previous_release(
     return others[f"v{number}"] if number else None
 
 
-def _moved_tags(releases: Sequence[ReleaseCommit], tags: Mapping[str, str]) -> list[str]:
+def _moved_tags(releases: Sequence[ReleaseCommit], tags: Tags) -> list[str]:
     released = {(commit.tag, commit.sha) for commit in releases}
     names = {commit.tag for commit in releases} & tags.keys()
     return sorted(name for name in names if (name, tags[name]) not in released)
 
 
 def _edited_files(repo: HubRepo, plan: ReleasePlan) -> list[str]:
-    """Return the files of the last release that were edited since."""
+    """Return the files of the last release that people edited."""
     if plan.last is None or plan.head is None:
         return []
     before, now = repo.files(plan.last.sha), repo.files(plan.head)
     return sorted(name for name in plan.owned if name in now and now[name] != before.get(name))
 
 
-def _fetch_text(repo: HubRepo, name: str, revision: str) -> str:
-    path = repo.fetch(name, revision)
-    return read_text(path) if path else ""
+def _has_text(repo: HubRepo, revision: str) -> bool:
+    """Return whether the README contains more than metadata."""
+    path = repo.fetch(README, revision)
+    return path is not None and cards.has_text(read_text(path))

@@ -15,8 +15,5 @@ def is_code_or_pickle(name: str) -> bool:
 
 def find_symlinks(folder: Path) -> list[str]:
     """Return the symbolic links below a folder, as paths relative to it."""
-    return [
-        path.relative_to(folder).as_posix()
-        for path in sorted(folder.rglob("*"))
-        if path.is_symlink()
-    ]
+    paths = sorted(folder.rglob("*"))
+    return [path.relative_to(folder).as_posix() for path in paths if path.is_symlink()]

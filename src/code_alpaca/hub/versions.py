@@ -1,23 +1,21 @@
-"""Versions on the Hub: SemVer tags that never move, and their order."""
+"""Order the versions on the Hub, which are SemVer tags that never move."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from semver import Version
 
 from code_alpaca.core.config import SEMVER
-from code_alpaca.core.errors import InputError
-from code_alpaca.hub.client import HubRepo
 
 README = "README.md"
 
 
 class ReleaseVersion(NamedTuple):
-    """A version to release, and where its progress is recorded on this disk."""
+    """A version to release, and the file that records its progress on this disk."""
 
     number: str  # SemVer
     key: str | None  # content hash that its commit's description starts with; None: not known yet
@@ -30,32 +28,8 @@ class ReleaseVersion(NamedTuple):
 
     @property
     def visibility_file(self) -> Path:
-        """Where it is recorded which repositories were private."""
+        """The file that records which repositories were private."""
         return self.progress_file.with_name(".hub.seen")
-
-
-def describe_existing(repo: HubRepo, version: ReleaseVersion, tags: Mapping[str, str]) -> str:
-    """Return why an existing version is not released again."""
-    return (
-        f"{repo.url} already has {version.tag} (commit {tags[version.tag][:7]}), and a version "
-        f"never changes; set {version.option} higher than {latest_version(tags)}"
-    )
-
-
-def check_order(
-    repo: HubRepo, version: ReleaseVersion, tags: Iterable[str], *, allow_older: bool = False
-) -> None:
-    """Refuse a version lower than the latest one.
-
-    Raises:
-        InputError: naming both.
-    """
-    latest = latest_version(tags)
-    if latest and Version.parse(version.number) < Version.parse(latest) and not allow_older:
-        raise InputError(
-            f"{repo.url} is at v{latest} and {version.number} is lower; set a higher "
-            f"{version.option}, or --allow_older true"
-        )
 
 
 def latest_version(tags: Iterable[str]) -> str | None:

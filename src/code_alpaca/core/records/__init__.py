@@ -1,26 +1,16 @@
-"""Typed on-disk contracts: manifest.json, run.json, results.json and release.json.
-
-The modules contain the classes of nested objects. A record that is read and written again loses
-nothing; see `base`.
-"""
+"""Read and write the files between stages: manifest.json, run.json, results.json, release.json."""
 
 from code_alpaca.core.records.base import Part, Record, RecordFormatError
 from code_alpaca.core.records.eval_results import EvalResults, Uncontaminated
 from code_alpaca.core.records.manifest import Manifest, RunSummary, VerbCount
-from code_alpaca.core.records.release_record import ReleaseRecord
-from code_alpaca.core.records.run_record import DatasetOrigin, RunRecord, TrainingDataset
+from code_alpaca.core.records.model_records import (
+    DatasetOrigin,
+    ReleaseRecord,
+    RunRecord,
+    TrainingDataset,
+)
 
 __all__ = [
-    "DatasetOrigin",
-    "EvalResults",
-    "Manifest",
-    "Part",
-    "Record",
-    "RecordFormatError",
-    "ReleaseRecord",
-    "RunRecord",
-    "RunSummary",
-    "TrainingDataset",
-    "Uncontaminated",
-    "VerbCount",
-]
+    "DatasetOrigin", "EvalResults", "Manifest", "Part", "Record", "RecordFormatError",
+    "ReleaseRecord", "RunRecord", "RunSummary", "TrainingDataset", "Uncontaminated", "VerbCount",
+]  # fmt: skip

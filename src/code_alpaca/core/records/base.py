@@ -1,8 +1,8 @@
-"""Base classes of the JSON files that stages write for each other.
+"""Define the base classes of the JSON files that stages write for each other.
 
-A record that is read and written again keeps its keys and their order, also keys that this version
-does not use, so nothing is lost. Files from before `schema_version` are read. Files with a newer
-one are refused, since their numbers may mean something else.
+A record that is read and written again keeps its keys and their order, even keys that this version
+does not use. Files from before `schema_version` are read. Files with a newer one are refused, since
+their numbers may mean something else.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ Text = StrictStr | None
 
 
 class RecordFormatError(InputError):
-    """A JSON file with other fields than the stage writes: it was edited, or is another tool's."""
+    """A JSON file with unexpected fields: it was edited, or is another tool's."""
 
 
 class Part(BaseModel):
-    """An object within a record: typed, immutable, unknown keys kept, only given keys written."""
+    """A typed, immutable object within a record; it writes the keys that were given."""
 
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
     _keys: tuple[str, ...] = PrivateAttr(())
@@ -55,31 +55,24 @@ class Part(BaseModel):
     @model_serializer(mode="wrap")
     def _given_keys_in_order(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values = handler(self)
-        names = {key: self._field_of(key) for key in self._keys}
-        names |= {
-            key: key for key in values if key in self.model_fields_set and key not in names.values()
+        old_names = {
+            old: name
+            for name, field in type(self).model_fields.items()
+            if isinstance(field.validation_alias, AliasChoices)
+            for old in field.validation_alias.choices
         }
+        names = {key: old_names.get(key, key) for key in self._keys}
+        new = self.model_fields_set - set(names.values())
+        names |= {key: key for key in values if key in new}
         return {key: values[name] for key, name in names.items()}
-
-    @classmethod
-    def _field_of(cls, key: str) -> str:
-        """Return the field that an older version wrote under `key`."""
-        for name, field in cls.model_fields.items():
-            alias = field.validation_alias
-            if isinstance(alias, AliasChoices) and key in alias.choices:
-                return name
-        return key
 
 
 class Record(Part):
-    """A JSON file that one stage writes and others read.
-
-    Subclasses name the file and the stage that writes it.
-    """
+    """A JSON file that one stage writes and others read."""
 
     SCHEMA_VERSION: ClassVar[int] = 1
     FILE: ClassVar[str]
-    STAGE: ClassVar[str]
+    STAGE: ClassVar[str]  # that writes it
 
     schema_version: StrictInt = 1  # 0: the file is from before there were versions
 
@@ -87,17 +80,14 @@ class Record(Part):
     def load(cls, path: Path, *, refuse_nan: bool = False) -> Self:
         """Return the record in a file, or in the file of its usual name in a folder.
 
-        Args:
-            refuse_nan: also refuse NaN and infinity, which JSON does not have.
-
         Raises:
             InputError: the file is missing, is not JSON, or has a newer schema version.
-            RecordFormatError: it lacks a field, or a field has another type.
+            RecordFormatError: a field is missing or has another type.
         """
         path = path / cls.FILE if path.is_dir() else path
 
         def constant(name: str) -> float:
-            if refuse_nan:
+            if refuse_nan:  # and infinity, which JSON does not have
                 raise ValueError(f"it contains {name}")
             return float(name)
 
@@ -112,11 +102,7 @@ class Record(Part):
 
     @classmethod
     def parse(cls, values: Any, name: str) -> Self:
-        """Return the record in parsed JSON; `name` is what error messages call it.
-
-        Raises:
-            InputError, RecordFormatError: as `load`.
-        """
+        """Return the record in parsed JSON; errors as in `load`, with `name` for the file."""
         if not isinstance(values, dict):
             raise RecordFormatError(
                 f"{name} is not a JSON object; restore what code-alpaca {cls.STAGE} wrote"
@@ -136,7 +122,7 @@ class Record(Part):
             ) from None
 
     def save(self, path: Path) -> None:
-        """Write the record atomically, keys in the order in which they were given."""
+        """Write the record atomically, its keys in the given order."""
         fs.write_json(path, self.as_dict())
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""results.json of an evaluation."""
+"""Define results.json, which eval writes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self
 from pydantic import Field, StrictBool, StrictInt, StrictStr, model_validator
 
 from code_alpaca.core.records.base import Counts, Part, Record, Text
-from code_alpaca.core.records.run_record import DatasetName
+from code_alpaca.core.records.model_records import DatasetName
 
 PASS_AT_K = re.compile(r"pass@(\d+)")
 
@@ -23,7 +23,7 @@ class Score(NamedTuple):
 
 
 class Scored(Part):
-    """Scores under keys of their own: `pass@1` and `pass@1_interval`."""
+    """An object with scores under the keys `pass@1` and `pass@1_interval`."""
 
     @model_validator(mode="after")
     def _scores_are_numbers(self) -> Self:
@@ -40,11 +40,7 @@ class Scored(Part):
         ]
 
     def pass_at(self, k: int) -> Score:
-        """Return pass@k.
-
-        Raises:
-            ValueError: it was not measured, or is not a number with an interval.
-        """
+        """Return pass@k, or raise ValueError if it was not measured."""
         extra = self.model_extra or {}
         try:
             low, high = extra[f"pass@{k}_interval"]
@@ -54,8 +50,6 @@ class Scored(Part):
 
 
 class BenchmarkSource(Part):
-    """Where the problems came from."""
-
     name: StrictStr
     dataset: Text = None
     config: Text = None
@@ -85,8 +79,6 @@ class Uncontaminated(Scored):
 
 
 class ResponseCounts(Part):
-    """How the responses ended."""
-
     truncated: StrictInt = 0
     empty: StrictInt = 0
     missing: StrictInt = 0
@@ -94,7 +86,7 @@ class ResponseCounts(Part):
 
 
 class JudgeCounts(Part):
-    """Which verdicts rest on one process, and which passes were refused."""
+    """The verdicts that rest on one process, and the refused passes."""
 
     samples_judged_in_one_process: StrictInt = 0
     problems_judged_in_one_process: list[StrictStr] = Field([])
@@ -103,8 +95,6 @@ class JudgeCounts(Part):
 
 
 class SandboxRecord(Part):
-    """The sandbox that ran the programs."""
-
     backend: StrictStr
     canary_escaped: list[StrictStr] = Field([])
 
@@ -122,8 +112,6 @@ class MeasuredModel(Part):
 
 
 class EvalResults(Scored, Record):
-    """results.json of an evaluation."""
-
     FILE = "results.json"
     STAGE = "eval"
 

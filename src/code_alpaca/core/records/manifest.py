@@ -1,4 +1,4 @@
-"""manifest.json of a dataset folder."""
+"""Define manifest.json of a dataset folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Lengths(Part):
 
 
 class VerbCount(Part):
-    """How many instructions have a root verb, and its most common objects."""
+    """The number of instructions with a root verb, and its most common objects."""
 
     verb: StrictStr
     rows: StrictInt
@@ -28,8 +28,6 @@ class VerbCount(Part):
 
 
 class Verbs(Part):
-    """Root verbs of the instructions."""
-
     rows: StrictInt  # with a verb and an object
     common: list[VerbCount]
 
@@ -42,14 +40,12 @@ class Statistics(Part):
     with_input: StrictInt = 0
     output_characters: StrictInt = 0  # a sum
     lengths: Lengths | None = None
-    nearest: list[StrictInt] = Field(
-        []
-    )  # rows by similarity to the nearest one, in equal bins of [0, 1]
+    nearest: list[StrictInt] = Field([])  # rows by highest similarity, in equal bins of [0, 1]
     verbs: Verbs | None = None
 
 
 class RunSummary(Part):
-    """What plots and report pages show of a run."""
+    """The part of a manifest that plots and report pages show."""
 
     name: Text = None
     teacher: Text = None
@@ -64,7 +60,7 @@ class RunSummary(Part):
 
 
 class Decontamination(Part):
-    """Which benchmarks the rows were compared with."""
+    """The benchmarks that the rows were compared with."""
 
     benchmarks: list[StrictStr] = Field([])
     problems: StrictInt = 0
@@ -82,7 +78,7 @@ class Usage(Part):
 
 
 class ConfigChange(Part):
-    """Config keys that were changed between two starts of a run: [old, new] of each."""
+    """The config keys that changed between two starts of a run: [old, new] of each."""
 
     from_request: StrictInt
     at: Text = None
@@ -90,8 +86,6 @@ class ConfigChange(Part):
 
 
 class Manifest(RunSummary, Record):
-    """manifest.json of a dataset folder."""
-
     FILE = "manifest.json"
     STAGE = "publish"
 
@@ -116,9 +110,6 @@ class Manifest(RunSummary, Record):
     created_at: Text = None
 
     def describes_same_dataset(self, other: Manifest | None) -> bool:
-        """Whether two manifests differ at most in when and in which format they were written."""
-        return other is not None and self._content() == other._content()
-
-    def _content(self) -> dict[str, Any]:
-        ignored = ("schema_version", "created_at")
-        return {key: value for key, value in self.as_dict().items() if key not in ignored}
+        """Return whether two manifests differ only in their time and schema version."""
+        same = {"schema_version": None, "created_at": None}
+        return other is not None and self.as_dict() | same == other.as_dict() | same

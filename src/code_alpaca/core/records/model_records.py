@@ -1,4 +1,4 @@
-"""run.json, which sft writes next to the weights."""
+"""Define run.json, which sft writes next to the weights, and release.json of a released model."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ class DatasetName(Part):
 
 
 class DatasetOrigin(Part):
-    """How the rows of a dataset were made, from its manifest."""
-
     version: Text = None
     license: Text = None
     teacher: Text = None
@@ -31,8 +29,6 @@ class DatasetOrigin(Part):
 
 
 class TrainingDataset(Part):
-    """One dataset of a training."""
-
     name: StrictStr
     config: StrictStr = "default"
     revision: Text = None
@@ -55,8 +51,6 @@ class TokenCounts(Part):
 
 
 class Hardware(Part):
-    """What a training ran on."""
-
     gpus: list[StrictStr]
     machines: StrictInt
     cpu: StrictStr
@@ -65,8 +59,6 @@ class Hardware(Part):
 
 
 class RunRecord(Record):
-    """run.json, which sft writes when a training has finished."""
-
     FILE = "run.json"
     STAGE = "sft"
 
@@ -98,3 +90,11 @@ class RunRecord(Record):
     hardware: Hardware | None = None
     git_sha: Text = None
     versions: dict[StrictStr, StrictStr] = Field({})
+
+
+class ReleaseRecord(Record):
+    FILE = "release.json"
+    STAGE = "release"
+
+    version: StrictStr
+    sha256: dict[StrictStr, StrictStr]  # of every file but the card and this one
