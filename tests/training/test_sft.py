@@ -14,13 +14,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from support.tiny_sft import (
-    RECIPE,
-    ROOT,
-    interrupt_before_end,
-    read_metrics,
-    tiny_sft,
-)
+from support.tiny_sft import RECIPE, ROOT, interrupt_before_end, read_metrics, tiny_sft
 
 from code_alpaca import __version__
 from code_alpaca.cli import main

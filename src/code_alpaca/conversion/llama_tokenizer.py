@@ -97,9 +97,7 @@ def build_tokenizer(model: SentencePieceProcessor, max_length: int) -> PreTraine
 
 
 def check_tokenizer(
-    tokenizer: PreTrainedTokenizerFast,
-    model: SentencePieceProcessor,
-    texts: Iterable[str] = PROBES,
+    tokenizer: PreTrainedTokenizerFast, model: SentencePieceProcessor, texts: Iterable[str] = PROBES
 ) -> None:
     """Compare token ids and decoded texts with SentencePiece.
 

@@ -62,8 +62,6 @@ def merge_adapter(setup: TrainingSetup, adapter_dir: Path, out: Path) -> None:
 
     unset_hf_deepspeed_config()  # or ZeRO-3 would shard these weights, too
     model = AutoModelForCausalLM.from_pretrained(
-        setup.model_name,
-        revision=setup.model.model_revision,
-        dtype=setup.model.dtype or "auto",
+        setup.model_name, revision=setup.model.model_revision, dtype=setup.model.dtype or "auto"
     )
     PeftModel.from_pretrained(model, adapter_dir).merge_and_unload().save_pretrained(out)

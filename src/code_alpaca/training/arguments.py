@@ -45,7 +45,7 @@ class SFTArguments:
         metadata={
             "help": "in a file, instead of dataset_name: a list of datasets, each with name, "
             "config, revision, column_map and weight (0.5: a random half of its rows, 2: every row "
-            "twice)",
+            "twice)"
         },
     )
     validation_fraction: float = _key(0.0, "fraction of the rows held out for an evaluation loss")

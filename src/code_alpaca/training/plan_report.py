@@ -37,10 +37,7 @@ def describe_plan(setup: TrainingSetup, plan: TrainingPlan) -> Iterator[str]:
 
 
 def preview_rows(
-    setup: TrainingSetup,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: Dataset,
-    tokens: TokenizedRows,
+    setup: TrainingSetup, tokenizer: PreTrainedTokenizerBase, rows: Dataset, tokens: TokenizedRows
 ) -> Iterator[str]:
     """Yield what a dry run also prints: special tokens, merges at the boundary, three rows."""
     special_tokens = ", ".join(

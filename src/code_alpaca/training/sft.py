@@ -147,10 +147,7 @@ def _tokenize(
     if base.tokenizer is not None and rows:
         options = TokenizationOptions(script_args.prompt_style, args.max_length, script_args.mask)
         tokenize = partial(
-            tokenize_rows,
-            tokenizer=base.tokenizer,
-            options=options,
-            num_proc=args.dataset_num_proc,
+            tokenize_rows, tokenizer=base.tokenizer, options=options, num_proc=args.dataset_num_proc
         )
         with args.main_process_first(desc="tokens"):  # the other ranks read the cache
             train, statistics = tokenize(rows.train, revision=rows.revision)

@@ -99,10 +99,7 @@ def read_training_rows(
 
 
 def _read_source(
-    source: MixtureSource,
-    arguments: SFTArguments,
-    warnings: list[str],
-    log: Callable[[str], None],
+    source: MixtureSource, arguments: SFTArguments, warnings: list[str], log: Callable[[str], None]
 ) -> tuple[Dataset, Dataset | None, str]:
     """Return the training rows, held-out rows and revision of one dataset."""
 
