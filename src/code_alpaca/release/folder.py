@@ -28,8 +28,7 @@ from code_alpaca.release.weight_diff import (
     find_model_folder,
     write_weight_diff,
 )
-from code_alpaca.training.arguments import SFTArguments
-from code_alpaca.training.trl_keys import TRL_KEYS
+from code_alpaca.training.arguments import TRL_KEYS, SFTArguments
 
 MANIFEST = ReleaseRecord.FILE
 CARD = "assets/card.md"  # the card as rendered; README.md on the Hub may be edited later

@@ -66,7 +66,7 @@ def measure_activations(
 
 
 def adapter_fragmentation(
-    model: PreTrainedModel, batch: MicroBatch, *, mixed_precision: bool
+    model: PreTrainedModel, batch: MicroBatch, mixed_precision: bool
 ) -> float:
     """Return the bytes that glibc's heap cannot reuse on a CPU when adapters are trained.
 
@@ -98,11 +98,7 @@ def _prepare(model: PreTrainedModel, activation_checkpointing: bool, on_cpu: boo
         model.activation_checkpointing_enable({"use_reentrant": True})
     for weight in model.parameters():
         if weight.requires_grad:
-            weight.register_post_accumulate_grad_hook(_free_gradient)
-
-
-def _free_gradient(weight: torch.Tensor) -> None:
-    weight.grad = None
+            weight.register_post_accumulate_grad_hook(lambda weight: setattr(weight, "grad", None))
 
 
 def _track_live_bytes(ignored: list[torch.Tensor]) -> Any:

@@ -15,15 +15,15 @@ from transformers import TrainerCallback
 
 from code_alpaca.core import console
 from code_alpaca.core.errors import Diverged
-from code_alpaca.training.checkpoints import (
-    delete_checkpoint,
-    list_checkpoints,
-    mark_complete,
-    training_seconds,
+from code_alpaca.training import output_dir
+from code_alpaca.training.metrics import (
+    METRICS,
+    ThroughputMeter,
+    append_metrics,
+    delete_metrics_after,
+    peak_memory_bytes,
 )
-from code_alpaca.training.metrics import METRICS, append_metrics, delete_metrics_after
 from code_alpaca.training.model_state_memory import GIB
-from code_alpaca.training.throughput import ThroughputMeter, peak_memory_bytes
 
 
 class TelemetryCallback(TrainerCallback):
@@ -45,11 +45,11 @@ class TelemetryCallback(TrainerCallback):
         self.out = console.stage("sft")
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.output_dir = Path(args.output_dir)
+        self.folder = Path(args.output_dir)
         self.started, self.first_step = time.monotonic(), state.global_step
         self.logged_at, self.logged_tokens = self.started, 0
         if state.is_world_process_zero:
-            delete_metrics_after(self.output_dir, state.global_step)
+            delete_metrics_after(self.folder, state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step >= state.max_steps:
@@ -61,7 +61,7 @@ class TelemetryCallback(TrainerCallback):
             if state.is_world_process_zero:
                 self._log_training(state, logs)
         elif "eval_loss" in logs and state.is_world_process_zero:
-            append_metrics(self.output_dir, state.global_step, logs)
+            append_metrics(self.folder, state.global_step, logs)
             self.logged_at = time.monotonic()  # evaluation does not count as training time
             self.out.print(f"step {state.global_step}  eval loss {logs['eval_loss']:.3f}")
 
@@ -70,8 +70,7 @@ class TelemetryCallback(TrainerCallback):
             raise Diverged(
                 f"training diverged: the loss is {loss:.3g} at step {step}, and uniform guessing "
                 f"has {self.uniform_loss:.1f}; lower the learning rate, or check the rows of the "
-                f"steps before. {self.output_dir / METRICS} has the losses, the last checkpoint is "
-                "kept"
+                f"steps before. {self.folder / METRICS} has the losses, the last checkpoint is kept"
             )
 
     def _log_training(self, state: Any, logs: dict[str, Any]) -> None:
@@ -85,7 +84,7 @@ class TelemetryCallback(TrainerCallback):
             "seconds_left": round(seconds_per_step * (state.max_steps - state.global_step)),
         }
         self.logged_at, self.logged_tokens = now, tokens
-        append_metrics(self.output_dir, state.global_step, {**logs, **measured})
+        append_metrics(self.folder, state.global_step, {**logs, **measured})
         # Trackers receive this mapping next, and do not accept None.
         logs.update({name: value for name, value in measured.items() if value is not None})
         mfu = "" if measured["mfu"] is None else f"  MFU {measured['mfu']:.0%}"
@@ -112,16 +111,16 @@ class CheckpointCallback(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         step = state.global_step  # not 0 on a resume
         checkpoint = Path(args.output_dir, f"checkpoint-{step}") if step else None
-        self.started, self.seconds_before = time.monotonic(), training_seconds(checkpoint)
+        self.started = time.monotonic()
+        self.seconds_before = output_dir.training_seconds(checkpoint)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         PartialState().wait_for_everyone()
         if not state.is_world_process_zero:
             return
-        output_dir = Path(args.output_dir)
-        seconds = None
+        folder, seconds = Path(args.output_dir), None
         if self.seconds_before is not None:
             seconds = self.seconds_before + time.monotonic() - self.started
-        mark_complete(output_dir / f"checkpoint-{state.global_step}", seconds)
-        for path in list_checkpoints(output_dir)[: -self.limit] if self.limit else []:
-            delete_checkpoint(path)
+        output_dir.mark_checkpoint(folder / f"checkpoint-{state.global_step}", seconds)
+        for path in output_dir.list_checkpoints(folder)[: -self.limit] if self.limit else []:
+            output_dir.delete_checkpoint(path)

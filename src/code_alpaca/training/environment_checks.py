@@ -1,14 +1,16 @@
-"""Check that this machine can run a training: GPUs, bfloat16, build tools and trackers."""
+"""Check that this machine can run a training: GPUs, number formats, build tools and trackers."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from code_alpaca.core.errors import InputError
+from code_alpaca.training.arguments import TrainingSetup
 from code_alpaca.training.parallelism import ParallelLayout
 
 if TYPE_CHECKING:
@@ -41,8 +43,27 @@ def require_bfloat16(training_args: SFTConfig, *, native: bool, device: str) -> 
         )
 
 
+def require_quantization(setup: TrainingSetup) -> None:
+    """Refuse quantized weights without an adapter, GPU or bitsandbytes, or if they are sharded."""
+    if not (setup.model.load_in_4bit or setup.model.load_in_8bit):
+        return
+    if not setup.model.use_peft:
+        raise InputError("quantized weights cannot be trained; set use_peft: true")
+    if setup.layout.strategy in ("zero3", "fsdp2"):
+        raise InputError(
+            "quantized weights cannot be sharded across GPUs; use accelerate_configs/ddp.yaml or "
+            "zero2.yaml"
+        )
+    if setup.args.dry_run:
+        return
+    if setup.layout.on_cpu:
+        raise InputError("load_in_4bit and load_in_8bit need a GPU; remove them to train on a CPU")
+    if not find_spec("bitsandbytes"):
+        raise InputError("load_in_4bit needs bitsandbytes; pip install bitsandbytes")
+
+
 def require_build_tools(layout: ParallelLayout) -> None:
-    """Check for the tools with which DeepSpeed compiles its CPU extensions on first use."""
+    """Require the tools with which DeepSpeed compiles its CPU extensions on first use."""
     if not layout.uses_deepspeed or not (layout.on_cpu or layout.offload_optimizer):
         return
     environment_bin = str(Path(sys.executable).parent)  # pip installs ninja there
@@ -57,7 +78,7 @@ def require_build_tools(layout: ParallelLayout) -> None:
 
 
 def require_trackers(training_args: SFTConfig) -> None:
-    """Check that every tracker of `report_to` exists and is installed."""
+    """Require every tracker of `report_to` to exist and be installed."""
     from transformers.integrations import get_available_reporting_integrations
     from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 

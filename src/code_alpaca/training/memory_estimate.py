@@ -14,13 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from code_alpaca.core.errors import error_message
-from code_alpaca.training.activation_memory import (
-    MicroBatch,
-    adapter_fragmentation,
-    measure_activations,
-)
-from code_alpaca.training.adapters import adapter_config
+from code_alpaca.training import activation_memory
+from code_alpaca.training.activation_memory import MicroBatch
 from code_alpaca.training.arguments import TrainingSetup
+from code_alpaca.training.model_loading import adapter_config
 from code_alpaca.training.model_state_memory import MemoryNeed, ModelSize, compute_memory_need
 
 if TYPE_CHECKING:
@@ -89,7 +86,7 @@ def _trace_step(
             mixed_precision=mixed_precision,
             merged=setup.model.use_peft and setup.args.merge_adapter,
         )
-        activations: float = measure_activations(
+        activations: float = activation_memory.measure_activations(
             model,
             batch,
             autocast=mixed_precision and not setup.layout.uses_deepspeed,
@@ -97,7 +94,7 @@ def _trace_step(
             on_cpu=on_cpu,
         )
         if on_cpu:
-            activations += adapter_fragmentation(model, batch, mixed_precision=mixed_precision)
+            activations += activation_memory.adapter_fragmentation(model, batch, mixed_precision)
     return size, activations
 
 

@@ -6,7 +6,7 @@ model does not have.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.training.arguments import TrainingSetup
@@ -17,10 +17,26 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 
-def check_positions(
-    setup: TrainingSetup, config: PretrainedConfig, tokens: TokenizedRows | None
+def check_model_limits(
+    setup: TrainingSetup,
+    config: PretrainedConfig,
+    tokenizer: PreTrainedTokenizerBase | None,
+    tokens: TokenizedRows | None,
 ) -> None:
-    """Refuse sequences that are longer than the model's positions."""
+    """Check the length and the token ids of the rows; a dry run may lack tokenizer and tokens.
+
+    Raises:
+        InputError: a sequence is longer than the model's positions, or an id has no embedding.
+    """
+    splits = [split for split in (tokens.train, tokens.validation) if split] if tokens else []
+    _check_positions(setup, config, splits)
+    if tokenizer is not None:
+        _check_vocabulary(setup, config, tokenizer, splits)
+
+
+def _check_positions(setup: TrainingSetup, config: PretrainedConfig, splits: list[Dataset]) -> None:
+    import pyarrow.compute as pc
+
     positions, max_length = _count_positions(config), setup.training.max_length
     if positions is None:
         return
@@ -31,7 +47,8 @@ def check_positions(
             f"max_length {max_length} is above the {positions} positions of {setup.model_name}; "
             f"{advice}"
         )
-    longest = max((_longest_row(split) for split in _splits(tokens)), default=0)
+    lengths = (pc.list_value_length(split.data.table["input_ids"]) for split in splits)
+    longest = max((pc.max(column).as_py() for column in lengths), default=0)
     if longest > positions:
         raise InputError(
             f"the longest row has {longest} tokens, and {setup.model_name} has {positions} "
@@ -39,51 +56,32 @@ def check_positions(
         )
 
 
-def check_vocabulary(
+def _check_vocabulary(
     setup: TrainingSetup,
     config: PretrainedConfig,
     tokenizer: PreTrainedTokenizerBase,
-    tokens: TokenizedRows | None,
+    splits: list[Dataset],
 ) -> None:
     """Refuse a tokenizer with ids beyond the model's embedding.
 
     Special tokens for other inputs may be beyond it, as long as no row uses them: Gemma 3's
     tokenizer has one for images, also for its text-only models.
     """
+    import pyarrow.compute as pc
+
     num_embeddings = getattr(config.get_text_config(), "vocab_size", None)
     if not num_embeddings:
         return
     special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
     ids = [id for token, id in tokenizer.get_vocab().items() if token not in special]
     ids += [tokenizer.bos_token_id or 0, tokenizer.eos_token_id or 0, tokenizer.pad_token_id or 0]
-    ids += [_highest_id(split) for split in _splits(tokens)]
+    ids += [pc.max(pc.list_flatten(split.data.table["input_ids"])).as_py() for split in splits]
     if max(ids) >= num_embeddings:
         raise InputError(
             f"the tokenizer of {setup.model_name} has ids up to {max(ids)}, and the model's "
             f"embedding has {num_embeddings} rows; use the tokenizer that belongs to the model, or "
             "resize the embedding first (resize_token_embeddings)"
         )
-
-
-def _splits(tokens: TokenizedRows | None) -> list[Dataset]:
-    splits = (tokens.train, tokens.validation) if tokens else ()
-    return [split for split in splits if split is not None and len(split)]
-
-
-def _longest_row(split: Dataset) -> int:
-    import pyarrow.compute as pc
-
-    return _as_int(pc.max(pc.list_value_length(split.data.table["input_ids"])))
-
-
-def _highest_id(split: Dataset) -> int:
-    import pyarrow.compute as pc
-
-    return _as_int(pc.max(pc.list_flatten(split.data.table["input_ids"])))
-
-
-def _as_int(scalar: Any) -> int:
-    return int(scalar.as_py() or 0)
 
 
 def _count_positions(config: PretrainedConfig) -> int | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from code_alpaca.core.prompts import PromptStyle, format_prompt
 from code_alpaca.training.arguments import TrainingSetup
-from code_alpaca.training.attention import select_attention
-from code_alpaca.training.batching import count_optimizer_steps
 from code_alpaca.training.memory_estimate import NoEstimate
+from code_alpaca.training.model_loading import select_attention
 from code_alpaca.training.parallelism import count_processes
 from code_alpaca.training.plan import TrainingPlan, format_gib, format_need
 from code_alpaca.training.tokenization import IGNORE_INDEX, TokenizedRows
@@ -39,7 +39,7 @@ def describe_plan(setup: TrainingSetup, plan: TrainingPlan) -> Iterator[str]:
 def preview_rows(
     setup: TrainingSetup, tokenizer: PreTrainedTokenizerBase, rows: Dataset, tokens: TokenizedRows
 ) -> Iterator[str]:
-    """Yield what a dry run also prints: special tokens, merges at the boundary, three rows."""
+    """Yield the lines of a dry run: special tokens, merges at the boundary, three rows."""
     special_tokens = ", ".join(
         f"{name.upper()} {getattr(tokenizer, f'{name}_token')!r} "
         f"{getattr(tokenizer, f'{name}_token_id')}"
@@ -83,7 +83,7 @@ def _describe_model(setup: TrainingSetup, plan: TrainingPlan) -> str:
 
 
 def _describe_memory(setup: TrainingSetup, plan: TrainingPlan) -> str:
-    """Return the estimate, what is available, and the parts of the estimate."""
+    """Return the needed and the available memory, and the parts of the need."""
     if isinstance(plan.estimate, NoEstimate):
         return (
             f"warning: no estimate for this model ({plan.estimate.reason}); training starts "
@@ -104,7 +104,6 @@ def _describe_memory(setup: TrainingSetup, plan: TrainingPlan) -> str:
 
 
 def _describe_batch(setup: TrainingSetup, plan: TrainingPlan) -> str:
-    """Return the global batch size and its factors."""
     micro_batch_size = setup.training.per_device_train_batch_size
     accumulation = setup.training.gradient_accumulation_steps
     world_size = setup.layout.world_size
@@ -123,7 +122,7 @@ def _describe_batch(setup: TrainingSetup, plan: TrainingPlan) -> str:
 def _describe_time(setup: TrainingSetup, plan: TrainingPlan, tokens: TokenizedRows) -> str:
     """Return steps, checkpoints and, on GPUs, the estimated hours."""
     args, world_size = setup.training, setup.layout.world_size
-    steps = count_optimizer_steps(len(tokens.train), args, world_size, plan.rows_per_sequence)
+    steps = _count_steps(setup, plan, tokens)
     num_checkpoints = {
         "epoch": math.ceil(args.num_train_epochs),
         "steps": steps // max(1, int(args.save_steps)),
@@ -145,6 +144,19 @@ def _describe_time(setup: TrainingSetup, plan: TrainingPlan, tokens: TokenizedRo
     return f"{text}; about {duration} on {world_size} {gpu} at an assumed MFU of {assumed_mfu:.0%}"
 
 
+def _count_steps(setup: TrainingSetup, plan: TrainingPlan, tokens: TokenizedRows) -> int:
+    """Return the number of optimizer steps."""
+    args = setup.training
+    if args.max_steps > 0:
+        return args.max_steps
+    sequences = math.ceil(len(tokens.train) / plan.rows_per_sequence)
+    micro_batches = math.ceil(
+        sequences / (args.per_device_train_batch_size * setup.layout.world_size)
+    )
+    steps_per_epoch = math.ceil(micro_batches / args.gradient_accumulation_steps)
+    return math.ceil(steps_per_epoch * args.num_train_epochs)
+
+
 def _merges_boundary(
     tokenizer: PreTrainedTokenizerBase, row: dict[str, str], style: PromptStyle
 ) -> bool:
@@ -155,13 +167,9 @@ def _merges_boundary(
 
 def _mark_loss_tokens(tokenizer: PreTrainedTokenizerBase, row: dict[str, list[int]]) -> str:
     """Return the text of a row with marks around its loss tokens."""
-    spans: list[tuple[bool, list[int]]] = []
-    for token, label in zip(row["input_ids"], row["labels"], strict=True):
-        has_loss = label != IGNORE_INDEX
-        if not spans or spans[-1][0] != has_loss:
-            spans.append((has_loss, []))
-        spans[-1][1].append(token)
-    return "".join(
-        f"{LOSS_START}{tokenizer.decode(ids)}{LOSS_END}" if has_loss else tokenizer.decode(ids)
-        for has_loss, ids in spans
-    )
+    text = ""
+    pairs = zip(row["input_ids"], row["labels"], strict=True)
+    for has_loss, span in groupby(pairs, key=lambda pair: pair[1] != IGNORE_INDEX):
+        decoded = tokenizer.decode([token for token, _ in span])
+        text += f"{LOSS_START}{decoded}{LOSS_END}" if has_loss else decoded
+    return text
