@@ -20,15 +20,9 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from code_alpaca.core import fs
+from code_alpaca.core import errors, fs
 from code_alpaca.core.config import describe_choices, read_yaml, write_yaml
-from code_alpaca.core.errors import (
-    INTERRUPTED,
-    Diverged,
-    InputError,
-    Stopped,
-    explain_environment_error,
-)
+from code_alpaca.core.errors import Diverged, InputError, Stopped
 from code_alpaca.core.shipped import find_accelerate_config
 from code_alpaca.training.arguments import SFTArguments
 from code_alpaca.training.environment_checks import require_devices
@@ -47,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
     """Run the stage with the words after `code-alpaca sft`.
 
     Raises:
-        InputError, Stopped, Diverged: from here, or from the launched processes.
+        InputError, Stopped, Diverged: also those of launched processes.
     """
     if {"-h", "--help"} & set(argv):
         _print_help()
@@ -80,11 +74,12 @@ def train_here(words: list[str], planned_layout: ParallelLayout | None = None) -
 
         train(words, planned_layout)
     except (Exception, KeyboardInterrupt) as error:
-        expected = explain_environment_error(error) or error
+        expected = errors.explain_environment_error(error) or error
         if not error_file or not isinstance(expected, (*ERRORS.values(), KeyboardInterrupt)):
             raise
         code = next((code for code, kind in ERRORS.items() if isinstance(expected, kind)), 3)
-        message = INTERRUPTED if isinstance(expected, KeyboardInterrupt) else str(expected)
+        interrupted = isinstance(expected, KeyboardInterrupt)
+        message = errors.INTERRUPTED if interrupted else str(expected)
         fs.write_json(Path(error_file), {"code": code, "message": message})
         sys.exit(code)
 
@@ -117,11 +112,7 @@ def launch(flags: Sequence[str], words: Sequence[str]) -> None:
 
 
 def launch_on_cpu(keys: dict[str, Any]) -> None:
-    """Train with these keys through `accelerate launch`, in one process on all CPU cores.
-
-    Raises:
-        InputError, Stopped, Diverged: as raised by the launched process.
-    """
+    """Train with these keys through `accelerate launch`, in one process on all CPU cores."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "sft.yaml")
         write_yaml(path, keys)
@@ -145,18 +136,10 @@ def _require_gpus(path: Path) -> None:
 
 
 def _print_help() -> None:
-    parser = argparse.ArgumentParser(
-        prog="code-alpaca sft",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    launcher_help = "launch with this file or shipped name, such as cpu or zero2"
     options = [
         ("config", "FILE.yaml", "any of these keys, as YAML; or the name of a shipped recipe"),
-        (
-            "accelerate_config",
-            "NAME",
-            "launch with this file or shipped name, such as cpu or zero2 (default: this process)",
-        ),
+        ("accelerate_config", "NAME", f"{launcher_help} (default: this process)"),
     ]
     types = get_type_hints(SFTArguments)
     for item in fields(SFTArguments):
@@ -164,6 +147,11 @@ def _print_help() -> None:
         text = describe_choices(item.metadata["help"], types[item.name])
         metavar = "[VALUE]" if types[item.name] is bool else "VALUE"
         options.append((item.name, metavar, f"{text} (default: {default})"))
+    parser = argparse.ArgumentParser(
+        prog="code-alpaca sft",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     for name, metavar, text in options:
         parser.add_argument(f"--{name}", metavar=metavar, help=text.replace("%", "%%"))
     parser.print_help()

@@ -1,6 +1,6 @@
 """Decide what a run may resume from its output_dir: its configuration and complete checkpoints.
 
-A checkpoint is complete once every rank has written its part, and `callbacks.CheckpointCallback`
+A checkpoint is complete once every rank has written its part, and `trainer.CheckpointCallback`
 has marked it; the Trainer has no such mark.
 """
 

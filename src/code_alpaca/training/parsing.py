@@ -49,7 +49,10 @@ def parse_sft_arguments(
     valid_keys = [item.name for group in groups for item in dataclasses.fields(group)]
     config, words = extract_option(argv, "--config")
     path = find_recipe(config) if config is not None else None
-    file_keys = _read_config(path, valid_keys) if path else {}
+    file_keys = read_yaml(path) if path else {}
+    for key in file_keys:  # TRL would reject a value before an unknown key
+        if key not in valid_keys:
+            raise InputError(describe_unknown_key(str(key), valid_keys, str(path)))
     words = _update_old_spellings(words, file_keys)
     explicit_keys = frozenset(valid_keys) & {*file_keys, *map(_key, words)}
     # A recipe for GPUs can be planned on a machine without them.
@@ -100,20 +103,8 @@ def requests_dry_run(words: Sequence[str]) -> bool:
     return value not in ("false", "no", "0")
 
 
-def _read_config(path: Path, valid_keys: Sequence[str]) -> dict[str, Any]:
-    """Return the keys of the config file; TRL would reject a value before an unknown key."""
-    values = read_yaml(path)
-    for key in values:
-        if key not in valid_keys:
-            raise InputError(describe_unknown_key(str(key), valid_keys, str(path)))
-    return values
-
-
 def _update_old_spellings(words: Sequence[str], file_keys: dict[str, Any]) -> list[str]:
-    """Return the words in today's spelling.
-
-    A renamed value of the config file is put before the words, which take precedence over it.
-    """
+    """Return the words in today's spelling, after those that rename a value of the config file."""
     warn = os.environ.get("RANK", "0") == "0"
     updated = []
     for key, value in OLD_SPELLINGS.update(file_keys, warn=warn).items():
@@ -128,7 +119,7 @@ def _key(word: str) -> str:
 
 def _parse_with_trl(
     words: list[str], groups: tuple[type, ...], valid_keys: Sequence[str]
-) -> tuple[SFTArguments, SFTConfig, ModelConfig]:
+) -> tuple[Any, ...]:
     from trl import TrlParser
 
     class Parser(TrlParser):
@@ -149,8 +140,7 @@ def _parse_with_trl(
         if word.startswith("--"):
             raise InputError(describe_unknown_key(_key(word), valid_keys, "command line"))
         raise InputError(f"unexpected word {word!r} on the command line; options are --key value")
-    script_args, training_args, model_args = parsed
-    return script_args, training_args, model_args
+    return tuple(parsed)
 
 
 def _check_values(args: SFTArguments, training: SFTConfig, model: ModelConfig) -> None:

@@ -110,10 +110,7 @@ def _read_rows(setup: TrainingSetup, out: console.Stage) -> TrainingRows | None:
 def _load_base_model(
     setup: TrainingSetup, rows: TrainingRows | None, out: console.Stage
 ) -> tuple[PreTrainedModel | str, PretrainedConfig, PreTrainedTokenizerBase | None]:
-    """Return the model or its name, which TRL loads, its config, and its tokenizer.
-
-    The tokenizer is None in a dry run that cannot load it.
-    """
+    """Return the model (or its name: TRL loads it), its config, and its tokenizer if it loads."""
     if setup.args.from_scratch and rows:
         model, tokenizer = model_loading.build_from_scratch(setup, rows.train)
         return model, model.config, tokenizer
@@ -150,8 +147,12 @@ def _build_trainer(
 ) -> MonitoredTrainer:
     from transformers.trainer_callback import PrinterCallback
 
-    from code_alpaca.training.callbacks import CheckpointCallback, TelemetryCallback
-    from code_alpaca.training.trainer import CpuTrainer, MonitoredTrainer
+    from code_alpaca.training.trainer import (
+        CheckpointCallback,
+        CpuTrainer,
+        MonitoredTrainer,
+        TelemetryCallback,
+    )
 
     args, on_cpu = setup.training, setup.layout.on_cpu
     args.activation_checkpointing = args.gradient_checkpointing = plan.activation_checkpointing
