@@ -87,8 +87,8 @@ def convert_llama(config: ConvertLlamaConfig) -> None:
     if config.dry_run:
         return
     with fs.lock(config.output_dir), fs.atomic_folder(config.output_dir) as folder:
-        _save_configs(folder, model_config)
-        _save_tokenizer(folder, tokenizer, tokenizer_file, sentencepiece)
+        shutil.copyfile(tokenizer_file, folder / "tokenizer.model")  # llama.cpp reads this one
+        _save_configs_and_tokenizer(folder, model_config, tokenizer, sentencepiece)
         for line in write_weight_files(folder, split, files, sources, config.dtype):
             out.print(line)
     out.print(f"{config.output_dir} is complete")
@@ -177,23 +177,17 @@ def _report_output(out: console.Stage, config: ConvertLlamaConfig, split: StateD
         )
 
 
-def _save_configs(folder: Path, model_config: LlamaConfig) -> None:
-    from transformers import GenerationConfig
+def _save_configs_and_tokenizer(
+    folder: Path,
+    model_config: LlamaConfig,
+    tokenizer: PreTrainedTokenizerFast,
+    sentencepiece: SentencePieceProcessor,
+) -> None:
+    from transformers import AutoTokenizer, GenerationConfig
 
     bos, eos = model_config.bos_token_id, model_config.eos_token_id
     model_config.save_pretrained(folder)
     GenerationConfig(bos_token_id=bos, eos_token_id=eos).save_pretrained(folder)
-
-
-def _save_tokenizer(
-    folder: Path,
-    tokenizer: PreTrainedTokenizerFast,
-    tokenizer_file: Path,
-    sentencepiece: SentencePieceProcessor,
-) -> None:
-    from transformers import AutoTokenizer
-
     tokenizer.save_pretrained(folder)
-    shutil.copyfile(tokenizer_file, folder / "tokenizer.model")  # llama.cpp reads this one
     # Saving and loading can lose parts of a tokenizer.
     llama_tokenizer.check_tokenizer(AutoTokenizer.from_pretrained(folder), sentencepiece)

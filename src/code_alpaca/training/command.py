@@ -25,7 +25,7 @@ from code_alpaca.core.config import describe_choices, read_yaml, write_yaml
 from code_alpaca.core.errors import Diverged, InputError, Stopped
 from code_alpaca.core.shipped import find_accelerate_config
 from code_alpaca.training.arguments import SFTArguments
-from code_alpaca.training.environment_checks import require_devices
+from code_alpaca.training.checks import require_devices
 from code_alpaca.training.parallelism import ParallelLayout, read_accelerate_config
 from code_alpaca.training.parsing import extract_option, requests_dry_run
 
@@ -38,11 +38,7 @@ GPU_TYPES = ("MULTI_GPU", "DEEPSPEED", "FSDP")  # distributed_type of an acceler
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run the stage with the words after `code-alpaca sft`.
-
-    Raises:
-        InputError, Stopped, Diverged: also those of launched processes.
-    """
+    """Run the stage with the words after `code-alpaca sft`."""
     if {"-h", "--help"} & set(argv):
         _print_help()
         return
@@ -61,9 +57,7 @@ def main(argv: Sequence[str]) -> None:
 def train_here(words: list[str], planned_layout: ParallelLayout | None = None) -> None:
     """Train in this process, which may be one that `launch` started.
 
-    Raises:
-        InputError, Stopped, Diverged: unless launched.
-        SystemExit: launched, after the error was written to the error file.
+    A launched process writes an expected error to the error file and exits.
     """
     error_file = os.environ.get(ERROR_FILE)
     if error_file:
@@ -85,11 +79,9 @@ def train_here(words: list[str], planned_layout: ParallelLayout | None = None) -
 
 
 def launch(flags: Sequence[str], words: Sequence[str]) -> None:
-    """Run `accelerate launch FLAGS -m code_alpaca.cli sft WORDS`.
+    """Run `accelerate launch FLAGS -m code_alpaca.cli sft WORDS`, and raise its expected errors.
 
-    Raises:
-        InputError, Stopped, Diverged: as raised by a launched process.
-        SystemExit: a launched process failed in another way, and printed its traceback.
+    On any other failure, which has printed its traceback, exit with 1.
     """
     command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", *flags]
     command += ["-m", "code_alpaca.cli", "sft", *words]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,10 +67,6 @@ class ThroughputMeter:
 
     FLOPs per token are counted as in PaLM (Chowdhery et al. 2022,
     https://arxiv.org/abs/2204.02311, appendix B). The peak is the vendor's for the GPU.
-
-    Args:
-        sequence_length: tokens.
-        adapter: train an adapter instead of all weights.
     """
 
     def __init__(
@@ -97,10 +94,8 @@ class ThroughputMeter:
 
 def peak_memory_bytes(on_cpu: bool) -> int:
     """Return the peak memory of this process: of its GPU, or resident memory on a CPU."""
-    if not on_cpu:
-        import torch
+    if on_cpu:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    import torch
 
-        return torch.cuda.max_memory_reserved()
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return torch.cuda.max_memory_reserved()

@@ -29,20 +29,16 @@ HUB_FLASH_ATTENTION = "kernels-community/flash-attn2"
 def pin_revision(setup: TrainingSetup) -> None:
     """Set `model_revision` to its current commit, so that training, records and release agree.
 
-    Raises:
-        InputError: there is no such model. A dry run continues, since the shipped config may be
-            all that it needs.
+    A dry run continues without it, since the shipped config may be all that it needs.
     """
-    name = setup.model.model_name_or_path
-    if not name:
-        return
+    model = setup.model
     try:
-        commit = resolve_commit(name, setup.model.model_revision)
+        if model.model_name_or_path:  # a local folder has no commit
+            commit = resolve_commit(model.model_name_or_path, model.model_revision)
+            model.model_revision = commit or model.model_revision
     except InputError:
         if not setup.args.dry_run:
             raise
-        return
-    setup.model.model_revision = commit or setup.model.model_revision  # a local folder has none
 
 
 def build_from_scratch(
@@ -154,10 +150,7 @@ def fastest_attention(
     """Return FlashAttention, installed or from the Hub, or else PyTorch's sdpa.
 
     sdpa is exact as well: for packed rows it receives a block-diagonal attention mask.
-
-    Args:
-        half_precision: whether training computes in 16 bits, as FlashAttention requires.
-        load_kernel: load the kernel of the Hub now, to check for a build for this machine.
+    `load_kernel` loads the kernel of the Hub now, to check for a build for this machine.
     """
     if not (support.ampere and half_precision):
         return "sdpa"
@@ -193,10 +186,7 @@ def adapter_config(model_args: ModelConfig) -> PeftConfig | None:
 
 
 def merge_adapter(setup: TrainingSetup, adapter_dir: Path, out: Path) -> None:
-    """Merge an adapter into its base model and save the result in the dtype of the base model.
-
-    The base model is loaded a second time on this host, unsharded and unquantized.
-    """
+    """Merge an adapter into its base model, loaded again unsharded and unquantized on this host."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config

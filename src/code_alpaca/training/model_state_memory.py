@@ -77,12 +77,7 @@ class MemoryNeed:
 def compute_memory_need(
     model: ModelSize, layout: ParallelLayout, activations: float, *, optimizer: str
 ) -> MemoryNeed:
-    """Return the memory of a training run.
-
-    Args:
-        activations: bytes on each device.
-        optimizer: its name in TrainingArguments.optim.
-    """
+    """Return the memory of a training run; `optimizer` is its name in TrainingArguments.optim."""
     optimizer_bytes = next((n for name, n in OPTIMIZER_BYTES.items() if name in optimizer), None)
     fp32_optimizer_bytes = ADAM_FP32_BYTES if optimizer_bytes is None else optimizer_bytes
     if layout.uses_deepspeed:

@@ -67,9 +67,6 @@ def identifying_config(setup: TrainingSetup) -> dict[str, Any]:
 def claim(folder: Path, config: dict[str, Any], dataset_revision: str, *, write: bool) -> bool:
     """Record the configuration of a run in its folder; return whether the run is finished.
 
-    Args:
-        write: False only checks.
-
     Raises:
         InputError: the folder contains a model or checkpoints of another run.
     """
@@ -145,10 +142,7 @@ def delete_incomplete_checkpoints(folder: Path) -> list[str]:
 
 
 def training_seconds(checkpoint: Path | None) -> float | None:
-    """Return the seconds of training up to a checkpoint, over all starts.
-
-    None means that an earlier version wrote the checkpoint without them.
-    """
+    """Return the seconds of training up to a checkpoint, or None if it does not record them."""
     if checkpoint is None:
         return 0.0
     try:
@@ -157,10 +151,8 @@ def training_seconds(checkpoint: Path | None) -> float | None:
         return None
 
 
-def trained_epochs(checkpoint: Path | None) -> float:
+def trained_epochs(checkpoint: Path) -> float:
     """Return the epochs of training up to a checkpoint."""
-    if checkpoint is None:
-        return 0.0
     state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     return float(state.get("epoch") or 0)
 

@@ -13,7 +13,7 @@ from code_alpaca.core.config import describe_unknown_key, read_yaml
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.shipped import find_recipe
 from code_alpaca.training.arguments import OLD_SPELLINGS, SFTArguments, TrainingSetup
-from code_alpaca.training.environment_checks import require_bfloat16, require_trackers
+from code_alpaca.training.checks import require_bfloat16, require_trackers
 from code_alpaca.training.parallelism import ParallelLayout, detect_layout
 from code_alpaca.training.scratch_model import MIN_VOCAB_SIZE
 
@@ -37,9 +37,6 @@ def parse_sft_arguments(
 
     Args:
         planned_layout: in a dry run, the layout that `accelerate launch` would start.
-
-    Raises:
-        InputError: a key is unknown, out of range, missing or not supported.
     """
     import torch
     from transformers.utils import is_liger_kernel_available
@@ -104,7 +101,7 @@ def requests_dry_run(words: Sequence[str]) -> bool:
 
 
 def _update_old_spellings(words: Sequence[str], file_keys: dict[str, Any]) -> list[str]:
-    """Return the words in today's spelling, after those that rename a value of the config file."""
+    """Return the words in today's spelling, preceded by the renamed values of the config file."""
     warn = os.environ.get("RANK", "0") == "0"
     updated = []
     for key, value in OLD_SPELLINGS.update(file_keys, warn=warn).items():
@@ -149,14 +146,6 @@ def _check_values(args: SFTArguments, training: SFTConfig, model: ModelConfig) -
         raise InputError("missing key 'dataset_name'; give a dataset folder, file or Hub id")
     if not args.from_scratch and not model.model_name_or_path:
         raise InputError("missing key 'model_name_or_path'; or set from_scratch: true")
-    _reject_unsupported(args, training)
-    _reject_contradictions(args, training, model)
-    _reject_out_of_range(args, training)
-    if Path(str(training.output_dir)).is_file():
-        raise InputError(f"output_dir {training.output_dir} is a file; choose a folder")
-
-
-def _reject_unsupported(args: SFTArguments, training: SFTConfig) -> None:
     for key, reason in UNSUPPORTED_KEYS.items():
         if getattr(training, key, None):
             raise InputError(f"{key!r} cannot be set here; {reason}")
@@ -167,6 +156,10 @@ def _reject_unsupported(args: SFTArguments, training: SFTConfig) -> None:
         )
     if training.completion_only_loss is False:
         raise InputError("'completion_only_loss' cannot be false; only completions have a loss")
+    _reject_contradictions(args, training, model)
+    _reject_out_of_range(args, training)
+    if Path(str(training.output_dir)).is_file():
+        raise InputError(f"output_dir {training.output_dir} is a file; choose a folder")
 
 
 def _reject_contradictions(args: SFTArguments, training: SFTConfig, model: ModelConfig) -> None:

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any, Self
 import psutil
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.training.activation_memory import MicroBatch
 from code_alpaca.training.arguments import TrainingSetup
-from code_alpaca.training.memory_estimate import MemoryEstimate, NoEstimate, estimate_memory
+from code_alpaca.training.memory_estimate import (
+    MemoryEstimate,
+    MicroBatch,
+    NoEstimate,
+    estimate_memory,
+)
 from code_alpaca.training.metrics import ThroughputMeter
 from code_alpaca.training.model_state_memory import GIB, MemoryNeed, compute_memory_need
 from code_alpaca.training.parallelism import ParallelLayout
@@ -108,11 +112,7 @@ def make_plan(
 
 
 def average_rows_per_sequence(dataset: Dataset, training_args: SFTConfig) -> float:
-    """Return the average number of rows in a sequence; 1 without packing.
-
-    Raises:
-        InputError: packing without `max_length`.
-    """
+    """Return the average number of rows in a sequence; 1 without packing."""
     from trl import pack_dataset
 
     if not training_args.packing:
@@ -128,13 +128,8 @@ def gradient_accumulation_steps(
 ) -> int:
     """Return the number of micro-batches per optimizer step for a global batch of `target_rows`.
 
-    Packed rows cannot be divided evenly, so the nearest number is returned for them.
-
-    Args:
-        micro_batch_size: sequences per device.
-
-    Raises:
-        InputError: rows that are not packed cannot be divided evenly.
+    Packed rows cannot be divided evenly, so the nearest number is returned for them; other rows
+    must be divisible. `micro_batch_size` counts sequences per device.
     """
     sequences = micro_batch_size * world_size
     if rows_per_sequence != 1.0:
@@ -152,11 +147,7 @@ def gradient_accumulation_steps(
 
 
 def require_memory(setup: TrainingSetup, plan: TrainingPlan) -> None:
-    """Refuse a run that does not fit, before its weights are read.
-
-    Raises:
-        InputError: with the options that fit. Without an estimate, the run is attempted.
-    """
+    """Refuse a run that does not fit, with the options that do, before its weights are read."""
     estimate = plan.estimate
     if isinstance(estimate, NoEstimate) or plan.available.fits(estimate.need):
         return

@@ -85,20 +85,14 @@ def _describe_model(setup: TrainingSetup, plan: TrainingPlan) -> str:
 def _describe_memory(setup: TrainingSetup, plan: TrainingPlan) -> str:
     """Return the needed and the available memory, and the parts of the need."""
     if isinstance(plan.estimate, NoEstimate):
-        return (
-            f"warning: no estimate for this model ({plan.estimate.reason}); training starts "
-            "without the check"
-        )
+        reason = plan.estimate.reason
+        return f"warning: no estimate for this model ({reason}); training starts without the check"
     need = plan.estimate.need
-    parts = {
-        "weights": need.weights,
-        "gradients": need.gradients,
-        "optimizer": need.optimizer,
-        "buffers": need.buffers,
-        "activations": need.activations,
-        "libraries" if setup.layout.on_cpu else "reserved": need.reserved,
-        "or at the end, to merge the adapter,": need.merge if need.peaks_at_merge else 0.0,
-    }
+    names = ("weights", "gradients", "optimizer", "buffers", "activations")
+    parts = {name: getattr(need, name) for name in names}
+    parts["libraries" if setup.layout.on_cpu else "reserved"] = need.reserved
+    if need.peaks_at_merge:
+        parts["or at the end, to merge the adapter,"] = need.merge
     listed = ", ".join(f"{name} {format_gib(size)}" for name, size in parts.items() if size)
     return f"{format_need(setup.layout, need, plan.available)} ({listed})"
 

@@ -6,9 +6,8 @@ import dataclasses
 import platform
 import subprocess
 from collections.abc import Iterable
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 
@@ -29,23 +28,11 @@ PACKAGES = ("code-alpaca", "torch", "transformers", "trl", "accelerate", "deepsp
             "bitsandbytes", "flash-attn", "liger-kernel")  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingTime:
-    """The time of a run that may have been resumed, without steps that a kill lost."""
+class TrainingTime(NamedTuple):
+    """The time of all starts of a run that recorded it, without steps that a kill lost."""
 
-    seconds_before: float | None  # of earlier starts; None: their checkpoints did not record it
-    epochs_before: float
-    seconds: float  # of this start
-
-    @property
-    def total(self) -> float:
-        return self.seconds + (self.seconds_before or 0.0)
-
-    def tokens_per_second(self, tokens_per_epoch: int, epochs: float) -> float:
-        """Return the average throughput over the starts that recorded their seconds."""
-        if self.seconds_before is None:
-            return tokens_per_epoch * (epochs - self.epochs_before) / self.seconds
-        return tokens_per_epoch * epochs / self.total
+    seconds: float
+    epochs: float  # trained in these seconds
 
 
 def collect_results(
@@ -53,13 +40,9 @@ def collect_results(
     plan: TrainingPlan,
     trainer: MonitoredTrainer,
     time: TrainingTime,
-    origin: dict[str, Any],
+    origin: dict[str, Any],  # base model, datasets and configuration
 ) -> RunRecord:
-    """Return the record of a finished run; call it on every rank, since it gathers.
-
-    Args:
-        origin: base model, datasets and configuration.
-    """
+    """Return the record of a finished run; call it on every rank, since it gathers."""
     assert plan.tokens is not None
     statistics, state = plan.tokens.statistics, trainer.state
     weights = list(trainer.model.parameters())
@@ -67,7 +50,7 @@ def collect_results(
         [[log["step"], log[name]] for log in state.log_history if name in log]
         for name in ("loss", "eval_loss")
     )
-    tokens_per_second = time.tokens_per_second(statistics.tokens, state.epoch or 0)
+    tokens_per_second = statistics.tokens * time.epochs / time.seconds
     to_first_step = trainer.seconds_to_first_step  # None: no step was left to train
     peak_gib, padding = _gather_measurements(trainer, setup.layout)
     estimated_gib = None
@@ -87,7 +70,7 @@ def collect_results(
         last_loss=losses[-1][1] if losses else None,
         loss_curve=losses,
         eval_loss_curve=eval_losses,
-        seconds=round(time.total, 1),
+        seconds=round(time.seconds, 1),
         seconds_to_first_step=to_first_step and round(to_first_step, 1),
         tokens_per_second=round(tokens_per_second, 1),
         mfu=plan.meter.mfu(tokens_per_second),

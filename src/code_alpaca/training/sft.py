@@ -19,10 +19,9 @@ from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.prompts import chat_template
 from code_alpaca.core.quiet import silence_libraries
 from code_alpaca.core.records import RunRecord
-from code_alpaca.training import environment_checks, model_loading, output_dir
+from code_alpaca.training import checks, model_loading, output_dir
 from code_alpaca.training.arguments import TrainingSetup
 from code_alpaca.training.metrics import plot_losses
-from code_alpaca.training.model_limits import check_model_limits
 from code_alpaca.training.parallelism import ParallelLayout
 from code_alpaca.training.parsing import parse_sft_arguments
 from code_alpaca.training.plan import TrainingPlan, make_plan, require_memory
@@ -57,11 +56,11 @@ def train(argv: Sequence[str], planned_layout: ParallelLayout | None = None) -> 
 def _fine_tune(setup: TrainingSetup) -> None:
     args, dry_run = setup.training, setup.args.dry_run
     out = console.stage("sft", enabled=args.process_index == 0)
-    environment_checks.require_quantization(setup)
+    checks.require_quantization(setup)
     model_loading.pin_revision(setup)
     if not dry_run:
-        environment_checks.require_devices(setup.layout)
-        environment_checks.require_build_tools(setup.layout)
+        checks.require_devices(setup.layout)
+        checks.require_build_tools(setup.layout)
     rows = _read_rows(setup, out)
     config, folder = output_dir.identifying_config(setup), Path(args.output_dir)
     with args.main_process_first(desc="output_dir"):
@@ -70,7 +69,7 @@ def _fine_tune(setup: TrainingSetup) -> None:
             return
     model, model_config, tokenizer = _load_base_model(setup, rows, out)
     tokens = _tokenize(setup, tokenizer, rows) if rows and tokenizer is not None else None
-    check_model_limits(setup, model_config, tokenizer, tokens)
+    checks.check_model_limits(setup, model_config, tokenizer, tokens)
     plan = make_plan(setup, model_config, tokens)
     for line in describe_plan(setup, plan):
         out.print(line)
@@ -195,10 +194,12 @@ def _run_trainer(trainer: MonitoredTrainer, folder: Path, out: console.Stage) ->
         for name in output_dir.delete_incomplete_checkpoints(folder):
             out.print(f"{name} is incomplete and was deleted")
     seconds_before = output_dir.training_seconds(checkpoint)  # now: it may be deleted by the end
-    epochs_before = output_dir.trained_epochs(checkpoint)
+    untimed = seconds_before is None
+    untimed_epochs = output_dir.trained_epochs(checkpoint) if untimed and checkpoint else 0.0
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return TrainingTime(seconds_before, epochs_before, time.monotonic() - started)
+    seconds = time.monotonic() - started + (seconds_before or 0.0)
+    return TrainingTime(seconds, (trainer.state.epoch or 0) - untimed_epochs)
 
 
 def _describe_origin(

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 IGNORE_INDEX = -100  # label of tokens without a loss
 BATCH_SIZE = 1_000
 CACHE_VERSION = 3  # raise it whenever the same rows produce other tokens or columns
-LossMask = Literal["completion", "alpaca_2023"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class TokenizationOptions:
 
     prompt_style: PromptStyle
     max_length: int | None
-    mask: LossMask = "completion"
+    mask: Literal["completion", "alpaca_2023"] = "completion"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +81,6 @@ def tokenize_rows(
         revision: identifies the content of `rows`; with it, the result is stored in the cache of
             `datasets` under a hash of everything that it depends on.
         num_proc: number of processes; None uses the tokenizer's threads.
-
-    Raises:
-        InputError: the tokenizer has no EOS, or no row has a loss token.
     """
     from datasets import Dataset, Features, List, Value, config
 

@@ -112,13 +112,10 @@ def _count_real_tokens(inputs: dict[str, Any]) -> int:
 
 
 class TelemetryCallback(TrainerCallback):
-    """Print a line and append one to metrics.jsonl for every log, and add the measurements to it.
+    """Print each log and append it to metrics.jsonl, with throughput, MFU, memory and time left.
 
-    Put it before the callbacks of `report_to`, so that trackers report the measurements, too. The
-    first and the last step are always logged. Tokens are counted without padding.
-
-    Raises:
-        Diverged: during training, if the loss is above twice that of uniform guessing.
+    Put it before the callbacks of `report_to`, so that trackers report these, too. The first and
+    the last step are always logged. A loss above twice that of uniform guessing raises Diverged.
     """
 
     def __init__(self, meter: metrics.ThroughputMeter, vocab_size: int, *, on_cpu: bool) -> None:
@@ -152,7 +149,8 @@ class TelemetryCallback(TrainerCallback):
             raise Diverged(
                 f"training diverged: the loss is {loss:.3g} at step {step}, and uniform guessing "
                 f"has {self.uniform_loss:.1f}; lower the learning rate, or check the rows of the "
-                f"steps before. {self.folder / metrics.METRICS} has the losses, the last checkpoint is kept"
+                f"steps before. {self.folder / metrics.METRICS} has the losses; the last "
+                "checkpoint is kept"
             )
 
     def _log_training(self, state: Any, logs: dict[str, Any]) -> None:

@@ -54,27 +54,19 @@ class TrainingRows:
     @property
     def dataset(self) -> dict[str, str]:
         """Name, config and revision of all datasets, joined."""
-        return {
-            "name": " + ".join(source["name"] for source in self.sources),
-            "config": " + ".join(source["config"] for source in self.sources),
-            "revision": self.revision,
-        }
+        name, config = (
+            " + ".join(source[key] for source in self.sources) for key in ("name", "config")
+        )
+        return {"name": name, "config": config, "revision": self.revision}
 
 
 def read_training_rows(
     arguments: SFTArguments, seed: int, log: console.Log = print
 ) -> TrainingRows:
-    """Read the configured datasets.
+    """Read the configured datasets; `log` receives a line for renamed columns and empty answers.
 
     `validation_fraction` assigns each row to its split by its id alone. In a mixture, the integer
     part of a weight repeats all rows, and its fraction adds a random sample of them.
-
-    Args:
-        seed: of the random samples.
-        log: receives a line for columns read under other names and for rows without an answer.
-
-    Raises:
-        InputError: a dataset cannot be read, or no row remains.
     """
     from datasets import concatenate_datasets
 
@@ -192,7 +184,5 @@ def _apply_weight(rows: Dataset, weight: float, seed: int) -> Dataset:
         return rows
     copies, fraction = divmod(weight, 1)
     sample = rows.shuffle(seed=seed).select(range(round(len(rows) * fraction)))
-    if not copies:
-        return sample
     repeated = rows.select([*range(len(rows))] * int(copies))
     return concatenate_datasets([repeated, sample])
