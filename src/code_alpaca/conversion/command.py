@@ -4,12 +4,9 @@
 
 The input folder contains params.json and the shards consolidated.00.pth, consolidated.01.pth and
 so on; tokenizer.model is in it or in its parent. Weights are merged across shards, permuted for
-transformers' rotary embedding and cast, and the tokenizer is compared with SentencePiece. The
-output folder is written atomically.
-
-The transformers package does not include a converter, and the script in its repository loads all
-shards into memory. This one memory-maps the input and needs memory for one output file
-(`max_shard_size`).
+transformers' rotary embedding and cast; the tokenizer is compared with SentencePiece; the output
+folder is written atomically. Unlike the script in transformers' repository, which loads all
+shards, this needs memory for one output file (`max_shard_size`).
 """
 
 from __future__ import annotations

@@ -99,10 +99,8 @@ def read_params(path: Path, num_shards: int) -> LlamaParams:
         ) from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        raise InputError(
-            f"{path} is not of LLaMA 1 or 2: {key + ': ' if key else ''}{first['msg']}"
-        ) from None
+        reason = ": ".join([*map(str, first["loc"]), first["msg"]])
+        raise InputError(f"{path} is not of LLaMA 1 or 2: {reason}") from None
     if params.dim % (2 * params.n_heads) or params.n_heads % params.num_kv_heads:
         raise InputError(
             f"{path} is inconsistent: dim {params.dim}, n_heads {params.n_heads}, "

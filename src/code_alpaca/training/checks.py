@@ -1,4 +1,4 @@
-"""Check that this machine and this model can run a training, before anything fails inside torch."""
+"""Check that this machine and the model can train the rows; errors name what to change."""
 
 from __future__ import annotations
 

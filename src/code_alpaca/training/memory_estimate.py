@@ -2,11 +2,8 @@
 
 `accelerate estimate-memory` and DeepSpeed's estimators leave out activations, which dominate long
 batches, and each covers one layout. This estimate covers every layout, adapters and packed
-batches; the tests compare it with measured peaks.
-
-One training step runs on fake tensors: each operation reports what it would allocate, and the
-bytes that are alive at the same time are counted. This takes seconds, and needs neither a GPU nor
-weights.
+batches; the tests compare it with measured peaks. It runs one training step on fake tensors and
+counts the bytes that are alive at the same time: in seconds, without a GPU or weights.
 """
 
 from __future__ import annotations
@@ -67,8 +64,8 @@ def estimate_memory(
 ) -> MemoryEstimate | NoEstimate:
     """Estimate the peak memory of a training run.
 
-    The model's own code runs on fake tensors. Not every architecture supports that, and such a
-    model must still be trainable, so an error becomes NoEstimate.
+    Not every architecture runs on fake tensors, and it must still be trainable, so an error
+    becomes NoEstimate.
     """
     try:
         return _trace_step(setup, config, batch, activation_checkpointing)

@@ -26,9 +26,8 @@ def append_metrics(output_dir: Path, step: int, values: dict[str, Any]) -> None:
 def read_metrics(output_dir: Path) -> list[dict[str, Any]]:
     """Return the logged steps, without a line that a kill interrupted."""
     path = output_dir / METRICS
-    if not path.exists():
-        return []
-    return [line.record for line in jsonl.read(path, skip_broken=True)]
+    lines = jsonl.read(path, skip_broken=True) if path.exists() else ()
+    return [line.record for line in lines]
 
 
 def delete_metrics_after(output_dir: Path, step: int) -> None:

@@ -179,18 +179,14 @@ def _suggest_layout(setup: TrainingSetup, plan: TrainingPlan, estimate: MemoryEs
     sequences = plan.batch.sequences
     while sequences:
         activations = estimate.need.activations * sequences / plan.batch.sequences
-        for name, change in CANDIDATES.items():
-            if setup.layout.on_cpu and name != "ddp":
-                continue
-            layout = replace(setup.layout, **change)
+        for name in ("ddp",) if setup.layout.on_cpu else CANDIDATES:
+            layout = replace(setup.layout, **CANDIDATES[name])
             need = compute_memory_need(estimate.model, layout, activations, optimizer=optimizer)
             if plan.available.fits(need):
-                host = f", each host {format_gib(need.host)}" if need.host else ""
+                size = f"{format_gib(need.device)} GiB each"
+                size += f", each host {format_gib(need.host)}" if need.host else ""
                 options = _format_options(setup, plan, name, layout, sequences)
-                return (
-                    f"this would fit, {layout} with {format_gib(need.device)} GiB each{host}: "
-                    f"{options}"
-                )
+                return f"this would fit, {layout} with {size}: {options}"
         sequences //= 2
     return ""
 

@@ -102,14 +102,13 @@ def _describe_batch(setup: TrainingSetup, plan: TrainingPlan) -> str:
     accumulation = setup.training.gradient_accumulation_steps
     world_size = setup.layout.world_size
     num_rows = micro_batch_size * world_size * accumulation * plan.rows_per_sequence
-    packing = ""
-    if setup.training.packing:
-        packing = f", {plan.rows_per_sequence:.1f} rows per packed sequence"
-        if not plan.tokens:
-            packing = ", rows per packed sequence unknown, 1 assumed"
+    packing = f", {plan.rows_per_sequence:.1f} rows per packed sequence"
+    if not plan.tokens:
+        packing = ", rows per packed sequence unknown, 1 assumed"
     return (
         f"{num_rows:.0f} rows per optimizer step: {count_processes(world_size)} x "
-        f"{micro_batch_size} sequences x {accumulation} micro-batches{packing}"
+        f"{micro_batch_size} sequences x {accumulation} micro-batches"
+        f"{packing if setup.training.packing else ''}"
     )
 
 

@@ -95,10 +95,8 @@ def _read_source(
     """Return the training rows, held-out rows and revision of one dataset."""
 
     def read(split: str, name: str) -> tuple[Dataset, str]:
-        rows, revision = load_rows(
-            source.name, source.config, source.revision, split=split,
-            column_map=source.column_map, log=log,
-        )  # fmt: skip
+        options = {"split": split, "column_map": source.column_map, "log": log}
+        rows, revision = load_rows(source.name, source.config, source.revision, **options)
         return _drop_large_rows(rows, name, warnings), revision
 
     rows, revision = read("train", source.name)
