@@ -48,6 +48,17 @@ def benchmark_file(tmp_path):
     return path
 
 
+@pytest.fixture
+def benchmark_function(tmp_path, benchmark_file):
+    """A user's Python file whose function `load` returns the problems of `benchmark_file`."""
+    path = tmp_path / "my_bench.py"
+    path.write_text(
+        "import json\n\ndef load():\n"
+        f"    return [json.loads(line) for line in open({str(benchmark_file)!r})]\n"
+    )
+    return path
+
+
 class EvalCommand:
     """Runs `code-alpaca eval` into one output folder, and reads what it wrote."""
 
@@ -81,7 +92,7 @@ def grade_samples(tmp_path, benchmark_file, run_eval):
     """Grade lines (dicts or text) as a file of samples of `benchmark_file`."""
 
     def grade(lines, *words):
-        path = tmp_path / "given.jsonl"
+        path = tmp_path / "lines.jsonl"
         text = (line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines)
         path.write_text("".join(text))
         return run_eval("--benchmark", benchmark_file, "--samples", path, *words)

@@ -158,21 +158,16 @@ def test_a_benchmark_in_another_form_is_named(tmp_path, run_eval, content, capsy
 
 
 def test_a_benchmark_from_a_users_function_is_recorded_by_its_hash(
-    tmp_path, benchmark_file, run_eval, capsys
+    benchmark_function, run_eval, capsys
 ):
-    source = tmp_path / "my_bench.py"
-    source.write_text(
-        "import json\n\ndef load():\n"
-        f"    return [json.loads(line) for line in open({str(benchmark_file)!r})]\n"
-    )
-    words = ["--benchmark", f"{source}:load", "--samples", "reference"]
+    words = ["--benchmark", f"{benchmark_function}:load", "--samples", "reference"]
     assert run_eval(*words) == 0
     results = run_eval.results
     assert results.problems == 2 and len(results.source.sha256) == 64
     assert run_eval(*words) == 0
-    source.write_text(source.read_text() + "# edited\n")
+    benchmark_function.write_text(benchmark_function.read_text() + "# edited\n")
     assert run_eval(*words) == 2
-    assert f"another version of {source}:load" in capsys.readouterr().err
+    assert f"another version of {benchmark_function}:load" in capsys.readouterr().err
     assert run_eval.results == results
 
 

@@ -40,10 +40,10 @@ def test_a_significant_difference_and_none(tmp_path, capsys):
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     assert run(ours, 15) == 0 and run(theirs, 5) == 0
     assert main(["eval", "--compare", str(theirs), "--output_dir", str(ours)]) == 0
-    found = json.loads((ours / "comparison.json").read_text())
-    assert (found["ours"], found["theirs"], found["difference"]) == (0.75, 0.25, 0.5)
-    assert found["interval"][0] > 0.2 and found["p_value"] == pytest.approx(2 / 2**10)
-    assert len(found["won"]) == 10 and found["lost"] == []
+    comparison = json.loads((ours / "comparison.json").read_text())
+    assert (comparison["ours"], comparison["theirs"], comparison["difference"]) == (0.75, 0.25, 0.5)
+    assert comparison["interval"][0] > 0.2 and comparison["p_value"] == pytest.approx(2 / 2**10)
+    assert len(comparison["won"]) == 10 and comparison["lost"] == []
     assert "10 problems won, 0 lost, p = 0.00195" in capsys.readouterr().out
     assert main(["eval", "--compare", str(ours), "--output_dir", str(ours)]) == 0
     same = json.loads((ours / "comparison.json").read_text())

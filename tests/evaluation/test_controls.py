@@ -65,8 +65,8 @@ TESTS = {
 def test_a_correct_program_fails_every_control(body):
     test = f"def check(candidate):\n    {body}\n"
     assert passes(CORRECT, test)
-    found = make_negative_controls(test)
-    assert found and not any(passes(CORRECT, control) for control in found)
+    controls = make_negative_controls(test)
+    assert controls and not any(passes(CORRECT, control) for control in controls)
 
 
 EQUAL = "class E:\n    def __eq__(s, o): return True\n    def __hash__(s): return 1\n"
@@ -80,27 +80,20 @@ CHEATS = {
     "def f(x): return B()\n",
     "the expected value from the tests": "import sys\ndef f(x):\n"
     "    return sys._getframe(1).f_locals['want']\n",
-    "no check": "import sys\ndef f(x): sys._getframe(1).f_globals['check'] = print\n",
 }
+ASSERT_EQUAL = "import unittest\n    unittest.TestCase().assertEqual(candidate(2), 2)"
+ZIP = "for x, want in zip([1, 2], [1, 2]):\n        assert candidate(x) == want"
 
 
 @pytest.mark.parametrize(
     ("cheat", "body"),
     [
         ("an object equal to all", TESTS["nested"]),
-        (
-            "an object equal to all",
-            "import unittest\n    unittest.TestCase().assertEqual(candidate(2), 2)",
-        ),
+        ("an object equal to all", ASSERT_EQUAL),
         ("true if it should be", "assert candidate(1)\n    assert candidate(2)"),
         ("the expected value from the tests", "want = 2\n    assert candidate(2) == want"),
         ("the expected value from the tests", TESTS["a table"]),
-        (
-            "the expected value from the tests",
-            TESTS["a zip"]
-            .replace("map(candidate, [1, 2])", "[1, 2]")
-            .replace("got ==", "candidate(got) =="),
-        ),
+        ("the expected value from the tests", ZIP),
         ("the expected value from the tests", TESTS["a dict"]),
     ],
 )
@@ -120,12 +113,9 @@ def test_exiting_early_passes_the_control_that_fails_at_the_end():
 
 def test_long_tests_have_a_few_controls_selected_reproducibly():
     lines = "".join(f"    assert candidate({n}) == {n}\n" for n in range(100))
-    found = make_negative_controls(f"def check(candidate):\n{lines}")
-    assert 2 <= len(found) <= MAX_CONTROLS
-    assert found == make_negative_controls(f"def check(candidate):\n{lines}"), (
-        "equal tests have equal controls"
-    )
-    assert len(set(found)) == len(found)
+    first, second = (make_negative_controls(f"def check(candidate):\n{lines}") for _ in range(2))
+    assert 2 <= len(first) <= MAX_CONTROLS
+    assert first == second and len(set(first)) == len(first)
 
 
 TOO_DEEP = "def check(candidate):\n    assert candidate(1) == " + " + ".join(["1"] * 2000)
@@ -140,11 +130,11 @@ def test_controls_that_python_cannot_print_are_omitted(test):
 
 
 def test_the_positive_control_is_the_same_tests_in_the_formatting_of_a_control():
-    test = "def check(candidate):\n    # by hand\n    assert candidate(1) == 1\n"
-    assert passes(CORRECT, make_positive_control(test)) and "by hand" not in make_positive_control(
-        test
+    control = make_positive_control(
+        "def check(candidate):\n    # by hand\n    assert candidate(1) == 1\n"
     )
-    assert not passes("def f(x): return 2", make_positive_control(test))
+    assert passes(CORRECT, control) and "by hand" not in control
+    assert not passes("def f(x): return 2", control)
 
 
 @pytest.mark.parametrize("test", ["def check(", "", "x = '\0'", "(" * 1000])

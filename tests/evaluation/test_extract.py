@@ -71,15 +71,6 @@ def call_extracted(response, problem=PROBLEM):
         "class Circle:\n    def __init__(self, r): self.r = r\n"
         "    def area(self): return half(2 * math.pi) * self.r ** 2\n"
         "def area(r):\n    return Circle(r).area()",
-    ],
-)  # fmt: skip
-def test_the_function_is_extracted_without_its_examples(response):
-    assert call_extracted(response) == pytest.approx(12.566370614)
-
-
-@pytest.mark.parametrize(
-    "response",
-    [
         f"````markdown\n```python\n{AREA}```\n````",
         f"~~~py\n{AREA}~~~",
         f"Here: ```python\n{AREA}```",
@@ -115,9 +106,9 @@ def test_the_function_is_extracted_without_its_examples(response):
         AREA + "\n\ndef other():\n    \"\"\"never clo",
         AREA + "\n\nprint(\"the area is",
     ],
-    ids=range(29),
+    ids=range(58),
 )  # fmt: skip
-def test_every_wrapping_is_removed(response):
+def test_the_function_is_extracted_from_every_wrapping_without_its_examples(response):
     assert call_extracted(response) == pytest.approx(12.566370614)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -20,10 +19,10 @@ def pool(package_pool):
 
 
 def make_problem(
-    tests: str, reference: str = "    return x\n", prompt: str = "def f(x):\n"
+    tests: str, reference: str = "    return x\n", prompt: str = "def f(x):\n", name: str = "Own/0"
 ) -> Problem:
     body = "".join(f"    {line}\n" for line in tests.splitlines())
-    return Problem("Own/0", prompt, "f", reference, f"def check(candidate):\n{body}")
+    return Problem(name, prompt, "f", reference, f"def check(candidate):\n{body}")
 
 
 def grade(pool, problem: Problem, program: str):
@@ -35,57 +34,44 @@ def grade(pool, problem: Problem, program: str):
 WRONG_DESPITE_CORRECT_VALUES = {
     "rows that are one list": (
         "g = candidate(2)\ng[0][0] = 1\nassert g == [[1, 0], [0, 0]]",
-        "def f(n): return [[0] * n] * n",
-    ),
+        "def f(n): return [[0] * n] * n"),
     "its argument instead of a copy": (
         "a = [1]\ncandidate(a).append(2)\nassert a == [1]",
-        "def f(x): return x",
-    ),
+        "def f(x): return x"),
     "its argument inside the result": (
         "a = [1]\ncandidate(a)[0].append(2)\nassert a == [1]",
-        "def f(x): return [x]",
-    ),
+        "def f(x): return [x]"),
     "a cached list": (
         "candidate(1).append(5)\nassert candidate(1) == [1]",
-        "from functools import lru_cache\n@lru_cache\ndef f(x): return [x]",
-    ),
+        "from functools import lru_cache\n@lru_cache\ndef f(x): return [x]"),
     "a mutable default": (
         "candidate().append(5)\nassert candidate() == []",
-        "def f(x=[]): return x",
-    ),
+        "def f(x=[]): return x"),
     "a keyword argument changed": (
         "a = [2, 1]\nassert candidate(x=a) == [1, 2]\nassert a == [2, 1]",
-        "def f(x):\n    x.sort()\n    return x",
-    ),
+        "def f(x):\n    x.sort()\n    return x"),
     "a list in a dict changed": (
         "a = [2, 1]\ncandidate({'k': a})\nassert a == [2, 1]",
-        "def f(x): x['k'].sort()",
-    ),
+        "def f(x): x['k'].sort()"),
     "a list in a tuple changed": (
         "a = [2, 1]\ncandidate((a,))\nassert a == [2, 1]",
-        "def f(x): x[0].sort()",
-    ),
+        "def f(x): x[0].sort()"),
     "a deque changed": (
         "from collections import deque\nd = deque([1])\ncandidate(d)\nassert d == deque([1])",
-        "def f(x): x.append(2)",
-    ),
-    "a subclass where an exact type is problem": (
+        "def f(x): x.append(2)"),
+    "a subclass where the exact type matters": (
         "assert type(candidate(1)) is list",
-        "class L(list): pass\ndef f(x): return L([x])",
-    ),
+        "class L(list): pass\ndef f(x): return L([x])"),
     "a subclass of an exception": (
         "try:\n    candidate(1)\nexcept ValueError as e:\n    assert type(e) is ValueError",
-        "class E(ValueError): pass\ndef f(x): raise E",
-    ),
+        "class E(ValueError): pass\ndef f(x): raise E"),
     "an annotation without its import": (
         "assert candidate([1]) == [1]",
-        "def f(x: List[int]) -> List[int]: return x",
-    ),
+        "def f(x: List[int]) -> List[int]: return x"),
     "a list that later calls change": (
         "a = candidate(1)\ncandidate(2)\nassert a == [1]",
-        "last = []\ndef f(x):\n    last[:] = [x]\n    return last",
-    ),
-}
+        "last = []\ndef f(x):\n    last[:] = [x]\n    return last"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WRONG_DESPITE_CORRECT_VALUES)
@@ -100,28 +86,23 @@ CORRECT_WITH_OTHER_TYPES = {
     "a NumPy truth": ("assert candidate(2)", "import numpy\ndef f(x): return numpy.bool_(True)"),
     "an array": (
         "assert list(candidate(2)) == [4]",
-        "from array import array\ndef f(x): return array('i', [4])",
-    ),
+        "from array import array\ndef f(x): return array('i', [4])"),
     "a match": ("assert candidate('a1')", "import re\ndef f(x): return re.search('1', x)"),
     "a custom iterable": (
         "assert tuple(candidate(2)) == (4,)",
-        "class C:\n    def __iter__(self): return iter([4])\ndef f(x): return C()",
-    ),
+        "class C:\n    def __iter__(self): return iter([4])\ndef f(x): return C()"),
     "a dataclass inside": (
         "assert candidate(2) == 4",
         "from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int\n"
-        "def f(x): return P(4).x",
-    ),
+        "def f(x): return P(4).x"),
     "a pickle of a custom class": (
         "assert candidate(2) == 4",
-        "import pickle\nclass A: x = 4\ndef f(x): return pickle.loads(pickle.dumps(A())).x",
-    ),
+        "import pickle\nclass A: x = 4\ndef f(x): return pickle.loads(pickle.dumps(A())).x"),
     "a temporary file": (
         "assert candidate(2) == 4",
         "import tempfile\ndef f(x):\n    with tempfile.TemporaryFile('w+') as file:\n"
-        "        file.write('4')\n        file.seek(0)\n        return int(file.read())",
-    ),
-}
+        "        file.write('4')\n        file.seek(0)\n        return int(file.read())"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CORRECT_WITH_OTHER_TYPES)
@@ -132,38 +113,33 @@ def test_a_correct_program_passes_with_other_types(pool, name):
     assert result.status == "passed", result
 
 
+# The isolated judge cannot send a Box.
+BOX = make_problem("class Box: value = 3\nassert candidate(Box()) == 3", "    return x.value\n")
+
+
 def test_a_verdict_that_rests_on_one_process_is_marked(pool):
-    problem = make_problem(
-        "class Box: value = 3\nassert candidate(Box()) == 3", "    return x.value\n"
-    )
-    assert grade(pool, problem, "def f(x): return x.value").in_process
+    assert grade(pool, BOX, "def f(x): return x.value").in_process
     plain = make_problem("assert candidate(3) == 3")
     assert not grade(pool, plain, "def f(x): return x").in_process
 
 
 def test_a_program_that_passes_a_negative_control_is_forged(pool):
-    problem = make_problem(
-        "class Box: value = 3\nassert candidate(Box()) == 3", "    return x.value\n"
-    )
     equal = "class E:\n    def __eq__(self, other): return True\ndef f(x): return E()"
-    result = grade(pool, problem, equal)
+    result = grade(pool, BOX, equal)
     assert (result.status, result.refused) == ("failed", "forged") and "forged" in result.detail
 
 
 def test_programs_of_a_problem_without_reference_are_graded(pool):
-    problem = dataclasses.replace(make_problem("assert candidate(3) == 3"), canonical_solution="")
+    problem = make_problem("assert candidate(3) == 3", reference="")
     assert grade(pool, problem, "def f(x): return x").status == "passed"
     assert grade(pool, problem, "def f(x): return 4").status == "failed"
 
 
 def test_a_problem_whose_reference_fails_is_reported(pool):
-    intact, broken = (make_problem(f"assert candidate(3) == {n}") for n in (3, 4))
-    broken = dataclasses.replace(broken, task_id="Own/1")
-    grader = Grader(pool, timeout=5)
-    problems = [intact, broken, intact]
-    grades = grader.grade(
-        problems, ["def f(x): return 1", "def f(x): return x", "def f(x): return x"]
-    )
+    intact = make_problem("assert candidate(3) == 3")
+    broken = make_problem("assert candidate(3) == 4", name="Own/1")
+    grader, problems = Grader(pool, timeout=5), [intact, broken, intact]
+    grades = grader.grade(problems, [f"def f(x): return {result}" for result in "1xx"])
     assert [g.status for g in grades] == ["failed", "failed", "passed"]
     assert grader.failing_references(problems, grades) == {"Own/1": "AssertionError"}
 
@@ -239,7 +215,7 @@ READS_ITS_TESTS = (
 )
 def test_an_object_that_equals_everything_fails_every_style_of_tests(pool, cheat):
     problems = [
-        dataclasses.replace(make_problem(f"# by hand\n{tests}", "    return x + x\n"), task_id=name)
+        make_problem(f"# by hand\n{tests}", "    return x + x\n", name=name)
         for name, tests in TEST_STYLES.items()
     ]
     programs = ["def f(x): return 2 * x", cheat]
@@ -253,11 +229,9 @@ def test_an_object_that_equals_everything_fails_every_style_of_tests(pool, cheat
 def test_a_correct_program_passes_every_style_of_tests_that_only_run_in_process(pool):
     program = "class List(list):\n    pass\ndef f(x): return double(x)\nimport re\n"
     program += "def double(x):\n    f.last = re.match('', '')\n    return 2 * x\n"
+    reference = "    f.last = f\n    return x + x\n"
     problems = [
-        dataclasses.replace(
-            make_problem(f"{tests}\nassert candidate.last", "    f.last = f\n    return x + x\n"),
-            task_id=name,
-        )
+        make_problem(f"{tests}\nassert candidate.last", reference, name=name)
         for name, tests in TEST_STYLES.items()
     ]
     grades = Grader(pool, timeout=5).grade(problems, [program] * len(problems))
@@ -267,10 +241,10 @@ def test_a_correct_program_passes_every_style_of_tests_that_only_run_in_process(
 MAIN_MODULE = {
     "from __main__": "from __main__ import f as same\nassert same is candidate",
     "timeit": "import timeit\ntimeit.timeit('f(1)', 'from __main__ import f', number=1)",
-    "doctest": "import doctest\nfound = doctest.testmod()\n"
-    "assert found.attempted == 1 and not found.failed",
-    "unittest": "import unittest\nfound = unittest.main(exit=False, argv=['x']).result\n"
-    "assert found.testsRun == 1 and found.wasSuccessful()",
+    "doctest": "import doctest\nresult = doctest.testmod()\n"
+    "assert result.attempted == 1 and not result.failed",
+    "unittest": "import unittest\nresult = unittest.main(exit=False, argv=['x']).result\n"
+    "assert result.testsRun == 1 and result.wasSuccessful()",
     "built-ins": "assert candidate.__globals__['__builtins__'].len is len",
 }
 

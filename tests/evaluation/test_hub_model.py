@@ -1,6 +1,6 @@
 """A Hub model is one commit: a push makes it another model, and a downloaded one needs no Hub.
 
-Runs in a process of its own, since huggingface_hub reads its environment once.
+Runs in a separate process, since huggingface_hub reads its environment once.
 """
 
 from __future__ import annotations

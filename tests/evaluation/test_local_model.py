@@ -174,7 +174,7 @@ def test_a_completion_does_not_depend_on_its_batch(tiny_model, temperature):
     alone = texts(batch_size=1)
     assert alone == texts(batch_size=5)
     if temperature:
-        assert len(set(alone.values())) > 9, "each sample has a seed of its own"
+        assert len(set(alone.values())) > 9, "each sample has its own seed"
         assert alone != texts(batch_size=5, seed=4)
 
 

@@ -37,15 +37,6 @@ def test_a_problem_without_candidates_is_unsolved_and_k_above_their_number_is_an
         PassAtK().compute(predictions=CANDIDATES, references=TESTS, k=[3])
 
 
-def test_candidates_that_cheat_fail():
-    equal_to_all = (
-        "class E(int):\n __eq__ = lambda s, o: True\n __hash__ = None\ndef add(a, b): return E(0)"
-    )
-    exits = "import sys\ndef add(a, b): sys.exit(0)"
-    scores, _ = PassAtK().compute(predictions=[[equal_to_all, exits]], references=TESTS[:1])
-    assert scores["pass@1"] == 0.0
-
-
 IN_ONE_PROCESS = {
     "a class": ("class P:\n    def __init__(s, x): s.x = x", "p = P(3)\nassert p.x == 3"),
     "a lambda": ("add = lambda a, b: a + b", "assert add(1, 2) == 3"),

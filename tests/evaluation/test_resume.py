@@ -94,7 +94,7 @@ def test_completions_of_another_configuration_are_not_overwritten(tiny_model, ru
     assert run_eval(*words, "3", "--max_new_tokens", "5") == 2
     assert "max_new_tokens was 4, now 5" in capsys.readouterr().err
     assert run_eval("--samples", "reference") == 2
-    assert "samples are given now" in capsys.readouterr().err
+    assert "now the samples of a file are graded" in capsys.readouterr().err
     assert run_eval.samples_file.read_text() == before
     assert run_eval(*words, "2") == 0
     assert len(run_eval.rows) == 3, "a smaller limit keeps the other completions"
@@ -119,18 +119,14 @@ def test_an_edited_benchmark_reuses_no_completion(benchmark_file, run_eval, http
 
 
 def test_a_users_benchmark_file_is_part_of_the_runs_identity(
-    tmp_path, benchmark_file, tiny_model, run_eval, capsys
+    benchmark_function, tiny_model, run_eval, capsys
 ):
     """Also if only its tests change: the file's hash identifies the run."""
-    source = tmp_path / "my_bench.py"
-    source.write_text(
-        "import json\n\ndef load():\n"
-        f"    return [json.loads(line) for line in open({str(benchmark_file)!r})]\n"
-    )
-    words = ["--benchmark", f"{source}:load", "--model", tiny_model, "--max_new_tokens", "2"]
+    benchmark = f"{benchmark_function}:load"
+    words = ["--benchmark", benchmark, "--model", tiny_model, "--max_new_tokens", "2"]
     assert run_eval(*words) == 0
     (run_eval.output_dir / "results.json").unlink()
-    source.write_text(source.read_text() + "# edited\n")
+    benchmark_function.write_text(benchmark_function.read_text() + "# edited\n")
     assert run_eval(*words) == 2
     assert "benchmark_file was" in capsys.readouterr().err
 
@@ -175,7 +171,7 @@ def test_two_processes_complete_the_same_as_one(tiny_model, tmp_path):
     two = [*torchrun, "-m", "code_alpaca.cli", *words, "--output_dir", str(tmp_path / "two")]
     done = subprocess.run(two, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("12 samples") == 1, "only the first process reports"
+    assert done.stdout.count("12 samples:") == 1, "only the first process reports"
 
     def completions(name):
         lines = (tmp_path / name / "samples.jsonl").read_text().splitlines()

@@ -10,13 +10,7 @@ import pytest
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.evaluation.grading import Grader
-from code_alpaca.problems import (
-    BENCHMARKS,
-    Problem,
-    describe_benchmark,
-    is_on_hub,
-    load_problems,
-)
+from code_alpaca.problems import BENCHMARKS, Problem, describe_benchmark, is_on_hub, load_problems
 
 MBPP = [
     {
@@ -157,10 +151,7 @@ def test_a_users_function_returns_problems_or_records(tmp_path, body):
         ("def load():\n    return RECORD", "returned dict; return an iterable"),
         ("def load():\n    return [RECORD, 'x']", "item 2 is str"),
         ("def load():\n    return [{'task_id': 'x'}]", "item 1 is neither in HumanEval's form"),
-        (
-            "def load():\n    yield RECORD\n    1 / 0",
-            "ZeroDivisionError: division by zero (line 5",
-        ),
+        ("def load():\n    yield RECORD\n    1 / 0", "ZeroDivisionError: division by zero (line 5"),
         ("def load(path):\n    return []", "missing 1 required positional argument: 'path'"),
         ("def load():\n    return []", "contains no problem"),
     ],

@@ -1,4 +1,4 @@
-"""A program may write a folder of its own, of bounded size, that is removed when it ends."""
+"""A program may write to one folder, of bounded size, that is removed when it ends."""
 
 from __future__ import annotations
 
@@ -216,13 +216,10 @@ with WorkerPool("landlock", size=1) as pool:
 """
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("SIGTERM", "SIGINT", "SIGHUP")),
-        "SIGKILL",
-    ],
-)
+SLOW_SIGNALS = [pytest.param(n, marks=pytest.mark.slow) for n in ("SIGTERM", "SIGINT", "SIGHUP")]
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", *SLOW_SIGNALS])
 def test_a_signal_leaves_no_folder_and_no_process(name, tmp_path):
     need("landlock" in BACKENDS, "bwrap keeps the files of programs in memory")
     process = subprocess.Popen(

@@ -78,9 +78,8 @@ def test_without_a_safe_backend_commands_are_refused(monkeypatch, tmp_path, caps
     with pytest.raises(InputError, match="install bubblewrap"):
         sandbox.choose_backend()
     assert main(["eval", "--samples", "reference", "--output_dir", str(tmp_path / "e")]) == 2
-    assert (
-        main(["generate", "--run_dir", str(tmp_path / "r"), "--teacher_base_url", "offline"]) == 2
-    )
+    generate = ["generate", "--run_dir", str(tmp_path / "r"), "--teacher_base_url", "offline"]
+    assert main(generate) == 2
     assert "or set verify: false" in capsys.readouterr().err
     assert not (tmp_path / "r").exists() and not (tmp_path / "e").exists()
 

@@ -152,7 +152,6 @@ class Liar(int):
         (type("L", (list,), {"__eq__": lambda s, o: True})([1]), [1]),
         (type("S", (str,), {"__eq__": lambda s, o: True, "__hash__": None})("x"), "x"),
         (type("T", (tuple,), {"__eq__": lambda s, o: True})((1,)), (1,)),
-        (enum.IntEnum("Level", "LOW HIGH").HIGH, None),
         pytest.param(10**5000, 10**5000, id="5000 digits"),
         (range(10**18), range(10**18)),
         (decimal.Decimal("1.10"), decimal.Decimal("1.10")),
@@ -163,10 +162,6 @@ class Liar(int):
     ],
 )
 def test_a_subclass_arrives_as_its_plain_base(value, plain):
-    if plain is None:
-        with pytest.raises(UnsupportedValue, match="Level"):
-            send(value)
-        return
     received = send(value)
     assert received == plain and type(received) is type(plain)
 
@@ -186,6 +181,8 @@ def test_named_tuples_and_enums_get_the_class_of_the_receiving_side():
     assert send(Color.BLUE, names) is Color.BLUE
     elsewhere = send(Point(1, 2))  # a class with the same fields is created
     assert (elsewhere.x, elsewhere.y) == elsewhere == (1, 2)
+    with pytest.raises(UnsupportedValue, match="Level"):
+        send(enum.IntEnum("Level", "LOW HIGH").HIGH)
 
 
 @pytest.mark.parametrize(
@@ -229,6 +226,5 @@ def test_any_forged_message_is_a_plain_value_or_an_error(form, containers):
         value = ValueCodec().decode(transmit(message))
     except (ValueError, UnsupportedValue):
         return
-    assert type(value).__module__ in (
-        "builtins", "collections", "datetime", "decimal", "fractions"
-    )  # fmt: skip
+    modules = ("builtins", "collections", "datetime", "decimal", "fractions")
+    assert type(value).__module__ in modules

@@ -214,7 +214,7 @@ LITTER = {
     "files in shared places": "import os\nfor place in ('/dev/shm', '/dev', '/tmp', '/var/tmp', '/',\n"
     "    '/sandbox', '..', '/run/user/0'):\n"
     "  try: open(place + '/left', 'w').write('SECRET'); print('SECRET')\n  except OSError: pass",
-    "a filter of its own": "import ctypes\nlibc = ctypes.CDLL(None)\n"
+    "another seccomp filter": "import ctypes\nlibc = ctypes.CDLL(None)\n"
     "if libc.prctl(22, 1, 0, 0, 0) == 0 or libc.syscall(317, 0, 0, 0) == 0: print('SECRET')",
 }
 CLEAN = (
@@ -250,15 +250,15 @@ class Victim:
         shutil.rmtree(self.home, ignore_errors=True)
 
     def variables(self) -> str:
-        """Return the first lines of an attack: where the victim is."""
+        """Return the first lines of an attack, which locate the victim."""
         return (
             f"OUTSIDE = {self.folder!r}\nHOME = {self.home!r}\nPARENT = {os.getpid()}\n"
             f"PORT = {self.listener.getsockname()[1]}\n"
         )
 
     def find_harm(self, printed: str) -> str:
-        """Return what was harmed, in a few words; "" for nothing."""
-        if self.SECRET in printed or "SECRET" in printed:
+        """Describe the harm that was done; "" for none."""
+        if "SECRET" in printed:  # the secret contains it, and attacks print it on success
             return "a secret was printed"
         if self._state() != self.before:
             return "files changed"
@@ -282,16 +282,14 @@ MAX_DELAY_S = 3.0
 def run_attacks(backend: str, *, max_delay_s: float = float("inf")) -> dict[str, str]:
     """Run every attack on a backend; return what each achieved, "" for nothing.
 
-    A few threads share them, each with a worker, which must survive them all, and a victim.
-
-    Args:
-        max_delay_s: by how long a program may overrun its time limit.
+    The attacks are divided among a few threads. Each has one worker, which must survive, and one
+    victim. A program may overrun its time limit by `max_delay_s`.
     """
     attacks: dict[str, Attack] = {
         f"harm: {name}": partial(do_harm, source, max_delay_s) for name, source in HARMS.items()
     }
     attacks |= {f"false pass: {name}": partial(pass_falsely, s) for name, s in FALSE_PASSES.items()}
-    attacks |= folder_attacks()
+    attacks |= FOLDER_ATTACKS
 
     def run_slice(names: list[str]) -> dict[str, str]:
         with Worker(backend) as worker, Victim() as victim:
@@ -311,15 +309,7 @@ def run_attacks(backend: str, *, max_delay_s: float = float("inf")) -> dict[str,
 def run_folder_attacks(worker: Worker) -> dict[str, str]:
     """Run the attacks on the folder of a program, and on the program after it, on one worker."""
     with Victim() as victim:
-        return {name: attack(worker, victim) for name, attack in folder_attacks().items()}
-
-
-def folder_attacks() -> dict[str, Attack]:
-    """Return the attacks on the folder of a program, and on the program after it."""
-    return {
-        **{f"fill: {name}": partial(fill_up, *fill) for name, fill in FILLS.items()},
-        **{f"litter: {name}": partial(leave_litter, source) for name, source in LITTER.items()},
-    }
+        return {name: attack(worker, victim) for name, attack in FOLDER_ATTACKS.items()}
 
 
 def pass_falsely(source: str, worker: Worker, victim: Victim) -> str:
@@ -339,7 +329,7 @@ def do_harm(source: str, max_delay_s: float, worker: Worker, victim: Victim) -> 
     if as_solution.status == "passed":
         return "fooled"
     delay = max(by_itself.duration, as_solution.duration) - LIMITS.wall_s
-    return "overran its time limit" if delay > max_delay_s else ""
+    return "exceeded its time limit" if delay > max_delay_s else ""
 
 
 def fill_up(source: str, allowed: int, worker: Worker, victim: Victim) -> str:
@@ -358,6 +348,12 @@ def leave_litter(source: str, worker: Worker, victim: Victim) -> str:
 
 def judge(worker: Worker, source: str) -> RunResult:
     return worker.test_solution(source, SolutionTest(TEST, "f"), LIMITS)
+
+
+FOLDER_ATTACKS: dict[str, Attack] = {
+    **{f"fill: {name}": partial(fill_up, *fill) for name, fill in FILLS.items()},
+    **{f"litter: {name}": partial(leave_litter, source) for name, source in LITTER.items()},
+}
 
 
 if __name__ == "__main__":

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx2
+from werkzeug import Request, Response
 
-from code_alpaca.teacher.offline.replies import count_tokens, write_chat_reply
-from code_alpaca.teacher.offline.server import TeacherConfig
+from support.simulated_teacher import build_reply
 
 Fault = Callable[[int, int, str], str]  # (batch, line, custom_id) -> fault, or "" for none
 ERRORS = {"error": (500, None), "policy": (400, "content_filter")}
@@ -30,11 +28,6 @@ class BatchDouble(httpx2.AsyncBaseTransport):
         fault: returns the fault of a line: "missing" (no result), "error" and "policy" (a result in
             the error file), "expired" (the batch expires before it), "odd string", "odd list" and
             "odd body" (an invalid result), or "" for a reply.
-
-    Attributes:
-        failing_polls: number of polls that fail with status 502.
-        kill_at: raises `Killed` after the first request to this path.
-        answered: custom ids, one per billed reply.
     """
 
     def __init__(self, fault: Fault = lambda batch, line, key: "") -> None:
@@ -42,12 +35,10 @@ class BatchDouble(httpx2.AsyncBaseTransport):
         self.files: dict[str, str] = {}
         self.batches: dict[str, dict[str, Any]] = {}
         self.num_polls: dict[str, int] = {}
-        self.failing_polls = 0
-        self.kill_at: str | None = None
-        self.answered: list[str] = []
+        self.failing_polls = 0  # number of polls that fail with status 502
+        self.kill_at: str | None = None  # raises `Killed` after the first request to this path
+        self.answered: list[str] = []  # custom ids, one per billed reply
         self.prompt_tokens = self.completion_tokens = 0
-
-    # -- transports ------------------------------------------------------------------------
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         status, content = self.handle(request.method, request.url.path, await request.aread())
@@ -57,16 +48,25 @@ class BatchDouble(httpx2.AsyncBaseTransport):
             return httpx2.Response(status, text=content)
         return httpx2.Response(status, json=content)
 
-    def serve(self) -> BatchServer:
-        """Serve on loopback until the context ends."""
-        return BatchServer(self)
+    def serve(self, httpserver: Any) -> str:
+        """Serve on loopback with the fixture of pytest-httpserver; return the base URL."""
+
+        def respond(request: Request) -> Response:
+            status, content = self.handle(request.method, request.path, request.get_data())
+            text = content if isinstance(content, str) else json.dumps(content)
+            kind = "text/plain" if isinstance(content, str) else "application/json"
+            return Response(text, status, mimetype=kind)
+
+        httpserver.clear()
+        httpserver.expect_request(re.compile(".*")).respond_with_handler(respond)
+        return httpserver.url_for("/v1")
 
     def handle(self, method: str, path: str, content: bytes) -> tuple[int, Any]:
         """Return the status and the text or JSON of a response."""
         if method == "POST" and path == "/v1/files":
             text = re.search(rb'name="file".*?\r\n\r\n(.*?)\r\n--', content, re.DOTALL)
             assert text, "a multipart upload with a file"
-            return 200, {**self._add_file(text[1].decode()), "purpose": "batch"}
+            return 200, self._add_file(text[1].decode())
         if method == "POST" and path == "/v1/batches":
             return 200, self._create_batch(json.loads(content))
         if match := re.fullmatch(r"/v1/files/(\w+)/content", path):
@@ -77,23 +77,13 @@ class BatchDouble(httpx2.AsyncBaseTransport):
             return self._poll(match[1])
         return 404, {"error": {"message": path}}
 
-    # -- batches ---------------------------------------------------------------------------
-
     def _create_batch(self, request: dict[str, Any]) -> dict[str, Any]:
         assert request["endpoint"] == "/v1/chat/completions"
         name = f"batch_{len(self.batches)}"
         lines = self.files[request["input_file_id"]].splitlines()
-        self.batches[name] = {
-            "id": name,
-            "object": "batch",
-            "endpoint": request["endpoint"],
-            "completion_window": request["completion_window"],
-            "created_at": 0,
-            "status": "in_progress",
-            "input_file_id": request["input_file_id"],
-            "metadata": request.get("metadata"),
-            "request_counts": {"total": len(lines), "completed": 0, "failed": 0},
-        }
+        counts = {"total": len(lines), "completed": 0, "failed": 0}
+        state = {"id": name, "object": "batch", "status": "in_progress", "request_counts": counts}
+        self.batches[name] = {**request, **state}
         self.num_polls[name] = 0
         return self.batches[name]
 
@@ -109,8 +99,7 @@ class BatchDouble(httpx2.AsyncBaseTransport):
     def _finish(self, name: str) -> None:
         batch = self.batches[name]
         number = int(name.removeprefix("batch_"))
-        output, errors = [], []
-        expired = False
+        output, errors, expired = [], [], False
         for position, line in enumerate(self.files[batch["input_file_id"]].splitlines()):
             request = json.loads(line)
             key, body = request["custom_id"], request["body"]
@@ -136,72 +125,22 @@ class BatchDouble(httpx2.AsyncBaseTransport):
         batch["request_counts"] |= {"completed": len(output), "failed": len(errors)}
 
     def _answer(self, key: str, body: dict[str, Any]) -> dict[str, Any]:
-        prompt = "\n".join(message["content"] for message in body["messages"])
-        text, truncated = write_chat_reply(body, prompt, TeacherConfig())
-        usage = {"prompt_tokens": count_tokens(prompt), "completion_tokens": count_tokens(text)}
+        reply = build_reply(body)
         self.answered.append(key)
-        self.prompt_tokens += usage["prompt_tokens"]
-        self.completion_tokens += usage["completion_tokens"]
+        self.prompt_tokens += reply["usage"]["prompt_tokens"]
+        self.completion_tokens += reply["usage"]["completion_tokens"]
         # U+2028 is a line break for str.splitlines, and not in JSONL.
-        message = {"role": "assistant", "content": text, "note": "a\u2028b"}
-        finish_reason = "length" if truncated else "stop"
-        choice = {"index": 0, "message": message, "finish_reason": finish_reason}
-        reply = {"object": "chat.completion", "choices": [choice], "usage": usage}
+        reply["choices"][0]["message"]["note"] = "a\u2028b"
         return {"status_code": 200, "request_id": key, "body": reply}
 
     def _add_file(self, text: str) -> dict[str, Any]:
         name = f"file_{len(self.files)}"
         self.files[name] = text
-        return {
-            "id": name,
-            "object": "file",
-            "bytes": len(text),
-            "created_at": 0,
-            "filename": name,
-            "purpose": "batch_output",
-            "status": "processed",
-        }
+        return {"id": name, "object": "file", "bytes": len(text), "filename": name}
 
 
 class Killed(SystemExit):
     """Ends the event loop at once, as a kill does: nothing after it is recorded."""
-
-
-class BatchServer:
-    """A `BatchDouble` on loopback."""
-
-    def __init__(self, double: BatchDouble) -> None:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.respond(b"")
-
-            def do_POST(self) -> None:
-                self.respond(self.rfile.read(int(self.headers["Content-Length"])))
-
-            def respond(self, body: bytes) -> None:
-                path = self.path.split("?")[0]
-                status, content = double.handle(self.command, path, body)
-                data = (content if isinstance(content, str) else json.dumps(content)).encode()
-                self.send_response(status)
-                kind = "text/plain" if isinstance(content, str) else "application/json"
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-
-    def __enter__(self) -> str:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self.url
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 def _to_lines(records: list[dict[str, Any]]) -> str:

@@ -15,7 +15,7 @@ from werkzeug import Response
 
 from code_alpaca.core.ledger import Ledger
 from code_alpaca.teacher.client import Teacher
-from support.simulated_teacher import SETTINGS, build_prompt, build_reply
+from support.simulated_teacher import SETTINGS, build_reply, complete_all
 
 
 def generate_args(run_dir: Path, url: str, *more: str, rows: int = 12) -> list[str]:
@@ -63,16 +63,14 @@ def complete_over_http(
 ) -> list[dict | Exception]:
     """Request replies to these numbered prompts over a real connection."""
 
-    async def complete_all(ledger: Ledger) -> list[dict | Exception]:
+    async def run(ledger: Ledger) -> list[dict | Exception]:
         teacher = Teacher([url], SETTINGS, ledger=ledger, budget=None)
-        await teacher.start()
-        calls = [teacher.complete(number, build_prompt(number), {}, []) for number in prompts]
-        results = await asyncio.gather(*calls, return_exceptions=True)
+        results = await complete_all(teacher, prompts)
         await teacher.close()
-        return [item if isinstance(item, BaseException) else item[1] for item in results]
+        return results
 
     with Ledger(run_dir / "ledger.sqlite") as ledger:
-        return asyncio.run(complete_all(ledger))
+        return asyncio.run(run(ledger))
 
 
 @contextlib.contextmanager

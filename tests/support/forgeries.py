@@ -38,7 +38,7 @@ def check(candidate):
         assert False
     assert candidate(1).value == 2
 """
-# Values decide the first; the others use objects that cannot be sent between processes.
+# The first is decided by plain values; the others use objects that cannot be sent.
 PROBLEMS = [
     Problem("plain values", "def f(n):\n", "f", "    return n + 1\n", TEST),
     Problem("an object as argument", "def f(n):\n", "f", "    return n.value + 1\n", BOX_TEST),

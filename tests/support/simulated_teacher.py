@@ -13,6 +13,7 @@ from typing import Any
 import httpx2
 
 from code_alpaca.core.ledger import Ledger
+from code_alpaca.teacher.batch import BatchTeacher
 from code_alpaca.teacher.budget import Budget
 from code_alpaca.teacher.client import Teacher
 from code_alpaca.teacher.http_client import RequestStats
@@ -140,13 +141,16 @@ def complete_prompts(
     **options: Any,
 ) -> Run:
     """Request replies to these numbered prompts concurrently; options as `run_with_teacher`."""
+    return run_with_teacher(
+        run_dir, server, lambda teacher: complete_all(teacher, prompts), **options
+    )
 
-    async def complete_all(teacher: Teacher) -> list[Any]:
-        calls = [teacher.complete(number, build_prompt(number), {}, []) for number in prompts]
-        results = await asyncio.gather(*calls, return_exceptions=True)
-        return [item if isinstance(item, BaseException) else item[1] for item in results]
 
-    return run_with_teacher(run_dir, server, complete_all, **options)
+async def complete_all(teacher: Teacher | BatchTeacher, prompts: Sequence[int]) -> list[Any]:
+    """Request replies to numbered prompts; return replies and exceptions in their order."""
+    calls = [teacher.complete(number, build_prompt(number), {}, []) for number in prompts]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    return [item if isinstance(item, BaseException) else item[1] for item in results]
 
 
 def run_with_teacher(

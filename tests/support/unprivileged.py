@@ -1,4 +1,4 @@
-"""Run a part of the package as an unprivileged user, with an interpreter that this user may run."""
+"""Run a part of the package as an unprivileged user."""
 
 from __future__ import annotations
 
@@ -33,16 +33,15 @@ GRADING = (
 def as_nobody(parts: Sequence[str], support: Sequence[str] = ()) -> Iterator[partial]:
     """Copy parts of the package and modules of `support` into a world-readable folder.
 
-    Yields:
-        a function that runs the interpreter there with these arguments: as the user nobody if the
-        tests run as root, otherwise as the same user.
+    Yields a function that runs Python there with the given arguments: as the user nobody if the
+    tests run as root, otherwise as the same user.
     """
     user = "nobody" if os.geteuid() == 0 else None
-    python = _python(user)
+    python = _find_python(user)
     need(
         python,
-        "as root this needs a Python of 3.11 or newer that the user nobody may run: make one "
-        "/usr/bin/python3 (Debian 12 or newer: apt install python3), or run the tests as a user",
+        "the user nobody needs /usr/bin/python3, version 3.11 or newer (Debian 12 or newer: apt "
+        "install python3); or do not run the tests as root",
     )
     folder = Path(tempfile.mkdtemp(prefix="nobody-", dir="/var/tmp"))
     try:
@@ -64,7 +63,7 @@ def as_nobody(parts: Sequence[str], support: Sequence[str] = ()) -> Iterator[par
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _python(user: str | None) -> str | None:
+def _find_python(user: str | None) -> str | None:
     code = "import sys; sys.exit(sys.version_info < (3, 11))"
     for python in (os.path.realpath(sys.executable), "/usr/bin/python3"):
         with contextlib.suppress(OSError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 from support.batch_double import BatchDouble, Killed
-from support.simulated_teacher import SETTINGS, URL, build_prompt, is_reply, run_simulated
+from support.simulated_teacher import SETTINGS, URL, complete_all, is_reply, run_simulated
 
 from code_alpaca.cli import main
 from code_alpaca.core.errors import Stopped
@@ -28,23 +27,18 @@ PRICE = Price(1, 4, "test")  # includes the discount of the Batch API
 def complete_in_batches(run_dir, double, prompts=range(NUM_PROMPTS), *, cap=None) -> list:
     """Request replies to these numbered prompts; return replies and exceptions in their order."""
 
-    async def complete_all(ledger):
-        teacher = BatchTeacher(
-            URL,
-            replace(SETTINGS, transport=double),
-            ledger=ledger,
-            budget=Budget(ledger, PRICE, cap) if cap else None,
-            report=lambda line: None,
-        )
+    async def run(ledger):
+        settings = replace(SETTINGS, transport=double)
+        budget = Budget(ledger, PRICE, cap) if cap else None
+        teacher = BatchTeacher(URL, settings, ledger=ledger, budget=budget, report=print)
         await teacher.start()
-        calls = [teacher.complete(number, build_prompt(number), {}, []) for number in prompts]
-        results = await asyncio.gather(*calls, return_exceptions=True)
+        results = await complete_all(teacher, prompts)
         await teacher.close()
-        return [item if isinstance(item, BaseException) else item[1] for item in results]
+        return results
 
     run_dir.mkdir(exist_ok=True)
     with Ledger(run_dir / "ledger.sqlite") as ledger:
-        return run_simulated(complete_all(ledger))
+        return run_simulated(run(ledger))
 
 
 def num_replies(run_dir) -> int:
@@ -146,13 +140,12 @@ def generate_args(run_dir, url, *more, rows=20):
     ]  # fmt: skip
 
 
-def test_generate_with_the_batch_api_respects_a_cap_at_half_price(tmp_path, capsys):
-    prices = ["--price_per_mtok_input", "2", "--price_per_mtok_output", "8",
-              "--max_completion_tokens", "2000", "--max_cost_usd", "0.05"]  # fmt: skip
+def test_generate_with_the_batch_api_respects_a_cap_at_half_price(tmp_path, capsys, httpserver):
+    more = ["--price_per_mtok_input", "2", "--price_per_mtok_output", "8",
+            "--max_completion_tokens", "2000", "--max_cost_usd", "0.05",
+            "--batch_poll_s", "0.05", "--decontaminate", "none"]  # fmt: skip
     double = BatchDouble()
-    with double.serve() as url:
-        more = ["--batch_poll_s", "0.05", "--decontaminate", "none", *prices]
-        assert main(generate_args(tmp_path, url, *more, rows=200)) == 3
+    assert main(generate_args(tmp_path, double.serve(httpserver), *more, rows=200)) == 3
     billed = (double.prompt_tokens * 2 + double.completion_tokens * 8) / 1e6 * 0.5
     output = capsys.readouterr()
     assert "batch     batch_0: completed" in output.out
@@ -163,7 +156,7 @@ def test_generate_with_the_batch_api_respects_a_cap_at_half_price(tmp_path, caps
 
 
 @pytest.mark.slow
-def test_generate_resumes_after_a_kill(tmp_path):
+def test_generate_resumes_after_a_kill(tmp_path, httpserver):
     """SIGKILL while a batch is processed: the next start collects it, with the same dataset."""
 
     class SignallingDouble(BatchDouble):
@@ -178,20 +171,21 @@ def test_generate_resumes_after_a_kill(tmp_path):
         with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
             return [example.as_row() | {"created_at": ""} for example in ledger.accepted(20)]
 
-    with BatchDouble().serve() as url:
-        assert main(generate_args(tmp_path / "whole", url, "--batch_poll_s", "0.05")) == 0
-    double, run_dir = SignallingDouble(), tmp_path / "killed"
-    with double.serve() as url:
-        args = generate_args(run_dir, url, "--batch_poll_s", "60")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "code_alpaca.cli", *args],
-            env={**os.environ, "OPENAI_API_KEY": "none"},
-            stdout=subprocess.DEVNULL,
-        )
-        assert double.polled.wait(60)
-        process.kill()
-        process.wait()
-        assert len(double.batches) == 1 and not double.answered
-        assert main(generate_args(run_dir, url, "--batch_poll_s", "0.05")) == 0
-    assert accepted_rows(run_dir) == accepted_rows(tmp_path / "whole")
+    reference, run_dir = tmp_path / "reference", tmp_path / "killed"
+    url = BatchDouble().serve(httpserver)
+    assert main(generate_args(reference, url, "--batch_poll_s", "0.05")) == 0
+    double = SignallingDouble()
+    url = double.serve(httpserver)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "code_alpaca.cli",
+         *generate_args(run_dir, url, "--batch_poll_s", "60")],
+        env={**os.environ, "OPENAI_API_KEY": "none"},
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert double.polled.wait(60)
+    process.kill()
+    process.wait()
+    assert len(double.batches) == 1 and not double.answered
+    assert main(generate_args(run_dir, url, "--batch_poll_s", "0.05")) == 0
+    assert accepted_rows(run_dir) == accepted_rows(reference)
     assert len(double.answered) == len(set(double.answered)) == num_replies(run_dir)

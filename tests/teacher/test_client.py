@@ -83,32 +83,24 @@ def test_an_api_key_that_is_not_ascii_is_refused(tmp_path, monkeypatch):
 # -- transient failures --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "response",
-    [
-        httpx2.Response(200, json={"error": {"message": "overloaded"}}),
-        httpx2.Response(200, json={"choices": None, "usage": {}}),
-        httpx2.Response(200, text="<html>Sign in</html>"),
-        httpx2.Response(500, text="upstream broke"),
-    ],
-    ids=["error with status 200", "no choices", "web page", "status 500"],
-)
-def test_a_failed_attempt_is_retried(tmp_path, response):
-    server = SimulatedServer(lambda body, index: response if index == 1 else None)
+FAULTY = {
+    "error with status 200": httpx2.Response(200, json={"error": {"message": "overloaded"}}),
+    "no choices": httpx2.Response(200, json={"choices": None, "usage": {}}),
+    "web page": httpx2.Response(200, text="<html>Sign in</html>"),
+    "status 500": httpx2.Response(500, text="upstream broke"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTY)
+def test_a_failed_attempt_is_retried(tmp_path, fault):
+    server = SimulatedServer(lambda body, index: FAULTY[fault] if index == 1 else None)
     run = complete_prompts(tmp_path, server)
     assert all(map(is_reply, run.results)) and len(server.bodies) == 13
 
 
-@pytest.mark.parametrize(
-    "response",
-    [
-        httpx2.Response(200, json={"choices": None, "usage": {}}),
-        httpx2.Response(200, text="<html>Sign in</html>"),
-    ],
-    ids=["no choices", "web page"],
-)
-def test_a_server_that_never_sends_a_valid_reply_stops_the_run(tmp_path, response):
-    server = SimulatedServer(lambda body, index: response)
+@pytest.mark.parametrize("fault", ["no choices", "web page"])
+def test_a_server_that_never_sends_a_valid_reply_stops_the_run(tmp_path, fault):
+    server = SimulatedServer(lambda body, index: FAULTY[fault])
     (refused,) = complete_prompts(tmp_path, server, [0]).results
     assert isinstance(refused, TeacherRefused) and "does not answer" in str(refused)
 

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from code_alpaca.teacher.error_classification import (
-    ErrorKind,
-    classify_error,
-    extract_error_code,
-    extract_error_message,
-)
+from code_alpaca.teacher.error_classification import ErrorKind, classify_error, parse_error
 
 
 @pytest.mark.parametrize(
@@ -34,25 +29,15 @@ def test_classify_error(status, code, message, kind):
 
 
 @pytest.mark.parametrize(
-    ("details", "code"),
+    ("details", "code", "message"),
     [
-        ({"error": {"code": 400, "message": "m"}}, "400"),
-        ({"code": None, "type": "insufficient_quota"}, "insufficient_quota"),
-        ("text", None),
+        ({"error": {"code": 400, "message": "m"}}, "400", "m"),
+        ({"code": None, "type": "insufficient_quota", "msg": "m"}, "insufficient_quota", "m"),
+        ([{"error": {"message": "in a list"}}], None, "in a list"),
+        ({"detail": [{"msg": "missing"}]}, None, '{"detail": [{"msg": "missing"}]}'),
+        ({"error": "as text", "type": ["no code"]}, None, "as text"),
+        ("two\nlines", None, "two lines"),
     ],
 )
-def test_extract_error_code(details, code):
-    assert extract_error_code(details) == code
-
-
-@pytest.mark.parametrize(
-    ("details", "message"),
-    [
-        ([{"error": {"message": "in a list"}}], "in a list"),
-        ({"detail": [{"msg": "missing"}]}, '{"detail": [{"msg": "missing"}]}'),
-        ({"error": "as text"}, "as text"),
-        ("two\nlines", "two lines"),
-    ],
-)
-def test_extract_error_message(details, message):
-    assert extract_error_message(details) == message
+def test_parse_error(details, code, message):
+    assert parse_error(details) == (code, message)

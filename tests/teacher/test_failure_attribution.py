@@ -168,7 +168,9 @@ FAILURE = RequestFailure(ErrorKind.TRANSIENT, "upstream broke", 500)
     ],
 )
 def test_a_request_is_at_fault_if_others_succeed(tmp_path, failure, answered_meanwhile, at_fault):
-    stats = RequestStats(answered=9 + answered_meanwhile)
+    stats = RequestStats(answered=9)
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         attribution = FailureAttribution(ledger, stats, asyncio.Event())
-        assert attribution.is_request_at_fault(1, failure, answered_before=9) is at_fault
+        attribution.record_failure(1)
+        stats.answered += answered_meanwhile
+        assert attribution.is_request_at_fault(1, failure) is at_fault

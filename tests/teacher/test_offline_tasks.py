@@ -29,10 +29,7 @@ TASKS = [compose_task(random.Random(f"test/{number}")) for number in range(1500)
 def build_body(number=0, count=5):
     """A request of `generate` for `count` tasks."""
     config = GenerateConfig(
-        run_dir="unused",
-        tasks_per_request=count,
-        seeds_per_request=3,
-        pool_per_request=0,
+        run_dir="unused", tasks_per_request=count, seeds_per_request=3, pool_per_request=0
     )
     return RequestPlan.from_config(config).build_request(number, [], {}).payload
 

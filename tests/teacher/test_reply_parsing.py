@@ -1,13 +1,16 @@
-"""Replies of every server are parsed into text, truncation, errors and billed tokens."""
+"""Replies of every server, also streamed ones, are parsed into text, errors and billed tokens."""
 
 from __future__ import annotations
 
 import json
 
+import httpx2
 import pytest
+from support.simulated_teacher import SimulatedServer, build_reply, complete_prompts, is_reply
 
 from code_alpaca.teacher.reply_parsing import (
     ParsedReply,
+    assemble_stream,
     count_billed_tokens,
     find_error,
     parse_reply,
@@ -38,9 +41,10 @@ def test_any_other_finish_reason_means_truncated(finish):
 
 def test_the_responses_api_reports_truncation_in_the_status():
     output = [{"type": "message", "content": [{"type": "output_text", "text": "text"}]}]
-    assert not parse_reply({"output": output, "status": "completed"}).truncated
+    assert parse_reply({"output": output, "status": "completed"}) == ParsedReply("text")
     for status in ("incomplete", "failed", "cancelled", None):
-        assert parse_reply({"output": output, "status": status}).truncated
+        reply = {"output": output, "status": status}
+        assert parse_reply(reply) == ParsedReply("text", truncated=True)
 
 
 # -- text ----------------------------------------------------------------------------------------
@@ -66,13 +70,15 @@ TASKS = {"tasks": [{"instruction": "Add.", "output": "a + b"}]}
         {"content": {"type": "text", "text": json.dumps(TASKS)}},
         {"content": [{"type": "text", "text": None}, {"text": json.dumps(TASKS)}]},
         {"content": None, "tool_calls": [{"function": {"arguments": TASKS}}]},
+        {"content": None, "tool_calls": [{"function": {"arguments": json.dumps(TASKS)}}]},
         {"content": None, "function_call": {"name": "tasks", "arguments": json.dumps(TASKS)}},
     ],
 )
 def test_output_that_the_server_parsed_as_json_is_serialized(message):
-    parsed = parse_reply({"choices": [{"message": message, "finish_reason": "stop"}]})
-    assert json.loads(parsed.text) in (TASKS, TASKS["tasks"])
-    assert parsed.readable and not parsed.truncated
+    for finish in ("stop", "tool_calls"):
+        parsed = parse_reply({"choices": [{"message": message, "finish_reason": finish}]})
+        assert json.loads(parsed.text) in (TASKS, TASKS["tasks"])
+        assert parsed.readable and not parsed.truncated
 
 
 def test_reasoning_in_the_text_is_removed():
@@ -80,13 +86,6 @@ def test_reasoning_in_the_text_is_removed():
     assert parse_reply(chat("a draft\n</think>\n\nanswer")).text == "answer"
     unfinished = parse_reply(chat("<think>\na draft", "length"))
     assert unfinished.text == "" and unfinished.truncated
-
-
-def test_output_in_the_arguments_of_a_tool_call():
-    call = {"type": "function", "function": {"name": "tasks", "arguments": '{"tasks": []}'}}
-    reply = chat(None, "tool_calls")
-    reply["choices"][0]["message"]["tool_calls"] = [call]
-    assert parse_reply(reply).text == '{"tasks": []}'
 
 
 @pytest.mark.parametrize(
@@ -171,15 +170,58 @@ def test_missing_token_counts_are_unknown(usage):
     assert count_billed_tokens(reply) is None
 
 
-def test_a_truncated_reply_of_the_responses_api():
-    reply = {
-        "output": [{"type": "message", "content": [{"type": "output_text", "text": "{"}]}],
-        "status": "incomplete",
-        "incomplete_details": {"reason": "max_output_tokens"},
-    }
-    assert parse_reply(reply) == ParsedReply(text="{", truncated=True)
-
-
 def test_a_refusal_of_the_responses_api():
     refused = [{"type": "message", "content": [{"type": "refusal", "refusal": "no"}]}]
     assert parse_reply({"output": refused}).refusal == "no"
+
+
+# -- streams -------------------------------------------------------------------------------------
+
+
+def stream(*chunks: dict) -> str:
+    lines = [f"data: {json.dumps(chunk)}\n\n" for chunk in chunks]
+    return ": a comment\n\n" + "".join(lines) + "data: [DONE]\n\n"
+
+
+def test_a_streamed_chat_completion_is_assembled():
+    usage = {"prompt_tokens": 3, "completion_tokens": 4}
+    text = stream(
+        {"choices": [{"index": 0, "delta": {"role": "assistant", "reasoning_content": "hm"}}]},
+        {"choices": [{"index": 0, "delta": {"content": "an "}, "finish_reason": None}]},
+        {"choices": [{"index": 1, "delta": {"content": "other"}}]},
+        {"choices": [{"index": 0, "delta": {"content": "answer"}, "finish_reason": "stop"}]},
+        {"choices": [], "usage": usage},
+    )
+    reply = assemble_stream(text)
+    assert parse_reply(reply) == ParsedReply(text="an answer")
+    assert count_billed_tokens(reply) == (3, 4)
+
+
+def test_an_interrupted_stream_is_truncated():
+    first_chunk = {"choices": [{"index": 0, "delta": {"content": "an "}}]}
+    assert parse_reply(assemble_stream(stream(first_chunk))).truncated
+    error = {"error": {"message": "overloaded", "code": 502}}
+    assert parse_reply(assemble_stream(stream(first_chunk, error))).truncated
+    assert find_error(assemble_stream(stream(error))) == error["error"]
+
+
+def test_streams_of_the_other_apis():
+    assert parse_reply(assemble_stream(stream({"choices": [{"text": "a"}]}))).text == "a"
+    output = [{"type": "message", "content": [{"type": "output_text", "text": "done"}]}]
+    last = {"type": "response.completed", "response": {"output": output, "status": "completed"}}
+    assert parse_reply(assemble_stream(stream({"type": "response.created"}, last))).text == "done"
+    assert assemble_stream("<html>Sign in</html>") is None
+    assert assemble_stream("data: {broken") is None
+
+
+def test_a_server_that_streams_without_being_asked_brings_replies(tmp_path):
+    def respond(body, index):
+        text = build_reply(body)["choices"][0]["message"]["content"]
+        chunks = [
+            {"choices": [{"index": 0, "delta": {"content": text[start : start + 500]}}]}
+            for start in range(0, len(text), 500)
+        ]
+        return httpx2.Response(200, text=stream(*chunks))
+
+    results = complete_prompts(tmp_path, SimulatedServer(respond)).results
+    assert all(is_reply(result) and parse_reply(result).text for result in results)

@@ -78,8 +78,10 @@ def stop_signal(request):
         raise AssertionError(f"signal {number} was not handled")
 
     before = signal.getsignal(request.param)
-    if request.param != signal.SIGINT:  # asyncio handles Ctrl-C only in place of Python's handler
-        signal.signal(request.param, fail)
+    # asyncio handles Ctrl-C only in place of Python's own handler; pytest-xdist ignores Ctrl-C.
+    signal.signal(
+        request.param, signal.default_int_handler if request.param == signal.SIGINT else fail
+    )
     yield request.param
     signal.signal(request.param, before)
 

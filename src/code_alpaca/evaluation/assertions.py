@@ -9,22 +9,17 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import itertools
 from collections.abc import Iterator
 
 OPPOSITE_OPERATORS = {
-    ast.Lt: ast.GtE,
-    ast.LtE: ast.Gt,
-    ast.Gt: ast.LtE,
-    ast.GtE: ast.Lt,
-    ast.NotEq: ast.Eq,
+    ast.Lt: ast.GtE, ast.LtE: ast.Gt, ast.Gt: ast.LtE, ast.GtE: ast.Lt, ast.NotEq: ast.Eq,
     ast.NotIn: ast.In,
-}
+}  # fmt: skip
 OPPOSITE_METHODS = {
-    "assertLess": "assertGreaterEqual",
-    "assertLessEqual": "assertGreater",
-    "assertGreater": "assertLessEqual",
-    "assertGreaterEqual": "assertLess",
-}
+    "assertLess": "assertGreaterEqual", "assertLessEqual": "assertGreater",
+    "assertGreater": "assertLessEqual", "assertGreaterEqual": "assertLess",
+}  # fmt: skip
 LARGE_OFFSET = 10**9  # more than any tolerance of assertAlmostEqual
 # A function that returns a value unequal to its argument, as source text.
 CHANGE_VALUE = """(
@@ -50,14 +45,9 @@ def find_assertions(tree: ast.Module) -> list[ast.AST]:
 
 def find_helper_comparisons(tree: ast.Module) -> list[ast.AST]:
     """Return the equality comparisons that a helper of the tests returns or assigns."""
-    values = [n.value for n in ast.walk(tree) if isinstance(n, ast.Return | ast.Assign)]
-    return [
-        node
-        for value in values
-        if value is not None
-        for node in ast.walk(value)
-        if isinstance(node, ast.Compare) and isinstance(node.ops[-1], ast.Eq | ast.NotEq)
-    ]
+    values = [n.value for n in ast.walk(tree) if isinstance(n, ast.Return | ast.Assign) and n.value]
+    compared = [n for value in values for n in ast.walk(value) if isinstance(n, ast.Compare)]
+    return [node for node in compared if isinstance(node.ops[-1], ast.Eq | ast.NotEq)]
 
 
 def find_expected_values(tree: ast.Module) -> list[ast.AST]:
@@ -66,27 +56,19 @@ def find_expected_values(tree: ast.Module) -> list[ast.AST]:
     In `for x, want in [(1, 2), (2, 3)]: assert candidate(x) == want` these are 2 and 3. A program
     that takes `want` from the tests' frames follows a change of them; an honest one does not.
     """
-    sides = [side for node in ast.walk(tree) for side in _equality_sides(node)]
-    side_ids = {id(side) for side in sides}
-    loads = [n for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)]
-    names = {side.id for side in sides if isinstance(side, ast.Name)}
-    names -= {node.id for node in loads if id(node) not in side_ids}
-    return [
-        value
-        for node in ast.walk(tree)
-        for name, value in _bindings(node)
-        if name in names and _is_literal(value)
-    ]
+    nodes = list(ast.walk(tree))
+    sides = {id(side): side for node in nodes for side in _equality_sides(node)}
+    loads = [n for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)]
+    names = {side.id for side in sides.values() if isinstance(side, ast.Name)}
+    names -= {node.id for node in loads if id(node) not in sides}
+    bindings = [binding for node in nodes for binding in _bindings(node)]
+    return [value for name, value in bindings if name in names and _is_literal(value)]
 
 
 def _raises_if_unequal(node: ast.AST) -> bool:
-    return (
-        isinstance(node, ast.If)
-        and isinstance(node.test, ast.Compare)
-        and isinstance(node.test.ops[-1], ast.NotEq)
-        and len(node.test.ops) == 1
-        and isinstance(node.body[-1], ast.Raise)
-    )
+    if not (isinstance(node, ast.If) and isinstance(node.test, ast.Compare)):
+        return False
+    return [*map(type, node.test.ops), type(node.body[-1])] == [ast.NotEq, ast.Raise]
 
 
 def _assert_method(node: ast.AST) -> str | None:
@@ -94,21 +76,17 @@ def _assert_method(node: ast.AST) -> str | None:
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
         return None
     name = node.func.attr
-    if name in ("assertTrue", "assertFalse") and node.args:
-        return name
-    if name.startswith("assert") and name.endswith("Equal") and len(node.args) >= 2:
-        return name if name not in ("assertNotEqual", "assertNotAlmostEqual") else None
-    return name if name in OPPOSITE_METHODS and len(node.args) >= 2 else None
+    if name in ("assertTrue", "assertFalse"):
+        return name if node.args else None
+    is_equality = name.startswith("assert") and name.endswith("Equal") and "Not" not in name
+    return name if (is_equality or name in OPPOSITE_METHODS) and len(node.args) >= 2 else None
 
 
 def _equality_sides(node: ast.AST) -> list[ast.expr]:
     """Return the expressions that an assertion expects to be equal."""
-    if isinstance(node, ast.Assert) and isinstance(node.test, ast.Compare):
-        if _is_equality(node.test):
-            return [node.test.left, *node.test.comparators]
-    elif isinstance(node, ast.Call) and _assert_method(node):
-        return node.args[:2]
-    return []
+    if isinstance(node, ast.Assert) and _is_equality(node.test):
+        return [node.test.left, *node.test.comparators]
+    return node.args[:2] if _assert_method(node) else []
 
 
 def _bindings(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
@@ -130,23 +108,18 @@ def _unpack(target: ast.expr, value: ast.expr) -> Iterator[tuple[str, ast.expr]]
 
 def _elements(iterable: ast.expr) -> list[ast.expr]:
     """Return what a loop over a literal, a `zip` of literals or the items of a dict yields."""
-    if isinstance(iterable, ast.List | ast.Tuple):
-        return iterable.elts
-    if not isinstance(iterable, ast.Call):
-        return []
-    if isinstance(iterable.func, ast.Name) and iterable.func.id == "zip":
-        columns = [_elements(argument) for argument in iterable.args]
-        num_rows = max(map(len, columns), default=0)
-        missing = ast.Constant(...)
-        return [
-            ast.Tuple([column[n] if n < len(column) else missing for column in columns])
-            for n in range(num_rows)
-        ]
-    function = iterable.func
-    if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Dict):
-        pairs = zip(function.value.keys, function.value.values, strict=True)
-        return [ast.Tuple([key, value]) for key, value in pairs if key is not None]
-    return []
+    match iterable:
+        case ast.List(elements) | ast.Tuple(elements):
+            return elements
+        case ast.Call(ast.Name("zip"), arguments):
+            columns = map(_elements, arguments)
+            rows = itertools.zip_longest(*columns, fillvalue=ast.Constant(...))
+            return [ast.Tuple(list(row)) for row in rows]
+        case ast.Call(ast.Attribute(ast.Dict(keys, values))):
+            pairs = zip(keys, values, strict=True)
+            return [ast.Tuple([key, value]) for key, value in pairs if key is not None]
+        case _:
+            return []
 
 
 def _is_literal(expression: ast.expr) -> bool:
@@ -162,10 +135,8 @@ def negate(node: object) -> None:
     """Change an assertion or an expected value in place, so that correct programs fail it."""
     if isinstance(node, ast.Assert):
         node.test = _negated(node.test)
-    elif isinstance(node, ast.If):
-        _expect_changed_value(node.test)
-    elif isinstance(node, ast.Compare):
-        _expect_changed_value(node)
+    elif isinstance(node, ast.If | ast.Compare):
+        _expect_changed_value(node.test if isinstance(node, ast.If) else node)
     elif isinstance(node, ast.Call) and (method := _assert_method(node)):
         _negate_method(node, method)
     else:
@@ -173,7 +144,7 @@ def negate(node: object) -> None:
 
 
 def _negated(test: ast.expr) -> ast.expr:
-    """Return an expression that is false wherever `test` is true honestly."""
+    """Return an expression that is false if an honest program makes `test` true."""
     if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And):
         test.values[-1] = _negated(test.values[-1])
         return test
@@ -183,9 +154,11 @@ def _negated(test: ast.expr) -> ast.expr:
         return test
     if isinstance(test, ast.Compare) and _negate_comparison(test):
         return test
-    if inner := _equality_in_all_or_any(test):
-        _negate_comparison(inner)
-        return test
+    match test:  # such as all(f(n) == n for n in ...)
+        case ast.Call(ast.Name("all" | "any"), [ast.GeneratorExp(inner) | ast.ListComp(inner), *_]):
+            if _is_equality(inner):
+                _negate_comparison(inner)
+                return test
     if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
         return test.operand
     return ast.UnaryOp(ast.Not(), test)
@@ -193,16 +166,6 @@ def _negated(test: ast.expr) -> ast.expr:
 
 def _is_equality(node: ast.AST) -> bool:
     return isinstance(node, ast.Compare) and all(isinstance(op, ast.Eq) for op in node.ops)
-
-
-def _equality_in_all_or_any(test: ast.expr) -> ast.Compare | None:
-    """Return the equality in `all(f(n) == n for n in ...)`."""
-    if not (isinstance(test, ast.Call) and isinstance(test.func, ast.Name) and test.args):
-        return None
-    iterable = test.args[0]
-    if test.func.id in ("all", "any") and isinstance(iterable, ast.GeneratorExp | ast.ListComp):
-        return iterable.elt if _is_equality(iterable.elt) else None
-    return None
 
 
 def _negate_comparison(comparison: ast.Compare) -> bool:
@@ -215,7 +178,7 @@ def _negate_comparison(comparison: ast.Compare) -> bool:
     if operator is ast.Eq:
         _expect_changed_value(comparison)
     elif operator is ast.In:
-        comparison.comparators[-1] = _list(_list(comparison.comparators[-1]))
+        comparison.comparators[-1] = ast.List([ast.List([comparison.comparators[-1]])])
     elif operator in OPPOSITE_OPERATORS:
         comparison.ops[-1] = OPPOSITE_OPERATORS[operator]()
     else:
@@ -225,7 +188,6 @@ def _negate_comparison(comparison: ast.Compare) -> bool:
 
 def _negate_method(call: ast.Call, method: str) -> None:
     """Change a call of a unittest assert method."""
-    assert isinstance(call.func, ast.Attribute)
     if method == "assertTrue":
         call.args[0] = _negated(call.args[0])
     elif method == "assertFalse":
@@ -248,10 +210,6 @@ def _changed_value(expression: ast.expr) -> ast.expr:
     return ast.Call(ast.parse(CHANGE_VALUE, mode="eval").body, [expression], [])
 
 
-def _list(expression: ast.expr) -> ast.expr:
-    return ast.List([expression], ast.Load())
-
-
 def _change_literal(expression: ast.expr) -> bool:
     """Change the value of a literal in place; return whether there was one."""
     for node in _constants(expression):
@@ -269,14 +227,15 @@ def _change_literal(expression: ast.expr) -> bool:
         else:
             continue
         return True
-    if isinstance(expression, ast.List | ast.Tuple | ast.Set) and not expression.elts:
-        expression.elts.append(ast.Constant(0))
-        return True
-    if isinstance(expression, ast.Dict) and not expression.keys:
-        expression.keys.append(ast.Constant(0))
-        expression.values.append(ast.Constant(0))
-        return True
-    return False
+    match expression:
+        case ast.List([]) | ast.Tuple([]) | ast.Set([]):
+            expression.elts.append(ast.Constant(0))
+        case ast.Dict([]):
+            expression.keys.append(ast.Constant(0))
+            expression.values.append(ast.Constant(0))
+        case _:
+            return False
+    return True
 
 
 def _letter_for(text: str) -> str:
@@ -287,13 +246,11 @@ def _letter_for(text: str) -> str:
 
 def _constants(expression: ast.expr) -> Iterator[ast.Constant]:
     """Yield the constants in a literal, the last one first; none inside calls."""
-    if isinstance(expression, ast.Constant):
-        yield expression
-    elif isinstance(expression, ast.UnaryOp):
-        yield from _constants(expression.operand)
-    elif isinstance(expression, ast.List | ast.Tuple | ast.Set):
-        for item in reversed(expression.elts):
-            yield from _constants(item)
-    elif isinstance(expression, ast.Dict):
-        for item in reversed(expression.values):
-            yield from _constants(item)
+    match expression:
+        case ast.Constant():
+            yield expression
+        case ast.UnaryOp(_, operand):
+            yield from _constants(operand)
+        case ast.List(items) | ast.Tuple(items) | ast.Set(items) | ast.Dict(_, items):
+            for item in reversed(items):
+                yield from _constants(item)

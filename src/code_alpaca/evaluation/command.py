@@ -1,7 +1,7 @@
 """Measure pass@k of a model, an endpoint or a file of samples on a benchmark.
 
 Completions are appended to `samples.jsonl` as they arrive; rerun the same command to resume.
-Programs run in sandboxed processes, never in the process that holds the model.
+Programs run in sandboxed processes, never in the process of the model.
 """
 
 from __future__ import annotations
@@ -51,11 +51,10 @@ def evaluate(config: EvalConfig) -> EvalResults | None:
     context = EvalContext(config, target, probe, benchmark[: config.limit])
     grading.check_languages(context.problems, probe.backend)
 
-    source = describe_benchmark(config.benchmark)
-    _refuse_other_results(config, source)
+    file_sha256 = describe_benchmark(config.benchmark).get("sha256")
+    _refuse_other_results(config, file_sha256)
     config.output_dir.mkdir(parents=True, exist_ok=True)
-    identity = identify_run(target, config, benchmark, source.get("sha256"))
-    store = SampleStore(config.output_dir, identity)
+    store = SampleStore(config.output_dir, identify_run(target, config, benchmark, file_sha256))
     rows = _load_samples(context, benchmark) if config.samples else _complete(context, store)
     if rows is None:
         return None
@@ -80,12 +79,8 @@ def _compare(config: EvalConfig) -> None:
     reporting.print_comparison(comparison, other)
 
 
-def _refuse_other_results(config: EvalConfig, source: dict[str, str]) -> None:
-    """Refuse to replace the results of another benchmark, or of another version of a user's file.
-
-    Raises:
-        InputError: the output folder contains such results.
-    """
+def _refuse_other_results(config: EvalConfig, file_sha256: str | None) -> None:
+    """Refuse to replace results of another benchmark, or of another version of a user's file."""
     path = config.output_dir / EvalResults.FILE
     if not path.exists():
         return
@@ -94,20 +89,19 @@ def _refuse_other_results(config: EvalConfig, source: dict[str, str]) -> None:
     except RecordFormatError:
         return
     if results.benchmark != config.benchmark:
-        raise InputError(
-            f"{config.output_dir} contains results of benchmark {results.benchmark!r}, not "
-            f"{config.benchmark!r}; set another output_dir"
+        other = f"benchmark {results.benchmark!r}, not {config.benchmark!r}"
+    elif results.source and results.source.sha256 != file_sha256:
+        other = (
+            f"another version of {config.benchmark} (SHA-256 {str(results.source.sha256)[:12]}, "
+            f"now {str(file_sha256)[:12]})"
         )
-    if results.source and results.source.sha256 != source.get("sha256"):
-        raise InputError(
-            f"{config.output_dir} contains results of another version of {config.benchmark} "
-            f"(SHA-256 {str(results.source.sha256)[:12]}, now {source['sha256'][:12]}); set "
-            "another output_dir"
-        )
+    else:
+        return
+    raise InputError(f"{config.output_dir} contains results of {other}; set another output_dir")
 
 
 def _load_samples(context: EvalContext, benchmark: Sequence[Problem]) -> list[dict[str, Any]]:
-    """Return the samples that the config names, on the first `limit` problems."""
+    """Return the samples that the config names, of the first `limit` problems."""
     config = context.config
     if config.samples == "reference":
         return reference_samples(context.problems)
@@ -124,11 +118,8 @@ def _load_samples(context: EvalContext, benchmark: Sequence[Problem]) -> list[di
 def _complete(context: EvalContext, store: SampleStore) -> list[dict[str, Any]] | None:
     """Complete what the output folder lacks; None in every process but the first."""
     config = context.config
-    requests = [
-        CompletionRequest(problem, sample)
-        for problem in context.problems
-        for sample in range(config.num_samples)
-    ]
+    samples = range(config.num_samples)
+    requests = [CompletionRequest(p, sample) for p in context.problems for sample in samples]
     reporting.out.print(
         f"{len(requests)} completions of {config.model}, at most {config.max_new_tokens} tokens"
     )
@@ -141,11 +132,10 @@ def _grade(context: EvalContext, rows: list[dict[str, Any]]) -> dict[str, str]:
     """Add `status` to every row; return the problems whose own reference fails, with the reason."""
     by_task_id = {problem.task_id: problem for problem in context.problems}
     problems = [by_task_id[row["task_id"]] for row in rows]
-    # human-eval grades prompt + completion as it is (https://github.com/openai/human-eval).
-    as_is = context.config.samples is not None or context.target.prompt_format == "completion"
-    programs = [
-        _program(problem, row, as_is=as_is) for problem, row in zip(problems, rows, strict=True)
-    ]
+    # human-eval grades prompt + completion unchanged (https://github.com/openai/human-eval).
+    continues = context.config.samples is not None or context.target.prompt_format == "completion"
+    pairs = zip(problems, rows, strict=True)
+    programs = [_build_program(problem, row, continues_prompt=continues) for problem, row in pairs]
     with (
         reporting.out.progress(len(rows), "graded") as on_progress,
         sandbox.WorkerPool(context.sandbox.backend, packages=True) as pool,
@@ -162,18 +152,14 @@ def _grade(context: EvalContext, rows: list[dict[str, Any]]) -> dict[str, str]:
     return failing_references
 
 
-def _program(problem: Problem, row: dict[str, Any], *, as_is: bool) -> str:
-    """Return the program of a sample.
-
-    Args:
-        as_is: a completion continues the prompt; else it is a response that contains the program.
-    """
+def _build_program(problem: Problem, row: dict[str, Any], *, continues_prompt: bool) -> str:
+    """Return the program of a sample: a completion of the prompt, or a response to extract from."""
     if "solution" in row:
         return row["solution"]
-    if as_is:
+    if continues_prompt:
         return problem.prompt + row["completion"]
     try:
         return extract_program(problem, row["completion"])
-    except Exception as error:  # one response must not end the run: it is graded as it is
+    except Exception as error:  # one response must not end the run: its text is graded
         row["extraction_error"] = f"{type(error).__name__}: {error_message(error)}"
         return row["completion"]

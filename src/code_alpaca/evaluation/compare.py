@@ -23,23 +23,15 @@ class Comparison:
     """The difference between our run and another, as comparison.json records it.
 
     A run solves a problem if at least half of its samples pass.
-
-    Attributes:
-        ours: pass@1 of our run.
-        theirs: pass@1 of the other run.
-        difference: ours minus theirs.
-        interval: 95% interval of the difference.
-        won: task ids of the problems that only our run solves.
-        lost: task ids of the problems that only the other run solves.
     """
 
     problems: int
-    ours: float
+    ours: float  # pass@1
     theirs: float
-    difference: float
-    interval: tuple[float, float]
+    difference: float  # ours minus theirs
+    interval: tuple[float, float]  # 95% interval of the difference
     p_value: float
-    won: list[str]
+    won: list[str]  # task ids of the problems that only our run solves
     lost: list[str]
 
     def as_dict(self) -> dict[str, object]:
@@ -47,29 +39,28 @@ class Comparison:
         return asdict(self)
 
 
-def compare_runs(ours: Path, theirs: Path) -> Comparison:
+def compare_runs(our_folder: Path, their_folder: Path) -> Comparison:
     """Compare the output folders of two evaluations.
 
     Raises:
         InputError: a folder without results, or results on other problems.
     """
-    our_rates, their_rates = _pass_rates(ours), _pass_rates(theirs)
-    if our_rates.keys() != their_rates.keys():
-        unpaired = sorted(our_rates.keys() ^ their_rates.keys())
+    ours, theirs = _pass_rates(our_folder), _pass_rates(their_folder)
+    if ours.keys() != theirs.keys():
+        unpaired = sorted(ours.keys() ^ theirs.keys())
         raise InputError(
-            f"{ours} and {theirs} are on different problems ({len(unpaired)} are in only one, "
-            f"such as {unpaired[0]}); run eval with the same benchmark and limit"
+            f"{our_folder} and {their_folder} are on different problems ({len(unpaired)} are in "
+            f"only one, such as {unpaired[0]}); run eval with the same benchmark and limit"
         )
-    task_ids = sorted(our_rates)
-    differences = [our_rates[task_id] - their_rates[task_id] for task_id in task_ids]
-    n = len(task_ids)
-    won = [task_id for task_id in task_ids if our_rates[task_id] >= 0.5 > their_rates[task_id]]
-    lost = [task_id for task_id in task_ids if their_rates[task_id] >= 0.5 > our_rates[task_id]]
+    task_ids = sorted(ours)
+    differences = [ours[task_id] - theirs[task_id] for task_id in task_ids]
+    won = [task_id for task_id in task_ids if ours[task_id] >= 0.5 > theirs[task_id]]
+    lost = [task_id for task_id in task_ids if theirs[task_id] >= 0.5 > ours[task_id]]
     return Comparison(
-        problems=n,
-        ours=sum(our_rates.values()) / n,
-        theirs=sum(their_rates.values()) / n,
-        difference=sum(differences) / n,
+        problems=len(task_ids),
+        ours=sum(ours.values()) / len(task_ids),
+        theirs=sum(theirs.values()) / len(task_ids),
+        difference=sum(differences) / len(task_ids),
         interval=paired_confidence_interval(differences),
         p_value=mcnemar_p_value(len(won), len(lost)),
         won=won,
@@ -87,15 +78,12 @@ def mcnemar_p_value(won: int, lost: int) -> float:
 def _pass_rates(folder: Path) -> dict[str, float]:
     """Return the fraction of passed samples per problem; 0 for a problem without samples."""
     try:
-        results = EvalResults.load(folder / EvalResults.FILE)
+        task_ids = EvalResults.load(folder / EvalResults.FILE).task_ids
         rows = [line.record for line in jsonl.read(folder / "samples.jsonl")]
         samples = Counter(row["task_id"] for row in rows if "status" in row)
         passed = Counter(row["task_id"] for row in rows if row.get("status") == "passed")
-        if not results.task_ids:
+        if not task_ids:
             raise InputError("results.json lists no task_ids")
     except (InputError, KeyError) as error:
         raise InputError(f"{folder} contains no results of eval to compare ({error})") from None
-    return {
-        task_id: passed[task_id] / samples[task_id] if samples[task_id] else 0.0
-        for task_id in results.task_ids
-    }
+    return {task_id: passed[task_id] / (samples[task_id] or 1) for task_id in task_ids}

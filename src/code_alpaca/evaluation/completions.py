@@ -14,7 +14,7 @@ PromptFormat = Literal[*PROMPT_STYLES, "completion", "chat"]
 COMPLETION_TASK = "Complete the following Python function. Reply with the whole function."
 # A base model that has finished a function continues with the next top-level statement.
 FUNCTION_STOPS = ("\ndef ", "\nclass ", "\nif __name__", "\nprint(", "\nassert ", "\n@", "\n```")
-# Finish reasons of servers for a completion that ended by itself, and ours for a missing one.
+# Finish reasons of servers for a completion that ended by itself, and our own for a missing one.
 FINISHED_REASONS = (None, "stop", "eos", "eos_token", "end_turn", "stop_sequence", "tool_calls")
 NO_RESPONSE_REASONS = ("error", "refused")
 
@@ -28,7 +28,7 @@ class CompletionRequest:
 
     @property
     def key(self) -> tuple[str, int]:
-        """What identifies the sample in samples.jsonl."""
+        """The task_id and sample number, as in samples.jsonl."""
         return self.problem.task_id, self.sample
 
 
@@ -62,11 +62,8 @@ class Completion:
 
     def as_row(self) -> dict[str, str | None]:
         """Return the fields of a line of samples.jsonl."""
-        row: dict[str, str | None] = {
-            "completion": self.text,
-            "finish_reason": self.finish_reason,
-        }
-        return {**row, "error": self.error} if self.error else row
+        error = {"error": self.error} if self.error else {}
+        return {"completion": self.text, "finish_reason": self.finish_reason, **error}
 
 
 SaveCompletion = Callable[[CompletionRequest, Completion], None]
@@ -79,14 +76,14 @@ class CompletionBackend(Protocol):
         """Complete the requests in any order, and pass each completion to `save` when it arrives.
 
         Raises:
-            InputError: the backend cannot complete any prompt.
-            Stopped: the backend failed; what was saved is kept.
+            InputError: the backend cannot complete any prompt: model or settings are wrong.
+            Stopped: the server or the GPU failed; what was saved is kept.
         """
         ...
 
 
 def build_prompt(problem: Problem, prompt_format: PromptFormat) -> str:
-    """Return what the model continues, or for `chat` the text of the user's message."""
+    """Return the text that the model continues; for `chat` that of the user's message."""
     if prompt_format == "completion":
         return problem.prompt
     task = (problem.instruction, "") if problem.instruction else (COMPLETION_TASK, problem.prompt)
@@ -106,8 +103,7 @@ def stop_strings(problem: Problem, prompt_format: PromptFormat) -> tuple[str, ..
 
 def is_truncated(row: dict[str, Any]) -> bool:
     """Return whether a token limit or a server's filter truncated a sample."""
-    reason = row.get("finish_reason")
-    return reason not in FINISHED_REASONS and reason not in NO_RESPONSE_REASONS
+    return row.get("finish_reason") not in (*FINISHED_REASONS, *NO_RESPONSE_REASONS)
 
 
 def is_empty(row: dict[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""The configuration of `code-alpaca eval`."""
+"""The keys of `code-alpaca eval`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from code_alpaca.core.key_roles import Role
 from code_alpaca.core.prompts import PROMPT_STYLES
 from code_alpaca.evaluation.completions import PromptFormat
 from code_alpaca.problems import BENCHMARKS
+from code_alpaca.sandbox.backends import BACKENDS
+
+COMPARABLE = (Role.REPRODUCED, Role.COMPARABLE)
 
 
 class EvalConfig(StageConfig):
@@ -26,18 +29,14 @@ class EvalConfig(StageConfig):
         None, description="model folder or Hub id; with base_url the name of a served model"
     )
     revision: NonEmptyStr | None = Field(None, description="branch, tag or commit of a Hub id")
-    base_url: BaseUrl | None = Field(
-        None, description="OpenAI-compatible endpoint that serves the model"
-    )
+    base_url: BaseUrl | None = Field(None, description="OpenAI-compatible endpoint of the model")
     samples: str | None = Field(
         None,
         description="grade this JSONL file of task_id with completion or solution; or reference: "
         "the benchmark's own solutions",
     )
-    num_samples: Annotated[PositiveInt, Role.REPRODUCED, Role.COMPARABLE] = Field(
-        1, description="samples per problem"
-    )
-    temperature: Annotated[float, Role.REPRODUCED, Role.COMPARABLE] = Field(
+    num_samples: Annotated[PositiveInt, *COMPARABLE] = Field(1, description="samples per problem")
+    temperature: Annotated[float, *COMPARABLE] = Field(
         0.0, ge=0, le=2, description="0: greedy decoding; the model's generation_config is ignored"
     )
     top_p: float | None = Field(
@@ -46,7 +45,7 @@ class EvalConfig(StageConfig):
     k: Annotated[list[PositiveInt], Role.REPRODUCED] = Field(
         [1], min_length=1, description="values of k for pass@k"
     )
-    max_new_tokens: Annotated[PositiveInt, Role.REPRODUCED, Role.COMPARABLE] = Field(
+    max_new_tokens: Annotated[PositiveInt, *COMPARABLE] = Field(
         512, description="at most this number of tokens per completion"
     )
     batch_size: PositiveInt = Field(16, description="completions generated at the same time")
@@ -61,16 +60,14 @@ class EvalConfig(StageConfig):
         description="data type of a local model's weights; auto: bfloat16 if the GPU has it, else "
         "float32",
     )
-    sandbox: Literal["auto", "bwrap", "landlock", "rlimit"] = Field(
+    sandbox: Literal["auto", *BACKENDS] = Field(
         "auto", description="where generated code runs; auto: the strongest that works here"
     )
     allow_unsafe: bool = Field(
         False, description="accept sandbox rlimit, which protects neither files nor network"
     )
-    probe: bool = Field(
-        False, description="try to escape from each sandbox, print the result and exit"
-    )
-    timeout: Annotated[float, Role.REPRODUCED, Role.COMPARABLE] = Field(
+    probe: bool = Field(False, description="report what each sandbox blocks, and exit")
+    timeout: Annotated[float, *COMPARABLE] = Field(
         10.0, gt=0, le=3600, description="seconds per program"
     )
     compare: Path | None = Field(
@@ -81,9 +78,7 @@ class EvalConfig(StageConfig):
         description="dataset to look for benchmark problems in, for a second score without them; "
         "none: the datasets in the model's run.json; skip: no second score",
     )
-    seed: Annotated[int, Role.REPRODUCED] = Field(
-        0, ge=0, lt=2**32, description="RNG seed of sampling"
-    )
+    seed: Annotated[int, Role.REPRODUCED] = Field(0, ge=0, lt=2**32, description="RNG seed")
     limit: PositiveInt | None = Field(None, description="evaluate only the first N problems")
     output_dir: Path = Field(
         Path("runs/eval"), description="folder of results.json and samples.jsonl"

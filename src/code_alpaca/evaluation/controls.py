@@ -21,7 +21,7 @@ from __future__ import annotations
 import ast
 import copy
 import hashlib
-from collections.abc import Callable
+import math
 
 from code_alpaca.evaluation import assertions
 
@@ -32,67 +32,50 @@ PARSER_ERRORS = (SyntaxError, ValueError, RecursionError, MemoryError)
 def make_negative_controls(test: str, *, include_helpers: bool = False) -> list[str]:
     """Return at most MAX_CONTROLS controls of a test's source, spread over its assertions.
 
-    The last one always fails at its end: programs that exit early pass it.
+    The last one always fails at its end: programs that exit early pass it. The list is empty if
+    the tests do not parse.
 
     Args:
         include_helpers: also change comparisons outside assertions, such as in a helper of the
             tests; use these controls only if a correct program is known to fail them.
-
-    Returns:
-        An empty list if the tests do not parse.
     """
-    tree = _parse(test)
-    if tree is None:
+    try:
+        tree = ast.parse(test)
+    except PARSER_ERRORS:
         return []
     places = assertions.find_assertions(tree) + assertions.find_expected_values(tree)
     if include_helpers:
         places += assertions.find_helper_comparisons(tree)
-    step = max(1, -(-len(places) // (MAX_CONTROLS - 1)))
+    step = max(1, math.ceil(len(places) / (MAX_CONTROLS - 1)))
     # The selection depends on the text only, so that verdicts are reproducible.
     start = int(hashlib.sha256(test.encode("utf-8", "replace")).hexdigest(), 16) % step
-    controls = [_print(_negate_at, tree, place) for place in places[start::step]]
-    controls.append(_print(_fail_at_end, tree))
+    controls = [_change_copy(tree, place) for place in [*places[start::step], None]]
     return list(dict.fromkeys(control for control in controls if control is not None))
 
 
 def make_positive_control(test: str) -> str | None:
     """Return the same tests in the formatting of a control; None if they do not parse."""
-    tree = _parse(test)
-    return None if tree is None else _print(lambda: tree)
-
-
-def _parse(test: str) -> ast.Module | None:
     try:
-        return ast.parse(test)
+        return ast.unparse(ast.parse(test))
     except PARSER_ERRORS:
         return None
 
 
-def _print(make: Callable[..., ast.Module], *arguments: ast.AST) -> str | None:
-    """Return the source of a tree; None if Python cannot copy or print it.
+def _change_copy(tree: ast.Module, assertion: ast.AST | None) -> str | None:
+    """Return the source of the tests with one assertion changed; with None they fail at the end.
 
-    Some f-strings cannot be printed, and an expression of hundreds of terms is too deep.
+    Some f-strings cannot be printed, and an expression of hundreds of terms is too deep to copy:
+    then the result is None.
     """
+    memo: dict[int, object] = {}
     try:
-        return ast.unparse(make(*arguments))
+        changed = copy.deepcopy(tree, memo)
+        if assertion is not None:
+            assertions.negate(memo[id(assertion)])
+        else:
+            functions = [node for node in changed.body if isinstance(node, ast.FunctionDef)]
+            check = next((node for node in functions if node.name == "check"), changed)
+            check.body += ast.parse("raise AssertionError('control')").body
+        return ast.unparse(ast.fix_missing_locations(changed))
     except PARSER_ERRORS:
         return None
-
-
-def _negate_at(tree: ast.Module, place: ast.AST) -> ast.Module:
-    """Return a copy of the tests with one assertion changed."""
-    memo: dict[int, object] = {}
-    changed = copy.deepcopy(tree, memo)
-    assertions.negate(memo[id(place)])
-    return ast.fix_missing_locations(changed)
-
-
-def _fail_at_end(tree: ast.Module) -> ast.Module:
-    """Return a copy of the tests that fails after its last statement."""
-    changed = copy.deepcopy(tree)
-    (fail,) = ast.parse("raise AssertionError('control')").body
-    check = next(
-        (n for n in changed.body if isinstance(n, ast.FunctionDef) and n.name == "check"), changed
-    )
-    check.body.append(fail)
-    return ast.fix_missing_locations(changed)

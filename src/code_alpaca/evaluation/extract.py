@@ -11,7 +11,7 @@ import ast
 import re
 import textwrap
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from code_alpaca.core import languages
@@ -25,15 +25,10 @@ from code_alpaca.curation.python_parsing import (
     parse_prefix,
     parse_python,
 )
-from code_alpaca.evaluation.slicing import (
-    bound_names,
-    slice_program,
-    statement_source,
-    undefined_names,
-)
+from code_alpaca.evaluation import slicing
 from code_alpaca.problems import Problem
 
-# Tags of code regions that contain no program, besides those of other languages.
+# Tags of code regions without a program, besides those of other languages.
 TEXT_TAGS = {"console", "diff", "latex", "markdown", "math", "md", "output", "plaintext", "text",
              "txt"}  # fmt: skip
 RELIABLE_KINDS = ("fence", "line", "tag")  # of code regions that are certainly code
@@ -49,51 +44,41 @@ def extract_program(problem: Problem, response: str) -> str:
     """Return the program in a response to `problem`, or the response itself if there is none.
 
     The candidates are, in this order: each code region that defines the entry point, completed
-    with definitions of the other regions; all regions together; the response as it is; the
-    response as the continuation of the prompt. The first that compiles, defines the entry point
-    and uses no undefined name is chosen; else the first that compiles and defines it; else the
-    first with such a prefix, for truncated responses. Every candidate is preceded by the imports
-    and helpers of the prompt.
+    with definitions of the other regions; all regions together; the whole response; the response
+    as the continuation of the prompt. The first that compiles, defines the entry point and uses
+    no undefined name is chosen; else the first that compiles and defines it; else the first whose
+    prefix does, for truncated responses. The prompt's imports and helpers precede each candidate.
     """
     response = strip_reasoning(normalize_newlines(response)).translate(INVISIBLE)
     if problem.language != "python":
         return _extract_other_language(problem, response)
     candidates = list(dict.fromkeys(_candidates(problem, response[:MAX_PARSED_CHARACTERS])))
+    hoisted = list(map(_hoist_future_imports, candidates))
+    attempts = [partial(_build, complete=True), partial(_build, complete=False), _build_from_prefix]
     try:
-        for complete in (True, False):
-            for candidate in candidates:
-                if (program := _build(problem, candidate, complete=complete)) is not None:
+        for build in attempts:
+            for candidate in hoisted:
+                if (program := build(problem, candidate)) is not None:
                     return program
-        for candidate in candidates:
-            if (program := _build_from_prefix(problem, candidate)) is not None:
-                return program
     except PARSER_ERRORS:
-        pass  # the response is then graded as it is
+        pass  # the response is then graded unchanged
     return candidates[-1].code
 
 
 def _extract_other_language(problem: Problem, response: str) -> str:
     """Return the code region that defines the entry point, or the first, after the prompt."""
-    blocks = [
-        region.code for region in find_code_regions(response) if region.kind in ("fence", "tag")
-    ]
+    blocks = [r.code for r in find_code_regions(response) if r.kind in ("fence", "tag")]
     defines = re.compile(rf"\b{re.escape(problem.entry_point)}\s*(\(|=)")
     body = next((block for block in blocks if defines.search(block)), (*blocks, response)[0])
     return body if defines.search(body.split("{")[0]) else problem.prompt + body
 
 
 class ProgramCandidate(NamedTuple):
-    """A text that may be the program.
+    """A text that may be the program."""
 
-    Attributes:
-        before: what precedes the text of the response: nothing, or the prompt.
-        text: from the response.
-        defines: whether `text` must define the entry point; else it continues `before`.
-    """
-
-    before: str
-    text: str
-    defines: bool
+    before: str  # nothing, or the prompt
+    text: str  # from the response
+    defines: bool  # whether `text` must define the entry point; else it continues `before`
 
     @property
     def code(self) -> str:
@@ -125,19 +110,10 @@ def _code_blocks(response: str) -> list[str]:
 
     Indentation and `>>>` mark code only at the start of a function; elsewhere they are within one.
     """
-    regions = [
-        region
-        for region in find_code_regions(response)
-        if region.kind != "line" or "\n" not in response
-    ]
+    regions = [r for r in find_code_regions(response) if r.kind != "line" or "\n" not in response]
     regions = [r for r in regions if r.kind in RELIABLE_KINDS or CODE_LINE.match(r.code)]
-    nested = [
-        inner
-        for region in regions
-        for inner in find_code_regions(region.code)
-        if "```" in region.code
-    ]
-    regions += [region for region in nested if region.kind == "fence"]
+    nested = [inner for r in regions if "```" in r.code for inner in find_code_regions(r.code)]
+    regions += [inner for inner in nested if inner.kind == "fence"]
     blocks = [region.code for region in regions if _may_be_python(region.tag)]
     return blocks or [region.code for region in regions]
 
@@ -153,18 +129,18 @@ def _complete(block: str, blocks: list[str]) -> str:
     if tree is None or len(blocks) == 1:
         return block
     parts = [block]
-    undefined = undefined_names(tree)
+    undefined = slicing.undefined_names(tree)
     for other in blocks:
         other_tree = parse_python(other) if other is not block else None
         for node in other_tree.body if other_tree else ():
-            if bound_names(node) & undefined:
-                parts.insert(len(parts) - 1, statement_source(other, node))
-                undefined |= undefined_names(ast.Module([node], []))
+            if slicing.bound_names(node) & undefined:
+                parts.insert(len(parts) - 1, slicing.statement_source(other, node))
+                undefined |= slicing.undefined_names(ast.Module([node], []))
     return "\n".join(parts)
 
 
 def _without_leading_prose(text: str, definition: re.Pattern[str]) -> Iterator[str]:
-    """Yield the text as it is, and from its first line of code on, in every spelling."""
+    """Yield the text unchanged, and from its first line of code, in every spelling."""
     match = definition.search(text)
     if match is None:
         return
@@ -208,28 +184,25 @@ def _hoist_future_imports(candidate: ProgramCandidate) -> ProgramCandidate:
 def _build(problem: Problem, candidate: ProgramCandidate, *, complete: bool) -> str | None:
     """Return the program of a candidate that compiles and defines the entry point, else None.
 
-    Args:
-        complete: also require that every name is defined.
+    With `complete`, every name that it uses must be defined.
     """
-    candidate = _hoist_future_imports(candidate)
     code, name = candidate.code, problem.entry_point
     tree = parse_python(code, compiles=True)
     if tree is None:
         return None
     first_line = candidate.before.count("\n") + 1 if candidate.defines else 1
-    if not any(name in bound_names(n) for n in tree.body if n.lineno >= first_line):
+    if not any(name in slicing.bound_names(n) for n in tree.body if n.lineno >= first_line):
         if (alias := _method_alias(tree, name)) is None:
             return None
         code += "\n" + alias
         tree = ast.parse(code)
-    if complete and undefined_names(tree):
+    if complete and slicing.undefined_names(tree):
         return None
-    return slice_program(code, tree, name)
+    return slicing.slice_program(code, tree, name)
 
 
 def _build_from_prefix(problem: Problem, candidate: ProgramCandidate) -> str | None:
     """Return the program in the longest prefix of lines that compiles and reaches the response."""
-    candidate = _hoist_future_imports(candidate)
     before = "" if candidate.defines else candidate.before
     prefix = _longest_prefix(before + candidate.text)
     if len(prefix) <= len(before) or not prefix[len(before) :].strip():

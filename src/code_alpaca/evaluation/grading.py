@@ -13,23 +13,18 @@ are marked.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from code_alpaca import sandbox
 from code_alpaca.core import languages
 from code_alpaca.evaluation.controls import make_negative_controls, make_positive_control
 from code_alpaca.problems import Problem
-from code_alpaca.sandbox import (
-    Backend,
-    ResourceLimits,
-    RunResult,
-    SolutionTest,
-    WorkerPool,
-    interpreters,
-)
+from code_alpaca.sandbox import interpreters
 
 # The languages other than Python that can be graded: language -> interpreter.
 INTERPRETED = {languages.canonical(name): name for name in interpreters.INTERPRETERS}
@@ -47,23 +42,17 @@ INCONCLUSIVE = ("unsupported_value", "timeout", "out_of_memory", "output_limit")
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """The verdict on one program.
+    """The verdict on one program."""
 
-    Attributes:
-        status: as in samples.jsonl.
-        detail: the end of what the program printed, or the reason of a refusal.
-        in_process: the verdict rests only on tests in the program's own process.
-        refused: why a program failed that passes in process: `values` if the isolated judge
-            fails it; `forged` if it also passes tests that a correct program must fail.
-    """
-
-    status: str
-    detail: str = ""
-    in_process: bool = False
+    status: str  # as in samples.jsonl
+    detail: str = ""  # the end of the program's output, or the reason of a refusal
+    in_process: bool = False  # the verdict rests only on tests in the program's own process
+    # Why a program failed that passes in process. "values": the isolated judge fails it;
+    # "forged": it also passes tests that a correct program must fail.
     refused: Literal["", "values", "forged"] = ""
 
 
-def check_languages(problems: Sequence[Problem], backend: Backend) -> None:
+def check_languages(problems: Sequence[Problem], backend: sandbox.Backend) -> None:
     """Check that the interpreters for the problems' languages can run in a sandbox.
 
     Raises:
@@ -74,15 +63,11 @@ def check_languages(problems: Sequence[Problem], backend: Backend) -> None:
 
 
 class Grader:
-    """Grades programs in a pool of sandboxes.
+    """Grades programs in a pool of sandboxes; `timeout` is in seconds, for one program."""
 
-    Args:
-        timeout: seconds for one program and its tests.
-    """
-
-    def __init__(self, pool: WorkerPool, *, timeout: float) -> None:
+    def __init__(self, pool: sandbox.WorkerPool, *, timeout: float) -> None:
         self._pool = pool
-        self._limits = ResourceLimits(
+        self._limits = sandbox.ResourceLimits(
             wall_s=timeout,
             memory_mb=MEMORY_MB,
             output_bytes=OUTPUT_BYTES,
@@ -97,10 +82,9 @@ class Grader:
         programs: Sequence[str],
         on_progress: Callable[[int], None] = lambda _: None,
     ) -> list[Grade]:
-        """Return the grade of each program, using all cores.
+        """Return the grade of each program on the problem at the same index, using all cores.
 
         Args:
-            problems, programs: aligned, of length n each.
             on_progress: called with the number graded so far.
         """
         grades: list[Grade] = []
@@ -120,13 +104,13 @@ class Grader:
         suspects = {
             problem.task_id: problem
             for problem, grade in zip(problems, grades, strict=True)
-            if grade.status not in ("passed", "unsupported") and problem.language == "python"
-            and problem.canonical_solution.strip()
-        }  # fmt: skip
+            if grade.status not in ("passed", "unsupported")
+            if problem.language == "python" and problem.canonical_solution.strip()
+        }
         with ThreadPoolExecutor(self._pool.size) as threads:
             results = threads.map(lambda p: self._judge(p).run_reference(), suspects.values())
             return {
-                task_id: _last_line(result) or result.status
+                task_id: (result.stderr.strip().splitlines() or [result.status])[-1]
                 for task_id, result in zip(suspects, results, strict=True)
                 if result.status != "passed"
             }
@@ -136,15 +120,13 @@ class Grader:
             if problem.language == "python":
                 return self._judge(problem).grade(program)
             if problem.language in INTERPRETED:
-                return self._run_interpreter(problem, program)
+                text, interpreter = f"{program}\n{problem.test}", INTERPRETED[problem.language]
+                timeout = self._limits.wall_s
+                result = interpreters.run_program(self._pool, interpreter, text, timeout)
+                return Grade(result.status, result.stderr, in_process=True)
             return Grade("unsupported")
         except (RecursionError, ValueError, MemoryError) as error:  # of the judge, not the program
             return Grade("failed", f"not judged: {type(error).__name__}: {error}"[:1000])
-
-    def _run_interpreter(self, problem: Problem, program: str) -> Grade:
-        text, interpreter = f"{program}\n{problem.test}", INTERPRETED[problem.language]
-        result = interpreters.run_program(self._pool, interpreter, text, self._limits.wall_s)
-        return Grade(result.status, result.stderr, in_process=True)
 
     def _judge(self, problem: Problem) -> _ProblemJudge:
         with self._lock:
@@ -156,14 +138,15 @@ class Grader:
 class _ProblemJudge:
     """Judges the programs of one problem, and caches facts about its reference and controls."""
 
-    def __init__(self, pool: WorkerPool, limits: ResourceLimits, problem: Problem) -> None:
+    def __init__(
+        self, pool: sandbox.WorkerPool, limits: sandbox.ResourceLimits, problem: Problem
+    ) -> None:
         self._pool, self._limits, self._problem = pool, limits, problem
         self._reference = problem.prompt + problem.canonical_solution
         self._has_reference = bool(problem.canonical_solution.strip())
         self._lock = threading.Lock()
-        self._reference_passes_isolated: bool | None = None
-        self._negative_controls: list[str] | None = None
-        self._positive_control: str | None = None
+        self._is_isolated_judge_valid: bool | None = None
+        self._controls: tuple[list[str], str | None] | None = None
 
     def grade(self, program: str) -> Grade:
         """Return the grade of a program, from as few runs as decide it."""
@@ -178,68 +161,63 @@ class _ProblemJudge:
             return Grade("passed", in_process.stderr)
         if program == self._reference:  # correct by definition
             return Grade("passed", in_process.stderr, in_process=True)
-        if isolated.status not in INCONCLUSIVE and self._isolated_judge_is_valid():
+        if isolated.status not in INCONCLUSIVE and self._reference_passes_isolated():
             detail = f"passes in one process, but not by its values alone: {isolated.stderr}"
             return Grade("failed", detail, refused="values")
         if forgery := self._find_forgery(program):
             return Grade("failed", f"forged: {forgery}", in_process=True, refused="forged")
         return Grade("passed", in_process.stderr, in_process=True)
 
-    def run_reference(self) -> RunResult:
+    def run_reference(self) -> sandbox.RunResult:
         """Run the problem's own solution in process."""
         return self._run_in_process(self._reference)
 
     def _find_forgery(self, program: str) -> str:
         """Return how a program shows that it cheats the in-process judge; "" if it does not."""
-        negative_controls, positive_control = self._controls()
+        negative_controls, positive_control = self._make_controls()
         for control in negative_controls:
             if self._run_in_process(program, control).status == "passed":
                 return "it also passes tests that a correct program must fail"
-        if positive_control is not None:
-            for _ in range(POSITIVE_CONTROL_RUNS):
-                if not self._passes_on_retry(program, positive_control):
-                    return "it passes the tests only in their original formatting"
+        for _ in range(POSITIVE_CONTROL_RUNS if positive_control is not None else 0):
+            result = self._run_in_process(program, positive_control)
+            if result.status in ("timeout", "out_of_memory"):  # the machine may be busy
+                result = self._run_in_process(program, positive_control)
+            if result.status != "passed":
+                return "it passes the tests only in their original formatting"
         return ""
 
-    def _passes_on_retry(self, program: str, test: str) -> bool:
-        """Return whether it passes; a slow run is retried, since the machine may be busy."""
-        result = self._run_in_process(program, test)
-        if result.status in ("timeout", "out_of_memory"):
-            result = self._run_in_process(program, test)
-        return result.status == "passed"
-
-    def _isolated_judge_is_valid(self) -> bool:
-        """Return whether the reference passes isolated; true if there is no reference."""
+    def _reference_passes_isolated(self) -> bool:
+        """Return whether the isolated judge can be trusted; also true without a reference."""
         with self._lock:
-            if self._reference_passes_isolated is None:
-                self._reference_passes_isolated = (
+            if self._is_isolated_judge_valid is None:
+                self._is_isolated_judge_valid = (
                     not self._has_reference
                     or self._run_isolated(self._reference).status == "passed"
                 )
-            return self._reference_passes_isolated
+            return self._is_isolated_judge_valid
 
-    def _controls(self) -> tuple[list[str], str | None]:
+    def _make_controls(self) -> tuple[list[str], str | None]:
         """Return the negative controls that the reference fails, and the positive one it passes.
 
-        A few negative controls are run several times, against programs that cheat at random.
+        If there are few negative controls, each is repeated, against programs that cheat at random.
         """
         with self._lock:
-            if self._negative_controls is None:
+            if self._controls is None:
                 test = self._problem.test
-                controls = make_negative_controls(test, include_helpers=self._has_reference)
+                negative = make_negative_controls(test, include_helpers=self._has_reference)
                 positive = make_positive_control(test)
                 if self._has_reference:
-                    controls = [control for control in controls if not self._accepts(control)]
+                    negative = [control for control in negative if not self._accepts(control)]
                     if positive and not self._accepts(positive):
                         positive = None
-                repeats = -(-MIN_CONTROL_RUNS // max(1, len(controls)))
-                self._negative_controls, self._positive_control = controls * repeats, positive
-            return self._negative_controls, self._positive_control
+                repeats = math.ceil(MIN_CONTROL_RUNS / max(1, len(negative)))
+                self._controls = negative * repeats, positive
+            return self._controls
 
     def _accepts(self, test: str) -> bool:
         return self._run_in_process(self._reference, test).status == "passed"
 
-    def _run_in_process(self, program: str, test: str | None = None) -> RunResult:
+    def _run_in_process(self, program: str, test: str | None = None) -> sandbox.RunResult:
         test = self._problem.test if test is None else test
         # Bound before the tests, since MBPP has a function that is itself called `check`.
         bound = f"__candidate = {self._problem.entry_point}"
@@ -249,25 +227,12 @@ class _ProblemJudge:
         )
 
     def _run_isolated(
-        self,
-        program: str,
-        in_process_s: float = float("inf"),
-        folder_bytes: int = FOLDER_BYTES,
-    ) -> RunResult:
-        """Run a program isolated from its tests.
-
-        Args:
-            in_process_s: how long it took in process.
-        """
+        self, program: str, in_process_s: float = math.inf, folder_bytes: int = FOLDER_BYTES
+    ) -> sandbox.RunResult:
+        """Run a program isolated from its tests; `in_process_s` is its duration in process."""
         wall_s = max(ISOLATED_MIN_S, ISOLATED_SLOWDOWN * in_process_s)
         wall_s = min(ISOLATED_TIMEOUT_FACTOR * self._limits.wall_s, wall_s)
         limits = replace(self._limits, wall_s=wall_s, folder_bytes=folder_bytes)
         problem = self._problem
-        test = SolutionTest(
-            source=problem.test, entry_point=problem.entry_point, prompt=problem.prompt
-        )
+        test = sandbox.SolutionTest(problem.test, problem.entry_point, problem.prompt)
         return self._pool.run(lambda worker: worker.test_solution(program, test, limits))
-
-
-def _last_line(result: RunResult) -> str:
-    return (result.stderr.strip().splitlines() or [""])[-1]

@@ -18,7 +18,7 @@ from code_alpaca.evaluation.target import EvaluationTarget
 from code_alpaca.problems import Problem
 
 FILE = "answers.json"
-# To be raised when the same model and settings give other completions: earlier ones are not reused.
+# Increase it when the same model and settings give other completions: earlier ones are not reused.
 DECODING_VERSION = 2
 SHORT_HASH = 12  # characters of a hash or commit in a message
 
@@ -44,13 +44,9 @@ class RunIdentity:
     def differences(self, folder: Path) -> str:
         """Return which facts differ from those of the completions in `folder`, with both values."""
         try:
-            recorded = json.loads((folder / FILE).read_text(encoding="utf-8"))
-            old = _flatten(recorded["facts"])
+            old = _flatten(json.loads((folder / FILE).read_text(encoding="utf-8"))["facts"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return (
-                "of another configuration, model or benchmark, or made by an earlier version of "
-                "code-alpaca"
-            )
+            return "of another configuration, model, benchmark or earlier version of code-alpaca"
         new = _flatten(self.facts)
         differences = [
             f"{key} was {_shorten(old.get(key))}, now {_shorten(new.get(key))}"
@@ -61,24 +57,20 @@ class RunIdentity:
 
 
 def identify_run(
-    target: EvaluationTarget,
-    config: EvalConfig,
-    problems: Sequence[Problem],
-    file_sha256: str | None = None,
+    target: EvaluationTarget, config: EvalConfig, problems: Sequence[Problem], sha256: str | None
 ) -> RunIdentity | None:
     """Return the identity of a run's completions; None for a file of samples.
 
     Completions of an endpoint may have been paid for: equal facts must have the same hash in every
     version, or a resumed run would pay again.
 
-    Args:
-        problems: the whole benchmark, so that `limit` selects some of the same completions.
-        file_sha256: of the user's file that defines the benchmark.
+    `problems` are those of the benchmark without `limit`, so that another limit reuses
+    completions; `sha256` is that of the user's Python file that defines the benchmark.
     """
     if target.settings is None:
         return None
     prompts = [(problem.task_id, problem.prompt, problem.instruction) for problem in problems]
-    file = {"benchmark_file": file_sha256} if file_sha256 else {}
+    file = {"benchmark_file": sha256} if sha256 else {}
     settings = target.settings.as_dict()
     if target.source is None:
         facts = {**settings, "model": config.model, "base_url": config.base_url, **file}
@@ -101,7 +93,7 @@ def _digest(facts: Any) -> str:
 
 
 def _flatten(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return the facts with the hash of each model file as a fact of its own."""
+    """Return the facts with the hash of each model file as a separate fact."""
     files = facts.get("model")
     if not isinstance(files, dict):
         return facts

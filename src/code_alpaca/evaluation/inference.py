@@ -43,8 +43,7 @@ def respond(  # six parameters: the public interface, all but two of them option
         InputError: there is no such model, or the prompt is longer than its context window.
     """
     with _ready_model(model, revision) as loaded:
-        prompt = encode_prompt(loaded.tokenizer, instruction, input)
-        window = loaded.window
+        prompt, window = encode_prompt(loaded.tokenizer, instruction, input), loaded.window
         if window and len(prompt) >= window:
             raise InputError(
                 f"the prompt has {len(prompt):,} tokens and the model's context window "
@@ -52,17 +51,13 @@ def respond(  # six parameters: the public interface, all but two of them option
             )
         if window:
             max_new_tokens = min(max_new_tokens, window - len(prompt))
-        (generated,) = loaded.generate(
-            [prompt], max_new_tokens=max_new_tokens, temperature=temperature
-        )
+        options = {"max_new_tokens": max_new_tokens, "temperature": temperature}
+        (generated,) = loaded.generate([prompt], **options)
         return decode_response(loaded.tokenizer, generated.ids)
 
 
 def load_model(source: ModelSource, *, dtype: str) -> LoadedModel:
-    """Load a model that `find_model` found, with its adapter if it is one.
-
-    Args:
-        dtype: of the weights; auto: as they are stored.
+    """Load a model, an adapter on its base model; dtype `auto` is that of the stored weights.
 
     Raises:
         InputError: the model cannot be loaded.
@@ -75,7 +70,7 @@ def load_model(source: ModelSource, *, dtype: str) -> LoadedModel:
             adapter=source.folder if source.base else None,
             tokenizer=source.folder if source.base and has_tokenizer else None,
         )
-    except Exception as error:  # transformers, safetensors and tokenizers each have their own
+    except Exception as error:  # of transformers, safetensors, tokenizers or peft
         raise InputError(f"cannot load model {source.name}: {error_message(error)}") from None
 
 
@@ -98,16 +93,10 @@ def encode_prompt(
 
 
 def encode_chat(tokenizer: PreTrainedTokenizerBase, message: str, **variables: Any) -> list[int]:
-    """Return the token ids of one user message, ready for the response.
-
-    Args:
-        variables: further variables of the chat template.
-    """
+    """Return the token ids of a user's message; `variables` are those of the chat template."""
+    chat = [{"role": "user", "content": message}]
     return tokenizer.apply_chat_template(
-        [{"role": "user", "content": message}],
-        add_generation_prompt=True,
-        return_dict=False,
-        **variables,
+        chat, add_generation_prompt=True, return_dict=False, **variables
     )
 
 
@@ -117,7 +106,9 @@ def _ready_model(
 ) -> Iterator[LoadedModel]:
     """Yield a loaded model; a pipeline gets its own generation config back afterwards."""
     if isinstance(model, str | Path):
-        yield _load_once(str(model), revision, _modified_at(Path(model)))
+        # When its files were last written: a retrained model is reloaded.
+        modified_at = max((path.stat().st_mtime for path in Path(model).glob("*")), default=0.0)
+        yield _load_once(str(model), revision, modified_at)
         return
     network, tokenizer = model.model, model.tokenizer
     own_config = network.generation_config
@@ -131,8 +122,3 @@ def _ready_model(
 @lru_cache(maxsize=1)
 def _load_once(name: str, revision: str | None, modified_at: float) -> LoadedModel:
     return load_model(find_model(name, revision), dtype="auto")
-
-
-def _modified_at(folder: Path) -> float:
-    """Return when a model's files were last written, so that a retrained model is reloaded."""
-    return max((path.stat().st_mtime for path in folder.glob("*")), default=0.0)

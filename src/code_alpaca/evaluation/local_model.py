@@ -11,6 +11,7 @@ from typing import Any
 
 from code_alpaca.core.errors import InputError, Stopped, error_message
 from code_alpaca.core.quiet import silence_libraries
+from code_alpaca.evaluation import text_generation
 from code_alpaca.evaluation.completions import (
     Completion,
     CompletionRequest,
@@ -20,15 +21,6 @@ from code_alpaca.evaluation.completions import (
     stop_strings,
 )
 from code_alpaca.evaluation.inference import encode_chat, load_model
-from code_alpaca.evaluation.text_generation import (
-    Generated,
-    LoadedModel,
-    decode,
-    decode_continuation,
-    decode_response,
-    resolve_dtype,
-    truncate_at_stop,
-)
 from code_alpaca.hub.model_source import ModelSource
 
 STOP_CHECK_TOKENS = 8  # decoded in addition to one token per character of the longest stop string
@@ -40,36 +32,28 @@ class LocalModelBackend:
 
     A completion depends on its own prompt, seed and sample number, and not on its batch or
     process, except for rounding in padded batches. The model's generation_config does not apply.
-
-    Attributes:
-        dtype: of the weights; auto: bfloat16 if the GPU has it, else float32.
     """
 
     source: ModelSource
     settings: GenerationSettings
     batch_size: int
-    dtype: str = "auto"
+    dtype: str = "auto"  # of the weights; auto: bfloat16 if the GPU has it, else float32
 
     def complete(self, requests: Sequence[CompletionRequest], save: SaveCompletion) -> None:
         """Complete requests, longest prompts first.
 
         A prompt at which the model fails has a completion with finish_reason `error`; one that
         fills the context window, an empty one.
-
-        Raises:
-            InputError: the model cannot be loaded, or fails at every prompt.
-            Stopped: the GPU failed; what was saved is kept.
         """
         silence_libraries()
-        loaded = load_model(self.source, dtype=resolve_dtype(self.dtype))
-        batches = _BatchCompleter(loaded, self.settings)
+        loaded = load_model(self.source, dtype=text_generation.resolve_dtype(self.dtype))
+        completer = _BatchCompleter(loaded, self.settings)
         # Nothing is saved before a first success: if every prompt fails, the model is broken.
         pending: list[tuple[CompletionRequest, Completion]] = []
         succeeded = False
-        for batch in batches.plan(requests, self.batch_size):
-            for request, completion in zip(batch, batches.complete(batch), strict=True):
-                succeeded = succeeded or not completion.error
-                pending.append((request, completion))
+        for batch in completer.plan(requests, self.batch_size):
+            pending += zip(batch, completer.complete(batch), strict=True)
+            succeeded = succeeded or not all(completion.error for _, completion in pending)
             if succeeded:
                 for request, completion in pending:
                     save(request, completion)
@@ -86,7 +70,7 @@ class LocalModelBackend:
 class _BatchCompleter:
     """Plans batches of requests and completes them."""
 
-    def __init__(self, loaded: LoadedModel, settings: GenerationSettings) -> None:
+    def __init__(self, loaded: text_generation.LoadedModel, settings: GenerationSettings) -> None:
         self._loaded, self._settings = loaded, settings
         self._prompts: dict[tuple[str, int], list[int]] = {}
 
@@ -99,8 +83,7 @@ class _BatchCompleter:
         batch leave the same number of tokens for the completion: otherwise a completion that the
         context window limits would depend on its batch.
         """
-        for request in requests:
-            self._prompts[request.key] = self._encode(request)
+        self._prompts = {request.key: self._encode(request) for request in requests}
         ordered = sorted(requests, key=lambda request: -len(self._prompts[request.key]))
         for _, group in groupby(ordered, self._max_new_tokens):
             same_limit = list(group)
@@ -141,15 +124,15 @@ class _BatchCompleter:
     def _generate(self, batch: list[CompletionRequest]) -> list[Completion]:
         from transformers import LogitsProcessorList, StoppingCriteriaList
 
-        tokenizer, prompt_format = self._loaded.tokenizer, self._settings.prompt_format
         prompts = [self._prompts[request.key] for request in batch]
-        stops = [stop_strings(request.problem, prompt_format) for request in batch]
+        stops = [stop_strings(r.problem, self._settings.prompt_format) for r in batch]
         processors, criteria = LogitsProcessorList(), StoppingCriteriaList()
         if self._settings.temperature:
-            device = self._loaded.model.device
-            processors.append(GumbelSampler(batch, self._settings, device))
+            sampler = GumbelSampler(batch, self._settings, self._loaded.model.device)
+            processors.append(sampler)
         if any(stops):
-            criteria.append(_StopStrings(tokenizer, max(map(len, prompts)), stops))
+            width = max(map(len, prompts))
+            criteria.append(_StopStrings(self._loaded.tokenizer, width, stops))
         generated = self._loaded.generate(
             prompts,
             max_new_tokens=self._max_new_tokens(batch[0]),
@@ -159,16 +142,15 @@ class _BatchCompleter:
         return [self._decode(*row) for row in zip(prompts, generated, stops, strict=True)]
 
     def _decode(
-        self, prompt: list[int], generated: Generated, stops: tuple[str, ...]
+        self, prompt: list[int], generated: text_generation.Generated, stops: tuple[str, ...]
     ) -> Completion:
         tokenizer = self._loaded.tokenizer
         if self._settings.prompt_format == "completion":
-            text = decode_continuation(tokenizer, prompt, generated.ids)
+            text = text_generation.decode_continuation(tokenizer, prompt, generated.ids)
         else:  # training tokenizes a response separately from its prompt
-            text = decode_response(tokenizer, generated.ids)
-        stopped = truncate_at_stop(text, stops)
-        complete = generated.ended or stopped != text
-        return Completion(stopped, "stop" if complete else "length")
+            text = text_generation.decode_response(tokenizer, generated.ids)
+        stopped = text_generation.truncate_at_stop(text, stops)
+        return Completion(stopped, "stop" if generated.ended or stopped != text else "length")
 
     def _encode(self, request: CompletionRequest) -> list[int]:
         """Return the token ids of a prompt, never empty."""
@@ -184,17 +166,14 @@ class _BatchCompleter:
 
 
 def _encode_chat(tokenizer: Any, message: str) -> list[int]:
+    advice = "set prompt_format to alpaca or completion"
     if tokenizer.chat_template is None:
-        raise InputError(
-            "the model has no chat template; set prompt_format to alpaca or completion"
-        )
+        raise InputError(f"the model has no chat template; {advice}")
     try:
         return encode_chat(tokenizer, message)
-    except Exception as error:  # jinja2's, or what the template itself raises
-        raise InputError(
-            f"the chat template of the model fails ({error_message(error)}); set prompt_format to "
-            "alpaca or completion"
-        ) from None
+    except Exception as error:  # jinja2's, or one that the template raises
+        reason = error_message(error)
+        raise InputError(f"the chat template of the model fails ({reason}); {advice}") from None
 
 
 class _StopStrings:
@@ -206,8 +185,7 @@ class _StopStrings:
 
     def __init__(self, tokenizer: Any, prompt_width: int, stops: Sequence[tuple[str, ...]]) -> None:
         self._tokenizer, self._prompt_width, self._stops = tokenizer, prompt_width, stops
-        longest = max((len(stop) for row in stops for stop in row), default=0)
-        self._num_checked = longest + STOP_CHECK_TOKENS
+        self._num_checked = max(len(stop) for row in stops for stop in row) + STOP_CHECK_TOKENS
         self._stopped = [False] * len(stops)
 
     def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
@@ -215,14 +193,14 @@ class _StopStrings:
 
         start = max(self._prompt_width, input_ids.shape[1] - self._num_checked)
         for row, ids in enumerate(input_ids[:, start:].tolist()):
-            if not self._stopped[row] and self._stops[row]:
-                text = decode(self._tokenizer, ids)
+            if not self._stopped[row]:
+                text = text_generation.decode(self._tokenizer, ids)
                 self._stopped[row] = any(stop in text for stop in self._stops[row])
         return torch.tensor(self._stopped, device=input_ids.device)
 
 
 class GumbelSampler:
-    """Sample each row's next token with a random generator of its own.
+    """Sample the next token of each row with its own random generator.
 
     The Gumbel-max trick (Gumbel 1954; https://arxiv.org/abs/1411.0030): the arg max of
     logits / temperature - log(exponential noise) is a sample from the softmax. So `generate` runs
@@ -234,8 +212,7 @@ class GumbelSampler:
     ) -> None:
         import torch
 
-        self._settings = settings
-        self._generators = []
+        self._settings, self._generators = settings, []
         for request in batch:
             text = json.dumps([settings.seed, request.problem.task_id, request.sample])
             seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])

@@ -22,7 +22,7 @@ def summarize(counts: Sequence[tuple[int, int]], ks: Sequence[int]) -> dict[str,
         counts: (samples, passed) of every problem.
 
     Raises:
-        ValueError: a k is below 1 or above the number of samples of a problem.
+        ValueError: as `pass_at_k`.
     """
     summary: dict[str, object] = {}
     for k in ks:
@@ -33,9 +33,7 @@ def summarize(counts: Sequence[tuple[int, int]], ks: Sequence[int]) -> dict[str,
 
 
 def pass_at_k(samples: int, passed: int, k: int) -> float:
-    """Estimate the probability that at least one of `k` samples passes.
-
-    A problem without samples counts as unsolved.
+    """Estimate the probability that at least one of `k` samples passes; 0 without samples.
 
     Raises:
         ValueError: `k` is below 1 or above the number of samples, if there are any.
@@ -47,20 +45,19 @@ def pass_at_k(samples: int, passed: int, k: int) -> float:
     return 1.0 - math.comb(samples - passed, k) / math.comb(samples, k)
 
 
-def confidence_interval(scores: Sequence[float], seed: int = 0) -> tuple[float, float]:
+def confidence_interval(scores: Sequence[float]) -> tuple[float, float]:
     """Return a 95% interval of the mean of per-problem scores; its width is never zero.
 
     Scores that are all 0 or 1 (one sample each) get Wilson's score interval (Wilson 1927), which
     is valid for few problems and near 0 and 1. Others get a percentile bootstrap over problems,
     unless there are fewer than MIN_BOOTSTRAP_PROBLEMS or all scores are equal: a bootstrap would
     then be too narrow. Wilson's interval is conservative there, since the variance of scores in
-    [0, 1] with a given mean is largest if all of them are 0 or 1.
+    [0, 1] with this mean is largest if all of them are 0 or 1.
     """
+    if _can_bootstrap(scores) and not set(scores) <= {0.0, 1.0}:
+        return _bootstrap_interval(scores)
     n = len(scores)
     mean = sum(scores) / n
-    binary = all(score in (0.0, 1.0) for score in scores)
-    if not binary and _can_bootstrap(scores):
-        return _bootstrap_interval(scores, seed)
     z2 = Z_975 * Z_975
     center = (mean + z2 / (2 * n)) / (1 + z2 / n)
     half_width = Z_975 * math.sqrt(mean * (1 - mean) / n + z2 / (4 * n * n)) / (1 + z2 / n)
@@ -68,19 +65,16 @@ def confidence_interval(scores: Sequence[float], seed: int = 0) -> tuple[float, 
     return min(mean, max(0.0, center - half_width)), max(mean, min(1.0, center + half_width))
 
 
-def paired_confidence_interval(differences: Sequence[float], seed: int = 0) -> tuple[float, float]:
+def paired_confidence_interval(differences: Sequence[float]) -> tuple[float, float]:
     """Return a 95% interval of the mean of per-problem differences; its width is never zero.
 
     A percentile bootstrap over problems. For fewer than MIN_BOOTSTRAP_PROBLEMS, or if all
     differences are equal, the adjusted Wald interval for matched pairs (Agresti and Min 2005,
     https://doi.org/10.1002/sim.1781): half a problem is added to each of won, lost and both kinds
-    of tie.
-
-    Args:
-        differences: within [-1, 1].
+    of tie. Differences are within [-1, 1].
     """
     if _can_bootstrap(differences):
-        return _bootstrap_interval(differences, seed)
+        return _bootstrap_interval(differences)
     n = len(differences)
     mean = sum(differences) / n
     won = sum(max(difference, 0.0) for difference in differences) + 0.5
@@ -95,8 +89,8 @@ def _can_bootstrap(values: Sequence[float]) -> bool:
     return len(values) >= MIN_BOOTSTRAP_PROBLEMS and len(set(values)) > 1
 
 
-def _bootstrap_interval(values: Sequence[float], seed: int) -> tuple[float, float]:
+def _bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
     """Return the percentile bootstrap interval of a mean (Efron 1979)."""
-    rng, n = random.Random(seed), len(values)
+    rng, n = random.Random(0), len(values)
     means = sorted(sum(rng.choices(values, k=n)) / n for _ in range(BOOTSTRAP_RESAMPLES))
     return means[int(0.025 * BOOTSTRAP_RESAMPLES)], means[int(0.975 * BOOTSTRAP_RESAMPLES) - 1]

@@ -1,14 +1,14 @@
 """Score the problems that do not occur in the model's training data.
 
-run.json names the dataset, config and revision that a model was trained on. Any other data that
-is compared is labelled as such: a card would otherwise describe data that the model never saw.
+run.json names the dataset, config and revision that a model was trained on. Other data that the
+user compares is labelled: a card would otherwise describe data that the model was not trained on.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from code_alpaca.core.schema import Example
 from code_alpaca.curation.decontamination.detect import ContaminationDetector
 from code_alpaca.dataset.load import ALPACA, load_rows
 from code_alpaca.evaluation import metrics
+from code_alpaca.evaluation.config import EvalConfig
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -26,18 +27,13 @@ SKIP = "skip"
 
 
 def score_uncontaminated(
-    benchmark: str,
-    counts: Mapping[str, tuple[int, int]],
-    ks: Sequence[int],
-    training: RunRecord | None,
-    training_data: str | None = None,
+    config: EvalConfig, counts: Mapping[str, tuple[int, int]], training: RunRecord | None
 ) -> dict[str, Any]:
     """Compare a benchmark with the training data, and score the problems without a match.
 
     Args:
         counts: (samples, passed) of each problem by its task_id.
         training: run.json of the model.
-        training_data: a dataset to compare instead of the recorded ones; "skip" for none.
 
     Returns:
         Fields of results.json: `uncontaminated` with the compared datasets, whether they are the
@@ -47,11 +43,11 @@ def score_uncontaminated(
     Raises:
         InputError: the dataset that the user names cannot be read.
     """
-    if training_data == SKIP:
+    if config.training_data == SKIP:
         return {"training_data_not_checked": "training_data: skip"}
     recorded = training.datasets if training else []
-    if training_data is not None:
-        datasets = [_load(training_data)]
+    if config.training_data is not None:
+        datasets = [_load(config.training_data)]
     elif not recorded:
         return {}
     else:
@@ -59,18 +55,20 @@ def score_uncontaminated(
             datasets = [_load_recorded(dataset) for dataset in recorded]
         except InputError as error:
             return {"training_data_not_checked": str(error)}
-    detector = ContaminationDetector([benchmark])
+    detector = ContaminationDetector([config.benchmark])
     matched = {task_id for dataset in datasets for task_id in dataset.find_problems(detector)}
     clean = [count for task_id, count in counts.items() if task_id not in matched]
+    compared = {(dataset.config, dataset.revision) for dataset in datasets}
+    trained = {(dataset.config, str(dataset.revision)) for dataset in recorded}
     return {
         "uncontaminated": {
             "training_data": " + ".join(dataset.name for dataset in datasets),
             "revision": "; ".join(dataset.revision for dataset in datasets),
             "sources": [dataset.as_dict() for dataset in datasets],
-            "is_training_data": _is_training_data(datasets, recorded),
+            "is_training_data": compared == trained if recorded else None,
             "matched": sorted(matched & counts.keys()),
             "problems": len(clean),
-            **(metrics.summarize(clean, ks) if clean else {}),
+            **(metrics.summarize(clean, config.k) if clean else {}),
         }
     }
 
@@ -116,11 +114,7 @@ def _load(name: str, config: str = "default", revision: str | None = None) -> _C
 
 
 def _load_recorded(dataset: TrainingDataset) -> _ComparedDataset:
-    """Load a dataset that run.json names, at the revision of the training.
-
-    Raises:
-        InputError: it cannot be read any more, or has changed since.
-    """
+    """Load a dataset that run.json names, at the revision of the training."""
     revision = str(dataset.revision)
     loaded = _load(dataset.name, dataset.config, revision)
     if loaded.revision != revision:
@@ -129,14 +123,3 @@ def _load_recorded(dataset: TrainingDataset) -> _ComparedDataset:
             f"{loaded.revision} now)"
         )
     return loaded
-
-
-def _is_training_data(
-    datasets: Sequence[_ComparedDataset], recorded: Sequence[TrainingDataset]
-) -> bool | None:
-    """Return whether the compared datasets are exactly the recorded ones, at their revisions."""
-    if not recorded:
-        return None
-    return {(dataset.config, dataset.revision) for dataset in datasets} == {
-        (dataset.config, str(dataset.revision)) for dataset in recorded
-    }

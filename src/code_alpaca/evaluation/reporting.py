@@ -23,11 +23,9 @@ def print_report(results: EvalResults, path: Path) -> None:
         )
     statuses = ", ".join(f"{status} {count}" for status, count in results.statuses.items())
     out.print(f"{results.samples} samples: {statuses or 'none'}")
-    if results.problems_without_samples:
-        out.print(
-            f"{results.problems_without_samples} problems had no sample and count as unsolved"
-        )
-    for line in find_warnings(results):
+    if missing := results.problems_without_samples:
+        out.print(f"{missing} problems had no sample and count as unsolved")
+    for line in _find_warnings(results):
         out.print(line)
     out.print(str(path))
 
@@ -35,11 +33,11 @@ def print_report(results: EvalResults, path: Path) -> None:
 def render_markdown(results: EvalResults) -> str:
     """Return the scores as a table, and how the completions ended."""
     parts = [("all", results)]
-    clean = results.uncontaminated
-    if clean and clean.is_training_data is False:
-        parts.append((f"without a match in {clean.training_data} (not its training data)", clean))
-    elif clean:
-        parts.append(("without a match in the training data", clean))
+    if clean := results.uncontaminated:
+        data = "the training data"
+        if clean.is_training_data is False:
+            data = f"{clean.training_data} (not its training data)"
+        parts.append((f"without a match in {data}", clean))
     lines = ["| problems | n | k | pass@k | 95% interval |", "|---|---|---|---|---|"]
     for name, part in parts:
         for score in part.scores:
@@ -62,13 +60,35 @@ def render_markdown(results: EvalResults) -> str:
             f"Compared with {_cell(source.name)}, config {source.config}, "
             f"{source.revision}: {source.rows} rows."
         )
-    if results.training_data_not_checked:
-        lines.append(f"Training data not checked: {results.training_data_not_checked}")
+    if reason := results.training_data_not_checked:
+        lines.append(f"Training data not checked: {reason}")
     return "\n".join(lines) + "\n"
 
 
-def find_warnings(results: EvalResults) -> list[str]:
-    """Return a line for everything that makes the scores less reliable than they look."""
+def print_comparison(comparison: Comparison, other: Path) -> None:
+    """Print the difference from another run, with its interval and McNemar's test."""
+    low, high = comparison.interval
+    out.print(
+        f"against {other}: pass@1 {comparison.ours:.1%} and {comparison.theirs:.1%}, "
+        f"difference {comparison.difference:+.1%} (95% interval {low:+.1%} to {high:+.1%}); "
+        f"{len(comparison.won)} problems won, {len(comparison.lost)} lost, "
+        f"p = {comparison.p_value:.3g} (McNemar)"
+    )
+
+
+def print_probes(probes: list[ProbeResult]) -> None:
+    """Print a table of what the canary program managed to do in each sandbox backend."""
+    rows = [(escape, *(_probe_cell(probe, escape) for probe in probes)) for escape in ESCAPES]
+    rows.append(("safe", *("yes" if probe.safe else "no" for probe in probes)))
+    columns = ("canary", *(probe.backend for probe in probes))
+    out.table(columns, rows, left=len(columns))
+    for probe in probes:
+        if probe.problem:
+            out.print(f"{probe.backend}: {probe.problem}")
+
+
+def _find_warnings(results: EvalResults) -> list[str]:
+    """Return a line for each reason not to trust the scores."""
     total = max(1, results.samples)
     advice = {
         "truncated": f"raise max_new_tokens (now {results.config.get('max_new_tokens')})",
@@ -103,34 +123,9 @@ def find_warnings(results: EvalResults) -> list[str]:
             f"warning: {clean.training_data} ({clean.revision}) is not the training data that "
             "run.json records; results.json is labelled so"
         )
-    if results.training_data_not_checked:
-        lines.append(
-            "training data not checked for problems of the benchmark: "
-            f"{results.training_data_not_checked}"
-        )
+    if reason := results.training_data_not_checked:
+        lines.append(f"training data not checked for problems of the benchmark: {reason}")
     return lines
-
-
-def print_comparison(comparison: Comparison, other: Path) -> None:
-    """Print the difference from another run, with its interval and McNemar's test."""
-    low, high = comparison.interval
-    out.print(
-        f"against {other}: pass@1 {comparison.ours:.1%} and {comparison.theirs:.1%}, "
-        f"difference {comparison.difference:+.1%} (95% interval {low:+.1%} to {high:+.1%}); "
-        f"{len(comparison.won)} problems won, {len(comparison.lost)} lost, "
-        f"p = {comparison.p_value:.3g} (McNemar)"
-    )
-
-
-def print_probes(probes: list[ProbeResult]) -> None:
-    """Print a table of what the canary program managed to do in each sandbox backend."""
-    rows = [(escape, *(_probe_cell(probe, escape) for probe in probes)) for escape in ESCAPES]
-    rows.append(("safe", *("yes" if probe.safe else "no" for probe in probes)))
-    columns = ("canary", *(probe.backend for probe in probes))
-    out.table(columns, rows, left=len(columns))
-    for probe in probes:
-        if probe.problem:
-            out.print(f"{probe.backend}: {probe.problem}")
 
 
 def _probe_cell(probe: ProbeResult, escape: str) -> str:

@@ -16,7 +16,7 @@ from code_alpaca.evaluation import metrics
 from code_alpaca.evaluation.completions import NO_RESPONSE_REASONS, is_empty, is_truncated
 from code_alpaca.evaluation.config import EvalConfig
 from code_alpaca.evaluation.overlap import score_uncontaminated
-from code_alpaca.evaluation.target import EvaluationTarget, describe_model, describe_sampling
+from code_alpaca.evaluation.target import EvaluationTarget
 from code_alpaca.problems import Problem, describe_benchmark
 from code_alpaca.sandbox import ProbeResult
 
@@ -34,17 +34,12 @@ class EvalContext:
 def build_results(
     context: EvalContext, rows: Sequence[dict[str, Any]], failing_references: dict[str, str]
 ) -> EvalResults:
-    """Return the scores of graded samples, with everything that is needed to judge them.
-
-    Args:
-        rows: graded rows of samples.jsonl.
-        failing_references: problems whose own reference fails, with the reason.
+    """Return the scores of graded rows of samples.jsonl, with the facts that they depend on.
 
     Raises:
-        InputError: a problem has fewer samples than a k, or the dataset of `training_data` cannot
-            be read.
+        InputError: a problem has fewer samples than a k, or `training_data` cannot be read.
     """
-    config, target = context.config, context.target
+    config, target, sandbox = context.config, context.target, context.sandbox
     num_samples = Counter(row["task_id"] for row in rows)
     num_passed = Counter(row["task_id"] for row in rows if row["status"] == "passed")
     counts = {p.task_id: (num_samples[p.task_id], num_passed[p.task_id]) for p in context.problems}
@@ -61,25 +56,30 @@ def build_results(
         "samples": len(rows),
         "problems_without_samples": sum(not samples for samples, _ in counts.values()),
         **scores,
-        **_score_uncontaminated(context, counts),
+        **_score_uncontaminated(config, target, counts),
         "statuses": dict(Counter(row["status"] for row in rows).most_common()),
-        "answers": count_finish_reasons(rows),
+        "answers": _count_finish_reasons(rows),
         "failing_references": failing_references,
-        "sandbox": {
-            "backend": context.sandbox.backend,
-            "canary_escaped": list(context.sandbox.escaped),
-        },
-        "judges": count_judges(rows),
-        "model": describe_model(target, config),
+        "sandbox": {"backend": sandbox.backend, "canary_escaped": list(sandbox.escaped)},
+        "judges": _count_judges(rows),
+        "model": _describe_model(config, target),
         "prompt_format": target.prompt_format,
-        "sampling": describe_sampling(target),
+        "sampling": _describe_sampling(target),
         "config": json.loads(config.model_dump_json()),
         "versions": {"code-alpaca": __version__, "transformers": version("transformers")},
     }
     return EvalResults.parse(values, EvalResults.FILE)
 
 
-def count_finish_reasons(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _score_uncontaminated(
+    config: EvalConfig, target: EvaluationTarget, counts: dict[str, tuple[int, int]]
+) -> dict[str, Any]:
+    if target.training_error and config.training_data is None:
+        return {"training_data_not_checked": target.training_error}
+    return score_uncontaminated(config, counts, target.training)
+
+
+def _count_finish_reasons(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Count how completions ended: truncated or empty ones do not fail for a wrong answer."""
     reasons = Counter(str(row.get("finish_reason") or "unknown") for row in rows)
     return {
@@ -90,23 +90,40 @@ def count_finish_reasons(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def count_judges(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _count_judges(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Count verdicts that rest on one process, and passes in it that were refused (`grading`)."""
-    in_process = [row for row in rows if row.get("shared_process")]
+    in_process = [row["task_id"] for row in rows if row.get("shared_process")]
+    refused = Counter(row.get("refused") for row in rows)
     return {
         "samples_judged_in_one_process": len(in_process),
-        "problems_judged_in_one_process": sorted({row["task_id"] for row in in_process}),
-        "refused_by_values": sum(row.get("refused") == "values" for row in rows),
-        "refused_as_forged": sum(row.get("refused") == "forged" for row in rows),
+        "problems_judged_in_one_process": sorted(set(in_process)),
+        "refused_by_values": refused["values"],
+        "refused_as_forged": refused["forged"],
     }
 
 
-def _score_uncontaminated(
-    context: EvalContext, counts: dict[str, tuple[int, int]]
-) -> dict[str, Any]:
-    config, target = context.config, context.target
-    if target.training_error and config.training_data is None:
-        return {"training_data_not_checked": target.training_error}
-    return score_uncontaminated(
-        config.benchmark, counts, config.k, target.training, config.training_data
-    )
+def _describe_model(config: EvalConfig, target: EvaluationTarget) -> dict[str, Any]:
+    """Return the model's Hub commit, or the hashes of its files."""
+    dataset = target.training.dataset if target.training else None
+    return {
+        "name": config.model,
+        "revision": target.fingerprint.get("commit"),
+        "sha256": target.fingerprint.get("weights"),
+        "files": target.fingerprint,
+        "dtype": target.dtype,
+        "base_url": config.base_url,
+        "dataset": dataset.model_dump() if dataset else None,
+    }
+
+
+def _describe_sampling(target: EvaluationTarget) -> dict[str, Any] | None:
+    """Return the sampling settings; for an endpoint only those that it was sent are known."""
+    settings = target.settings
+    if settings is None:
+        return None
+    keys = ("temperature", "top_p", "max_new_tokens")
+    sent = {key: getattr(settings, key) for key in keys}
+    if target.source is None:
+        return {**sent, "others": "defaults of the server"}
+    unused = {"top_k": None, "repetition_penalty": None, "num_beams": 1}
+    return {"do_sample": settings.temperature > 0, **sent, "seed": settings.seed, **unused}

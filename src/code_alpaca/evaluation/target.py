@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.records import RecordFormatError, RunRecord
@@ -18,23 +18,14 @@ from code_alpaca.hub.model_source import Fingerprint, ModelSource, find_model
 
 @dataclass(frozen=True, slots=True)
 class EvaluationTarget:
-    """What is evaluated.
-
-    Attributes:
-        settings: None for a file of samples.
-        source: the local folder of a model; None for an endpoint.
-        fingerprint: identifies the content of the model's files.
-        dtype: of the weights during the evaluation.
-        training: the model's run.json; None if it has none that code-alpaca can read.
-        training_error: why run.json cannot be used.
-    """
+    """What is evaluated; for a file of samples nothing is set."""
 
     settings: GenerationSettings | None = None
-    source: ModelSource | None = None
-    fingerprint: Fingerprint = field(default_factory=dict)
-    dtype: str | None = None
-    training: RunRecord | None = None
-    training_error: str = ""
+    source: ModelSource | None = None  # of a local model
+    fingerprint: Fingerprint = field(default_factory=dict)  # of a local model's files
+    dtype: str | None = None  # of the weights during the evaluation
+    training: RunRecord | None = None  # the model's run.json, if code-alpaca can read it
+    training_error: str = ""  # why run.json cannot be used
 
     @property
     def prompt_format(self) -> PromptFormat | None:
@@ -43,80 +34,40 @@ class EvaluationTarget:
 
 
 def resolve_target(config: EvalConfig) -> EvaluationTarget:
-    """Locate the model and its training record; a file of samples needs neither.
+    """Locate the model and its training record.
 
     Raises:
         InputError: there is no such model, or its run.json is damaged.
     """
     if config.model is None:
         return EvaluationTarget()
-    source, fingerprint, dtype = None, {}, None
-    training, training_error = None, ""
-    default_format: PromptFormat = "chat"
-    if config.base_url is None:
-        source = find_model(config.model, config.revision)
-        fingerprint, dtype = source.fingerprint(), resolve_dtype(config.dtype)
-        training, training_error = _read_training(source.folder)
-        default_format = _training_format(training)
-    settings = GenerationSettings(
-        prompt_format=config.prompt_format or default_format,
-        temperature=config.temperature,
-        max_new_tokens=config.max_new_tokens,
-        seed=config.seed,
-        top_p=config.top_p,
+    if config.base_url is not None:
+        return EvaluationTarget(_settings(config, config.prompt_format or "chat"))
+    source = find_model(config.model, config.revision)
+    training, training_error = _read_training(source.folder)
+    return EvaluationTarget(
+        _settings(config, config.prompt_format or _training_format(training)),
+        source,
+        source.fingerprint(),
+        resolve_dtype(config.dtype),
+        training,
+        training_error,
     )
-    return EvaluationTarget(settings, source, fingerprint, dtype, training, training_error)
 
 
 def make_backend(
     target: EvaluationTarget, config: EvalConfig, *, has_responded: bool
 ) -> CompletionBackend:
-    """Return the backend that completes prompts.
-
-    Args:
-        has_responded: whether the same endpoint completed prompts in an earlier start.
-    """
+    """Return the backend that completes prompts; `has_responded` is that of `EndpointBackend`."""
     settings, size = target.settings, config.batch_size
-    assert settings is not None
     if target.source is not None:
-        return LocalModelBackend(target.source, settings, size, str(target.dtype))
-    return EndpointBackend(str(config.base_url), str(config.model), settings, size, has_responded)
+        return LocalModelBackend(target.source, settings, size, target.dtype)
+    return EndpointBackend(config.base_url, config.model, settings, size, has_responded)
 
 
-def describe_model(target: EvaluationTarget, config: EvalConfig) -> dict[str, Any]:
-    """Return `model` of results.json: its Hub commit, or the hashes of its files."""
-    dataset = target.training.dataset if target.training else None
-    return {
-        "name": config.model,
-        "revision": target.fingerprint.get("commit"),
-        "sha256": target.fingerprint.get("weights"),
-        "files": target.fingerprint,
-        "dtype": target.dtype,
-        "base_url": config.base_url,
-        "dataset": dataset.model_dump() if dataset else None,
-    }
-
-
-def describe_sampling(target: EvaluationTarget) -> dict[str, Any] | None:
-    """Return `sampling` of results.json; of an endpoint only what it was sent is known."""
-    if target.settings is None:
-        return None
-    settings = target.settings
-    sent = {
-        "temperature": settings.temperature,
-        "top_p": settings.top_p,
-        "max_new_tokens": settings.max_new_tokens,
-    }
-    if target.source is None:
-        return {**sent, "others": "defaults of the server"}
-    return {
-        "do_sample": settings.temperature > 0,
-        **sent,
-        "seed": settings.seed,
-        "top_k": None,
-        "repetition_penalty": None,
-        "num_beams": 1,
-    }
+def _settings(config: EvalConfig, prompt_format: PromptFormat) -> GenerationSettings:
+    sampling = config.temperature, config.max_new_tokens, config.seed, config.top_p
+    return GenerationSettings(prompt_format, *sampling)
 
 
 def _read_training(folder: Path) -> tuple[RunRecord | None, str]:
@@ -124,7 +75,7 @@ def _read_training(folder: Path) -> tuple[RunRecord | None, str]:
     if not (folder / RunRecord.FILE).exists():
         return None, ""
     try:
-        return RunRecord.load(folder / RunRecord.FILE), ""
+        return RunRecord.load(folder), ""
     except RecordFormatError as error:  # another tool's run.json
         return None, str(error)
 

@@ -37,8 +37,7 @@ class LoadedModel:
     @property
     def window(self) -> int | None:
         """The number of tokens that prompt and response may have together; None: unknown."""
-        config = self.model.config.get_text_config()
-        return getattr(config, "max_position_embeddings", None)
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
     def generate(
         self,
@@ -51,33 +50,27 @@ class LoadedModel:
         """Continue a batch of prompts.
 
         Args:
-            prompts: token ids of each prompt; shorter ones are padded on the left.
+            prompts: the token ids of each; shorter prompts are padded on the left.
             temperature: 0 for greedy decoding; else of the softmax to sample from.
             options: of transformers' `generate`, such as `streamer` or `stopping_criteria`.
         """
         import torch
 
-        width = max(map(len, prompts))
-        padding = self.model.generation_config.pad_token_id
+        width, padding = max(map(len, prompts)), self.model.generation_config.pad_token_id
         ids = [[padding] * (width - len(prompt)) + list(prompt) for prompt in prompts]
         mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-        sampling: dict[str, Any] = {"do_sample": False}
+        inputs, attention_mask = torch.tensor([ids, mask], device=self.model.device)
+        options |= {"attention_mask": attention_mask, "max_new_tokens": max_new_tokens}
         if temperature:
-            sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
-        device = self.model.device
+            options |= {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+        else:
+            options["do_sample"] = False
         with torch.inference_mode():
-            output = self.model.generate(
-                torch.tensor(ids, device=device),
-                attention_mask=torch.tensor(mask, device=device),
-                max_new_tokens=max_new_tokens,
-                **sampling,
-                **options,
-            )
+            output = self.model.generate(inputs, **options)
         return [self._until_end(row) for row in output[:, width:].tolist()]
 
     def _until_end(self, ids: list[int]) -> Generated:
-        end_ids = self.end_ids
-        end = next((index for index, token in enumerate(ids) if token in end_ids), None)
+        end = next((index for index, token in enumerate(ids) if token in self.end_ids), None)
         return Generated(ids[:end], end is not None)
 
 
@@ -91,22 +84,12 @@ def load(
 ) -> LoadedModel:
     """Load a model and its tokenizer, on the GPU if there is one.
 
-    Args:
-        model: a folder or Hub id.
-        dtype: of the weights, as transformers takes it; see `resolve_dtype`.
-        revision: branch, tag or commit of a Hub id.
-        adapter: folder of a PEFT adapter to put on top of the model.
-        tokenizer: folder of the tokenizer; None: of the model.
-
-    Raises:
-        Exception: any of transformers, tokenizers, safetensors or peft.
+    `model` is a folder or Hub id, `adapter` the folder of a PEFT adapter, `tokenizer` a folder if
+    it is not the model's. Exceptions are those of transformers, tokenizers, safetensors and peft.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    device = "cpu"
-    if torch.cuda.is_available():
-        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     where = {"revision": revision} if revision else {}
     loaded_tokenizer = AutoTokenizer.from_pretrained(
         tokenizer or model, padding_side="left", **where
@@ -115,12 +98,12 @@ def load(
     if adapter:
         from peft import PeftModel
 
-        has_own_tokenizer = tokenizer is not None
         num_embeddings = network.get_input_embeddings().weight.shape[0]
-        if has_own_tokenizer and len(loaded_tokenizer) > num_embeddings:
+        if tokenizer and len(loaded_tokenizer) > num_embeddings:
             network.resize_token_embeddings(len(loaded_tokenizer))
         network = PeftModel.from_pretrained(network, adapter)
-    network = network.to(device).eval()
+    rank = os.environ.get("LOCAL_RANK", "0")
+    network = network.to(f"cuda:{rank}" if torch.cuda.is_available() else "cpu").eval()
     network.generation_config = neutral_generation_config(network, loaded_tokenizer)
     return LoadedModel(network, loaded_tokenizer)
 
@@ -131,8 +114,8 @@ def resolve_dtype(dtype: str) -> str:
 
     if dtype != "auto":
         return dtype
-    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return "bfloat16" if bf16 else "float32"
+    has_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return "bfloat16" if has_bf16 else "float32"
 
 
 def neutral_generation_config(
@@ -140,15 +123,15 @@ def neutral_generation_config(
 ) -> GenerationConfig:
     """Return a generation config with the model's end and padding tokens and nothing else.
 
-    `generate` takes everything that a call leaves open from the model's own config: penalties,
-    beams, forced or banned tokens. They would apply to every response.
+    `generate` takes penalties, beams, and forced or banned tokens from the model's own config,
+    unless the call sets them. They would apply to every response.
     """
     from transformers import GenerationConfig
 
     own = model.generation_config
-    end_ids = getattr(own, "eos_token_id", None)
-    end_ids = {*(end_ids if isinstance(end_ids, list) else [end_ids]), tokenizer.eos_token_id}
-    end_ids -= {None}
+    own_end = getattr(own, "eos_token_id", None)
+    own_ends = own_end if isinstance(own_end, list) else [own_end]
+    end_ids = {*own_ends, tokenizer.eos_token_id} - {None}
     padding = [tokenizer.pad_token_id, getattr(own, "pad_token_id", None), *sorted(end_ids), 0]
     return GenerationConfig(
         eos_token_id=sorted(end_ids) or None,
@@ -158,7 +141,7 @@ def neutral_generation_config(
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    """Return the text of token ids, without special tokens and with every space as it is."""
+    """Return the text of token ids, without special tokens and with every space unchanged."""
     return tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
@@ -169,10 +152,9 @@ def decode_response(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> s
     versions add no mark to a text that begins with a space but still remove one on decoding, so a
     response that begins with an indented line gets it back.
     """
-    text = decode(tokenizer, ids)
+    text, indented = decode(tokenizer, ids), "  a"
     if not text.startswith(" "):
         return text
-    indented = "  a"
     ids = tokenizer(indented, add_special_tokens=False)["input_ids"]
     return text if decode(tokenizer, ids) == indented else " " + text
 

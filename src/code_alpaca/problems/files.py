@@ -21,14 +21,14 @@ class FileBenchmark:
 
     path: Path
 
-    def load(self, revision: str = "", *, all_splits: bool = False) -> list[Problem]:
-        """Return the problems of its lines; of MBPP those of the test split."""
+    def load(self, *, all_splits: bool = False) -> list[Problem]:
+        """Return the problems in the file; for MBPP only those of the test split."""
         lines = jsonl.read(self.path, kind="benchmark")
         records = ((f"benchmark {self.path}, line {line.number}", line.record) for line in lines)
         return parse_records(records, parse_record, all_splits=all_splits)
 
-    def describe(self, revision: str = "") -> dict[str, str]:
-        """Return nothing: the name is the file."""
+    def describe(self) -> dict[str, str]:
+        """Return nothing: the benchmark's name is the path."""
         return {}
 
 
@@ -38,12 +38,8 @@ class FunctionBenchmark:
 
     reference: str
 
-    def load(self, revision: str = "", *, all_splits: bool = False) -> list[Problem]:
-        """Return what the function returns, as problems.
-
-        Raises:
-            InputError: the file or function is missing, raises, or returns something else.
-        """
+    def load(self, *, all_splits: bool = False) -> list[Problem]:
+        """Call the function and return its problems."""
         where = f"benchmark {self.reference}"
         function = load_plugin(self.reference, kind="benchmark").value
         if not callable(function):
@@ -53,15 +49,13 @@ class FunctionBenchmark:
             is_iterable = isinstance(returned, Iterable) and not isinstance(returned, str | Mapping)
             items = list(returned) if is_iterable else None
         except Exception as error:
-            path = Path(self.reference.rpartition(":")[0])
-            raise InputError(
-                f"{where} failed: {describe_error(error, path)}; correct the function"
-            ) from None
+            reason = describe_error(error, Path(self.reference.rpartition(":")[0]))
+            raise InputError(f"{where} failed: {reason}; correct the function") from None
         if items is None:
             raise InputError(f"{where} returned {type(returned).__name__}; return {EXPECTED}")
         return [_as_problem(item, f"{where}, item {n}") for n, item in enumerate(items, 1)]
 
-    def describe(self, revision: str = "") -> dict[str, str]:
+    def describe(self) -> dict[str, str]:
         """Return the SHA-256 of the user's file."""
         return {"sha256": load_plugin(self.reference, kind="benchmark").sha256}
 

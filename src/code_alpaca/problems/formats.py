@@ -5,17 +5,19 @@ To add a format, write a `parse` function like these and name it in the benchmar
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from code_alpaca.core import languages
 from code_alpaca.core.errors import InputError
-from code_alpaca.problems import mbpp
 from code_alpaca.problems.problem import Problem
 
 Parser = Callable[[Mapping[str, Any], str], Problem]  # of a record and its place, for errors
 HUMANEVAL_KEYS = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
 MULTIPL_E_KEYS = ("name", "language", "prompt", "tests")
+MBPP_KEYS = ("task_id", "code", "test_list")
+MBPP_TEST_SPLIT = range(11, 511)  # task ids of the paper's test split
 
 
 def parse_record(record: Mapping[str, Any], where: str) -> Problem:
@@ -24,8 +26,8 @@ def parse_record(record: Mapping[str, Any], where: str) -> Problem:
     Raises:
         InputError: it has another format.
     """
-    if all(key in record for key in mbpp.KEYS):
-        return mbpp.parse(record, where)
+    if all(key in record for key in MBPP_KEYS):
+        return _parse_mbpp(record, where)
     if all(isinstance(record.get(key), str) for key in MULTIPL_E_KEYS):
         return _parse_multipl_e(record)
     missing = [key for key in HUMANEVAL_KEYS if not isinstance(record.get(key), str)]
@@ -33,7 +35,7 @@ def parse_record(record: Mapping[str, Any], where: str) -> Problem:
         return _parse_humaneval(record)
     raise InputError(
         f"{where} is neither in HumanEval's form (without {', '.join(missing)}) nor in MBPP's "
-        f"({', '.join(mbpp.KEYS)}) nor in MultiPL-E's ({', '.join(MULTIPL_E_KEYS)}); correct or "
+        f"({', '.join(MBPP_KEYS)}) nor in MultiPL-E's ({', '.join(MULTIPL_E_KEYS)}); correct or "
         "delete it"
     )
 
@@ -41,9 +43,9 @@ def parse_record(record: Mapping[str, Any], where: str) -> Problem:
 def parse_records(
     records: Iterable[tuple[str, Mapping[str, Any]]], parse: Parser, *, all_splits: bool
 ) -> list[Problem]:
-    """Return the problems of records with their places; of MBPP those of its test split."""
+    """Return the problems of records with their places; for MBPP only those of the test split."""
     parsed = [(record, parse(record, where)) for where, record in records]
-    in_split = [problem for record, problem in parsed if all_splits or mbpp.in_test_split(record)]
+    in_split = [problem for record, problem in parsed if all_splits or _in_test_split(record)]
     return in_split or [problem for _, problem in parsed]
 
 
@@ -57,7 +59,7 @@ def _parse_humaneval(record: Mapping[str, Any]) -> Problem:
 
 
 def _parse_multipl_e(record: Mapping[str, Any]) -> Problem:
-    """Parse MultiPL-E's form: tests follow the program and call the function; no reference."""
+    """Parse MultiPL-E's form: the tests follow the program; there is no reference solution."""
     return Problem(
         task_id=record["name"],
         prompt=record["prompt"],
@@ -67,3 +69,50 @@ def _parse_multipl_e(record: Mapping[str, Any]) -> Problem:
         language=languages.canonical(record["language"]),
         stops=tuple(record.get("stop_tokens") or ()),
     )
+
+
+def _parse_mbpp(record: Mapping[str, Any], where: str) -> Problem:
+    """Parse MBPP's form (Austin et al. 2021, https://arxiv.org/abs/2108.07732).
+
+    Its assertions call the function by name, so `check` first binds the candidate to that name.
+    """
+    try:
+        text = record.get("text") or record["prompt"]
+        code = record["code"].replace("\r\n", "\n")
+        asserts = [line.replace("\r\n", "\n") for line in record["test_list"]]
+        setup = [*(record.get("test_imports") or []), record.get("test_setup_code") or ""]
+        # EvalPlus adds its thousands of cases as `test` and keeps MBPP's three in `test_list`.
+        tests = record.get("test") or "\n".join([*setup, *asserts]).replace("\r\n", "\n")
+        entry_point = _find_entry_point(code, asserts)
+        body = ast.parse(tests).body
+    except (KeyError, TypeError, AttributeError, ValueError, SyntaxError) as error:
+        raise InputError(
+            f"{where} is not in MBPP's form ({type(error).__name__}: {error}); correct or delete it"
+        ) from None
+    check = ast.parse(f"def check(candidate):\n    {entry_point} = candidate")
+    check.body[0].body += body
+    examples = "\n".join(asserts)
+    return Problem(
+        task_id=f"MBPP/{record['task_id']}",
+        prompt=f'"""\n{text}\n{examples}\n"""\n',
+        entry_point=entry_point,
+        canonical_solution=code,
+        test=ast.unparse(check),
+        instruction=f"{text}\nThe function is called `{entry_point}` and has to pass:\n{examples}",
+    )
+
+
+def _find_entry_point(code: str, asserts: Iterable[str]) -> str:
+    """Return the first function that the tests call and `code` defines."""
+    defined = {node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)}
+    for line in asserts:
+        for node in ast.walk(ast.parse(line)):
+            if isinstance(node, ast.Name) and node.id in defined:
+                return node.id
+    raise ValueError("its tests call no function that its code defines")
+
+
+def _in_test_split(record: Mapping[str, Any]) -> bool:
+    """Return whether a record is in MBPP's test split; true for records of other benchmarks."""
+    task_id = record.get("task_id")
+    return not isinstance(task_id, int) or task_id in MBPP_TEST_SPLIT

@@ -12,39 +12,32 @@ from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.problems.formats import Parser, parse_record, parse_records
 from code_alpaca.problems.problem import Problem
 
-TIMEOUT_S = 10.0  # of the one request that finds out whether the Hub can be reached
+TIMEOUT_S = 10.0  # of the one request that checks whether the Hub is reachable
 
 
 @dataclass(frozen=True, slots=True)
 class HubBenchmark:
-    """A dataset on the Hub whose rows are problems, with the commit at which it is read."""
+    """A revision of a dataset on the Hub whose rows are problems."""
 
     dataset: str
     config: str
-    commit: str
+    revision: str
     parse: Parser = parse_record
 
-    def load(self, revision: str = "", *, all_splits: bool = False) -> list[Problem]:
-        """Return the problems; without network, those in the local cache.
-
-        Raises:
-            InputError: the Hub cannot be reached or refuses, and the cache lacks this revision.
-        """
-        rows = self._download(revision or self.commit, "all" if all_splits else "test")
+    def load(self, *, all_splits: bool = False) -> list[Problem]:
+        """Return the problems; without network, those in the local cache."""
+        rows = self._download("all" if all_splits else "test")
         records = ((f"{self.dataset}, row {number}", row) for number, row in enumerate(rows, 1))
         return parse_records(records, self.parse, all_splits=all_splits)
 
-    def describe(self, revision: str = "") -> dict[str, str]:
+    def describe(self) -> dict[str, str]:
         """Return dataset, config and revision."""
-        return {
-            "dataset": self.dataset,
-            "config": self.config,
-            "revision": revision or self.commit,
-        }
+        return {"dataset": self.dataset, "config": self.config, "revision": self.revision}
 
-    def _download(self, revision: str, split: str) -> Any:
+    def _download(self, split: str) -> Any:
         from datasets import load_dataset
 
+        revision = self.revision
         unreachable = _why_unreachable(self.dataset, revision)
         try:
             with _cache_only() if unreachable else nullcontext():
@@ -62,7 +55,7 @@ class HubBenchmark:
 
 
 def _why_unreachable(dataset: str, revision: str) -> str:
-    """Return why the Hub cannot be reached, by one request; "" if it responds at all."""
+    """Return why the Hub is unreachable, from one request; "" if it responds at all."""
     import httpx2
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled

@@ -13,37 +13,27 @@ class Problem:
 
     `prompt + canonical_solution` defines `entry_point`; `test` defines `check(candidate)`, which
     raises AssertionError for a wrong function.
-
-    Attributes:
-        task_id: unique within its benchmark, and recorded with every sample.
-        prompt: what a base model continues: imports, signature and docstring.
-        entry_point: the function that the tests call.
-        canonical_solution: the reference; "" where there is none.
-        test: source of the tests.
-        instruction: the problem in the words of an instruction; "" to use the prompt.
-        language: by its name in `core.languages`.
-        stops: strings that end a completion, in languages other than Python.
     """
 
-    task_id: str
-    prompt: str
-    entry_point: str
-    canonical_solution: str
+    task_id: str  # unique within its benchmark, and recorded with every sample
+    prompt: str  # what a base model continues: imports, signature and docstring
+    entry_point: str  # the function that the tests call
+    canonical_solution: str  # "" if there is no reference solution
     test: str
-    instruction: str = ""
-    language: str = "python"
-    stops: tuple[str, ...] = ()
+    instruction: str = ""  # the problem as an instruction; "" to use the prompt
+    language: str = "python"  # a name in `core.languages`
+    stops: tuple[str, ...] = ()  # strings that end a completion, in languages other than Python
 
 
 class Benchmark(Protocol):
     """A set of problems; to add one, add a row to `registry.BENCHMARKS`."""
 
-    def load(self, revision: str = "", *, all_splits: bool = False) -> Iterable[Problem]:
+    def load(self, *, all_splits: bool = False) -> Iterable[Problem]:
         """Return the problems of the test split, or of all splits.
 
-        Args:
-            revision: branch, tag or commit that replaces the pinned one.
+        Raises:
+            InputError: the problems cannot be read, downloaded or parsed.
         """
 
-    def describe(self, revision: str = "") -> dict[str, str]:
+    def describe(self) -> dict[str, str]:
         """Return where the problems come from, as results.json records it beside the name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from code_alpaca.core.errors import InputError
@@ -46,14 +47,12 @@ def load_problems(name: str, *, all_splits: bool = False) -> list[Problem]:
             contain either: EvalPlus and the sanitized MBPP take theirs from every split.
 
     Raises:
-        InputError: there is no such benchmark, it cannot be read or fetched, or a record is of
-            another form.
+        InputError: there is no such benchmark, or it cannot be read, downloaded or parsed.
     """
-    benchmark, revision = _find(name)
-    problems = list(benchmark.load(revision, all_splits=all_splits))
+    problems = list(_find(name).load(all_splits=all_splits))
     if not problems:
         raise InputError(f"benchmark {name} contains no problem")
-    (task_id, count), *_ = Counter(problem.task_id for problem in problems).most_common(1)
+    ((task_id, count),) = Counter(problem.task_id for problem in problems).most_common(1)
     if count > 1:
         raise InputError(
             f"benchmark {name} contains task_id {task_id!r} {count} times; make it unique, since "
@@ -64,28 +63,26 @@ def load_problems(name: str, *, all_splits: bool = False) -> list[Problem]:
 
 def describe_benchmark(name: str) -> dict[str, str]:
     """Return where a benchmark comes from, for results.json: its name, and dataset or SHA-256."""
-    benchmark, revision = _find(name)
-    name = name.partition("@")[0] if is_on_hub(name) else name
-    return {"name": name, **benchmark.describe(revision)}
+    short = name.partition("@")[0] if is_on_hub(name) else name
+    return {"name": short, **_find(name).describe()}
 
 
 def is_on_hub(name: str) -> bool:
-    """Return whether a benchmark is fetched from the Hub."""
+    """Return whether a benchmark is downloaded from the Hub."""
     return isinstance(BENCHMARKS.get(name.partition("@")[0]), HubBenchmark)
 
 
-def _find(name: str) -> tuple[Benchmark, str]:
-    """Return a benchmark and the revision in its name."""
+def _find(name: str) -> Benchmark:
     if is_plugin(name):
-        return FunctionBenchmark(name), ""
-    if is_on_hub(name):
-        short, _, revision = name.partition("@")
-        return BENCHMARKS[short], revision
+        return FunctionBenchmark(name)
     if name in BENCHMARKS:
-        return BENCHMARKS[name], ""
-    if not Path(name).exists():
-        raise InputError(
-            f"no benchmark {name!r}; give one of {', '.join(BENCHMARKS)}, a .jsonl[.gz] file, or "
-            "FILE.py:FUNCTION"
-        )
-    return FileBenchmark(Path(name)), ""
+        return BENCHMARKS[name]
+    short, _, revision = name.partition("@")
+    if isinstance(benchmark := BENCHMARKS.get(short), HubBenchmark):
+        return replace(benchmark, revision=revision or benchmark.revision)
+    if Path(name).exists():
+        return FileBenchmark(Path(name))
+    raise InputError(
+        f"no benchmark {name!r}; give one of {', '.join(BENCHMARKS)}, a .jsonl[.gz] file, or "
+        "FILE.py:FUNCTION"
+    )

@@ -9,7 +9,7 @@ Programs in a safe sandbox (`bwrap` or `landlock`) cannot, even if code-alpaca r
 - start processes (shell programs can, up to a limit), or signal, trace and inspect others;
 - use more than their limits of CPU time, wall time, memory, threads, output, files and disk space;
 - leave anything behind: their folder is empty at the start and removed at the end;
-- learn anything about programs before them, or change anything for those after them.
+- learn anything about earlier programs, or change anything for later ones.
 
 What is not protected:
 
@@ -32,8 +32,8 @@ What is not protected:
 program that attempts to escape (`probe`). `WorkerPool` keeps its workers, and `Worker` runs a
 program, a command, or a solution against its tests.
 
-Containers and existing wrappers start an interpreter per program, need root or a daemon, or leave
-out limits of files and threads; here a start is a fork, which takes milliseconds.
+Why not a container: those start an interpreter per program, need root or a daemon, or do not limit
+files and threads. Here a start is a fork, which takes milliseconds.
 """
 
 from code_alpaca.sandbox.backends import SAFE, Backend
@@ -49,17 +49,6 @@ from code_alpaca.sandbox.supervisor import ResourceLimits, RunResult, SandboxDie
 from code_alpaca.sandbox.worker import SolutionTest, Worker
 
 __all__ = [
-    "ESCAPES",
-    "SAFE",
-    "Backend",
-    "ProbeResult",
-    "ResourceLimits",
-    "RunResult",
-    "SandboxDied",
-    "SolutionTest",
-    "Worker",
-    "WorkerPool",
-    "choose_backend",
-    "probe_backend",
-    "probe_backends",
-]
+    "ESCAPES", "SAFE", "Backend", "ProbeResult", "ResourceLimits", "RunResult", "SandboxDied",
+    "SolutionTest", "Worker", "WorkerPool", "choose_backend", "probe_backend", "probe_backends",
+]  # fmt: skip

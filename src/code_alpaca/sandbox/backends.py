@@ -1,8 +1,8 @@
 """The sandbox backends: what each needs, and the command line that starts its fork server.
 
-`bwrap`: Bubblewrap runs the fork server and its children in namespaces of their own: no network,
-no other processes, an empty home, and a file system of a few read-only folders. `landlock`: the
-fork server runs as a normal process, and its children confine themselves by Landlock; this needs
+`bwrap`: Bubblewrap runs the fork server and its children in separate namespaces: no network, no
+other processes, an empty home, and a file system of a few read-only folders. `landlock`: the fork
+server runs as a normal process, and its children confine themselves by Landlock; this needs
 neither root nor user namespaces. Both add seccomp and resource limits (`inside/confinement.py`),
 and bwrap adds Landlock where the kernel supports it. `rlimit`: resource limits only, which
 restrict neither files nor network: only for code that you would run yourself.
@@ -61,32 +61,22 @@ def can_limit_processes(backend: Backend) -> bool:
     return BACKENDS[backend].private_namespaces and os.geteuid() != 0
 
 
-def build_command(
-    backend: Backend, control_fd: int, work_folder: str, *, packages: bool
-) -> list[str]:
-    """Return the command line of a fork server.
-
-    Args:
-        control_fd: the descriptor over which it receives requests.
-        work_folder: an empty folder for the files of programs; unused if the backend has its own.
-        packages: let programs import the packages that are installed beside this library.
-    """
+def build_command(backend: Backend, control_fd: int, folder: str, *, packages: bool) -> list[str]:
+    """Return the command line of a fork server that receives requests over `control_fd`."""
     spec = BACKENDS[backend]
     python = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
-    installed = sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
-    installed = installed if packages else []
-    readable = [*SYSTEM_PATHS, os.path.realpath(sys.base_prefix), str(INSIDE), *installed]
+    installed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")} if packages else ()
+    readable = [*SYSTEM_PATHS, os.path.realpath(sys.base_prefix), str(INSIDE), *sorted(installed)]
     config = control_protocol.ServerConfig(
         readable=readable,
-        work_folder=BWRAP_WORK_FOLDER if spec.private_namespaces else work_folder,
-        packages=installed,
+        work_folder=folder,
+        packages=sorted(installed),
         landlock=spec.kernel_filters and landlock_rules.landlock_version() > 0,
         seccomp=spec.kernel_filters,
         private_namespaces=spec.private_namespaces,
     )
-    config_json = control_protocol.encode(config).decode()
-    server = [python, "-s", "-S", str(FORK_SERVER), str(control_fd), config_json]
-    return [*spec.wrap(readable), *server]
+    arguments = [str(control_fd), control_protocol.encode(config).decode()]
+    return [*spec.wrap(readable), python, "-s", "-S", str(FORK_SERVER), *arguments]
 
 
 def build_environment() -> dict[str, str]:

@@ -1,9 +1,8 @@
 """Run programs of other languages than Python in their own interpreters.
 
 Their tests run in the program's own process, as MultiPL-E's do (Cassano et al. 2022,
-https://arxiv.org/abs/2208.08227). The sandbox confines them, but a program that searches for its
-tests could forge their verdict. Exiting early does not pass: the last thing that a program does is
-to print a nonce.
+https://arxiv.org/abs/2208.08227), so a program that searches for its tests could forge their
+verdict. Exiting early does not pass: the last thing that a program does is to print a nonce.
 """
 
 from __future__ import annotations
@@ -11,14 +10,11 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from code_alpaca.core import languages
 from code_alpaca.core.errors import InputError
 from code_alpaca.sandbox import ResourceLimits, RunResult, WorkerPool, backends
-
-FOLDER_BYTES = 16 << 20
-MAX_OPEN_FILES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +23,10 @@ class InterpreterSettings:
 
     file: str
     print_nonce: str  # a statement
-    memory_mb: int  # of address space; 0 where the runtime reserves more than it uses
+    memory_mb: int  # as in `ResourceLimits`
     arguments: tuple[str, ...] = ()  # of the interpreter, before the file
     max_processes: int = 0
-    extra_files: dict[str, str] = field(default_factory=dict)  # beside the program, by name
+    extra_files: dict[str, str] = field(default_factory=dict)  # next to the program, by name
 
 
 INTERPRETERS = {
@@ -40,7 +36,7 @@ INTERPRETERS = {
         memory_mb=0,
         # Without the first, node reads OpenSSL's configuration, which the sandbox does not show.
         arguments=("--openssl-config=/dev/null", "--max-old-space-size=512", "-r", "./.streams.js"),
-        # The sandbox counts what is written, so it refuses several buffers in one call.
+        # The sandbox counts written bytes, so it refuses several buffers in one call.
         extra_files={".streams.js": "require('fs').WriteStream.prototype._writev = null;\n"},
     ),
     "bash": InterpreterSettings("program.sh", "echo '{}'", memory_mb=512, max_processes=64),
@@ -53,8 +49,8 @@ def run_program(pool: WorkerPool, language: str, source: str, wall_s: float) -> 
     limits = ResourceLimits(
         wall_s=wall_s,
         memory_mb=settings.memory_mb,
-        folder_bytes=FOLDER_BYTES,
-        max_open_files=MAX_OPEN_FILES,
+        folder_bytes=16 << 20,
+        max_open_files=256,
         max_processes=settings.max_processes,
     )
     interpreter = interpreter_name(language)
@@ -64,17 +60,12 @@ def run_program(pool: WorkerPool, language: str, source: str, wall_s: float) -> 
     files = {**settings.extra_files, settings.file: program}
     result = pool.run(lambda worker: worker.run_command(argv, limits, files))
     if result.status == "passed" and not result.stdout.rstrip().endswith(nonce):
-        return RunResult("exited", result.stdout, result.stderr, result.duration)
+        return replace(result, status="exited")
     return result
 
 
 def check_interpreter(language: str, backend: backends.Backend) -> None:
-    """Check that programs of a language can be run on this machine.
-
-    Raises:
-        InputError: the interpreter is not installed or not visible in the sandbox, or the
-            backend cannot limit the processes that programs start.
-    """
+    """Raise InputError if programs of a language cannot be run on this machine."""
     name = interpreter_name(language)
     path = shutil.which(name)
     if path is None:
@@ -94,6 +85,4 @@ def check_interpreter(language: str, backend: backends.Backend) -> None:
 
 def interpreter_name(language: str) -> str:
     """Return the name of the program that runs a language in `INTERPRETERS`."""
-    row = languages.find(language)
-    assert row is not None, f"{language} is not in core.languages"
-    return row.interpreter
+    return languages.find(language).interpreter

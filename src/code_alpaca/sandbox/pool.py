@@ -20,9 +20,7 @@ Item = TypeVar("Item")
 class WorkerPool:
     """Workers of one backend, started when first needed; safe to use from many threads.
 
-    Args:
-        size: how many programs run at a time; None: one per CPU core.
-        packages: as for `Worker`.
+    `size` programs run at a time, by default one per CPU core; `packages` is as for `Worker`.
     """
 
     def __init__(
@@ -42,25 +40,18 @@ class WorkerPool:
 
     def close(self) -> None:
         """End the idle workers: all of them if nothing is running."""
-        workers = []
-        while not self._idle.empty():
-            workers.append(self._idle.get())
-        for worker in workers:
-            if worker is not None:
+        for _ in range(self._idle.qsize()):
+            if (worker := self._idle.get()) is not None:
                 worker.close()
             self._idle.put(None)
 
     def run(self, job: Callable[[Worker], RunResult]) -> RunResult:
         """Run a job on a free worker; if an exception ends it, once more on a fresh worker.
 
-        If that fails too, the result is `failed`: one program must not end the caller's run.
-
-        Raises:
-            InputError: the sandbox does not start on this machine.
-            ValueError: the job requests something that a worker does not support.
+        If that fails too, the result is `failed`: one program must not end the caller's run. Only
+        InputError (no sandbox starts) and ValueError (an impossible job) are raised.
         """
         worker = self._idle.get()
-        last_error: Exception | None = None
         try:
             for _ in range(2):
                 worker = worker or Worker(self.backend, packages=self._packages)
@@ -69,10 +60,9 @@ class WorkerPool:
                 except (InputError, ValueError):
                     raise
                 except Exception as error:
-                    last_error = error
+                    reason = f"the sandbox failed twice: {type(error).__name__}: {error}"
                     worker.close()
                     worker = None
-            reason = f"the sandbox failed twice: {type(last_error).__name__}: {last_error}"
             return RunResult("failed", "", reason, 0.0)
         except BaseException:
             if worker is not None:  # it may still be running the job

@@ -1,7 +1,7 @@
 """Watch running programs from outside the sandbox: move their bytes and enforce their limits.
 
-The supervisor has three descriptors of each program (channel, standard output and standard
-error). It moves lines of bounded size and parses nothing that untrusted code wrote.
+The supervisor reads the channel, standard output and standard error of each program. It moves
+lines of bounded size and parses nothing that untrusted code wrote.
 """
 
 from __future__ import annotations
@@ -28,45 +28,31 @@ CHUNK = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class ResourceLimits:
-    """What one program may use.
+    """What one program may use."""
 
-    Attributes:
-        wall_s: seconds of wall time, and of CPU time (rounded up to a second).
-        memory_mb: address space; 0: no limit, for runtimes that reserve more than they use.
-        output_bytes: of standard output and of standard error, each.
-        folder_bytes: above 0, the program gets an empty folder to write in, as its working
-            directory, home and place of temporary files. One file may have this size, and four
-            times as much may be written in total.
-        max_open_files: open file descriptors.
-        max_processes: other processes that a command may run at a time. Only bwrap can enforce
-            this, and not for root.
-    """
-
-    wall_s: float = 10.0
-    memory_mb: int = 512
-    output_bytes: int = 1 << 20
+    wall_s: float = 10.0  # wall time, and CPU time (rounded up to a second)
+    memory_mb: int = 512  # of address space; 0: no limit, for runtimes that reserve too much
+    output_bytes: int = 1 << 20  # of standard output and of standard error, each
+    # Above 0, the program gets an empty folder to write in, as its working directory, home and
+    # place of temporary files. One file may have this size, and four times as much may be written
+    # in total.
     folder_bytes: int = 0
     max_open_files: int = 64
+    # Other processes that a command may run at a time. Only bwrap can limit them, and not for root.
     max_processes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How a program ended.
+    """How a program ended."""
 
-    Attributes:
-        status: passed, failed, timeout, out_of_memory, exited or output_limit; of tests in a
-            process of their own also unsupported_value (a value could not be sent).
-        stdout, stderr: the last characters of each.
-        duration: seconds.
-        peak_memory_mb: of the child that used most.
-    """
-
+    # passed, failed, timeout, out_of_memory, exited, output_limit or, if a value could not be sent
+    # between a solution and its tests, unsupported_value
     status: str
-    stdout: str
+    stdout: str  # the last characters
     stderr: str
-    duration: float
-    peak_memory_mb: float = 0.0
+    duration: float  # seconds
+    peak_memory_mb: float = 0.0  # of the child that used most
 
 
 class SandboxDied(Exception):
@@ -80,10 +66,6 @@ class OutputStream:
     fd: int
     size: int = 0
     tail: bytearray = field(default_factory=bytearray)
-
-    def text(self) -> str:
-        """Return the last characters."""
-        return self.tail[-KEPT_OUTPUT:].decode("utf-8", "replace")
 
 
 @dataclass(slots=True)
@@ -106,6 +88,15 @@ class SupervisedChild:
         """How its process ended (see `os.wait`); not 0 until it has ended."""
         return self.report.wait_status if self.report else 1
 
+    def classify_end(self) -> str | None:
+        """Return the status that the end of the process implies; None for exit code 0."""
+        if self.report and self.report.folder_full:
+            return "output_limit"
+        if os.WIFSIGNALED(self.wait_status):
+            killed = os.WTERMSIG(self.wait_status) in (signal.SIGXCPU, signal.SIGKILL)
+            return "timeout" if killed else "failed"
+        return "failed" if self.wait_status else None
+
 
 class Supervisor:
     """Move bytes between children until all have ended or one exceeds a limit.
@@ -121,7 +112,7 @@ class Supervisor:
         control: socket.socket,
         children: list[SupervisedChild],
         limits: ResourceLimits,
-        on_line: Callable[[SupervisedChild, bytes], None],
+        on_line: Callable[[SupervisedChild, bytes], None] = lambda child, line: None,
         on_close: Callable[[SupervisedChild], None] = lambda child: None,
     ) -> None:
         self._control, self._children, self._limits = control, children, limits
@@ -132,11 +123,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
 
     def wait(self) -> None:
-        """Return when all children have ended.
-
-        Raises:
-            SandboxDied: the fork server ended, or does not end its children.
-        """
+        """Return when all children have ended; raise `SandboxDied` if that does not happen."""
         self._control.setblocking(False)
         read = selectors.EVENT_READ
         self._selector.register(self._control, read, (self._read_report, self._control))
@@ -156,9 +143,9 @@ class Supervisor:
                     self._stop("timeout")
                     remaining = 1.0
                 for key, _ in self._selector.select(remaining):
-                    handle, source = key.data
-                    handle(source)
-            for child in self._children:  # what is still in the pipes
+                    read_from, source = key.data
+                    read_from(source)
+            for child in self._children:  # the rest of their output
                 for stream in (child.stdout, child.stderr):
                     while self._read_stream(stream):
                         pass
@@ -172,15 +159,22 @@ class Supervisor:
 
     def result(self, child: SupervisedChild, status: str | None) -> RunResult:
         """Return the result of a child that ended, with `status` unless a limit was exceeded."""
-        status = self._limit_hit or status or classify_end(child) or "exited"
+        status = self._limit_hit or status or child.classify_end() or "exited"
         peak_kb = max(c.report.peak_kb if c.report else 0 for c in self._children)
-        stdout, stderr = child.stdout.text(), child.stderr.text()
+        tails = [stream.tail[-KEPT_OUTPUT:] for stream in (child.stdout, child.stderr)]
+        stdout, stderr = (tail.decode("utf-8", "replace") for tail in tails)
         return RunResult(status, stdout, stderr, self._duration, peak_kb / 1024)
+
+    def kill(self, child: SupervisedChild) -> None:
+        """Have the fork server kill a child, unless it has ended."""
+        if child.report is None:
+            with contextlib.suppress(OSError):
+                self._control.send(encode_kill(child.job))
 
     def _stop(self, reason: str) -> None:
         self._limit_hit = self._limit_hit or reason
         for child in self._children:
-            kill(self._control, child)
+            self.kill(child)
 
     def _read_report(self, control: socket.socket) -> None:
         try:
@@ -212,11 +206,8 @@ class Supervisor:
         child.num_received += len(data)
         child.num_lines += data.count(b"\n")
         child.inbox += data
-        if (
-            child.num_received > MAX_CHANNEL_BYTES
-            or child.num_lines > MAX_LINES
-            or len(child.inbox) > MAX_LINE_BYTES
-        ):
+        too_many = child.num_received > MAX_CHANNEL_BYTES or child.num_lines > MAX_LINES
+        if too_many or len(child.inbox) > MAX_LINE_BYTES:
             self._close_channel(child)
             self._stop("output_limit")
             return False
@@ -264,20 +255,3 @@ class Supervisor:
         if exceeded:
             self._stop("output_limit")
         return bool(data) and not exceeded
-
-
-def kill(control: socket.socket, child: SupervisedChild) -> None:
-    """Ask the fork server to kill a child, unless it has ended."""
-    if child.report is None:
-        with contextlib.suppress(OSError):
-            control.send(encode_kill(child.job))
-
-
-def classify_end(child: SupervisedChild) -> str | None:
-    """Return the status that the end of a child's process implies; None for exit code 0."""
-    if child.report and child.report.folder_full:
-        return "output_limit"
-    if os.WIFSIGNALED(child.wait_status):
-        killed = os.WTERMSIG(child.wait_status) in (signal.SIGXCPU, signal.SIGKILL)
-        return "timeout" if killed else "failed"
-    return "failed" if child.wait_status else None

@@ -1,8 +1,8 @@
 """Temporary folders that are removed even if their users were killed.
 
 The process that creates a folder locks it, and its child processes can inherit the lock. Creating
-another one removes all folders that no process locks any more. `filelock` cannot do this: its
-locks cannot be inherited.
+another one removes all folders that are no longer locked. `filelock` cannot do this: its locks
+cannot be inherited.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from code_alpaca.sandbox.inside.folder_cleanup import OPEN_FOLDER, remove_folder
 
 PREFIX = "code-alpaca-sandbox-"
+TRY_LOCK = fcntl.LOCK_EX | fcntl.LOCK_NB
 
 
 class LockedTempFolder:
@@ -27,19 +28,16 @@ class LockedTempFolder:
             self.path = tempfile.mkdtemp(prefix=PREFIX)
             with contextlib.suppress(FileNotFoundError):  # removed as stale before it was locked
                 self.lock = os.open(self.path, OPEN_FOLDER)
-                with contextlib.suppress(OSError):  # without locks it is never removed as stale
-                    if not _try_lock(self.lock):
-                        os.close(self.lock)
-                        continue
+                try:
+                    fcntl.flock(self.lock, TRY_LOCK)
+                except BlockingIOError:  # another process is removing it as stale
+                    os.close(self.lock)
+                    continue
+                except OSError:  # no locks on this file system, so it is never removed as stale
+                    pass
                 if os.path.isdir(self.path):
                     return
                 os.close(self.lock)
-
-    def __enter__(self) -> str:
-        return self.path
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Remove the folder and everything in it."""
@@ -56,20 +54,7 @@ def remove_stale_folders() -> None:
                 continue
             fd = os.open(path, OPEN_FOLDER)
             try:
-                if _try_lock(fd):
-                    remove_folder(str(path))
+                fcntl.flock(fd, TRY_LOCK)  # raises BlockingIOError if a process uses the folder
+                remove_folder(str(path))
             finally:
                 os.close(fd)
-
-
-def _try_lock(fd: int) -> bool:
-    """Lock a folder; return False if another process has locked it.
-
-    Raises:
-        OSError: this file system has no locks.
-    """
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -1,6 +1,6 @@
 """Run programs, commands and tests in one sandbox that stays up between them.
 
-Of what untrusted code writes, this side parses only the verdict, a line of bounded size.
+Of the bytes that untrusted code writes, this side parses only a verdict: a line of bounded size.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import IO, Any
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.sandbox import backends
@@ -30,8 +30,6 @@ from code_alpaca.sandbox.supervisor import (
     SandboxDied,
     SupervisedChild,
     Supervisor,
-    classify_end,
-    kill,
 )
 from code_alpaca.sandbox.temp_folder import LockedTempFolder
 
@@ -43,56 +41,35 @@ VERDICTS = ("passed", "failed", "exited", "out_of_memory")
 
 @dataclass(frozen=True, slots=True)
 class SolutionTest:
-    """Tests of a solution that run in another process than the solution.
+    """Tests of a solution that run in another process than the solution."""
 
-    Attributes:
-        source: Python source of the tests. Functions of the solution that it uses and does not
-            define itself are called in the solution's process.
-        entry_point: name of the function that `check(candidate)` gets; "" for none.
-        prompt: source whose helpers the tests may use.
-        defines_check: whether the source defines `check`, which is then called.
-    """
-
+    # Python source. Functions of the solution that it uses and does not define itself are called
+    # in the solution's process.
     source: str
-    entry_point: str = ""
-    prompt: str = ""
-    defines_check: bool = True
+    entry_point: str = ""  # the function that `check(candidate)` gets; "" for none
+    prompt: str = ""  # source whose helpers the tests may use
+    defines_check: bool = True  # whether the source defines `check`, which is then called
 
 
 class Worker:
     """A fork server in one backend; it runs one program, or one solution with tests, at a time.
 
-    Args:
-        packages: let programs import the packages that are installed beside this library.
-
-    Raises:
-        InputError: the sandbox does not start on this machine, with its own error message.
+    `packages` lets programs import the packages of this Python environment. Raises InputError if
+    the sandbox does not start on this machine.
     """
 
     def __init__(self, backend: Backend, *, packages: bool = False) -> None:
-        self.backend = backend
-        self._num_jobs = 0
-        self._process: subprocess.Popen[bytes] | None = None
-        has_own_files = backends.BACKENDS[backend].private_namespaces
-        try:
-            self._temp_folder = None if has_own_files else LockedTempFolder()
-        except OSError as error:
-            raise InputError(f"no temporary folder for the sandbox {backend}: {error}") from None
-        self._work_folder = (
-            self._temp_folder.path if self._temp_folder else backends.BWRAP_WORK_FOLDER
-        )
+        self.backend, self._num_jobs = backend, 0
         self._control, server_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         try:
-            with server_end:
-                self._start(server_end, packages)
-            self._wait_until_ready()
+            with contextlib.ExitStack() as resources:
+                resources.callback(self._control.close)
+                with server_end:
+                    log = self._start(server_end.fileno(), packages, resources)
+                self._wait_until_ready(log)
+                self._resources = resources.pop_all()
         except OSError as error:
-            self.close()
             raise InputError(f"the sandbox {backend} does not start: {error}") from None
-        except BaseException:
-            self.close()
-            raise
 
     def __enter__(self) -> Worker:
         return self
@@ -102,22 +79,7 @@ class Worker:
 
     def close(self) -> None:
         """End the fork server and its children, and remove their files."""
-        self._control.close()  # at which the fork server ends by itself
-        try:
-            if self._process:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(2)
-        finally:
-            if self._process and self._process.returncode is None:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(self._process.pid, signal.SIGKILL)
-                self._process.wait()
-            self._log.close()
-            if self._temp_folder:
-                self._temp_folder.close()
-                self._temp_folder = None
-
-    # -- what can be run -------------------------------------------------------------------
+        self._resources.close()
 
     def run_program(
         self, source: str, limits: ResourceLimits, *, module: str = "__main__"
@@ -125,37 +87,30 @@ class Worker:
         """Run Python source text as a main program; it passes if it runs to its end.
 
         Its own process reports that end and can forge the report (see `harness.run_program`). For
-        a verdict that cannot be forged, use `test_solution`.
-
-        Args:
-            module: the program's `__name__`.
+        a verdict that cannot be forged, use `test_solution`. `module` is the program's `__name__`.
         """
         file = "program" if module == "__main__" else module
         message = {"source": source, "module": module, "file": file}
         child = self._launch(self._make_request(control_protocol.PROGRAM, limits), message)
         nonce = secrets.token_hex(16)
-        last_line = [b""]  # of the channel, over which the program may have sent any number
+        last_line = b""  # of the channel, over which the program may have sent any number
 
         def on_line(_: SupervisedChild, line: bytes) -> None:
+            nonlocal last_line
             if line.startswith(b'{"ended"') and not child.outbox:
                 child.outbox += json.dumps({"nonce": nonce}).encode() + b"\n"
-            last_line[0] = line
+            last_line = line
 
         supervisor = Supervisor(self._control, [child], limits, on_line)
         supervisor.wait()
-        report = _parse_verdict(last_line[0])
+        report = _parse_verdict(last_line)
         forged = report.get("nonce") != nonce or child.wait_status != 0
-        return supervisor.result(child, None if forged else _known_verdict(report.get("verdict")))
+        return supervisor.result(child, None if forged else _known_verdict(report))
 
     def run_command(
         self, argv: Sequence[str], limits: ResourceLimits, files: dict[str, str] | None = None
     ) -> RunResult:
-        """Run a command in a folder that contains `files`; it passes if it exits with code 0.
-
-        Raises:
-            ValueError: files are given but no folder for them, or the backend cannot limit
-                the number of processes.
-        """
+        """Run a command in a folder that contains `files`; it passes if it exits with code 0."""
         if limits.max_processes and not backends.can_limit_processes(self.backend):
             raise ValueError("only bwrap can limit the processes of a program, and not as root")
         if files and not limits.folder_bytes:
@@ -166,21 +121,16 @@ class Worker:
             path = os.path.join(self._work_folder, request.folder)
             environment |= {"HOME": path, "TMPDIR": path}
         child = self._launch(request, {"argv": list(argv), "env": environment})
-        supervisor = Supervisor(self._control, [child], limits, lambda child, line: None)
+        supervisor = Supervisor(self._control, [child], limits)
         supervisor.wait()
         return supervisor.result(child, "passed" if child.wait_status == 0 else None)
 
     def test_solution(self, solution: str, test: SolutionTest, limits: ResourceLimits) -> RunResult:
-        """Test a solution by its values: it runs in one process and the tests in another.
-
-        Returns:
-            the result; its status is `unsupported_value` if a value could not be sent between
-            the two.
-        """
-        ends = socket.socketpair()
-        try:
+        """Test a solution by its values: it runs in one process and the tests in another."""
+        solution_end, tests_end = socket.socketpair()
+        with solution_end, tests_end:
             request = self._make_request(control_protocol.SOLUTION, limits)
-            tested = self._launch(request, {"source": solution}, peer=ends[0])
+            tested = self._launch(request, {"source": solution}, peer=solution_end)
             request = self._make_request(control_protocol.TESTS, limits)
             message = {
                 "prompt": test.prompt,
@@ -188,61 +138,73 @@ class Worker:
                 "entry_point": test.entry_point,
                 "check": test.defines_check,
             }
-            tests = self._launch(request, message, peer=ends[1])
-        finally:
-            for end in ends:
-                end.close()
+            tests = self._launch(request, message, peer=tests_end)
         report: dict[str, Any] = {}
 
         def on_line(child: SupervisedChild, line: bytes) -> None:
             if child is tests:
                 report.update(_parse_verdict(line))
-                kill(self._control, tested)
+                supervisor.kill(tested)
 
         def on_close(child: SupervisedChild) -> None:
             if child is tests:  # otherwise the solution would wait for calls until its time limit
-                kill(self._control, tested)
+                supervisor.kill(tested)
 
         supervisor = Supervisor(self._control, [tested, tests], limits, on_line, on_close)
         supervisor.wait()
-        verdict = report.get("verdict")
-        status = verdict if verdict == UNSUPPORTED_VALUE else _known_verdict(verdict)
+        is_unsupported = report.get("verdict") == UNSUPPORTED_VALUE
+        status = UNSUPPORTED_VALUE if is_unsupported else _known_verdict(report)
         if status == "passed" and tests.wait_status != 0:
             status = "failed"
         if status == "exited":  # by itself, or by a limit
-            status = classify_end(tested) or status
-        result = supervisor.result(tested, status or classify_end(tests) or "failed")
+            status = tested.classify_end() or status
+        result = supervisor.result(tested, status or tests.classify_end() or "failed")
         detail = str(report.get("detail", ""))
         if not detail:
             return result
         return replace(result, stderr=(result.stderr + "\n" + detail).strip()[-KEPT_OUTPUT:])
 
-    # -- the fork server -------------------------------------------------------------------
-
-    def _start(self, server_end: socket.socket, packages: bool) -> None:
-        fd = server_end.fileno()
-        folder_lock = [self._temp_folder.lock] if self._temp_folder else []
-        self._process = subprocess.Popen(
+    def _start(self, fd: int, packages: bool, resources: contextlib.ExitStack) -> IO[bytes]:
+        """Start the fork server with its end of the control socket; return its log."""
+        self._work_folder, inherited = backends.BWRAP_WORK_FOLDER, [fd]
+        if not backends.BACKENDS[self.backend].private_namespaces:
+            folder = LockedTempFolder()
+            resources.callback(folder.close)
+            self._work_folder, inherited = folder.path, [fd, folder.lock]
+        log = resources.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+        process = subprocess.Popen(
             backends.build_command(self.backend, fd, self._work_folder, packages=packages),
-            pass_fds=[fd, *folder_lock],
+            pass_fds=inherited,
             stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
+            stdout=log,
+            stderr=log,
             env=backends.build_environment(),
             start_new_session=True,  # a signal that ends us does not reach it, so it cleans up
         )
+        resources.callback(self._end, process)
+        return log
 
-    def _wait_until_ready(self) -> None:
+    def _wait_until_ready(self, log: IO[bytes]) -> None:
         self._control.settimeout(START_TIMEOUT_S)
-        try:
+        ready = b""
+        with contextlib.suppress(OSError):
             ready = self._control.recv(1000)
-        except OSError:
-            ready = b""
         if not ready:
-            self._log.seek(0)
-            lines = self._log.read(2000).decode("utf-8", "replace").strip().splitlines()
+            log.seek(0)
+            lines = log.read(2000).decode("utf-8", "replace").strip().splitlines()
             reason = lines[-1] if lines else "it printed no error"
             raise InputError(f"the sandbox {self.backend} does not start: {reason}")
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        self._control.close()  # at which the fork server ends by itself
+        try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(2)
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
     def _make_request(
         self, kind: str, limits: ResourceLimits, files: dict[str, str] | None = None
@@ -267,18 +229,13 @@ class Worker:
     ) -> SupervisedChild:
         """Have the fork server start a child, and send it its first message.
 
-        Args:
-            peer: the child's end of a socket to another child.
-
-        Raises:
-            SandboxDied: the fork server has ended.
+        `peer` is the child's end of a socket to another child.
         """
         channel, child_end = socket.socketpair()
-        stdout, child_stdout = os.pipe()
-        stderr, child_stderr = os.pipe()
+        (stdout, child_stdout), (stderr, child_stderr) = os.pipe(), os.pipe()
         try:
             fds = [child_end.fileno(), child_stdout, child_stderr]
-            fds += [] if peer is None else [peer.fileno()]
+            fds += [peer.fileno()] if peer else []
             socket.send_fds(self._control, [control_protocol.encode(request)], fds)
         except OSError as error:
             channel.close()
@@ -289,8 +246,8 @@ class Worker:
             child_end.close()
             os.close(child_stdout)
             os.close(child_stderr)
-        for fd in (stdout, stderr):
-            os.set_blocking(fd, False)
+        for end in (stdout, stderr):
+            os.set_blocking(end, False)
         channel.setblocking(False)
         child = SupervisedChild(request.job, channel, OutputStream(stdout), OutputStream(stderr))
         child.outbox += json.dumps(message).encode() + b"\n"
@@ -308,5 +265,5 @@ def _parse_verdict(line: bytes) -> dict[str, Any]:
     return message if isinstance(message, dict) else {}
 
 
-def _known_verdict(verdict: Any) -> str | None:
-    return verdict if verdict in VERDICTS else None
+def _known_verdict(report: dict[str, Any]) -> str | None:
+    return report.get("verdict") if report.get("verdict") in VERDICTS else None

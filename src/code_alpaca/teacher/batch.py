@@ -1,45 +1,34 @@
 """Send requests through the Batch API: half the price, replies within a day.
 
-https://platform.openai.com/docs/guides/batch. Requests are collected, uploaded as one JSONL file
-and polled for. The ledger records the id of the batch, and the batch's metadata records the id of
-the run, so that after a kill the next start collects submitted batches instead of paying again.
-Results are matched by `custom_id`, the request's key in the ledger: their order does not matter,
-missing lines are retried and unknown lines are ignored.
+https://platform.openai.com/docs/guides/batch. Requests are uploaded as one JSONL file. The ledger
+records the id of the batch, and the batch's metadata the id of the run, so that after a kill the
+next start collects submitted batches instead of paying again. Results are matched by `custom_id`,
+the request's key in the ledger, in any order; missing lines are retried, unknown lines ignored.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import openai
 
 from code_alpaca.core.errors import Stopped
 from code_alpaca.core.ledger import Ledger
-from code_alpaca.teacher.batch_api import (
-    ENDPOINT,
-    classify_result,
-    decode_result,
-    encode_request,
-    format_api_error,
-    wait_for_batch,
-)
+from code_alpaca.teacher import batch_api
 from code_alpaca.teacher.budget import Budget
-from code_alpaca.teacher.capabilities import ServerCapabilities
-from code_alpaca.teacher.error_classification import (
-    ErrorKind,
-    RequestFailure,
-    format_fatal_error,
-)
+from code_alpaca.teacher.capabilities import ServerCapabilities, get_question
+from code_alpaca.teacher.error_classification import ErrorKind, RequestFailure, classify_batch_error
 from code_alpaca.teacher.failure_attribution import FailureAttribution, save_error_reply
 from code_alpaca.teacher.http_client import RequestStats, create_client
 from code_alpaca.teacher.reply_parsing import UNANSWERED, count_billed_tokens, find_error
-from code_alpaca.teacher.request_body import ENDPOINT_PATHS, drop_negotiable_keys
+from code_alpaca.teacher.request_body import ENDPOINT_PATHS
 from code_alpaca.teacher.scheduling import ConnectionSettings
 
+LEDGER_PATH = ENDPOINT_PATHS["chat"]  # in a request's key: the same reply as without a batch
 RUN_ID_KEY = "code_alpaca_run"  # metadata key of a batch with the id of its run
 COLLECT_S = 0.3  # a batch is submitted when no further request arrives for this long
 MAX_REQUESTS = 50_000  # limit of the API per batch
@@ -49,29 +38,8 @@ MAX_CONNECTIONS = 4
 MAX_BATCHES_PER_REQUEST = 3
 
 
-@dataclass(slots=True)
-class PendingRequest:
-    """A request without a reply, and the future that receives it."""
-
-    payload: dict[str, Any]
-    future: asyncio.Future[dict[str, Any]]
-
-    def resolve(self, result: dict[str, Any] | Exception) -> None:
-        if self.future.done():
-            return
-        if isinstance(result, Exception):
-            self.future.set_exception(result)
-        else:
-            self.future.set_result(result)
-
-
 class BatchTeacher:
-    """A teacher behind the Batch API, with the interface of `Teacher`.
-
-    Args:
-        base_url: None for OPENAI_BASE_URL or OpenAI.
-        report: prints a line of progress.
-    """
+    """A teacher behind the Batch API, with the interface of `Teacher`; `report` prints progress."""
 
     def __init__(
         self,
@@ -88,8 +56,9 @@ class BatchTeacher:
         )
         self._ledger, self._budget = ledger, budget
         self._poll_s, self._report = settings.batch_poll_s, report
-        self._queued: dict[str, PendingRequest] = {}  # by request key
-        self._submitted: dict[str, PendingRequest] = {}
+        self._queued: dict[str, dict[str, Any]] = {}  # payloads by request key
+        self._submitted: dict[str, dict[str, Any]] = {}
+        self._futures: dict[str, asyncio.Future[dict[str, Any]]] = {}  # of the replies
         self._arrived = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -102,11 +71,7 @@ class BatchTeacher:
         return len(self._submitted)
 
     async def start(self) -> None:
-        """Collect the batches that earlier starts submitted.
-
-        Raises:
-            Stopped: the server rejects the requests or does not answer.
-        """
+        """Collect the batches that earlier starts submitted."""
         try:
             await self._adopt_unrecorded_batches()
             open_batches = self._ledger.open_batches()
@@ -116,26 +81,17 @@ class BatchTeacher:
                 self._report(f"{batch_id}: collecting {len(keys)} requests submitted earlier")
                 await self._collect_results(batch_id, keys)
         except openai.OpenAIError as error:
-            raise Stopped(format_api_error(error)) from None
+            raise Stopped(batch_api.format_api_error(error)) from None
 
     async def complete(
         self, index: int, payload: dict[str, Any], asked: dict[str, Any], seed_ids: Sequence[str]
     ) -> tuple[str, dict[str, Any]]:
-        """Return the key and the raw reply of request `index`, from the ledger or a batch.
-
-        Raises:
-            Stopped: the server rejects the requests, or the budget is exhausted.
-        """
+        """Return the key and the raw reply of request `index`; see `Teacher.complete`."""
         num_batches = 0
         while True:
             sent = self._capabilities.adapt(payload)
             key = self._ledger.request(
-                index,
-                ENDPOINT_PATHS["chat"],
-                sent,
-                seed_ids=seed_ids,
-                asked=asked,
-                same=drop_negotiable_keys,
+                index, LEDGER_PATH, sent, seed_ids=seed_ids, asked=asked, same=get_question
             )
             if (reply := self._ledger.reply(key)) is not None:
                 return key, reply
@@ -146,7 +102,7 @@ class BatchTeacher:
                 if num_batches < MAX_BATCHES_PER_REQUEST:
                     continue
                 failure = RequestFailure(ErrorKind.TRANSIENT, str(retry))
-                if self._attribution.is_request_at_fault(index, failure, None):
+                if self._attribution.is_request_at_fault(index, failure):
                     return key, save_error_reply(self._ledger, key, str(retry), UNANSWERED)
                 raise Stopped(
                     f"request {index} was not answered in {num_batches} batches ({retry}); all "
@@ -154,10 +110,10 @@ class BatchTeacher:
                 ) from None
 
     def stop_sending(self) -> None:
-        """Submit no more batches; the next start collects what was submitted."""
+        """Submit no more batches; the next start collects the submitted ones."""
         self._stopping.set()
-        for pending in self._all_pending():
-            pending.future.cancel()
+        for future in self._futures.values():
+            future.cancel()
         if self._worker:
             self._worker.cancel()
 
@@ -166,104 +122,80 @@ class BatchTeacher:
             await asyncio.gather(self._worker, return_exceptions=True)
         await self._client.close()
 
-    # -- submitting ------------------------------------------------------------------------
-
     def _enqueue(self, key: str, payload: dict[str, Any]) -> asyncio.Future[dict[str, Any]]:
         """Queue a request for the next batch, and start the worker if it does not run."""
-        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._queued[key] = PendingRequest(payload, future)
+        self._queued[key] = payload
+        self._futures[key] = asyncio.get_running_loop().create_future()
         self._arrived.set()
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._process_queue())
-        return future
+        return self._futures[key]
 
     async def _process_queue(self) -> None:
         """Submit and collect one batch after another until the queue is empty."""
         try:
             while self._queued and not self._stopping.is_set():
                 await self._wait_for_arrivals()
-                selected = self._select_requests()
-                batch_id = await self._submit(selected)
-                await self._collect_results(batch_id, list(selected))
-        except (openai.OpenAIError, Stopped) as error:
-            self._fail_all(
-                error if isinstance(error, Stopped) else Stopped(format_api_error(error))
-            )
+                lines = self._select_requests()
+                batch_id = await self._submit(lines)
+                await self._collect_results(batch_id, lines)
+        except Exception as error:  # every pending request must raise it, also a bug
+            if isinstance(error, openai.OpenAIError):
+                error = Stopped(batch_api.format_api_error(error))
+            for key in list(self._futures):
+                self._resolve(key, error)
             self._queued.clear()
-            self._submitted.clear()
-        except Exception as error:  # a bug: whoever awaits a reply must get the exception
-            self._fail_all(error)
-            raise
-
-    def _all_pending(self) -> list[PendingRequest]:
-        return [*self._queued.values(), *self._submitted.values()]
-
-    def _fail_all(self, error: Exception) -> None:
-        for pending in self._all_pending():
-            pending.resolve(error)
+            if not isinstance(error, Stopped):
+                raise
 
     async def _wait_for_arrivals(self) -> None:
         """Return once no request was queued for COLLECT_S seconds."""
-        while True:
-            self._arrived.clear()
-            try:
+        with contextlib.suppress(TimeoutError):
+            while True:
+                self._arrived.clear()
                 await asyncio.wait_for(self._arrived.wait(), COLLECT_S)
-            except TimeoutError:
-                return
 
-    def _select_requests(self) -> dict[str, PendingRequest]:
-        """Move as many queued requests as the API limits and the budget allow to the next batch.
-
-        Their worst-case costs are reserved.
-
-        Raises:
-            Stopped: the budget has no room for a single one.
-        """
-        selected: dict[str, PendingRequest] = {}
+    def _select_requests(self) -> dict[str, str]:
+        """Move requests from the queue to the next batch; return their input lines by key."""
+        lines: dict[str, str] = {}
         size = 0
-        for key, pending in self._queued.items():
-            size += len(encode_request(key, pending.payload))
-            if len(selected) == MAX_REQUESTS or (selected and size > MAX_INPUT_BYTES):
+        for key, payload in self._queued.items():
+            line = batch_api.encode_request(key, payload)
+            size += len(line)
+            if len(lines) == MAX_REQUESTS or (lines and size > MAX_INPUT_BYTES):
                 break
             if self._budget:
-                if not self._budget.can_afford(pending.payload):
+                if not self._budget.can_afford(payload):
                     break
-                self._budget.reserve(key, pending.payload)
-            selected[key] = pending
-        if not selected and self._budget:
-            first = next(iter(self._queued.values()))
-            raise Stopped(self._budget.format_exhausted(first.payload))
-        for key, pending in selected.items():
-            self._submitted[key] = pending
-            del self._queued[key]
-        return selected
+                self._budget.reserve(key, payload)
+            lines[key] = line
+        if not lines and self._budget:
+            raise Stopped(self._budget.format_exhausted(next(iter(self._queued.values()))))
+        self._submitted.update((key, self._queued.pop(key)) for key in lines)
+        return lines
 
-    async def _submit(self, selected: dict[str, PendingRequest]) -> str:
+    async def _submit(self, lines: dict[str, str]) -> str:
         """Upload the requests and create a batch of them; return its id."""
-        lines = "".join(encode_request(key, pending.payload) for key, pending in selected.items())
+        upload = ("requests.jsonl", "".join(lines.values()).encode())
         try:
-            file = await self._client.files.create(
-                file=("requests.jsonl", lines.encode()), purpose="batch"
-            )
+            file = await self._client.files.create(file=upload, purpose="batch")
         except openai.OpenAIError:
-            self._release(selected, "not uploaded", not_billed=True)
+            self._release(lines, "not uploaded", not_billed=True)
             raise
         try:
             batch = await self._client.batches.create(
                 input_file_id=file.id,
-                endpoint=ENDPOINT,
+                endpoint=batch_api.ENDPOINT,
                 completion_window="24h",
                 metadata={RUN_ID_KEY: self._ledger.run_id()},
             )
         except openai.APIStatusError as error:
             if error.status_code < 500:
-                self._release(selected, "batch refused", not_billed=True)
+                self._release(lines, "batch refused", not_billed=True)
             raise
-        self._ledger.add_batch(batch.id, list(selected))
-        self._report(f"{batch.id}: {len(selected)} requests submitted")
+        self._ledger.add_batch(batch.id, list(lines))
+        self._report(f"{batch.id}: {len(lines)} requests submitted")
         return batch.id
-
-    # -- collecting ------------------------------------------------------------------------
 
     async def _adopt_unrecorded_batches(self) -> None:
         """Record batches of this run that were submitted just before a kill."""
@@ -277,13 +209,9 @@ class BatchTeacher:
     async def _read_file(self, file_id: str) -> list[str]:
         return (await self._client.files.content(file_id)).text.split("\n")
 
-    async def _collect_results(self, batch_id: str, keys: Sequence[str]) -> None:
-        """Wait for a batch to end, record its results and resolve the pending requests.
-
-        Raises:
-            Stopped: the batch failed, or a result shows that the server rejects every request.
-        """
-        batch = await wait_for_batch(self._client, batch_id, self._poll_s, self._report)
+    async def _collect_results(self, batch_id: str, keys: Iterable[str]) -> None:
+        """Wait for a batch to end, record its results and resolve the pending requests."""
+        batch = await batch_api.wait_for_batch(self._client, batch_id, self._poll_s, self._report)
         if batch.status == "failed":
             errors = (batch.errors.data if batch.errors else None) or []
             reason = "; ".join(str(error.message) for error in errors)[:200]
@@ -297,15 +225,15 @@ class BatchTeacher:
         missing = set(keys)
         for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
             for line in await self._read_file(file_id):
-                key, result = decode_result(line)
+                key, result = batch_api.decode_result(line)
                 if key in missing:
                     missing.discard(key)
                     stopped = self._record_result(key, result) or stopped
         self._ledger.end_batch(batch_id)
         was_cancelled = batch.status != "completed"
         self._release(missing, f"missing, batch {batch.status}", not_billed=was_cancelled)
+        reason = f"no line for it in batch {batch_id} ({batch.status})"
         for key in missing:
-            reason = f"no line for it in batch {batch_id} ({batch.status})"
             self._resolve(key, RetryInNextBatch(reason))
         if stopped:
             raise stopped
@@ -317,47 +245,52 @@ class BatchTeacher:
         status, body = response.get("status_code"), response.get("body")
         status = status if isinstance(status, int) else None
         error = find_error(body) if status == 200 else None
-        if status == 200 and isinstance(body, dict) and error is None:
+        usage = count_billed_tokens(body) if status == 200 else None
+        if status == 200 and error is None:
             with self._ledger.durable():
-                self._ledger.save_reply(key, body, usage=count_billed_tokens(body))
+                self._ledger.save_reply(key, body, usage=usage)
                 if self._budget:
                     self._budget.settle(key, body)
             self.stats.answered += 1
             self._resolve(key, body)
             return None
-        failure = classify_result(status, error or result.get("error") or body)
+        failure = classify_batch_error(status, error or result.get("error") or body)
         if self._budget:
             outcome = failure.code or failure.outcome
-            usage = count_billed_tokens(body) if error and isinstance(body, dict) else None
-            self._budget.release(key, outcome, not_billed=failure.not_billed, usage=usage)
+            self._budget.release(key, outcome, failure.not_billed, usage)
         return self._handle_failure(key, failure)
 
     def _handle_failure(self, key: str, failure: RequestFailure) -> Stopped | None:
         """Skip or retry a failed request; return the error if it must stop the run."""
-        pending = self._submitted.get(key)
+        payload = self._submitted.get(key)
         ambiguous = failure.kind is ErrorKind.AMBIGUOUS
-        if failure.kind is ErrorKind.PROMPT_REJECTED:
-            self._resolve(key, save_error_reply(self._ledger, key, failure.message, failure.code))
-        elif pending and self._capabilities.downgrade(failure, pending.payload):
-            self._resolve(key, RetryInNextBatch(failure.message, counts=False))
-        elif ambiguous and self.stats.answered:  # other prompts succeed
-            self._resolve(key, save_error_reply(self._ledger, key, failure.message, failure.code))
+        stopped: Stopped | None = None
+        rejected = failure.kind is ErrorKind.PROMPT_REJECTED
+        if payload and self._capabilities.downgrade(failure, payload):
+            result = RetryInNextBatch(failure.message, counts=False)
+        elif rejected or (ambiguous and self.stats.answered):  # other prompts succeed
+            result = save_error_reply(self._ledger, key, failure.message, failure.code)
         elif failure.kind is ErrorKind.FATAL or ambiguous:
-            stopped = Stopped(format_fatal_error(failure.status, failure.message))
-            self._resolve(key, stopped)
-            return stopped
+            result = stopped = Stopped(failure.format_fatal())
         else:
-            self._resolve(key, RetryInNextBatch(failure.message))
-        return None
+            result = RetryInNextBatch(failure.message)
+        self._resolve(key, result)
+        return stopped
 
     def _resolve(self, key: str, result: dict[str, Any] | Exception) -> None:
-        if pending := self._submitted.pop(key, None):
-            pending.resolve(result)
+        self._submitted.pop(key, None)
+        future = self._futures.pop(key, None)
+        if future is None or future.done():
+            return
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
 
     def _release(self, keys: Iterable[str], outcome: str, *, not_billed: bool) -> None:
         if self._budget:
             for key in keys:
-                self._budget.release(key, outcome, not_billed=not_billed)
+                self._budget.release(key, outcome, not_billed)
 
 
 class RetryInNextBatch(Exception):

@@ -10,15 +10,7 @@ from typing import Any, Final
 import openai
 from openai.types import Batch
 
-from code_alpaca.teacher.error_classification import (
-    FATAL_CODES,
-    ErrorKind,
-    RequestFailure,
-    classify_error,
-    extract_error_code,
-    extract_error_message,
-    format_fatal_error,
-)
+from code_alpaca.teacher.error_classification import FATAL_CODES, classify_exception
 
 ENDPOINT: Final = "/v1/chat/completions"
 FINAL_STATUSES = {"completed", "failed", "expired", "cancelled"}
@@ -36,33 +28,16 @@ def decode_result(line: str) -> tuple[str, dict[str, Any]]:
     """Return the key and the result in a line of an output file, or an empty key."""
     try:
         result = json.loads(line)
-        key = result["custom_id"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, RecursionError):
         return "", {}
-    return (key, result) if isinstance(key, str) and isinstance(result, dict) else ("", {})
-
-
-def classify_result(status: int | None, details: Any) -> RequestFailure:
-    """Classify the failure in a line of an output file.
-
-    Args:
-        status: HTTP status, if the line has one.
-        details: the error in the line.
-    """
-    code, message = extract_error_code(details), extract_error_message(details or "no answer")
-    kind = ErrorKind.TRANSIENT if status == 200 else classify_error(status or 0, code, message)
-    not_billed = status is None or (status != 200 and status < 500)
-    return RequestFailure(kind, message, status or 0, code, not_billed, details=details)
+    key = result.get("custom_id") if isinstance(result, dict) else None
+    return (key, result) if isinstance(key, str) else ("", {})
 
 
 async def wait_for_batch(
     client: openai.AsyncOpenAI, batch_id: str, poll_s: float, report: Callable[[str], None]
 ) -> Batch:
-    """Poll a batch until it ends, reporting every change of its status.
-
-    Raises:
-        openai.OpenAIError: the server rejects the poll, or did not answer many times in a row.
-    """
+    """Poll a batch until it ends, and report every change of its status."""
     reported, num_failures = "", 0
     while True:
         try:
@@ -90,8 +65,7 @@ def format_api_error(error: openai.OpenAIError) -> str:
     """Return the line for an error of the Batch API, with the action to take."""
     transient = isinstance(error, openai.RateLimitError | openai.InternalServerError)
     if isinstance(error, openai.APIStatusError) and (not transient or error.code in FATAL_CODES):
-        message = extract_error_message(error.body or str(error))
-        return format_fatal_error(error.status_code, message)
+        return classify_exception(error).format_fatal()
     return (
         f"the Batch API does not answer ({str(error)[:200]}); all replies so far are kept: rerun "
         "the same command to collect the batches already submitted"

@@ -1,39 +1,37 @@
 """Enforce a spending cap: reserve the worst-case cost of a request before it is sent.
 
-The worst case follows from the request's own limits. If a server reports more tokens than that
-(`UsageOverrun`), later worst cases are scaled up; only requests that were in flight at that moment
-can exceed the cap.
-
-Every attempt is committed to the ledger with its worst case before any byte is sent, and settled
-with the reply's `usage`. An attempt without a result (a dropped connection, a timeout, a server
-error, a killed process) may have been billed and counts at its worst case permanently.
+Every attempt is committed to the ledger with its worst case, by the request's own limits, and
+settled with the reply's `usage`. An attempt without a result (a dropped connection, a timeout, a
+killed process) may have been billed and counts at its worst case permanently. If a server reports
+more tokens than the limits (not every server applies them to reasoning, and chat templates add to a
+prompt), later worst cases are scaled up; only requests in flight at that moment can exceed the cap.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import operator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from code_alpaca.core.ledger import Ledger
 from code_alpaca.teacher.prices import Price, bound_tokens
 from code_alpaca.teacher.reply_parsing import count_billed_tokens
 
+OVERRUN_KEY = "usage_excess"  # in the ledger
+
 
 class Budget:
-    """Track what a run has spent and reserved, in US dollars.
-
-    Args:
-        cap: over all starts of the run; None for no cap.
-    """
+    """Track what a run has spent and reserved, in US dollars; `cap` applies to all its starts."""
 
     def __init__(self, ledger: Ledger, price: Price, cap: float | None) -> None:
         self.price, self.cap = price, cap
         self._ledger = ledger
         self._open: dict[str, Attempt] = {}  # by request key
         self.reserved = 0.0
-        self._overrun = UsageOverrun.load(ledger)
+        # The largest ratios of reported tokens to a request's limits, for prompt and completion.
+        self._overrun: list[float] = json.loads(ledger.meta(OVERRUN_KEY) or "[1.0, 1.0]")
         # Until the first reply, it is unknown whether the server respects the token limit.
         self.is_limit_unverified = cap is not None and not ledger.usage()["replies"]
         ledger.charge_replies(
@@ -42,141 +40,95 @@ class Budget:
         self.spent = ledger.spent()  # includes open attempts of earlier starts at worst case
 
     def close_lost_attempts(self, keep: set[str] | None = None) -> None:
-        """Charge the attempts that a killed process left open at their worst case.
-
-        Args:
-            keep: keys of requests whose replies can still be collected.
-        """
+        """Charge the attempts that a killed process left open, except those of keys in `keep`."""
         self.spent = self._ledger.close_lost_attempts(keep or set())
         for number, key, worst_case in self._ledger.open_attempts():
-            self._open[key] = Attempt(number, worst_case, 0, 0)
+            self._open[key] = Attempt(number, worst_case)
             self.reserved += worst_case
 
     def can_afford(self, payload: dict[str, Any]) -> bool:
         """Return whether a request fits under the cap at its worst case."""
-        if self.cap is None:
-            return True
-        return self.spent + self.reserved + self.bound_cost(payload) <= self.cap
+        committed = self.spent + self.reserved
+        return self.cap is None or committed + self.bound_cost(payload) <= self.cap
 
     def bound_cost(self, payload: dict[str, Any]) -> float:
         """Return the worst-case cost of a request, scaled by the observed overrun."""
-        return self.price.compute_cost(*self._overrun.scale(*bound_tokens(payload)))
+        return self._scale_cost(bound_tokens(payload))
 
     def reserve(self, key: str, payload: dict[str, Any]) -> None:
         """Reserve the worst-case cost durably. Call this before sending."""
         worst_case = self.bound_cost(payload)
         self.reserved += worst_case
         number = self._ledger.begin_attempt(key, worst_case)
-        self._open[key] = Attempt(number, worst_case, *bound_tokens(payload))
+        self._open[key] = Attempt(number, worst_case, bound_tokens(payload))
 
     def settle(self, key: str, reply: dict[str, Any]) -> None:
         """Charge a reply by its `usage`, or at its worst case if that is missing."""
         self.is_limit_unverified = False
-        if attempt := self._open.get(key):
-            usage = count_billed_tokens(reply)
-            cost = attempt.worst_case if usage is None else self._compute_cost(attempt, usage)
-            self._close(key, cost, "answered")
+        self.release(key, "answered", False, count_billed_tokens(reply))
 
     def release(
-        self, key: str, outcome: str, *, not_billed: bool, usage: tuple[int, int] | None = None
+        self, key: str, outcome: str, not_billed: bool, usage: tuple[int, int] | None = None
     ) -> None:
-        """Close an attempt without a reply; no effect if it is settled or was never sent.
+        """Close an attempt and charge its cost; no effect if it is closed or was never sent.
 
         Args:
-            not_billed: whether the attempt was certainly not billed; otherwise it is charged.
+            not_billed: whether it was certainly not billed; otherwise the worst case is charged.
             usage: billed prompt and completion tokens, if the server counted them.
         """
-        if attempt := self._open.get(key):
+        attempt = self._open.get(key)
+        if attempt is None:
+            return
+        if usage is not None:
+            self._update_overrun(usage, attempt.limits)
+            cost = self.price.compute_cost(*usage)
+        else:
             cost = 0.0 if not_billed else attempt.worst_case
-            if usage is not None:
-                cost = self._compute_cost(attempt, usage)
-            self._close(key, cost, outcome)
+        del self._open[key]
+        self.reserved -= attempt.worst_case
+        self._ledger.end_attempt(attempt.number, cost, outcome)
+        self.spent += cost
 
     def format_exhausted(self, payload: dict[str, Any]) -> str:
         """Return the error message for a cap that leaves no room for this request."""
         cap = self.cap or 0.0
         state = f"is reached: ${self.spent:.4f} spent"
         if self.spent > cap:
-            excess = self.spent - cap
-            state = f"was exceeded by ${excess:.4f} (requests in flight): {self._overrun}"
+            prompt, completion = self._overrun
+            overrun = f"up to {completion:.1f} times the tokens that max_completion_tokens allows"
+            if completion <= 1:
+                overrun = f"prompts {prompt:.1f} times their size"
+            excess = f"${self.spent - cap:.4f} (requests in flight)"
+            state = f"was exceeded by {excess}: the teacher reports {overrun}"
         return (
             f"max_cost_usd {cap:g} {state}, and one more request could cost "
             f"${self.bound_cost(payload):.4f}; all replies so far are kept: raise max_cost_usd "
             "and rerun the same command to resume"
         )
 
-    def _compute_cost(self, attempt: Attempt, usage: tuple[int, int]) -> float:
-        if self._overrun.update(usage, attempt):
-            self._overrun.save(self._ledger)
-            for open_attempt in self._open.values():
-                open_attempt.raise_worst_case(self.price, self._overrun)
-            self.reserved = sum(open_attempt.worst_case for open_attempt in self._open.values())
-        return self.price.compute_cost(*usage)
+    def _update_overrun(self, usage: tuple[int, int], limits: tuple[int, int]) -> None:
+        """Raise the overrun to a reply's token counts, and with it the open worst cases."""
+        if not all(limits):
+            return
+        ratios = (used / limit for used, limit in zip(usage, limits, strict=True))
+        overrun = list(map(max, self._overrun, ratios))
+        if overrun == self._overrun:
+            return
+        self._overrun = overrun
+        self._ledger.set_meta(OVERRUN_KEY, json.dumps(overrun))
+        for attempt in self._open.values():
+            attempt.worst_case = max(attempt.worst_case, self._scale_cost(attempt.limits))
+        self.reserved = sum(attempt.worst_case for attempt in self._open.values())
 
-    def _close(self, key: str, cost: float, outcome: str) -> None:
-        attempt = self._open.pop(key)
-        self.reserved -= attempt.worst_case
-        self._ledger.end_attempt(attempt.number, cost, outcome)
-        self.spent += cost
+    def _scale_cost(self, limits: tuple[int, int]) -> float:
+        """Return the highest cost of a request with these token limits after the overrun."""
+        return self.price.compute_cost(*map(math.ceil, map(operator.mul, limits, self._overrun)))
 
 
 @dataclass(slots=True)
 class Attempt:
-    """One sending of a request.
+    """One sending of a request."""
 
-    Attributes:
-        number: row number in the ledger.
-        worst_case: reserved US dollars.
-        max_prompt, max_completion: tokens that the request's own limits allow; 0 for an attempt
-            of an earlier process.
-    """
-
-    number: int
-    worst_case: float
-    max_prompt: int
-    max_completion: int
-
-    def raise_worst_case(self, price: Price, overrun: UsageOverrun) -> None:
-        """Raise the reservation to what a server with this overrun can cost."""
-        tokens = overrun.scale(self.max_prompt, self.max_completion)
-        self.worst_case = max(self.worst_case, price.compute_cost(*tokens))
-
-
-@dataclass(slots=True)
-class UsageOverrun:
-    """The largest ratio of reported tokens to the limit of a request, for prompt and completion.
-
-    Not every server applies the limit to reasoning, and chat templates and tools add to a prompt.
-    """
-
-    prompt: float = 1.0
-    completion: float = 1.0
-
-    META_KEY: ClassVar = "usage_excess"
-
-    @classmethod
-    def load(cls, ledger: Ledger) -> UsageOverrun:
-        return cls(*json.loads(ledger.meta(cls.META_KEY) or "[1.0, 1.0]"))
-
-    def save(self, ledger: Ledger) -> None:
-        ledger.set_meta(self.META_KEY, json.dumps([self.prompt, self.completion]))
-
-    def update(self, usage: tuple[int, int], attempt: Attempt) -> bool:
-        """Include the token counts of a reply; return whether a ratio increased."""
-        before = self.prompt, self.completion
-        if attempt.max_prompt and attempt.max_completion:
-            self.prompt = max(self.prompt, usage[0] / attempt.max_prompt)
-            self.completion = max(self.completion, usage[1] / attempt.max_completion)
-        return before != (self.prompt, self.completion)
-
-    def scale(self, prompt: int, completion: int) -> tuple[int, int]:
-        """Return the token counts that a request with these limits may be billed for."""
-        return math.ceil(prompt * self.prompt), math.ceil(completion * self.completion)
-
-    def __str__(self) -> str:
-        if self.completion > 1:
-            return (
-                f"the teacher reports up to {self.completion:.1f} times the tokens that "
-                "max_completion_tokens allows"
-            )
-        return f"the teacher reports prompts {self.prompt:.1f} times their size"
+    number: int  # row number in the ledger
+    worst_case: float  # reserved US dollars
+    limits: tuple[int, int] = (0, 0)  # prompt and completion tokens; 0 if an earlier start sent it

@@ -11,8 +11,8 @@ import asyncio
 import contextlib
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import httpx2
@@ -22,25 +22,14 @@ from code_alpaca.core.errors import TeacherRefused
 from code_alpaca.core.ledger import Ledger
 from code_alpaca.core.redact import redact
 from code_alpaca.teacher.budget import Budget
-from code_alpaca.teacher.capabilities import ServerCapabilities
-from code_alpaca.teacher.error_classification import (
-    ErrorKind,
-    RequestFailure,
-    classify_exception,
-    format_fatal_error,
-)
+from code_alpaca.teacher.capabilities import ServerCapabilities, get_question
+from code_alpaca.teacher.error_classification import ErrorKind, RequestFailure, classify_exception
 from code_alpaca.teacher.failure_attribution import FailureAttribution, save_error_reply
 from code_alpaca.teacher.http_client import RequestStats, create_client, decode_reply
 from code_alpaca.teacher.rate_limits import ConcurrencyWindow
 from code_alpaca.teacher.reply_parsing import UNANSWERED, count_billed_tokens
-from code_alpaca.teacher.request_body import ENDPOINT_PATHS, drop_negotiable_keys
-from code_alpaca.teacher.scheduling import (
-    ConnectionSettings,
-    Scheduler,
-    Server,
-    Slot,
-    draw_backoff,
-)
+from code_alpaca.teacher.request_body import ENDPOINT_PATHS
+from code_alpaca.teacher.scheduling import ConnectionSettings, Scheduler, Server, draw_backoff
 
 MAX_ATTEMPTS = 8
 MAX_FIRST_ATTEMPTS = 3  # before the first reply of a run: a wrong URL is reported quickly
@@ -49,31 +38,11 @@ MAX_OVERLOADS = 50  # 429 and 503 per request; they do not count as attempts
 MIN_RETRY_AFTER_S = 0.02  # below it, the client's own backoff is used
 
 
-@dataclass(slots=True)
-class AttemptCounts:
-    """The failed attempts of one request, by kind."""
-
-    failures: int = 0
-    overloads: int = 0
-    invalid_outputs: int = 0
-    answered_before: int | None = None  # replies to other requests when this one first failed
-
-    def add(self, failure: RequestFailure, num_answered: int) -> None:
-        self.invalid_outputs += failure.kind is ErrorKind.INVALID_OUTPUT
-        if failure.kind is ErrorKind.OVERLOADED:
-            self.overloads += 1
-            return
-        self.failures += 1
-        if self.answered_before is None:
-            self.answered_before = num_answered
-
-
 class Teacher:
     """One or several servers of the same model.
 
     Args:
-        base_urls: e.g. `http://127.0.0.1:8000/v1`; empty for OPENAI_BASE_URL or OpenAI.
-        ledger: where requests and replies are recorded.
+        base_urls: empty for OPENAI_BASE_URL or OpenAI.
         budget: None if the price is unknown.
 
     Raises:
@@ -93,13 +62,12 @@ class Teacher:
         self._ledger, self._budget = ledger, budget
         self._stopping = asyncio.Event()
         urls = base_urls or (os.environ.get("OPENAI_BASE_URL"),)
+        limit = settings.max_concurrency
         self._servers = [
             Server(
                 url,
-                create_client(
-                    url, settings.max_concurrency, settings.timeout_s, settings.transport
-                ),
-                ConcurrencyWindow(settings.max_concurrency),
+                create_client(url, limit, settings.timeout_s, settings.transport),
+                ConcurrencyWindow(limit),
                 has_alternatives=len(urls) > 1,
             )
             for url in urls
@@ -123,25 +91,18 @@ class Teacher:
     ) -> tuple[str, dict[str, Any]]:
         """Return the key and the raw reply of request `index`, from the ledger or the server.
 
-        Args:
-            asked: strategy, number of tasks and quota labels, recorded for reports.
-            seed_ids: ids of the examples in the prompt, recorded for reports.
+        `asked` (strategy, number of tasks, quota labels) and `seed_ids` are recorded for reports.
 
         Raises:
             TeacherRefused: the server rejects all requests or does not answer.
             Stopped: the budget is exhausted, or the run is stopping.
         """
-        counts = AttemptCounts()
+        counts: Counter[ErrorKind] = Counter()  # of the failed attempts
         with self._attribution.track_request():
             while True:
                 sent = self._capabilities.adapt(payload)
                 key = self._ledger.request(
-                    index,
-                    self._path,
-                    sent,
-                    seed_ids=seed_ids,
-                    asked=asked,
-                    same=drop_negotiable_keys,
+                    index, self._path, sent, seed_ids=seed_ids, asked=asked, same=get_question
                 )
                 if (reply := self._ledger.reply(key)) is not None:
                     return key, reply
@@ -152,40 +113,7 @@ class Teacher:
                         continue
                     if (reply := await self._skip(index, key, failure, counts)) is not None:
                         return key, reply
-                    await self._back_off(failure, counts)
-
-    async def _skip(
-        self, index: int, key: str, failure: RequestFailure, counts: AttemptCounts
-    ) -> dict[str, Any] | None:
-        """Record an error as the reply of a request that cannot succeed; None to retry it.
-
-        Raises:
-            TeacherRefused: neither waiting nor another prompt helps.
-        """
-        if failure.kind is ErrorKind.FATAL:
-            raise TeacherRefused(format_fatal_error(failure.status, failure.message))
-        if await self._attribution.is_prompt_rejected(index, failure):
-            return save_error_reply(self._ledger, key, failure.message, failure.code)
-        counts.add(failure, self.stats.answered)
-        if counts.invalid_outputs < MAX_INVALID_OUTPUTS:
-            if not self._stopping.is_set() and not self._is_exhausted(counts):
-                return None
-            if not self._attribution.is_request_at_fault(index, failure, counts.answered_before):
-                raise TeacherRefused(self._format_unreachable(failure.message))
-        return save_error_reply(self._ledger, key, failure.message, UNANSWERED)
-
-    def _is_exhausted(self, counts: AttemptCounts) -> bool:
-        max_attempts = MAX_ATTEMPTS if self.stats.answered else MAX_FIRST_ATTEMPTS
-        return counts.failures >= max_attempts or counts.overloads >= MAX_OVERLOADS
-
-    async def _back_off(self, failure: RequestFailure, counts: AttemptCounts) -> None:
-        """Wait before the next attempt; after a Retry-After, the scheduler waits instead."""
-        self.stats.retried += 1
-        self.stats.rejected += failure.kind is ErrorKind.OVERLOADED
-        if (failure.retry_after_s or 0.0) < MIN_RETRY_AFTER_S:
-            delay = draw_backoff(counts.failures + counts.overloads)
-            with contextlib.suppress(TimeoutError):  # returns early when the run is stopping
-                await asyncio.wait_for(self._stopping.wait(), delay)
+                    await self._back_off(failure, counts.total())
 
     def stop_sending(self) -> None:
         """Let requests in flight finish; send and retry no others."""
@@ -196,19 +124,13 @@ class Teacher:
         for server in self._servers:
             await server.client.close()
 
-    # -- one attempt -----------------------------------------------------------------------
-
     async def _attempt(self, key: str, payload: dict[str, Any]) -> dict[str, Any]:
-        """Send a request once and commit its reply and cost in one transaction.
-
-        Raises:
-            RequestFailure: there was no reply.
-        """
+        """Send a request once and commit its reply and cost in one transaction."""
         slot = await self._scheduler.acquire(key, payload)
         self.stats.first_sent = self.stats.first_sent or slot.sent_at
         used_tokens = 0.0
         try:
-            response = await self._post(slot, payload)
+            response = await self._post(slot.server.client, payload)
             reply = decode_reply(response)
             usage = count_billed_tokens(reply)
             used_tokens = sum(usage) if usage else slot.estimated_tokens
@@ -218,12 +140,9 @@ class Teacher:
                 if self._budget:
                     self._budget.settle(key, reply)
         except (openai.APIError, json.JSONDecodeError, RequestFailure) as error:
-            known = isinstance(error, RequestFailure)
-            failure = error if known else classify_exception(error)
+            failure = error if isinstance(error, RequestFailure) else classify_exception(error)
             if self._budget:
-                self._budget.release(
-                    key, failure.outcome, not_billed=failure.not_billed, usage=failure.usage
-                )
+                self._budget.release(key, failure.outcome, failure.not_billed, failure.usage)
             slot.server.record_failure(failure, slot.sent_at)
             raise failure from None
         except BaseException:
@@ -238,9 +157,8 @@ class Teacher:
         self.stats.last_answered = asyncio.get_running_loop().time()
         return reply
 
-    async def _post(self, slot: Slot, payload: dict[str, Any]) -> httpx2.Response:
+    async def _post(self, client: openai.AsyncOpenAI, payload: dict[str, Any]) -> httpx2.Response:
         """Send one POST request; the total timeout also ends a body that never completes."""
-        client = slot.server.client
         try:
             async with asyncio.timeout(2 * self._timeout_s):
                 return await client.post(self._path, body=payload, cast_to=httpx2.Response)
@@ -248,11 +166,38 @@ class Teacher:
             request = httpx2.Request("POST", client.base_url)
             raise openai.APITimeoutError(request=request) from None
 
+    async def _skip(
+        self, index: int, key: str, failure: RequestFailure, counts: Counter[ErrorKind]
+    ) -> dict[str, Any] | None:
+        """Record an error as the reply of a request that cannot succeed; None to retry it."""
+        if failure.kind is ErrorKind.FATAL:
+            raise TeacherRefused(failure.format_fatal())
+        if await self._attribution.is_prompt_rejected(index, failure):
+            return save_error_reply(self._ledger, key, failure.message, failure.code)
+        counts[failure.kind] += 1
+        if failure.kind is not ErrorKind.OVERLOADED:
+            self._attribution.record_failure(index)
+        if counts[ErrorKind.INVALID_OUTPUT] < MAX_INVALID_OUTPUTS:
+            overloads = counts[ErrorKind.OVERLOADED]
+            max_attempts = MAX_ATTEMPTS if self.stats.answered else MAX_FIRST_ATTEMPTS
+            exhausted = counts.total() - overloads >= max_attempts or overloads >= MAX_OVERLOADS
+            if not exhausted and not self._stopping.is_set():
+                return None
+            if not self._attribution.is_request_at_fault(index, failure):
+                raise TeacherRefused(self._format_unreachable(failure.message))
+        return save_error_reply(self._ledger, key, failure.message, UNANSWERED)
+
+    async def _back_off(self, failure: RequestFailure, num_attempts: int) -> None:
+        """Wait before the next attempt; after a Retry-After, the scheduler waits instead."""
+        self.stats.retried += 1
+        self.stats.rejected += failure.kind is ErrorKind.OVERLOADED
+        if (failure.retry_after_s or 0.0) < MIN_RETRY_AFTER_S:
+            with contextlib.suppress(TimeoutError):  # returns early when the run is stopping
+                await asyncio.wait_for(self._stopping.wait(), draw_backoff(num_attempts))
+
     def _format_unreachable(self, reason: str) -> str:
-        urls = " and ".join(
-            redact(server.url or "https://api.openai.com/v1") for server in self._servers
-        )
+        urls = (redact(server.url or "https://api.openai.com/v1") for server in self._servers)
         return (
-            f"the teacher at {urls} does not answer ({reason}); all replies so far are kept: "
-            "check teacher_base_url and that the server runs, then rerun the same command"
+            f"the teacher at {' and '.join(urls)} does not answer ({reason}); all replies so far "
+            "are kept: check teacher_base_url and that the server runs, then rerun the same command"
         )

@@ -21,8 +21,7 @@ from code_alpaca.teacher.rate_limits import parse_retry_after
 OVERLOADED_STATUS = {429, 503, 529}  # some servers send 529 when overloaded
 FATAL_STATUS = {300, 301, 302, 303, 304, 305, 307, 308, 401, 402, 403, 404, 405}
 FATAL_CODES = {"insufficient_quota", "billing_hard_limit_reached", "model_not_found"}
-# Status codes with which servers reject a single prompt, with a message of their own.
-AMBIGUOUS_STATUS = {400, 403, 413, 422, 451}
+AMBIGUOUS_STATUS = {400, 403, 413, 422, 451}  # servers reject single prompts with them
 PROMPT_STATUS = {*AMBIGUOUS_STATUS, 500}  # llama.cpp: 500 for a prompt beyond the context length
 PROMPT_CODES = {
     "content_filter", "content_policy_violation", "context_length_exceeded",
@@ -38,14 +37,19 @@ PROMPT_PATTERN = re.compile(
 )
 # The server rejected the model's own output: the next attempt may succeed.
 INVALID_OUTPUT_CODES = {"json_validate_failed", "output_parse_failed", "tool_use_failed"}
-INVALID_OUTPUT_PATTERN = re.compile(
-    r"failed to (validate|generate) json|failed_generation", re.IGNORECASE
-)
+INVALID_OUTPUT_PATTERN = re.compile(r"(?i)failed to (validate|generate) json|failed_generation")
 CREDENTIALS_PATTERN = re.compile(
     r"\bapi[ _-]?key\b.{0,40}\b(not |in)valid|(incorrect|invalid|missing) (api[ _-]?key|authenti)"
     r"|unauthori[sz]ed|insufficient (balance|credit|quota)",
     re.IGNORECASE,
 )
+FATAL_ADVICE = {
+    401: "check OPENAI_API_KEY",
+    402: "top up the account",
+    403: "check the permissions of this API key",
+    404: "check teacher_model, teacher_api and teacher_base_url",
+    429: "top up the account",
+}
 MAX_MESSAGE_CHARS = 200
 
 
@@ -62,31 +66,34 @@ class ErrorKind(Enum):
 
 @dataclass(eq=False)
 class RequestFailure(Exception):
-    """An attempt without a reply.
-
-    Attributes:
-        status: HTTP status, or 0 without a response.
-        not_billed: whether the attempt was certainly not billed.
-        reached_server: whether a connection was made.
-        retry_after_s: seconds that an overloaded server asks to wait.
-        usage: billed prompt and completion tokens, if the server counted them all the same.
-        details: the error object or text of the response.
-    """
+    """An attempt without a reply."""
 
     kind: ErrorKind
     message: str
-    status: int = 0
+    status: int = 0  # HTTP status, or 0 without a response
     code: str | None = None
-    not_billed: bool = False
-    reached_server: bool = True
-    retry_after_s: float | None = None
-    usage: tuple[int, int] | None = None
-    details: Any = None
+    not_billed: bool = False  # whether the attempt was certainly not billed
+    reached_server: bool = True  # whether a connection was made
+    retry_after_s: float | None = None  # that an overloaded server requests
+    usage: tuple[int, int] | None = None  # billed prompt and completion tokens, if reported
+    details: Any = None  # the error object or text of the response
 
     @property
     def outcome(self) -> str:
         """A short description for the ledger."""
         return f"HTTP {self.status}" if self.status else "no answer"
+
+    def format_fatal(self) -> str:
+        """Return the line for an error that retrying cannot fix, with the action to take."""
+        advice = FATAL_ADVICE.get(self.status, "change the sampling parameters")
+        if self.status < 400:
+            advice = "check teacher_base_url"
+        if CREDENTIALS_PATTERN.search(self.message):
+            advice = "check OPENAI_API_KEY and the account"
+        return (
+            f"the teacher refused the request (HTTP {self.status}: {self.message}); {advice}, then "
+            "rerun the same command: all replies so far are kept"
+        )
 
 
 def classify_exception(error: openai.APIError | json.JSONDecodeError) -> RequestFailure:
@@ -96,50 +103,41 @@ def classify_exception(error: openai.APIError | json.JSONDecodeError) -> Request
     if isinstance(error, json.JSONDecodeError):
         return RequestFailure(ErrorKind.TRANSIENT, f"its replies are not JSON: {error}")
     cause = error.__cause__ or error
-    unsent = isinstance(cause, httpx2.ConnectError)
-    return RequestFailure(
-        ErrorKind.TRANSIENT,
-        _shorten(str(cause) or type(cause).__name__),
-        not_billed=unsent,
-        reached_server=not unsent,
-    )
+    message = _shorten(str(cause) or type(cause).__name__)
+    sent = not isinstance(cause, httpx2.ConnectError)
+    return RequestFailure(ErrorKind.TRANSIENT, message, not_billed=not sent, reached_server=sent)
 
 
 def classify_error_body(error: Any, usage: tuple[int, int] | None) -> RequestFailure:
-    """Classify an error that was sent with status 200.
-
-    Args:
-        usage: billed prompt and completion tokens, if the body counts any.
-    """
-    code, message = extract_error_code(error), extract_error_message(error)
+    """Classify an error that was sent with status 200, and with `usage` if it was billed."""
+    code, message = parse_error(error)
     status = int(code) if code and re.fullmatch("[45][0-9][0-9]", code) else 500
     kind = classify_error(status, code, message)
     certain = kind in (ErrorKind.PROMPT_REJECTED, ErrorKind.OVERLOADED) or code in FATAL_CODES
-    return RequestFailure(
-        # Otherwise one upstream of a router failed; the next may not.
-        kind if certain else ErrorKind.TRANSIENT,
-        f"HTTP 200 with an error: {message}",
-        200,
-        code,
-        not_billed=status < 500 and usage is None,
-        usage=usage,
-    )
+    if not certain:  # one upstream of a router failed; the next may not
+        kind = ErrorKind.TRANSIENT
+    message = f"HTTP 200 with an error: {message}"
+    not_billed = status < 500 and usage is None
+    return RequestFailure(kind, message, 200, code, not_billed, usage=usage)
+
+
+def classify_batch_error(status: int | None, details: Any) -> RequestFailure:
+    """Classify the error in a batch's output file, by its HTTP status if it has one."""
+    code, message = parse_error(details or "no answer")
+    kind = ErrorKind.TRANSIENT if status == 200 else classify_error(status or 0, code, message)
+    not_billed = status is None or (status != 200 and status < 500)
+    return RequestFailure(kind, message, status or 0, code, not_billed, details=details)
 
 
 def _classify_response(error: openai.APIStatusError) -> RequestFailure:
     status, details = error.status_code, error.body or str(error)
-    code, message = extract_error_code(details), extract_error_message(details)
+    code, message = parse_error(details)
     kind = classify_error(status, code, message)
-    overloaded = kind is ErrorKind.OVERLOADED
-    return RequestFailure(
-        kind,
-        message,
-        status,
-        code,
-        not_billed=status < 500 and kind is not ErrorKind.INVALID_OUTPUT,
-        retry_after_s=parse_retry_after(error.response.headers) if overloaded else None,
-        details=details,
-    )
+    not_billed = status < 500 and kind is not ErrorKind.INVALID_OUTPUT
+    failure = RequestFailure(kind, message, status, code, not_billed, details=details)
+    if kind is ErrorKind.OVERLOADED:
+        failure.retry_after_s = parse_retry_after(error.response.headers)
+    return failure
 
 
 def classify_error(status: int, code: str | None, message: str) -> ErrorKind:
@@ -162,22 +160,18 @@ def classify_error(status: int, code: str | None, message: str) -> ErrorKind:
     return ErrorKind.FATAL if status in FATAL_STATUS else ErrorKind.TRANSIENT
 
 
-def extract_error_code(details: Any) -> str | None:
-    """Return the code of an error object in any of the usual formats."""
+def parse_error(details: Any) -> tuple[str | None, str]:
+    """Return the code of an error in any of the usual formats, and its message on one line."""
     error = _unwrap_error(details)
-    if isinstance(error.get("code"), int | str):
-        return str(error["code"])
-    known_codes = FATAL_CODES | PROMPT_CODES | INVALID_OUTPUT_CODES
-    return error["type"] if error.get("type") in known_codes else None
-
-
-def extract_error_message(details: Any) -> str:
-    """Return the message of an error object on one short line."""
-    error = _unwrap_error(details)
+    code = error.get("code")
+    if not isinstance(code, int | str):
+        known_codes = FATAL_CODES | PROMPT_CODES | INVALID_OUTPUT_CODES
+        code = next((known for known in known_codes if known == error.get("type")), None)
+    code = None if code is None else str(code)
     for key in ("message", "error", "detail", "msg"):
         if isinstance(error.get(key), str) and error[key]:
-            return _shorten(error[key])
-    return _shorten(details if isinstance(details, str) else json.dumps(details, default=str))
+            return code, _shorten(error[key])
+    return code, _shorten(details if isinstance(details, str) else json.dumps(details, default=str))
 
 
 def _unwrap_error(details: Any) -> Mapping[str, Any]:
@@ -190,20 +184,3 @@ def _unwrap_error(details: Any) -> Mapping[str, Any]:
 
 def _shorten(text: str) -> str:
     return " ".join(text.split())[:MAX_MESSAGE_CHARS]
-
-
-def format_fatal_error(status: int, message: str) -> str:
-    """Return the line for an error that retrying cannot fix, with the action to take."""
-    advice = {
-        401: "check OPENAI_API_KEY",
-        402: "top up the account",
-        403: "check the permissions of this API key",
-        404: "check teacher_model, teacher_api and teacher_base_url",
-        429: "top up the account",
-    }.get(status, "check teacher_base_url" if status < 400 else "change the sampling parameters")
-    if CREDENTIALS_PATTERN.search(message):
-        advice = "check OPENAI_API_KEY and the account"
-    return (
-        f"the teacher refused the request (HTTP {status}: {message}); {advice}, then rerun the "
-        "same command: all replies so far are kept"
-    )

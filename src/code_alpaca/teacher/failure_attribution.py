@@ -10,7 +10,7 @@ from typing import Any
 
 from code_alpaca.core.errors import TeacherRefused
 from code_alpaca.core.ledger import Ledger
-from code_alpaca.teacher.error_classification import ErrorKind, RequestFailure, format_fatal_error
+from code_alpaca.teacher.error_classification import ErrorKind, RequestFailure
 from code_alpaca.teacher.http_client import RequestStats
 
 MAX_CONSECUTIVE_REJECTIONS = 8  # different requests: then their prompts are not the cause
@@ -18,18 +18,14 @@ POLL_INTERVAL_S = 0.05
 
 
 class FailureAttribution:
-    """Compare a failing request with the other requests of the run.
-
-    Args:
-        stats: of this process; one answered request shows that server and API key work.
-        stopping: set when the run is stopping.
-    """
+    """Compare a failing request with the other requests of the run."""
 
     def __init__(self, ledger: Ledger, stats: RequestStats, stopping: asyncio.Event) -> None:
         self._ledger, self._stats, self._stopping = ledger, stats, stopping
         self._num_open = 0  # requests without a reply
         self._num_waiting = 0  # of those, requests whose rejection is not attributed yet
         self._rejected: set[int] = set()  # requests rejected since the last success
+        self._answered_before: dict[int, int] = {}  # replies at the first failure of a request
 
     @contextlib.contextmanager
     def track_request(self) -> Iterator[None]:
@@ -44,14 +40,16 @@ class FailureAttribution:
         """Reset the count of consecutive rejections."""
         self._rejected.clear()
 
+    def record_failure(self, index: int) -> None:
+        """Remember how many requests were answered when request `index` first failed."""
+        self._answered_before.setdefault(index, self._stats.answered)
+
     async def is_prompt_rejected(self, index: int, failure: RequestFailure) -> bool:
         """Return whether request `index` was rejected because of its prompt.
 
-        After an error with an unknown message, wait until another request succeeds or several
-        others are rejected as well. A 403 concerns the API key, unless a request has succeeded.
-
-        Raises:
-            TeacherRefused: the server rejects every request.
+        After an error with an unknown message, wait until another request succeeds, or raise
+        TeacherRefused if others are rejected as well. A 403 concerns the API key, unless a request
+        has succeeded.
         """
         if failure.kind is not ErrorKind.AMBIGUOUS:
             return failure.kind is ErrorKind.PROMPT_REJECTED
@@ -59,7 +57,7 @@ class FailureAttribution:
         self._num_waiting += 1
         try:
             while self._may_be_prompt(failure):
-                if self._stats.answered:
+                if self._stats.answered:  # server and API key work
                     return True
                 if self._num_open == self._num_waiting:  # no other request to wait for
                     if self._ledger.usage()["replies"]:
@@ -68,23 +66,18 @@ class FailureAttribution:
                 await asyncio.sleep(POLL_INTERVAL_S)
         finally:
             self._num_waiting -= 1
-        raise TeacherRefused(format_fatal_error(failure.status, failure.message))
+        raise TeacherRefused(failure.format_fatal())
 
-    def is_request_at_fault(
-        self, index: int, failure: RequestFailure, answered_before: int | None
-    ) -> bool:
+    def is_request_at_fault(self, index: int, failure: RequestFailure) -> bool:
         """Return whether request `index` itself causes its failures, after its last attempt.
 
-        True if other requests succeeded since its first failure, or if an earlier process already
-        stopped at the same request.
-
-        Args:
-            answered_before: replies to other requests at its first failure; None if unknown.
+        It does if others succeeded since its first failure, or if an earlier process already
+        stopped at it.
         """
         overloaded = failure.kind is ErrorKind.OVERLOADED
         if self._stopping.is_set() or not failure.reached_server or overloaded:
             return False
-        if answered_before is not None and self._stats.answered > answered_before:
+        if self._stats.answered > self._answered_before.get(index, self._stats.answered):
             return True
         stopped_at = json.loads(self._ledger.meta("unanswered") or "[]")
         if index in stopped_at and self._ledger.usage()["replies"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass
@@ -13,15 +14,14 @@ import openai
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.teacher.error_classification import classify_error_body
-from code_alpaca.teacher.reply_parsing import count_billed_tokens, find_error
-from code_alpaca.teacher.sse import assemble_stream
+from code_alpaca.teacher.reply_parsing import assemble_stream, count_billed_tokens, find_error
 
 MAX_REPLY_BYTES: Final = 8 << 20  # of one reply, decompressed; 128k tokens are about 1 MB
 # One 16 KiB chunk in these encodings expands to 16 MiB at most; a kilobyte of Brotli can expand to
 # gigabytes.
 ENCODINGS: Final = ("gzip", "x-gzip", "deflate", "identity", "")
 MIN_SECRET_LENGTH: Final = 8  # shorter API keys ("none", "EMPTY") are not secret
-MASK: Final = b"***"
+LOCAL_HOSTS: Final = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(slots=True)
@@ -35,62 +35,6 @@ class RequestStats:
     last_answered: float = 0.0
 
 
-class BoundedHttpClient(openai.DefaultAioHttpClient):
-    """An HTTP client that limits the size of responses and raises only httpx2 errors.
-
-    Args:
-        max_bytes: of one decompressed body. The body of a larger response is dropped, and the
-            response has the extension `too_large`.
-        secret: an API key to mask in every response body.
-    """
-
-    def __init__(self, *, max_bytes: int, secret: str = "", **options: Any) -> None:
-        super().__init__(**options)
-        self._max_bytes = max_bytes
-        self._secret = secret.encode() if len(secret) >= MIN_SECRET_LENGTH else b""
-
-    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        """Send a request and read the response completely, or up to the size limit."""
-        request.headers["accept-encoding"] = "gzip, deflate"
-        try:
-            response = await super().send(request, **{**options, "stream": True})
-            try:
-                body, too_large = await self._read(response)
-            finally:
-                await response.aclose()
-        except httpx2.HTTPError:
-            raise
-        except Exception as error:  # of aiohttp: a bad status line, oversized headers, ...
-            message = getattr(error, "message", None) or str(error) or type(error).__name__
-            raise httpx2.RemoteProtocolError(f"malformed HTTP: {message}") from error
-        if self._secret:
-            body = body.replace(self._secret, MASK)
-        headers = [
-            (name, value)
-            for name, value in response.headers.multi_items()
-            if name not in ("content-encoding", "content-length", "transfer-encoding")
-        ]
-        return httpx2.Response(
-            response.status_code,
-            headers=headers,
-            content=body,
-            request=request,
-            extensions={"too_large": too_large},
-        )
-
-    async def _read(self, response: httpx2.Response) -> tuple[bytes, bool]:
-        encoding = response.headers.get("content-encoding", "").strip().lower()
-        if encoding not in ENCODINGS:
-            raise httpx2.DecodingError(f"unexpected content-encoding {encoding}")
-        parts, size = [], 0
-        async for part in response.aiter_bytes():
-            parts.append(part)
-            size += len(part)
-            if size > self._max_bytes:
-                return b"", True
-        return b"".join(parts), False
-
-
 def create_client(
     base_url: str | None,
     max_connections: int,
@@ -99,10 +43,6 @@ def create_client(
     max_bytes: int = MAX_REPLY_BYTES,
 ) -> openai.AsyncOpenAI:
     """Create a client of one server.
-
-    Args:
-        transport: replaces the network connection.
-        max_bytes: size limit of one response body.
 
     Raises:
         InputError: OPENAI_API_KEY is missing or invalid, and the server is not on this machine.
@@ -127,17 +67,63 @@ def create_client(
     )
 
 
+class BoundedHttpClient(openai.DefaultAioHttpClient):
+    """An HTTP client that masks a secret in responses and raises only httpx2 errors.
+
+    A decompressed body above `max_bytes` is dropped; the response has the extension `too_large`.
+    """
+
+    def __init__(self, *, max_bytes: int, secret: str, **options: Any) -> None:
+        super().__init__(**options)
+        self._max_bytes = max_bytes
+        self._secret = secret.encode() if len(secret) >= MIN_SECRET_LENGTH else b""
+
+    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        """Send a request and read the response completely, or up to the size limit."""
+        request.headers["accept-encoding"] = "gzip, deflate"
+        try:
+            response = await super().send(request, **{**options, "stream": True})
+            async with contextlib.aclosing(response):
+                body, too_large = await self._read(response)
+        except httpx2.HTTPError:
+            raise
+        except Exception as error:  # of aiohttp: a bad status line, oversized headers, ...
+            message = getattr(error, "message", None) or str(error) or type(error).__name__
+            raise httpx2.RemoteProtocolError(f"malformed HTTP: {message}") from error
+        if self._secret:
+            body = body.replace(self._secret, b"***")
+        headers = response.headers.copy()
+        for name in ("content-encoding", "content-length", "transfer-encoding"):
+            headers.pop(name, None)
+        return httpx2.Response(
+            response.status_code,
+            headers=headers,
+            content=body,
+            request=request,
+            extensions={"too_large": too_large},
+        )
+
+    async def _read(self, response: httpx2.Response) -> tuple[bytes, bool]:
+        encoding = response.headers.get("content-encoding", "").strip().lower()
+        if encoding not in ENCODINGS:
+            raise httpx2.DecodingError(f"unexpected content-encoding {encoding}")
+        body = bytearray()
+        async for part in response.aiter_bytes():
+            body += part
+            if len(body) > self._max_bytes:
+                return b"", True
+        return bytes(body), False
+
+
 def _read_api_key(base_url: str | None) -> str:
-    key = os.environ.get("OPENAI_API_KEY")
-    if key:
-        if not (key.isascii() and key.isprintable()):
-            raise InputError(
-                "OPENAI_API_KEY contains characters that are not allowed in an HTTP header; copy "
-                "the key again"
-            )
-        return key
-    host = urlsplit(base_url).hostname if base_url else None
-    if host in ("127.0.0.1", "localhost", "::1"):
+    if key := os.environ.get("OPENAI_API_KEY"):
+        if key.isascii() and key.isprintable():
+            return key
+        raise InputError(
+            "OPENAI_API_KEY contains characters that are not allowed in an HTTP header; copy the "
+            "key again"
+        )
+    if base_url and urlsplit(base_url).hostname in LOCAL_HOSTS:
         return "none"  # local servers need no key, but the client requires one
     raise InputError(
         "OPENAI_API_KEY is not set; set it (to any text if the server needs no key), or set "
@@ -148,13 +134,9 @@ def _read_api_key(base_url: str | None) -> str:
 def decode_reply(response: httpx2.Response) -> dict[str, Any]:
     """Return the JSON object in a response body.
 
-    A truncated body and an error body are exceptions, because a retry can succeed. A body that
-    would be the same after a retry (too large, too deeply nested) is returned as an unreadable
-    reply.
-
-    Raises:
-        RequestFailure: the body is an error.
-        json.JSONDecodeError: the body is not JSON.
+    A body that is an error (RequestFailure) or not JSON (JSONDecodeError) is raised, because a
+    retry can succeed. A body that a retry would repeat (too large, too deeply nested) is returned
+    as an unreadable reply.
     """
     if response.extensions.get("too_large"):
         return {"unreadable": "the response exceeds the size limit and was dropped"}
@@ -167,6 +149,5 @@ def decode_reply(response: httpx2.Response) -> dict[str, Any]:
     except (ValueError, RecursionError):  # an integer of thousands of digits, or deep nesting
         return {"unreadable": response.text}
     if (error := find_error(reply)) is not None:
-        usage = count_billed_tokens(reply) if isinstance(reply, dict) else None
-        raise classify_error_body(error, usage)
+        raise classify_error_body(error, count_billed_tokens(reply))
     return reply

@@ -50,10 +50,9 @@ def find_price(
     configured: tuple[float | None, float | None] = (None, None),
     batch: bool = False,
 ) -> Price | None:
-    """Return the price of a model at `base_url`, or None if it is unknown.
+    """Return the price of a model at `base_url` (default: OPENAI_BASE_URL or OpenAI).
 
-    Without a URL, OPENAI_BASE_URL or OpenAI is used. For several comma-separated URLs, each price
-    is the highest of them.
+    None if it is unknown. For several comma-separated URLs, each price is the highest of them.
 
     Args:
         configured: US dollars per million input and output tokens; overrides the price list.

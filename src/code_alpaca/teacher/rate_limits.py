@@ -1,10 +1,11 @@
-"""Rate limiting: requests and tokens per minute, and an adaptive limit on concurrency.
+"""Limit requests and tokens per minute, and adapt the limit on concurrency.
 
-Every method takes the current time in seconds of a monotonic clock, so that nothing here sleeps.
+Methods take the current time in seconds; nothing here sleeps.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -64,29 +65,20 @@ class ConcurrencyWindow:
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds in a Retry-After header, or None; a date is relative to `date`."""
-    value = headers.get("retry-after")
-    if value is None:
-        return None
-    try:
+    value = headers.get("retry-after", "")
+    with contextlib.suppress(ValueError):
         return max(0.0, float(value))
-    except ValueError:
-        pass
     try:
-        retry_at = parsedate_to_datetime(value)
-        server_time = parsedate_to_datetime(headers.get("date", ""))
-        return max(0.0, (retry_at - server_time).total_seconds())
+        delay = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
+        return max(0.0, delay.total_seconds())
     except (TypeError, ValueError):
         return None
 
 
 def parse_rate_limit(headers: Mapping[str, str], unit: str, minimum: float = 0.0) -> float | None:
-    """Return the limit per minute in `x-ratelimit-limit-requests` or `-tokens`.
+    """Return the limit per minute in a rate-limit header, or None.
 
-    None without such a header, or for a limit under which nothing could be sent.
-
-    Args:
-        unit: `requests` or `tokens`.
-        minimum: what one request used; a limit below that is a mistake.
+    A limit below `minimum`, what one request used, is a mistake of the server.
     """
     try:
         limit = float(headers.get(f"x-ratelimit-limit-{unit}", ""))

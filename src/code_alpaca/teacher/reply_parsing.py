@@ -1,4 +1,4 @@
-"""Parse replies of OpenAI-compatible servers: text, refusal, finish reason and token counts."""
+"""Parse replies of OpenAI-compatible servers, also streamed ones: text, refusal, token counts."""
 
 from __future__ import annotations
 
@@ -15,37 +15,29 @@ COMPLETE_FINISH_REASONS = {
     "stop", "eos", "eos_token", "stop_sequence", "end_turn", "complete", "completed", "tool_calls",
     "function_call",
 }  # fmt: skip
+USAGE_KEYS = (("prompt_tokens", "completion_tokens"), ("input_tokens", "output_tokens"))
 UNANSWERED = "unanswered"  # error code recorded for a request that failed at every attempt
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedReply:
-    """The content of a reply, independent of the API format.
-
-    Attributes:
-        truncated: whether the output may be incomplete: the token limit, a content filter or an
-            error ended it, or the server reported no finish reason.
-        readable: whether the reply has the expected structure.
-    """
+    """The content of a reply, independent of the API format."""
 
     text: str = ""
     refusal: str = ""
-    truncated: bool = False
-    readable: bool = True
+    truncated: bool = False  # whether the output may be incomplete
+    readable: bool = True  # whether the reply has the expected structure
 
 
 def parse_reply(reply: Any) -> ParsedReply:
     """Parse a reply of any of the three APIs, without its reasoning. Never raises."""
     if not isinstance(reply, dict):
         return ParsedReply(readable=False)
-    error = reply.get("error")
     try:
-        if "output" in reply:
-            parsed = _parse_responses_reply(reply)
-        else:
-            parsed = _parse_choice(reply["choices"][0])
+        parsed = _parse_responses(reply) if "output" in reply else _parse_choice(reply)
     except (KeyError, IndexError, TypeError, AttributeError):
         parsed = ParsedReply(readable=False)
+    error = reply.get("error")
     if not error:
         return parsed
     if parsed.text:  # the error occurred after part of the output was generated
@@ -72,26 +64,20 @@ def find_error(reply: Any) -> Any:
     choices = reply.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         return {"message": f"no choices in it: {str(reply)[:100]}"}
-    if choices[0].get("error"):
-        return choices[0]["error"]
-    if choices[0].get("finish_reason") == "error":
-        return {"message": "finish_reason error"}
-    return None
+    failed = choices[0].get("finish_reason") == "error"
+    return choices[0].get("error") or ({"message": "finish_reason error"} if failed else None)
 
 
-def count_billed_tokens(reply: dict[str, Any]) -> tuple[int, int] | None:
+def count_billed_tokens(reply: Any) -> tuple[int, int] | None:
     """Return the billed prompt and completion tokens of a reply, or None if they are unknown.
 
     Some servers count reasoning only in the total: tokens beyond the prompt are completion
-    tokens. A missing count, or a zero next to a text, counts as unknown.
+    tokens. A missing count is unknown, and so is a zero for a reply with text.
     """
-    usage = reply.get("usage")
+    usage = reply.get("usage") if isinstance(reply, dict) else None
     if not isinstance(usage, dict):
         return None
-    for prompt_key, completion_key in (
-        ("prompt_tokens", "completion_tokens"),
-        ("input_tokens", "output_tokens"),
-    ):
+    for prompt_key, completion_key in USAGE_KEYS:
         prompt = _parse_count(usage.get(prompt_key))
         completion = _parse_count(usage.get(completion_key))
         if prompt is None or completion is None:
@@ -100,8 +86,8 @@ def count_billed_tokens(reply: dict[str, Any]) -> tuple[int, int] | None:
             return None
         details = usage.get(f"{completion_key}_details")
         if isinstance(details, dict):
-            reasoning = _parse_count(details.get("reasoning_tokens"))
-            if reasoning and reasoning > completion:  # then the completion does not include it
+            reasoning = _parse_count(details.get("reasoning_tokens")) or 0
+            if reasoning > completion:  # then the completion does not include it
                 completion += reasoning
         total = _parse_count(usage.get("total_tokens")) or 0
         return prompt, max(completion, total - prompt)
@@ -115,7 +101,8 @@ def _parse_count(value: Any) -> int | None:
     return value if valid else None
 
 
-def _parse_choice(choice: dict[str, Any]) -> ParsedReply:
+def _parse_choice(reply: dict[str, Any]) -> ParsedReply:
+    choice = reply["choices"][0]
     truncated = str(choice.get("finish_reason")).lower() not in COMPLETE_FINISH_REASONS
     if "message" not in choice:
         return _parse_content(choice["text"], "", truncated)
@@ -128,13 +115,9 @@ def _parse_choice(choice: dict[str, Any]) -> ParsedReply:
     return _parse_content(content, message.get("refusal"), truncated)
 
 
-def _parse_responses_reply(reply: dict[str, Any]) -> ParsedReply:
-    parts = [
-        part
-        for item in reply["output"]
-        if item.get("type") == "message"
-        for part in item.get("content") or []
-    ]
+def _parse_responses(reply: dict[str, Any]) -> ParsedReply:
+    messages = [item for item in reply["output"] if item.get("type") == "message"]
+    parts = [part for message in messages for part in message.get("content") or []]
     text = "".join(part["text"] for part in parts if part.get("type") == "output_text")
     refusal = "".join(part["refusal"] for part in parts if part.get("type") == "refusal")
     return _parse_content(text, refusal, reply.get("status") != "completed")
@@ -143,23 +126,74 @@ def _parse_responses_reply(reply: dict[str, Any]) -> ParsedReply:
 def _parse_content(content: Any, refusal: Any, truncated: bool) -> ParsedReply:
     if isinstance(content, dict) and isinstance(content.get("text"), str):
         content = [content]
-    if isinstance(content, list) and not any(map(_is_task, content)):
-        # Typed content parts; every type except text is reasoning.
-        content = "".join(
-            part if isinstance(part, str) else part.get("text") or ""
-            for part in content
-            if isinstance(part, str) or part.get("type", "text") in ("text", "output_text")
-        )
+    is_tasks = isinstance(content, list) and any(
+        isinstance(part, dict) and "instruction" in part for part in content
+    )
+    if isinstance(content, list) and not is_tasks:
+        content = "".join(map(_read_part, content))
     if content is not None and not isinstance(content, str | dict | list):
         return ParsedReply(readable=False)
     text = strip_reasoning(_to_text(content or ""))
     return ParsedReply(text=text, refusal=str(refusal or ""), truncated=truncated)
 
 
-def _is_task(part: Any) -> bool:
-    return isinstance(part, dict) and "instruction" in part
+def _read_part(part: Any) -> str:
+    """Return the text of a typed content part; every type except text is reasoning."""
+    if isinstance(part, str):
+        return part
+    is_text = part.get("type", "text") in ("text", "output_text")
+    return (part.get("text") or "") if is_text else ""
 
 
 def _to_text(value: Any) -> str:
     """Serialize output that the server has already parsed as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def assemble_stream(text: str) -> dict[str, Any] | None:
+    """Return the reply in a stream of server-sent events, or None if the text is not a stream."""
+    events = [event for line in text.split("\n") if (event := _parse_event(line)) is not None]
+    if not events:
+        return None
+    for event in reversed(events):
+        if isinstance(event.get("response"), dict) and "output" in event["response"]:
+            return event["response"]  # the last event of the Responses API has the complete reply
+    return _join_chunks(events)
+
+
+def _parse_event(line: str) -> dict[str, Any] | None:
+    if not line.startswith("data:"):
+        return None
+    try:
+        event = json.loads(line.removeprefix("data:"))
+    except (ValueError, RecursionError):  # includes the end marker "[DONE]"
+        return None
+    return event if isinstance(event, dict) else None
+
+
+def _join_chunks(events: list[dict[str, Any]]) -> dict[str, Any]:
+    """Concatenate the text of the first choice; later chunks override earlier metadata."""
+    texts: list[str] = []
+    is_text_completion = False
+    finish_reason: Any = None
+    reply: dict[str, Any] = {}
+    for event in events:
+        reply |= {key: event[key] for key in ("usage", "error") if event.get(key)}
+        choices = event.get("choices")
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        if not isinstance(choice, dict) or choice.get("index", 0) != 0:
+            continue
+        finish_reason = choice.get("finish_reason") or finish_reason
+        if choice.get("error"):
+            reply["error"] = choice["error"]
+        if isinstance(choice.get("text"), str):
+            is_text_completion = True
+            texts.append(choice["text"])
+        delta = choice.get("delta") or choice.get("message")
+        content = delta.get("content") if isinstance(delta, dict) else None
+        if isinstance(content, str):
+            texts.append(content)
+    text = "".join(texts)
+    body = {"text": text} if is_text_completion else {"message": {"content": text}}
+    reply["choices"] = [{"index": 0, "finish_reason": finish_reason, **body}]
+    return reply

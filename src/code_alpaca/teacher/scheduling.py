@@ -34,75 +34,19 @@ AVERAGED_REPLIES = 20  # time constant of the moving average of completion lengt
 
 @dataclass(frozen=True, slots=True)
 class ConnectionSettings:
-    """How to send requests to a teacher.
-
-    Attributes:
-        max_concurrency: requests in flight over all servers.
-        timeout_s: seconds without a response after which an attempt fails.
-        requests_per_minute, tokens_per_minute: None to use the servers' rate-limit headers.
-        batch_poll_s: seconds between two polls of a batch (Batch API only).
-        transport: replaces the network connection.
-    """
+    """How to send requests to a teacher."""
 
     api: Api
-    max_concurrency: int
-    timeout_s: float
-    requests_per_minute: float | None = None
+    max_concurrency: int  # requests in flight over all servers
+    timeout_s: float  # without a response, after which an attempt fails
+    requests_per_minute: float | None = None  # None: use the rate-limit headers of the servers
     tokens_per_minute: float | None = None
-    batch_poll_s: float = 60.0
-    transport: httpx2.AsyncBaseTransport | None = None
-
-
-@dataclass(slots=True)
-class Server:
-    """One base URL: its client, its requests in flight, and when it may be used again."""
-
-    url: str | None
-    client: openai.AsyncOpenAI
-    window: ConcurrencyWindow
-    has_alternatives: bool = False
-    in_flight: int = 0
-    paused_until: float = 0.0
-    consecutive_failures: int = 0
-
-    def is_available(self, now: float) -> bool:
-        return self.paused_until <= now and self.in_flight < self.window.size
-
-    def record_success(self) -> None:
-        self.consecutive_failures = 0
-        self.window.grow()
-
-    def record_failure(self, failure: RequestFailure, sent_at: float) -> None:
-        """Pause an overloaded server as long as it asks, and a failing one if there are others."""
-        pause_s = 0.0
-        if failure.kind is ErrorKind.OVERLOADED:
-            self.window.shrink(sent_at, _now())
-            pause_s = min(MAX_PAUSE_S, failure.retry_after_s or 0.0)
-        elif failure.kind is ErrorKind.TRANSIENT:
-            self.consecutive_failures += 1
-            pause_s = draw_backoff(self.consecutive_failures) if self.has_alternatives else 0.0
-        self.paused_until = max(self.paused_until, _now() + pause_s)
-
-
-def draw_backoff(num_failures: int) -> float:
-    """Return a random delay in seconds: exponential backoff with full jitter.
-
-    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
-    """
-    return random.uniform(0, min(MAX_BACKOFF_S, 0.5 * 2**num_failures))
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """Permission to send one request to `server`, with the tokens consumed from its rate limit."""
-
-    server: Server
-    sent_at: float
-    estimated_tokens: float
+    batch_poll_s: float = 60.0  # between two polls of a batch
+    transport: httpx2.AsyncBaseTransport | None = None  # replaces the network connection
 
 
 class Scheduler:
-    """Grant requests their slots, one at a time, until `stopping` is set."""
+    """Grant requests their slots, one at a time, until the budget ends or `stopping` is set."""
 
     def __init__(
         self,
@@ -122,12 +66,11 @@ class Scheduler:
         self._mean_completion = 0.0  # tokens
 
     async def acquire(self, key: str, payload: dict[str, Any]) -> Slot:
-        """Wait until a request may be sent, and reserve its worst-case cost.
-
-        Raises:
-            Stopped: the run is stopping, or the budget is exhausted.
-        """
-        estimate = self._estimate_tokens(payload) if "tokens" in self._limiters else 0.0
+        """Wait until a request may be sent, and reserve its worst-case cost."""
+        estimate = 0.0
+        if "tokens" in self._limiters:
+            prompt = len(json.dumps(payload)) / BYTES_PER_TOKEN
+            estimate = prompt + (self._mean_completion or get_token_limit(payload))
         async with self._turn:
             server = await self._wait_for_server(payload)
             if self._budget:
@@ -162,20 +105,20 @@ class Scheduler:
                 self._limiters[unit] = RateLimiter(limit)
 
     async def _wait_for_server(self, payload: dict[str, Any]) -> Server:
-        """Return the available server with the fewest requests in flight, once there is one."""
+        """Wait for an available server; return the one with the fewest requests in flight."""
         while True:
             if self._stopping.is_set():
                 raise Stopped("the run is stopping; this request was not sent")
             self._changed.clear()
             now = _now()
             wait_s: float | None = None  # until the next reply
-            available = [server for server in self._servers if server.is_available(now)]
+            awake = [server for server in self._servers if server.paused_until <= now]
+            available = [server for server in awake if server.in_flight < server.window.size]
             if self.in_flight < self._max_concurrency and available:
                 delays = [limiter.get_delay(now) for limiter in self._limiters.values()]
-                delay = max(delays, default=0.0)
-                if delay == 0 and self._can_afford(payload):
+                wait_s = max(delays, default=0.0) or None
+                if wait_s is None and self._can_afford(payload):
                     return min(available, key=lambda server: server.in_flight)
-                wait_s = delay or None
             elif self.in_flight < self._max_concurrency:
                 pauses = [server.paused_until - now for server in self._servers]
                 wait_s = min((pause for pause in pauses if pause > 0), default=None)
@@ -193,10 +136,50 @@ class Scheduler:
             raise Stopped(self._budget.format_exhausted(payload))
         return False
 
-    def _estimate_tokens(self, payload: dict[str, Any]) -> float:
-        """Return the expected prompt and completion tokens of a request."""
-        prompt = len(json.dumps(payload)) / BYTES_PER_TOKEN
-        return prompt + (self._mean_completion or get_token_limit(payload))
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Permission to send one request to `server`."""
+
+    server: Server
+    sent_at: float
+    estimated_tokens: float  # consumed from the rate limit
+
+
+@dataclass(slots=True)
+class Server:
+    """One base URL: its client, its requests in flight, and when it may be used again."""
+
+    url: str | None
+    client: openai.AsyncOpenAI
+    window: ConcurrencyWindow
+    has_alternatives: bool = False
+    in_flight: int = 0
+    paused_until: float = 0.0
+    consecutive_failures: int = 0
+
+    def record_success(self) -> None:
+        self.consecutive_failures = 0
+        self.window.grow()
+
+    def record_failure(self, failure: RequestFailure, sent_at: float) -> None:
+        """Pause an overloaded server for its Retry-After, and a failing one if there are others."""
+        pause_s = 0.0
+        if failure.kind is ErrorKind.OVERLOADED:
+            self.window.shrink(sent_at, _now())
+            pause_s = min(MAX_PAUSE_S, failure.retry_after_s or 0.0)
+        elif failure.kind is ErrorKind.TRANSIENT:
+            self.consecutive_failures += 1
+            pause_s = draw_backoff(self.consecutive_failures) if self.has_alternatives else 0.0
+        self.paused_until = max(self.paused_until, _now() + pause_s)
+
+
+def draw_backoff(num_failures: int) -> float:
+    """Return a random delay in seconds: exponential backoff with full jitter.
+
+    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    """
+    return random.uniform(0, min(MAX_BACKOFF_S, 0.5 * 2**num_failures))
 
 
 def _now() -> float:

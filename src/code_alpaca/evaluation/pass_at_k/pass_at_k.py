@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import datasets
@@ -31,8 +30,8 @@ class PassAtK(evaluate.Metric):
     Args of compute:
         predictions: for each problem its candidates, Python source.
         references: for each problem its tests, Python source that calls the candidate's functions.
-        k: values of k; those above the number of candidates of a problem are omitted, as in
-            code_eval, with a warning if they were set explicitly.
+        k: those above the number of candidates of a problem are omitted, as in code_eval, with a
+            warning if they were set explicitly.
         num_workers: candidates that run at the same time; None: the number of cores.
         timeout: seconds per candidate.
 
@@ -46,17 +45,12 @@ class PassAtK(evaluate.Metric):
     """
 
     def _info(self) -> evaluate.MetricInfo:
-        features = datasets.Features(
-            {
-                "predictions": datasets.List(datasets.Value("string")),
-                "references": datasets.Value("string"),
-            }
-        )
+        text = datasets.Value("string")
         return evaluate.MetricInfo(
             description=__doc__ or "",
             citation="",
             inputs_description=type(self).__doc__ or "",
-            features=features,
+            features=datasets.Features({"predictions": datasets.List(text), "references": text}),
         )
 
     def _compute(
@@ -74,9 +68,9 @@ class PassAtK(evaluate.Metric):
         pairs = [(c, test) for cs, test in zip(predictions, references, strict=True) for c in cs]
         backend = sandbox.choose_backend().backend
         with sandbox.WorkerPool(backend, size=num_workers, packages=True) as pool:
-            results = pool.map(lambda worker, pair: _judge(worker, *pair, limits), pairs)
-            results = iter(list(results))
-        statuses = {n: [next(results).status for _ in cs] for n, cs in enumerate(predictions)}
+            verdicts = pool.map(lambda worker, pair: _judge(worker, *pair, limits), pairs)
+            results = iter(list(verdicts))
+        statuses = {n: [next(results) for _ in cs] for n, cs in enumerate(predictions)}
         counts = [(len(ends), ends.count("passed")) for ends in statuses.values()]
         return metrics.summarize(counts, measurable), statuses
 
@@ -97,28 +91,23 @@ def _measurable_ks(ks: Sequence[int], counts: list[int]) -> list[int]:
 
 def _judge(
     worker: sandbox.Worker, candidate: str, test: str, limits: sandbox.ResourceLimits
-) -> sandbox.RunResult:
-    """Return the in-process verdict, unless the candidate cheats.
+) -> str:
+    """Return the in-process status, or `failed` for a candidate that cheats.
 
     Tests may pass in process and fail isolated because they use a class or constant of the
     candidate, or because it cheats: the controls of the tests decide which (see `controls`).
     """
-    in_process = _run(worker, candidate, test, limits)
-    if in_process.status != "passed":
-        return in_process
+
+    def run(tests: str) -> str:
+        return worker.run_program(f"{candidate}\n{tests}", limits, module="solution").status
+
+    status = run(test)
+    if status != "passed":
+        return status
     isolated_test = sandbox.SolutionTest(test, defines_check=False)
     if worker.test_solution(candidate, isolated_test, limits).status == "passed":
-        return in_process
-    for control in make_negative_controls(test):
-        if _run(worker, candidate, control, limits).status == "passed":
-            return replace(in_process, status="failed")
+        return "passed"
+    if any(run(control) == "passed" for control in make_negative_controls(test)):
+        return "failed"
     positive = make_positive_control(test)
-    if positive is not None and _run(worker, candidate, positive, limits).status == "failed":
-        return replace(in_process, status="failed")
-    return in_process
-
-
-def _run(
-    worker: sandbox.Worker, candidate: str, test: str, limits: sandbox.ResourceLimits
-) -> sandbox.RunResult:
-    return worker.run_program(f"{candidate}\n{test}", limits, module="solution")
+    return "failed" if positive is not None and run(positive) == "failed" else "passed"

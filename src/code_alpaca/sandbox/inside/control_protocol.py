@@ -12,13 +12,12 @@ from dataclasses import asdict, dataclass
 
 READY = b'{"ready": true}'  # the first message of the fork server
 MAX_REQUEST = 1 << 20  # bytes
-# Kinds of children.
-PROGRAM, COMMAND, SOLUTION, TESTS = "program", "command", "solution", "tests"
+PROGRAM, COMMAND, SOLUTION, TESTS = "program", "command", "solution", "tests"  # kinds of children
 
 
 @dataclass
 class ServerConfig:
-    """What the fork server shows to programs, and how it confines them."""
+    """Sent when the fork server starts: what programs may read, and how they are confined."""
 
     readable: list[str]  # paths
     work_folder: str  # in which programs get their own folders
@@ -30,11 +29,11 @@ class ServerConfig:
 
 @dataclass
 class ChildRequest:
-    """A request to start one confined child."""
+    """Start one confined child."""
 
     job: int
     kind: str  # one of the constants above
-    folder: str  # name of its own folder, which is created if folder_bytes > 0
+    folder: str  # name of its folder, which is created if folder_bytes > 0
     files: dict[str, str]  # text files to write into the folder, by name
     max_processes: int
     cpu_seconds: float

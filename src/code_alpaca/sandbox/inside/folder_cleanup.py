@@ -1,12 +1,13 @@
 """Empty, remove and measure folders that untrusted code has filled.
 
 Entries may have any depth, name and mode: `shutil.rmtree` fails on paths that are too long and
-on folders without permissions. Paths are never joined, and nothing recurses. Only the standard
-library: this also runs in the sandbox's own interpreter.
+on folders without permissions. Paths are never joined, and nothing recurses. Functions raise
+OSError if something could not be removed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -18,27 +19,18 @@ MAX_DEPTH = 64  # levels that `exceeds` descends
 
 
 def remove_folder(path: str) -> None:
-    """Remove a folder and everything in it, if it exists.
-
-    Raises:
-        OSError: something could not be removed.
-    """
-    try:
+    """Remove a folder and everything in it, if it exists."""
+    with contextlib.suppress(FileNotFoundError):
         os.chmod(path, 0o700)
         empty_folder(path)
         os.rmdir(path)
-    except FileNotFoundError:
-        return
 
 
 def empty_folder(path: str) -> None:
-    """Remove everything in a folder into which no process writes any more.
+    """Remove everything in a folder that no process writes to.
 
     Subfolders are moved up into the folder itself, one level at a time, so that a chain of any
     depth needs two file descriptors.
-
-    Raises:
-        OSError: something could not be removed.
     """
     top = os.open(path, OPEN_FOLDER)
     try:
@@ -63,10 +55,10 @@ def empty_folder(path: str) -> None:
         os.close(top)
 
 
-def exceeds(path: str, *, max_bytes: int, max_entries: int) -> bool:
-    """Whether a folder that is being written contains more than a limit allows.
+def exceeds(path: str, max_bytes: int, max_entries: int) -> bool:
+    """Whether a folder contains more than a limit allows, or cannot be measured.
 
-    Also true if that cannot be determined because of its modes or its depth.
+    A program that is still writing can prevent that by modes and depth.
     """
     num_bytes = num_entries = 0
     try:

@@ -2,16 +2,14 @@
 
 A fork server (Android calls it a zygote) makes a start cost a fork instead of an interpreter. It
 runs no untrusted code. For each `ChildRequest` it forks; the child confines itself
-(`confinement`) before it reads the first line of what to run. So nothing leaks from one program
-to the next: a program has a private copy of this process's memory, no file descriptors but its
-own, may not signal, trace or start processes, and the only folder that it may write, if any, is
-its own and removed when it ends. What it writes and starts is counted here
-(`syscall_accounting`).
+(`confinement`) before it reads what to run. So nothing leaks from one program to the next: a
+program has a private copy of this process's memory and no file descriptors but its own, it may
+not signal, trace or start processes, and the only folder that it may write, if any, is removed
+when it ends. What it writes and starts is counted here (`syscall_accounting`).
 """
 
 from __future__ import annotations
 
-import array
 import contextlib
 import ctypes
 import gc
@@ -23,14 +21,15 @@ import socket
 import sys
 from collections.abc import Callable
 
-from . import child_setup, control_protocol, harness, solution_server, solution_tester
+from . import control_protocol, harness, solution_server, solution_tester
+from .confinement import OWN_FDS, set_up_child
 from .control_protocol import ChildReport, ChildRequest, ServerConfig
 from .folder_cleanup import exceeds
 from .program_folders import ProgramFolders
-from .seccomp_filter import build_filter
-from .syscall_accounting import MAX_ENTRIES, SyscallBudget, build_rules
+from .seccomp_filter import build_filters
+from .syscall_accounting import MAX_ENTRIES, SyscallBudget
 
-# What programs import most often; importing it again in a child costs next to nothing.
+# What programs import most often: importing it again in a child costs next to nothing.
 for name in ("bisect", "collections", "copy", "dataclasses", "datetime", "decimal", "enum",
              "fractions", "functools", "hashlib", "heapq", "itertools", "math", "operator",
              "random", "re", "statistics", "string", "struct", "textwrap", "typing"):  # fmt: skip
@@ -44,10 +43,12 @@ ENTRY_POINTS = {
 }
 # How many of a child's descriptors (its channel, its peer) are protected from being replaced.
 PROTECTED_FDS = {control_protocol.PROGRAM: 1, control_protocol.COMMAND: 0}
+MAX_FDS = 4  # that come with a request
 FOLDER_CHECK_MS = 20  # where writes cannot be counted
 UNLIMITED = 1 << 62
 PR_SET_DUMPABLE, M_ARENA_MAX = 4, -8
 KEEP_ALIVE: list[object] = []
+Handler = Callable[[int], None]  # gets the events of a file descriptor
 
 
 def main() -> None:
@@ -66,7 +67,7 @@ def main() -> None:
     try:
         ForkServer(control, config).serve()
     except RunInChild as child:
-        kind, fds = child.kind, child.fds
+        kind, fds = child.args
     # Only a child continues here, so no frame of the server is below those of the program.
     exit_code = 1
     try:
@@ -80,10 +81,7 @@ def main() -> None:
 
 
 class RunInChild(BaseException):
-    """Unwinds the stack of a child up to `main`, which then runs what was requested."""
-
-    def __init__(self, kind: str, fds: list[int]) -> None:
-        self.kind, self.fds = kind, fds
+    """Unwinds the stack of a child up to `main`, with the kind of child and its descriptors."""
 
 
 class RunningChild:
@@ -95,16 +93,12 @@ class RunningChild:
         self.fds: list[int] = []
         self.budget: SyscallBudget | None = None
         self.folder_polled = False  # its writes cannot be counted, so its folder is measured
-        self.folder_full = False
+        self.folder_full = False  # and the child was killed for that
 
-    def kill(self) -> None:
+    def kill(self, *, folder_full: bool = False) -> None:
         """Kill it; the event loop reaps it."""
+        self.folder_full = self.folder_full or folder_full
         os.kill(self.pid, signal.SIGKILL)
-
-    def kill_for_full_folder(self) -> None:
-        """Kill it, and have its report state why."""
-        self.folder_full = True
-        self.kill()
 
 
 class ForkServer:
@@ -113,18 +107,14 @@ class ForkServer:
     def __init__(self, control: socket.socket, config: ServerConfig) -> None:
         self.control, self.config = control, config
         self.children: list[RunningChild] = []
-        self.handlers: dict[int, Callable[[int], None]] = {}
+        self.handlers: dict[int, Handler] = {}
         self.poll = select.poll()
         self._watch(control.fileno(), lambda _: self._receive_request())
         self.filters: dict[tuple, list[bytes]] = {}
         self.folders = ProgramFolders(config)
 
     def serve(self) -> None:
-        """Handle events until the supervisor ends.
-
-        Raises:
-            RunInChild: in a child.
-        """
+        """Handle events until the supervisor ends; in a child, raise `RunInChild`."""
         while True:
             polled = any(child.folder_polled for child in self.children)
             events = self.poll.poll(FOLDER_CHECK_MS if polled else None)
@@ -133,24 +123,20 @@ class ForkServer:
                 if self.handlers.get(fd) is handler:  # not closed by an earlier handler
                     handler(event)
             for child in self.children:
-                if child.folder_polled and exceeds(
-                    child.folder, max_bytes=child.folder_bytes, max_entries=MAX_ENTRIES
-                ):
-                    child.kill_for_full_folder()
-
-    # -- starting a child ------------------------------------------------------------------
+                if child.folder_polled and exceeds(child.folder, child.folder_bytes, MAX_ENTRIES):
+                    child.kill(folder_full=True)
 
     def _receive_request(self) -> None:
-        data, fds = _receive_with_fds(self.control)
+        data, fds, _, _ = socket.recv_fds(self.control, control_protocol.MAX_REQUEST, MAX_FDS)
         if not data:  # the supervisor has ended
             self._shut_down()
         message = json.loads(data)
-        if "kill" in message:
-            for child in self.children:
-                if child.job == message["kill"]:
-                    child.kill()
+        if "kill" not in message:
+            self._start(ChildRequest(**message), fds)
             return
-        self._start(ChildRequest(**message), fds)
+        for child in self.children:
+            if child.job == message["kill"]:
+                child.kill()
 
     def _start(self, request: ChildRequest, fds: list[int]) -> None:
         has_folder = request.folder_bytes > 0
@@ -162,8 +148,7 @@ class ForkServer:
         if pid == 0:
             # Their destructors would close descriptor numbers that are reused below.
             KEEP_ALIVE.extend([self, receiver])
-            handles = child_setup.Handles(fds, sender.detach(), ruleset)
-            own_fds = child_setup.set_up(request, folder, filters, handles)
+            own_fds = set_up_child(request, [sender.detach(), *fds], folder, ruleset, filters)
             raise RunInChild(request.kind, own_fds)
         sender.close()
         for fd in fds:
@@ -177,21 +162,15 @@ class ForkServer:
         """Return the seccomp filters of a child; built once for all children of a kind."""
         if not self.config.seccomp:
             return []
-        kind = request.kind
-        has_folder, may_fork = request.folder_bytes > 0, request.max_processes > 0
-        key = (kind, has_folder, may_fork)
+        key = (request.kind, request.max_processes > 0, request.folder_bytes > 0)
         if key not in self.filters:
+            kind, may_fork, may_write = key
             may_exec = kind == control_protocol.COMMAND
-            protected = child_setup.OWN_FDS[: PROTECTED_FDS.get(kind, 2)]
-            rules = build_rules(
-                protected, threads=not may_fork, files=has_folder, may_exec=may_exec
+            protected_fds = OWN_FDS[: PROTECTED_FDS.get(kind, 2)]
+            self.filters[key] = build_filters(
+                protected_fds, may_exec=may_exec, may_fork=may_fork, may_write=may_write
             )
-            options = {"may_exec": may_exec, "may_fork": may_fork, "rules": rules}
-            notifying = [build_filter(**options)] if rules else []
-            self.filters[key] = [*notifying, build_filter(**options, notify=False)]
         return self.filters[key]
-
-    # -- while a child runs ----------------------------------------------------------------
 
     def _receive_listener(self, child: RunningChild) -> None:
         """Receive the listener of a child's filter, or the message that it has none."""
@@ -202,9 +181,7 @@ class ForkServer:
             child.folder_polled = bool(data and child.folder)
             return
         child.budget = SyscallBudget(
-            listeners[0],
-            child.folder_bytes,
-            lambda limit: exceeds(child.folder, max_bytes=UNLIMITED, max_entries=limit),
+            listeners[0], child.folder_bytes, lambda limit: exceeds(child.folder, UNLIMITED, limit)
         )
         self._watch(listeners[0], lambda event: self._decide_call(child, event), child)
 
@@ -214,11 +191,9 @@ class ForkServer:
             return
         child.budget.decide()
         if child.budget.exceeded:
-            child.kill_for_full_folder()
+            child.kill(folder_full=True)
 
-    def _watch(
-        self, fd: int, handler: Callable[[int], None], child: RunningChild | None = None
-    ) -> None:
+    def _watch(self, fd: int, handler: Handler, child: RunningChild | None = None) -> None:
         if child:
             child.fds.append(fd)
         self.handlers[fd] = handler
@@ -229,8 +204,6 @@ class ForkServer:
         del self.handlers[fd]
         self.poll.unregister(fd)
         os.close(fd)
-
-    # -- after a child ---------------------------------------------------------------------
 
     def _reap(self, child: RunningChild) -> None:
         """Report how a child ended, and remove its folder."""
@@ -248,7 +221,7 @@ class ForkServer:
             self.folders.empty()
 
     def _kill_stray_processes(self) -> None:
-        """Kill processes that a program has left, where nothing else is in the PID namespace."""
+        """Kill the processes that a program left, if nothing else is in the PID namespace."""
         if self.config.private_namespaces and not self.children:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(-1, signal.SIGKILL)
@@ -264,13 +237,3 @@ class ForkServer:
             os.waitpid(child.pid, 0)
         self.folders.close()
         os._exit(0)
-
-
-def _receive_with_fds(control: socket.socket) -> tuple[bytes, list[int]]:
-    fds = array.array("i")
-    size = control_protocol.MAX_REQUEST
-    data, ancillary, _, _ = control.recvmsg(size, socket.CMSG_SPACE(4 * fds.itemsize))
-    for level, kind, payload in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
-    return data, list(fds)

@@ -1,8 +1,7 @@
-"""What a confined child runs: a Python program, or a command of another language.
+"""Run a Python program, or a command of another language, in a confined child.
 
-A child exchanges JSON lines with the supervisor over its own channel, a socket. The two halves of
-a test in separate processes are `solution_server` and `solution_tester`. Only the standard
-library.
+A child exchanges JSON lines with the supervisor over a socket, its channel. `solution_server` and
+`solution_tester` run a solution and its tests in separate processes.
 """
 
 from __future__ import annotations
@@ -58,11 +57,7 @@ class Channel:
 
     def __init__(self, fd: int) -> None:
         self._raw = io.FileIO(fd, "r+", closefd=False)
-        self._reader = io.BufferedReader(self._raw)
-
-    def readline(self) -> bytes:
-        """Read one line; b"" if the other side has closed the socket."""
-        return self._reader.readline()
+        self.readline = io.BufferedReader(self._raw).readline  # b"" once the socket is closed
 
     def send(self, message: dict) -> None:
         """Send one JSON object."""
@@ -128,7 +123,7 @@ def _classify_exit(error: SystemExit) -> str:
 
 
 def flush_output() -> None:
-    """Flush standard output and error, which the program may have replaced by anything."""
+    """Flush standard output and error, which the program may have replaced."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

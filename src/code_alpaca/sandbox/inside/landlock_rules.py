@@ -1,7 +1,8 @@
 """Landlock rules that leave a process some folders to read and at most one to write.
 
 Landlock (https://docs.kernel.org/userspace-api/landlock.html) works without root and without
-user namespaces, since Linux 5.13. Where the kernel supports it, TCP is denied as well.
+user namespaces, since Linux 5.13. Where the kernel supports it, TCP is denied as well. Every
+function raises OSError if the kernel refuses.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from .syscall_table import LANDLOCK
 
 libc = ctypes.CDLL(None, use_errno=True)
 
-CREATE_RULESET, ADD_RULE, RESTRICT_SELF = (number for _, number, _ in LANDLOCK)
+CREATE_RULESET, ADD_RULE, RESTRICT_SELF = (number for number, _ in LANDLOCK.values())
 VERSION_FLAG, PATH_BENEATH = 1, 1  # LANDLOCK_CREATE_RULESET_VERSION, LANDLOCK_RULE_PATH_BENEATH
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 TRUNCATE, IOCTL_DEV = 1 << 14, 1 << 15
@@ -39,9 +40,6 @@ def create_ruleset(readable: list[str], writable: str | None) -> int:
     Args:
         readable: paths that may be read and executed; missing ones are skipped.
         writable: a folder in which everything is allowed.
-
-    Raises:
-        OSError: the kernel refused.
     """
     version = landlock_version()
     handled = SUPPORTED_RIGHTS.get(version, ALL_RIGHTS)
@@ -60,12 +58,16 @@ def create_ruleset(readable: list[str], writable: str | None) -> int:
 
 
 def restrict_self(ruleset: int) -> None:
-    """Apply a ruleset to this process and its future children, for good.
-
-    Raises:
-        OSError: the kernel refused.
-    """
+    """Apply a ruleset to this process and its future children, for good."""
     check(libc.syscall(RESTRICT_SELF, ruleset, 0))
+
+
+def check(result: int) -> int:
+    """Return the result of a C call; raise OSError if it failed."""
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
 
 
 def _allow(ruleset: int, path: str, rights: int) -> None:
@@ -80,15 +82,3 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
         check(libc.syscall(ADD_RULE, ruleset, PATH_BENEATH, rule, 0))
     finally:
         os.close(fd)
-
-
-def check(result: int) -> int:
-    """Return the result of a C call.
-
-    Raises:
-        OSError: the call failed.
-    """
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return result

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import builtins
-import collections
 import datetime
 import decimal
 import fractions
 import types
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections import Counter, OrderedDict, defaultdict, deque
 
 MAX_ITEMS = 1_000_000  # read from an iterator
 LARGE_INT = 1 << 62  # larger ones are sent in hexadecimal: Python limits decimal digits
@@ -19,73 +16,53 @@ class UnsupportedValue(Exception):
     """A value that cannot be sent: an object of a custom class, a function, an endless iterator."""
 
 
-# -- mutable containers ----------------------------------------------------------------------
+def _refill(clear, extend):
+    """Return a function that replaces the contents of a container."""
+
+    def fill(value, contents):
+        clear(value)
+        extend(value, contents)
+
+    return fill
 
 
-class ContainerType(NamedTuple):
-    """How a container is made empty from its encoded contents, and then filled in place."""
-
-    make: Callable[[Any], Any]
-    fill: Callable[[Any, Any], None]
-
-
-def _fill_list(value, items):
-    list.__setitem__(value, slice(None), items)
-
-
-def _fill_dict(value, pairs):
-    dict.clear(value)
-    dict.update(value, pairs)
-
-
-def _fill_ordered_dict(value, pairs):
-    collections.OrderedDict.clear(value)
+def _set_items(value, pairs):
     for key, item in pairs:
-        collections.OrderedDict.__setitem__(value, key, item)
+        OrderedDict.__setitem__(value, key, item)
 
 
-def _fill_set(value, items):
-    set.clear(value)
-    set.update(value, items)
-
-
-def _fill_deque(value, items):
-    collections.deque.clear(value)
-    collections.deque.extend(value, items)
-
-
-def _fill_bytearray(value, data):
+def _set_bytes(value, data):
     bytearray.__setitem__(value, slice(None), data)
 
 
 def _make_defaultdict(body):
     factory = body[0]
-    return collections.defaultdict(None if factory is None else PLAIN_TYPES[factory])
+    return defaultdict(None if factory is None else PLAIN_TYPES[factory])
 
 
+_fill_dict = _refill(dict.clear, dict.update)
+# Tag -> functions that make a container, empty, from its encoded contents, and that fill it. They
+# call methods of the base types, which subclasses cannot override.
 CONTAINERS = {
-    "list": ContainerType(lambda body: [], _fill_list),
-    "dict": ContainerType(lambda body: {}, _fill_dict),
-    "defaultdict": ContainerType(_make_defaultdict, _fill_dict),
-    "Counter": ContainerType(lambda body: collections.Counter(), _fill_dict),
-    "OrderedDict": ContainerType(lambda body: collections.OrderedDict(), _fill_ordered_dict),
-    "set": ContainerType(lambda body: set(), _fill_set),
-    "deque": ContainerType(lambda body: collections.deque(maxlen=body[0]), _fill_deque),
-    "bytearray": ContainerType(lambda body: bytearray(), _fill_bytearray),
+    "list": (lambda body: [], _refill(list.clear, list.extend)),
+    "dict": (lambda body: {}, _fill_dict),
+    "defaultdict": (_make_defaultdict, _fill_dict),
+    "Counter": (lambda body: Counter(), _fill_dict),
+    "OrderedDict": (lambda body: OrderedDict(), _refill(OrderedDict.clear, _set_items)),
+    "set": (lambda body: set(), _refill(set.clear, set.update)),
+    "deque": (lambda body: deque(maxlen=body[0]), _refill(deque.clear, deque.extend)),
+    "bytearray": (lambda body: bytearray(), _set_bytes),
 }
-MUTABLE_TYPES = (list, dict, set, collections.deque, bytearray)
+MUTABLE_TYPES = (list, dict, set, deque, bytearray)
 PLAIN_TYPES = {
-    name: getattr(builtins, name)
-    for name in ("bool", "bytes", "bytearray", "complex", "dict", "float", "frozenset", "int",
-                 "list", "object", "range", "set", "str", "tuple")
-} | {"NoneType": type(None)}  # fmt: skip
-
-
-# -- immutable values ------------------------------------------------------------------------
+    kind.__name__: kind
+    for kind in (bool, bytes, bytearray, complex, dict, float, frozenset, int, list, object, range,
+                 set, str, tuple, type(None))
+}  # fmt: skip
 
 
 def encode_text(value):
-    """Encode a string; lone surrogates need a form of their own, since JSON would join two."""
+    """Encode a string; in hexadecimal if it has lone surrogates, since JSON would join two."""
     if value.isascii():
         return value
     try:
@@ -96,11 +73,7 @@ def encode_text(value):
 
 
 def encode_items(encode, value):
-    """Encode everything that an iterable yields.
-
-    Raises:
-        UnsupportedValue: more than `MAX_ITEMS`.
-    """
+    """Encode everything that an iterable yields, unless it yields more than `MAX_ITEMS`."""
     items = []
     for item in value:
         items.append(encode(item))
@@ -122,25 +95,22 @@ def _time_encoder(kind):
 
 # Type (and its subclasses), tag, encoder: a function of the codec's `encode` and the value.
 ENCODERS = (
-    (frozenset, "frozenset", lambda encode, value: [encode(n) for n in frozenset.__iter__(value)]),
-    (bytes, "bytes", lambda encode, value: bytes.hex(value)),
-    (complex, "complex", lambda encode, value: [value.real, value.imag]),
-    (range, "range", lambda encode, value: [encode(n) for n in (value.start, value.stop,
-                                                                value.step)]),
+    (frozenset, "frozenset", lambda encode, x: [encode(item) for item in frozenset.__iter__(x)]),
+    (bytes, "bytes", lambda encode, x: bytes.hex(x)),
+    (complex, "complex", lambda encode, x: [x.real, x.imag]),
+    (range, "range", lambda encode, x: [encode(n) for n in (x.start, x.stop, x.step)]),
     (type({}.keys()), "keys", encode_items),
     (type({}.values()), "values", encode_items),
     (type({}.items()), "items", encode_items),
-    (decimal.Decimal, "decimal", lambda encode, value: decimal.Decimal.__str__(value)),
-    (fractions.Fraction, "fraction", lambda encode, value: [hex(value.numerator),
-                                                            hex(value.denominator)]),
+    (decimal.Decimal, "decimal", lambda encode, x: decimal.Decimal.__str__(x)),
+    (fractions.Fraction, "fraction", lambda encode, x: [hex(x.numerator), hex(x.denominator)]),
     (datetime.datetime, "datetime", _time_encoder(datetime.datetime)),
-    (datetime.date, "date", lambda encode, value: datetime.date.isoformat(value)),
+    (datetime.date, "date", lambda encode, x: datetime.date.isoformat(x)),
     (datetime.time, "time", _time_encoder(datetime.time)),
-    (datetime.timedelta, "timedelta", lambda encode, value: [value.days, value.seconds,
-                                                             value.microseconds]),
-    (type(...), "ellipsis", lambda encode, value: 0),
-    (types.NotImplementedType, "not_implemented", lambda encode, value: 0),
-)  # fmt: skip
+    (datetime.timedelta, "timedelta", lambda encode, x: [x.days, x.seconds, x.microseconds]),
+    (type(...), "ellipsis", lambda encode, x: 0),
+    (types.NotImplementedType, "not_implemented", lambda encode, x: 0),
+)
 
 
 def _decode_items(decode, body):

@@ -28,7 +28,7 @@ class ProgramFolders:
         self._reusable: set[str] = set()  # folders that no child has changed
         self._cleaners: list[int] = []
         self._num_ended = 0
-        self._hide()
+        self._allow_listing(False)
 
     def make(self, name: str, files: dict[str, str]) -> str:
         """Return a folder that contains only these text files."""
@@ -38,10 +38,10 @@ class ProgramFolders:
         if path in self._reusable:
             self._reusable.remove(path)
         else:
-            self._show()
+            self._allow_listing(True)
             os.mkdir(path, 0o700)
             self._created_at[path] = os.stat(path).st_ctime_ns
-            self._hide()
+            self._allow_listing(False)
         for file_name, text in files.items():
             target = os.path.join(path, file_name)
             with open(target, "w", encoding="utf-8", errors="surrogatepass") as file:
@@ -49,7 +49,7 @@ class ProgramFolders:
         return path
 
     def get_ruleset(self, path: str | None) -> int | None:
-        """Return a descriptor of the Landlock rules under which `path` may be written, if any."""
+        """Return a descriptor of Landlock rules that let `path` be written; None: no Landlock."""
         if self._readable is None:
             return None
         if path not in self._rulesets:
@@ -57,18 +57,14 @@ class ProgramFolders:
         return self._rulesets[path]
 
     def release(self, path: str) -> None:
-        """Remove the folder of a child that has ended; on disk, in a background process.
-
-        Raises:
-            OSError: it could not be removed; this sandbox must not be used any more.
-        """
-        # A folder that was written to and emptied could still pass on information by its size.
+        """Remove the folder of a child that has ended; on disk, in a background process."""
+        # A folder that was written to and emptied could still leak information by its size.
         if not self._hides_names and os.stat(path).st_ctime_ns == self._created_at[path]:
             self._reusable.add(path)
             return
         if path in self._rulesets:
             os.close(self._rulesets.pop(path))
-        self._show()
+        self._allow_listing(True)
         if self._in_memory:
             remove_folder(path)
         else:
@@ -76,14 +72,14 @@ class ProgramFolders:
             renamed = os.path.join(self._parent, f"ended-{self._num_ended}")
             os.rename(path, renamed)
             self._remove_in_background(renamed)
-        self._hide()
+        self._allow_listing(False)
 
     def empty(self) -> None:
-        """Remove everything that children should not have been able to leave; none is running."""
+        """Remove what children may have left in the parent folder; none is running."""
         if self._hides_names:
-            self._show()
+            self._allow_listing(True)
             empty_folder(self._parent)
-            self._hide()
+            self._allow_listing(False)
 
     def close(self) -> None:
         """Wait for the background processes and remove the parent folder."""
@@ -106,10 +102,6 @@ class ProgramFolders:
         finally:
             os._exit(0)  # the supervisor removes the rest
 
-    def _show(self) -> None:
+    def _allow_listing(self, allowed: bool) -> None:
         if self._hides_names:
-            os.chmod(self._parent, 0o700)
-
-    def _hide(self) -> None:
-        if self._hides_names:
-            os.chmod(self._parent, 0o100)
+            os.chmod(self._parent, 0o700 if allowed else 0o100)

@@ -2,11 +2,11 @@
 
 The tests run in the other process (`solution_tester`), so a solution can change nothing that its
 verdict depends on: it returns plain values (`value_codec`), and only the tests' process has a
-channel to the supervisor. The two exchange JSON lines over a socket of their own (`peer`):
+channel to the supervisor. The two exchange JSON lines over another socket (`peer`):
 
     solution -> tests   {"functions", "classes", "values"}: its public names
     tests -> solution   {"call", "arguments"}
-    solution -> tests   {"result"}, {"exception", "result"}, or {"verdict"} if it cannot go further
+    solution -> tests   {"result"}, {"exception", "result"}, {"unsupported_value"} or {"verdict"}
 
 Values do not show everything (two rows that are the same list, a list that is returned again
 later), and some cannot be sent at all (verdict `unsupported_value`). Graders therefore also run
@@ -15,6 +15,7 @@ the tests in the solution's own process.
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 from . import harness
@@ -69,15 +70,9 @@ def answer_call(names: dict, request: dict) -> str:
 def _encode_exception(codec: ValueCodec, error: BaseException) -> dict:
     """Encode an exception: its classes' names, nearest first, its text and, if plain, its args."""
     classes = [[kind.__module__, kind.__qualname__] for kind in type(error).__mro__]
-    try:
+    args, text = None, ""
+    with contextlib.suppress(UnsupportedValue, RecursionError):
         args = codec.encode(error.args)
-    except (UnsupportedValue, RecursionError):
-        args = None
-    return {"classes": classes, "args": args, "text": _read_text(error)}
-
-
-def _read_text(error: BaseException) -> str:
-    try:
-        return str(error)[:MAX_DETAIL]
-    except BaseException:
-        return ""
+    with contextlib.suppress(BaseException):
+        text = str(error)[:MAX_DETAIL]
+    return {"classes": classes, "args": args, "text": text}

@@ -1,7 +1,4 @@
-"""Run tests against a solution that lives in another sandboxed process.
-
-The other side, and the protocol between the two, is `solution_server`.
-"""
+"""Run tests against a solution in another sandboxed process (see `solution_server`)."""
 
 from __future__ import annotations
 
@@ -47,11 +44,11 @@ def _execute_tests(order: dict, names: dict, solution: RemoteSolution) -> None:
     if entry_point:
         names[entry_point] = candidate
     tree = ast.parse(order["test"], "tests.py")
-    own_names = _find_bound_names(tree)
-    for name in _find_used_names(tree) - set(names) - set(dir(builtins)):
+    used, bound = _find_names(tree)
+    for name in used - set(names) - set(dir(builtins)):
         if name in public["functions"]:
             names[name] = solution.make_function(name)
-        elif name not in own_names and (name in public["classes"] or name in public["values"]):
+        elif name not in bound and (name in public["classes"] or name in public["values"]):
             solution.end(UNSUPPORTED_VALUE, f"the tests use {name} of the solution")
     exec(compile(tree, "tests.py", "exec", dont_inherit=True), names)
     if order["check"]:
@@ -70,27 +67,23 @@ def _execute_prompt(prompt: str, names: dict) -> None:
         return
 
 
-def _find_used_names(tree: ast.Module) -> set[str]:
-    return {
-        node.id
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
-    }
-
-
-def _find_bound_names(tree: ast.Module) -> set[str]:
-    """Return the names that the tests import, define or assign, in any scope."""
-    names: set[str] = set()
+def _find_names(tree: ast.Module) -> tuple[set[str], set[str]]:
+    """Return the names that the tests read, and those that they bind, in any scope."""
+    used: set[str] = set()
+    bound: set[str] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.alias):
-            names.add(node.asname or node.name.partition(".")[0])
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.arg):
-            names.add(node.arg)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            names.add(node.id)
-    return names
+        match node:
+            case ast.Name(ctx=ast.Load()):
+                used.add(node.id)
+            case ast.Name(ctx=ast.Store()):
+                bound.add(node.id)
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                bound.add(node.name)
+            case ast.arg():
+                bound.add(node.arg)
+            case ast.alias():
+                bound.add(node.asname or node.name.partition(".")[0])
+    return used, bound
 
 
 def _format_traceback(error: BaseException) -> str:
@@ -102,15 +95,13 @@ def _format_traceback(error: BaseException) -> str:
 
 
 class SolutionEnded(BaseException):
-    """The solution cannot answer any more; `RemoteSolution.ended` records why."""
+    """The solution serves no more calls; `RemoteSolution.ended` records why."""
 
 
 class RemoteSolution:
-    """A solution in another process, as functions that are called over a channel.
+    """A solution in another process, called over the channel `peer`.
 
-    Args:
-        peer: channel to the solution's process.
-        names: namespace of the tests, where classes of values are looked up.
+    Classes of the values that it returns are looked up in `names`, the namespace of the tests.
     """
 
     def __init__(self, peer: harness.Channel, names: dict) -> None:
@@ -119,7 +110,7 @@ class RemoteSolution:
         self.ended: tuple[str, str] | None = None
 
     def start(self) -> dict:
-        """Wait until the solution is defined, and return its public names by kind."""
+        """Wait until the solution has been executed, and return its public names by kind."""
         line = self._peer.readline()
         reply = _parse(line)
         if "functions" not in reply:
@@ -181,17 +172,13 @@ def _parse(line: bytes) -> dict:
 
 
 def _decode_exception(codec: ValueCodec, encoded: dict, names: dict) -> Exception:
-    """Create an exception of the nearest class that this side has, with the original's name."""
+    """Create an exception of the nearest base class that this side has, with the same name."""
     args = codec.decode(encoded["args"]) if encoded["args"] is not None else (str(encoded["text"]),)
     if type(args) is not tuple:
         raise ValueError("args")
     (_, original_name), *_ = encoded["classes"]
-    for module, name in encoded["classes"]:
-        kind = _find_exception_class(module, name, names)
-        if kind is not None:
-            break
-    else:
-        kind = Exception
+    kinds = (_find_exception_class(module, name, names) for module, name in encoded["classes"])
+    kind = next((kind for kind in kinds if kind is not None), Exception)
     if kind.__name__ != original_name and kind is not RuntimeError:
         kind = type(str(original_name).rpartition(".")[2], (kind,), {})
     error = kind.__new__(kind, *args)

@@ -1,6 +1,6 @@
 """Encode Python values as JSON to send them between two sandboxed processes.
 
-`ValueCodec.decode` returns only values of trusted types, whatever was sent: built-in and standard
+`ValueCodec.decode` returns only values of trusted types for any message: built-in and standard
 library types, and named tuples and enum members of classes that the receiving side already has.
 An object that claims to equal everything arrives as the plain value underneath, or is refused
 (`UnsupportedValue`). So tests compare values, never objects that the tested code created. (Pickle
@@ -36,9 +36,7 @@ from .plain_types import (
 class ValueCodec:
     """Encode and decode the values of one call.
 
-    Args:
-        names: the receiving side's namespace, where classes of named tuples and enums are looked
-            up by name.
+    Classes of received named tuples and enums are looked up by name in `names`.
     """
 
     def __init__(self, names: dict | None = None) -> None:
@@ -48,11 +46,7 @@ class ValueCodec:
         self._synced: list = []  # contents of each container that both sides have
 
     def encode(self, value: object) -> list:
-        """Return the message with a value and every change to containers already sent.
-
-        Raises:
-            UnsupportedValue: the value cannot be sent.
-        """
+        """Return the message with a value and every change to containers already sent."""
         num_synced = len(self._synced)
         try:
             encoded = self._encode(value)
@@ -69,36 +63,32 @@ class ValueCodec:
     def decode(self, message: object) -> object:
         """Return the value of a message; containers already received are changed in place.
 
-        Raises:
-            UnsupportedValue: it needs a class that this side does not have.
-            ValueError: not a message that `encode` returns.
+        Raises UnsupportedValue if this side lacks a class, and ValueError for malformed messages.
         """
         try:
             encoded, changes = message
             for number, (tag, body) in changes:
                 if number == len(self._containers):
-                    self._register(CONTAINERS[tag].make(body))
+                    make, _ = CONTAINERS[tag]
+                    self._register(make(body))
                     self._synced.append([tag, body])
                 elif type(number) is int and 0 <= number < len(self._containers):
                     self._synced[number] = [tag, body]
                 else:
                     raise ValueError("no such container")
             for number, (tag, body) in changes:
-                CONTAINERS[tag].fill(self._containers[number], self._decode_contents(tag, body))
+                _, fill = CONTAINERS[tag]
+                fill(self._containers[number], self._decode_contents(tag, body))
             return self._decode(encoded)
         except (LookupError, TypeError, AttributeError, RecursionError, ArithmeticError) as error:
             raise ValueError(f"malformed value: {type(error).__name__}") from None
 
-    # -- encoding --------------------------------------------------------------------------
-
     def _collect_changes(self) -> list:
         changes = []
-        number = 0
-        while number < len(self._containers):  # grows while contents are encoded
-            contents = self._encode_contents(self._containers[number])
+        for number, container in enumerate(self._containers):  # grows while contents are encoded
+            contents = self._encode_contents(container)
             if number >= len(self._synced) or contents != self._synced[number]:
                 changes.append([number, contents])
-            number += 1
         return changes
 
     def _encode(self, value: object) -> object:
@@ -115,9 +105,12 @@ class ValueCodec:
         return self._encode_other(value, kind)
 
     def _encode_other(self, value: object, kind: type) -> object:
-        """Encode subclasses as their base, read by the base's methods and not their own."""
+        """Encode a value; one of a subclass as its base, read by the methods of the base."""
         if isinstance(value, enum.Enum):
-            return _encode_enum_member(value)
+            name = value._name_
+            if name is None or kind.__members__.get(name) is not value:
+                raise UnsupportedValue(kind.__name__)
+            return {"t": "enum", "v": [kind.__name__, name]}
         if isinstance(value, MUTABLE_TYPES):
             return {"r": self._get_id(value)}
         if isinstance(value, tuple):
@@ -147,15 +140,16 @@ class ValueCodec:
 
     def _encode_contents(self, value: object) -> list:
         encode = self._encode
-        kind = type(value)
-        if kind is list or (kind is not dict and isinstance(value, list)):
+        if isinstance(value, list):
             return ["list", [encode(item) for item in list.__iter__(value)]]
         if isinstance(value, dict):
             pairs = [[encode(key), encode(item)] for key, item in dict.items(value)]
-            if kind is dict:
-                return ["dict", pairs]
             if isinstance(value, collections.defaultdict):
-                return ["defaultdict", [_encode_factory(value.default_factory), pairs]]
+                factory = value.default_factory
+                name = getattr(factory, "__name__", None)
+                if factory is not None and PLAIN_TYPES.get(name) is not factory:
+                    raise UnsupportedValue("defaultdict")
+                return ["defaultdict", [name, pairs]]
             for base in (collections.Counter, collections.OrderedDict):
                 if isinstance(value, base):
                     return [base.__name__, pairs]
@@ -176,8 +170,6 @@ class ValueCodec:
         self._containers.append(value)  # a reference, so that its id() stays unique
         self._ids[id(value)] = number
         return number
-
-    # -- decoding --------------------------------------------------------------------------
 
     def _decode(self, encoded: object) -> object:
         if type(encoded) is not dict:
@@ -218,19 +210,3 @@ class ValueCodec:
         if tag in ("list", "set", "deque"):
             return [self._decode(item) for item in body]
         return [(self._decode(key), self._decode(item)) for key, item in body]
-
-
-def _encode_enum_member(value: enum.Enum) -> object:
-    kind, name = type(value), value._name_
-    if name is None or kind.__members__.get(name) is not value:
-        raise UnsupportedValue(kind.__name__)
-    return {"t": "enum", "v": [kind.__name__, name]}
-
-
-def _encode_factory(factory: object) -> str | None:
-    """Return the name of a defaultdict's factory, which must be a plain type."""
-    if factory is None:
-        return None
-    if PLAIN_TYPES.get(getattr(factory, "__name__", "")) is factory:
-        return factory.__name__
-    raise UnsupportedValue("defaultdict")

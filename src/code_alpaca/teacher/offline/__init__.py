@@ -29,38 +29,28 @@ def start_server(url: str = "offline", seed: int = 0) -> Iterator[str]:
     """Run the embedded teacher in a child process and yield its base URL.
 
     The child ends with this process, even if this process is killed.
-
-    Raises:
-        InputError: an option in `url` is unknown or has an invalid value.
     """
-    options = parse_options(url)
-    command = [sys.executable, "-m", "code_alpaca.cli", "teacher", "--port", "0", "--until_eof"]
-    command += ["--seed", str(seed)]
-    for key, value in options.items():
-        command += [f"--{key}", value]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        assert process.stdin and process.stdout  # they are pipes
+    options = {"port": "0", "until_eof": "true", "seed": str(seed), **parse_options(url)}
+    args = [sys.executable, "-m", "code_alpaca.cli", "teacher"]
+    args += [f"--{key}={value}" for key, value in options.items()]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(args, **pipes, text=True, start_new_session=True) as child:
+        assert child.stdin and child.stdout  # they are pipes
         try:
-            line = process.stdout.readline()
+            line = child.stdout.readline()
             if not line.startswith("serving "):
                 raise InputError(f"the embedded teacher did not start with {url!r}; see above")
             yield line.split()[1]
         finally:
-            process.stdin.close()
+            child.stdin.close()
             try:
-                process.wait(timeout=5)
+                child.wait(timeout=5)
             except subprocess.TimeoutExpired:
-                process.kill()
+                child.kill()
 
 
 def parse_options(url: str) -> dict[str, str]:
-    """Return the options in `offline?key=value&...`.
-
-    Raises:
-        InputError: an option is unknown or has an invalid value.
-    """
+    """Return the options in `offline?key=value&...`; InputError for an invalid one."""
     from code_alpaca.teacher.offline.faults import Faults
 
     options = dict(parse_qsl(url.partition("?")[2], keep_blank_values=True))

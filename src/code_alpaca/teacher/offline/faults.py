@@ -15,6 +15,8 @@ from code_alpaca.problems import load_problems
 
 Rate = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, le=120)]
+TASK_FAULTS = ("near_duplicate", "refusal", "wrong_answer", "empty_output", "benchmark_copy")
+SERVER_FAULTS = ("rate_429", "rate_500", "rate_503", "drop", "hang")
 REFUSAL = "I'm sorry, but I can't help with that."
 
 
@@ -43,18 +45,12 @@ class Faults(BaseModel):
     def corrupt_task(
         self, rng: random.Random, task: dict[str, Any], examples: list[dict[str, Any]]
     ) -> dict[str, Any]:
-        """Return the task, or at the configured rates a faulty version of it.
-
-        Args:
-            examples: the tasks that the prompt shows.
-        """
-        fault = self._draw(
-            rng, "near_duplicate", "refusal", "wrong_answer", "empty_output", "benchmark_copy"
-        )
+        """Return the task, or a faulty version of it; `examples` are the tasks in the prompt."""
+        fault = self.draw(rng, *TASK_FAULTS)
         if fault == "near_duplicate" and examples:
             example = rng.choice(examples)
-            copied = {**task, **{k: v for k, v in example.items() if k in task}}
-            return {**copied, "instruction": f"Please {example['instruction']}"}
+            copied = {k: v for k, v in example.items() if k in task}
+            return {**task, **copied, "instruction": f"Please {example['instruction']}"}
         if fault == "refusal":
             return {**task, "output": REFUSAL, "tests": ""}
         if fault == "wrong_answer" and task.get("tests"):
@@ -72,7 +68,7 @@ class Faults(BaseModel):
 
     def corrupt_reply(self, rng: random.Random, text: str) -> tuple[str, bool]:
         """Return the text of a reply, possibly corrupted, and whether it is truncated."""
-        fault = self._draw(rng, "truncated", "malformed")
+        fault = self.draw(rng, "truncated", "malformed")
         if fault == "truncated":
             return text[: rng.randint(len(text) // 4, len(text) * 3 // 4)], True
         if fault == "malformed":
@@ -80,12 +76,8 @@ class Faults(BaseModel):
             return text[:at] + '"\n}} oops {' + text[at:], False
         return text, False
 
-    def draw_server_fault(self, rng: random.Random) -> str | None:
-        """Return the server fault of one request, as the name of its field, or None."""
-        return self._draw(rng, "rate_429", "rate_500", "rate_503", "drop", "hang")
-
-    def _draw(self, rng: random.Random, *names: str) -> str | None:
-        """Draw at most one fault; a single random number, so that rates do not interact."""
+    def draw(self, rng: random.Random, *names: str) -> str | None:
+        """Draw at most one fault, from one random number so that rates do not interact."""
         at = rng.random()
         for name in names:
             at -= getattr(self, name)

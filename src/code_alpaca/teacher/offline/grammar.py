@@ -1,14 +1,14 @@
 """Grammar of the embedded teacher: draw small functions over integers, characters and words.
 
-This is not a language model. A composition is drawn from terms of the vocabulary (a reduction of
-transformed selected values); its instruction, its tests and its code in several languages follow
-from the same terms. `tasks` builds complete tasks from compositions.
+A composition is drawn from terms of the vocabulary (a reduction of transformed selected values);
+its instruction, its tests and its code in several languages follow from the same terms. `tasks`
+builds complete tasks from compositions.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,18 +28,24 @@ class Composition:
     description: str
 
     @property
-    def source(self) -> str:
-        """The expression that the loop iterates over."""
-        return {"numbers": "values", "characters": "text", "words": "text.split()"}[self.kind]
-
-    @property
     def argument(self) -> str:
         return "values" if self.kind == "numbers" else "text"
+
+    @property
+    def source(self) -> str:
+        """The expression that the loop iterates over."""
+        return "text.split()" if self.kind == "words" else self.argument
 
     @property
     def code(self) -> str:
         body = self.reduction.code.format(c=self.condition, e=self.expression, source=self.source)
         return f"def {self.name}({self.argument}):\n    return {body}"
+
+    def compile(self) -> Callable[[Any], Any]:
+        """Return the function that the code defines."""
+        namespace: dict[str, Any] = {}
+        exec(self.code, namespace)  # code of this grammar, never of a model
+        return namespace[self.name]
 
 
 # Compositions reserved for the mini benchmark; each of their terms occurs in other compositions.
@@ -54,50 +60,64 @@ HELD_OUT = frozenset({
 })  # fmt: skip
 
 
-def draw_composition(rng: random.Random, kind: str | None = None) -> Composition:
-    """Draw a composition that is not in the mini benchmark."""
+def draw_composition(
+    rng: random.Random, kind: str | None = None, reductions: Container[str] | None = None
+) -> Composition:
+    """Draw a composition that is not in the mini benchmark, with one of these reductions."""
     while True:
         drawn = _draw(rng, kind or rng.choices(("numbers", "characters", "words"), (6, 1, 2))[0])
-        if drawn.name not in HELD_OUT:
+        allowed = reductions is None or drawn.reduction.name in reductions
+        if allowed and drawn.name not in HELD_OUT:
             return drawn
 
 
-def write_instruction(
-    rng: random.Random, composition: Composition, language: str = "python"
-) -> str:
+def draw_in_language(rng: random.Random) -> tuple[Composition, str, str]:
+    """Draw a composition and a language other than Python; return them with the code."""
+    language = rng.choice(sorted(vocabulary.CODE_TEMPLATES))
+    templates = vocabulary.CODE_TEMPLATES[language]
+    item = draw_composition(rng, "numbers", templates)
+    code = templates[item.reduction.name].format(
+        name=format_function_name(item.name, language),
+        c=item.condition,
+        e=item.expression,
+        pc=item.condition.replace("v", "$v"),
+        pe=item.expression.replace("v", "$v"),
+    )
+    return item, language, code
+
+
+def write_instruction(rng: random.Random, item: Composition, language: str = "python") -> str:
     """Write an instruction to implement a composition in a language."""
-    numeric = composition.kind == "numbers"
-    name = format_function_name(composition.name, language)
+    numeric = item.kind == "numbers"
+    name = format_function_name(item.name, language)
     arguments = vocabulary.ARGUMENT_PHRASES if numeric else vocabulary.TEXT_ARGUMENT_PHRASES
     sentence = rng.choice(vocabulary.INSTRUCTION_TEMPLATES).format(
         lang=vocabulary.LANGUAGE_NAMES[language],
-        sig=f"{name}({composition.argument})",
-        what=composition.description,
+        sig=f"{name}({item.argument})",
+        what=item.description,
         arg=rng.choice(arguments),
     )
     with_note = numeric and rng.random() < 0.5
-    note = vocabulary.EMPTY_CASE_NOTES[composition.reduction.name] if with_note else ""
+    note = vocabulary.EMPTY_CASE_NOTES[item.reduction.name] if with_note else ""
     context = rng.choice(vocabulary.CONTEXTS if numeric else vocabulary.TEXT_CONTEXTS)
     parts = (context, sentence, note, rng.choice(vocabulary.ENDING_PHRASES))
     return " ".join(part for part in parts if part)
 
 
-def write_tests(rng: random.Random, composition: Composition) -> str:
+def write_tests(rng: random.Random, item: Composition) -> str:
     """Write three asserts; the expected values come from running the code."""
-    function = compile_function(composition.code, composition.name)
-    samples: list[Any] = [draw_argument(rng, composition.kind) for _ in range(2)]
-    samples.append([] if composition.kind == "numbers" else "")
-    return "\n".join(
-        f"assert {composition.name}({value!r}) == {_literal(function(value))}" for value in samples
-    )
+    function = item.compile()
+    samples: list[Any] = [draw_argument(rng, item.kind) for _ in range(2)]
+    samples.append([] if item.kind == "numbers" else "")
+    lines = [f"assert {item.name}({v!r}) == {_literal(function(v))}" for v in samples]
+    return "\n".join(lines)
 
 
 def _draw(rng: random.Random, kind: str) -> Composition:
     reductions, selections, transformations = vocabulary.TERMS[kind]
     reduction, selection = rng.choice(reductions), rng.choice(selections)
-    transformation = (
-        transformations[0] if reduction.name == "count" else rng.choice(transformations)
-    )
+    is_count = reduction.name == "count"
+    transformation = transformations[0] if is_count else rng.choice(transformations)
     slots = {
         "n": rng.choice(vocabulary.NUMBERS),
         "m": rng.choice(vocabulary.NUMBERS[:11]),
@@ -119,22 +139,6 @@ def _draw(rng: random.Random, kind: str) -> Composition:
         expression=transformation.code.format(**slots),
         description=f"{rng.choice(reduction.phrases)} the {values}",
     )
-
-
-def draw_in_language(rng: random.Random, language: str) -> tuple[Composition, str]:
-    """Draw a composition with a code template in this language; return it with its code."""
-    templates = vocabulary.CODE_TEMPLATES[language]
-    item = draw_composition(rng, "numbers")
-    while item.reduction.name not in templates:
-        item = draw_composition(rng, "numbers")
-    dollar = {"pc": item.condition.replace("v", "$v"), "pe": item.expression.replace("v", "$v")}
-    code = templates[item.reduction.name].format(
-        name=format_function_name(item.name, language),
-        c=item.condition,
-        e=item.expression,
-        **dollar,
-    )
-    return item, code
 
 
 def format_function_name(name: str, language: str) -> str:
@@ -159,10 +163,3 @@ def _literal(value: Any) -> str:
     if isinstance(value, set):
         return "{" + ", ".join(map(repr, sorted(value))) + "}" if value else "set()"
     return repr(value)
-
-
-def compile_function(code: str, name: str) -> Callable[[Any], Any]:
-    """Run the code of a composition and return its function."""
-    namespace: dict[str, Any] = {}
-    exec(code, namespace)  # code of this grammar, never of a model
-    return namespace[name]

@@ -5,8 +5,6 @@ Placeholders: {n} function name, {w} description of its result, {t} target langu
 those of SQL, shell, regular expressions and data structures are described at their use in `tasks`.
 """
 
-from __future__ import annotations
-
 TRANSLATION = (
     "Translate this Python function into {t}.",
     "Port the helper `{n}` below from Python to {t}, keeping what it computes.",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import random
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from code_alpaca.teacher.offline.tasks import compose_task
@@ -31,10 +33,7 @@ def write_chat_reply(body: dict[str, Any], prompt: str, config: TeacherConfig) -
     output_format = body.get("response_format") or (body.get("text") or {}).get("format") or {}
     keys, count = _read_schema(output_format, prompt)
     examples = _find_examples(prompt)
-    tasks = [
-        config.corrupt_task(rng, {key: getattr(task, key) for key in keys}, examples)
-        for task in (compose_task(rng) for _ in range(count))
-    ]
+    tasks = [_compose_fields(rng, keys, config, examples) for _ in range(count)]
     text = json.dumps({"tasks": tasks}, ensure_ascii=False)
     if output_format.get("type") not in ("json_schema", "json_object"):
         text = f"Here are the tasks.\n\n```json\n{text}\n```\n"
@@ -46,21 +45,18 @@ def write_completion_reply(
 ) -> tuple[str, bool]:
     """Return the continuation of a numbered list of tasks, the format of the 2023 prompt."""
     rng = random.Random(f"content/{hash_body(body, config.seed)}")
-    first = max(map(int, NUMBERED_TASK.findall(prompt)), default=0)
     is_open = prompt.rstrip().endswith("Instruction:")
-    first += not is_open
-    last = _count_tasks(prompt)  # of the whole list, or of new tasks if that is too small
-    blocks = []
-    for number in range(first, (last if last >= first else first + last - 1) + 1):
-        composed = compose_task(rng)
-        fields = {key: getattr(composed, key) for key in TASK_KEYS}
-        task = config.corrupt_task(rng, fields, [])
-        head = "" if is_open and number == first else f"###\n{number}. Instruction:"
-        blocks.append(
-            f"{head} {task['instruction']}\n{number}. Input:\n{task['input'] or '<noinput>'}\n"
-            f"{number}. Output:\n{task['output']}\n"
-        )
-    return _truncate(body, *config.corrupt_reply(rng, "".join(blocks)))
+    first = max(map(int, NUMBERED_TASK.findall(prompt)), default=0) + (not is_open)
+    last = _count_tasks(prompt)
+    if last < first:  # the number of new tasks, not of all tasks in the list
+        last += first - 1
+    text = ""
+    for number in range(first, last + 1):
+        task = _compose_fields(rng, TASK_KEYS, config, [])
+        text += "" if is_open and number == first else f"###\n{number}. Instruction:"
+        text += f" {task['instruction']}\n{number}. Input:\n{task['input'] or '<noinput>'}\n"
+        text += f"{number}. Output:\n{task['output']}\n"
+    return _truncate(body, *config.corrupt_reply(rng, text))
 
 
 def count_tokens(text: str) -> int:
@@ -73,14 +69,21 @@ def hash_body(body: dict[str, Any], seed: int) -> str:
     return hashlib.sha256(json.dumps([body, seed], sort_keys=True).encode()).hexdigest()
 
 
-def _read_schema(output_format: dict[str, Any], prompt: str) -> tuple[list[str], int]:
-    """Return the keys of a task and the number of tasks, from the JSON schema if there is one."""
+def _compose_fields(
+    rng: random.Random, keys: Sequence[str], config: TeacherConfig, examples: list[dict[str, Any]]
+) -> dict[str, Any]:
+    task = compose_task(rng)
+    return config.corrupt_task(rng, {key: getattr(task, key) for key in keys}, examples)
+
+
+def _read_schema(output_format: dict[str, Any], prompt: str) -> tuple[Sequence[str], int]:
+    """Return the keys and the number of tasks, from the JSON schema or else from the prompt."""
     try:
         schema = (output_format.get("json_schema") or output_format)["schema"]
         array = schema["properties"]["tasks"]
         keys = [key for key in array["items"]["properties"] if key in TASK_KEYS]
     except (KeyError, TypeError):
-        return list(TASK_KEYS), _count_tasks(prompt)
+        return TASK_KEYS, _count_tasks(prompt)
     count = array.get("maxItems") or array.get("minItems") or _count_tasks(prompt)
     return keys, min(int(count), MAX_TASKS)
 
@@ -95,10 +98,8 @@ def _find_examples(prompt: str) -> list[dict[str, Any]]:
     examples = []
     for line in prompt.split("\n"):
         if line.startswith("{") and '"instruction"' in line:
-            try:
+            with contextlib.suppress(json.JSONDecodeError):
                 examples.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
     return examples
 
 

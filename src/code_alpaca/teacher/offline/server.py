@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -23,14 +23,16 @@ from pydantic import Field
 
 from code_alpaca.core.config import StageConfig
 from code_alpaca.core.errors import InputError
-from code_alpaca.teacher.offline.faults import Faults
-from code_alpaca.teacher.offline.replies import (
-    count_tokens,
-    hash_body,
-    write_chat_reply,
-    write_completion_reply,
-)
+from code_alpaca.teacher.offline import replies
+from code_alpaca.teacher.offline.faults import SERVER_FAULTS, Faults
+from code_alpaca.teacher.request_body import ENDPOINT_PATHS
 
+OBJECT_TYPES = {
+    "chat": "chat.completion",
+    "responses": "response",
+    "completions": "text_completion",
+}
+PROMPT_KEYS = {"chat": "messages", "responses": "input", "completions": "prompt"}
 HANG_S = 120.0
 MAX_REQUEST_BYTES = 64 << 20
 
@@ -41,17 +43,11 @@ class TeacherConfig(Faults, StageConfig):
     port: int = Field(8377, ge=0, le=65535, description="port on 127.0.0.1; 0 for any free port")
     seed: int = Field(0, description="seed of the random tasks")
     model: str = Field("offline-teacher", description="name of the served model")
-    until_eof: bool = Field(
-        False, description="stop at the end of standard input (for a parent process)"
-    )
+    until_eof: bool = Field(False, description="stop when standard input ends")
 
 
 def serve_teacher(config: TeacherConfig) -> None:
-    """Serve until Ctrl-C.
-
-    Raises:
-        InputError: the port is in use.
-    """
+    """Serve until Ctrl-C."""
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_serve(config))
 
@@ -67,14 +63,16 @@ async def _serve(config: TeacherConfig) -> None:
         raise InputError(
             f"cannot serve on 127.0.0.1:{config.port} ({error.strerror}); choose another port"
         ) from None
-    port = runner.addresses[0][1]
-    print(
-        f"serving http://127.0.0.1:{port}/v1 (model {config.model}, seed {config.seed})",
-        flush=True,
-    )
-    stopped = asyncio.Event()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    print(f"serving {url} (model {config.model}, seed {config.seed})", flush=True)
+    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def stop_at_eof() -> None:  # standard input ends when the parent process does
+        sys.stdin.buffer.read()
+        loop.call_soon_threadsafe(stopped.set)
+
     if config.until_eof:
-        _call_at_eof(asyncio.get_running_loop(), stopped.set)
+        threading.Thread(target=stop_at_eof, daemon=True).start()
     await stopped.wait()
     await runner.cleanup()
 
@@ -89,62 +87,43 @@ class OfflineTeacher:
         self._idle_at = 0.0  # time at which the requests so far are within `rpm`
 
     def list_routes(self) -> list[web.RouteDef]:
-        return [
-            web.post("/v1/chat/completions", self.handle_chat),
-            web.post("/v1/responses", self.handle_responses),
-            web.post("/v1/completions", self.handle_completions),
-            web.get("/v1/models", self.handle_models),
-            web.get("/v1/stats", self.handle_stats),
-        ]
+        posts = [web.post(f"/v1{path}", partial(self._handle, api))
+                 for api, path in ENDPOINT_PATHS.items()]  # fmt: skip
+        gets = [web.get("/v1/models", self._list_models), web.get("/v1/stats", self._report_counts)]
+        return posts + gets
 
-    async def handle_chat(self, request: web.Request) -> web.Response:
+    async def _handle(self, api: str, request: web.Request) -> web.Response:
+        """Respond to a request for a reply in the format of one of the three APIs."""
         body, error = await self._read(request)
         if error is not None:
             return error
-        try:
-            prompt = "\n".join(str(message.get("content", "")) for message in body["messages"])
-        except (KeyError, TypeError, AttributeError):
-            return self._respond_error(400, "messages must be a list of {role, content}")
-        text, truncated = write_chat_reply(body, prompt, self.config)
-        message = {"role": "assistant", "content": text, "refusal": None}
-        finish_reason = "length" if truncated else "stop"
-        choice = {"index": 0, "message": message, "finish_reason": finish_reason}
-        return self._respond("chat.completion", body, prompt, text, {"choices": [choice]})
+        prompt = _read_prompt(api, body)
+        if prompt is None:
+            form = "a list of {role, content}" if api == "chat" else "one string"
+            return _respond_error(400, f"{PROMPT_KEYS[api]} must be {form}")
+        write = replies.write_completion_reply if api == "completions" else replies.write_chat_reply
+        text, truncated = write(body, prompt, self.config)
+        num_read, num_written = replies.count_tokens(prompt), replies.count_tokens(text)
+        usage = {"prompt_tokens": num_read, "completion_tokens": num_written}
+        self._counts.update(answered=1, **usage)
+        if api == "responses":
+            usage = {"input_tokens": num_read, "output_tokens": num_written}
+        key = replies.hash_body(body, self.config.seed)
+        head = {"id": f"offline-{key[:24]}", "object": OBJECT_TYPES[api], "created": 0}
+        content = {"model": self.config.model, **_format_output(api, text, truncated)}
+        rpm = self.config.rpm
+        usage["total_tokens"] = num_read + num_written
+        return web.json_response(
+            {**head, **content, "usage": usage},
+            headers={"x-ratelimit-limit-requests": f"{rpm:g}"} if rpm else {},
+        )
 
-    async def handle_responses(self, request: web.Request) -> web.Response:
-        body, error = await self._read(request)
-        if error is not None:
-            return error
-        prompt = body.get("input", "")
-        if not isinstance(prompt, str):
-            return self._respond_error(400, "input must be one string")
-        text, truncated = write_chat_reply(body, prompt, self.config)
-        part = {"type": "output_text", "text": text, "annotations": []}
-        message = {"type": "message", "role": "assistant", "status": "completed", "content": [part]}
-        content = {
-            "status": "incomplete" if truncated else "completed",
-            "incomplete_details": {"reason": "max_output_tokens"} if truncated else None,
-            "output": [message],
-        }
-        return self._respond("response", body, prompt, text, content)
-
-    async def handle_completions(self, request: web.Request) -> web.Response:
-        body, error = await self._read(request)
-        if error is not None:
-            return error
-        prompt = body.get("prompt", "")
-        if not isinstance(prompt, str):
-            return self._respond_error(400, "prompt must be one string")
-        text, truncated = write_completion_reply(body, prompt, self.config)
-        choice = {"index": 0, "text": text, "finish_reason": "length" if truncated else "stop"}
-        return self._respond("text_completion", body, prompt, text, {"choices": [choice]})
-
-    async def handle_models(self, _: web.Request) -> web.Response:
+    async def _list_models(self, _: web.Request) -> web.Response:
         model = {"id": self.config.model, "object": "model", "created": 0}
         data = [{**model, "owned_by": "code-alpaca"}]
         return web.json_response({"object": "list", "data": data})
 
-    async def handle_stats(self, _: web.Request) -> web.Response:
+    async def _report_counts(self, _: web.Request) -> web.Response:
         return web.json_response(dict(self._counts))
 
     async def _read(self, request: web.Request) -> tuple[dict[str, Any], web.Response | None]:
@@ -154,21 +133,19 @@ class OfflineTeacher:
             if not isinstance(body, dict):
                 raise ValueError("not an object")
         except ValueError as error:
-            return {}, self._respond_error(400, f"the body is not a JSON object: {error}")
+            return {}, _respond_error(400, f"the body is not a JSON object: {error}")
         if body.get("model") != self.config.model:
             message = f"The model {body.get('model')!r} does not exist"
-            return body, self._respond_error(404, message, "model_not_found")
+            return body, _respond_error(404, message, "model_not_found")
         if (wait_s := self._check_rate_limit()) > 0:
             self._counts["over_limit"] += 1
             headers = {"Retry-After": f"{wait_s:.3f}"}
-            return body, self._respond_error(
-                429, "too many requests", "rate_limit_exceeded", headers
-            )
-        key = hash_body(body, self.config.seed)
+            return body, _respond_error(429, "too many requests", "rate_limit_exceeded", headers)
+        key = replies.hash_body(body, self.config.seed)
         rng = random.Random(f"server/{key}/{self._num_received[key]}")
         self._num_received[key] += 1
         await asyncio.sleep(self.config.latency + rng.random() * self.config.jitter)
-        fault = self.config.draw_server_fault(rng)
+        fault = self.config.draw(rng, *SERVER_FAULTS)
         return body, await self._simulate_fault(fault, request) if fault else None
 
     def _check_rate_limit(self) -> float:
@@ -177,11 +154,10 @@ class OfflineTeacher:
             return 0.0
         now, interval = time.monotonic(), 60 / self.config.rpm
         idle_at = max(self._idle_at, now) + interval
-        burst = max(1.0, interval)
-        if idle_at - now > burst:
-            return idle_at - now - burst
-        self._idle_at = idle_at
-        return 0.0
+        wait_s = max(0.0, idle_at - now - max(1.0, interval))
+        if not wait_s:
+            self._idle_at = idle_at
+        return wait_s
 
     async def _simulate_fault(self, fault: str, request: web.Request) -> web.Response:
         self._counts[fault] += 1
@@ -190,42 +166,42 @@ class OfflineTeacher:
         if fault in ("hang", "drop"):
             if request.transport:
                 request.transport.abort()
-            return self._respond_error(500, "connection closed")
+            return _respond_error(500, "connection closed")
         status = int(fault.removeprefix("rate_"))
         headers = {} if status == 500 else {"Retry-After": f"{self.config.retry_after:g}"}
         code = "rate_limit_exceeded" if status == 429 else None
-        return self._respond_error(status, "simulated fault", code, headers)
-
-    def _respond(
-        self, kind: str, body: dict[str, Any], prompt: str, text: str, content: dict[str, Any]
-    ) -> web.Response:
-        """Count the tokens of a reply and return its response."""
-        names = ("prompt_tokens", "completion_tokens")
-        counts = (count_tokens(prompt), count_tokens(text))
-        self._counts.update(answered=1, **dict(zip(names, counts, strict=True)))
-        if kind == "response":
-            names = ("input_tokens", "output_tokens")
-        usage = {**dict(zip(names, counts, strict=True)), "total_tokens": sum(counts)}
-        head = {"id": "offline-" + hash_body(body, self.config.seed)[:24], "object": kind}
-        rpm = self.config.rpm
-        return web.json_response(
-            {**head, "created": 0, "model": self.config.model, **content, "usage": usage},
-            headers={"x-ratelimit-limit-requests": f"{rpm:g}"} if rpm else {},
-        )
-
-    @staticmethod
-    def _respond_error(
-        status: int, message: str, code: str | None = None, headers: dict[str, str] | None = None
-    ) -> web.Response:
-        error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
-        return web.json_response({"error": error}, status=status, headers=headers)
+        return _respond_error(status, "simulated fault", code, headers)
 
 
-def _call_at_eof(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
-    """Call back in the loop when standard input ends: when the parent process ends."""
+def _read_prompt(api: str, body: dict[str, Any]) -> str | None:
+    """Return the prompt in a request body, or None if it has another type."""
+    if api != "chat":
+        prompt = body.get(PROMPT_KEYS[api], "")
+        return prompt if isinstance(prompt, str) else None
+    try:
+        return "\n".join(str(message.get("content", "")) for message in body["messages"])
+    except (KeyError, TypeError, AttributeError):
+        return None
 
-    def wait() -> None:
-        sys.stdin.buffer.read()
-        loop.call_soon_threadsafe(callback)
 
-    threading.Thread(target=wait, daemon=True).start()
+def _format_output(api: str, text: str, truncated: bool) -> dict[str, Any]:
+    """Return the part of a response body with the output, in the format of an API."""
+    if api == "responses":
+        part = {"type": "output_text", "text": text, "annotations": []}
+        message = {"type": "message", "role": "assistant", "status": "completed", "content": [part]}
+        return {
+            "status": "incomplete" if truncated else "completed",
+            "incomplete_details": {"reason": "max_output_tokens"} if truncated else None,
+            "output": [message],
+        }
+    message = {"role": "assistant", "content": text, "refusal": None}
+    output = {"message": message} if api == "chat" else {"text": text}
+    finish_reason = "length" if truncated else "stop"
+    return {"choices": [{"index": 0, **output, "finish_reason": finish_reason}]}
+
+
+def _respond_error(
+    status: int, message: str, code: str | None = None, headers: dict[str, str] | None = None
+) -> web.Response:
+    error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
+    return web.json_response({"error": error}, status=status, headers=headers)

@@ -10,17 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from code_alpaca.teacher.offline import phrases, vocabulary
-from code_alpaca.teacher.offline.grammar import (
-    Composition,
-    compile_function,
-    draw_argument,
-    draw_composition,
-    draw_in_language,
-    format_function_name,
-    write_instruction,
-    write_tests,
-)
+from code_alpaca.teacher.offline import grammar, phrases, vocabulary
+from code_alpaca.teacher.offline.grammar import Composition
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,78 +34,70 @@ def compose_task(rng: random.Random) -> ComposedTask:
 
 
 def _generation(rng: random.Random) -> ComposedTask:
-    item = draw_composition(rng)
+    item = grammar.draw_composition(rng)
     difficulty = "easy" if item.expression == "v" else "medium"
-    tests = write_tests(rng, item)
-    instruction = write_instruction(rng, item)
+    tests = grammar.write_tests(rng, item)
+    instruction = grammar.write_instruction(rng, item)
     return ComposedTask(instruction, "", item.code, "python", tests, "generation", difficulty)
 
 
 def _other_language(rng: random.Random) -> ComposedTask:
-    language = rng.choice(sorted(vocabulary.CODE_TEMPLATES))
-    item, code = draw_in_language(rng, language)
-    instruction = write_instruction(rng, item, language)
+    item, language, code = grammar.draw_in_language(rng)
+    instruction = grammar.write_instruction(rng, item, language)
     return ComposedTask(instruction, "", code, language, "", "generation", "medium")
 
 
 def _translation(rng: random.Random) -> ComposedTask:
-    language = rng.choice(sorted(vocabulary.CODE_TEMPLATES))
-    item, code = draw_in_language(rng, language)
-    target = vocabulary.LANGUAGE_NAMES[language]
-    instruction = _instruct(rng, phrases.TRANSLATION, item, t=target)
+    item, language, code = grammar.draw_in_language(rng)
+    instruction = _instruct(rng, phrases.TRANSLATION, item, t=vocabulary.LANGUAGE_NAMES[language])
     return ComposedTask(instruction, item.code, code, language, "", "translation", "medium")
 
 
 def _debugging(rng: random.Random) -> ComposedTask:
-    item = draw_composition(rng)
-    other = draw_composition(rng, item.kind)
+    item = grammar.draw_composition(rng)
+    other = grammar.draw_composition(rng, item.kind)
     while other.condition == item.condition:
-        other = draw_composition(rng, item.kind)
+        other = grammar.draw_composition(rng, item.kind)
     broken = item.code.replace(f"if {item.condition}", f"if {other.condition}")
     instruction = _instruct(rng, phrases.DEBUGGING, item)
-    tests = write_tests(rng, item)
+    tests = grammar.write_tests(rng, item)
     return ComposedTask(instruction, broken, item.code, "python", tests, "debugging", "medium")
 
 
 def _completion(rng: random.Random) -> ComposedTask:
-    item = draw_composition(rng)
+    item = grammar.draw_composition(rng)
     instruction = _instruct(rng, phrases.COMPLETION, item)
     stub = f'def {item.name}({item.argument}):\n    """Return {item.description}."""\n    ...'
-    tests = write_tests(rng, item)
+    tests = grammar.write_tests(rng, item)
     return ComposedTask(instruction, stub, item.code, "python", tests, "completion", "easy")
 
 
 def _editing(rng: random.Random) -> ComposedTask:
-    item = draw_composition(rng)
+    item = grammar.draw_composition(rng)
     verb = rng.choice(("compute", "select", "pick", "evaluate", "process", "summarize"))
     name = f"{verb}_{item.name}"
     instruction = _instruct(rng, phrases.EDITING, item, new=name)
-    tests = write_tests(rng, item).replace(f"{item.name}(", f"{name}(")
+    tests = grammar.write_tests(rng, item).replace(f"{item.name}(", f"{name}(")
     output = item.code.replace(f"def {item.name}(", f"def {name}(")
     return ComposedTask(instruction, item.code, output, "python", tests, "editing", "easy")
 
 
 def _optimization(rng: random.Random) -> ComposedTask:
-    item = draw_composition(rng)
-    while item.reduction.name not in ("sum", "list"):
-        item = draw_composition(rng)
-    start, step = (
-        ("0", "result += {e}")
-        if item.reduction.name == "sum"
-        else ("[]", "result = result + [{e}]")
-    )
+    item = grammar.draw_composition(rng, reductions=("sum", "list"))
+    start, step = "0", f"result += {item.expression}"
+    if item.reduction.name == "list":
+        start, step = "[]", f"result = result + [{item.expression}]"
     loop = (
         f"def {item.name}({item.argument}):\n    result = {start}\n    for v in {item.source}:\n"
-        f"        if {item.condition}:\n            {step.format(e=item.expression)}\n"
-        "    return result"
+        f"        if {item.condition}:\n            {step}\n    return result"
     )
     instruction = _instruct(rng, phrases.OPTIMIZATION, item)
-    tests = write_tests(rng, item)
+    tests = grammar.write_tests(rng, item)
     return ComposedTask(instruction, loop, item.code, "python", tests, "optimization", "medium")
 
 
 def _explanation(rng: random.Random) -> ComposedTask:
-    item = draw_composition(rng)
+    item = grammar.draw_composition(rng)
     instruction = _instruct(rng, phrases.EXPLANATION, item)
     verb = rng.choice(("returns", "computes", "gives back"))
     output = f"`{item.name}` {verb} {item.description} in `{item.argument}`."
@@ -122,10 +105,9 @@ def _explanation(rng: random.Random) -> ComposedTask:
 
 
 def _classification(rng: random.Random) -> ComposedTask:
-    language = rng.choice(sorted(vocabulary.CODE_TEMPLATES))
-    item, code = draw_in_language(rng, language)
+    item, language, code = grammar.draw_in_language(rng)
     if rng.random() < 0.5:
-        name = format_function_name(item.name, language)
+        name = grammar.format_function_name(item.name, language)
         instruction = _instruct(rng, phrases.LANGUAGE_CLASSIFICATION, item, n=name)
         output = vocabulary.LANGUAGE_NAMES[language]
         return ComposedTask(instruction, code, output, language, "", "classification", "easy")
@@ -137,9 +119,9 @@ def _classification(rng: random.Random) -> ComposedTask:
 
 
 def _testing(rng: random.Random) -> ComposedTask:
-    item = draw_composition(rng)
+    item = grammar.draw_composition(rng)
     instruction = _instruct(rng, phrases.TESTING, item)
-    asserts = write_tests(rng, item).replace("\n", "\n    ")
+    asserts = grammar.write_tests(rng, item).replace("\n", "\n    ")
     output = f"def test_{item.name}():\n    {asserts}"
     tests = f"{item.code}\n\ntest_{item.name}()"
     return ComposedTask(instruction, item.code, output, "python", tests, "testing", "medium")
@@ -150,21 +132,18 @@ def _sql(rng: random.Random) -> ComposedTask:
     function, aggregate_names = rng.choice(list(vocabulary.SQL_AGGREGATES.items()))
     option, limit = rng.choice(options), rng.choice(vocabulary.NUMBERS) * 5
     aggregate, column = rng.choice(aggregate_names), f"{function}({number})"
-    condition, description = rng.choice(
-        (
-            (f"{category} = '{option}'", f"where the {category} is {option}"),
-            (f"{number} > {limit}", f"with a {number} above {limit}"),
-            (f"{category} <> '{option}'", f"leaving out the {category} {option}"),
-        )
+    conditions = (
+        (f"{category} = '{option}'", f"where the {category} is {option}"),
+        (f"{number} > {limit}", f"with a {number} above {limit}"),
+        (f"{category} <> '{option}'", f"leaving out the {category} {option}"),
     )
-    instruction = rng.choice(phrases.SQL).format(
-        s=aggregate, n=number, g=group, t=table, w=description
-    )
+    condition, description = rng.choice(conditions)
+    slots = {"s": aggregate, "n": number, "g": group, "t": table, "w": description}
+    instruction = rng.choice(phrases.SQL).format(**slots)
     query = f"SELECT {group}, {column}\nFROM {table}\nWHERE {condition}\nGROUP BY {group}"
     if rng.random() < 0.5:
-        instruction += rng.choice(
-            (f" Sort by {group}.", f" Order the result alphabetically by {group}.")
-        )
+        order = rng.choice(("Sort by", "Order the result alphabetically by"))
+        instruction += f" {order} {group}."
         query += f"\nORDER BY {group}"
     return ComposedTask(instruction, "", query + ";", "sql", "", "sql", "medium")
 
@@ -192,25 +171,21 @@ def _regex(rng: random.Random) -> ComposedTask:
 
 def _data_structure(rng: random.Random) -> ComposedTask:
     limit = rng.choice(vocabulary.NUMBERS) * 5
-    item = draw_composition(rng, "numbers")
-    while item.reduction.name not in ("sum", "list", "largest", "smallest"):
-        item = draw_composition(rng, "numbers")
+    item = grammar.draw_composition(rng, "numbers", ("sum", "list", "largest", "smallest"))
     name = rng.choice(("Bag", "Buffer", "Collector", "Tracker", "Window", "Recorder", "Journal"))
-    body = item.reduction.code.format(c=item.condition, e=item.expression).replace(
-        "values", "self.items"
-    )
+    body = item.reduction.code.replace("values", "self.items")
     code = (
         f"class {name}:\n    def __init__(self):\n        self.items = []\n\n"
         "    def add(self, value):\n"
         f"        self.items.append(value)\n        del self.items[:-{limit}]\n\n"
-        f"    def {item.name}(self):\n        return {body}"
+        f"    def {item.name}(self):\n"
+        f"        return {body.format(c=item.condition, e=item.expression)}"
     )
     instruction = _instruct(rng, phrases.DATA_STRUCTURE, item, c=name, l=limit)
-    values = draw_argument(rng, "numbers")
-    expected = compile_function(item.code, item.name)(values)
+    values = grammar.draw_argument(rng, "numbers")
     tests = (
         f"box = {name}()\nfor value in {values!r}:\n    box.add(value)\n"
-        f"assert box.{item.name}() == {expected!r}\n"
+        f"assert box.{item.name}() == {item.compile()(values)!r}\n"
         f"for value in range({limit + 9}):\n    box.add(value)\n"
         f"assert len(box.items) == {limit}"
     )

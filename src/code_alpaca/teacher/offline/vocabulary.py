@@ -165,11 +165,8 @@ INSTRUCTION_TEMPLATES = (
     "Design a function in {lang}: name `{sig}`, input {arg}, output {what}.",
 )
 ARGUMENT_PHRASES = (
-    "a list of integers",
-    "the list `values`",
-    "an integer list",
-    "its list argument",
-)
+    "a list of integers", "the list `values`", "an integer list", "its list argument",
+)  # fmt: skip
 TEXT_ARGUMENT_PHRASES = ("a string", "the string `text`", "a line of text", "its text argument")
 ENDING_PHRASES = (
     "", "", "", "Leave the argument untouched.", "No loops that mutate state, please.",
