@@ -303,7 +303,7 @@ def _empty_grouped_mm(
 ) -> torch.Tensor:
     """Return an empty tensor of the shape that a mixture of experts multiplies to.
 
-    On fake tensors PyTorch supports this operation in bfloat16 alone. `left` has the shape (tokens,
+    On fake tensors PyTorch supports this operation only in bfloat16. `left` has the shape (tokens,
     in) or (experts, tokens, in), `right` (in, out) or (experts, in, out). `offs` has the end of
     each expert's tokens, if one of the two has no expert dimension.
     """

@@ -86,7 +86,7 @@ def compute_memory_need(
         need = _fsdp_states(model, layout, fp32_optimizer_bytes)
     else:
         need = _replicated_states(model, layout, optimizer_bytes)
-    merge = model.parameters * model.merged_bytes_per_param  # on rank 0 alone
+    merge = model.parameters * model.merged_bytes_per_param  # only on rank 0
     if layout.on_cpu:
         # Libraries and data are resident already.
         reserved = float(psutil.Process().memory_info().rss) + CPU_WORKSPACE

@@ -94,10 +94,11 @@ def extract_option(argv: Sequence[str], option: str) -> tuple[str | None, list[s
 
 def requests_dry_run(words: Sequence[str]) -> bool:
     """Return whether the command line sets --dry_run, with or without a value."""
-    if "--dry_run" not in words:
-        return False
-    value = [*words, ""][words.index("--dry_run") + 1].lower()
-    return value not in ("false", "no", "0")
+    for word, next_word in zip(words, [*words[1:], ""], strict=True):
+        name, sign, value = word.partition("=")
+        if name == "--dry_run":
+            return (value if sign else next_word).lower() not in ("false", "no", "0")
+    return False
 
 
 def _update_old_spellings(words: Sequence[str], file_keys: dict[str, Any]) -> list[str]:

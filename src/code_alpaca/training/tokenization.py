@@ -35,7 +35,7 @@ class TokenizationOptions:
     Args:
         mask: `completion`: the answer and its EOS contribute to the loss. `alpaca_2023`: the rule
             of https://github.com/tatsu-lab/stanford_alpaca (train.py): prompt and answer are
-            tokenized together, and the number of tokens of the prompt alone is masked.
+            tokenized together, and as many tokens are masked as the prompt has by itself.
     """
 
     prompt_style: PromptStyle

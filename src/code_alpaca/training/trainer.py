@@ -51,7 +51,7 @@ class MonitoredTrainer(SFTTrainer):
 
 
 class CpuTrainer(MonitoredTrainer):
-    """Compute the same loss as SFTTrainer from the logits of loss tokens alone.
+    """Compute the same loss as SFTTrainer, from the logits of loss tokens only.
 
     On a CPU, TRL 1.16 (`add_fused_lm_head`) computes logits for every token twice, prompts and
     padding included, and their entropy. Logs have TRL's `num_tokens`, but no entropy or accuracy.

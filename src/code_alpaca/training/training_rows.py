@@ -37,7 +37,7 @@ class MixtureSource(StageConfig):
 
 @dataclass(frozen=True, slots=True)
 class TrainingRows:
-    """Training and held-out rows, with the Alpaca columns alone."""
+    """Training and held-out rows, with only the Alpaca columns."""
 
     train: Dataset
     validation: Dataset | None
@@ -65,7 +65,7 @@ def read_training_rows(
 ) -> TrainingRows:
     """Read the configured datasets; `log` receives a line for renamed columns and empty answers.
 
-    `validation_fraction` assigns each row to its split by its id alone. In a mixture, the integer
+    `validation_fraction` assigns each row to its split by its id only. In a mixture, the integer
     part of a weight repeats all rows, and its fraction adds a random sample of them.
     """
     from datasets import concatenate_datasets
