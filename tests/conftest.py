@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
 import tempfile
 
@@ -15,6 +16,9 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hf-home-")  # caches of this test run alone
 for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HF_TOKEN", "HF_ENDPOINT"):
     os.environ.pop(name, None)
+
+# Tests send Ctrl-C to themselves, which processes of pytest-xdist may ignore.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _connect, _connect_ex = socket.socket.connect, socket.socket.connect_ex
 

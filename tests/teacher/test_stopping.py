@@ -78,10 +78,8 @@ def stop_signal(request):
         raise AssertionError(f"signal {number} was not handled")
 
     before = signal.getsignal(request.param)
-    # asyncio handles Ctrl-C only in place of Python's own handler; pytest-xdist ignores Ctrl-C.
-    signal.signal(
-        request.param, signal.default_int_handler if request.param == signal.SIGINT else fail
-    )
+    if request.param != signal.SIGINT:  # asyncio handles Ctrl-C only in place of Python's handler
+        signal.signal(request.param, fail)
     yield request.param
     signal.signal(request.param, before)
 
