@@ -33,11 +33,7 @@ UNSUPPORTED_KEYS = {
 def parse_sft_arguments(
     argv: Sequence[str], planned_layout: ParallelLayout | None = None
 ) -> TrainingSetup:
-    """Parse the keys of SFTArguments, SFTConfig and ModelConfig with TRL's parser.
-
-    Args:
-        planned_layout: in a dry run, the layout that `accelerate launch` would start.
-    """
+    """Parse the keys of SFTArguments, SFTConfig and ModelConfig; see `sft.train`."""
     import torch
     from transformers.utils import is_liger_kernel_available
     from trl import ModelConfig, SFTConfig

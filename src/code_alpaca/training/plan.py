@@ -82,8 +82,7 @@ def make_plan(
 ) -> TrainingPlan:
     """Set gradient accumulation, estimate the memory, and decide whether to checkpoint activations.
 
-    Args:
-        tokens: None in a dry run without rows or tokenizer.
+    A dry run without rows or tokenizer has no tokens.
     """
     args, target_rows = setup.training, setup.args.target_examples_per_step
     world_size, packed = setup.layout.world_size, bool(args.packing)
