@@ -279,8 +279,8 @@ def measure_training(folder: Path, size: Size) -> None:
     """Patch `Trainer.train`, which every contestant calls, to write its measurements."""
     from transformers import Trainer
 
+    from code_alpaca.training.metrics import ThroughputMeter, peak_memory_bytes
     from code_alpaca.training.model_state_memory import GIB
-    from code_alpaca.training.throughput import ThroughputMeter, peak_memory_bytes
 
     train, step, num_positions = Trainer.train, Trainer.training_step, 0
 

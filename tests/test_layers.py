@@ -16,8 +16,8 @@ PACKAGE = Path(code_alpaca.__file__).parent
 GUIDE = Path(__file__).parents[1] / "CONTRIBUTING.md"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 LAZY = {"torch", "transformers", "trl", "accelerate", "datasets", "deepspeed", "evaluate"}
-# Modules whose classes extend a heavy package; others import them inside functions.
-HEAVY_MODULES = {"code_alpaca.training.callbacks", "code_alpaca.training.trainer"}
+# Modules whose classes extend a heavy package; other modules import them inside functions.
+HEAVY_MODULES = {"code_alpaca.training.trainer"}
 LOADED_BY_EVALUATE = {"pass_at_k.py"}  # a metric of the `evaluate` library, never imported here
 ROW = re.compile(r"^\| (\d) \| `(\w+)` \| ([^|]*)\|", re.MULTILINE)
 

@@ -134,109 +134,60 @@ def refused(folder, out, capsys, *more):
     return error
 
 
-def no_params(folder):
-    (folder / "params.json").unlink()
-
-
-def broken_params(folder):
-    (folder / "params.json").write_text('{"dim": 64,')
-
-
-def newer_params(folder):
-    (folder / "params.json").write_text(json.dumps({**LLAMA_2, "use_scaled_rope": True}))
-
-
-def odd_params(folder):
-    (folder / "params.json").write_text(json.dumps({**LLAMA_2, "n_heads": 7}))
-
-
-def smaller_params(folder):
-    (folder / "params.json").write_text(json.dumps({**LLAMA_2, "n_layers": 2}))
-
-
-def bigger_params(folder):
-    (folder / "params.json").write_text(json.dumps({**LLAMA_2, "n_layers": 4}))
-
-
-def wider_params(folder):
-    (folder / "params.json").write_text(json.dumps({**LLAMA_2, "multiple_of": 256}))
-
-
-def no_shards(folder):
-    for shard in folder.glob("*.pth"):
-        shard.unlink()
-
-
-def a_gap(folder):
-    (folder / "consolidated.01.pth").rename(folder / "consolidated.02.pth")
-
-
-def three_shards(folder):
-    shutil.copy(folder / "consolidated.01.pth", folder / "consolidated.02.pth")
-
-
-def last_shard_lost(folder):
-    (folder / "consolidated.01.pth").unlink()
-
-
-def truncated(folder):
-    shard = folder / "consolidated.01.pth"
-    os.truncate(shard, shard.stat().st_size // 2)
-
-
-def emptied(folder):
-    os.truncate(folder / "consolidated.01.pth", 0)
-
-
 class Trap:
+    """Creates a folder when it is unpickled."""
+
     def __reduce__(self):
         return (os.mkdir, ("sprung",))
 
 
-def pickled_code(folder):
-    torch.save({"norm.weight": Trap()}, folder / "consolidated.01.pth")
+SECOND_SHARD, THIRD_SHARD = "consolidated.01.pth", "consolidated.02.pth"
 
 
-def old_pickle(folder):
-    (folder / "consolidated.01.pth").write_bytes(pickle.dumps(Trap()))
+def edit_params(**changes):
+    return write("params.json", json.dumps({**LLAMA_2, **changes}).encode())
 
 
-def no_table(folder):
-    torch.save([torch.ones(2)], folder / "consolidated.01.pth")
+def write(name, content):
+    return lambda folder: (folder / name).write_bytes(content)
 
 
-def no_tokenizer(folder):
-    (folder.parent / "tokenizer.model").unlink()
+def delete(*names):
+    return lambda folder: [(folder / name).unlink() for name in names]
 
 
-def other_tokenizer(folder):
-    (folder.parent / "tokenizer.model").write_text("version https://git-lfs.github.com/spec/v1")
+def save(value):
+    return lambda folder: torch.save(value, folder / SECOND_SHARD)
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (shutil.rmtree, "no such folder"),
-        (no_params, "params.json: No such file"),
-        (broken_params, "params.json is not of LLaMA 1 or 2: Invalid JSON"),
-        (newer_params, "use_scaled_rope"),
-        (odd_params, "is inconsistent"),
-        (smaller_params, "contains layers.2.attention.wk.weight, "),
-        (bigger_params, "is missing layers.3.attention.wq.weight, "),
-        (wider_params, "layers.0.feed_forward.w1.weight (float32, [176, 64] over all shards"),
-        (no_shards, "no consolidated.00.pth"),
-        (a_gap, "is missing consolidated.01.pth"),
-        (three_shards, "has 3 shards, which do not divide the 4 heads"),
-        (last_shard_lost, "check that all shards are present"),
-        (truncated, "consolidated.01.pth (PytorchStreamReader failed"),
-        (emptied, "cannot read"),
-        (pickled_code, "contains more than tensors and was not opened"),
-        (old_pickle, "cannot read"),
-        (no_table, "no table of named tensors"),
-        (no_tokenizer, "give --tokenizer FILE"),
-        (other_tokenizer, "as a SentencePiece model"),
+        (delete("params.json"), "params.json: No such file"),
+        (write("params.json", b'{"dim": 64,'), "params.json is not of LLaMA 1 or 2: Invalid JSON"),
+        (edit_params(use_scaled_rope=True), "use_scaled_rope"),
+        (edit_params(n_heads=7), "is inconsistent"),
+        (edit_params(n_layers=2), "contains layers.2.attention.wk.weight, "),
+        (edit_params(n_layers=4), "is missing layers.3.attention.wq.weight, "),
+        (edit_params(multiple_of=256), "layers.0.feed_forward.w1.weight (float32, [176, 64] over"),
+        (delete("consolidated.00.pth", SECOND_SHARD), "no consolidated.00.pth"),
+        (lambda folder: (folder / SECOND_SHARD).rename(folder / THIRD_SHARD),
+         "is missing consolidated.01.pth"),
+        (lambda folder: shutil.copy(folder / SECOND_SHARD, folder / THIRD_SHARD),
+         "has 3 shards, which do not divide the 4 heads"),
+        (delete(SECOND_SHARD), "check that all shards are present"),
+        (lambda folder: os.truncate(folder / SECOND_SHARD, 100_000),
+         "consolidated.01.pth (PytorchStreamReader failed"),
+        (write(SECOND_SHARD, b""), "cannot read"),
+        (save({"norm.weight": Trap()}), "contains more than tensors and was not opened"),
+        (write(SECOND_SHARD, pickle.dumps(Trap())), "cannot read"),
+        (save([torch.ones(2)]), "no table of named tensors"),
+        (delete("../tokenizer.model"), "give --tokenizer FILE"),
+        (write("../tokenizer.model", b"version https://git-lfs.github.com/spec/v1"),
+         "as a SentencePiece model"),
     ],
-)
+)  # fmt: skip
 def test_a_damaged_checkpoint_is_refused(
     checkpoint, tmp_path, monkeypatch, capsys, damage, message
 ):
@@ -246,20 +197,7 @@ def test_a_damaged_checkpoint_is_refused(
     assert message in refused(folder, tmp_path / "out", capsys)
 
 
-def lose_rope(shards):
-    for shard in shards:
-        del shard["rope.freqs"]
-
-
-def quantize(shards):
-    shards[0]["norm.weight"] = shards[0]["norm.weight"].to(torch.int8)
-
-
-def overflow(shards):
-    shards[0]["layers.1.ffn_norm.weight"][3] = 1e6
-
-
-def longer_vocabulary(shards):
+def double_vocabulary(shards):
     for shard in shards:
         shard["tok_embeddings.weight"] = torch.cat([shard["tok_embeddings.weight"]] * 2)
 
@@ -267,12 +205,14 @@ def longer_vocabulary(shards):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lose_rope, "give --max_position_embeddings 2048"),
-        (quantize, "wrong shapes or dtypes: norm.weight (int8, "),
-        (overflow, "layers.1.ffn_norm.weight contains NaN or infinite values as torch.float16"),
-        (longer_vocabulary, "600 pieces and the model 1200 embeddings"),
+        (lambda shards: shards[0].pop("rope.freqs"), "give --max_position_embeddings 2048"),
+        (lambda shards: shards[0].update({"norm.weight": torch.ones(64, dtype=torch.int8)}),
+         "wrong shapes or dtypes: norm.weight (int8, "),
+        (lambda shards: shards[0]["layers.1.ffn_norm.weight"][3].fill_(1e6),
+         "layers.1.ffn_norm.weight contains NaN or infinite values as torch.float16"),
+        (double_vocabulary, "600 pieces and the model 1200 embeddings"),
     ],
-)
+)  # fmt: skip
 def test_bad_weights_are_named_in_the_error(checkpoint, tmp_path, capsys, change, message):
     folder, _ = checkpoint(LLAMA_2, change=change)
     assert message in refused(folder, tmp_path / "out", capsys)

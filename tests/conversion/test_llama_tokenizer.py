@@ -57,7 +57,7 @@ def test_lines_of_code_have_the_ids_of_sentencepiece(pair):
 class ReorderedModel:
     """A SentencePiece model with its pieces in another order, so that scores rank merges, not ids.
 
-    LLaMA's file is such a model: two spaces have the first id after the bytes and the last score.
+    LLaMA's file has such an order: two spaces have the first id after the bytes and the last score.
     """
 
     def __init__(self, model):

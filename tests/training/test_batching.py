@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.prompts import format_prompt
-from code_alpaca.training.batching import gradient_accumulation_steps
+from code_alpaca.training.plan import gradient_accumulation_steps
 from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 from code_alpaca.training.tokenization import IGNORE_INDEX, TokenizationOptions, tokenize_rows
 

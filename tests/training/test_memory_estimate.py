@@ -13,8 +13,13 @@ import pytest
 from support.tiny_sft import RECIPE, ROOT, TINY_SHAPE, write_rows
 
 from code_alpaca.core.records import RunRecord
-from code_alpaca.training.activation_memory import MicroBatch, measure_activations
-from code_alpaca.training.memory_estimate import build_skeleton, fake_tensors, measure_size
+from code_alpaca.training.memory_estimate import (
+    MicroBatch,
+    build_skeleton,
+    fake_tensors,
+    measure_activations,
+    measure_size,
+)
 from code_alpaca.training.model_state_memory import GIB, ModelSize, compute_memory_need
 from code_alpaca.training.parallelism import ParallelLayout, read_accelerate_config
 from code_alpaca.training.scratch_model import build_scratch_model

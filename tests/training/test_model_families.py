@@ -28,7 +28,7 @@ FAMILIES = {
     "DeepseekV2ForCausalLM": dict(n_routed_experts=4, **EXPERTS, **LATENT),
     "OPTForCausalLM": dict(ffn_dim=64, word_embed_proj_dim=32),
 }  # fmt: skip
-# A model with code of its own, whose forward pass depends on the values of its input.
+# A model with custom code, whose forward pass depends on the values of its input.
 CUSTOM = """
 from transformers import LlamaConfig, LlamaForCausalLM
 

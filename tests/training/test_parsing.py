@@ -7,7 +7,7 @@ from support.tiny_sft import RECIPE
 
 from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
-from code_alpaca.training.parsing import parse_sft_arguments
+from code_alpaca.training.parsing import parse_sft_arguments, requests_dry_run
 
 DATASET = ["--dataset_name", "x"]
 
@@ -51,12 +51,27 @@ def test_an_unknown_key_of_the_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("word", "message"),
     [("--config=nothing", "cannot read config nothing: no such file"),
-     ("--config", "--config needs a file, or the name of a shipped recipe")],
+     ("--config", "--config needs a file or a shipped name")],
 )  # fmt: skip
 def test_a_missing_config_is_refused(word, message, capsys):
     assert main(["sft", word]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--seed", "1"], False),
+        (["--dry_run"], True),
+        (["--dry_run", "--seed", "1"], True),
+        (["--dry_run=true"], True),
+        (["--dry_run", "false"], False),
+        (["--dry_run=0"], False),
+    ],
+)
+def test_a_dry_run_is_requested_with_or_without_a_value(words, expected):
+    assert requests_dry_run(words) == expected
 
 
 @pytest.mark.parametrize("words", [["--mask", "seed"], ["--mask=seed"], []])

@@ -13,15 +13,11 @@ from support.tiny_sft import ROOT, TINY, TINY_SHAPE, tiny_sft, write_rows
 
 from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
-from code_alpaca.training.attention import (
+from code_alpaca.training.checks import require_bfloat16, require_build_tools, require_devices
+from code_alpaca.training.model_loading import (
     HUB_FLASH_ATTENTION,
     FlashAttentionSupport,
     fastest_attention,
-)
-from code_alpaca.training.environment_checks import (
-    require_bfloat16,
-    require_build_tools,
-    require_devices,
 )
 from code_alpaca.training.parallelism import ParallelLayout
 from code_alpaca.training.scratch_model import build_scratch_model

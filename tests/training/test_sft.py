@@ -14,13 +14,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from support.tiny_sft import (
-    RECIPE,
-    ROOT,
-    interrupt_before_end,
-    read_metrics,
-    tiny_sft,
-)
+from support.tiny_sft import RECIPE, ROOT, interrupt_before_end, read_metrics, tiny_sft
 
 from code_alpaca import __version__
 from code_alpaca.cli import main
@@ -117,7 +111,7 @@ def test_a_checkpoint_of_version_0_1_resumes(marker, rows, tmp_path, capsys):
     assert output.count("mask: seed is now called alpaca_2023") == 1
     resumed = RunRecord.load(tmp_path)
     assert resumed.loss_curve == record.loss_curve and resumed.config["mask"] == "alpaca_2023"
-    # Without its seconds, the throughput covers this start alone, which trained no step.
+    # Without its seconds, the throughput covers only this start, which trained no step.
     assert (resumed.tokens_per_second == 0) == (marker == "")
 
 

@@ -84,7 +84,7 @@ def test_a_resume_logs_no_step_twice(words, tmp_path):
 
 
 def test_trackers_receive_the_measurements_and_nobody_else_does(words, tmp_path):
-    """In a process of its own, since trackio and huggingface_hub read their environment once."""
+    """In a new process, since trackio and huggingface_hub read their environment once."""
     need(find_spec("trackio"), "trackio is not installed (pip install trackio)")
     env = {key: value for key, value in os.environ.items() if "TELEMETRY" not in key}
     env["TRACKIO_DIR"] = str(tmp_path / "trackio")

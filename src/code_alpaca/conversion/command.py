@@ -4,37 +4,20 @@
 
 The input folder contains params.json and the shards consolidated.00.pth, consolidated.01.pth and
 so on; tokenizer.model is in it or in its parent. Weights are merged across shards, permuted for
-transformers' rotary embedding and cast, and the tokenizer is compared with SentencePiece. The
-output folder is written atomically.
-
-The transformers package does not include a converter, and the script in its repository loads all
-shards into memory. This one needs memory for one output file (`max_shard_size`); the input is
-memory-mapped, and the kernel can reclaim its pages.
+transformers' rotary embedding and cast; the tokenizer is compared with SentencePiece; the output
+folder is written atomically. Unlike the script in transformers' repository, which loads all
+shards, this needs memory for one output file (`max_shard_size`).
 """
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from code_alpaca.conversion.llama_checkpoint import (
-    LlamaParams,
-    check_vocab_size,
-    check_weights,
-    detect_context_length,
-    list_shards,
-    load_shard,
-    map_weights,
-    read_params,
-)
-from code_alpaca.conversion.llama_tokenizer import (
-    build_tokenizer,
-    check_tokenizer,
-    load_sentencepiece,
-)
+from code_alpaca.conversion import llama_checkpoint, llama_tokenizer
 from code_alpaca.conversion.weight_files import format_bytes, write_weight_files
 from code_alpaca.core import console, fs
 from code_alpaca.core.config import StageConfig
@@ -73,35 +56,22 @@ class ConvertLlamaConfig(StageConfig):
 
 
 def convert_llama(config: ConvertLlamaConfig) -> None:
-    """Convert a checkpoint, or with `dry_run` only check it.
-
-    Raises:
-        InputError: a file is missing, damaged or of another model, or does not fit on the disk.
-    """
+    """Convert a checkpoint; with `dry_run`, only check it and report."""
     out = console.stage("convert")
     _check_output_dir(config.output_dir)
-    files = list_shards(config.input_dir)
-    params = read_params(config.input_dir / "params.json", len(files))
+    files = llama_checkpoint.list_shards(config.input_dir)
+    params = llama_checkpoint.read_params(config.input_dir / "params.json", len(files))
     tokenizer_file = _find_tokenizer(config)
-    sentencepiece = load_sentencepiece(tokenizer_file)
+    sentencepiece = llama_tokenizer.load_sentencepiece(tokenizer_file)
     num_pieces = sentencepiece.get_piece_size()
-    shards = [load_shard(file) for file in files]
-    check_vocab_size(params, shards[0], num_pieces, tokenizer_file)
-    model_config = build_model_config(
-        params,
-        vocab_size=num_pieces,
-        max_position_embeddings=(
-            config.max_position_embeddings or detect_context_length(shards[0], params)
-        ),
-        bos_token_id=sentencepiece.bos_id(),
-        eos_token_id=sentencepiece.eos_id(),
-        dtype=config.dtype,
-    )
-    sources, expected = map_weights(params), _expected_weights(model_config)
-    check_weights(shards, files, sources, expected)
+    shards = {file: llama_checkpoint.load_shard(file) for file in files}
+    llama_checkpoint.check_vocab_size(params, shards[files[0]], num_pieces, tokenizer_file)
+    model_config = _build_model_config(config, params, shards[files[0]], sentencepiece)
+    sources, expected = llama_checkpoint.map_weights(params), _expected_weights(model_config)
+    llama_checkpoint.check_weights(shards, sources, expected)
     del shards  # write_weight_files maps them again
-    tokenizer = build_tokenizer(sentencepiece, model_config.max_position_embeddings)
-    check_tokenizer(tokenizer, sentencepiece)
+    tokenizer = llama_tokenizer.build_tokenizer(sentencepiece, model_config.max_position_embeddings)
+    llama_tokenizer.check_tokenizer(tokenizer, sentencepiece)
     split = _split_weights(expected, config.max_shard_size)
 
     num_parameters = sum(weight.numel() for weight in expected.values())
@@ -114,33 +84,11 @@ def convert_llama(config: ConvertLlamaConfig) -> None:
     if config.dry_run:
         return
     with fs.lock(config.output_dir), fs.atomic_folder(config.output_dir) as folder:
-        _save_configs(folder, model_config)
-        _save_tokenizer(folder, tokenizer, tokenizer_file, sentencepiece)
+        shutil.copyfile(tokenizer_file, folder / "tokenizer.model")  # llama.cpp reads this one
+        _save_configs_and_tokenizer(folder, model_config, tokenizer, sentencepiece)
         for line in write_weight_files(folder, split, files, sources, config.dtype):
             out.print(line)
     out.print(f"{config.output_dir} is complete")
-
-
-def build_model_config(params: LlamaParams, **values: Any) -> LlamaConfig:
-    """Return the transformers config of a checkpoint.
-
-    Args:
-        values: fields that params.json does not contain, such as `dtype`.
-    """
-    from transformers import LlamaConfig
-
-    return LlamaConfig(
-        architectures=["LlamaForCausalLM"],
-        hidden_size=params.dim,
-        intermediate_size=params.ffn_dim,
-        num_hidden_layers=params.n_layers,
-        num_attention_heads=params.n_heads,
-        num_key_value_heads=params.num_kv_heads,
-        rms_norm_eps=params.norm_eps,
-        rope_parameters={"rope_type": "default", "rope_theta": params.rope_theta},
-        tie_word_embeddings=False,
-        **values,
-    )
 
 
 def _check_output_dir(folder: Path) -> None:
@@ -158,6 +106,34 @@ def _find_tokenizer(config: ConvertLlamaConfig) -> Path:
             return file
     raise InputError(
         f"no tokenizer.model in {config.input_dir} or its parent; give --tokenizer FILE"
+    )
+
+
+def _build_model_config(
+    config: ConvertLlamaConfig,
+    params: llama_checkpoint.LlamaParams,
+    shard: dict[str, torch.Tensor],
+    sentencepiece: SentencePieceProcessor,
+) -> LlamaConfig:
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        architectures=["LlamaForCausalLM"],
+        hidden_size=params.dim,
+        intermediate_size=params.ffn_dim,
+        num_hidden_layers=params.n_layers,
+        num_attention_heads=params.n_heads,
+        num_key_value_heads=params.num_kv_heads,
+        rms_norm_eps=params.norm_eps,
+        rope_parameters={"rope_type": "default", "rope_theta": params.rope_theta},
+        tie_word_embeddings=False,
+        vocab_size=sentencepiece.get_piece_size(),
+        max_position_embeddings=(
+            config.max_position_embeddings or llama_checkpoint.detect_context_length(shard, params)
+        ),
+        bos_token_id=sentencepiece.bos_id(),
+        eos_token_id=sentencepiece.eos_id(),
+        dtype=config.dtype,
     )
 
 
@@ -182,8 +158,10 @@ def _split_weights(expected: dict[str, torch.Tensor], max_shard_size: str) -> St
 
 
 def _report_output(out: console.Stage, config: ConvertLlamaConfig, split: StateDictSplit) -> None:
-    """Print what is written, and refuse a disk that is too small for it."""
-    total_bytes, free_bytes = split.metadata["total_size"], _free_bytes(config.output_dir)
+    """Print the size of the output, and refuse a disk that is too small for it."""
+    folder = config.output_dir.resolve()
+    disk = next(path for path in (folder, *folder.parents) if path.exists())
+    total_bytes, free_bytes = split.metadata["total_size"], shutil.disk_usage(disk).free
     out.print(
         f"{'would write' if config.dry_run else 'to'} {config.output_dir}: "
         f"{format_bytes(total_bytes)} as {config.dtype} in {len(split.filename_to_tensors)} "
@@ -191,38 +169,22 @@ def _report_output(out: console.Stage, config: ConvertLlamaConfig, split: StateD
     )
     if free_bytes < total_bytes + SMALL_FILES_BYTES:
         raise InputError(
-            f"{config.output_dir} needs {format_bytes(total_bytes + SMALL_FILES_BYTES)} and "
-            f"its disk has {format_bytes(free_bytes)} free; free some space or choose another "
-            "output_dir"
+            f"{config.output_dir} needs {format_bytes(total_bytes + SMALL_FILES_BYTES)} and its "
+            f"disk has {format_bytes(free_bytes)}; free some space or choose another output_dir"
         )
 
 
-def _save_configs(folder: Path, model_config: LlamaConfig) -> None:
-    from transformers import GenerationConfig
-
-    model_config.save_pretrained(folder)
-    GenerationConfig(
-        bos_token_id=model_config.bos_token_id, eos_token_id=model_config.eos_token_id
-    ).save_pretrained(folder)
-
-
-def _save_tokenizer(
+def _save_configs_and_tokenizer(
     folder: Path,
+    model_config: LlamaConfig,
     tokenizer: PreTrainedTokenizerFast,
-    tokenizer_file: Path,
     sentencepiece: SentencePieceProcessor,
 ) -> None:
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, GenerationConfig
 
+    bos, eos = model_config.bos_token_id, model_config.eos_token_id
+    model_config.save_pretrained(folder)
+    GenerationConfig(bos_token_id=bos, eos_token_id=eos).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    shutil.copyfile(tokenizer_file, folder / "tokenizer.model")  # llama.cpp reads this one
     # Saving and loading can lose parts of a tokenizer.
-    check_tokenizer(AutoTokenizer.from_pretrained(folder), sentencepiece)
-
-
-def _free_bytes(folder: Path) -> int:
-    """Return the free bytes of the disk that will contain `folder`."""
-    existing = folder.resolve()
-    while not existing.exists():
-        existing = existing.parent
-    return shutil.disk_usage(existing).free
+    llama_tokenizer.check_tokenizer(AutoTokenizer.from_pretrained(folder), sentencepiece)

@@ -1,7 +1,4 @@
-"""Read and validate LLaMA 1 and 2 checkpoints in Meta's format.
-
-Every problem is an InputError that names the file.
-"""
+"""Read and validate LLaMA 1 and 2 checkpoints in Meta's format; errors name the file."""
 
 from __future__ import annotations
 
@@ -16,8 +13,6 @@ from code_alpaca.core.errors import InputError
 
 if TYPE_CHECKING:
     import torch
-
-    Shards = list[dict[str, torch.Tensor]]
 
 # transformers' name: (Meta's name, dimension that model parallelism shards; None: replicated)
 WEIGHTS: dict[str, tuple[str, int | None]] = {
@@ -70,7 +65,7 @@ class LlamaParams(BaseModel):
 
 
 class WeightSource(NamedTuple):
-    """Where a weight of the transformers model comes from."""
+    """The weight in Meta's checkpoint that a weight of the transformers model is made from."""
 
     name: str  # in Meta's checkpoint
     shard_dim: int | None  # shards are concatenated along it; None: replicated in every shard
@@ -104,10 +99,8 @@ def read_params(path: Path, num_shards: int) -> LlamaParams:
         ) from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        raise InputError(
-            f"{path} is not of LLaMA 1 or 2: {key + ': ' if key else ''}{first['msg']}"
-        ) from None
+        reason = ": ".join([*map(str, first["loc"]), first["msg"]])
+        raise InputError(f"{path} is not of LLaMA 1 or 2: {reason}") from None
     if params.dim % (2 * params.n_heads) or params.n_heads % params.num_kv_heads:
         raise InputError(
             f"{path} is inconsistent: dim {params.dim}, n_heads {params.n_heads}, "
@@ -138,13 +131,11 @@ def load_shard(file: Path) -> dict[str, torch.Tensor]:
         raise InputError(
             f"cannot read {file} ({reason}); truncated? download it again and compare its size"
         ) from None
-    if not isinstance(shard, dict) or not all(
+    if isinstance(shard, dict) and all(
         isinstance(name, str) and isinstance(weight, torch.Tensor) for name, weight in shard.items()
     ):
-        raise InputError(
-            f"{file} contains no table of named tensors; expected Meta's LLaMA weights"
-        )
-    return shard
+        return shard
+    raise InputError(f"{file} contains no table of named tensors; expected Meta's LLaMA weights")
 
 
 def map_weights(params: LlamaParams) -> dict[str, WeightSource]:
@@ -162,36 +153,33 @@ def map_weights(params: LlamaParams) -> dict[str, WeightSource]:
 
 
 def check_weights(
-    shards: Shards,
-    files: list[Path],
+    shards: dict[Path, dict[str, torch.Tensor]],
     sources: dict[str, WeightSource],
     expected: dict[str, torch.Tensor],
 ) -> None:
     """Check that the shards contain exactly the expected weights, with the expected shapes."""
-    shapes = {
-        source.name: (source.shard_dim, expected[name].shape) for name, source in sources.items()
-    }
-    for file, shard in zip(files, shards, strict=True):
+    names = {source.name for source in sources.values()}
+    for file, shard in shards.items():
         actual = {name for name in shard if not name.endswith(ROTARY_TABLE)}
-        if missing := [name for name in shapes if name not in actual]:
+        if missing := [source.name for source in sources.values() if source.name not in actual]:
             raise InputError(
                 f"{file} is missing {_list_names(missing)}; does params.json belong to it?"
             )
-        if extra := sorted(actual - set(shapes)):
+        if extra := sorted(actual - names):
             raise InputError(
                 f"{file} contains {_list_names(extra)}, which LLaMA 1 and 2 do not have; does "
                 "params.json belong to it?"
             )
         wrong = []
-        for name, (shard_dim, shape) in shapes.items():
-            weight = shard[name]
-            merged_shape = list(weight.shape)
-            if shard_dim is not None and shard_dim < len(merged_shape):
-                merged_shape[shard_dim] *= len(files)
-            if merged_shape != list(shape) or not weight.is_floating_point():
+        for name, source in sources.items():
+            weight, expected_shape = shard[source.name], list(expected[name].shape)
+            shape = list(weight.shape)
+            if source.shard_dim is not None and source.shard_dim < len(shape):
+                shape[source.shard_dim] *= len(shards)
+            if shape != expected_shape or not weight.is_floating_point():
                 dtype = str(weight.dtype).removeprefix("torch.")
                 wrong.append(
-                    f"{name} ({dtype}, {merged_shape} over all shards, expected {list(shape)})"
+                    f"{source.name} ({dtype}, {shape} over all shards, expected {expected_shape})"
                 )
         if wrong:
             raise InputError(

@@ -33,11 +33,7 @@ PROBES = (
 
 
 def load_sentencepiece(path: Path) -> SentencePieceProcessor:
-    """Load a SentencePiece model.
-
-    Raises:
-        InputError: the file is no SentencePiece model, or has no BOS, EOS or unknown token.
-    """
+    """Load a SentencePiece model that has BOS, EOS and unknown tokens."""
     from sentencepiece import SentencePieceProcessor
 
     try:
@@ -62,26 +58,14 @@ def build_tokenizer(model: SentencePieceProcessor, max_length: int) -> PreTraine
     vocab = {model.id_to_piece(i): i for i in range(model.get_piece_size())}
     scores = [(piece, model.get_score(i)) for piece, i in vocab.items()]
     bos, eos, unk = map(model.id_to_piece, (model.bos_id(), model.eos_id(), model.unk_id()))
-    tokenizer = Tokenizer(
-        models.BPE(
-            vocab=vocab,
-            merges=generate_merges(vocab, scores),
-            unk_token=unk,
-            fuse_unk=True,
-            byte_fallback=True,
-        )
-    )
+    merges = generate_merges(vocab, scores)
+    bpe = models.BPE(vocab=vocab, merges=merges, unk_token=unk, fuse_unk=True, byte_fallback=True)
+    tokenizer = Tokenizer(bpe)
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)]
     )
-    tokenizer.decoder = decoders.Sequence(
-        [
-            decoders.Replace(SPACE, " "),
-            decoders.ByteFallback(),
-            decoders.Fuse(),
-            decoders.Strip(" ", 1, 0),
-        ]
-    )
+    to_text = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    tokenizer.decoder = decoders.Sequence([*to_text, decoders.Strip(" ", 1, 0)])
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{bos} $A", pair=f"{bos} $A {bos}:1 $B:1", special_tokens=[(bos, model.bos_id())]
     )
@@ -97,15 +81,9 @@ def build_tokenizer(model: SentencePieceProcessor, max_length: int) -> PreTraine
 
 
 def check_tokenizer(
-    tokenizer: PreTrainedTokenizerFast,
-    model: SentencePieceProcessor,
-    texts: Iterable[str] = PROBES,
+    tokenizer: PreTrainedTokenizerFast, model: SentencePieceProcessor, texts: Iterable[str] = PROBES
 ) -> None:
-    """Compare token ids and decoded texts with SentencePiece.
-
-    Raises:
-        InputError: they differ; the message contains the text and both lists of ids.
-    """
+    """Require the token ids and the decoded texts of SentencePiece."""
     if (tokenizer.bos_token_id, tokenizer.eos_token_id) != (model.bos_id(), model.eos_id()):
         raise InputError(
             f"the converted tokenizer has BOS and EOS ids {tokenizer.bos_token_id} and "

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     import torch
     from huggingface_hub import StateDictSplit
 
-    from code_alpaca.conversion.llama_checkpoint import Shards
-
 
 def write_weight_files(
     folder: Path,
@@ -25,11 +23,7 @@ def write_weight_files(
     sources: dict[str, WeightSource],
     dtype: str,
 ) -> Iterator[str]:
-    """Write the files of `split`, and their index if there are several; yield progress lines.
-
-    Raises:
-        InputError: a weight is NaN or infinite in the output dtype.
-    """
+    """Write the files of `split`, and their index if there are several; yield lines of progress."""
     import torch
     from safetensors.torch import save_file
 
@@ -70,7 +64,9 @@ def permute_rotary_rows(weight: torch.Tensor, num_heads: int) -> torch.Tensor:
     return pairs.transpose(1, 2).reshape(rows, columns)
 
 
-def _merge_shards(shards: Shards, source: WeightSource, dtype: torch.dtype) -> torch.Tensor:
+def _merge_shards(
+    shards: list[dict[str, torch.Tensor]], source: WeightSource, dtype: torch.dtype
+) -> torch.Tensor:
     """Return one weight, merged across shards and cast."""
     import torch
 

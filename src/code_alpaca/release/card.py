@@ -16,8 +16,7 @@ from code_alpaca.hub import cards
 from code_alpaca.release.config import ReleaseConfig
 from code_alpaca.release.facts import ReleaseFacts
 from code_alpaca.release.space import HUB_URL, SAFETY_NOTE, hub_url
-from code_alpaca.training.arguments import SFTArguments
-from code_alpaca.training.trl_keys import TRL_KEYS
+from code_alpaca.training.arguments import TRL_KEYS, SFTArguments
 
 
 def render_model_card(

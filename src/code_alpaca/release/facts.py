@@ -19,7 +19,7 @@ from code_alpaca.evaluation.compare import compare_runs
 from code_alpaca.evaluation.config import EvalConfig
 from code_alpaca.evaluation.inference import encode_prompt
 from code_alpaca.hub.cards import strip_local_paths
-from code_alpaca.training.trl_keys import TRL_KEYS
+from code_alpaca.training.arguments import TRL_KEYS
 
 FROM_SCRATCH = "from scratch"
 # Tasks whose prompt the chat template must render as in training, without and with an input.

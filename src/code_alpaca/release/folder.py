@@ -25,8 +25,7 @@ from code_alpaca.release.card import is_commit, render_model_card, results_file
 from code_alpaca.release.config import ReleaseConfig
 from code_alpaca.release.facts import ReleaseFacts
 from code_alpaca.release.weight_diff import BaseModelName, find_model_folder, write_weight_diff
-from code_alpaca.training.arguments import SFTArguments
-from code_alpaca.training.trl_keys import TRL_KEYS
+from code_alpaca.training.arguments import TRL_KEYS, SFTArguments
 
 MANIFEST = ReleaseRecord.FILE
 CARD = "assets/card.md"  # the card as rendered; README.md on the Hub may be edited later

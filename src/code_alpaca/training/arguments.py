@@ -1,11 +1,11 @@
-"""The keys of `code-alpaca sft` that TRL's SFTConfig and ModelConfig do not have."""
+"""The keys of `code-alpaca sft`: those that TRL does not have, and the roles of TRL's."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from code_alpaca.core.key_roles import Role
+from code_alpaca.core.key_roles import Role, Roles
 from code_alpaca.core.old_spellings import OldSpellings
 from code_alpaca.core.prompts import PromptStyle
 from code_alpaca.training.parallelism import ParallelLayout
@@ -22,7 +22,7 @@ def _key(default: Any, help: str) -> Any:
 
 @dataclass
 class SFTArguments:
-    """Which rows to train on, how they are tokenized, and what is planned or written."""
+    """The rows to train on, how they are tokenized, and what is planned or written."""
 
     dataset_name: Annotated[str | None, Role.FREE, Role.OFF_CARD] = _key(
         None, "dataset folder, Alpaca JSON or JSONL file, or Hub id"
@@ -45,7 +45,7 @@ class SFTArguments:
         metadata={
             "help": "in a file, instead of dataset_name: a list of datasets, each with name, "
             "config, revision, column_map and weight (0.5: a random half of its rows, 2: every row "
-            "twice)",
+            "twice)"
         },
     )
     validation_fraction: float = _key(0.0, "fraction of the rows held out for an evaluation loss")
@@ -118,3 +118,36 @@ class TrainingSetup:
         if self.explicit_keys & {"activation_checkpointing", "gradient_checkpointing"}:
             return bool(self.training.gradient_checkpointing)
         return None
+
+
+_RECORDED = (
+    "adam_beta1", "adam_beta2", "adam_epsilon", "learning_rate", "lora_alpha", "lora_dropout",
+    "lora_r", "lora_target_modules", "lr_scheduler_type", "max_grad_norm", "max_length",
+    "num_train_epochs", "optim", "packing", "per_device_train_batch_size", "seed", "warmup_steps",
+    "weight_decay",
+)  # fmt: skip
+_DERIVED = (  # filled in by transformers and accelerate
+    "accelerator_config", "dataloader_pin_memory", "deepspeed", "eos_token",
+    "gradient_checkpointing", "pad_token",
+)  # fmt: skip
+_FREE = (
+    "logging_dir", "project", "trackio_bucket_id", "trackio_space_id", "trackio_static_space_id",
+    "use_liger_kernel",
+)  # fmt: skip
+_OFF_CARD = (
+    "logging_first_step", "model_name_or_path", "model_revision", "save_steps", "save_strategy",
+    "save_total_limit",
+)  # fmt: skip
+TRL_KEYS: Roles = {
+    **dict.fromkeys(_RECORDED, (Role.RECORDED,)),
+    **dict.fromkeys(_DERIVED, (Role.DERIVED,)),
+    **dict.fromkeys(_FREE, (Role.FREE,)),
+    **dict.fromkeys(_OFF_CARD, (Role.OFF_CARD,)),
+    **dict.fromkeys(("hub_token", "push_to_hub_token"), (Role.SECRET,)),
+    "base_sha256": (Role.DERIVED,),  # not TRL's: sft records the weights that it started from
+    "disable_tqdm": (Role.FREE, Role.DERIVED),
+    "logging_steps": (Role.FREE, Role.OFF_CARD),
+    "output_dir": (Role.FREE, Role.LOCAL),
+    "report_to": (Role.FREE, Role.OFF_CARD),
+    "run_name": (Role.FREE, Role.OFF_CARD),
+}

@@ -20,20 +20,14 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from code_alpaca.core import fs
+from code_alpaca.core import errors, fs
 from code_alpaca.core.config import describe_choices, read_yaml, write_yaml
-from code_alpaca.core.errors import (
-    INTERRUPTED,
-    Diverged,
-    InputError,
-    Stopped,
-    explain_environment_error,
-)
+from code_alpaca.core.errors import Diverged, InputError, Stopped
 from code_alpaca.core.shipped import find_accelerate_config
 from code_alpaca.training.arguments import SFTArguments
-from code_alpaca.training.environment_checks import require_devices
+from code_alpaca.training.checks import require_devices
 from code_alpaca.training.parallelism import ParallelLayout, read_accelerate_config
-from code_alpaca.training.parsing import requests_dry_run
+from code_alpaca.training.parsing import extract_option, requests_dry_run
 
 # accelerate reports every failure of a launched process as exit code 1 with a traceback. So the
 # process writes its error to the file in this environment variable, and the parent raises it again.
@@ -44,16 +38,11 @@ GPU_TYPES = ("MULTI_GPU", "DEEPSPEED", "FSDP")  # distributed_type of an acceler
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run the stage with the words after `code-alpaca sft`.
-
-    Raises:
-        InputError, Stopped, Diverged: from here, or from the launched processes.
-    """
-    words = list(argv)
-    if {"-h", "--help"} & set(words):
+    """Run the stage with the words after `code-alpaca sft`."""
+    if {"-h", "--help"} & set(argv):
         _print_help()
         return
-    name, words = _extract_accelerate_config(words)
+    name, words = extract_option(argv, "--accelerate_config")
     if name is None:
         train_here(words)
         return
@@ -68,37 +57,31 @@ def main(argv: Sequence[str]) -> None:
 def train_here(words: list[str], planned_layout: ParallelLayout | None = None) -> None:
     """Train in this process, which may be one that `launch` started.
 
-    Raises:
-        InputError, Stopped, Diverged: unless launched.
-        SystemExit: launched, after the error was written to the error file.
+    A launched process writes an expected error to the error file and exits.
     """
-    if ERROR_FILE not in os.environ:
-        from code_alpaca.training.sft import train
-
-        train(words, planned_layout)
-        return
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by the parents
-    _end_with_parent()
+    error_file = os.environ.get(ERROR_FILE)
+    if error_file:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by the parents
+        _end_with_parent()
     try:
         from code_alpaca.training.sft import train
 
-        train(words)
+        train(words, planned_layout)
     except (Exception, KeyboardInterrupt) as error:
-        expected = explain_environment_error(error) or error
-        if not isinstance(expected, (*ERRORS.values(), KeyboardInterrupt)):
+        expected = errors.explain_environment_error(error) or error
+        if not error_file or not isinstance(expected, (*ERRORS.values(), KeyboardInterrupt)):
             raise
         code = next((code for code, kind in ERRORS.items() if isinstance(expected, kind)), 3)
-        message = INTERRUPTED if isinstance(expected, KeyboardInterrupt) else str(expected)
-        fs.write_json(Path(os.environ[ERROR_FILE]), {"code": code, "message": message})
+        interrupted = isinstance(expected, KeyboardInterrupt)
+        message = errors.INTERRUPTED if interrupted else str(expected)
+        fs.write_json(Path(error_file), {"code": code, "message": message})
         sys.exit(code)
 
 
 def launch(flags: Sequence[str], words: Sequence[str]) -> None:
-    """Run `accelerate launch FLAGS -m code_alpaca.cli sft WORDS`.
+    """Run `accelerate launch FLAGS -m code_alpaca.cli sft WORDS`, and raise its expected errors.
 
-    Raises:
-        InputError, Stopped, Diverged: as raised by a launched process.
-        SystemExit: a launched process failed in another way, and printed its traceback.
+    On any other failure, which has printed its traceback, exit with 1.
     """
     command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", *flags]
     command += ["-m", "code_alpaca.cli", "sft", *words]
@@ -107,11 +90,9 @@ def launch(flags: Sequence[str], words: Sequence[str]) -> None:
     try:
         with tempfile.TemporaryDirectory() as folder:
             error_file = Path(folder, "error.json")
+            environment = {**os.environ, ERROR_FILE: str(error_file)}
             done = subprocess.run(
-                command,
-                env={**os.environ, ERROR_FILE: str(error_file)},
-                preexec_fn=_end_with_parent,
-                check=False,
+                command, env=environment, preexec_fn=_end_with_parent, check=False
             )
             if error_file.exists():
                 error = json.loads(error_file.read_text(encoding="utf-8"))
@@ -123,11 +104,7 @@ def launch(flags: Sequence[str], words: Sequence[str]) -> None:
 
 
 def launch_on_cpu(keys: dict[str, Any]) -> None:
-    """Train with these keys through `accelerate launch`, in one process on all CPU cores.
-
-    Raises:
-        InputError, Stopped, Diverged: as raised by the launched process.
-    """
+    """Train with these keys through `accelerate launch`, in one process on all CPU cores."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "sft.yaml")
         write_yaml(path, keys)
@@ -143,20 +120,6 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _extract_accelerate_config(words: list[str]) -> tuple[str | None, list[str]]:
-    """Return the value of --accelerate_config, and the words without it."""
-    for index, word in enumerate(words):
-        option, sign, value = word.partition("=")
-        if option != "--accelerate_config":
-            continue
-        if sign:
-            return value, words[:index] + words[index + 1 :]
-        if index + 1 == len(words):
-            raise InputError("--accelerate_config needs a name or a file")
-        return words[index + 1], words[:index] + words[index + 2 :]
-    return None, words
-
-
 def _require_gpus(path: Path) -> None:
     """Refuse an accelerate config for more GPUs than exist, before each process does."""
     values = read_yaml(path)
@@ -165,28 +128,22 @@ def _require_gpus(path: Path) -> None:
 
 
 def _print_help() -> None:
+    launcher_help = "launch with this file or shipped name, such as cpu or zero2"
+    options = [
+        ("config", "FILE.yaml", "any of these keys, as YAML; or the name of a shipped recipe"),
+        ("accelerate_config", "NAME", f"{launcher_help} (default: this process)"),
+    ]
+    types = get_type_hints(SFTArguments)
+    for item in fields(SFTArguments):
+        default = "none" if item.default in (MISSING, None) else item.default
+        text = describe_choices(item.metadata["help"], types[item.name])
+        metavar = "[VALUE]" if types[item.name] is bool else "VALUE"
+        options.append((item.name, metavar, f"{text} (default: {default})"))
     parser = argparse.ArgumentParser(
         prog="code-alpaca sft",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--config",
-        metavar="FILE.yaml",
-        help="any of these keys, as YAML; or the name of a shipped recipe",
-    )
-    parser.add_argument(
-        "--accelerate_config",
-        metavar="NAME",
-        help="launch with this file or shipped name, such as cpu or zero2 (default: this process)",
-    )
-    types = get_type_hints(SFTArguments)
-    for item in fields(SFTArguments):
-        default = "none" if item.default in (MISSING, None) else item.default
-        text = describe_choices(item.metadata["help"], types[item.name])
-        parser.add_argument(
-            f"--{item.name}",
-            metavar="[VALUE]" if types[item.name] is bool else "VALUE",
-            help=f"{text} (default: {default})".replace("%", "%%"),
-        )
+    for name, metavar, text in options:
+        parser.add_argument(f"--{name}", metavar=metavar, help=text.replace("%", "%%"))
     parser.print_help()

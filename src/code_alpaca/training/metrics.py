@@ -1,19 +1,24 @@
-"""Write, read and plot metrics.jsonl, the log of a training run: one JSON object per step."""
+"""Log, measure and plot a training run: metrics.jsonl, MFU, peak memory and the loss plot."""
 
 from __future__ import annotations
 
+import resource
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from code_alpaca.core import jsonl
 from code_alpaca.core.plots import BLUE, MUTED, ORANGE, WIDTH, plot_style, save_figure
 
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
 METRICS, LOSS_PLOT = "metrics.jsonl", "loss.png"
+ADAPTER_FLOPS = 2 / 3  # of full fine-tuning: frozen weights need no gradients
 
 
 def append_metrics(output_dir: Path, step: int, values: dict[str, Any]) -> None:
-    """Append the metrics of a step."""
+    """Append the metrics of a step, as one JSON object."""
     with jsonl.appending(output_dir / METRICS) as writer:
         writer.write({"step": step, "time": round(time.time(), 1), **values})
 
@@ -21,13 +26,12 @@ def append_metrics(output_dir: Path, step: int, values: dict[str, Any]) -> None:
 def read_metrics(output_dir: Path) -> list[dict[str, Any]]:
     """Return the logged steps, without a line that a kill interrupted."""
     path = output_dir / METRICS
-    if not path.exists():
-        return []
-    return [line.record for line in jsonl.read(path, skip_broken=True)]
+    lines = jsonl.read(path, skip_broken=True) if path.exists() else ()
+    return [line.record for line in lines]
 
 
 def delete_metrics_after(output_dir: Path, step: int) -> None:
-    """Delete what was logged after the checkpoint from which training resumes."""
+    """Delete the lines after the checkpoint from which training resumes."""
     metrics = read_metrics(output_dir) if step else []
     jsonl.write(output_dir / METRICS, [line for line in metrics if line["step"] <= step])
 
@@ -55,3 +59,42 @@ def plot_losses(output_dir: Path) -> None:
         axes.set_ylabel("nats per token", color=MUTED)
         axes.grid(axis="y")
         save_figure(figure, output_dir / LOSS_PLOT)
+
+
+class ThroughputMeter:
+    """Convert tokens per second to model FLOPs utilization (MFU).
+
+    FLOPs per token are counted as in PaLM (Chowdhery et al. 2022,
+    https://arxiv.org/abs/2204.02311, appendix B). The peak is the vendor's for the GPU.
+    """
+
+    def __init__(
+        self, config: PretrainedConfig, sequence_length: int, world_size: int, *, adapter: bool
+    ):
+        import torch
+        from trl.trainer.utils import compute_flops_per_token, get_peak_flops
+
+        self.world_size = world_size
+        try:
+            self.flops_per_token = float(compute_flops_per_token(config, sequence_length))
+        except Exception:  # TRL does not support this architecture
+            self.flops_per_token = 0.0
+        if adapter:
+            self.flops_per_token *= ADAPTER_FLOPS
+        self.device = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+        self.peak_flops = get_peak_flops(self.device, "bfloat16") if self.device else None
+
+    def mfu(self, tokens_per_second: float) -> float | None:
+        """Return the MFU between 0 and 1, or None if peak or FLOPs per token are unknown."""
+        if not self.peak_flops or not self.flops_per_token:
+            return None
+        return self.flops_per_token * tokens_per_second / (self.peak_flops * self.world_size)
+
+
+def peak_memory_bytes(on_cpu: bool) -> int:
+    """Return the peak memory of this process: of its GPU, or resident memory on a CPU."""
+    if on_cpu:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    import torch
+
+    return torch.cuda.max_memory_reserved()

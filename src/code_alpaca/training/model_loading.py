@@ -1,44 +1,44 @@
-"""Load the tokenizer and config of the base model, and the arguments for its weights."""
+"""Load the base model: its tokenizer, config, attention implementation and LoRA adapter."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.prompts import format_prompt
 from code_alpaca.hub.model_source import resolve_commit
 from code_alpaca.training.arguments import TrainingSetup
-from code_alpaca.training.attention import select_attention
 from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from peft import PeftConfig
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from trl import ModelConfig
 
 # Configs of the models that the recipes train, to plan them without network.
 SHIPPED_CONFIGS = "data/shapes"
+MIN_COMPUTE_CAPABILITY = (8, 0)  # Ampere, which FlashAttention 2 needs
+HUB_FLASH_ATTENTION = "kernels-community/flash-attn2"
 
 
 def pin_revision(setup: TrainingSetup) -> None:
-    """Set `model_revision` to the commit that it points at now, so that the commit that is
-    trained, recorded and released stays the same. A local folder has none.
+    """Set `model_revision` to its current commit, so that training, records and release agree.
 
-    Raises:
-        InputError: there is no such model. A dry run continues, since the shipped config may be
-            all that it needs.
+    A dry run continues without it, since the shipped config may be all that it needs.
     """
-    name = setup.model.model_name_or_path
-    if not name:
-        return
+    model = setup.model
     try:
-        commit = resolve_commit(name, setup.model.model_revision)
+        if model.model_name_or_path:  # a local folder has no commit
+            commit = resolve_commit(model.model_name_or_path, model.model_revision)
+            model.model_revision = commit or model.model_revision
     except InputError:
         if not setup.args.dry_run:
             raise
-        return
-    setup.model.model_revision = commit or setup.model.model_revision
 
 
 def build_from_scratch(
@@ -61,12 +61,7 @@ def load_tokenizer(setup: TrainingSetup) -> PreTrainedTokenizerBase:
     """Load the tokenizer of the base model."""
     from transformers import AutoTokenizer
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(setup.model_name, **_source(setup))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"cannot load the tokenizer of {setup.model_name}: {error_message(error)}"
-        ) from None
+    tokenizer = _from_pretrained(AutoTokenizer, setup, "the tokenizer of")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # padding has no label, so no loss
     return tokenizer
@@ -81,12 +76,7 @@ def load_model_config(setup: TrainingSetup) -> PretrainedConfig:
     if setup.args.dry_run and shipped.is_file():
         values = json.loads(shipped.read_text("utf-8"))
         return AutoConfig.for_model(values.pop("model_type"), **values)
-    try:
-        return AutoConfig.from_pretrained(setup.model_name, **_source(setup))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"cannot load the model {setup.model_name}: {error_message(error)}"
-        ) from None
+    return _from_pretrained(AutoConfig, setup, "the model")
 
 
 def model_init_kwargs(setup: TrainingSetup, config: PretrainedConfig) -> dict[str, Any]:
@@ -102,8 +92,107 @@ def model_init_kwargs(setup: TrainingSetup, config: PretrainedConfig) -> dict[st
     }
 
 
-def _source(setup: TrainingSetup) -> dict[str, Any]:
-    return {
-        "revision": setup.model.model_revision,
-        "trust_remote_code": setup.training.trust_remote_code,
-    }
+def _from_pretrained(auto_class: Any, setup: TrainingSetup, kind: str) -> Any:
+    try:
+        return auto_class.from_pretrained(
+            setup.model_name,
+            revision=setup.model.model_revision,
+            trust_remote_code=setup.training.trust_remote_code,
+        )
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot load {kind} {setup.model_name}: {error_message(error)}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class FlashAttentionSupport:
+    """The conditions for FlashAttention on this machine."""
+
+    ampere: bool  # the GPU is of this generation or newer
+    installed: bool  # the package flash-attn
+    hub: bool  # the package kernels, and the Hub may be contacted for its build
+
+    @classmethod
+    def detect(cls) -> Self:
+        import torch
+        from huggingface_hub.constants import HF_HUB_OFFLINE
+        from transformers.utils import is_flash_attn_2_available, is_kernels_available
+
+        has_gpu = torch.cuda.is_available()
+        return cls(
+            ampere=has_gpu and torch.cuda.get_device_capability() >= MIN_COMPUTE_CAPABILITY,
+            installed=is_flash_attn_2_available(),
+            hub=is_kernels_available() and not HF_HUB_OFFLINE,
+        )
+
+
+def select_attention(setup: TrainingSetup, config: PretrainedConfig) -> str:
+    """Return the configured `attn_implementation`, or the fastest that works here."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    if setup.model.attn_implementation:
+        return setup.model.attn_implementation
+    model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    attention = "sdpa"
+    if not setup.layout.on_cpu and getattr(model_class, "_supports_flash_attn", True):
+        attention = fastest_attention(
+            FlashAttentionSupport.detect(),
+            half_precision=setup.mixed_precision,
+            load_kernel=not setup.args.dry_run,
+        )
+    if attention == "sdpa" and not getattr(model_class, "_supports_sdpa", True):
+        return "eager"  # Gemma 2 and gpt-oss modify the scores in ways that sdpa does not support
+    return attention
+
+
+def fastest_attention(
+    support: FlashAttentionSupport, *, half_precision: bool, load_kernel: bool = False
+) -> str:
+    """Return FlashAttention, installed or from the Hub, or else PyTorch's sdpa.
+
+    sdpa is exact as well: for packed rows it receives a block-diagonal attention mask.
+    `load_kernel` loads the kernel of the Hub now, to check for a build for this machine.
+    """
+    if not (support.ampere and half_precision):
+        return "sdpa"
+    if support.installed:
+        return "flash_attention_2"
+    if support.hub and (not load_kernel or _loads(HUB_FLASH_ATTENTION)):
+        return HUB_FLASH_ATTENTION
+    return "sdpa"
+
+
+def _loads(kernel: str) -> bool:
+    from transformers.integrations.hub_kernels import load_and_register_attn_kernel
+
+    try:
+        load_and_register_attn_kernel(kernel)
+    except Exception:  # no network, no build for this torch and GPU, or a broken download
+        return False
+    return True
+
+
+def adapter_config(model_args: ModelConfig) -> PeftConfig | None:
+    """Return the LoRA config (Hu et al. 2021, https://arxiv.org/abs/2106.09685), or None.
+
+    Without `lora_target_modules`, all linear layers except the head get an adapter (QLoRA,
+    Dettmers et al. 2023, https://arxiv.org/abs/2305.14314, section 4).
+    """
+    from trl import get_peft_config
+
+    config = get_peft_config(model_args)
+    if config is not None and model_args.lora_target_modules is None:
+        config.target_modules = "all-linear"
+    return config
+
+
+def merge_adapter(setup: TrainingSetup, adapter_dir: Path, out: Path) -> None:
+    """Merge an adapter into its base model, loaded again unsharded and unquantized on this host."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    unset_hf_deepspeed_config()  # or ZeRO-3 would shard these weights, too
+    model = AutoModelForCausalLM.from_pretrained(
+        setup.model_name, revision=setup.model.model_revision, dtype=setup.model.dtype or "auto"
+    )
+    PeftModel.from_pretrained(model, adapter_dir).merge_and_unload().save_pretrained(out)

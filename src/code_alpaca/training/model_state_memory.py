@@ -6,8 +6,7 @@ al. 2020, ZeRO, https://arxiv.org/abs/1910.02054, section 3).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import psutil
 
@@ -45,28 +44,18 @@ class ModelSize:
         return self.trainable < self.parameters
 
 
-class StateMemory(NamedTuple):
-    """Bytes of the model states on each device, and of what is offloaded to each host."""
+@dataclass(frozen=True, slots=True)
+class MemoryNeed:
+    """Peak bytes of a training run, on each device and each host."""
 
     weights: float  # with DeepSpeed's 32-bit master copy
     gradients: float
     optimizer: float
     buffers: float  # for communication
-    host: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryNeed:
-    """Peak bytes of a training run, on each device and each host."""
-
-    weights: float
-    gradients: float
-    optimizer: float
-    buffers: float
-    host: float
-    activations: float
-    reserved: float
-    merge: float  # after the last step, when an adapter is merged into a second model
+    host: float = 0.0  # offloaded, or merged there
+    activations: float = 0.0
+    reserved: float = 0.0
+    merge: float = 0.0  # after the last step, when an adapter is merged into a second model
 
     @property
     def states(self) -> float:
@@ -88,34 +77,29 @@ class MemoryNeed:
 def compute_memory_need(
     model: ModelSize, layout: ParallelLayout, activations: float, *, optimizer: str
 ) -> MemoryNeed:
-    """Return the memory of a training run.
-
-    Args:
-        activations: bytes on each device.
-        optimizer: its name in TrainingArguments.optim.
-    """
+    """Return the memory of a training run; `optimizer` is its name in TrainingArguments.optim."""
     optimizer_bytes = next((n for name, n in OPTIMIZER_BYTES.items() if name in optimizer), None)
+    fp32_optimizer_bytes = ADAM_FP32_BYTES if optimizer_bytes is None else optimizer_bytes
     if layout.uses_deepspeed:
-        states = _deepspeed_states(model, layout, optimizer_bytes)
+        need = _deepspeed_states(model, layout, fp32_optimizer_bytes)
     elif layout.strategy == "fsdp2":
-        states = _fsdp_states(model, layout, optimizer_bytes)
+        need = _fsdp_states(model, layout, fp32_optimizer_bytes)
     else:
-        states = _replicated_states(model, layout, optimizer_bytes)
-    merge = model.parameters * model.merged_bytes_per_param  # on rank 0 alone
+        need = _replicated_states(model, layout, optimizer_bytes)
+    merge = model.parameters * model.merged_bytes_per_param  # only on rank 0
     if layout.on_cpu:
         # Libraries and data are resident already.
         reserved = float(psutil.Process().memory_info().rss) + CPU_WORKSPACE
         merge += reserved if merge else 0.0
-    else:
-        used = sum(states) - states.host + activations
-        reserved = CUDA_RESERVED + used * (FRAGMENTATION - 1)
-        states, merge = states._replace(host=states.host + merge), 0.0
-    return MemoryNeed(*states, activations, reserved, merge)
+        return replace(need, activations=activations, reserved=reserved, merge=merge)
+    used = need.states + need.buffers + activations
+    reserved = CUDA_RESERVED + used * (FRAGMENTATION - 1)
+    return replace(need, activations=activations, reserved=reserved, host=need.host + merge)
 
 
 def _deepspeed_states(
-    model: ModelSize, layout: ParallelLayout, optimizer_bytes: float | None
-) -> StateMemory:
+    model: ModelSize, layout: ParallelLayout, optimizer_bytes: float
+) -> MemoryNeed:
     """Return the states under ZeRO: 32-bit master weights and, with 16-bit weights, gradients."""
     world_size, per_machine = layout.world_size, layout.ranks_per_machine
     bytes_per_param = model.bytes_per_param
@@ -123,7 +107,7 @@ def _deepspeed_states(
     master = model.trainable * FP32_BYTES / world_size
     fp32_gradients = FP32_BYTES if model.mixed_precision else 0.0
     gradients = model.trainable * (bytes_per_param + fp32_gradients) / world_size
-    optimizer = model.trainable * _fp32_optimizer_bytes(optimizer_bytes) / world_size
+    optimizer = model.trainable * optimizer_bytes / world_size
     buffers = min(model.trainable, REDUCE_BUCKET) * bytes_per_param
     if layout.strategy == "zero3":
         weights /= world_size
@@ -137,36 +121,29 @@ def _deepspeed_states(
         host_gradients = model.trainable * FP32_BYTES / world_size
         host += (optimizer + master + host_gradients) * per_machine
         optimizer = master = gradients = 0.0
-    return StateMemory(weights + master, gradients, optimizer, buffers, host * HOST_BUFFER_FACTOR)
+    return MemoryNeed(weights + master, gradients, optimizer, buffers, host * HOST_BUFFER_FACTOR)
 
 
-def _fsdp_states(
-    model: ModelSize, layout: ParallelLayout, optimizer_bytes: float | None
-) -> StateMemory:
+def _fsdp_states(model: ModelSize, layout: ParallelLayout, optimizer_bytes: float) -> MemoryNeed:
     """Return the states under FSDP2, whose shards accelerate keeps in 32 bits."""
-    world_size = layout.world_size
-    return StateMemory(
-        weights=FP32_BYTES * model.parameters / world_size,
-        gradients=FP32_BYTES * model.trainable / world_size,
-        optimizer=model.trainable * _fp32_optimizer_bytes(optimizer_bytes) / world_size,
+    return MemoryNeed(
+        weights=FP32_BYTES * model.parameters / layout.world_size,
+        gradients=FP32_BYTES * model.trainable / layout.world_size,
+        optimizer=model.trainable * optimizer_bytes / layout.world_size,
         buffers=2 * FP32_BYTES * model.largest_layer,
     )
 
 
 def _replicated_states(
     model: ModelSize, layout: ParallelLayout, optimizer_bytes: float | None
-) -> StateMemory:
+) -> MemoryNeed:
     """Return the states in one process or under DDP, whose buckets are a copy of the gradients."""
     # Adapters are kept in 32 bits.
     gradient_bytes = FP32_BYTES if model.has_adapter else model.bytes_per_param
     gradients = model.trainable * gradient_bytes
-    return StateMemory(
+    return MemoryNeed(
         weights=model.parameters * model.bytes_per_param,
         gradients=gradients,
-        optimizer=(2 * gradients if optimizer_bytes is None else model.trainable * optimizer_bytes),
+        optimizer=2 * gradients if optimizer_bytes is None else model.trainable * optimizer_bytes,
         buffers=gradients if layout.world_size > 1 else 0.0,
     )
-
-
-def _fp32_optimizer_bytes(optimizer_bytes: float | None) -> float:
-    return ADAM_FP32_BYTES if optimizer_bytes is None else optimizer_bytes

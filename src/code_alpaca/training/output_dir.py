@@ -1,9 +1,18 @@
-"""Record the configuration of a run in its output_dir, so that no other run resumes it."""
+"""Decide what a run may resume from its output_dir: its configuration and complete checkpoints.
+
+A checkpoint is complete once every rank has written its part, and `trainer.CheckpointCallback`
+has marked it; the Trainer has no such mark.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +20,15 @@ from code_alpaca.core import fs
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.key_roles import Role, keys_with
 from code_alpaca.core.records import RunRecord
-from code_alpaca.training.arguments import OLD_SPELLINGS, SFTArguments, TrainingSetup
-from code_alpaca.training.checkpoints import find_last_checkpoint
-from code_alpaca.training.trl_keys import TRL_KEYS
+from code_alpaca.training.arguments import OLD_SPELLINGS, TRL_KEYS, SFTArguments, TrainingSetup
 
 STARTED = "sft_config.json"  # the configuration, written before training starts
+MARKER = "complete.json"  # contains the seconds of training up to the checkpoint
+OLD_MARKER = "whole"  # of versions up to 0.1
+# What torch.save raises for a failed write: "[enforce fail at inline_container.cc:672] .
+# unexpected pos 54400 vs 54288" and "basic_ios::clear: iostream error".
+FAILED_WRITE = ("inline_container", "iostream error")
+PROBE_BYTES = 1 << 20  # does not fit on a full disk
 
 
 def identifying_config(setup: TrainingSetup) -> dict[str, Any]:
@@ -51,35 +64,30 @@ def identifying_config(setup: TrainingSetup) -> dict[str, Any]:
     return config
 
 
-def claim_output_dir(
-    output_dir: Path, config: dict[str, Any], dataset_revision: str, *, write: bool = True
-) -> bool:
+def claim(folder: Path, config: dict[str, Any], dataset_revision: str, *, write: bool) -> bool:
     """Record the configuration of a run in its folder; return whether the run is finished.
-
-    Args:
-        write: False only checks.
 
     Raises:
         InputError: the folder contains a model or checkpoints of another run.
     """
     current = json.loads(json.dumps({**config, "dataset_revision": dataset_revision}))
-    recorded = _read_recorded(output_dir / STARTED)
-    has_weights = any(output_dir.glob("*.safetensors"))
+    recorded = _read_recorded(folder / STARTED)
+    has_weights = any(folder.glob("*.safetensors"))
     if recorded is None and has_weights:
         raise InputError(
-            f"{output_dir} contains a model that this command did not write; use another folder"
+            f"{folder} contains a model that this command did not write; use another folder"
         )
-    is_finished = has_weights and (output_dir / RunRecord.FILE).exists()
+    is_finished = has_weights and (folder / RunRecord.FILE).exists()
     changes = [] if recorded is None else _list_changes(recorded, current)
-    if changes and (is_finished or find_last_checkpoint(output_dir)):
+    if changes and (is_finished or find_last_checkpoint(folder)):
         raise InputError(
-            f"{output_dir} contains a model of another configuration or dataset "
+            f"{folder} contains a model of another configuration or dataset "
             f"({'; '.join(changes)}); use another output_dir, or delete it"
         )
     if write:
-        output_dir.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         if recorded is None or changes:
-            fs.write_json(output_dir / STARTED, current)
+            fs.write_json(folder / STARTED, current)
     return is_finished
 
 
@@ -100,3 +108,67 @@ def _list_changes(recorded: dict[str, Any], current: dict[str, Any]) -> list[str
         for key in sorted(keys - keys_with(Role.FREE, SFTArguments, TRL_KEYS))
         if recorded.get(key) != current.get(key)
     ]
+
+
+def find_last_checkpoint(folder: Path) -> Path | None:
+    """Return the newest complete checkpoint."""
+    complete = [path for path in list_checkpoints(folder) if _marker(path).exists()]
+    return complete[-1] if complete else None
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoint folders, complete or not, by step."""
+    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+
+
+def mark_checkpoint(checkpoint: Path, seconds: float | None) -> None:
+    """Mark a checkpoint as complete, and flush it to the disk."""
+    fs.write_json(checkpoint / MARKER, {"seconds": seconds})
+    os.sync()  # or a power failure could leave the mark on the disk without the weights
+
+
+def delete_checkpoint(checkpoint: Path) -> None:
+    """Delete a checkpoint, its mark first: a kill must not leave part of it marked."""
+    _marker(checkpoint).unlink(missing_ok=True)
+    shutil.rmtree(checkpoint)
+
+
+def delete_incomplete_checkpoints(folder: Path) -> list[str]:
+    """Delete the checkpoints that were interrupted, and return their names."""
+    incomplete = [path for path in list_checkpoints(folder) if not _marker(path).exists()]
+    for path in incomplete:
+        shutil.rmtree(path)
+    return sorted(path.name for path in incomplete)
+
+
+def training_seconds(checkpoint: Path | None) -> float | None:
+    """Return the seconds of training up to a checkpoint, or None if it does not record them."""
+    if checkpoint is None:
+        return 0.0
+    try:
+        return float(json.loads(_marker(checkpoint).read_text(encoding="utf-8"))["seconds"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def trained_epochs(checkpoint: Path) -> float:
+    """Return the epochs of training up to a checkpoint."""
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    return float(state.get("epoch") or 0)
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Raise the OSError behind a failed torch.save, which torch does not report."""
+    try:
+        yield
+    except RuntimeError as error:
+        if any(text in str(error) for text in FAILED_WRITE):
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(bytes(PROBE_BYTES))
+        raise
+
+
+def _marker(checkpoint: Path) -> Path:
+    old = checkpoint / OLD_MARKER
+    return old if old.exists() else checkpoint / MARKER

@@ -15,13 +15,7 @@ if TYPE_CHECKING:
 
 ShardingStrategy = Literal["ddp", "zero1", "zero2", "zero3", "fsdp2"]
 ZERO_STAGES: dict[int, ShardingStrategy] = {1: "zero1", 2: "zero2", 3: "zero3"}
-DISPLAY_NAMES = {
-    "ddp": "DDP",
-    "zero1": "ZeRO-1",
-    "zero2": "ZeRO-2",
-    "zero3": "ZeRO-3",
-    "fsdp2": "FSDP2",
-}
+NAMES = {"ddp": "DDP", "zero1": "ZeRO-1", "zero2": "ZeRO-2", "zero3": "ZeRO-3", "fsdp2": "FSDP2"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +42,7 @@ class ParallelLayout:
         if self.world_size == 1 and self.strategy == "ddp":
             return "one process"
         offload = " with offload" if self.offload_optimizer or self.offload_weights else ""
-        return f"{DISPLAY_NAMES[self.strategy]}{offload} on {count_processes(self.world_size)}"
+        return f"{NAMES[self.strategy]}{offload} on {count_processes(self.world_size)}"
 
 
 def count_processes(world_size: int) -> str:
@@ -57,11 +51,7 @@ def count_processes(world_size: int) -> str:
 
 
 def read_accelerate_config(path: Path) -> ParallelLayout:
-    """Return the layout that `accelerate launch --config_file` starts.
-
-    Raises:
-        InputError: the file cannot be read, or its strategy is not supported.
-    """
+    """Return the layout that `accelerate launch --config_file` starts."""
     values = read_yaml(path)
     deepspeed = values.get("deepspeed_config") or {}
     distributed_type = str(values.get("distributed_type", "NO")).upper()
@@ -95,13 +85,9 @@ def detect_layout(training_args: SFTConfig) -> ParallelLayout:
     import torch
 
     world_size = training_args.world_size
-    local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
+    num_machines = max(1, world_size // int(os.environ.get("LOCAL_WORLD_SIZE", world_size)))
     on_cpu = training_args.use_cpu or not torch.cuda.is_available()
-    ranks: dict[str, Any] = {
-        "world_size": world_size,
-        "num_machines": max(1, world_size // local_world_size),
-        "on_cpu": on_cpu,
-    }
+    ranks: dict[str, Any] = dict(world_size=world_size, num_machines=num_machines, on_cpu=on_cpu)
     plugin = getattr(training_args, "deepspeed_plugin", None)
     if plugin is not None:
         zero = plugin.deepspeed_config.get("zero_optimization", {})

@@ -1,8 +1,9 @@
-"""Parse the command line and config file of `code-alpaca sft`."""
+"""Parse and check the command line and config file of `code-alpaca sft`."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,34 +12,40 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from code_alpaca.core.config import describe_unknown_key, read_yaml
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.shipped import find_recipe
-from code_alpaca.training.argument_checks import check_arguments
 from code_alpaca.training.arguments import OLD_SPELLINGS, SFTArguments, TrainingSetup
-from code_alpaca.training.environment_checks import require_bfloat16, require_trackers
+from code_alpaca.training.checks import require_bfloat16, require_trackers
 from code_alpaca.training.parallelism import ParallelLayout, detect_layout
+from code_alpaca.training.scratch_model import MIN_VOCAB_SIZE
 
 if TYPE_CHECKING:
     from trl import ModelConfig, SFTConfig
+
+# Keys that TRL accepts and this stage would silently ignore.
+UNSUPPORTED_KEYS = {
+    "push_to_hub": "training pushes nothing; code-alpaca release writes and pushes the model",
+    "resume_from_checkpoint": "training always resumes from its last complete checkpoint",
+    "load_best_model_at_end": "the last checkpoint is kept; compare models with code-alpaca eval",
+    "assistant_only_loss": "the Alpaca form has no turns; `mask` selects the tokens of the loss",
+    "chat_template_path": "the Alpaca form has no turns; `prompt_style` sets how a prompt ends",
+}
 
 
 def parse_sft_arguments(
     argv: Sequence[str], planned_layout: ParallelLayout | None = None
 ) -> TrainingSetup:
-    """Parse the keys of SFTArguments, SFTConfig and ModelConfig with TRL's parser.
-
-    Args:
-        planned_layout: of a dry run: the layout that `accelerate launch` would start.
-
-    Raises:
-        InputError: a key is unknown, out of range, missing or not supported.
-    """
+    """Parse the keys of SFTArguments, SFTConfig and ModelConfig; see `sft.train`."""
     import torch
     from transformers.utils import is_liger_kernel_available
     from trl import ModelConfig, SFTConfig
 
     groups = (SFTArguments, SFTConfig, ModelConfig)
     valid_keys = [item.name for group in groups for item in dataclasses.fields(group)]
-    words = _split_words(argv)
-    file_keys = _read_config_file(words, valid_keys)
+    config, words = extract_option(argv, "--config")
+    path = find_recipe(config) if config is not None else None
+    file_keys = read_yaml(path) if path else {}
+    for key in file_keys:  # TRL would reject a value before an unknown key
+        if key not in valid_keys:
+            raise InputError(describe_unknown_key(str(key), valid_keys, str(path)))
     words = _update_old_spellings(words, file_keys)
     explicit_keys = frozenset(valid_keys) & {*file_keys, *map(_key, words)}
     # A recipe for GPUs can be planned on a machine without them.
@@ -47,8 +54,10 @@ def parse_sft_arguments(
     )
     if plans_for_gpus:
         words += ["--use_cpu", "true"]
+    if path:
+        words += ["--config", str(path)]
     script_args, training_args, model_args = _parse_with_trl(words, groups, valid_keys)
-    check_arguments(script_args, training_args, model_args)
+    _check_values(script_args, training_args, model_args)
     require_trackers(training_args)
     if script_args.has_validation and "eval_strategy" not in explicit_keys:
         training_args.eval_strategy = "epoch"
@@ -56,11 +65,8 @@ def parse_sft_arguments(
     if plans_for_gpus and not planned_layout:
         layout = dataclasses.replace(layout, on_cpu=False)
     if not layout.on_cpu and not script_args.dry_run:
-        require_bfloat16(
-            training_args,
-            native=torch.cuda.is_bf16_supported(including_emulation=False),
-            device=torch.cuda.get_device_name(),
-        )
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        require_bfloat16(training_args, native=native, device=torch.cuda.get_device_name())
     # The kernels of the package liger-kernel. Those of the Hub (`model_init_kwargs: {use_kernels:
     # true}`) include an MLP for very long rows that runs its forward pass twice.
     if "use_liger_kernel" not in explicit_keys and not layout.on_cpu:
@@ -68,52 +74,36 @@ def parse_sft_arguments(
     return TrainingSetup(script_args, training_args, model_args, layout, explicit_keys)
 
 
+def extract_option(argv: Sequence[str], option: str) -> tuple[str | None, list[str]]:
+    """Return the value of `option` (two words, or `option=value`), and the words without it."""
+    words = list(argv)
+    for index, word in enumerate(words):
+        name, sign, value = word.partition("=")
+        if name == option and sign:
+            return value, words[:index] + words[index + 1 :]
+        if name == option and index + 1 < len(words):
+            return words[index + 1], words[:index] + words[index + 2 :]
+        if name == option:
+            raise InputError(f"{option} needs a file or a shipped name")
+    return None, words
+
+
 def requests_dry_run(words: Sequence[str]) -> bool:
-    """Whether the command line sets --dry_run, with or without a value."""
-    if "--dry_run" not in words:
-        return False
-    value = [*words, ""][words.index("--dry_run") + 1].lower()
-    return value not in ("false", "no", "0")
-
-
-def _split_words(argv: Sequence[str]) -> list[str]:
-    """Return the words with the path of the config file, where `--config` names a recipe."""
-    words: list[str] = []
-    for word in argv:
-        words += word.split("=", 1) if word.startswith("--config=") else [word]
-    if "--config" in words:
-        index = words.index("--config") + 1
-        if index == len(words):
-            raise InputError("--config needs a file, or the name of a shipped recipe")
-        words[index] = str(find_recipe(words[index]))
-    return words
-
-
-def _read_config_file(words: Sequence[str], valid_keys: Sequence[str]) -> dict[str, Any]:
-    """Return the keys of the config file; TRL would reject a value before an unknown key."""
-    if "--config" not in words:
-        return {}
-    path = Path(words[words.index("--config") + 1])
-    values = read_yaml(path)
-    for key in values:
-        if key not in valid_keys:
-            raise InputError(describe_unknown_key(str(key), valid_keys, str(path)))
-    return values
+    """Return whether the command line sets --dry_run, with or without a value."""
+    for word, next_word in zip(words, [*words[1:], ""], strict=True):
+        name, sign, value = word.partition("=")
+        if name == "--dry_run":
+            return (value if sign else next_word).lower() not in ("false", "no", "0")
+    return False
 
 
 def _update_old_spellings(words: Sequence[str], file_keys: dict[str, Any]) -> list[str]:
-    """Return the words in today's spelling.
-
-    A renamed value of the config file is put before the words, which take precedence over it.
-    """
+    """Return the words in today's spelling, preceded by the renamed values of the config file."""
     warn = os.environ.get("RANK", "0") == "0"
-    renamed = OLD_SPELLINGS.update(file_keys, warn=warn)
-    updated = [
-        word
-        for key, value in renamed.items()
-        if value != file_keys.get(key)
-        for word in (f"--{key}", value)
-    ]
+    updated = []
+    for key, value in OLD_SPELLINGS.update(file_keys, warn=warn).items():
+        if value != file_keys.get(key):
+            updated += [f"--{key}", value]
     return updated + OLD_SPELLINGS.update_arguments(words, warn=warn)
 
 
@@ -123,7 +113,7 @@ def _key(word: str) -> str:
 
 def _parse_with_trl(
     words: list[str], groups: tuple[type, ...], valid_keys: Sequence[str]
-) -> tuple[SFTArguments, SFTConfig, ModelConfig]:
+) -> tuple[Any, ...]:
     from trl import TrlParser
 
     class Parser(TrlParser):
@@ -144,5 +134,74 @@ def _parse_with_trl(
         if word.startswith("--"):
             raise InputError(describe_unknown_key(_key(word), valid_keys, "command line"))
         raise InputError(f"unexpected word {word!r} on the command line; options are --key value")
-    script_args, training_args, model_args = parsed
-    return script_args, training_args, model_args
+    return tuple(parsed)
+
+
+def _check_values(args: SFTArguments, training: SFTConfig, model: ModelConfig) -> None:
+    """Raise InputError for the first key that is missing or cannot be used."""
+    if not args.dataset_name and not args.dataset_mixture:
+        raise InputError("missing key 'dataset_name'; give a dataset folder, file or Hub id")
+    if not args.from_scratch and not model.model_name_or_path:
+        raise InputError("missing key 'model_name_or_path'; or set from_scratch: true")
+    for key, reason in UNSUPPORTED_KEYS.items():
+        if getattr(training, key, None):
+            raise InputError(f"{key!r} cannot be set here; {reason}")
+    evaluates = training.eval_strategy not in (None, "no") or training.eval_on_start
+    if evaluates and not args.has_validation:
+        raise InputError(
+            "'eval_strategy' needs held-out rows; set validation_fraction or validation_split"
+        )
+    if training.completion_only_loss is False:
+        raise InputError("'completion_only_loss' cannot be false; only completions have a loss")
+    _reject_contradictions(args, training, model)
+    _reject_out_of_range(args, training)
+    if Path(str(training.output_dir)).is_file():
+        raise InputError(f"output_dir {training.output_dir} is a file; choose a folder")
+
+
+def _reject_contradictions(args: SFTArguments, training: SFTConfig, model: ModelConfig) -> None:
+    for item in dataclasses.fields(model):
+        if args.from_scratch and getattr(model, item.name) != item.default:
+            raise InputError(
+                f"{item.name!r} and from_scratch exclude each other; remove one of them "
+                "(--from_scratch false, if the config file sets it)"
+            )
+    for key in ("dataset_name", "dataset_revision", "validation_split"):
+        if args.dataset_mixture and getattr(args, key):
+            raise InputError(f"{key!r} and dataset_mixture exclude each other; remove one of them")
+    if args.target_examples_per_step and training.gradient_accumulation_steps != 1:
+        raise InputError(
+            "target_examples_per_step and gradient_accumulation_steps both set the global batch "
+            "size; remove one of them"
+        )
+    if args.validation_fraction and args.validation_split:
+        raise InputError(
+            "validation_fraction and validation_split both set the held-out rows; remove one"
+        )
+
+
+def _reject_out_of_range(args: SFTArguments, training: SFTConfig) -> None:
+    width, heads = args.scratch_hidden_size, args.scratch_heads
+    target = args.target_examples_per_step
+    in_range = {
+        "scratch_heads": heads > 0 and width > 0 and width % (2 * heads) == 0,
+        "scratch_layers": args.scratch_layers > 0,
+        "scratch_vocab_size": args.scratch_vocab_size >= MIN_VOCAB_SIZE,
+        "max_length": training.max_length is None or training.max_length > 0,
+        "per_device_train_batch_size": training.per_device_train_batch_size > 0,
+        "learning_rate": math.isfinite(training.learning_rate) and training.learning_rate > 0,
+        "seed": 0 <= training.seed < 2**32,
+        "validation_fraction": 0 <= args.validation_fraction < 1,
+        "assumed_mfu": 0 < args.assumed_mfu <= 1,
+        "gpu_memory_gib": args.gpu_memory_gib is None or args.gpu_memory_gib > 0,
+        "target_examples_per_step": target is None or target >= 1,
+    }
+    reasons = {
+        "scratch_heads": "must divide scratch_hidden_size into heads of an even width",
+        "scratch_vocab_size": f"must be at least {MIN_VOCAB_SIZE}: bytes, BOS, EOS and padding",
+    }
+    for key, valid in in_range.items():
+        if not valid:
+            value = getattr(args, key, getattr(training, key, None))
+            reason = reasons.get(key, "is out of range")
+            raise InputError(f"bad value for {key!r}: {value!r} {reason}")

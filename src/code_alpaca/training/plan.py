@@ -1,4 +1,4 @@
-"""Plan a training run before weights are read: memory, activation checkpointing, layout."""
+"""Plan a training run before weights are read: batch, memory, activation checkpointing, layout."""
 
 from __future__ import annotations
 
@@ -9,17 +9,22 @@ from typing import TYPE_CHECKING, Any, Self
 import psutil
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.training.activation_memory import MicroBatch
 from code_alpaca.training.arguments import TrainingSetup
-from code_alpaca.training.batching import average_rows_per_sequence
-from code_alpaca.training.memory_estimate import MemoryEstimate, NoEstimate, estimate_memory
+from code_alpaca.training.memory_estimate import (
+    MemoryEstimate,
+    MicroBatch,
+    NoEstimate,
+    estimate_memory,
+)
+from code_alpaca.training.metrics import ThroughputMeter
 from code_alpaca.training.model_state_memory import GIB, MemoryNeed, compute_memory_need
 from code_alpaca.training.parallelism import ParallelLayout
-from code_alpaca.training.throughput import ThroughputMeter
 from code_alpaca.training.tokenization import TokenizedRows
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from transformers import PretrainedConfig
+    from trl import SFTConfig
 
 SHIPPED_NUM_PROCESSES = 8  # in the accelerate_configs for one machine
 # Shipped accelerate configs, from the fastest to the one with the least memory.
@@ -33,7 +38,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class AvailableMemory:
-    """Bytes of each GPU (or for each process on a CPU) and of the host; None: not known."""
+    """Bytes of each GPU (or for each process on a CPU) and of the host; None if unknown."""
 
     device: float | None
     host: float | None
@@ -60,7 +65,7 @@ class AvailableMemory:
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
-    """What a training run needs and what is available."""
+    """The batch, the memory and the throughput meter of a training run."""
 
     model_config: PretrainedConfig
     estimate: MemoryEstimate | NoEstimate
@@ -71,26 +76,23 @@ class TrainingPlan:
     tokens: TokenizedRows | None
     rows_per_sequence: float
 
-    @property
-    def fits(self) -> bool:
-        """Whether the run fits into memory; without an estimate it is attempted."""
-        estimate = self.estimate
-        return isinstance(estimate, NoEstimate) or self.available.fits(estimate.need)
-
 
 def make_plan(
     setup: TrainingSetup, config: PretrainedConfig, tokens: TokenizedRows | None
 ) -> TrainingPlan:
-    """Estimate the memory, and decide by it whether to checkpoint activations.
+    """Set gradient accumulation, estimate the memory, and decide whether to checkpoint activations.
 
-    Args:
-        tokens: None in a dry run without rows or tokenizer.
+    A dry run without rows or tokenizer has no tokens.
     """
-    args = setup.training
-    packed = bool(args.packing)
+    args, target_rows = setup.training, setup.args.target_examples_per_step
+    world_size, packed = setup.layout.world_size, bool(args.packing)
+    rows_per_sequence = average_rows_per_sequence(tokens.train, args) if tokens else 1.0
+    if target_rows:
+        args.gradient_accumulation_steps = gradient_accumulation_steps(
+            target_rows, args.per_device_train_batch_size, world_size, rows_per_sequence
+        )
     use_max_length = packed or tokens is None
     length = int(args.max_length or 0) if use_max_length else tokens.statistics.longest
-    rows_per_sequence = average_rows_per_sequence(tokens.train, args) if tokens else 1.0
     num_sequences = math.ceil(len(tokens.train) / rows_per_sequence) if tokens else math.inf
     batch = MicroBatch(int(min(args.per_device_train_batch_size, num_sequences)), length, packed)
     available = AvailableMemory.detect(setup)
@@ -102,33 +104,57 @@ def make_plan(
             break
     if isinstance(estimate, NoEstimate) and configured is None:
         checkpointing = not setup.layout.on_cpu  # TRL's default; a GPU has less spare memory
+    meter = ThroughputMeter(config, length, world_size, adapter=bool(setup.model.use_peft))
     return TrainingPlan(
-        config,
-        estimate,
-        available,
-        batch,
-        checkpointing,
-        ThroughputMeter(
-            config, length, setup.layout.world_size, adapter=bool(setup.model.use_peft)
-        ),
-        tokens,
-        rows_per_sequence,
+        config, estimate, available, batch, checkpointing, meter, tokens, rows_per_sequence
+    )
+
+
+def average_rows_per_sequence(dataset: Dataset, training_args: SFTConfig) -> float:
+    """Return the average number of rows in a sequence; 1 without packing."""
+    from trl import pack_dataset
+
+    if not training_args.packing:
+        return 1.0
+    if training_args.max_length is None:
+        raise InputError("packing needs max_length, the length of a packed sequence; set it")
+    packed = pack_dataset(dataset, training_args.max_length, training_args.packing_strategy)
+    return len(dataset) / len(packed)
+
+
+def gradient_accumulation_steps(
+    target_rows: int, micro_batch_size: int, world_size: int, rows_per_sequence: float
+) -> int:
+    """Return the number of micro-batches per optimizer step for a global batch of `target_rows`.
+
+    Packed rows cannot be divided evenly, so the nearest number is returned for them; other rows
+    must be divisible. `micro_batch_size` counts sequences per device.
+    """
+    sequences = micro_batch_size * world_size
+    if rows_per_sequence != 1.0:
+        return max(1, round(target_rows / (sequences * rows_per_sequence)))
+    if target_rows % sequences == 0:
+        return target_rows // sequences
+    divisors = [n for n in range(1, micro_batch_size + 1) if target_rows % (n * world_size) == 0]
+    advice = f"choose a target that is divisible by {world_size}"
+    if divisors:
+        advice = f"set per_device_train_batch_size: {divisors[-1]}"
+    raise InputError(
+        f"target_examples_per_step {target_rows} is not divisible by {world_size} processes x "
+        f"{micro_batch_size} rows; {advice}"
     )
 
 
 def require_memory(setup: TrainingSetup, plan: TrainingPlan) -> None:
-    """Refuse a run that does not fit, before its weights are read.
-
-    Raises:
-        InputError: with the options that fit.
-    """
-    if isinstance(plan.estimate, MemoryEstimate) and not plan.fits:
-        advice = _suggest_layout(setup, plan, plan.estimate)
-        need = format_need(setup.layout, plan.estimate.need, plan.available)
-        raise InputError(
-            f"this does not fit: {need}; "
-            f"{advice or 'no accelerate config would make it fit; use a smaller model'}"
-        )
+    """Refuse a run that does not fit, with the options that do, before its weights are read."""
+    estimate = plan.estimate
+    if isinstance(estimate, NoEstimate) or plan.available.fits(estimate.need):
+        return
+    advice = _suggest_layout(setup, plan, estimate)
+    raise InputError(
+        f"this does not fit: {format_need(setup.layout, estimate.need, plan.available)}; "
+        f"{advice or 'no accelerate config would make it fit; use a smaller model'}"
+    )
 
 
 def format_need(layout: ParallelLayout, need: MemoryNeed, available: AvailableMemory) -> str:
@@ -152,18 +178,14 @@ def _suggest_layout(setup: TrainingSetup, plan: TrainingPlan, estimate: MemoryEs
     sequences = plan.batch.sequences
     while sequences:
         activations = estimate.need.activations * sequences / plan.batch.sequences
-        for name, change in CANDIDATES.items():
-            if setup.layout.on_cpu and name != "ddp":
-                continue
-            layout = replace(setup.layout, **change)
+        for name in ("ddp",) if setup.layout.on_cpu else CANDIDATES:
+            layout = replace(setup.layout, **CANDIDATES[name])
             need = compute_memory_need(estimate.model, layout, activations, optimizer=optimizer)
             if plan.available.fits(need):
-                host = f", each host {format_gib(need.host)}" if need.host else ""
+                size = f"{format_gib(need.device)} GiB each"
+                size += f", each host {format_gib(need.host)}" if need.host else ""
                 options = _format_options(setup, plan, name, layout, sequences)
-                return (
-                    f"this would fit, {layout} with {format_gib(need.device)} GiB each{host}: "
-                    f"{options}"
-                )
+                return f"this would fit, {layout} with {size}: {options}"
         sequences //= 2
     return ""
 

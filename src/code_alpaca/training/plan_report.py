@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from code_alpaca.core.prompts import PromptStyle, format_prompt
 from code_alpaca.training.arguments import TrainingSetup
-from code_alpaca.training.attention import select_attention
-from code_alpaca.training.batching import count_optimizer_steps
 from code_alpaca.training.memory_estimate import NoEstimate
+from code_alpaca.training.model_loading import select_attention
 from code_alpaca.training.parallelism import count_processes
 from code_alpaca.training.plan import TrainingPlan, format_gib, format_need
 from code_alpaca.training.tokenization import IGNORE_INDEX, TokenizedRows
@@ -37,12 +37,9 @@ def describe_plan(setup: TrainingSetup, plan: TrainingPlan) -> Iterator[str]:
 
 
 def preview_rows(
-    setup: TrainingSetup,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: Dataset,
-    tokens: TokenizedRows,
+    setup: TrainingSetup, tokenizer: PreTrainedTokenizerBase, rows: Dataset, tokens: TokenizedRows
 ) -> Iterator[str]:
-    """Yield what a dry run also prints: special tokens, merges at the boundary, three rows."""
+    """Yield the lines of a dry run: special tokens, merges at the boundary, three rows."""
     special_tokens = ", ".join(
         f"{name.upper()} {getattr(tokenizer, f'{name}_token')!r} "
         f"{getattr(tokenizer, f'{name}_token_id')}"
@@ -86,47 +83,39 @@ def _describe_model(setup: TrainingSetup, plan: TrainingPlan) -> str:
 
 
 def _describe_memory(setup: TrainingSetup, plan: TrainingPlan) -> str:
-    """Return the estimate, what is available, and the parts of the estimate."""
+    """Return the needed and the available memory, and the parts of the need."""
     if isinstance(plan.estimate, NoEstimate):
-        return (
-            f"warning: no estimate for this model ({plan.estimate.reason}); training starts "
-            "without the check"
-        )
+        reason = plan.estimate.reason
+        return f"warning: no estimate for this model ({reason}); training starts without the check"
     need = plan.estimate.need
-    parts = {
-        "weights": need.weights,
-        "gradients": need.gradients,
-        "optimizer": need.optimizer,
-        "buffers": need.buffers,
-        "activations": need.activations,
-        "libraries" if setup.layout.on_cpu else "reserved": need.reserved,
-        "or at the end, to merge the adapter,": need.merge if need.peaks_at_merge else 0.0,
-    }
+    names = ("weights", "gradients", "optimizer", "buffers", "activations")
+    parts = {name: getattr(need, name) for name in names}
+    parts["libraries" if setup.layout.on_cpu else "reserved"] = need.reserved
+    if need.peaks_at_merge:
+        parts["or at the end, to merge the adapter,"] = need.merge
     listed = ", ".join(f"{name} {format_gib(size)}" for name, size in parts.items() if size)
     return f"{format_need(setup.layout, need, plan.available)} ({listed})"
 
 
 def _describe_batch(setup: TrainingSetup, plan: TrainingPlan) -> str:
-    """Return the global batch size and its factors."""
     micro_batch_size = setup.training.per_device_train_batch_size
     accumulation = setup.training.gradient_accumulation_steps
     world_size = setup.layout.world_size
     num_rows = micro_batch_size * world_size * accumulation * plan.rows_per_sequence
-    packing = ""
-    if setup.training.packing:
-        packing = f", {plan.rows_per_sequence:.1f} rows per packed sequence"
-        if not plan.tokens:
-            packing = ", rows per packed sequence unknown, 1 assumed"
+    packing = f", {plan.rows_per_sequence:.1f} rows per packed sequence"
+    if not plan.tokens:
+        packing = ", rows per packed sequence unknown, 1 assumed"
     return (
         f"{num_rows:.0f} rows per optimizer step: {count_processes(world_size)} x "
-        f"{micro_batch_size} sequences x {accumulation} micro-batches{packing}"
+        f"{micro_batch_size} sequences x {accumulation} micro-batches"
+        f"{packing if setup.training.packing else ''}"
     )
 
 
 def _describe_time(setup: TrainingSetup, plan: TrainingPlan, tokens: TokenizedRows) -> str:
     """Return steps, checkpoints and, on GPUs, the estimated hours."""
     args, world_size = setup.training, setup.layout.world_size
-    steps = count_optimizer_steps(len(tokens.train), args, world_size, plan.rows_per_sequence)
+    steps = _count_steps(setup, plan, tokens)
     num_checkpoints = {
         "epoch": math.ceil(args.num_train_epochs),
         "steps": steps // max(1, int(args.save_steps)),
@@ -148,6 +137,19 @@ def _describe_time(setup: TrainingSetup, plan: TrainingPlan, tokens: TokenizedRo
     return f"{text}; about {duration} on {world_size} {gpu} at an assumed MFU of {assumed_mfu:.0%}"
 
 
+def _count_steps(setup: TrainingSetup, plan: TrainingPlan, tokens: TokenizedRows) -> int:
+    """Return the number of optimizer steps."""
+    args = setup.training
+    if args.max_steps > 0:
+        return args.max_steps
+    sequences = math.ceil(len(tokens.train) / plan.rows_per_sequence)
+    micro_batches = math.ceil(
+        sequences / (args.per_device_train_batch_size * setup.layout.world_size)
+    )
+    steps_per_epoch = math.ceil(micro_batches / args.gradient_accumulation_steps)
+    return math.ceil(steps_per_epoch * args.num_train_epochs)
+
+
 def _merges_boundary(
     tokenizer: PreTrainedTokenizerBase, row: dict[str, str], style: PromptStyle
 ) -> bool:
@@ -158,13 +160,9 @@ def _merges_boundary(
 
 def _mark_loss_tokens(tokenizer: PreTrainedTokenizerBase, row: dict[str, list[int]]) -> str:
     """Return the text of a row with marks around its loss tokens."""
-    spans: list[tuple[bool, list[int]]] = []
-    for token, label in zip(row["input_ids"], row["labels"], strict=True):
-        has_loss = label != IGNORE_INDEX
-        if not spans or spans[-1][0] != has_loss:
-            spans.append((has_loss, []))
-        spans[-1][1].append(token)
-    return "".join(
-        f"{LOSS_START}{tokenizer.decode(ids)}{LOSS_END}" if has_loss else tokenizer.decode(ids)
-        for has_loss, ids in spans
-    )
+    text = ""
+    pairs = zip(row["input_ids"], row["labels"], strict=True)
+    for has_loss, span in groupby(pairs, key=lambda pair: pair[1] != IGNORE_INDEX):
+        decoded = tokenizer.decode([token for token, _ in span])
+        text += f"{LOSS_START}{decoded}{LOSS_END}" if has_loss else decoded
+    return text

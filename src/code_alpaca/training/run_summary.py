@@ -6,19 +6,18 @@ import dataclasses
 import platform
 import subprocess
 from collections.abc import Iterable
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 
 from code_alpaca.core.records import RunRecord
 from code_alpaca.training.arguments import TrainingSetup
 from code_alpaca.training.memory_estimate import MemoryEstimate
+from code_alpaca.training.metrics import peak_memory_bytes
 from code_alpaca.training.model_state_memory import GIB
 from code_alpaca.training.parallelism import ParallelLayout
 from code_alpaca.training.plan import TrainingPlan
-from code_alpaca.training.throughput import peak_memory_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -29,23 +28,11 @@ PACKAGES = ("code-alpaca", "torch", "transformers", "trl", "accelerate", "deepsp
             "bitsandbytes", "flash-attn", "liger-kernel")  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingTime:
-    """The time of a run that may have been resumed, without steps that a kill lost."""
+class TrainingTime(NamedTuple):
+    """The time of all starts of a run that recorded it, without steps that a kill lost."""
 
-    seconds_before: float | None  # of earlier starts; None: their checkpoints did not record it
-    epochs_before: float
-    seconds: float  # of this start
-
-    @property
-    def total(self) -> float:
-        return self.seconds + (self.seconds_before or 0.0)
-
-    def tokens_per_second(self, tokens_per_epoch: int, epochs: float) -> float:
-        """Return the average throughput over the starts that recorded their seconds."""
-        if self.seconds_before is None:
-            return tokens_per_epoch * (epochs - self.epochs_before) / self.seconds
-        return tokens_per_epoch * epochs / self.total
+    seconds: float
+    epochs: float  # trained in these seconds
 
 
 def collect_results(
@@ -53,32 +40,22 @@ def collect_results(
     plan: TrainingPlan,
     trainer: MonitoredTrainer,
     time: TrainingTime,
-    origin: dict[str, Any],
+    origin: dict[str, Any],  # base model, datasets and configuration
 ) -> RunRecord:
-    """Return the record of a finished run; call it on every rank, since it gathers.
-
-    Args:
-        origin: base model, datasets and configuration.
-    """
-    import torch
-
+    """Return the record of a finished run; call it on every rank, since it gathers."""
     assert plan.tokens is not None
     statistics, state = plan.tokens.statistics, trainer.state
     weights = list(trainer.model.parameters())
-    device, gather = trainer.accelerator.device, trainer.accelerator.gather
-    peak = torch.tensor([peak_memory_bytes(setup.layout.on_cpu) / GIB], device=device)
-    counts = torch.tensor([[trainer.real_tokens, trainer.total_tokens]], device=device)
-    peak_gib = float(gather(peak).max())
-    real_tokens, total_tokens = gather(counts).sum(0).tolist()
     losses, eval_losses = (
         [[log["step"], log[name]] for log in state.log_history if name in log]
         for name in ("loss", "eval_loss")
     )
-    tokens_per_second = time.tokens_per_second(statistics.tokens, state.epoch or 0)
+    tokens_per_second = statistics.tokens * time.epochs / time.seconds
+    to_first_step = trainer.seconds_to_first_step  # None: no step was left to train
+    peak_gib, padding = _gather_measurements(trainer, setup.layout)
     estimated_gib = None
     if isinstance(plan.estimate, MemoryEstimate):
         estimated_gib = round(plan.estimate.need.device / GIB, 3)
-    to_first_step = trainer.seconds_to_first_step  # None: no step was left to train
     return RunRecord(
         **origin,
         parameters=_count_parameters(weights),
@@ -86,18 +63,18 @@ def collect_results(
         rows=statistics.rows,
         tokens=statistics.tokens,
         counts=dataclasses.asdict(statistics),
-        padded_share=round(1 - real_tokens / total_tokens, 4) if total_tokens else None,
+        padded_share=padding,
         steps=state.global_step,
         epochs=state.epoch,
         first_loss=losses[0][1] if losses else None,
         last_loss=losses[-1][1] if losses else None,
         loss_curve=losses,
         eval_loss_curve=eval_losses,
-        seconds=round(time.total, 1),
+        seconds=round(time.seconds, 1),
         seconds_to_first_step=to_first_step and round(to_first_step, 1),
         tokens_per_second=round(tokens_per_second, 1),
         mfu=plan.meter.mfu(tokens_per_second),
-        peak_memory_gib=round(peak_gib, 3),
+        peak_memory_gib=peak_gib,
         preflight_memory_gib=estimated_gib,
         layout=str(setup.layout),
         processes=setup.layout.world_size,
@@ -118,6 +95,20 @@ def summarize(record: RunRecord) -> str:
         f"{record.seconds:.0f} s, {record.tokens_per_second:.0f} tokens/s{mfu}, "
         f"peak memory {record.peak_memory_gib:.1f} GiB, {losses}"
     )
+
+
+def _gather_measurements(
+    trainer: MonitoredTrainer, layout: ParallelLayout
+) -> tuple[float, float | None]:
+    """Return the peak memory of any rank in GiB, and the fraction of padding over all ranks."""
+    import torch
+
+    device, gather = trainer.accelerator.device, trainer.accelerator.gather
+    peak = torch.tensor([peak_memory_bytes(layout.on_cpu) / GIB], device=device)
+    counts = torch.tensor([[trainer.real_tokens, trainer.total_tokens]], device=device)
+    peak_gib = round(float(gather(peak).max()), 3)
+    real_tokens, total_tokens = gather(counts).sum(0).tolist()
+    return peak_gib, round(1 - real_tokens / total_tokens, 4) if total_tokens else None
 
 
 def _count_parameters(weights: Iterable[torch.Tensor]) -> int:

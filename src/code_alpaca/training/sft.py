@@ -10,7 +10,6 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,13 +19,9 @@ from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.prompts import chat_template
 from code_alpaca.core.quiet import silence_libraries
 from code_alpaca.core.records import RunRecord
-from code_alpaca.training import checkpoints, model_limits, model_loading
-from code_alpaca.training.adapters import adapter_config, merge_adapter, require_quantization
+from code_alpaca.training import checks, model_loading, output_dir
 from code_alpaca.training.arguments import TrainingSetup
-from code_alpaca.training.batching import average_rows_per_sequence, gradient_accumulation_steps
-from code_alpaca.training.environment_checks import require_build_tools, require_devices
 from code_alpaca.training.metrics import plot_losses
-from code_alpaca.training.output_dir import claim_output_dir, identifying_config
 from code_alpaca.training.parallelism import ParallelLayout
 from code_alpaca.training.parsing import parse_sft_arguments
 from code_alpaca.training.plan import TrainingPlan, make_plan, require_memory
@@ -41,20 +36,11 @@ if TYPE_CHECKING:
     from code_alpaca.training.trainer import MonitoredTrainer
 
 
-@dataclass(frozen=True, slots=True)
-class BaseModel:
-    """The model that training starts from."""
-
-    model: PreTrainedModel | str  # a name, which TRL loads
-    config: PretrainedConfig
-    tokenizer: PreTrainedTokenizerBase | None  # None: a dry run that cannot load it
-
-
 def train(argv: Sequence[str], planned_layout: ParallelLayout | None = None) -> None:
     """Train with the keys in `--config FILE.yaml --key value ...`.
 
     Args:
-        planned_layout: of a dry run: the layout that `accelerate launch` would start.
+        planned_layout: in a dry run, the layout that `accelerate launch` would start.
 
     Raises:
         InputError: a key is unknown, a dataset or model cannot be used, or memory is too small.
@@ -70,46 +56,44 @@ def train(argv: Sequence[str], planned_layout: ParallelLayout | None = None) -> 
 def _fine_tune(setup: TrainingSetup) -> None:
     args, dry_run = setup.training, setup.args.dry_run
     out = console.stage("sft", enabled=args.process_index == 0)
-    require_quantization(setup)
+    checks.require_quantization(setup)
     model_loading.pin_revision(setup)
     if not dry_run:
-        require_devices(setup.layout)
-        require_build_tools(setup.layout)
+        checks.require_devices(setup.layout)
+        checks.require_build_tools(setup.layout)
     rows = _read_rows(setup, out)
-    config, output_dir = identifying_config(setup), Path(args.output_dir)
+    config, folder = output_dir.identifying_config(setup), Path(args.output_dir)
     with args.main_process_first(desc="output_dir"):
-        if rows and claim_output_dir(output_dir, config, rows.revision, write=not dry_run):
-            out.print(f"{output_dir} is trained already with this configuration")
+        if rows and output_dir.claim(folder, config, rows.revision, write=not dry_run):
+            out.print(f"{folder} is trained already with this configuration")
             return
-    base = _load_base_model(setup, rows, out)
-    tokens = _tokenize(setup, base, rows)
-    model_limits.check_positions(setup, base.config, tokens)
-    if base.tokenizer is not None:
-        model_limits.check_vocabulary(setup, base.config, base.tokenizer, tokens)
-    plan = make_plan(setup, base.config, tokens)
+    model, model_config, tokenizer = _load_base_model(setup, rows, out)
+    tokens = _tokenize(setup, tokenizer, rows) if rows and tokenizer is not None else None
+    checks.check_model_limits(setup, model_config, tokenizer, tokens)
+    plan = make_plan(setup, model_config, tokens)
     for line in describe_plan(setup, plan):
         out.print(line)
     require_memory(setup, plan)
     if dry_run or rows is None or tokens is None:
-        for line in preview_rows(setup, base.tokenizer, rows.train, tokens) if tokens else ():
+        for line in preview_rows(setup, tokenizer, rows.train, tokens) if tokens else ():
             out.print(line)
         out.print("dry run: nothing was trained or written")
         return
-    trainer = _build_trainer(setup, plan, base)
-    with checkpoints.disk_errors(output_dir):
-        time_spent = _run_trainer(trainer, output_dir, out)
+    trainer = _build_trainer(setup, plan, model, tokenizer)
+    with output_dir.disk_errors(folder):
+        time_spent = _run_trainer(trainer, folder, out)
         origin = _describe_origin(setup, rows, config)
         record = collect_results(setup, plan, trainer, time_spent, origin)
         _save_model(setup, trainer)
     if trainer.is_world_process_zero():
-        plot_losses(output_dir)
-        record.save(output_dir / RunRecord.FILE)  # last, since it marks the run as finished
+        plot_losses(folder)
+        record.save(folder / RunRecord.FILE)  # last, since it marks the run as finished
         out.print(summarize(record))
-        out.print(f"model in {output_dir}")
+        out.print(f"model in {folder}")
 
 
 def _read_rows(setup: TrainingSetup, out: console.Stage) -> TrainingRows | None:
-    """Read the rows; None for a dry run of an existing model, which can do without."""
+    """Read the rows; None if they cannot be read and a dry run does not need them."""
     try:
         rows = read_training_rows(setup.args, setup.training.seed, out.print)
     except InputError as error:
@@ -124,57 +108,50 @@ def _read_rows(setup: TrainingSetup, out: console.Stage) -> TrainingRows | None:
 
 def _load_base_model(
     setup: TrainingSetup, rows: TrainingRows | None, out: console.Stage
-) -> BaseModel:
+) -> tuple[PreTrainedModel | str, PretrainedConfig, PreTrainedTokenizerBase | None]:
+    """Return the model (or its name: TRL loads it), its config, and its tokenizer if it loads."""
     if setup.args.from_scratch and rows:
         model, tokenizer = model_loading.build_from_scratch(setup, rows.train)
-        return BaseModel(model, model.config, tokenizer)
+        return model, model.config, tokenizer
     config = model_loading.load_model_config(setup)
     try:
-        return BaseModel(setup.model_name, config, model_loading.load_tokenizer(setup))
+        return setup.model_name, config, model_loading.load_tokenizer(setup)
     except InputError as error:
         if not setup.args.dry_run:
             raise
         out.print(f"tokens    not counted: {error}")
-        return BaseModel(setup.model_name, config, None)
+        return setup.model_name, config, None
 
 
 def _tokenize(
-    setup: TrainingSetup, base: BaseModel, rows: TrainingRows | None
-) -> TokenizedRows | None:
-    """Tokenize the rows and set gradient accumulation; None without a tokenizer or rows."""
-    script_args, args = setup.args, setup.training
-    tokens, rows_per_sequence = None, 1.0
-    if base.tokenizer is not None and rows:
-        options = TokenizationOptions(script_args.prompt_style, args.max_length, script_args.mask)
-        tokenize = partial(
-            tokenize_rows,
-            tokenizer=base.tokenizer,
-            options=options,
-            num_proc=args.dataset_num_proc,
-        )
-        with args.main_process_first(desc="tokens"):  # the other ranks read the cache
-            train, statistics = tokenize(rows.train, revision=rows.revision)
-            validation = None
-            if rows.validation is not None:
-                revision = f"{rows.revision}, validation"
-                validation, _ = tokenize(rows.validation, revision=revision)
-        tokens = TokenizedRows(train, validation, statistics)
-        rows_per_sequence = average_rows_per_sequence(train, args)
-    if script_args.target_examples_per_step:
-        args.gradient_accumulation_steps = gradient_accumulation_steps(
-            script_args.target_examples_per_step,
-            args.per_device_train_batch_size,
-            setup.layout.world_size,
-            rows_per_sequence,
-        )
-    return tokens
+    setup: TrainingSetup, tokenizer: PreTrainedTokenizerBase, rows: TrainingRows
+) -> TokenizedRows:
+    args, validation = setup.training, None
+    options = TokenizationOptions(setup.args.prompt_style, args.max_length, setup.args.mask)
+    tokenize = partial(
+        tokenize_rows, tokenizer=tokenizer, options=options, num_proc=args.dataset_num_proc
+    )
+    with args.main_process_first(desc="tokens"):  # the other ranks read the cache
+        train, statistics = tokenize(rows.train, revision=rows.revision)
+        if rows.validation is not None:
+            validation, _ = tokenize(rows.validation, revision=f"{rows.revision}, validation")
+    return TokenizedRows(train, validation, statistics)
 
 
-def _build_trainer(setup: TrainingSetup, plan: TrainingPlan, base: BaseModel) -> MonitoredTrainer:
+def _build_trainer(
+    setup: TrainingSetup,
+    plan: TrainingPlan,
+    model: PreTrainedModel | str,
+    tokenizer: PreTrainedTokenizerBase,
+) -> MonitoredTrainer:
     from transformers.trainer_callback import PrinterCallback
 
-    from code_alpaca.training.callbacks import CheckpointCallback, TelemetryCallback
-    from code_alpaca.training.trainer import CpuTrainer, MonitoredTrainer
+    from code_alpaca.training.trainer import (
+        CheckpointCallback,
+        CpuTrainer,
+        MonitoredTrainer,
+        TelemetryCallback,
+    )
 
     args, on_cpu = setup.training, setup.layout.on_cpu
     args.activation_checkpointing = args.gradient_checkpointing = plan.activation_checkpointing
@@ -182,45 +159,47 @@ def _build_trainer(setup: TrainingSetup, plan: TrainingPlan, base: BaseModel) ->
     args.logging_nan_inf_filter = False  # or the mean would be logged in place of a NaN
     if args.ddp_find_unused_parameters is None:
         args.ddp_find_unused_parameters = False  # all are used, and the search costs time
-    if isinstance(base.model, str):
-        args.model_init_kwargs = model_loading.model_init_kwargs(setup, base.config)
+    if isinstance(model, str):
+        args.model_init_kwargs = model_loading.model_init_kwargs(setup, plan.model_config)
     checkpoint_limit, args.save_total_limit = args.save_total_limit, None
     trainer_class = CpuTrainer if on_cpu else MonitoredTrainer
     try:
         trainer = trainer_class(
-            model=base.model,
+            model=model,
             args=args,
             train_dataset=plan.tokens.train,
             eval_dataset=plan.tokens.validation,
-            processing_class=base.tokenizer,
-            peft_config=adapter_config(setup.model),
+            processing_class=tokenizer,
+            peft_config=model_loading.adapter_config(setup.model),
         )
     except OSError as error:
         if error.errno is not None:
             raise  # of the machine, such as a full disk, and not of the model
-        raise InputError(f"cannot load the model {base.model}: {error_message(error)}") from None
+        raise InputError(f"cannot load the model {model}: {error_message(error)}") from None
     except (ValueError, RuntimeError, ImportError) as error:  # keys that contradict each other
         raise InputError(f"bad training config: {error_message(error)}") from None
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(CheckpointCallback(checkpoint_limit))
-    telemetry = TelemetryCallback(plan.meter, len(base.tokenizer), on_cpu=on_cpu)
+    telemetry = TelemetryCallback(plan.meter, len(tokenizer), on_cpu=on_cpu)
     trainer.callback_handler.callbacks.insert(0, telemetry)  # before the trackers
     return trainer
 
 
-def _run_trainer(trainer: MonitoredTrainer, output_dir: Path, out: console.Stage) -> TrainingTime:
-    """Train to the end, from the last complete checkpoint if there is one."""
-    checkpoint = checkpoints.find_last_checkpoint(output_dir)
+def _run_trainer(trainer: MonitoredTrainer, folder: Path, out: console.Stage) -> TrainingTime:
+    """Train to the end, from the last complete checkpoint if any."""
+    checkpoint = output_dir.find_last_checkpoint(folder)
     if checkpoint:
         out.print(f"resuming from {checkpoint}")
     with trainer.args.main_process_first(desc="incomplete checkpoints"):
-        for name in checkpoints.delete_incomplete(output_dir):
+        for name in output_dir.delete_incomplete_checkpoints(folder):
             out.print(f"{name} is incomplete and was deleted")
-    seconds_before = checkpoints.training_seconds(checkpoint)  # now: it may be deleted by the end
-    epochs_before = checkpoints.trained_epochs(checkpoint)
+    seconds_before = output_dir.training_seconds(checkpoint)  # now: it may be deleted by the end
+    untimed = seconds_before is None
+    untimed_epochs = output_dir.trained_epochs(checkpoint) if untimed and checkpoint else 0.0
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return TrainingTime(seconds_before, epochs_before, time.monotonic() - started)
+    seconds = time.monotonic() - started + (seconds_before or 0.0)
+    return TrainingTime(seconds, (trainer.state.epoch or 0) - untimed_epochs)
 
 
 def _describe_origin(
@@ -239,21 +218,20 @@ def _describe_origin(
 
 def _save_model(setup: TrainingSetup, trainer: MonitoredTrainer) -> None:
     """Save a folder that loads: weights, tokenizer, chat template and generation config."""
-    output_dir = Path(setup.training.output_dir)
-    tokenizer = trainer.processing_class
+    folder, tokenizer = Path(setup.training.output_dir), trainer.processing_class
     tokenizer.chat_template = chat_template(tokenizer, setup.args.prompt_style)
     merge = setup.model.use_peft and setup.args.merge_adapter
-    trained_dir = output_dir / "adapter" if merge else output_dir
+    trained_dir = folder / "adapter" if merge else folder
     trainer.save_model(str(trained_dir))
     if not trainer.is_world_process_zero():
         return
     if merge:
-        merge_adapter(setup, trained_dir, output_dir)
-        tokenizer.save_pretrained(output_dir)
-    trainer.model.generation_config.save_pretrained(output_dir)
-    for folder in (output_dir, trained_dir):
-        (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; may contain a token
-        (folder / "README.md").unlink(missing_ok=True)  # names no revision; release writes one
+        model_loading.merge_adapter(setup, trained_dir, folder)
+        tokenizer.save_pretrained(folder)
+    trainer.model.generation_config.save_pretrained(folder)
+    for path in (folder, trained_dir):
+        (path / "training_args.bin").unlink(missing_ok=True)  # a pickle; may contain a token
+        (path / "README.md").unlink(missing_ok=True)  # names no revision; release writes one
 
 
 def _end_rank(setup: TrainingSetup) -> None:

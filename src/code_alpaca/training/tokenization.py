@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from code_alpaca import __version__
 from code_alpaca.core.errors import InputError
@@ -26,22 +26,21 @@ if TYPE_CHECKING:
 IGNORE_INDEX = -100  # label of tokens without a loss
 BATCH_SIZE = 1_000
 CACHE_VERSION = 3  # raise it whenever the same rows produce other tokens or columns
-LossMask = Literal["completion", "alpaca_2023"]
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizationOptions:
-    """How rows become tokens.
+    """The prompt, truncation and loss mask of a row.
 
     Args:
         mask: `completion`: the answer and its EOS contribute to the loss. `alpaca_2023`: the rule
             of https://github.com/tatsu-lab/stanford_alpaca (train.py): prompt and answer are
-            tokenized together, and as many tokens are masked as the prompt alone has.
+            tokenized together, and as many tokens are masked as the prompt has by itself.
     """
 
     prompt_style: PromptStyle
     max_length: int | None
-    mask: LossMask = "completion"
+    mask: Literal["completion", "alpaca_2023"] = "completion"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +64,6 @@ class TokenizedRows:
     statistics: TokenStatistics  # of the training split
 
 
-class EncodedRow(NamedTuple):
-    """A row as token ids and labels of the same length."""
-
-    input_ids: list[int]
-    labels: list[int]
-    truncated: bool
-
-
 def tokenize_rows(
     rows: Dataset | Iterable[dict[str, str]],
     tokenizer: PreTrainedTokenizerBase,
@@ -90,9 +81,6 @@ def tokenize_rows(
         revision: identifies the content of `rows`; with it, the result is stored in the cache of
             `datasets` under a hash of everything that it depends on.
         num_proc: number of processes; None uses the tokenizer's threads.
-
-    Raises:
-        InputError: the tokenizer has no EOS, or no row has a loss token.
     """
     from datasets import Dataset, Features, List, Value, config
 
@@ -130,63 +118,32 @@ def tokenize_rows(
 def _encode_batch(
     batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase, options: TokenizationOptions
 ) -> dict[str, list[Any]]:
+    """Return the ids and labels of the rows that have a loss token."""
     prompts = [
         format_prompt(instruction, input or "", style=options.prompt_style)
         for instruction, input in zip(batch["instruction"], batch["input"], strict=True)
     ]
-    encode = _encode_jointly if options.mask == "alpaca_2023" else _encode_separately
-    encoded = [
-        row
-        for row in encode(prompts, batch["output"], tokenizer, options.max_length)
-        if any(label != IGNORE_INDEX for label in row.labels)
-    ]
-    return {name: [getattr(row, name) for row in encoded] for name in EncodedRow._fields}
-
-
-def _encode_separately(
-    prompts: Sequence[str],
-    completions: Sequence[str],
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int | None,
-) -> list[EncodedRow]:
-    """Concatenate the ids of the prompt, as inference produces them, those of the completion and
-    EOS.
-
-    A completion that contains a special token as text, such as the HTML tag `<s>`, means these
-    characters: encoded as the token, it would disappear when the answer is decoded.
-    """
-    prompt_ids = tokenizer(list(prompts))["input_ids"]
-    completion_ids = tokenizer(
-        list(completions), add_special_tokens=False, split_special_tokens=True
-    )["input_ids"]
-    encoded = []
-    for prompt, completion in zip(prompt_ids, completion_ids, strict=True):
-        ids = [*prompt, *completion, tokenizer.eos_token_id]
-        labels = [IGNORE_INDEX] * len(prompt) + ids[len(prompt) :]
-        encoded.append(_truncate(ids, labels, max_length))
-    return encoded
-
-
-def _encode_jointly(
-    prompts: Sequence[str],
-    completions: Sequence[str],
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int | None,
-) -> list[EncodedRow]:
-    """Tokenize prompt, completion and EOS as one text, and mask the length of the prompt alone."""
-    texts = [p + c + tokenizer.eos_token for p, c in zip(prompts, completions, strict=True)]
-    prompt_ids = tokenizer(list(prompts))["input_ids"]
-    encoded = []
-    for prompt, ids in zip(prompt_ids, tokenizer(texts)["input_ids"], strict=True):
+    prompt_ids = tokenizer(prompts)["input_ids"]
+    if options.mask == "alpaca_2023":
+        texts = zip(prompts, batch["output"], strict=True)
+        row_ids = tokenizer([p + c + tokenizer.eos_token for p, c in texts])["input_ids"]
+    else:
+        # A completion that contains a special token as text, such as the HTML tag `<s>`, means
+        # these characters: encoded as the token, it would disappear when the answer is decoded.
+        completion_ids = tokenizer(
+            batch["output"], add_special_tokens=False, split_special_tokens=True
+        )["input_ids"]
+        pairs = zip(prompt_ids, completion_ids, strict=True)
+        row_ids = [[*p, *c, tokenizer.eos_token_id] for p, c in pairs]
+    encoded: dict[str, list[Any]] = {"input_ids": [], "labels": [], "truncated": []}
+    for prompt, ids in zip(prompt_ids, row_ids, strict=True):
         num_masked = min(len(prompt), len(ids))
-        labels = [IGNORE_INDEX] * num_masked + ids[num_masked:]
-        encoded.append(_truncate(ids, labels, max_length))
+        labels = ([IGNORE_INDEX] * num_masked + ids[num_masked:])[: options.max_length]
+        if any(label != IGNORE_INDEX for label in labels):
+            encoded["input_ids"].append(ids[: options.max_length])
+            encoded["labels"].append(labels)
+            encoded["truncated"].append(len(labels) < len(ids))
     return encoded
-
-
-def _truncate(ids: list[int], labels: list[int], max_length: int | None) -> EncodedRow:
-    truncated = max_length is not None and len(ids) > max_length
-    return EncodedRow(ids[:max_length], labels[:max_length], truncated)
 
 
 def _count_tokens(encoded: Dataset, num_dropped: int) -> TokenStatistics:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
+from code_alpaca.core import console
 from code_alpaca.core.config import NonEmptyStr, StageConfig
 from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.row_formats import ColumnMap
@@ -37,7 +37,7 @@ class MixtureSource(StageConfig):
 
 @dataclass(frozen=True, slots=True)
 class TrainingRows:
-    """Training and held-out rows, with the Alpaca columns alone."""
+    """Training and held-out rows, with only the Alpaca columns."""
 
     train: Dataset
     validation: Dataset | None
@@ -54,28 +54,19 @@ class TrainingRows:
     @property
     def dataset(self) -> dict[str, str]:
         """Name, config and revision of all datasets, joined."""
-        return {
-            "name": " + ".join(source["name"] for source in self.sources),
-            "config": " + ".join(source["config"] for source in self.sources),
-            "revision": self.revision,
-        }
+        name, config = (
+            " + ".join(source[key] for source in self.sources) for key in ("name", "config")
+        )
+        return {"name": name, "config": config, "revision": self.revision}
 
 
 def read_training_rows(
-    arguments: SFTArguments, seed: int, log: Callable[[str], None] = print
+    arguments: SFTArguments, seed: int, log: console.Log = print
 ) -> TrainingRows:
-    """Read the configured datasets.
+    """Read the configured datasets; `log` receives a line for renamed columns and empty answers.
 
-    `validation_fraction` assigns a row to its split by its id, whatever else is in the dataset.
-    In a mixture, the integer part of a weight repeats all rows, and its fraction adds a random
-    sample of them.
-
-    Args:
-        seed: of the random samples.
-        log: receives a line for columns read under other names and for rows without an answer.
-
-    Raises:
-        InputError: a dataset cannot be read, or no row remains.
+    `validation_fraction` assigns each row to its split by its id only. In a mixture, the integer
+    part of a weight repeats all rows, and its fraction adds a random sample of them.
     """
     from datasets import concatenate_datasets
 
@@ -99,51 +90,44 @@ def read_training_rows(
 
 
 def _read_source(
-    source: MixtureSource,
-    arguments: SFTArguments,
-    warnings: list[str],
-    log: Callable[[str], None],
+    source: MixtureSource, arguments: SFTArguments, warnings: list[str], log: console.Log
 ) -> tuple[Dataset, Dataset | None, str]:
     """Return the training rows, held-out rows and revision of one dataset."""
 
     def read(split: str, name: str) -> tuple[Dataset, str]:
-        rows, revision = load_rows(
-            source.name, source.config, source.revision, split=split,
-            column_map=source.column_map, log=log,
-        )  # fmt: skip
+        options = {"split": split, "column_map": source.column_map, "log": log}
+        rows, revision = load_rows(source.name, source.config, source.revision, **options)
         return _drop_large_rows(rows, name, warnings), revision
 
     rows, revision = read("train", source.name)
-    columns = list(ALPACA)
+    columns, held_out = list(ALPACA), None
     if fraction := arguments.validation_fraction:
         splits = [assign_split(f"training {_row_id(row)}", fraction) for row in rows]
-        train, held_out = (
+        rows, held_out = (
             rows.select([i for i, name in enumerate(splits) if name == split])
             for split in ("train", "validation")
         )
-        return train.select_columns(columns), held_out.select_columns(columns), revision
-    held_out = None
-    if arguments.validation_split:
+    elif arguments.validation_split:
         held_out, _ = read(arguments.validation_split, f"{source.name}, validation")
+    if held_out is not None:
         held_out = held_out.select_columns(columns)
     return rows.select_columns(columns), held_out, revision
 
 
 def _parse_sources(arguments: SFTArguments) -> list[MixtureSource]:
-    if arguments.dataset_mixture:
-        return [_parse_source(item, "dataset_mixture") for item in arguments.dataset_mixture]
-    values = {
-        "name": arguments.dataset_name or "",
-        "config": arguments.dataset_config,
-        "revision": arguments.dataset_revision,
-        "column_map": arguments.column_map,
-    }
-    return [_parse_source(values, "dataset_name, dataset_config, dataset_revision or column_map")]
-
-
-def _parse_source(values: Any, keys: str) -> MixtureSource:
+    keys, items = "dataset_mixture", arguments.dataset_mixture
+    if not items:
+        keys = "dataset_name, dataset_config, dataset_revision or column_map"
+        items = [
+            {
+                "name": arguments.dataset_name or "",
+                "config": arguments.dataset_config,
+                "revision": arguments.dataset_revision,
+                "column_map": arguments.column_map,
+            }
+        ]
     try:
-        return MixtureSource(**values)
+        return [MixtureSource(**item) for item in items]
     except (ValidationError, TypeError) as error:
         raise InputError(
             f"bad {keys} ({error_message(error)}); a dataset has a name, and optionally config, "
@@ -184,7 +168,7 @@ def _count_row_bytes(table: Any) -> Any:
 
 
 def _row_id(row: dict[str, Any]) -> str:
-    """Return the id of a row, or a hash of its task where it has none."""
+    """Return the id of a row, or else a hash of its task."""
     if row.get("id"):
         return str(row["id"])
     task = f"{row['instruction']}\0{row['input'] or ''}"
@@ -198,7 +182,5 @@ def _apply_weight(rows: Dataset, weight: float, seed: int) -> Dataset:
         return rows
     copies, fraction = divmod(weight, 1)
     sample = rows.shuffle(seed=seed).select(range(round(len(rows) * fraction)))
-    if not copies:
-        return sample
     repeated = rows.select([*range(len(rows))] * int(copies))
     return concatenate_datasets([repeated, sample])
