@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -90,7 +91,7 @@ def extract_option(argv: Sequence[str], option: str) -> tuple[str | None, list[s
 
 def requests_dry_run(words: Sequence[str]) -> bool:
     """Return whether the command line sets --dry_run, with or without a value."""
-    for word, next_word in zip(words, [*words[1:], ""], strict=True):
+    for word, next_word in pairwise([*words, ""]):
         name, sign, value = word.partition("=")
         if name == "--dry_run":
             return (value if sign else next_word).lower() not in ("false", "no", "0")
