@@ -56,6 +56,7 @@ STAGES = {
                       "report what a run generated, spent and rejected"),
     "teacher": Command("teacher.offline.server", "TeacherConfig", "serve_teacher",
                        "serve the embedded teacher on loopback"),
+    "recipes": Command("recipes", "", "run_recipes", "list, show or copy the shipped recipes"),
 }  # fmt: skip
 EXIT_FAILED, EXIT_INPUT, EXIT_STOPPED = 1, 2, 3
 # How long an idle OpenMP thread spins before it sleeps.

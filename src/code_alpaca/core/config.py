@@ -124,7 +124,7 @@ def parse(cls: type[C], argv: Sequence[str]) -> C:
     Raises:
         InputError: the file cannot be read, a key is unknown or a value is not valid.
     """
-    parser = _ConfigParser(add_help=False, allow_abbrev=False)
+    parser = CommandLineParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config", type=Path)
     add_arguments(parser, cls)
     known, unknown = parser.parse_known_args(cls.OLD_SPELLINGS.update_arguments(argv))
@@ -208,7 +208,7 @@ def describe_unknown_key(key: str, valid: Iterable[str], where: str) -> str:
     return f"unknown key {key!r} ({where}); {hint}"
 
 
-class _ConfigParser(argparse.ArgumentParser):
+class CommandLineParser(argparse.ArgumentParser):
     """An argparse parser that raises InputError instead of exiting."""
 
     def error(self, message: str) -> NoReturn:

@@ -24,7 +24,7 @@ def find_recipe(name: str | Path) -> Path:
     """Return the file of `--config`: a path, or a shipped name such as `smoke/sft/config_cpu`."""
     if found := _find(str(name), RECIPES):
         return found
-    near = difflib.get_close_matches(str(name), _list_names(RECIPES), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), list_names(RECIPES), n=1, cutoff=0.5)
     advice = f"did you mean {near[0]!r}?" if near else "set a file such as my_config.yaml"
     raise InputError(
         f"cannot read config {name}: no such file, and no shipped recipe of this name; {advice}"
@@ -41,12 +41,13 @@ def find_accelerate_config(name: str) -> Path:
     if found is None or not found.is_file():
         raise InputError(
             f"no accelerate config {name!r}; set a file, or one of the shipped names: "
-            f"{', '.join(_list_names(ACCELERATE_CONFIGS))}"
+            f"{', '.join(list_names(ACCELERATE_CONFIGS))}"
         )
     return found
 
 
-def _list_names(kind: str) -> list[str]:
+def list_names(kind: str) -> list[str]:
+    """Return the shipped names of RECIPES or ACCELERATE_CONFIGS."""
     folder = _folder(kind)
     return sorted(
         path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")
@@ -63,7 +64,7 @@ def _find(name: str, kind: str) -> Path | None:
     if short in OLD_RECIPES:
         console.warning(f"recipe {short} is now called {OLD_RECIPES[short]}; use the new name")
         short = OLD_RECIPES[short]
-    return _folder(kind) / f"{short}.yaml" if short in _list_names(kind) else None
+    return _folder(kind) / f"{short}.yaml" if short in list_names(kind) else None
 
 
 def _folder(kind: str) -> Path:
