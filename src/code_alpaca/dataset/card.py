@@ -12,6 +12,7 @@ import yaml
 from code_alpaca.core.records import Manifest
 from code_alpaca.core.row_formats import ALPACA
 from code_alpaca.core.schema import CONFIGS
+from code_alpaca.dataset.plots import caption
 from code_alpaca.hub import cards
 
 MAX_FIELD_LENGTH = 4_000  # characters of each field of the example
@@ -38,6 +39,7 @@ def render_card(
         run=manifest.config,
         example=_format_example(example) if example else None,
         plots=plots,
+        caption=caption,
     )
 
 
