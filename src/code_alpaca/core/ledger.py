@@ -137,11 +137,7 @@ class Ledger(LedgerDatabase):
         return number
 
     def usage(self, *, decided: bool = False) -> dict[str, int]:
-        """Return the number of requests and replies, and the tokens counted by the teacher.
-
-        Args:
-            decided: count only replies whose decisions are committed.
-        """
+        """Return the number of requests, and of (decided) replies with their token counts."""
         only = "JOIN requests USING (key) WHERE decided_at IS NOT NULL" if decided else ""
         counts = self._db.execute(
             "SELECT (SELECT count(*) FROM requests), count(*), coalesce(sum(prompt_tokens), 0), "

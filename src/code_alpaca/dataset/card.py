@@ -24,11 +24,9 @@ SIZE_CATEGORIES = {
 def render_card(
     manifest: Manifest, example: dict[str, Any] | None, plots: Sequence[str] = ()
 ) -> str:
-    """Return the README.md of a dataset folder: YAML metadata, then the card.
+    """Return the README.md of a dataset folder: metadata, then the card with an example row.
 
-    Args:
-        example: a row to show.
-        plots: names of files in `assets/`.
+    `plots` are names of files in `assets/`.
     """
     values = {name: getattr(manifest, name) for name in Manifest.model_fields if name != "config"}
     return cards.render_card(

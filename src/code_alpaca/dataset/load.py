@@ -147,10 +147,7 @@ def __getattr__(name: str) -> Any:
 def read_origin(name: str, revision: str) -> dict[str, Any]:
     """Return what a dataset's manifest records about its origin: license, teacher, strategy, ...
 
-    The result is empty if code-alpaca did not release the dataset.
-
-    Args:
-        revision: as returned by `load_rows`.
+    It is empty if code-alpaca did not release the dataset. `load_rows` returns the `revision`.
     """
     path = Path(name)
     if not path.exists():

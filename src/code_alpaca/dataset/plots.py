@@ -160,8 +160,7 @@ def _draw_verb_wheel(axes: Axes, common: list[VerbCount], total: int) -> None:
 def _draw_wedge(axes: Axes, turns: tuple[float, float], ring: Ring, color: Any, label: str) -> None:
     """Draw a sector of a ring, with its label along the radius if it fits.
 
-    Args:
-        turns: start and end, clockwise from the top, as fractions of a full turn.
+    `turns` are its start and end, clockwise from the top, as fractions of a full turn.
     """
     from matplotlib.patches import Wedge
 

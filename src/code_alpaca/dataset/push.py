@@ -60,8 +60,7 @@ def push_dataset(
 def check_push(repo_id: str, number: str | None, run_dir: Path, terms: ReleaseTerms) -> None:
     """Refuse what `push_dataset` would refuse for any rows, before the folder is written.
 
-    Args:
-        number: the version; None for the version of the existing folder.
+    `number` is the version; None for that of the existing folder.
     """
     if number is None and (manifest := read_manifest(run_dir / "dataset")):
         number = manifest.version
