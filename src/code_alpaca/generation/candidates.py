@@ -13,7 +13,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from code_alpaca.core.schema import Example, is_unicode
+from code_alpaca.core.row_formats import is_unicode
+from code_alpaca.core.schema import Example
 from code_alpaca.curation.language_detection import label_language
 from code_alpaca.curation.pipeline import INTERNAL_ERROR, describe_failure
 from code_alpaca.teacher.reply_parsing import ParsedReply
