@@ -21,6 +21,7 @@ from code_alpaca.core.errors import (
     Stopped,
     explain_environment_error,
 )
+from code_alpaca.core.extras import explain_missing_package
 from code_alpaca.core.redact import redact
 
 
@@ -87,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail(stage, INTERRUPTED, EXIT_STOPPED)
     except Exception as error:
-        if explained := explain_environment_error(error):
+        if explained := explain_environment_error(error) or explain_missing_package(error):
             return _fail(stage, str(explained), EXIT_INPUT)
         raise
     return 0
