@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.extras import require_package
 from code_alpaca.training.arguments import TrainingSetup
 from code_alpaca.training.parallelism import ParallelLayout
 
