@@ -26,8 +26,7 @@ from support.meta_llama import (
 
 from code_alpaca.cli import main
 from code_alpaca.conversion.command import ConvertLlamaConfig, convert_llama
-from code_alpaca.conversion.llama_checkpoint import LlamaParams
-from code_alpaca.conversion.weight_files import permute_rotary_rows
+from code_alpaca.conversion.llama_checkpoint import LlamaParams, permute_rotary_rows
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_a_killed_run_resumes_and_trains_as_one_process(
     kill_after_checkpoint(layout, words, output_dir)
     if layout != "ddp":  # checkpoints that DeepSpeed sharded cannot be loaded in another layout
         assert main(words) == 2
-        assert f"deepspeed: '{LAYOUTS[layout]}' there, None now" in capsys.readouterr().err
+        assert f"deepspeed: '{LAYOUTS[layout]}' -> None" in capsys.readouterr().err
     output = finish(start(layout, words))
     assert f"memory    {LAYOUTS[layout]}" in output
     assert "2 processes x 4 sequences x 2 micro-batches" in output

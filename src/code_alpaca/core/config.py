@@ -175,8 +175,9 @@ def write_yaml(path: Path, values: dict[str, Any]) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser, cls: type[StageConfig]) -> None:
-    """Add one `--key` for each field of `cls`, with its description and default as help."""
-    for name, field in cls.model_fields.items():
+    """Add a `--key` for each field of `cls`, required ones first; its description is the help."""
+    required_first = sorted(cls.model_fields.items(), key=lambda item: not item[1].is_required())
+    for name, field in required_first:
         description = describe_choices(field.description or "", field.annotation)
         default = "required" if field.is_required() else f"default: {field.default}"
         parser.add_argument(

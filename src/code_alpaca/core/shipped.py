@@ -61,7 +61,11 @@ def _find(name: str, kind: str) -> Path | None:
         return None
     short = name.removeprefix("./").removeprefix(f"{kind}/").removesuffix(".yaml")
     if short in OLD_RECIPES:
-        console.warning(f"recipe {short} is now called {OLD_RECIPES[short]}; use the new name")
+        old_folder = f"runs/{short.partition('/')[0]}-seed"
+        console.warning(
+            f"recipe {short} is now called {OLD_RECIPES[short]} and writes to another folder; to "
+            f"resume a run of the old recipe, add --output_dir {old_folder}"
+        )
         short = OLD_RECIPES[short]
     return _folder(kind) / f"{short}.yaml" if short in _list_names(kind) else None
 

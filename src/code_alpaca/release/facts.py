@@ -57,12 +57,7 @@ def read_facts(
     base_results: Sequence[Path] = (),
     base_model: str | None = None,
 ) -> ReleaseFacts:
-    """Read the facts of a model folder and its results.
-
-    Args:
-        results: files or output folders of eval, one per benchmark.
-        base_results: results of the base model on the same benchmarks.
-        base_model: the Hub id of the base model, if training read it from a folder.
+    """Read the facts of a model folder and its results; the arguments are keys of ReleaseConfig.
 
     Raises:
         InputError: a file is missing or damaged; the results measure other weights or only a part
@@ -92,6 +87,9 @@ def read_facts(
         _require_same_conditions(result, measured[name], path)
         comparisons[name] = compare_runs(folders[name], path.parent).as_dict()
     _require_chat_template(model_dir, training.config["prompt_style"])
+    adapter: Literal["", "alone", "beside"] = "beside" if (model_dir / "adapter").is_dir() else ""
+    if (model_dir / "adapter_model.safetensors").exists():
+        adapter = "alone"
     return ReleaseFacts(
         training=RunRecord.parse(strip_local_paths(training.as_dict()), RunRecord.FILE),
         results={
@@ -106,7 +104,7 @@ def read_facts(
         },
         base_model=_base_model(training, base_model),
         trained_from=str(training.base_model),
-        adapter=_adapter(model_dir),
+        adapter=adapter,
     )
 
 
@@ -157,12 +155,6 @@ def _base_model(training: RunRecord, hub_id: str | None) -> str | None:
             )
         return None
     return hub_id or training.base_model
-
-
-def _adapter(model_dir: Path) -> Literal["", "alone", "beside"]:
-    if (model_dir / "adapter_model.safetensors").exists():
-        return "alone"
-    return "beside" if (model_dir / "adapter").is_dir() else ""
 
 
 def _require_base_model(

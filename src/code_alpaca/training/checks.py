@@ -162,7 +162,6 @@ def _check_vocabulary(
 
 
 def _count_positions(config: PretrainedConfig) -> int | None:
-    """Return the model's number of positions, or None if its architecture has no limit."""
     text_config = config.get_text_config()
     positions = getattr(text_config, "max_position_embeddings", None)
     if not isinstance(positions, int) or positions <= 0:

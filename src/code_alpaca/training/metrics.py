@@ -61,6 +61,14 @@ def plot_losses(output_dir: Path) -> None:
         save_figure(figure, output_dir / LOSS_PLOT)
 
 
+def format_parameters(count: int) -> str:
+    """Return a number of parameters as `25,504`, `2.1M` or `6.7B`."""
+    for unit, size in (("B", 1e9), ("M", 1e6)):
+        if count >= size:
+            return f"{count / size:.1f}{unit}"
+    return f"{count:,}"
+
+
 class ThroughputMeter:
     """Convert tokens per second to model FLOPs utilization (MFU).
 

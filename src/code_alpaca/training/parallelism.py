@@ -55,20 +55,15 @@ def read_accelerate_config(path: Path) -> ParallelLayout:
     values = read_yaml(path)
     deepspeed = values.get("deepspeed_config") or {}
     distributed_type = str(values.get("distributed_type", "NO")).upper()
-    strategy: ShardingStrategy
+    strategies = {"NO": "ddp", "MULTI_GPU": "ddp", "MULTI_CPU": "ddp", "FSDP": "fsdp2"}
     if distributed_type == "DEEPSPEED":
-        stage = deepspeed.get("zero_stage", 2)
-        if stage not in tuple(ZERO_STAGES):
+        if (stage := deepspeed.get("zero_stage", 2)) not in tuple(ZERO_STAGES):
             raise InputError(f"{path}: zero_stage {stage!r} is not 1, 2 or 3")
         strategy = ZERO_STAGES[stage]
-    elif distributed_type == "FSDP":
-        strategy = "fsdp2"
-    elif distributed_type in ("NO", "MULTI_GPU", "MULTI_CPU"):
-        strategy = "ddp"
-    else:
+    elif not (strategy := strategies.get(distributed_type)):
         raise InputError(
-            f"{path}: distributed_type {distributed_type} is not supported; use NO, MULTI_GPU, "
-            "MULTI_CPU, DEEPSPEED or FSDP"
+            f"{path}: distributed_type {distributed_type} is not supported; use DEEPSPEED or one "
+            f"of {', '.join(strategies)}"
         )
     return ParallelLayout(
         strategy,

@@ -27,13 +27,19 @@ LOSS_START, LOSS_END = "⟦", "⟧"  # around loss tokens in previewed rows
 
 def describe_plan(setup: TrainingSetup, plan: TrainingPlan) -> Iterator[str]:
     """Yield the lines that every training run prints first."""
-    if plan.tokens:
-        yield f"rows      {_describe_rows(setup, plan.tokens)}"
+    if tokens := plan.tokens:
+        rows = tokens.statistics
+        held_out = f"; {len(tokens.validation)} held out" if tokens.validation else ""
+        yield (
+            f"rows      {rows.rows} rows, {rows.tokens} tokens ({rows.loss_tokens} loss tokens), "
+            f"{rows.truncated} truncated at {setup.training.max_length}, {rows.dropped} dropped "
+            f"without a loss token{held_out}"
+        )
     yield f"model     {_describe_model(setup, plan)}"
     yield f"memory    {setup.layout}: {_describe_memory(setup, plan)}"
     yield f"batch     {_describe_batch(setup, plan)}"
-    if plan.tokens:
-        yield f"time      {_describe_time(setup, plan, plan.tokens)}"
+    if tokens:
+        yield f"time      {_describe_time(setup, plan, tokens)}"
 
 
 def preview_rows(
@@ -58,16 +64,6 @@ def preview_rows(
         yield _mark_loss_tokens(tokenizer, row)
 
 
-def _describe_rows(setup: TrainingSetup, tokens: TokenizedRows) -> str:
-    statistics = tokens.statistics
-    held_out = f"; {len(tokens.validation)} held out" if tokens.validation else ""
-    return (
-        f"{statistics.rows} rows, {statistics.tokens} tokens ({statistics.loss_tokens} loss "
-        f"tokens), {statistics.truncated} truncated at {setup.training.max_length}, "
-        f"{statistics.dropped} dropped without a loss token{held_out}"
-    )
-
-
 def _describe_model(setup: TrainingSetup, plan: TrainingPlan) -> str:
     size = ""
     if not isinstance(plan.estimate, NoEstimate):
@@ -83,7 +79,6 @@ def _describe_model(setup: TrainingSetup, plan: TrainingPlan) -> str:
 
 
 def _describe_memory(setup: TrainingSetup, plan: TrainingPlan) -> str:
-    """Return the needed and the available memory, and the parts of the need."""
     if isinstance(plan.estimate, NoEstimate):
         reason = plan.estimate.reason
         return f"warning: no estimate for this model ({reason}); training starts without the check"
@@ -113,7 +108,6 @@ def _describe_batch(setup: TrainingSetup, plan: TrainingPlan) -> str:
 
 
 def _describe_time(setup: TrainingSetup, plan: TrainingPlan, tokens: TokenizedRows) -> str:
-    """Return steps, checkpoints and, on GPUs, the estimated hours."""
     args, world_size = setup.training, setup.layout.world_size
     steps = _count_steps(setup, plan, tokens)
     num_checkpoints = {
@@ -138,7 +132,6 @@ def _describe_time(setup: TrainingSetup, plan: TrainingPlan, tokens: TokenizedRo
 
 
 def _count_steps(setup: TrainingSetup, plan: TrainingPlan, tokens: TokenizedRows) -> int:
-    """Return the number of optimizer steps."""
     args = setup.training
     if args.max_steps > 0:
         return args.max_steps

@@ -14,7 +14,7 @@ import psutil
 from code_alpaca.core.records import RunRecord
 from code_alpaca.training.arguments import TrainingSetup
 from code_alpaca.training.memory_estimate import MemoryEstimate
-from code_alpaca.training.metrics import peak_memory_bytes
+from code_alpaca.training.metrics import format_parameters, peak_memory_bytes
 from code_alpaca.training.model_state_memory import GIB
 from code_alpaca.training.parallelism import ParallelLayout
 from code_alpaca.training.plan import TrainingPlan
@@ -91,7 +91,7 @@ def summarize(record: RunRecord) -> str:
         losses = f"loss {record.first_loss:.3f} first, {record.last_loss:.3f} last"
     mfu = "" if record.mfu is None else f", MFU {record.mfu:.0%}"
     return (
-        f"{record.parameters / 1e6:.1f}M parameters, {record.steps} steps in "
+        f"{format_parameters(record.parameters)} parameters, {record.steps} steps in "
         f"{record.seconds:.0f} s, {record.tokens_per_second:.0f} tokens/s{mfu}, "
         f"peak memory {record.peak_memory_gib:.1f} GiB, {losses}"
     )
