@@ -38,10 +38,13 @@ class MonitoredTrainer(SFTTrainer):
     def get_train_dataloader(self) -> DataLoader:
         dataloader = super().get_train_dataloader()
         batches = dataloader.batch_sampler
-        batches = getattr(batches, "batch_sampler", batches)  # the batches of all ranks
-        sampler = getattr(batches, "sampler", None)
+        batches = getattr(batches, "batch_sampler", batches)  # of all ranks
+        sampler = getattr(batches, "sampler", batches)  # batch_rebalance has none
         if isinstance(sampler, LengthGroupedSampler):
-            dataloader.set_sampler(ResumableSampler(sampler, self.args.seed))
+            sampler = ResumableSampler(sampler, self.args.seed)
+        # For every strategy: on several ranks, accelerate passes the epoch of a resumed run only to
+        # the sampler set here.
+        dataloader.set_sampler(sampler)
         return dataloader
 
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -67,8 +70,8 @@ class ResumableSampler(Sampler[int]):
 
     LengthGroupedSampler draws from the global generator, which a run that resumes in the middle of
     an epoch has just seeded: it would get the order of the first epoch. Here every epoch is the
-    next draw of a generator of its own. The orders are those of an uninterrupted Trainer without
-    dropout and evaluation.
+    next draw of a generator of its own. These are the orders of an uninterrupted Trainer without
+    dropout and evaluation, so checkpoints of earlier versions resume in them.
     """
 
     def __init__(self, sampler: LengthGroupedSampler, seed: int) -> None:
