@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 
 import pytest
 
@@ -24,8 +25,8 @@ def write(tmp_path, monkeypatch):
 
 def test_the_object_and_the_hash_of_its_file(write, tmp_path):
     write("VALUE = 3\n\ndef double(x):\n    return VALUE * x\n")
-    function, sha256 = load_plugin("mine.py:double", kind="filter")
-    assert function(2) == 6
+    function, sha256, files = load_plugin("mine.py:double", kind="filter")
+    assert function(2) == 6 and files == "mine.py"
     assert sha256 == hashlib.sha256((tmp_path / "mine.py").read_bytes()).hexdigest()
     assert load_plugin(f"{tmp_path}/mine.py:double", kind="filter").value is function
 
@@ -56,7 +57,8 @@ def test_dataclasses_and_postponed_annotations_work(write):
         ("x = 1\ndef f(:", "mine.py:x", "SyntaxError: invalid syntax (line 2)"),
         ("raise SystemExit(3)", "mine.py:x", "SystemExit: 3 (line 1)"),
         ("import not_installed", "mine.py:x", "No module named 'not_installed'"),
-        ("x = 1", "mine.py", "is not of the form FILE.py:NAME"),
+        ("", "mine.py:x", "does not define 'x'; it is empty"),
+        ("x = 1", "other", "is not of the form FILE.py:NAME"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_one_line(write, source, reference, message):
@@ -68,4 +70,47 @@ def test_a_file_that_cannot_be_used_is_one_line(write, source, reference, messag
 
 def test_a_reference_names_a_file_and_an_object():
     assert is_plugin("a/b.py:f")
-    assert not any(map(is_plugin, ["default", "b.py", "b.jsonl", "b.py:1", "humaneval@main"]))
+    assert not any(map(is_plugin, ["default", "b.jsonl", "humaneval@main"]))
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("mine.py", "mine.py names no function; write mine.py:NAME (it defines load, Rows)"),
+        ("mine.py:", "mine.py names no function; write mine.py:NAME (it defines load, Rows)"),
+        ("gone.py", "gone.py names no function; write gone.py:NAME"),
+        ("mine:load", "mine:load is not of the form FILE.py:NAME; write mine.py:load"),
+    ],
+)
+def test_a_reference_that_lacks_a_part_is_refused_with_the_right_one(write, reference, message):
+    write("import os\ndef load(): ...\ndef _helper(): ...\nclass Rows: ...\nX = 1\n")
+    with pytest.raises(InputError) as caught:
+        is_plugin(reference)
+    assert str(caught.value) == message
+
+
+def test_a_file_imports_its_neighbors_and_their_content_is_in_the_hash(write, tmp_path):
+    write("WORD = 'one'\n", "words.py")
+    write("import json, words\ndef word():\n    return words.WORD\n")
+    before = load_plugin("mine.py:word", kind="filter")
+    assert before.value() == "one" and before.files == "mine.py (with words.py)"
+    assert load_plugin("mine.py:word", kind="filter") == before, "loaded once"
+    write("WORD = 'two'\n", "words.py")
+    after = load_plugin("mine.py:word", kind="filter")
+    assert after.value() == "two" and after.sha256 != before.sha256
+    assert str(tmp_path) not in sys.path and not (tmp_path / "__pycache__").exists()
+
+
+def test_two_folders_may_have_neighbors_of_the_same_name(write, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write(f"WORD = '{folder}'\n", f"{folder}/words.py")
+        write("import words\nWORD = words.WORD\n", f"{folder}/mine.py")
+    loaded = [load_plugin(f"{folder}/mine.py:WORD", kind="filter").value for folder in ("a", "b")]
+    assert loaded == ["a", "b"]
+
+
+def test_a_missing_neighbor_is_named(write):
+    write("import not_there\n")
+    with pytest.raises(InputError, match=r"install it, or put not_there\.py next to mine\.py"):
+        load_plugin("mine.py:x", kind="filter")

@@ -92,10 +92,10 @@ def test_the_dataset_names_every_teacher_model_that_answered(run_dir):
 @pytest.mark.parametrize(
     ("key", "value", "difference"),
     [
-        ("strategy", "evol_instruct", "strategy: 'self_instruct' there, 'evol_instruct' now"),
-        ("lookahead", "4", "lookahead: 8 there, 4 now"),
-        ("filters", "empty", "filters: ["),
-        ("teacher_base_url", "http://127.0.0.1:9/v1", "teacher_base_url: 'offline' there"),
+        ("strategy", "evol_instruct", "strategy: 'self_instruct' -> 'evol_instruct'"),
+        ("lookahead", "4", "lookahead: 8 -> 4"),
+        ("filters", "default,legacy_length", "(filters: added legacy_length)"),
+        ("teacher_base_url", "http://127.0.0.1:9/v1", "teacher_base_url: 'offline' -> "),
     ],
 )
 def test_keys_that_identify_a_run_are_refused_with_both_values(

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -255,10 +256,11 @@ def test_copies_are_rejected_and_another_config_is_refused(tmp_path, capsys):
         assert ledger.accepted_count() == 1
         assert sum(ledger.reasons().values()) == 599
     assert main(arguments(source, tmp_path / "run", "--verify", "false", "--filters", "none")) == 2
-    assert "another config (filters" in capsys.readouterr().err
+    assert "a different config (filters: removed empty," in capsys.readouterr().err
     write_rows(tmp_path / "rows.jsonl", GOOD)
     assert main(arguments(source, tmp_path / "run", "--verify", "false")) == 2
-    assert "another source_revision" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"source {source} changed since" in error and "accept_edited_files" not in error
 
 
 def test_a_folder_of_another_tool_is_refused(tmp_path, capsys):
@@ -267,30 +269,55 @@ def test_a_folder_of_another_tool_is_refused(tmp_path, capsys):
     assert "is not a dataset folder" in capsys.readouterr().err
 
 
+NO_TREES = (
+    "def no_trees(example):\n    return 'trees' if 'trees' in example.instruction else None\n"
+)
+
+
 def test_a_users_filter_rejects_rows_and_its_file_identifies_the_run(tmp_path, capsys):
     path = tmp_path / "my_filters.py"
-    path.write_text(
-        "def no_trees(example):\n"
-        "    if 'words' in example.instruction:\n        raise KeyError('length')\n"
-        "    return 'trees' if 'trees' in example.instruction else None\n"
-    )
+    path.write_text(NO_TREES)
     source = write_rows(tmp_path / "rows.jsonl", GOOD)
     options = ["--verify", "false", "--filters", f"default,{path}:no_trees"]
     assert main(arguments(source, tmp_path / "run", *options)) == 0
-    assert load_reasons(tmp_path / "run") == {
-        "oak": "trees", "sorted(w, key=len)": "internal_error",
-    }  # fmt: skip
-    assert "a filter failed on them (filter " in capsys.readouterr().out
+    assert load_reasons(tmp_path / "run") == {"oak": "trees"}
     assert str(tmp_path) not in (tmp_path / "run/dataset/manifest.json").read_text()
-    assert all(
-        str(tmp_path) not in row["evidence"] for row in load_rows(tmp_path / "run", "rejected")
-    )
     assert main(arguments(source, tmp_path / "run", *options)) == 0
     capsys.readouterr()
     path.write_text(path.read_text() + "# changed\n")
     assert main(arguments(source, tmp_path / "run", *options)) == 2
     error = capsys.readouterr().err
-    assert "my_filters.py" in error and error.count("\n") == 1
+    assert f"{path} changed since" in error and "--accept_edited_files true" in error
+    assert not re.search("[0-9a-f]{12}", error) and error.count("\n") == 1
+
+
+def test_a_users_filter_that_fails_stops_the_run_and_a_corrected_one_resumes_it(tmp_path, capsys):
+    """Rows are decided in chunks of 500; those before the failing one keep their decisions."""
+    path = tmp_path / "my_filters.py"
+    path.write_text("def odd(example):\n    return 1 / (example.output != 'row 700') > 2\n")
+    rows = [
+        {"instruction": f"Write the word number {n}.", "input": "", "output": f"row {n}"}
+        for n in range(800)
+    ]
+    source = write_rows(tmp_path / "rows.jsonl", rows)
+    options = ["--verify", "false", "--novelty_threshold", "1", "--filters", f"{path}:odd"]
+    assert main(arguments(source, tmp_path / "run", *options)) == 2
+    error = capsys.readouterr().err
+    assert f"{path}:odd failed on the row 'Write the word number 700.'" in error
+    assert "ZeroDivisionError: division by zero (line 2)" in error and error.count("\n") == 1
+    assert "; 500 decided rows are kept in " in error and "--accept_edited_files true" in error
+    with Ledger(tmp_path / "run/ledger.sqlite", write=False) as ledger:
+        assert ledger.reasons() == {"odd": 500}
+
+    path.write_text("def odd(example):\n    return True\n")
+    assert main(arguments(source, tmp_path / "run", *options, "--accept_edited_files")) == 0
+    assert "from now on the edited version is used of " in capsys.readouterr().out
+    with Ledger(tmp_path / "run/ledger.sqlite", write=False) as ledger:
+        assert ledger.reasons() == {"odd": 500} and ledger.accepted_count() == 300
+    manifest = (tmp_path / "run/dataset/manifest.json").read_text()
+    (change,) = json.loads(manifest)["config_changes"]
+    assert change["from_request"] == 1 and list(change["changed"]) == ["my_filters.py"]
+    assert str(tmp_path) not in manifest
 
 
 def test_a_users_benchmark_drops_rows_and_its_file_identifies_the_run(tmp_path, capsys):
@@ -308,8 +335,8 @@ def test_a_users_benchmark_drops_rows_and_its_file_identifies_the_run(tmp_path, 
     assert main(arguments(source, tmp_path / "run", *options)) == 0
     assert "contaminated" in load_reasons(tmp_path / "run").values()
     path.write_text(path.read_text() + "# changed\n")
-    assert main(arguments(source, tmp_path / "run", *options)) == 2
-    assert "my_bench.py" in capsys.readouterr().err
+    assert main(arguments(source, tmp_path / "run", *options, "--accept_edited_files")) == 2
+    assert "my_bench.py changed since" in capsys.readouterr().err, "old rows were not compared"
 
 
 def test_a_run_with_old_filter_names_is_resumed(tmp_path, capsys):

@@ -8,6 +8,7 @@ import textwrap
 import pytest
 
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.plugins import PluginError
 from code_alpaca.core.schema import Example
 from code_alpaca.curation.duplicates import DuplicateOutputs
 from code_alpaca.curation.filters import (
@@ -15,7 +16,6 @@ from code_alpaca.curation.filters import (
     DEFAULT_FILTERS,
     FILTER_NAMES,
     FILTERS,
-    FilterError,
     load_filters,
     resolve_names,
 )
@@ -230,12 +230,17 @@ def test_old_names_work_with_one_warning_line(capsys, old, new):
     assert resolve_names([old]) == new and capsys.readouterr().out == ""
 
 
-def test_the_old_default_list_is_the_default_set():
+def test_the_old_default_list_still_names_the_same_filters():
     """Ledgers and recipes of earlier versions contain this list."""
     old = ["empty", "instruction_length", "output_length", "not_text", "refusal", "prompt_leak",
            "unbalanced_fence", "cut_off", "language_sanity", "prose_for_code", "impossible",
            "secrets", "personal_data", "licence_header", "duplicate_output"]  # fmt: skip
-    assert resolve_names(old) == list(DEFAULT_FILTERS)
+    assert resolve_names(old) == [
+        "empty", "instruction_too_short", "instruction_too_long", "input_too_long",
+        "output_too_long", "not_text", "refusal", "prompt_leak", "reasoning_leak",
+        "unbalanced_fence", "cut_off", "wrong_language", "syntax_error", "prose_for_code",
+        "impossible", "secret", "personal_data", "licence_header", "duplicate_output",
+    ]  # fmt: skip
 
 
 def test_prompt_leak_includes_reasoning_leak_as_before():
@@ -298,12 +303,16 @@ def test_a_filter_from_a_file_keeps_or_drops_with_a_reason(my_filters, name, out
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("fails", r"my_filters\.py:fails: ZeroDivisionError: division by zero \(line 12\)"),
-        ("wrong", "wrong returned 7; return None or True to keep a row"),
+        (
+            "fails",
+            r"my_filters\.py:fails failed on the row 'Write .*': ZeroDivisionError: "
+            r"division by zero \(line 12\); correct the file",
+        ),
+        ("wrong", "wrong failed on the row 'Write .*': it returned 7; return None or True to keep"),
     ],
 )
 def test_a_failing_filter_is_named_with_the_place(my_filters, name, message):
-    with pytest.raises(FilterError, match=message):
+    with pytest.raises(PluginError, match=message):
         find_reasons(Example(ASK, "", "x"), [f"{my_filters}:{name}"])
 
 
@@ -317,13 +326,13 @@ def test_a_file_without_the_function_is_refused(my_filters, name, message):
 
 
 def test_the_hash_of_a_filter_file_identifies_the_run(my_filters):
-    key = f"{my_filters}_sha256"
     rules = CurationRules(filters=["default", f"{my_filters}:no_todo", f"{my_filters}:short"])
-    before = rules.filter_facts()
-    assert list(before) == [key]
+    (before,) = rules.user_files()
+    assert before.key == f"{my_filters}_sha256", "the key of old ledgers"
     with open(my_filters, "a") as file:
         file.write("# changed\n")
-    assert rules.filter_facts()[key] != before[key]
+    (after,) = rules.user_files()
+    assert after.key == before.key and after.version != before.version
 
 
 # -- Duplicate outputs ---------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from datasets import load_dataset
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.ledger import Decision, Ledger
+from code_alpaca.core.plugins import PluginError
 from code_alpaca.core.row_checks import MAX_ROW_BYTES, make_storable, validate_row
 from code_alpaca.core.schema import Example
 from code_alpaca.curation.novelty.pool import NoveltyPool
@@ -74,15 +75,11 @@ def test_only_the_row_on_which_a_check_fails_is_rejected(key, check, error):
     assert curator.failures.total() == 1
 
 
-def test_only_the_row_on_which_a_users_filter_fails_is_rejected(tmp_path):
+def test_a_users_filter_that_fails_rejects_no_row(tmp_path):
     path = tmp_path / "my_filters.py"
     path.write_text('def fails(example):\n    return example.output.index("import")\n')
-    curator, decisions = decide(ROWS[:2], filters=[f"{path}:fails"])
-    assert [decision.reason for decision in decisions] == ["internal_error", "internal_error"]
-    assert decisions[0].evidence == (
-        "filter my_filters.py:fails: ValueError: substring not found (line 2)"
-    )
-    assert curator.filter_failures.total() == 2 and not curator.failures
+    with pytest.raises(PluginError, match=r"ValueError: substring not found \(line 2\)"):
+        decide(ROWS[:2], filters=[f"{path}:fails"])
 
 
 @pytest.mark.parametrize("error", [InputError("no sandbox"), OSError(errno.ENOSPC, "disk full")])

@@ -16,6 +16,7 @@ from support.hub_client import create_repo
 
 from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
+from code_alpaca.dataset import load
 from code_alpaca.dataset.importing import ImportSource, import_dataset
 from code_alpaca.dataset.load import load_rows
 
@@ -271,8 +272,21 @@ def test_a_name_that_is_not_a_dataset_is_refused_with_what_is_accepted(tmp_path)
         with pytest.raises(InputError, match=f"{message}.* give an Alpaca JSON or JSONL file"):
             load_rows(str(name))
     for name in ("./nowhere", "no/such/thing", "nobody/nothing"):
-        with pytest.raises(InputError, match=r"no dataset at|cannot find dataset"):
+        with pytest.raises(InputError, match=r"no dataset at|the Hub is unreachable"):
             load_rows(name)
+
+
+def test_deprecated_functions_load_the_same_rows(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(LINES)
+    folder = import_dataset(ImportSource(str(path)), tmp_path / "run", draw_plots=False)
+    with pytest.warns(DeprecationWarning, match="is now called load_rows"):
+        assert load.load is load_rows
+    for source in (str(path), str(folder)):
+        with pytest.warns(DeprecationWarning, match="streaming=True"):
+            streamed, revision = load.stream_rows(source)
+        rows, expected_revision = load_rows(source)
+        assert list(streamed) == list(rows) and revision == expected_revision
 
 
 HUB_TABLES = {

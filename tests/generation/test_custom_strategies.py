@@ -34,7 +34,7 @@ class Shout(Strategy):
         return 1
 
     def ask(self, context):
-        return Prompt(context.render("shout", number=context.rng.randrange(10**6)), ["none"])
+        return Prompt(context.render("shout", number=context.rng.randrange(10**6)), [])
 
     def parse(self, reply, prefix, *, numbered):
         return [Candidate(instruction=f"Explain the reply {reply.text} to me.", output=reply.text)]
@@ -63,7 +63,7 @@ def test_a_function_writes_prompts_and_its_file_identifies_the_run(tmp_path, cap
     capsys.readouterr()
     assert main(args) == 2
     error = capsys.readouterr().err
-    assert "was created with another my_strategy.py:ask" in error and error.count("\n") == 1
+    assert "my_strategy.py changed since" in error and error.count("\n") == 1
 
 
 def test_a_function_is_not_resumed_with_an_edited_template(tmp_path, capsys, teacher_url):
@@ -77,7 +77,7 @@ def test_a_function_is_not_resumed_with_an_edited_template(tmp_path, capsys, tea
     template.write_text("Other words: " + template.read_text())
     capsys.readouterr()
     assert main(generate_args(tmp_path / "run", *more, url=teacher_url, rows=10)) == 2
-    assert "prompt_version" in capsys.readouterr().err
+    assert f"the prompt templates in {prompts} changed since" in capsys.readouterr().err
 
 
 def test_a_strategy_object_brings_its_own_template_stop_string_and_parser(tmp_path, httpserver):
@@ -103,6 +103,9 @@ def test_a_strategy_object_brings_its_own_template_stop_string_and_parser(tmp_pa
     assert {row["strategy"] for row in read_rows(tmp_path / "run")} == {"loud.py:shout"}
 
 
+PROMPT = "from code_alpaca.generation.strategies import Prompt\ndef ask(context):\n    return "
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
@@ -116,6 +119,11 @@ def test_a_strategy_object_brings_its_own_template_stop_string_and_parser(tmp_pa
             "has no method ask(context); define it",
         ),
         ("import nothing_like_this", "No module named 'nothing_like_this'"),
+        ("class ask: ...", "is a class; make it a subclass of code_alpaca.generation.strategies"),
+        (PROMPT + "Prompt(5, [])", "the text of a Prompt is 5, not a prompt (line 3); correct"),
+        (PROMPT + "Prompt('', [])", "the text of a Prompt is '', not a prompt (line 3)"),
+        (PROMPT + "Prompt('Write.', 'a')", "the seed_ids of a Prompt are 'a', not a list"),
+        (PROMPT + "Prompt('Write.', ['a'])", "no seed task or row in its context has the id 'a'"),
     ],
 )
 def test_a_strategy_that_does_not_work_is_refused_in_one_line(tmp_path, capsys, source, message):
@@ -125,6 +133,31 @@ def test_a_strategy_that_does_not_work_is_refused_in_one_line(tmp_path, capsys, 
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not (tmp_path / "r").exists()
+
+
+def test_a_parser_that_does_not_work_stops_the_run(tmp_path, capsys, teacher_url):
+    (tmp_path / "mine.py").write_text(OBJECT.replace("[Candidate(", "[dict("))
+    (tmp_path / "shout.jinja").write_text("SHOUT {{ number }}")
+    more = [*QUICK, "--strategy", f"{tmp_path}/mine.py:shout", "--prompts", str(tmp_path)]
+    assert main(generate_args(tmp_path / "r", *more, url=teacher_url)) == 2
+    error = capsys.readouterr().err
+    assert "parse must return a list of code_alpaca.generation.candidates.Candidate" in error
+    assert "replies are kept in" in error and error.count("\n") == 1
+
+
+def test_a_strategy_renders_templates_of_its_own_with_the_labels(tmp_path, capsys, teacher_url):
+    prompts = tmp_path / "prompts"
+    prompts.mkdir()
+    (prompts / "variation.jinja").write_text("Write {{ count }} tasks in {{ labels.language }}.")
+    config = tmp_path / "config.yaml"
+    config.write_text("quotas: {language: {go: 1}}\n")
+    more = [*QUICK, "--prompts", str(prompts), "--config", str(config)]
+    assert main(generate_args(tmp_path / "r", *more)) == 2
+    assert "it overrides nothing; templates are" in capsys.readouterr().err, "built-in strategy"
+    (tmp_path / "mine.py").write_text(PROMPT + "Prompt(context.render('variation'), [])")
+    more += ["--strategy", f"{tmp_path}/mine.py:ask", "--dry_run"]
+    assert main(generate_args(tmp_path / "r", *more)) == 0
+    assert "Write 5 tasks in go." in capsys.readouterr().out
 
 
 def test_a_missing_file_is_refused(tmp_path, capsys):

@@ -84,10 +84,11 @@ def test_a_missing_folder_is_refused(tmp_path, capsys):
 def test_an_unknown_value_in_a_template_is_refused_before_anything_is_sent(
     tmp_path, prompts, capsys
 ):
-    (prompts / "self_instruct.jinja").write_text("{{ number_of_tasks }}")
+    (prompts / "self_instruct.jinja").write_text("Write\n{{ number_of_tasks }}")
     assert main(generate_args(tmp_path / "r", *QUICK, "--prompts", str(prompts))) == 2
     error = capsys.readouterr().err
-    assert "self_instruct.jinja: 'number_of_tasks' is undefined" in error
+    assert "self_instruct.jinja, line 2: 'number_of_tasks' is undefined" in error
+    assert "the template gets count, examples, labels" in error
     assert error.count("\n") == 1 and not (tmp_path / "r").exists()
 
 
@@ -110,4 +111,4 @@ def test_a_run_uses_the_users_prompts_and_is_not_resumed_with_others(
     (moved / "rules.jinja").write_text("Other rules.\n")
     assert main(args) == 2
     error = capsys.readouterr().err
-    assert "was created with another prompt_version" in error and error.count("\n") == 1
+    assert f"the prompt templates in {moved} changed since" in error and error.count("\n") == 1

@@ -100,6 +100,7 @@ def test_a_mix_with_quotas_runs_and_is_reported(tmp_path, capsys):
     assert len({row["prompt_version"] for row in rows}) == 3
     capsys.readouterr()
     assert main(["report", "--run_dir", str(run_dir)]) == 0
+    assert "requested vs generated" in capsys.readouterr().out
     report = json.loads((run_dir / "report.json").read_text())["asked_and_got"]
     # The embedded teacher writes no Go: it is requested more often, and no row counts as Go.
     languages = Counter(row["language"] for row in rows)

@@ -103,6 +103,18 @@ def test_a_request_that_no_batch_answers_is_skipped_at_the_second_start(tmp_path
     assert not parse_reply(second[0]).readable
 
 
+def test_an_outage_over_several_starts_skips_no_request(tmp_path):
+    """No request gets a reply, so none of them is at fault."""
+    double = BatchDouble()
+    complete_in_batches(tmp_path, double, range(4))
+    double.fault = lambda batch, line, key: "error"
+    for _ in range(3):
+        results = complete_in_batches(tmp_path, double, range(4, NUM_PROMPTS))
+        assert all(isinstance(result, Stopped) for result in results)
+    double.fault = lambda batch, line, key: ""
+    assert all(map(is_reply, complete_in_batches(tmp_path, double)))
+
+
 @pytest.mark.parametrize(
     "kill_at",
     [r"GET /v1/batches/\w+", "POST /v1/batches"],

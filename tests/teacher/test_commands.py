@@ -50,7 +50,7 @@ def test_a_prompt_rejected_by_a_content_policy_is_recorded_and_not_sent_again(ht
 def test_a_content_policy_that_rejects_every_prompt_stops_the_run(httpserver, tmp_path, capsys):
     server = ChatServer(httpserver, lambda *_: http_error(400, "flagged", "content_filter"))
     assert main(generate_args(tmp_path, server.url, "--patience", "5")) == 3
-    assert "5 replies in a row brought no new row" in capsys.readouterr().err
+    assert "5 replies in a row yielded no accepted row" in capsys.readouterr().err
 
 
 def test_complete_tasks_of_a_truncated_reply_are_kept(httpserver, tmp_path):

@@ -155,6 +155,18 @@ def test_a_request_that_fails_at_two_starts_is_skipped(tmp_path):
     assert len(server.bodies) == num_sent
 
 
+def test_an_outage_over_several_starts_skips_no_request(tmp_path):
+    """Every request fails, so none of them is at fault."""
+    down = error(500, "upstream broke")
+    server = SimulatedServer(lambda body, _: down if prompt_number(body) >= 4 else None)
+    complete_prompts(tmp_path, server, range(4))
+    for _ in range(3):
+        results = complete_prompts(tmp_path, server, range(4, 12)).results
+        assert all(isinstance(result, TeacherRefused) for result in results)
+    server.respond = lambda *_: None
+    assert all(map(is_reply, complete_prompts(tmp_path, server).results))
+
+
 FAILURE = RequestFailure(ErrorKind.TRANSIENT, "upstream broke", 500)
 
 

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import os
+import random
 import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 
+import httpx2
 import pytest
 from support.chat_double import generate_args, http_bytes, open_ledger, raw_server
+from support.simulated_teacher import (
+    SimulatedServer,
+    complete_all,
+    complete_prompts,
+    error,
+    is_reply,
+    prompt_number,
+    run_with_teacher,
+)
 
 from code_alpaca.cli import main
 
@@ -109,3 +122,37 @@ def test_a_second_signal_ends_the_wait(tmp_path):
             finally:
                 process.kill()
                 teacher.release.set()
+
+
+NUM_PROMPTS = 12
+FAULTS = (
+    lambda: error(500, "broken"),
+    lambda: error(503, "busy", **{"Retry-After": "1"}),
+    lambda: httpx2.ReadError("connection closed"),
+)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_stops_during_retries_lose_no_reply_and_skip_no_request(tmp_path, seed):
+    """Every prompt fails up to seven times, and ten starts of the run are stopped at any time."""
+    rng = random.Random(seed)
+    num_faults = {number: rng.randint(0, 7) for number in range(NUM_PROMPTS)}
+    written: Counter[int] = Counter()
+
+    def respond(body, _):
+        number = prompt_number(body)
+        if num_faults[number]:
+            num_faults[number] -= 1
+            return rng.choice(FAULTS)()
+        written[number] += 1
+        return None
+
+    async def stop_after_a_while(teacher):
+        asyncio.get_running_loop().call_later(rng.uniform(0, 10), teacher.stop_sending)
+        return await complete_all(teacher, range(NUM_PROMPTS))
+
+    server = SimulatedServer(respond, latency=lambda _: rng.uniform(0.1, 2))
+    for _ in range(10):
+        run_with_teacher(tmp_path, server, stop_after_a_while)
+    assert all(map(is_reply, complete_prompts(tmp_path, server).results))
+    assert written == dict.fromkeys(range(NUM_PROMPTS), 1), "every reply was paid for once"

@@ -10,7 +10,8 @@ import math
 from dataclasses import fields, replace
 from typing import Any
 
-from code_alpaca.core.schema import Example, is_unicode
+from code_alpaca.core.row_formats import is_unicode
+from code_alpaca.core.schema import Example
 
 # Tokenizers take seconds for a megabyte of text, and no training sequence is that long.
 MAX_ROW_BYTES = 1 << 20

@@ -2,7 +2,8 @@
 
 A key's role (`key_roles`) decides whether it may differ from the first start. FREE keys change no
 row. REQUEST keys may change for requests that are not answered yet, for example after a prompt
-exceeded the teacher's context window. Answered requests keep their payload, so no reply is paid for
+exceeded the teacher's context window. A user's own files may be edited where the key
+`accept_edited_files` permits it. Answered requests keep their payload, so no reply is paid for
 twice, and every change is recorded with the first request that it applies to.
 """
 
@@ -10,42 +11,74 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
 
 from code_alpaca.core import console
 from code_alpaca.core.config import StageConfig, write_yaml
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.key_roles import Role, keys_with
 from code_alpaca.core.ledger import Ledger, utc_now
+from code_alpaca.core.plugins import PluginError
 from code_alpaca.core.records import Manifest
+
+MAX_NAMES = 5  # of a list that changed, in a message
+PROMPT_VERSION = "prompt_version"
+
+
+class RunInput(NamedTuple):
+    """Something that a config only names, and that identifies the run by its content."""
+
+    key: str  # in the ledger
+    version: str  # a hash
+    name: str  # for messages
+    is_editable: bool = False  # an edited one is accepted if `accept_edited_files` is set
+    decides_rows: bool = False  # it applies to replies without a decision, not only to new requests
 
 
 @contextlib.contextmanager
-def open_run(run_dir: Path, config: StageConfig, identity: Mapping[str, str]) -> Iterator[Ledger]:
+def open_run(run_dir: Path, config: StageConfig, inputs: Iterable[RunInput]) -> Iterator[Ledger]:
     """Open the ledger of a new or existing run folder.
 
-    `identity` contains hashes of files that the config names (seed tasks, prompts, snippets).
+    Args:
+        inputs: files and datasets that the config names (seed tasks, prompts, users' filters).
 
     Raises:
-        InputError: the folder was created with another config or identity, cannot be written, or
-            contains a dataset whose ledger was lost.
+        InputError: the folder was created with another config or other inputs, cannot be written,
+            or contains a dataset whose ledger was lost; or a user's file failed during the run.
     """
     path = _create_folder(run_dir)
+    inputs = list(inputs)
     with Ledger(path) as ledger:
         if ledger.meta("config") is None or ledger.is_empty():
             _refuse_lost_ledger(run_dir)
             ledger.reset()  # without a reply any config may start it
-            for key, value in identity.items():
-                ledger.set_meta(key, value)
+            for item in inputs:
+                ledger.set_meta(item.key, item.version)
             ledger.set_meta("created_at", utc_now())
             resolved = json.loads(config.model_dump_json())
         else:
-            resolved = _resume(ledger, config, identity)
+            resolved = _resume(ledger, config, inputs)
         ledger.set_meta("config", json.dumps(resolved))
         write_yaml(run_dir / "config.yaml", resolved)
-        yield ledger
+        try:
+            yield ledger
+        except PluginError as error:
+            raise InputError(f"{error}{_describe_kept(ledger)}") from error
+
+
+def _describe_kept(ledger: Ledger) -> str:
+    """Return what a run keeps after a user's file failed, and how to resume it."""
+    if ledger.is_empty():
+        return ""
+    kept = f"{ledger.usage()['replies']:,} replies"
+    if kept.startswith("0 "):  # a run without a teacher
+        kept = f"{ledger.accepted_count() + sum(ledger.reasons().values()):,} decided rows"
+    return (
+        f"; {kept} are kept in {ledger.path}, and the same command with "
+        "--accept_edited_files true resumes"
+    )
 
 
 def _create_folder(run_dir: Path) -> Path:
@@ -98,9 +131,9 @@ def _refuse_lost_ledger(run_dir: Path) -> None:
         )
 
 
-def _resume(ledger: Ledger, config: StageConfig, identity: Mapping[str, str]) -> dict[str, Any]:
+def _resume(ledger: Ledger, config: StageConfig, inputs: Sequence[RunInput]) -> dict[str, Any]:
     """Check that a run may be resumed with a config, and return the config to record."""
-    run_dir, resolved = ledger.path.parent, json.loads(config.model_dump_json())
+    resolved = json.loads(config.model_dump_json())
     recorded = ledger.record("config", {})
     # A key of a later version had its default before.
     defaults = {name: field.default for name, field in type(config).model_fields.items()}
@@ -108,14 +141,16 @@ def _resume(ledger: Ledger, config: StageConfig, identity: Mapping[str, str]) ->
     changed = {
         key: (previous[key], value) for key, value in resolved.items() if previous[key] != value
     }
-    _refuse_other_config(run_dir, config, changed)
-    _refuse_other_identity(run_dir, ledger, identity)
+    _refuse_other_config(ledger.path.parent, config, changed)
+    edited = [item for item in inputs if ledger.meta(item.key) != item.version]
+    _refuse_other_inputs(ledger, edited, accept=getattr(config, "accept_edited_files", False))
     # An unchanged value keeps its spelling: rows were written under it.
     unchanged = recorded.keys() & resolved.keys() - changed.keys()
     resolved |= {key: recorded[key] for key in unchanged}
     request_keys = keys_with(Role.REQUEST, type(config))
-    if request_changes := {key: list(changed[key]) for key in changed if key in request_keys}:
-        _record_changes(ledger, request_changes, resolved)
+    request_changes = {key: list(changed[key]) for key in changed if key in request_keys}
+    if request_changes or edited:
+        _record_changes(ledger, request_changes, edited, resolved)
     if damaged := ledger.reject_damaged():
         console.warning(
             f"{damaged} accepted rows of {ledger.path} were damaged on disk and are rejected as "
@@ -129,36 +164,90 @@ def _refuse_other_config(
 ) -> None:
     changeable = keys_with(Role.FREE, type(config)) | keys_with(Role.REQUEST, type(config))
     differences = "; ".join(
-        f"{key}: {old!r} there, {new!r} now"
+        f"{key}: {_describe_change(old, new)}"
         for key, (old, new) in changed.items()
         if key not in changeable or config.breaks_resume(key, old, new)
     )
     if differences:
         raise InputError(
-            f"{run_dir} contains a run of another config ({differences}); use a new run_dir, or "
-            "the old values to resume this one"
+            f"{run_dir} already contains a run with a different config ({differences}); use a new "
+            "run_dir, or the old values to resume this one"
         )
 
 
-def _refuse_other_identity(run_dir: Path, ledger: Ledger, identity: Mapping[str, str]) -> None:
-    for key, value in identity.items():
-        if (recorded := ledger.meta(key)) != value:
-            raise InputError(
-                f"{run_dir} was created with another {key.removesuffix('_sha256')} "
-                f"({recorded} there, {value} now); use a new run_dir, or restore the old one"
-            )
+def _describe_change(old: Any, new: Any) -> str:
+    """Return two values, or only what was added to and removed from a list."""
+    if not isinstance(old, list) or not isinstance(new, list):
+        return f"{old!r} -> {new!r}"
+    parts = []
+    for verb, names, others in (("added", new, old), ("removed", old, new)):
+        if names := [str(name) for name in names if name not in others]:
+            more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+            parts.append(f"{verb} {', '.join(names[:MAX_NAMES])}{more}")
+    return ", ".join(parts) or "in another order"
+
+
+def _refuse_other_inputs(ledger: Ledger, edited: Sequence[RunInput], *, accept: bool) -> None:
+    fixed = [item for item in edited if not item.is_editable]
+    refused = fixed or ([] if accept else edited)
+    if not refused:
+        return
+    options = "use a new run_dir, or restore the old content"
+    if not fixed:
+        options = (
+            "use a new run_dir, restore the old content, or resume with the new one: "
+            "--accept_edited_files true"
+        )
+    raise InputError(
+        f"{_join_names(refused)} changed since {ledger.path.parent} was started; {options}"
+    )
 
 
 def _record_changes(
-    ledger: Ledger, request_changes: Mapping[str, list[Any]], resolved: Mapping[str, Any]
+    ledger: Ledger,
+    request_changes: Mapping[str, list[Any]],
+    edited: Sequence[RunInput],
+    resolved: Mapping[str, Any],
 ) -> None:
-    first = ledger.first_unanswered()
-    changes = ledger.record("config_changes", [])
-    changes.append({"from_request": first, "at": utc_now(), "changed": request_changes})
-    with ledger.transaction():  # a kill between the two would record the change twice
+    """Record what changed, and print the first request to which it applies."""
+    unanswered, undecided = ledger.first_unanswered(), ledger.next_undecided()
+    old = {item.key: ledger.meta(item.key) for item in edited}
+    by_request = {unanswered: dict(request_changes)}
+    for item in edited:
+        first = undecided if item.decides_rows else unanswered
+        # Without the folder, since changes are published.
+        name = PurePath(item.key.removesuffix("_sha256")).name
+        by_request.setdefault(first, {})[name] = [old[item.key], item.version]
+    changes, at = ledger.record("config_changes", []), utc_now()
+    changes += [
+        {"from_request": first, "at": at, "changed": changed}
+        for first, changed in sorted(by_request.items())
+        if changed
+    ]
+    with ledger.transaction():  # a kill in between would record a change twice
         ledger.set_meta("config_changes", json.dumps(changes))
         ledger.set_meta("config", json.dumps(resolved))
-    values = ", ".join(f"{key} {old!r} -> {new!r}" for key, (old, new) in request_changes.items())
-    console.stage("generate").print(
-        f"config changed for requests not answered yet, from request {first}: {values}"
-    )
+        if PROMPT_VERSION in old:
+            _keep_prompt_versions(ledger, old[PROMPT_VERSION])
+        for item in edited:
+            ledger.set_meta(item.key, item.version)
+    if request_changes:
+        values = ", ".join(f"{key} {a!r} -> {b!r}" for key, (a, b) in request_changes.items())
+        console.stage("generate").print(
+            f"config changed for requests not answered yet, from request {unanswered}: {values}"
+        )
+    if edited:
+        console.note(f"from now on the edited version is used of {_join_names(edited)}")
+
+
+def _join_names(edited: Sequence[RunInput]) -> str:
+    """Return the names of inputs; the prompts' version follows from a strategy's file."""
+    names = [item.name for item in edited if item.key != PROMPT_VERSION]
+    return " and ".join(names or [edited[0].name])
+
+
+def _keep_prompt_versions(ledger: Ledger, version: str | None) -> None:
+    """Record the version of the prompts that were answered and not decided before an edit."""
+    numbers = range(ledger.next_undecided(), ledger.usage()["requests"])
+    kept = {str(number): version for number in numbers if ledger.answered(number) is not None}
+    ledger.set_meta("earlier_prompts", json.dumps(kept | ledger.record("earlier_prompts", {})))

@@ -14,7 +14,6 @@ from code_alpaca.core import console
 from code_alpaca.core.data_files import RecordList, UnreadableRecord, read_records
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.row_formats import RowFormat, contains_reasoning, detect_format, is_null
-from code_alpaca.core.row_formats import is_unicode as is_unicode
 
 if TYPE_CHECKING:
     from datasets import Features

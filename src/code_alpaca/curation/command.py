@@ -24,11 +24,11 @@ from code_alpaca.core.errors import InputError
 from code_alpaca.core.key_roles import Role
 from code_alpaca.core.ledger import Decision, Ledger, utc_now
 from code_alpaca.core.row_formats import ALPACA, ColumnMap, RowFormat, is_unicode
-from code_alpaca.core.run_folder import open_run
+from code_alpaca.core.run_folder import RunInput, open_run
 from code_alpaca.core.schema import Example, content_id, load_seed_tasks
 from code_alpaca.curation.language_detection import label_language
 from code_alpaca.curation.pipeline import INTERNAL_ERROR, Curator
-from code_alpaca.curation.rules import CurationRules, open_curator
+from code_alpaca.curation.rules import CurationRules, open_curator, print_outcomes
 from code_alpaca.dataset.build import build_dataset
 from code_alpaca.dataset.folder import DatasetOptions
 from code_alpaca.dataset.load import OpenedDataset, open_dataset, slice_records
@@ -56,7 +56,7 @@ class CurateConfig(CurationRules):
         "problem, output: solution}",
     )
     run_dir: Annotated[Path, Role.FREE] = Field(description="folder of the run, also to resume it")
-    seed_tasks: Path | None = Field(None, description="JSONL of tasks to add to the pool first")
+    seed_tasks: Path | None = Field(None, description="JSONL of tasks to treat as already accepted")
     strict: bool = Field(False, description="refuse a source with a malformed row")
     dataset_version: Annotated[Version, Role.FREE] = Field(
         "0.1.0", description="the dataset's SemVer"
@@ -81,7 +81,7 @@ def curate_dataset(config: CurateConfig) -> None:
         output.print(f"{config.source}: {source.row_format.note}")
     with (
         open_curator(config) as (curator, benchmarks),
-        open_run(config.run_dir, config, _facts(config, source)) as ledger,
+        open_run(config.run_dir, config, _list_inputs(config, source)) as ledger,
     ):
         ledger.set_meta("contamination", benchmarks)
         curator.add_to_pool(seed_tasks)
@@ -101,12 +101,13 @@ def _open_source(config: CurateConfig) -> OpenedDataset:
     )
 
 
-def _facts(config: CurateConfig, source: OpenedDataset) -> dict[str, str]:
-    """Return the hashes of the files that the config names: they identify the run."""
-    facts = {"source_revision": source.revision, **config.filter_facts()}
-    if config.seed_tasks:
-        facts["seed_tasks_sha256"] = hashlib.sha256(config.seed_tasks.read_bytes()).hexdigest()
-    return facts
+def _list_inputs(config: CurateConfig, source: OpenedDataset) -> list[RunInput]:
+    """Return what the config only names and the run depends on."""
+    inputs = [RunInput("source_revision", source.revision, f"source {config.source}")]
+    if path := config.seed_tasks:
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        inputs.append(RunInput("seed_tasks_sha256", sha256, f"seed_tasks {path}"))
+    return inputs + config.user_files()
 
 
 def _decide_rows(
@@ -114,7 +115,7 @@ def _decide_rows(
 ) -> None:
     total, first = len(source.records), ledger.next_undecided()
     with (
-        output.progress(total, "rows decided", completed=first * CHUNK) as update,
+        output.progress(total, "rows processed", completed=first * CHUNK) as update,
         ThreadPoolExecutor(curator.num_workers) as threads,  # they wait for the sandboxes
     ):
         for number, start in enumerate(range(first * CHUNK, total, CHUNK), first):
@@ -142,11 +143,7 @@ def _print_outcomes(ledger: Ledger, num_rows: int, output: console.Stage) -> Non
         output.print(f"{decision.reason}: {decision.evidence}")
     num_accepted = ledger.accepted_count()
     output.print(f"{num_accepted:,} of {num_rows:,} rows accepted")
-    outcomes = [("accepted", num_accepted), *ledger.reasons().items()]
-    output.table(
-        ["outcome", "rows", "share"],
-        [(name, f"{count:,}", f"{count / max(1, num_rows):.1%}") for name, count in outcomes],
-    )
+    print_outcomes(output, num_accepted, ledger.reasons())
 
 
 def _read_rows(source: OpenedDataset, start: int, stop: int) -> Iterator[Decision]:

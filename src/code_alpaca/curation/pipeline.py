@@ -4,7 +4,8 @@ The first three depend on one row only and run as rows arrive: `check_row` reads
 its code. The last two depend on the rows accepted before: `check_pool` runs in row order.
 
 An exception that a row causes rejects that row as `internal_error`, with the place in the code as
-evidence. Errors of the machine (a full disk, a sandbox that cannot start) end the run.
+evidence. Errors of the machine (a full disk, a sandbox that cannot start) and of a user's filter
+end the run before the row is decided.
 """
 
 from __future__ import annotations
@@ -19,16 +20,12 @@ from typing import TYPE_CHECKING
 
 from code_alpaca.core.errors import InputError, Stopped, error_message, is_disk_full
 from code_alpaca.core.ledger import Decision
+from code_alpaca.core.plugins import is_plugin
 from code_alpaca.core.row_checks import make_storable, validate_row
 from code_alpaca.core.schema import Example, SeedTask
 from code_alpaca.curation.decontamination.detect import ContaminationDetector
 from code_alpaca.curation.duplicates import DuplicateOutputs
-from code_alpaca.curation.filters import (
-    DUPLICATE_OUTPUT,
-    FilterError,
-    load_filters,
-    resolve_names,
-)
+from code_alpaca.curation.filters import DUPLICATE_OUTPUT, load_filters, resolve_names
 from code_alpaca.curation.verification import Verifier, find_rejection_reason
 
 if TYPE_CHECKING:
@@ -63,7 +60,7 @@ class Curator:
         self._contamination, self._mark = contamination, mark
         self._verifier, self._novelty = verifier, novelty
         self.failures: Counter[str] = Counter()  # rows by failure in code-alpaca
-        self.filter_failures: Counter[str] = Counter()  # rows by failure in a user's filter
+        self.users_reasons: dict[str, str] = {}  # reason -> the user's filter that gave it
         self._counter_lock = threading.Lock()  # `verify` runs in threads
 
     @property
@@ -116,21 +113,20 @@ class Curator:
             return check(decision)
         except (InputError, Stopped):
             raise
-        except FilterError as error:
-            failures, evidence = self.filter_failures, str(error)
         except Exception as error:
             if is_disk_full(error):
                 raise
-            name = check.__name__.lstrip("_")
-            failures, evidence = self.failures, f"{name}: {describe_failure(error)}"
+            evidence = f"{check.__name__.lstrip('_')}: {describe_failure(error)}"
         with self._counter_lock:
-            failures[evidence] += 1
+            self.failures[evidence] += 1
         return Decision(decision.example, INTERNAL_ERROR, evidence)
 
     def _check_row(self, decision: Decision) -> Decision:
         example = decision.example
         for row_filter in self._filters:
             if reason := row_filter.find_reason(example):
+                if is_plugin(row_filter.name):
+                    self.users_reasons[reason] = row_filter.name
                 return Decision(example, reason)
         matches = self._contamination.find_matches(example)
         if not matches:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,7 +14,9 @@ from code_alpaca import sandbox
 from code_alpaca.core import console
 from code_alpaca.core.config import StageConfig
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.key_roles import Role
 from code_alpaca.core.plugins import is_plugin, load_plugin
+from code_alpaca.core.run_folder import RunInput
 from code_alpaca.curation import filters
 from code_alpaca.curation.decontamination.detect import ContaminationDetector
 from code_alpaca.curation.novelty.measures import DEFAULT_THRESHOLDS
@@ -43,9 +45,10 @@ class CurationRules(StageConfig):
         "millions of accepted rows",
     )
     filters: list[str] = Field(
-        list(filters.DEFAULT_FILTERS),
-        description="filters by name, the sets default and alpaca_2023, functions in a file "
-        f"(my_filters.py:no_todo), or none; the names are {', '.join(filters.FILTER_NAMES)}",
+        ["default"],
+        description="filters by name, your own as FILE.py:NAME, or none; the set default is "
+        f"{', '.join(filters.DEFAULT_FILTERS)}; the set alpaca_2023 is "
+        f"{', '.join(filters.ALPACA_2023_FILTERS)}",
     )
     decontaminate: list[str] = Field(["mini"], description="benchmarks, files of problems, or none")
     contaminated: Literal["drop", "mark"] = Field(
@@ -55,6 +58,10 @@ class CurationRules(StageConfig):
         "refuse", description="refuse or skip a benchmark that cannot be fetched; the card names it"
     )
     verify: bool = Field(True, description="run outputs in a sandbox, with their tests if any")
+    accept_edited_files: Annotated[bool, Role.FREE] = Field(
+        False,
+        description="resume a run with edited files of your own (filters, strategies, prompts)",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -81,15 +88,20 @@ class CurationRules(StageConfig):
             recorded["filters"] = filters.resolve_names(recorded.get("filters", ["default"]))
         return recorded
 
-    def filter_facts(self) -> dict[str, str]:
-        """Return the hashes of users' filter and benchmark files, which identify the run."""
-        names = [("filter", name) for name in self.filters]
-        names += [("benchmark", name) for name in self.decontaminate]
-        return {
-            f"{name.rpartition(':')[0]}_sha256": load_plugin(name, kind).sha256
-            for kind, name in names
-            if is_plugin(name)
-        }
+    def user_files(self) -> list[RunInput]:
+        """Return users' filter and benchmark files, whose content identifies the run.
+
+        An edited benchmark is not accepted: earlier rows were not compared with its problems.
+        """
+        files = {}
+        for kind, names in (("filter", self.filters), ("benchmark", self.decontaminate)):
+            for name in filter(is_plugin, names):
+                path, editable = name.rpartition(":")[0], kind == "filter"
+                plugin = load_plugin(name, kind)
+                files[path] = RunInput(
+                    f"{path}_sha256", plugin.sha256, plugin.files, editable, decides_rows=True
+                )
+        return list(files.values())
 
 
 @contextlib.contextmanager
@@ -140,16 +152,25 @@ def _print_warnings(rules: CurationRules, missing: list[str], curator: Curator) 
             "fetched: no row was compared with it"
         )
     if not rules.decontaminate:
-        console.note("decontaminate: none: no row was compared with any benchmark")
-    for failures, cause, action in (
-        (curator.failures, "code-alpaca", "please report it with one of the rows"),
-        (curator.filter_failures, "a filter", "correct it and start a new run_dir"),
-    ):
-        for evidence, _ in failures.most_common(1):
-            console.warning(
-                f"{failures.total()} rows were rejected as {INTERNAL_ERROR}, because {cause} "
-                f"failed on them ({evidence}); {action}"
-            )
+        console.note("decontamination is off: no row was compared with any benchmark")
+    for evidence, _ in curator.failures.most_common(1):
+        console.warning(
+            f"{curator.failures.total()} rows were rejected as {INTERNAL_ERROR}, because "
+            f"code-alpaca failed on them ({evidence}); please report it with one of the rows"
+        )
+
+
+def print_outcomes(output: console.Stage, num_accepted: int, reasons: Mapping[str, int]) -> None:
+    """Print how many rows were accepted, and how many were rejected for each reason."""
+    num_rows = max(1, num_accepted + sum(reasons.values()))
+    rejected = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    output.table(
+        ["outcome", "rows", "share"],
+        [
+            (name, f"{count:,}", f"{count / num_rows:.1%}")
+            for name, count in [("accepted", num_accepted), *rejected]
+        ],
+    )
 
 
 def _start_verifier() -> Verifier:

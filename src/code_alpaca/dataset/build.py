@@ -61,12 +61,12 @@ def _provenance(ledger: Ledger, config: dict[str, Any]) -> dict[str, Any]:
         parts = map(strip_local_paths, config["strategy"].split(","))
         config = {**config, "strategy": ",".join(parts)}
     return {
-        "teacher": _list_teachers(config, changes),
+        "teacher": _list_values(changes, "teacher_model", config.get("teacher_model", "unknown")),
         "embedded_teacher": str(config.get("teacher_base_url") or "").startswith("offline"),
         "strategy": config.get("strategy", "imported"),
         "source": publishable(config.get("source")),
         "source_revision": ledger.meta("source_revision"),
-        "prompt_version": ledger.meta("prompt_version"),
+        "prompt_version": _list_values(changes, "prompt_version", ledger.meta("prompt_version")),
         "seed_tasks_sha256": ledger.meta("seed_tasks_sha256"),
         "contamination": ledger.record("contamination"),
         "usage": ledger.usage() if has_teacher else None,
@@ -77,11 +77,10 @@ def _provenance(ledger: Ledger, config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _list_teachers(config: dict[str, Any], changes: list[dict[str, Any]]) -> str:
-    """Return the teacher models of a run in order; resuming a run can change the teacher."""
-    key = "teacher_model"
+def _list_values(changes: list[dict[str, Any]], key: str, latest: str | None) -> str | None:
+    """Return the values of a key in order, separated by commas; a resumed run can change some."""
     earlier = [change["changed"][key][0] for change in changes if key in change["changed"]]
-    return ", ".join(dict.fromkeys([*earlier, config.get(key, "unknown")]))
+    return ", ".join(dict.fromkeys([*earlier, latest])) if latest else None
 
 
 def publishable(value: Any) -> Any:
@@ -112,7 +111,7 @@ class _LedgerRows:
 
     def _usable(self) -> Iterator[dict[str, Any]]:
         self._unusable = []
-        for decision in self._ledger.checked():
+        for _, _, decision in self._ledger.checked():
             if not decision.reason and (fault := validate_row(decision.example)):
                 decision = Decision(decision.example, *fault)
             if decision.reason:

@@ -12,6 +12,7 @@ import yaml
 from code_alpaca.core.records import Manifest
 from code_alpaca.core.row_formats import ALPACA
 from code_alpaca.core.schema import CONFIGS
+from code_alpaca.dataset.plots import caption
 from code_alpaca.hub import cards
 
 MAX_FIELD_LENGTH = 4_000  # characters of each field of the example
@@ -23,11 +24,9 @@ SIZE_CATEGORIES = {
 def render_card(
     manifest: Manifest, example: dict[str, Any] | None, plots: Sequence[str] = ()
 ) -> str:
-    """Return the README.md of a dataset folder: YAML metadata, then the card.
+    """Return the README.md of a dataset folder: metadata, then the card with an example row.
 
-    Args:
-        example: a row to show.
-        plots: names of files in `assets/`.
+    `plots` are names of files in `assets/`.
     """
     values = {name: getattr(manifest, name) for name in Manifest.model_fields if name != "config"}
     return cards.render_card(
@@ -38,6 +37,7 @@ def render_card(
         run=manifest.config,
         example=_format_example(example) if example else None,
         plots=plots,
+        caption=caption,
     )
 
 

@@ -14,8 +14,12 @@ from code_alpaca.dataset.manifest import CARD, MANIFEST, find_changed_shards, re
 from code_alpaca.dataset.plots import PLOTS
 from code_alpaca.dataset.shards import VOLATILE_COLUMNS, read_columns, read_rows
 from code_alpaca.hub.client import HubRepo
-from code_alpaca.hub.release_plan import ReleaseKind, summarize_names
-from code_alpaca.hub.unsafe_files import find_symlinks, is_code_or_pickle
+from code_alpaca.hub.release_plan import (
+    ReleaseKind,
+    find_symlinks,
+    is_code_or_pickle,
+    summarize_names,
+)
 from code_alpaca.hub.versions import README, read_json, read_text
 
 CHANGELOG = "CHANGELOG.md"

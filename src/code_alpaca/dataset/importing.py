@@ -9,10 +9,11 @@ from typing import Any
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.row_checks import validate_row
-from code_alpaca.core.schema import Example, content_id, features, is_unicode
+from code_alpaca.core.row_formats import ALPACA, is_unicode
+from code_alpaca.core.schema import Example, content_id, features
 from code_alpaca.dataset.build import publishable
 from code_alpaca.dataset.folder import DatasetContent, DatasetOptions, write_dataset
-from code_alpaca.dataset.load import ALPACA, load_rows
+from code_alpaca.dataset.load import load_rows
 from code_alpaca.dataset.manifest import recover_manifest
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -21,9 +22,10 @@ from code_alpaca.core.row_formats import (
     detect_format,
 )
 from code_alpaca.dataset.manifest import MANIFEST, find_changed_shards, read_manifest
+from code_alpaca.hub.lookup import HubReadError, HubUnreachable, look_up, read_errors
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, IterableDataset
 
 # Keys of a manifest that training records about its data.
 ORIGIN_KEYS = ("version", "license", "teacher", "strategy", "prompt_version", "embedded_teacher",
@@ -113,35 +115,48 @@ def open_dataset(
     location, revision = _locate(name, config, revision)
     if isinstance(location, RecordList):
         return OpenedDataset(location, detect_format(location, column_map, name), revision)
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetsError
-
-    try:
-        rows = load_dataset(name, config, split=split, revision=None if location else revision)
-    except (DatasetsError, ValueError, OSError) as error:
-        raise InputError(f"cannot load {name}, config {config!r}: {error_message(error)}") from None
+    rows = _load_dataset(name, config, split, None if location else revision)
     if not len(rows):
         raise InputError(f"dataset {name} contains no rows")
     row_format = detect_columns(rows.column_names, column_map, name)
     return OpenedDataset(rows, row_format, revision)
 
 
+def stream_rows(
+    name: str, config: str = "default", revision: str | None = None, *, split: str = "train"
+) -> tuple[IterableDataset, str]:
+    """Return the rows one by one as they are read, and their revision; deprecated."""
+    message = "stream_rows is deprecated; use datasets.load_dataset(..., streaming=True)"
+    warnings.warn(message, DeprecationWarning, stacklevel=2)
+    location, revision = _locate(name, config, revision)
+    if isinstance(location, RecordList):
+        return load_rows(name, config)[0].to_iterable_dataset(), revision
+    at = None if location else revision
+    return _load_dataset(name, config, split, at, streaming=True), revision
+
+
+def __getattr__(name: str) -> Any:
+    """Return `load_rows` and `stream_rows` under their first names, `load` and `stream`."""
+    if name not in ("load", "stream"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    message = f"{name} is deprecated; it is now called {name}_rows"
+    warnings.warn(message, DeprecationWarning, stacklevel=2)
+    return globals()[f"{name}_rows"]
+
+
 def read_origin(name: str, revision: str) -> dict[str, Any]:
     """Return what a dataset's manifest records about its origin: license, teacher, strategy, ...
 
-    The result is empty if code-alpaca did not release the dataset.
-
-    Args:
-        revision: as returned by `load_rows`.
+    It is empty if code-alpaca did not release the dataset. `load_rows` returns the `revision`.
     """
     path = Path(name)
     if not path.exists():
         from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
         try:
-            file = hf_hub_download(name, MANIFEST, repo_type="dataset", revision=revision)
-        except (HfHubHTTPError, LocalEntryNotFoundError):
+            with read_errors():
+                file = hf_hub_download(name, MANIFEST, repo_type="dataset", revision=revision)
+        except HubReadError:
             return {}
         path = Path(file).parent
     manifest = read_manifest(path) if (path / MANIFEST).is_file() else None
@@ -244,6 +259,18 @@ def _locate(name: str, config: str, revision: str | None) -> tuple[RecordList | 
     return None, _resolve_commit(name, revision)
 
 
+def _load_dataset(
+    name: str, config: str, split: str, revision: str | None, *, streaming: bool = False
+) -> Any:
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+
+    try:
+        return load_dataset(name, config, split=split, revision=revision, streaming=streaming)
+    except (DatasetsError, ValueError, OSError) as error:
+        raise InputError(f"cannot load {name}, config {config!r}: {error_message(error)}") from None
+
+
 def _folder_revision(path: Path) -> str:
     """Return the version of a dataset folder and a hash of its shards, which are verified."""
     manifest = read_manifest(path)
@@ -259,14 +286,15 @@ def _folder_revision(path: Path) -> str:
 
 def _resolve_commit(name: str, revision: str | None) -> str:
     """Return the commit that a revision of a Hub dataset currently points to."""
-    import httpx2
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
-
     try:
-        return str(HfApi().dataset_info(name, revision=revision).sha)
-    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, httpx2.HTTPError) as error:
+        return str(look_up(name, "dataset", revision).sha)
+    except HubUnreachable as error:
         raise InputError(
-            f"cannot find dataset {name} at revision {revision or 'main'} "
-            f"({error_message(error)}); {ACCEPTED_SOURCES} that your token can read"
+            f"cannot load dataset {name}: no such file or folder, and the Hub is unreachable "
+            f"({error}); check the path, or the network"
+        ) from None
+    except HubReadError as error:
+        raise InputError(
+            f"cannot find dataset {name} at revision {revision or 'main'} ({error}); "
+            f"{ACCEPTED_SOURCES} that your token can read"
         ) from None

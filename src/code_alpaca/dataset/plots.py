@@ -14,25 +14,27 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from code_alpaca.core.plots import (
     BLUE,
-    DASHED,
     GREEN,
     GREY,
     INK,
-    LABEL_BOX,
     MUTED,
     ORANGE,
     WIDTH,
+    plot_style,
+    save_figure,
+)
+from code_alpaca.core.records import RunSummary, VerbCount
+from code_alpaca.core.row_formats import ALPACA
+from code_alpaca.dataset.plot_elements import (
+    DASHED,
+    LABEL_BOX,
     Bar,
     annotate_beside,
     bar_chart,
     lighten,
-    plot_style,
-    save_figure,
     shorten,
     use_integer_ticks,
 )
-from code_alpaca.core.records import RunSummary, VerbCount
-from code_alpaca.core.row_formats import ALPACA
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -158,8 +160,7 @@ def _draw_verb_wheel(axes: Axes, common: list[VerbCount], total: int) -> None:
 def _draw_wedge(axes: Axes, turns: tuple[float, float], ring: Ring, color: Any, label: str) -> None:
     """Draw a sector of a ring, with its label along the radius if it fits.
 
-    Args:
-        turns: start and end, clockwise from the top, as fractions of a full turn.
+    `turns` are its start and end, clockwise from the top, as fractions of a full turn.
     """
     from matplotlib.patches import Wedge
 

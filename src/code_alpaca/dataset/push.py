@@ -21,7 +21,7 @@ from code_alpaca.dataset.difference import diff_versions, update_changelog
 from code_alpaca.dataset.manifest import CARD, MANIFEST, read_manifest
 from code_alpaca.hub import release as hub_release
 from code_alpaca.hub import release_plan
-from code_alpaca.hub.client import HubRepo
+from code_alpaca.hub.client import HubRepo, make_addition
 from code_alpaca.hub.release_plan import Release, ReleasePlan, ReleaseTerms
 from code_alpaca.hub.versions import README, ReleaseVersion, read_text
 
@@ -60,8 +60,7 @@ def push_dataset(
 def check_push(repo_id: str, number: str | None, run_dir: Path, terms: ReleaseTerms) -> None:
     """Refuse what `push_dataset` would refuse for any rows, before the folder is written.
 
-    Args:
-        number: the version; None for the version of the existing folder.
+    `number` is the version; None for that of the existing folder.
     """
     if number is None and (manifest := read_manifest(run_dir / "dataset")):
         number = manifest.version
@@ -115,10 +114,10 @@ def preupload_shards(folder: Path, repo_id: str, uploaded: set[str]) -> None:
     for name, sha256 in manifest.sha256.items() if manifest else ():
         number, _, total = Path(name).stem.removeprefix("train-").partition("-of-")
         if number.isdigit() and int(number) < int(total) - 1 and sha256 not in uploaded:
-            final.append((name, folder / name))
+            final.append(make_addition(name, folder / name))
             uploaded.add(sha256)
     if final:
-        HubRepo(repo_id).preupload(final)
+        HubRepo(repo_id).upload(final)
 
 
 def _plan_version(repo_id: str, number: str, run_dir: Path, terms: ReleaseTerms) -> Release:

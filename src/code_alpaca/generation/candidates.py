@@ -13,7 +13,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from code_alpaca.core.schema import Example, is_unicode
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.row_formats import is_unicode
+from code_alpaca.core.schema import Example
 from code_alpaca.curation.language_detection import label_language
 from code_alpaca.curation.pipeline import INTERNAL_ERROR, describe_failure
 from code_alpaca.teacher.reply_parsing import ParsedReply
@@ -124,6 +126,8 @@ def catch_parse_errors(
     def parse_safely(reply: ParsedReply) -> list[Candidate]:
         try:
             return parse(reply)
+        except InputError:  # of a user's strategy
+            raise
         except Exception as error:
             failure = describe_failure(error)
             return [reject_text(f"this reply could not be parsed: {failure}", INTERNAL_ERROR)]

@@ -61,8 +61,8 @@ def check_limits(config: GenerateConfig, plan: RequestPlan, price: Price | None)
         for key in strategy.own_keys if name not in plan.mix.strategies else ():
             if getattr(config, key) != type(config).model_fields[key].default:
                 raise InputError(f"{key} has an effect only with strategy {name}; leave it out")
-    Quotas(config.quotas, config.lookahead)  # refuses invalid ones
-    payload = plan.build_request(0, [], {}).payload  # a user's strategy may fail here
+    labels = Quotas(config.quotas, config.lookahead).next_labels(0)  # refuses invalid quotas
+    payload = plan.build_request(0, [], labels).payload  # a user's strategy may fail here
     cost = price.bound_cost(payload) if price else 0.0
     if config.max_cost_usd is not None and cost > config.max_cost_usd:
         raise InputError(

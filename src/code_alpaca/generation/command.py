@@ -47,7 +47,7 @@ def generate_dataset(config: GenerateConfig) -> None:
     Raises:
         InputError: bad input, a run folder of another config, no key, a cap without a price.
         Stopped: the budget is used, the teacher refused or does not respond, many replies in a row
-            brought no new row, or a signal arrived.
+            yielded no accepted row, or a signal arrived.
     """
     check_environment(config)
     plan = RequestPlan.from_config(config)
@@ -72,10 +72,10 @@ def _fill_ledger(
     """Generate into the ledger; return whether the dataset version is a new one."""
     with (
         open_curator(config, **plan.curation_overrides) as (curator, contamination),
-        open_run(config.run_dir, config, plan.identity() | config.filter_facts()) as ledger,
+        open_run(config.run_dir, config, plan.inputs() + config.user_files()) as ledger,
     ):
         ledger.set_meta("contamination", contamination)
-        plan = plan.resumed(ledger.record("config")["strategy"])
+        plan = plan.resumed(ledger)
         if config.verify:
             verify_seed_tasks(plan.seed_tasks, curator, refuse=ledger.is_empty())
         new_version = ledger.meta("dataset_version") != config.dataset_version

@@ -31,7 +31,9 @@ class GenerateConfig(CurationRules):
 
     # The run.
     run_dir: Free[Path] = Field(description="folder of this run; the same command resumes it")
-    seed_tasks: Path | None = Field(None, description="JSONL of seed tasks; none: the built-in")
+    seed_tasks: Path | None = Field(
+        None, description="JSONL of seed tasks instead of the built-in ones"
+    )
     num_examples: Free[PositiveInt] = Field(1000, description="rows to accept; may be raised later")
     seed: int = Field(0, description="RNG seed of every random choice")
     dry_run: Free[bool] = Field(False, description="print estimates and one prompt, send nothing")
@@ -43,13 +45,15 @@ class GenerateConfig(CurationRules):
         "weight: self_instruct=3,evol_instruct=1",
     )
     prompts: Free[Path | None] = Field(  # the hash of the templates identifies the run
-        None, description="folder of prompt templates that replace built-in ones (rules.jinja)"
+        None, description="folder of templates that replace built-in ones, e.g. self_instruct.jinja"
     )
     tasks_per_request: PerRequest[PositiveInt] = Field(5, description="tasks to request at once")
     seeds_per_request: PerRequest[PositiveInt] = Field(6, description="seed tasks in one prompt")
     pool_per_request: PerRequest[int] = Field(2, ge=0, description="accepted rows in one prompt")
     snippets: str | None = Field(None, description="oss_instruct: folder, file or dataset of code")
-    snippets_column: str = Field("content", description="column of that dataset with the code")
+    snippets_column: str = Field(
+        "content", description="column that holds the code, if snippets is a dataset"
+    )
     quotas: dict[str, dict[str, float]] = Field(
         {}, description="fractions of rows by language, task_type and difficulty (in the YAML file)"
     )
@@ -68,7 +72,7 @@ class GenerateConfig(CurationRules):
     max_completion_tokens: PerRequest[PositiveInt] = Field(4096, description="tokens in one reply")
 
     # Speed and limits.
-    lookahead: PositiveInt = Field(64, description="requests sent ahead of the decided ones")
+    lookahead: PositiveInt = Field(64, description="requests sent ahead of the processed ones")
     max_concurrency: Free[PositiveInt] = Field(16, description="requests in flight at once")
     requests_per_minute: Free[PositiveFloat | None] = Field(
         None, description="limit of requests; none: the one in the server's headers"
@@ -81,7 +85,7 @@ class GenerateConfig(CurationRules):
     )
     batch_poll_s: Free[float] = Field(30.0, gt=0, description="seconds between polls of a batch")
     max_cost_usd: Free[PositiveFloat | None] = Field(
-        None, description="hard cap on the cost of the run over all its starts; none: no cap"
+        None, description="hard cap on the cost of the run across all its restarts; none: no cap"
     )
     price_per_mtok_input: Free[float | None] = Field(
         None, ge=0, description="dollars per million input tokens; none: from the price list"
@@ -89,7 +93,9 @@ class GenerateConfig(CurationRules):
     price_per_mtok_output: Free[float | None] = Field(
         None, ge=0, description="dollars per million output tokens; none: from the price list"
     )
-    patience: Free[PositiveInt] = Field(50, description="replies without a new row before stopping")
+    patience: Free[PositiveInt] = Field(
+        50, description="replies without an accepted row before stopping"
+    )
 
     # The dataset.
     checkpoint_every: Free[int] = Field(
@@ -101,7 +107,7 @@ class GenerateConfig(CurationRules):
     push_to_hub: Free[bool] = Field(
         False, description="release the dataset at the end; full shards are uploaded during the run"
     )
-    private: Free[bool] = Field(False, description="create the Hub repository as a private one")
+    private: Free[bool] = Field(False, description="create a private Hub repository")
 
     @property
     def request_api(self) -> Api:

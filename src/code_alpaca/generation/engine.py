@@ -12,19 +12,21 @@ import bisect
 import contextlib
 import signal
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from code_alpaca.core import console
 from code_alpaca.core.errors import INTERRUPTED, Stopped, TeacherRefused
 from code_alpaca.core.ledger import Decision, Ledger, utc_now
+from code_alpaca.core.plugins import PluginError
 from code_alpaca.core.schema import Example, content_id
 from code_alpaca.curation.pipeline import Curator
 from code_alpaca.generation.candidates import Candidate
 from code_alpaca.generation.progress import RunProgress, RunTotals
 from code_alpaca.generation.quotas import Quotas
-from code_alpaca.generation.request_plan import RequestPlan, TeacherRequest
+from code_alpaca.generation.request_plan import RequestPlan, TeacherRequest, read_prompt
 from code_alpaca.teacher.batch import BatchTeacher
 from code_alpaca.teacher.client import Teacher
 from code_alpaca.teacher.reply_parsing import count_billed_tokens, parse_reply
@@ -36,6 +38,7 @@ PROGRESS_INTERVAL_S = 0.2
 # leave between SIGTERM and SIGKILL.
 MAX_WAIT_S = 25.0
 QUIET_WAIT_S = 0.5  # of this wait pass before it is reported
+RERUN_EDITED = "rerun the same command with --accept_edited_files true"
 
 
 class GenerationEngine:
@@ -53,8 +56,8 @@ class GenerationEngine:
         self._threads = ThreadPoolExecutor(curator.num_workers)  # they wait for the sandboxes
         self._pending: dict[int, asyncio.Task[list[Decision]]] = {}  # sent and not decided
         self._next = ledger.next_undecided()
-        self._fruitless = 0  # consecutive replies without an accepted row
-        self._refused: asyncio.Future[TeacherRefused] | None = None  # needs a running loop
+        self._fruitless: list[Counter[str]] = []  # reasons by reply since the last accepted row
+        self._stop: asyncio.Future[Exception] | None = None  # needs a running loop
         self._restore()
 
     @property
@@ -78,7 +81,7 @@ class GenerationEngine:
 
     async def _run(self, teacher: AnyTeacher, write_checkpoint: Callable[[], None]) -> None:
         progress = asyncio.create_task(self._update_progress(teacher))
-        self._refused = asyncio.get_running_loop().create_future()
+        self._stop = asyncio.get_running_loop().create_future()
         try:
             await teacher.start()
             while not self.done:
@@ -94,12 +97,12 @@ class GenerationEngine:
             await teacher.close()
 
     async def _wait_for_next(self) -> list[Decision]:
-        """Return the rows of the next request in order; a refusal of any other ends the wait."""
-        assert self._refused is not None
+        """Return the rows of the next request in order; some errors of any other end the wait."""
+        assert self._stop is not None
         task = self._pending[self._next]
-        await asyncio.wait({task, self._refused}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, self._stop}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise self._refused.result()
+            raise self._stop.result()
         return self._pending.pop(self._next).result()
 
     async def _update_progress(self, teacher: AnyTeacher) -> None:
@@ -133,7 +136,9 @@ class GenerationEngine:
         """Send every request that may be sent now and will probably be needed."""
         number = self._next + len(self._pending)
         while number < self._next + self.config.lookahead and self._is_needed(number):
-            process = self._process(teacher, number, self._build_request(number))
+            process = self._stop_on_error(
+                self._process(teacher, number, self._build_request(number))
+            )
             self._pending[number] = asyncio.create_task(process)
             number += 1
 
@@ -150,7 +155,7 @@ class GenerationEngine:
     def _build_request(self, number: int) -> TeacherRequest:
         labels = self._quotas.next_labels(number)  # once for every request, in order
         if (sent := self.ledger.answered(number)) is not None:
-            return self.plan.restore_request(*sent)
+            return self.plan.restore_request(number, *sent)
         visible = bisect.bisect_right(self._numbers, number - self.config.lookahead)
         pool = AcceptedRows(self.ledger, self._numbers, self._positions, visible)
         return self.plan.build_request(number, pool, labels)
@@ -159,13 +164,8 @@ class GenerationEngine:
         self, teacher: AnyTeacher, number: int, request: TeacherRequest
     ) -> list[Decision]:
         """Send a request and return its candidates, each checked by the rules for a single row."""
-        try:
-            sent = request.payload, request.requested, request.seed_ids
-            key, reply = await teacher.complete(number, *sent)
-        except TeacherRefused as error:
-            if self._refused and not self._refused.done():
-                self._refused.set_result(error)
-            raise
+        sent = request.payload, request.requested, request.seed_ids
+        key, reply = await teacher.complete(number, *sent)
         await asyncio.sleep(0)  # the request that waited for this connection is sent first
         self.totals.replies += 1
         self.totals.tokens += sum(count_billed_tokens(reply) or ())
@@ -178,6 +178,15 @@ class GenerationEngine:
             else self.curator.verify(decision)
             for decision in decisions
         ]
+
+    async def _stop_on_error(self, process: Awaitable[list[Decision]]) -> list[Decision]:
+        """Await a request; if the teacher refuses, or a user's file fails, stop the run."""
+        try:
+            return await process
+        except (TeacherRefused, PluginError) as error:
+            if self._stop and not self._stop.done():
+                self._stop.set_result(error)
+            raise
 
     def _check(self, candidate: Candidate, key: str, request: TeacherRequest) -> Decision:
         texts = candidate.instruction, candidate.input, candidate.output
@@ -204,11 +213,14 @@ class GenerationEngine:
         self._numbers.extend([self._next] * len(accepted))
         self._positions.extend(accepted)
         self.totals.accepted += len(accepted)
-        self.totals.rejected.update(d.reason for d in decisions if d.reason)
+        reasons = Counter(decision.reason for decision in decisions if decision.reason)
+        self.totals.rejected.update(reasons)
         self._quotas.record_decision([decisions[place].example.language for place in accepted])
         self._next += 1
-        self._fruitless = 0 if accepted else self._fruitless + 1
-        if self._fruitless >= self.config.patience:
+        self._fruitless.append(reasons)
+        if accepted:
+            self._fruitless.clear()
+        if len(self._fruitless) >= self.config.patience:
             raise Stopped(self._describe_fruitless(decisions))
 
     def _describe_fruitless(self, decisions: list[Decision]) -> str:
@@ -216,9 +228,30 @@ class GenerationEngine:
         refusals = [item.example.output for item in decisions if item.reason == "refusal"]
         last = f"; the last one: {refusals[-1][:200]!r}" if refusals else ""
         return (
-            f"{self._fruitless} replies in a row brought no new row (rejected so far: {reasons}"
-            f"{last}); the {self.totals.accepted} accepted rows are kept: read the replies in "
-            f"{self.ledger.path}, then change the teacher or raise patience and rerun"
+            f"{len(self._fruitless)} replies in a row yielded no accepted row (rejected so far: "
+            f"{reasons}{last}); the {self.totals.accepted} accepted rows are kept: "
+            f"{self._advise()}"
+        )
+
+    def _advise(self) -> str:
+        """Return the likely cause of replies without an accepted row, and what to do about it."""
+        numbers = range(self._next - len(self._fruitless), self._next)
+        sent = [answer[0] for number in numbers if (answer := self.ledger.answered(number))]
+        if len(sent) > 1 and len({read_prompt(payload)[0] for payload in sent}) == 1:
+            same = "all these requests had the same prompt; "
+            if self.plan.mix.has_users:
+                return f"{same}vary it with context.rng and {RERUN_EDITED}"
+            return f"{same}use more seed tasks and a new run_dir"
+        by_filter: Counter[str] = Counter()  # of users; all other reasons are counted under ""
+        for reason, count in sum(self._fruitless, Counter()).items():
+            by_filter[self.curator.users_reasons.get(reason, "")] += count
+        for name, count in by_filter.most_common(1):
+            if name:
+                rows = f"{count} of the last {by_filter.total()} rows"
+                return f"filter {name} rejected {rows}; correct it and {RERUN_EDITED}"
+        return (
+            f"see `code-alpaca report --run_dir {self.config.run_dir}`, then change the teacher or "
+            "raise patience and rerun the same command"
         )
 
     async def _collect_in_flight(self, teacher: AnyTeacher) -> None:

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from code_alpaca.core import console
 from code_alpaca.core.errors import InputError
+from code_alpaca.curation.rules import print_outcomes
 
 LOG_INTERVAL_S, DRAW_INTERVAL_S = 5.0, 0.2
 
@@ -122,12 +123,7 @@ class RunProgress:
             f"{totals.in_dataset:,} rows accepted of {totals.candidates:,} candidates, "
             f"{self._usage(totals)}"
         )
-        outcomes = [("accepted", totals.in_dataset), *_sort_by_count(totals.rejected)]
-        num_candidates = max(1, totals.candidates)
-        self._output.table(
-            ["outcome", "candidates", "share"],
-            [(name, f"{count:,}", f"{count / num_candidates:.1%}") for name, count in outcomes],
-        )
+        print_outcomes(self._output, totals.in_dataset, totals.rejected)
         if surplus := totals.accepted - totals.in_dataset:
             self._output.print(
                 f"{surplus:,} more accepted rows stay in the ledger, for a larger num_examples"
@@ -139,7 +135,7 @@ class RunProgress:
         grid = Table.grid(padding=(0, 2))
         bar = ProgressBar(total=totals.target, completed=totals.in_dataset, width=40)
         rows = f"{totals.in_dataset:,}/{totals.target:,} rows"
-        reasons = ", ".join(f"{reason} {n}" for reason, n in _sort_by_count(totals.rejected)[:5])
+        reasons = ", ".join(f"{reason} {n}" for reason, n in totals.rejected.most_common(5))
         speed = f"{totals.replies_per_second:.1f} replies/s, {_connection(totals)}"
         grid.add_row("accepted", bar, f"{rows}, {totals.acceptance:.0%} of candidates")
         grid.add_row("rejected", reasons or "none", "")
@@ -170,10 +166,6 @@ class RunProgress:
         metrics |= {f"rejected/{reason}": n for reason, n in totals.rejected.items()}
         spent = self._spent()
         return metrics if spent is None else {**metrics, "cost_usd": spent}
-
-
-def _sort_by_count(reasons: Counter[str]) -> list[tuple[str, int]]:
-    return sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _connection(totals: RunTotals) -> str:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
+from code_alpaca.core.ledger import Ledger
+from code_alpaca.core.run_folder import PROMPT_VERSION, RunInput
 from code_alpaca.core.schema import Example, SeedTask, load_seed_tasks
 from code_alpaca.generation.candidates import Candidate, build_schema, catch_parse_errors
 from code_alpaca.generation.strategies.base import PromptContext, Strategy
@@ -45,14 +47,14 @@ class RequestPlan:
     templates: PromptTemplates
     seed_tasks: Sequence[SeedTask]
     old_names: Mapping[str, str] = field(default_factory=dict)  # of strategies, by today's names
+    # Prompt versions of answered requests before a file was edited, by request number.
+    earlier_prompts: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_config(cls, config: GenerateConfig) -> Self:
         """Load strategies, templates and seed tasks, and check that they work under the config."""
         mix = StrategyMix.from_config(config)
-        strategies = mix.strategies.values()
-        names = [name for s in strategies for name in s.templates + s.numbered_templates]
-        templates = PromptTemplates(config.prompts, names)
+        templates = PromptTemplates(config.prompts, allow_new=mix.has_users)
         return cls(config, mix, templates, load_seed_tasks(config.seed_tasks))
 
     @property
@@ -61,18 +63,25 @@ class RequestPlan:
         strategies = self.mix.strategies.values()
         return {key: value for s in strategies for key, value in s.curation_overrides.items()}
 
-    def resumed(self, recorded_strategy: str) -> Self:
-        """Return the plan of a resumed run: its new rows get the strategy names of its old ones."""
-        return replace(self, old_names=find_old_names(recorded_strategy))
+    def resumed(self, ledger: Ledger) -> Self:
+        """Return the plan of a resumed run, whose earlier requests keep what was recorded."""
+        old_names = find_old_names(ledger.record("config")["strategy"])
+        earlier_prompts = ledger.record("earlier_prompts", {})
+        return replace(self, old_names=old_names, earlier_prompts=earlier_prompts)
 
-    def identity(self) -> dict[str, str]:
-        """Return hashes of what the config only names; a run is not resumed under other ones."""
+    def inputs(self) -> list[RunInput]:
+        """Return what the config only names; a run is not resumed with other content of it."""
         strategies = self.mix.strategies.values()
-        identity = {key: value for s in strategies for key, value in s.identity().items()}
+        inputs = [item for strategy in strategies for item in strategy.inputs()]
         seeds = [[task.instruction, task.input, task.output] for task in self.seed_tasks]
-        identity["seed_tasks_sha256"] = hashlib.sha256(json.dumps(seeds).encode()).hexdigest()
-        identity["prompt_version"] = "+".join(map(self._prompt_version, strategies))
-        return identity
+        sha256 = hashlib.sha256(json.dumps(seeds).encode()).hexdigest()
+        inputs.append(RunInput("seed_tasks_sha256", sha256, "the content of seed_tasks"))
+        version = "+".join(map(self._prompt_version, strategies))
+        folder = f"in {self.config.prompts}" if self.config.prompts else "(now the built-in ones)"
+        return [
+            *inputs,
+            RunInput(PROMPT_VERSION, version, f"the prompt templates {folder}", is_editable=True),
+        ]
 
     def build_request(
         self, number: int, pool: Sequence[Example], labels: Mapping[str, str]
@@ -113,14 +122,17 @@ class RequestPlan:
         )
 
     def restore_request(
-        self, payload: dict[str, Any], requested: dict[str, Any], seed_ids: list[str]
+        self, number: int, payload: dict[str, Any], requested: dict[str, Any], seed_ids: list[str]
     ) -> TeacherRequest:
-        """Return an answered request as it was sent; the config may have changed since."""
+        """Return an answered request as it was sent; config and files may have changed since."""
         strategy = self.mix.find(requested["strategy"])
+        version = self._prompt_version(strategy)
+        if earlier := self.earlier_prompts.get(str(number)):  # of all strategies in the mix
+            version = earlier.split("+")[list(self.mix.strategies).index(strategy.name)]
         prompt, api = read_prompt(payload)
         prefix = prompt.rstrip().rpartition("\n")[2]
         parse = _make_parser(strategy, prefix, numbered=api in strategy.numbered_apis)
-        return TeacherRequest(payload, seed_ids, requested, self._prompt_version(strategy), parse)
+        return TeacherRequest(payload, seed_ids, requested, version, parse)
 
     def _prompt_version(self, strategy: Strategy) -> str:
         return strategy.prompt_version(self.templates, self.config.request_api)

@@ -1,7 +1,8 @@
 """Load and render the prompt templates, the built-in ones or a user's own.
 
 `prompts: DIR` overrides built-in templates by name: `DIR/rules.jinja` replaces the rules in every
-prompt that includes them. The hash of a strategy's templates is the `prompt_version` of its rows.
+prompt that includes them. It may also contain the templates of a user's strategy. The hash of a
+strategy's templates is the `prompt_version` of its rows.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable
+import traceback
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import jinja2
 
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.plugins import PluginError
 
 SUFFIX = ".jinja"
 
@@ -26,24 +28,24 @@ class PromptTemplates:
 
     Args:
         directory: a folder of templates that override built-in ones of the same name.
-        extra_names: templates of a user's strategy, which may be in that folder, too.
+        allow_new: the folder may have other templates, too, for a user's strategy.
 
     Raises:
         InputError: the folder has no template, or one that overrides nothing or is not valid.
     """
 
-    def __init__(self, directory: Path | None = None, extra_names: Iterable[str] = ()) -> None:
+    def __init__(self, directory: Path | None = None, *, allow_new: bool = False) -> None:
         self._sources = _read_built_in()
         self._paths: dict[str, Path] = {}
         if directory is not None:
-            self._paths = _find_overrides(directory, {*self._sources, *extra_names})
+            self._paths = _find_templates(directory, set() if allow_new else set(self._sources))
             self._sources |= {name: _read(path) for name, path in self._paths.items()}
         self._environment = jinja2.Environment(
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
             autoescape=False,
-            loader=jinja2.FunctionLoader(self._sources.get),
+            loader=jinja2.FunctionLoader(self._load),
         )
         # Jinja's own tojson escapes < > & ' for HTML, which would change code.
         self._environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
@@ -51,12 +53,20 @@ class PromptTemplates:
             self._compile(name)
 
     def render(self, name: str, **values: Any) -> str:
-        """Return a template filled with values; raise InputError if it needs others."""
+        """Return a template filled with values; raise PluginError if it fails."""
         template = self._compile(name)
         try:
             return template.render(**values)
-        except (jinja2.TemplateError, TypeError) as error:
-            raise InputError(f"prompt template {self._paths.get(name, name)}: {error}") from None
+        except Exception as error:
+            files = {self._name_file(name) for name in self._sources}
+            frames = traceback.extract_tb(error.__traceback__)
+            place = [f"{f.filename}, line {f.lineno}" for f in frames if f.filename in files]
+            hint = ""
+            if isinstance(error, jinja2.UndefinedError):
+                hint = f"; the template gets {', '.join(sorted(values.keys() - {'wish'}))}"
+            raise PluginError(
+                f"prompt template {(place or [self._name_file(name)])[-1]}: {error}{hint}"
+            ) from None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -68,16 +78,24 @@ class PromptTemplates:
         text = "\0".join(self._sources.get(name, "") for name in names)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
+    def _load(self, name: str) -> tuple[str, str, None] | None:
+        found = self._sources.get(name)
+        return None if found is None else (found, self._name_file(name), None)
+
+    def _name_file(self, name: str) -> str:
+        return str(self._paths.get(name, f"{name}{SUFFIX}"))
+
     def _compile(self, name: str) -> jinja2.Template:
         try:
             return self._environment.get_template(name)
         except jinja2.TemplateSyntaxError as error:
-            broken = error.name or name  # may be included
-            place = f"{self._paths.get(broken, broken)}, line {error.lineno}"
+            place = f"{error.filename}, line {error.lineno}"  # of one that may be included
             raise InputError(f"prompt template {place}: {error.message}") from None
         except jinja2.TemplateNotFound:
-            hint = f"add {name}{SUFFIX} to the folder `prompts`"
-            raise InputError(f"there is no prompt template {name!r}; {hint}") from None
+            raise InputError(
+                f"there is no prompt template {name!r}; put {name}{SUFFIX} into a folder and set "
+                "the key prompts to it"
+            ) from None
 
 
 def _read_built_in() -> dict[str, str]:
@@ -89,18 +107,17 @@ def _read_built_in() -> dict[str, str]:
     }
 
 
-def _find_overrides(directory: Path, valid: set[str]) -> dict[str, Path]:
+def _find_templates(directory: Path, valid: set[str]) -> dict[str, Path]:
+    """Return the templates in a folder by name, which must be valid unless `valid` is empty."""
     if not directory.is_dir():
         raise InputError(f"prompts {directory} is not a folder; give one with NAME{SUFFIX} files")
     found = {path.stem: path for path in sorted(directory.glob(f"*{SUFFIX}"))}
-    names = ", ".join(sorted(valid))
     if not found:
-        raise InputError(f"prompts {directory} contains no {SUFFIX} file; templates are {names}")
-    for name, path in found.items():
-        if name not in valid:
-            nearest = difflib.get_close_matches(name, sorted(valid), n=1)
-            hint = f"did you mean {nearest[0]}{SUFFIX}?" if nearest else "it overrides nothing;"
-            raise InputError(f"{path}: {hint} templates are {names}")
+        raise InputError(f"prompts {directory} contains no {SUFFIX} file")
+    for name in found.keys() - valid if valid else ():
+        nearest = difflib.get_close_matches(name, sorted(valid), n=1)
+        hint = f"did you mean {nearest[0]}{SUFFIX}?" if nearest else "it overrides nothing;"
+        raise InputError(f"{found[name]}: {hint} templates are {', '.join(sorted(valid))}")
     return found
 
 

@@ -7,7 +7,7 @@ when to repeat the commit of a release.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -153,11 +153,6 @@ class HubRepo:
             if commit.message.startswith(prefix)
         ]
 
-    def find_commit(self, key: str) -> str | None:
-        """Return the newest commit of the branch whose description starts with `key`."""
-        commits = self._commits(self.branch)
-        return next((c.commit_id for c in commits if c.message.startswith(key)), None)
-
     def changes_since(self, parent: str, head: str) -> RepoChange:
         """Return the newest commit after `parent`, and all files that differ between the two."""
         newest = self._commits(head)[0]
@@ -200,12 +195,8 @@ class HubRepo:
         """Create the branch from `main`, unless it exists."""
         self._request(self._api.create_branch, branch=self.branch, exist_ok=True)
 
-    def preupload(self, paths: Iterable[tuple[str, Path]]) -> None:
-        """Upload large files (path in the repository, path on this disk) before their commit."""
-        self.upload([make_addition(name, path) for name, path in paths])
-
     def upload(self, additions: list[CommitOperationAdd]) -> None:
-        """Upload the content of large files that a commit will add."""
+        """Upload the content of large files before the commit that adds them."""
         self._request(self._api.preupload_lfs_files, additions, free_memory=False)
 
     def create_commit(

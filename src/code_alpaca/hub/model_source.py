@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,8 @@ from code_alpaca.core import console
 from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.fs import file_sha256, weights_sha256
 from code_alpaca.core.records import RecordFormatError, RunRecord
-from code_alpaca.hub.errors import is_transient
+from code_alpaca.hub.lookup import HubReadError, HubUnreachable, look_up, read_errors
 
-TIMEOUT_S = 10.0
 CONFIG_FILES = ("config.json", "adapter_config.json")
 # Files that from_pretrained reads; a repository also contains images, logs and other formats.
 MODEL_SUFFIXES = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".py")
@@ -71,15 +72,16 @@ def resolve_commit(name: str, revision: str | None = None) -> str | None:
     Nothing is downloaded. If the Hub is unreachable, this is the cached commit, and from then on
     this process uses the cache only: libraries would retry every file for half a minute.
     """
-    from huggingface_hub import HfApi, constants
-
     if Path(name).exists():
         return None
     _refuse_path(name)
     try:
-        return str(HfApi().model_info(name, revision=revision, timeout=TIMEOUT_S).sha)
-    except Exception as error:
-        reason = _refuse_or_explain(name, revision, error)
+        with _refusals(name, revision):
+            return str(look_up(name, "model", revision).sha)
+    except HubUnreachable as error:
+        reason = str(error)
+    from huggingface_hub import constants
+
     os.environ["HF_HUB_OFFLINE"] = "1"  # for child processes
     constants.HF_HUB_OFFLINE = True  # was read at import
     return _find_cached(name, revision, reason).name  # .../snapshots/COMMIT
@@ -118,46 +120,49 @@ def _find(name: str, revision: str | None) -> ModelSource:
 
 def _refuse_path(name: str) -> None:
     """Refuse the name of a missing folder that cannot be a Hub id."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise InputError(
             f"cannot load model {name}: no such folder; set a model folder or a Hub id"
         )
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        raise InputError(
+            f"cannot load model {name}: neither a folder nor a Hub id (ORG/NAME)"
+        ) from None
 
 
 def _from_hub(name: str, revision: str | None) -> ModelSource:
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import snapshot_download
 
     try:
-        info = HfApi().model_info(name, revision=revision, timeout=TIMEOUT_S)
-        files = [sibling.rfilename for sibling in info.siblings or ()]
-        folder = snapshot_download(name, revision=info.sha, allow_patterns=_select_files(files))
-        return ModelSource(name, Path(folder), info.sha)
-    except Exception as error:
-        reason = _refuse_or_explain(name, revision, error)
+        with _refusals(name, revision), read_errors():
+            info = look_up(name, "model", revision)
+            files = [sibling.rfilename for sibling in info.siblings or ()]
+            folder = snapshot_download(name, revision=info.sha, allow_patterns=_select_files(files))
+            return ModelSource(name, Path(folder), info.sha)
+    except HubUnreachable as error:
+        reason = str(error)
     cached = _find_cached(name, revision, reason)
     return ModelSource(name, cached, cached.name)  # .../snapshots/COMMIT
 
 
-def _refuse_or_explain(name: str, revision: str | None, error: Exception) -> str:
-    """Return why the Hub is unreachable; raise what the Hub refuses, in one line."""
-    import httpx2
-    from huggingface_hub import errors
-
-    if isinstance(error, errors.HFValidationError):
-        raise InputError(
-            f"cannot load model {name}: neither a folder nor a Hub id (ORG/NAME)"
-        ) from None
-    unreachable = (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, httpx2.HTTPError)
-    if not isinstance(error, unreachable):
-        raise error
-    answered = isinstance(error, errors.HfHubHTTPError) and error.response is not None
-    if answered and not is_transient(error):
+@contextmanager
+def _refusals(name: str, revision: str | None) -> Iterator[None]:
+    """Raise what the Hub refuses as InputError; HubUnreachable is not a refusal."""
+    try:
+        yield
+    except HubUnreachable:
+        raise
+    except HubReadError as error:
         at = f" at revision {revision}" if revision else ""
         raise InputError(
-            f"cannot load model {name}: no such folder, and the Hub refuses it{at} "
-            f"({error_message(error)}); check the name, and your access with `hf auth whoami`"
+            f"cannot load model {name}: no such folder, and the Hub refuses it{at} ({error}); "
+            "check the name, and your access with `hf auth whoami`"
         ) from None
-    return error_message(error) or type(error).__name__
 
 
 def _find_cached(name: str, revision: str | None, reason: str) -> Path:

@@ -119,8 +119,8 @@ def _commit(release: Release, plan: ReleasePlan, files: Files, log: Log) -> str:
             return repo.create_commit(operations, f"Release {release.version.tag}", key, parent)
         except Exception as error:
             # After a lost response the commit may exist: look for it instead of repeating it.
-            if sha := repo.find_commit(key):
-                return sha
+            if committed := repo.releases(key, repo.branch):
+                return committed[0].sha
             if isinstance(error, HfHubHTTPError) and error.response.status_code == 412:
                 parent = _rebase(repo, parent, {*files, *stale}, log)
             else:

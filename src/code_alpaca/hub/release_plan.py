@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from pydantic import Field
@@ -15,18 +16,14 @@ from code_alpaca.core.errors import InputError, Stopped
 from code_alpaca.core.markdown import one_line
 from code_alpaca.hub import cards
 from code_alpaca.hub.client import HubRepo, ReleaseCommit, RepoInfo
-from code_alpaca.hub.versions import (
-    README,
-    ReleaseVersion,
-    latest_version,
-    read_json,
-    read_text,
-)
+from code_alpaca.hub.versions import README, ReleaseVersion, latest_version, read_json, read_text
 
 Tags = Mapping[str, str]  # tag -> commit
 MERGED_FILES = (README, "CHANGELOG.md")  # a release keeps what people wrote in them
 MAX_PLANNED_NAMES = 10_000  # file names in a plan
 MAX_NAMES = 12  # file names in a message; further ones are counted
+PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill"}
+CODE = {".py", ".pyc", ".pyo", ".pyd", ".so", ".dll", ".dylib"}
 
 
 class ReleaseTerms(NamedTuple):
@@ -211,6 +208,17 @@ def summarize_names(names: Sequence[str], limit: int = MAX_NAMES) -> str:
     """Return the first `limit` file names in one line, and the number of further ones."""
     more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
     return ", ".join(one_line(name) for name in names[:limit]) + more
+
+
+def is_code_or_pickle(name: str) -> bool:
+    """Return whether loading or importing a file of this name can run code."""
+    return PurePosixPath(name).suffix.lower() in PICKLES | CODE
+
+
+def find_symlinks(folder: Path) -> list[str]:
+    """Return the symbolic links below a folder, as paths relative to it."""
+    paths = sorted(folder.rglob("*"))
+    return [path.relative_to(folder).as_posix() for path in paths if path.is_symlink()]
 
 
 def _refuse_lost_private_repo(release: Release) -> None:

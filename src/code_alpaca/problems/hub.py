@@ -8,11 +8,10 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from code_alpaca.core.errors import InputError, error_message
+from code_alpaca.core.errors import InputError
+from code_alpaca.hub.lookup import HubReadError, HubUnreachable, look_up
 from code_alpaca.problems.formats import Parser, parse_record, parse_records
 from code_alpaca.problems.problem import Problem
-
-TIMEOUT_S = 10.0  # of the one request that checks whether the Hub is reachable
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +54,13 @@ class HubBenchmark:
 
 
 def _why_unreachable(dataset: str, revision: str) -> str:
-    """Return why the Hub is unreachable, from one request; "" if it responds at all."""
-    import httpx2
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
+    """Return why the Hub is unreachable, from one request; "" if it responds."""
     try:
-        HfApi().dataset_info(dataset, revision=revision, timeout=TIMEOUT_S)
-    except HfHubHTTPError:
-        return ""
-    except (httpx2.HTTPError, OfflineModeIsEnabled) as error:
-        return f"the Hub cannot be reached: {error_message(error)}"
+        look_up(dataset, "dataset", revision)
+    except HubUnreachable as error:
+        return f"the Hub cannot be reached: {error}"
+    except HubReadError:
+        pass  # `load_dataset` reports it, unless its cache has the revision
     return ""
 
 

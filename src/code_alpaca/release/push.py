@@ -17,9 +17,9 @@ from code_alpaca.hub.release_plan import (
     ReleaseKind,
     ReleasePlan,
     ReleaseTerms,
+    is_code_or_pickle,
     plan_release,
 )
-from code_alpaca.hub.unsafe_files import is_code_or_pickle
 from code_alpaca.hub.versions import README, ReleaseVersion, read_json
 from code_alpaca.release.folder import ADAPTER_FILES, CARD, MANIFEST, MODEL_FILES
 from code_alpaca.release.weight_diff import DIFF_FOLDER

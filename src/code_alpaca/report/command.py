@@ -20,6 +20,9 @@ from code_alpaca.dataset.describe import RowStatistics
 from code_alpaca.report.page import write_page
 
 Tables = dict[str, dict[str, Any]]
+# Keys of report.json that are printed with another name; scripts read the keys.
+PRINTED_NAMES = {"asked_and_got": "requested vs generated", "asked": "requested",
+                 "got": "generated"}  # fmt: skip
 
 
 class ReportConfig(StageConfig):
@@ -128,7 +131,9 @@ def _print_tables(tables: Tables, output: console.Stage) -> None:
             numbers = value if isinstance(value, dict) else {"count": value}
             label = name.replace("_", " ") if title == "totals" else name
             cells.append([label, *(f"{number:,}" for number in numbers.values())])
-        output.table(["", *numbers], cells, title=title.replace("_", " "))
+        names = [PRINTED_NAMES.get(name, name) for name in numbers]
+        title = PRINTED_NAMES.get(title, title.replace("_", " "))
+        output.table(["", *names], cells, title=title)
 
 
 def _first_rows(ledger: Ledger, limit: int) -> Iterator[dict[str, Any]]:

@@ -88,26 +88,27 @@ class BatchTeacher:
     ) -> tuple[str, dict[str, Any]]:
         """Return the key and the raw reply of request `index`; see `Teacher.complete`."""
         num_batches = 0
-        while True:
-            sent = self._capabilities.adapt(payload)
-            key = self._ledger.request(
-                index, LEDGER_PATH, sent, seed_ids=seed_ids, asked=asked, same=get_question
-            )
-            if (reply := self._ledger.reply(key)) is not None:
-                return key, reply
-            try:
-                return key, await self._enqueue(key, sent)
-            except RetryInNextBatch as retry:
-                num_batches += retry.counts
-                if num_batches < MAX_BATCHES_PER_REQUEST:
-                    continue
-                failure = RequestFailure(ErrorKind.TRANSIENT, str(retry))
-                if self._attribution.is_request_at_fault(index, failure):
-                    return key, save_error_reply(self._ledger, key, str(retry), UNANSWERED)
-                raise Stopped(
-                    f"request {index} was not answered in {num_batches} batches ({retry}); all "
-                    "replies so far are kept: rerun the same command to resume"
-                ) from None
+        with self._attribution.track_request(index):
+            while True:
+                sent = self._capabilities.adapt(payload)
+                key = self._ledger.request(
+                    index, LEDGER_PATH, sent, seed_ids=seed_ids, asked=asked, same=get_question
+                )
+                if (reply := self._ledger.reply(key)) is not None:
+                    return key, reply
+                try:
+                    return key, await self._enqueue(key, sent)
+                except RetryInNextBatch as retry:
+                    num_batches += retry.counts
+                    if num_batches < MAX_BATCHES_PER_REQUEST:
+                        continue
+                    failure = RequestFailure(ErrorKind.TRANSIENT, str(retry))
+                    if self._attribution.is_request_at_fault(index, failure):
+                        return key, save_error_reply(self._ledger, key, str(retry), UNANSWERED)
+                    raise Stopped(
+                        f"request {index} was not answered in {num_batches} batches ({retry}); all "
+                        "replies so far are kept: rerun the same command to resume"
+                    ) from None
 
     def stop_sending(self) -> None:
         """Submit no more batches; the next start collects the submitted ones."""

@@ -60,6 +60,7 @@ class Teacher:
         self.stats = RequestStats()
         self._path, self._timeout_s = ENDPOINT_PATHS[settings.api], settings.timeout_s
         self._ledger, self._budget = ledger, budget
+        self._is_resumed = bool(ledger.usage()["replies"])
         self._stopping = asyncio.Event()
         urls = base_urls or (os.environ.get("OPENAI_BASE_URL"),)
         limit = settings.max_concurrency
@@ -98,7 +99,7 @@ class Teacher:
             Stopped: the budget is exhausted, or the run is stopping.
         """
         counts: Counter[ErrorKind] = Counter()  # of the failed attempts
-        with self._attribution.track_request():
+        with self._attribution.track_request(index):
             while True:
                 sent = self._capabilities.adapt(payload)
                 key = self._ledger.request(
@@ -179,7 +180,8 @@ class Teacher:
             self._attribution.record_failure(index)
         if counts[ErrorKind.INVALID_OUTPUT] < MAX_INVALID_OUTPUTS:
             overloads = counts[ErrorKind.OVERLOADED]
-            max_attempts = MAX_ATTEMPTS if self.stats.answered else MAX_FIRST_ATTEMPTS
+            works = self.stats.answered or (self._is_resumed and failure.reached_server)
+            max_attempts = MAX_ATTEMPTS if works else MAX_FIRST_ATTEMPTS
             exhausted = counts.total() - overloads >= max_attempts or overloads >= MAX_OVERLOADS
             if not exhausted and not self._stopping.is_set():
                 return None

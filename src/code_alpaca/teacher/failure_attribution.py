@@ -15,6 +15,7 @@ from code_alpaca.teacher.http_client import RequestStats
 
 MAX_CONSECUTIVE_REJECTIONS = 8  # different requests: then their prompts are not the cause
 POLL_INTERVAL_S = 0.05
+ENDED_RUN_KEY = "unanswered"  # in the ledger: requests that failed while no other succeeded
 
 
 class FailureAttribution:
@@ -22,19 +23,20 @@ class FailureAttribution:
 
     def __init__(self, ledger: Ledger, stats: RequestStats, stopping: asyncio.Event) -> None:
         self._ledger, self._stats, self._stopping = ledger, stats, stopping
-        self._num_open = 0  # requests without a reply
+        self._open: set[int] = set()  # requests without a reply
         self._num_waiting = 0  # of those, requests whose rejection is not attributed yet
         self._rejected: set[int] = set()  # requests rejected since the last success
         self._answered_before: dict[int, int] = {}  # replies at the first failure of a request
+        self._ends_run = False  # whether a request failed that was not at fault
 
     @contextlib.contextmanager
-    def track_request(self) -> Iterator[None]:
-        """Count a request as open until it has a reply or has failed."""
-        self._num_open += 1
+    def track_request(self, index: int) -> Iterator[None]:
+        """Count request `index` as open until it has a reply or has failed."""
+        self._open.add(index)
         try:
             yield
         finally:
-            self._num_open -= 1
+            self._open.discard(index)
 
     def record_success(self) -> None:
         """Reset the count of consecutive rejections."""
@@ -59,7 +61,7 @@ class FailureAttribution:
             while self._may_be_prompt(failure):
                 if self._stats.answered:  # server and API key work
                     return True
-                if self._num_open == self._num_waiting:  # no other request to wait for
+                if len(self._open) == self._num_waiting:  # no other request to wait for
                     if self._ledger.usage()["replies"]:
                         return True
                     break
@@ -71,18 +73,22 @@ class FailureAttribution:
     def is_request_at_fault(self, index: int, failure: RequestFailure) -> bool:
         """Return whether request `index` itself causes its failures, after its last attempt.
 
-        It does if others succeeded since its first failure, or if an earlier process already
-        stopped at it.
+        It does if others succeeded since its first failure. If none did, the server may be down:
+        the run ends, and the ledger records which request ended it. Once every open request has
+        ended an earlier start, no other is left that could succeed, and this one is at fault.
         """
         overloaded = failure.kind is ErrorKind.OVERLOADED
         if self._stopping.is_set() or not failure.reached_server or overloaded:
             return False
         if self._stats.answered > self._answered_before.get(index, self._stats.answered):
             return True
-        stopped_at = json.loads(self._ledger.meta("unanswered") or "[]")
-        if index in stopped_at and self._ledger.usage()["replies"]:
+        if self._ends_run:
+            return False
+        ended = set(json.loads(self._ledger.meta(ENDED_RUN_KEY) or "[]"))
+        if self._open | {index} <= ended and self._ledger.usage()["replies"]:
             return True
-        self._ledger.set_meta("unanswered", json.dumps(sorted({*stopped_at, index})))
+        self._ends_run = True
+        self._ledger.set_meta(ENDED_RUN_KEY, json.dumps(sorted(ended | {index})))
         return False
 
     def _may_be_prompt(self, failure: RequestFailure) -> bool:

@@ -72,10 +72,10 @@ class Scheduler:
             prompt = len(json.dumps(payload)) / BYTES_PER_TOKEN
             estimate = prompt + (self._mean_completion or get_token_limit(payload))
         async with self._turn:
+            await asyncio.sleep(self._last_sent_at + SEND_INTERVAL_S - _now())
             server = await self._wait_for_server(payload)
             if self._budget:
                 self._budget.reserve(key, payload)
-            await asyncio.sleep(self._last_sent_at + SEND_INTERVAL_S - _now())
             self._last_sent_at = _now()
             server.in_flight += 1
             self.in_flight += 1

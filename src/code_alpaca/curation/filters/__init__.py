@@ -17,12 +17,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from code_alpaca.core import console
 from code_alpaca.core.errors import InputError
-from code_alpaca.core.plugins import Plugin, describe_error, is_plugin, load_plugin
+from code_alpaca.core.plugins import PluginError, call_plugin, is_plugin, load_plugin
 from code_alpaca.core.schema import Example
 from code_alpaca.curation.filters import alpaca_2023, code, sensitive, text
 
@@ -65,10 +64,6 @@ OLD_NAMES = {
 }
 
 
-class FilterError(Exception):
-    """A user's filter raised an exception or returned what the protocol does not allow."""
-
-
 class Filter(NamedTuple):
     """A filter and its name in a config."""
 
@@ -76,34 +71,33 @@ class Filter(NamedTuple):
     function: Callable[[Example], Any]
 
     def find_reason(self, example: Example) -> str:
-        """Return the reason to drop a row, or "" to keep it; raise FilterError for a user's bug."""
-        name = Path(self.name).name  # without the folder, since the message is published
-        try:
+        """Return the reason to drop a row, or "" to keep it; raise PluginError for a user's bug."""
+        if self.name in FILTERS:
             result = self.function(example)
-        except Exception as error:
-            if not is_plugin(self.name):
-                raise
-            place = describe_error(error, Path(self.name.rpartition(":")[0]))
-            raise FilterError(f"filter {name}: {place}") from error
+        else:
+            result = call_plugin(self.name, self._describe(example), self.function, example)
         if result is None or result is True:
             return ""
         if isinstance(result, tuple) and len(result) == 2 and result[0] is False:
             result = result[1]
         if result is False:
-            return name.rpartition(":")[2]
+            return self.name.rpartition(":")[2]
         if isinstance(result, str) and result.strip():
             return _clean(result)
-        raise FilterError(
-            f"filter {name} returned {_clean(repr(result))}; return None or True to keep a "
-            "row, or False, a reason, or (False, reason) to drop it"
+        raise PluginError(
+            f"{self._describe(example)}: it returned {_clean(repr(result))}; return None or True "
+            "to keep a row, or False, a reason, or (False, reason) to drop it"
         )
+
+    def _describe(self, example: Example) -> str:
+        return f"filter {self.name} failed on the row {_clean(example.instruction)!r}"
 
 
 def load_filters(names: Iterable[str]) -> list[Filter]:
     """Return filters by name (see `resolve_names`): built-in ones in their order, then users'."""
     names = resolve_names(names)
     built_in = [Filter(name, FILTERS[name]) for name in FILTERS if name in names]
-    return built_in + [Filter(name, _load(name).value) for name in names if is_plugin(name)]
+    return built_in + [Filter(name, _load(name)) for name in names if is_plugin(name)]
 
 
 def resolve_names(names: Iterable[str], *, warn: bool = False) -> list[str]:
@@ -132,18 +126,19 @@ def resolve_names(names: Iterable[str], *, warn: bool = False) -> list[str]:
         else:
             known = (*FILTER_SETS, *FILTER_NAMES)
             nearest = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {nearest[0]!r}?" if nearest else f"choose from {', '.join(known)}"
-            raise ValueError(f"no filter {name!r} (and not FILE.py:NAME); {hint}")
+            choices = f"choose from {', '.join(known)}, or write FILE.py:NAME for your own"
+            hint = f"did you mean {nearest[0]!r}?" if nearest else choices
+            raise ValueError(f"no filter {name!r}; {hint}")
     if "prompt_leak" in resolved:  # which included reasoning_leak until each had its own name
         resolved.insert(resolved.index("prompt_leak") + 1, "reasoning_leak")
     return list(dict.fromkeys(resolved))
 
 
-def _load(name: str) -> Plugin:
-    plugin = load_plugin(name, kind="filter")
-    if not callable(plugin.value):
+def _load(name: str) -> Callable[[Example], Any]:
+    function = load_plugin(name, kind="filter").value
+    if not callable(function):
         raise InputError(f"filter {name} is not a function; define it as `def NAME(example): ...`")
-    return plugin
+    return function
 
 
 def _clean(text: str) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from code_alpaca.core.row_formats import contains_reasoning
-from code_alpaca.core.schema import Example, is_unicode
+from code_alpaca.core.row_formats import contains_reasoning, is_unicode
+from code_alpaca.core.schema import Example
 from code_alpaca.curation.language_detection import find_code_blocks, is_code, is_prose
 
 MIN_INSTRUCTION_WORDS, MAX_INSTRUCTION_WORDS = 4, 300  # 2023: 4 and 150

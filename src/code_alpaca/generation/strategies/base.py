@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.plugins import Plugin
+from code_alpaca.core.run_folder import RunInput
 from code_alpaca.core.schema import Example, SeedTask
 from code_alpaca.generation.candidates import Candidate
 from code_alpaca.generation.json_parsing import parse_json
@@ -39,8 +41,12 @@ class PromptContext:
     labels: Mapping[str, str] = field(default_factory=dict)  # by the quotas, may be empty
 
     def render(self, template: str, **values: Any) -> str:
-        """Return a prompt template filled with values, by default also `count` and `wish`."""
-        values = {"count": self.num_tasks, "wish": self.labels, **values}
+        """Return a prompt template filled with values, by default also `count` and `labels`.
+
+        The built-in templates call the labels `wish`.
+        """
+        labels = values.get("labels", self.labels)
+        values = {"count": self.num_tasks, "labels": labels, "wish": labels, **values}
         return self.templates.render(template, **values)
 
 
@@ -52,12 +58,20 @@ class Prompt:
     seed_ids: list[str]  # of the seed tasks and rows that it shows
     prefix: str = ""  # the end of the text, if a reply continues its last line
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str) or not self.text.strip():
+            raise ValueError(f"the text of a Prompt is {self.text!r}, not a prompt")
+        ids = self.seed_ids
+        if isinstance(ids, str) or not all(isinstance(seed_id, str) for seed_id in ids):
+            raise ValueError(f"the seed_ids of a Prompt are {ids!r}, not a list of ids")
+
 
 class Strategy(ABC):
     """One way to request new tasks; subclasses override what differs from these defaults."""
 
     name: str = ""  # in the config and in the column `strategy` of its rows
-    templates: tuple[str, ...] = ()  # prompt templates; their hash is the rows' `prompt_version`
+    # Prompt templates whose hash is the rows' `prompt_version`; none: all templates.
+    templates: tuple[str, ...] = ()
     # APIs over which it requests numbered text instead of JSON, since base models only continue
     # text, and the templates for them.
     numbered_apis: tuple[Api, ...] = ()
@@ -65,7 +79,7 @@ class Strategy(ABC):
     stop: tuple[str, ...] = ()  # strings at which the teacher must stop
     own_keys: tuple[str, ...] = ()  # config keys that are refused in a run without this strategy
     curation_overrides: Mapping[str, Any] = {}  # values of curation keys in its runs
-    file_sha256: str = ""  # of the user's file that it comes from
+    plugin: Plugin | None = None  # the user's file that it comes from
 
     @classmethod
     def from_config(cls, config: GenerateConfig) -> Self:
@@ -86,19 +100,19 @@ class Strategy(ABC):
                 "quotas in its prompt; remove quotas"
             )
 
-    def identity(self) -> dict[str, str]:
-        """Return hashes of what the config only names, by the name of the input."""
-        return {f"{self.name}_sha256": self.file_sha256} if self.file_sha256 else {}
-
-    def used_templates(self, templates: PromptTemplates, api: Api) -> tuple[str, ...]:
-        """Return the names of the templates that its prompts over an API may contain."""
-        return self.numbered_templates if api in self.numbered_apis else self.templates
+    def inputs(self) -> list[RunInput]:
+        """Return what the config only names and the strategy depends on."""
+        if not self.plugin:
+            return []
+        key = f"{self.name}_sha256"
+        return [RunInput(key, self.plugin.sha256, self.plugin.files, is_editable=True)]
 
     def prompt_version(self, templates: PromptTemplates, api: Api) -> str:
         """Return eight hex digits that identify the prompts over an API."""
-        version = templates.version(*self.used_templates(templates, api))
-        if self.file_sha256:
-            version = hashlib.sha256((self.file_sha256 + version).encode()).hexdigest()[:8]
+        used = self.numbered_templates if api in self.numbered_apis else self.templates
+        version = templates.version(*(used or templates.names))
+        if self.plugin:
+            version = hashlib.sha256((self.plugin.sha256 + version).encode()).hexdigest()[:8]
         return version
 
     def tasks_per_request(self, prompt: Prompt, default: int) -> int:

@@ -7,17 +7,19 @@ import inspect
 import math
 import random
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Self
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, Self
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.core.plugins import describe_error, is_plugin, load_plugin
+from code_alpaca.core.plugins import PluginError, call_plugin, is_plugin, load_plugin
+from code_alpaca.core.schema import Example
+from code_alpaca.generation.candidates import Candidate
 from code_alpaca.generation.strategies import STRATEGIES
 from code_alpaca.generation.strategies.base import Prompt, PromptContext, Strategy
-from code_alpaca.generation.templates import PromptTemplates
-from code_alpaca.teacher.request_body import Api
+from code_alpaca.teacher.reply_parsing import ParsedReply
 
 if TYPE_CHECKING:
     from code_alpaca.generation.config import GenerateConfig
@@ -58,9 +60,6 @@ class FunctionStrategy(Strategy):
     def ask(self, context: PromptContext) -> Prompt:
         return self._function(context)
 
-    def used_templates(self, templates: PromptTemplates, api: Api) -> tuple[str, ...]:
-        return templates.names  # it may render any of them
-
 
 @dataclass(frozen=True, slots=True)
 class StrategyMix:
@@ -68,6 +67,11 @@ class StrategyMix:
 
     strategies: Mapping[str, Strategy]
     weights: tuple[float, ...]
+
+    @property
+    def has_users(self) -> bool:
+        """Whether a strategy comes from a user's file."""
+        return any(strategy.plugin for strategy in self.strategies.values())
 
     @classmethod
     def from_config(cls, config: GenerateConfig) -> Self:
@@ -107,8 +111,14 @@ def _load(reference: str, config: GenerateConfig) -> Strategy:
     strategy = plugin.value
     if inspect.isabstract(strategy):
         raise InputError(f"strategy {reference} has no method ask(context); define it")
-    if isinstance(strategy, type) and issubclass(strategy, Strategy):
-        strategy = strategy.from_config(config)
+    if isinstance(strategy, type):
+        if not issubclass(strategy, Strategy):
+            raise InputError(
+                f"strategy {reference} is a class; make it a subclass of "
+                "code_alpaca.generation.strategies.Strategy"
+            )
+        what = f"strategy {reference} failed"
+        strategy = call_plugin(reference, what, strategy.from_config, config)
     elif isinstance(strategy, Strategy):
         strategy = copy.copy(strategy)  # the loaded file is cached
     elif callable(strategy):
@@ -116,26 +126,58 @@ def _load(reference: str, config: GenerateConfig) -> Strategy:
     else:
         raise InputError(
             f"strategy {reference} is of type {type(strategy).__name__}; write a function "
-            "ask(context) that returns a Prompt, or an object of a subclass of Strategy"
+            "ask(context) that returns a Prompt, or a subclass of Strategy"
         )
     # Without the folder, since rows are published.
-    strategy.name, strategy.file_sha256 = PurePath(reference).name, plugin.sha256
-    write_prompt = strategy.ask
+    strategy.name, strategy.plugin = PurePath(reference).name, plugin
+    _check_calls(strategy, reference)
+    return strategy
+
+
+def _check_calls(strategy: Strategy, reference: str) -> None:
+    """Wrap `ask` and `parse` to raise PluginError if they fail or return another type."""
+    call = partial(call_plugin, reference, f"strategy {reference} failed")
+    users_ask, users_parse = strategy.ask, strategy.parse
 
     def ask(context: PromptContext) -> Prompt:
-        try:
-            prompt = write_prompt(context)
-        except InputError:
-            raise
-        except Exception as error:
-            where = describe_error(error, Path(reference.rpartition(":")[0]))
-            raise InputError(f"strategy {reference} failed: {where}") from None
+        pool = ReadRows(context.pool)
+        prompt = call(users_ask, replace(context, pool=pool))
         if not isinstance(prompt, Prompt):
-            raise InputError(
+            raise PluginError(
                 f"strategy {reference} returned a {type(prompt).__name__}; return a "
                 "code_alpaca.generation.strategies.Prompt"
             )
+        known = pool.ids.union(task.id for task in context.seed_tasks)
+        if unknown := set(prompt.seed_ids) - known:
+            raise PluginError(
+                f"strategy {reference}: no seed task or row in its context has the id "
+                f"{min(unknown)!r}; list in seed_ids the ids of those that the prompt shows"
+            )
         return prompt
 
-    strategy.ask = ask
-    return strategy
+    def parse(reply: ParsedReply, prefix: str, *, numbered: bool) -> list[Candidate]:
+        candidates = call(lambda: list(users_parse(reply, prefix, numbered=numbered)))
+        if not all(isinstance(item, Candidate) for item in candidates):
+            raise PluginError(
+                f"strategy {reference}: parse must return a list of "
+                "code_alpaca.generation.candidates.Candidate"
+            )
+        return candidates
+
+    strategy.ask, strategy.parse = ask, parse
+
+
+class ReadRows(Sequence[Example]):
+    """The accepted rows that a strategy may show, and the ids of those that it has read."""
+
+    def __init__(self, rows: Sequence[Example]) -> None:
+        self._rows = rows
+        self.ids: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        found = self._rows[index]
+        self.ids.update(row.id for row in (found if isinstance(index, slice) else [found]))
+        return found

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from code_alpaca.core.errors import InputError, error_message
+from code_alpaca.core.run_folder import RunInput
 from code_alpaca.generation.strategies.base import Prompt, PromptContext, Strategy, prompt_fields
 
 if TYPE_CHECKING:
@@ -59,9 +60,11 @@ class OssInstruct(Strategy):
         if not self.snippets:
             raise InputError("strategy oss_instruct needs snippets: a folder, file or dataset")
 
-    def identity(self) -> dict[str, str]:
+    def inputs(self) -> list[RunInput]:
         text = json.dumps(self.snippets).encode()
-        return {"snippets_sha256": hashlib.sha256(text).hexdigest()}
+        return [
+            RunInput("snippets_sha256", hashlib.sha256(text).hexdigest(), "the code in snippets")
+        ]
 
     def ask(self, context: PromptContext) -> Prompt:
         rng = context.rng

@@ -13,11 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from code_alpaca.problems import load_problems
 
-Rate = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, le=120)]
 TASK_FAULTS = ("near_duplicate", "refusal", "wrong_answer", "empty_output", "benchmark_copy")
 SERVER_FAULTS = ("rate_429", "rate_500", "rate_503", "drop", "hang")
 REFUSAL = "I'm sorry, but I can't help with that."
+
+
+def _rate(events: str) -> Any:
+    return Field(0.0, ge=0, le=1, description=f"rate of {events}")
 
 
 class Faults(BaseModel):
@@ -25,22 +28,22 @@ class Faults(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    near_duplicate: Rate = Field(0.0, description="rate of tasks that copy an example")
-    refusal: Rate = Field(0.0, description="rate of tasks whose output is a refusal")
-    wrong_answer: Rate = Field(0.0, description="rate of Python outputs that fail their tests")
-    empty_output: Rate = Field(0.0, description="rate of tasks with an empty output")
-    benchmark_copy: Rate = Field(0.0, description="rate of tasks copied from the mini benchmark")
-    truncated: Rate = Field(0.0, description="rate of truncated replies (finish_reason length)")
-    malformed: Rate = Field(0.0, description="rate of replies with invalid JSON")
+    near_duplicate: float = _rate("tasks that copy an example")
+    refusal: float = _rate("tasks whose output is a refusal")
+    wrong_answer: float = _rate("Python outputs that fail their tests")
+    empty_output: float = _rate("tasks with an empty output")
+    benchmark_copy: float = _rate("tasks copied from the mini benchmark")
+    truncated: float = _rate("truncated replies (finish_reason length)")
+    malformed: float = _rate("replies with invalid JSON")
     latency: Seconds = Field(0.0, description="seconds before each response")
     jitter: Seconds = Field(0.0, description="maximum random seconds added to latency")
-    rate_429: Rate = Field(0.0, description="rate of responses with status 429")
+    rate_429: float = _rate("responses with status 429")
     retry_after: Seconds = Field(1.0, description="seconds in the Retry-After of a 429 or 503")
-    rate_500: Rate = Field(0.0, description="rate of responses with status 500")
-    rate_503: Rate = Field(0.0, description="rate of responses with status 503")
+    rate_500: float = _rate("responses with status 500")
+    rate_503: float = _rate("responses with status 503")
     rpm: float = Field(0.0, ge=0, description="requests per minute before a 429; 0 for no limit")
-    drop: Rate = Field(0.0, description="rate of connections closed without a response")
-    hang: Rate = Field(0.0, description="rate of requests without a response (dropped after 120 s)")
+    drop: float = _rate("connections closed without a response")
+    hang: float = _rate("requests without a response (dropped after 120 s)")
 
     def corrupt_task(
         self, rng: random.Random, task: dict[str, Any], examples: list[dict[str, Any]]
