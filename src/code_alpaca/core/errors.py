@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
+from collections.abc import Iterable
 
 INTERRUPTED = "interrupted; finished work is kept, and the same command resumes"
 MAX_ERROR_CHARACTERS = 300  # of another library's message
@@ -61,6 +63,14 @@ def explain_database_error(error: BaseException) -> str:
     message = error_message(error)
     advice = next((advice for part, advice in DATABASE_ERRORS.items() if part in message), "")
     return f"{advice} (SQLite: {message})" if advice else ""
+
+
+def did_you_mean(
+    word: str, valid: Iterable[str], otherwise: str, *, min_similarity: float = 0.6
+) -> str:
+    """Return the advice of an error message: the valid word nearest to a mistyped one, or else."""
+    nearest = difflib.get_close_matches(word, list(valid), n=1, cutoff=min_similarity)
+    return f"did you mean {nearest[0]!r}?" if nearest else otherwise
 
 
 def error_message(error: BaseException) -> str:
