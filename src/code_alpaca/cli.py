@@ -9,11 +9,11 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from code_alpaca import __version__
-from code_alpaca.core.config import StageConfig, add_arguments, parse
+from code_alpaca.core.config import StageConfig, UnknownKeyError, add_arguments, parse
 from code_alpaca.core.errors import (
     INTERRUPTED,
     Diverged,
@@ -77,6 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(stage, f"no such command; choose one of {', '.join(STAGES)}", EXIT_INPUT)
     try:
         run_stage(stage, rest)
+    except UnknownKeyError as error:
+        owners = [name for name in STAGES if name != stage and error.key in _keys(name)]
+        explained = UnknownKeyError(error.key, error.valid, error.where, owners)
+        return _fail(stage, str(explained), EXIT_INPUT)
     except InputError as error:
         return _fail(stage, str(error), EXIT_INPUT)
     except Stopped as error:
@@ -103,6 +107,17 @@ def run_stage(stage: str, argv: Sequence[str]) -> None:
         _print_stage_help(stage, getattr(module, command.config), module.__doc__)
     else:
         function(parse(getattr(module, command.config), argv))
+
+
+def _keys(stage: str) -> Collection[str]:
+    """Return the keys of a stage; of TRL's keys for `sft` those that have a role here."""
+    command = STAGES[stage]
+    if command.config:
+        module = importlib.import_module(f"code_alpaca.{command.module}")
+        return getattr(module, command.config).model_fields
+    from code_alpaca.training.arguments import TRL_KEYS, SFTArguments
+
+    return {*SFTArguments.__dataclass_fields__, *TRL_KEYS}
 
 
 def _print_stage_help(stage: str, config: type[StageConfig], description: str | None) -> None:

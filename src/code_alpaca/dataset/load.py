@@ -253,7 +253,7 @@ def _locate(name: str, config: str, revision: str | None) -> tuple[RecordList | 
     if path.exists():
         raise InputError(f"{name} is not a dataset folder (no {MANIFEST}); {ACCEPTED_SOURCES}")
     if path.suffix in SUFFIXES:
-        raise InputError(f"cannot read {name}: no such file")
+        raise InputError(f"cannot read {name}: no such file; {ACCEPTED_SOURCES}")
     if name.startswith((".", "/")) or name.count("/") > 1:
         raise InputError(f"no dataset at {name}; {ACCEPTED_SOURCES}")
     return None, _resolve_commit(name, revision)
