@@ -111,6 +111,8 @@ def test_a_gzip_file_of_samples(tmp_path, benchmark_file, run_eval, capsys):
         (["--model", "x", "--top_p", "0.5"], "top_p needs a temperature"),
         (["--samples", "reference", "--revision", "main"], "revision is for a model"),
         (["--model", "/does/not/exist"], "cannot load model"),
+        (["--samples", "referenc"], "samples referenc: no such file; did you mean 'reference'?"),
+        (["--samples", "gone.jsonl"], "no such file; give a JSONL file, or reference"),
     ],
 )
 def test_a_bad_config_is_one_line(run_eval, words, message, capsys):
@@ -142,6 +144,15 @@ def test_a_problem_whose_own_reference_fails_is_named(
     assert grade_samples([{"task_id": "own/0", "completion": "    return b\n"}]) == 0
     assert list(run_eval.results.failing_references) == ["own/0"]
     assert "1 of 1 problems fail with their own reference" in capsys.readouterr().out
+
+
+def test_samples_in_a_language_without_a_grader_are_a_warning(benchmark_file, run_eval, capsys):
+    record = json.loads(benchmark_file.read_text().splitlines()[0])
+    benchmark_file.write_text(json.dumps({**record, "language": "rust"}))
+    assert run_eval("--benchmark", benchmark_file, "--samples", "reference") == 0
+    printed = capsys.readouterr().out
+    assert "warning: 1 of 1 samples are in a language that cannot be graded" in printed
+    assert "graded are python, javascript, bash" in printed
 
 
 def test_all_references_of_the_mini_benchmark_pass(run_eval):

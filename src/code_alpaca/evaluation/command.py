@@ -22,7 +22,7 @@ from code_alpaca.evaluation.extract import extract_program
 from code_alpaca.evaluation.identity import identify_run
 from code_alpaca.evaluation.results import EvalContext, build_results
 from code_alpaca.evaluation.samples import SampleStore, read_samples, reference_samples
-from code_alpaca.evaluation.target import make_backend, resolve_target
+from code_alpaca.evaluation.target import find_prompt_mismatch, make_backend, resolve_target
 from code_alpaca.problems import Problem, describe_benchmark, load_problems
 
 __all__ = ["EvalConfig", "evaluate"]
@@ -118,6 +118,8 @@ def _load_samples(context: EvalContext, benchmark: Sequence[Problem]) -> list[di
 def _complete(context: EvalContext, store: SampleStore) -> list[dict[str, Any]] | None:
     """Complete what the output folder lacks; None in every process but the first."""
     config = context.config
+    if warning := find_prompt_mismatch(context.target):
+        reporting.out.warning(warning)
     samples = range(config.num_samples)
     requests = [CompletionRequest(p, sample) for p in context.problems for sample in samples]
     reporting.out.print(

@@ -7,6 +7,7 @@ from pathlib import Path
 from code_alpaca.core import console
 from code_alpaca.core.records import EvalResults
 from code_alpaca.evaluation.compare import Comparison
+from code_alpaca.evaluation.grading import INTERPRETED
 from code_alpaca.sandbox import ESCAPES, ProbeResult
 
 WARNING_FRACTION = 0.05  # of truncated, empty or missing completions
@@ -100,6 +101,12 @@ def _find_warnings(results: EvalResults) -> list[str]:
         if count := getattr(results.answers, ending):
             prefix = "warning: " if count / total >= WARNING_FRACTION else ""
             lines.append(f"{prefix}{count} of {total} samples are {ending}; {action}")
+    if ungraded := results.statuses.get("unsupported"):
+        graded = ", ".join(["python", *INTERPRETED])
+        lines.append(
+            f"warning: {ungraded} of {total} samples are in a language that cannot be graded and "
+            f"count as unsolved; graded are {graded}"
+        )
     judges = results.judges
     if in_process := judges.problems_judged_in_one_process:
         lines.append(
