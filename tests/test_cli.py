@@ -43,7 +43,8 @@ GENERATE = "generate --run_dir x"
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("nonsense", "no such command"),
+        ("nonsense", "no such command; choose one of quickstart, "),
+        ("generat", "no such command; did you mean 'generate'?"),
         ("generate", "missing key 'run_dir'"),
         (f"{GENERATE} --num_exampels 5", "did you mean 'num_examples'?"),
         (f"{GENERATE} --num_examples -1", "give a number above 0, got '-1'"),
@@ -86,7 +87,8 @@ def test_the_command_line_overrides_the_file_and_unknown_keys_are_named(tmp_path
 
     config.write_text("run_dir: a\nnum_examples: 7\nteacher_base_url: offline\n")
     assert main(["generate", "--config", str(config), "--dry_run", "--num_examples", "9"]) == 0
-    assert "plan      9 rows" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "plan      9 rows" in shown and "cost      none: the embedded teacher is free" in shown
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from code_alpaca.core.errors import (
     Diverged,
     InputError,
     Stopped,
+    did_you_mean,
     explain_environment_error,
 )
 from code_alpaca.core.redact import redact
@@ -57,7 +58,6 @@ STAGES = {
     "teacher": Command("teacher.offline.server", "TeacherConfig", "serve_teacher",
                        "serve the embedded teacher on loopback"),
 }  # fmt: skip
-EXIT_FAILED, EXIT_INPUT, EXIT_STOPPED = 1, 2, 3
 # How long an idle OpenMP thread spins before it sleeps.
 OPENMP_WAIT_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
@@ -71,27 +71,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if not words or words[0] in ("-h", "--help"):
         _print_help()
-        return 0 if words else EXIT_INPUT
+        return 0 if words else InputError.exit_code
     stage, rest = words[0], words[1:]
     if stage not in STAGES:
-        return _fail(stage, f"no such command; choose one of {', '.join(STAGES)}", EXIT_INPUT)
+        advice = did_you_mean(stage, STAGES, f"choose one of {', '.join(STAGES)}")
+        return _fail(stage, InputError(f"no such command; {advice}"))
     try:
         run_stage(stage, rest)
     except UnknownKeyError as error:
         owners = [name for name in STAGES if name != stage and error.key in _keys(name)]
-        explained = UnknownKeyError(error.key, error.valid, error.where, owners)
-        return _fail(stage, str(explained), EXIT_INPUT)
-    except InputError as error:
-        return _fail(stage, str(error), EXIT_INPUT)
-    except Stopped as error:
-        return _fail(stage, str(error), EXIT_STOPPED)
-    except Diverged as error:
-        return _fail(stage, str(error), EXIT_FAILED)
+        return _fail(stage, UnknownKeyError(error.key, error.valid, error.where, owners))
+    except (InputError, Stopped, Diverged) as error:
+        return _fail(stage, error)
     except KeyboardInterrupt:
-        return _fail(stage, INTERRUPTED, EXIT_STOPPED)
+        return _fail(stage, Stopped(INTERRUPTED))
     except Exception as error:
         if explained := explain_environment_error(error):
-            return _fail(stage, str(explained), EXIT_INPUT)
+            return _fail(stage, explained)
         raise
     return 0
 
@@ -150,9 +146,9 @@ def _print_help() -> None:
     print("\n`code-alpaca COMMAND --help` lists every key. Start with: code-alpaca quickstart")
 
 
-def _fail(stage: str, message: str, code: int) -> int:
-    print(f"code-alpaca {stage}: {redact(' '.join(message.split()))}", file=sys.stderr)
-    return code
+def _fail(stage: str, error: InputError | Stopped | Diverged) -> int:
+    print(f"code-alpaca {stage}: {redact(' '.join(str(error).split()))}", file=sys.stderr)
+    return error.exit_code
 
 
 if __name__ == "__main__":

@@ -29,11 +29,15 @@ DATABASE_ERRORS = {
 
 
 class InputError(Exception):
-    """A bad config, input or environment (exit 2), in one line: what, where, what to do."""
+    """A bad config, input or environment, in one line: what, where, what to do."""
+
+    exit_code = 2
 
 
 class Stopped(Exception):
-    """Stopped on purpose with all work kept (exit 3); the same command resumes."""
+    """Stopped on purpose with all work kept; the same command resumes."""
+
+    exit_code = 3
 
 
 class TeacherRefused(Stopped):
@@ -41,7 +45,9 @@ class TeacherRefused(Stopped):
 
 
 class Diverged(Exception):
-    """The loss of a training is NaN, infinite or too high (exit 1); a rerun would fail again."""
+    """The loss of a training is NaN, infinite or too high; a rerun would fail again."""
+
+    exit_code = 1
 
 
 def explain_environment_error(error: BaseException) -> InputError | None:

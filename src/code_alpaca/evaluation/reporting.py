@@ -7,8 +7,8 @@ from pathlib import Path
 from code_alpaca.core import console
 from code_alpaca.core.records import EvalResults
 from code_alpaca.evaluation.compare import Comparison
-from code_alpaca.evaluation.grading import INTERPRETED
 from code_alpaca.sandbox import ESCAPES, ProbeResult
+from code_alpaca.sandbox.interpreters import INTERPRETERS
 
 WARNING_FRACTION = 0.05  # of truncated, empty or missing completions
 
@@ -102,7 +102,7 @@ def _find_warnings(results: EvalResults) -> list[str]:
             prefix = "warning: " if count / total >= WARNING_FRACTION else ""
             lines.append(f"{prefix}{count} of {total} samples are {ending}; {action}")
     if ungraded := results.statuses.get("unsupported"):
-        graded = ", ".join(["python", *INTERPRETED])
+        graded = ", ".join(["python", *INTERPRETERS])
         lines.append(
             f"warning: {ungraded} of {total} samples are in a language that cannot be graded and "
             f"count as unsolved; graded are {graded}"
