@@ -12,6 +12,7 @@ from typing import Any
 
 from code_alpaca import sandbox
 from code_alpaca.core import fs
+from code_alpaca.core.console import plural
 from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.records import EvalResults, RecordFormatError
 from code_alpaca.evaluation import grading, reporting
@@ -110,7 +111,8 @@ def _load_samples(context: EvalContext, benchmark: Sequence[Problem]) -> list[di
     rows = [row for row in rows if row["task_id"] in task_ids]
     if not rows:
         raise InputError(
-            f"samples {config.samples} contains no sample of the first {config.limit} problems"
+            f"samples {config.samples} contains no sample of the first "
+            f"{plural(len(context.problems), 'problem')}"
         )
     return rows
 
@@ -123,7 +125,8 @@ def _complete(context: EvalContext, store: SampleStore) -> list[dict[str, Any]] 
     samples = range(config.num_samples)
     requests = [CompletionRequest(p, sample) for p in context.problems for sample in samples]
     reporting.out.print(
-        f"{len(requests)} completions of {config.model}, at most {config.max_new_tokens} tokens"
+        f"{plural(len(requests), 'completion')} of {config.model}, at most "
+        f"{plural(config.max_new_tokens, 'token')} each"
     )
     backend = make_backend(context.target, config, has_responded=bool(store.load()))
     with reporting.out.progress(len(requests), "completions") as on_progress:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import psutil
 
+from code_alpaca.core.console import plural
 from code_alpaca.core.errors import InputError
 from code_alpaca.training.arguments import TrainingSetup
 from code_alpaca.training.memory_estimate import (
@@ -140,8 +141,9 @@ def gradient_accumulation_steps(
     if divisors:
         advice = f"set per_device_train_batch_size: {divisors[-1]}"
     raise InputError(
-        f"target_examples_per_step {target_rows} is not divisible by {world_size} processes x "
-        f"{micro_batch_size} rows; {advice}"
+        f"target_examples_per_step {target_rows} is not divisible by "
+        f"{plural(world_size, 'process', 'processes')} x {plural(micro_batch_size, 'row')}; "
+        f"{advice}"
     )
 
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from code_alpaca.core.console import plural
 from code_alpaca.core.prompts import PromptStyle, format_prompt
 from code_alpaca.training.arguments import TrainingSetup
 from code_alpaca.training.memory_estimate import NoEstimate
 from code_alpaca.training.model_loading import select_attention
-from code_alpaca.training.parallelism import count_processes
 from code_alpaca.training.plan import TrainingPlan, format_gib, format_need
 from code_alpaca.training.tokenization import IGNORE_INDEX, TokenizedRows
 
@@ -62,9 +62,9 @@ def _describe_rows(setup: TrainingSetup, tokens: TokenizedRows) -> str:
     statistics = tokens.statistics
     held_out = f"; {len(tokens.validation)} held out" if tokens.validation else ""
     return (
-        f"{statistics.rows} rows, {statistics.tokens} tokens ({statistics.loss_tokens} loss "
-        f"tokens), {statistics.truncated} truncated at {setup.training.max_length}, "
-        f"{statistics.dropped} dropped without a loss token{held_out}"
+        f"{plural(statistics.rows, 'row')}, {statistics.tokens} tokens "
+        f"({statistics.loss_tokens} loss tokens), {statistics.truncated} truncated at "
+        f"{setup.training.max_length}, {statistics.dropped} dropped without a loss token{held_out}"
     )
 
 
@@ -106,8 +106,9 @@ def _describe_batch(setup: TrainingSetup, plan: TrainingPlan) -> str:
     if not plan.tokens:
         packing = ", rows per packed sequence unknown, 1 assumed"
     return (
-        f"{num_rows:.0f} rows per optimizer step: {count_processes(world_size)} x "
-        f"{micro_batch_size} sequences x {accumulation} micro-batches"
+        f"{num_rows:.0f} rows per optimizer step: {plural(world_size, 'process', 'processes')} x "
+        f"{plural(micro_batch_size, 'sequence')} x "
+        f"{plural(accumulation, 'micro-batch', 'micro-batches')}"
         f"{packing if setup.training.packing else ''}"
     )
 
@@ -120,7 +121,7 @@ def _describe_time(setup: TrainingSetup, plan: TrainingPlan, tokens: TokenizedRo
         "epoch": math.ceil(args.num_train_epochs),
         "steps": steps // max(1, int(args.save_steps)),
     }.get(str(args.save_strategy.value), 0)
-    text = f"about {steps} steps, {num_checkpoints} checkpoint{'s' * (num_checkpoints != 1)}"
+    text = f"about {plural(steps, 'step')}, {plural(num_checkpoints, 'checkpoint')}"
     if setup.layout.on_cpu:
         return text
     from trl.trainer.utils import get_peak_flops

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 
+from code_alpaca.core.console import plural
 from code_alpaca.core.records import RunRecord
 from code_alpaca.training.arguments import TrainingSetup
 from code_alpaca.training.memory_estimate import MemoryEstimate
@@ -91,7 +92,7 @@ def summarize(record: RunRecord) -> str:
         losses = f"loss {record.first_loss:.3f} first, {record.last_loss:.3f} last"
     mfu = "" if record.mfu is None else f", MFU {record.mfu:.0%}"
     return (
-        f"{record.parameters / 1e6:.1f}M parameters, {record.steps} steps in "
+        f"{record.parameters / 1e6:.1f}M parameters, {plural(record.steps, 'step')} in "
         f"{record.seconds:.0f} s, {record.tokens_per_second:.0f} tokens/s{mfu}, "
         f"peak memory {record.peak_memory_gib:.1f} GiB, {losses}"
     )
