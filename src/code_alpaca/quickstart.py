@@ -162,7 +162,8 @@ def _summarize(run_dir: Path) -> dict[str, str]:
     rejected = ", ".join(f"{reason} {count}" for reason, count in reasons.items()) or "none"
     counts = ", ".join(f"{name} {count}" for name, count in manifest.counts.items())
     return {
-        "generate": f"{replies} replies, {manifest.candidates} candidates, "
+        "generate": f"{console.plural(replies, 'reply', 'replies')}, "
+        f"{console.plural(manifest.candidates, 'candidate')}, "
         f"{manifest.counts['default']} accepted\nrejected: {rejected}",
         "publish": f"version {manifest.version}: {counts}",
         "sft": f"{format_parameters(training.parameters or 0)} parameters, loss "

@@ -80,7 +80,7 @@ def convert_llama(config: ConvertLlamaConfig) -> None:
     num_parameters = sum(weight.numel() for weight in expected.values())
     out.print(
         f"{config.input_dir}: {num_parameters:,} parameters in {params.n_layers} layers, "
-        f"{len(files)} shard(s), {model_config.max_position_embeddings} positions"
+        f"{console.plural(len(files), 'shard')}, {model_config.max_position_embeddings} positions"
     )
     out.print(f"{tokenizer_file}: {num_pieces:,} pieces")
     _report_output(out, config, split)
@@ -160,8 +160,8 @@ def _report_output(out: console.Stage, config: ConvertLlamaConfig, split: StateD
     total_bytes, free_bytes = split.metadata["total_size"], shutil.disk_usage(disk).free
     out.print(
         f"{'would write' if config.dry_run else 'to'} {config.output_dir}: "
-        f"{format_bytes(total_bytes)} as {config.dtype} in {len(split.filename_to_tensors)} "
-        f"file(s), {format_bytes(free_bytes)} free"
+        f"{format_bytes(total_bytes)} as {config.dtype} in "
+        f"{console.plural(len(split.filename_to_tensors), 'file')}, {format_bytes(free_bytes)} free"
     )
     if free_bytes < total_bytes + SMALL_FILES_BYTES:
         raise InputError(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
+from code_alpaca.core.console import plural
 from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.fs import weights_sha256
 from code_alpaca.core.key_roles import Role, keys_with
@@ -127,7 +128,8 @@ def _read_results(path: Path) -> tuple[Path, EvalResults]:
         raise InputError(f"{path} contains no pass@k; run eval again")
     if result.config.get("limit") is not None:
         raise InputError(
-            f"{path} measures only the first {result.problems} problems; run eval without limit"
+            f"{path} measures only the first {plural(result.problems, 'problem')}; run eval "
+            "without limit"
         )
     # A benchmark from a file is named after it, without the folder.
     return path, result.model_copy(update={"benchmark": PurePath(result.benchmark).name})

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 
-from code_alpaca.core.console import Log
+from code_alpaca.core.console import Log, plural
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.fs import file_sha256
 from code_alpaca.core.records import RecordFormatError, ReleaseRecord
@@ -57,7 +57,7 @@ def push_folder(folder: Path, release: Release, log: Log) -> str:
         if plan.last or README not in release.kind.made_by_hub:
             card = hub_release.merge_card_edits(repo, card, CARD, plan, log)
         size = sum(path.stat().st_size for path in files.values())
-        log(f"uploading {len(files)} files, {size / 1e6:,.1f} MB, to {repo.url}")
+        log(f"uploading {plural(len(files), 'file')}, {size / 1e6:,.1f} MB, to {repo.url}")
         return {**files, README: card.encode()}
 
     card = None if repo.type == "space" else rendered

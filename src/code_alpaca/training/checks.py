@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from code_alpaca.core.console import plural
 from code_alpaca.core.errors import InputError
 from code_alpaca.training.arguments import TrainingSetup
 from code_alpaca.training.parallelism import ParallelLayout
@@ -31,10 +32,11 @@ def require_devices(layout: ParallelLayout) -> None:
     advice = "use --accelerate_config cpu"
     if num_gpus:
         advice = f"set num_processes: {num_gpus} in a copy of the accelerate config"
+    processes = plural(layout.ranks_per_machine, "process", "processes")
     raise InputError(
-        f"the accelerate config starts {layout.ranks_per_machine} processes on this machine, which "
-        f"has {num_gpus} GPU{'s' * (num_gpus != 1)}; {advice}, plan it with --dry_run, or use a "
-        "machine with more GPUs"
+        f"the accelerate config starts {processes} on this machine, which has "
+        f"{plural(num_gpus, 'GPU')}; {advice}, plan it with --dry_run, or use a machine with "
+        "more GPUs"
     )
 
 

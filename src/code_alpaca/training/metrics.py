@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psutil
 
 from code_alpaca.core import jsonl
+from code_alpaca.core.console import plural
 from code_alpaca.core.plots import BLUE, MUTED, ORANGE, WIDTH, plot_style, save_figure
 from code_alpaca.core.records import RunRecord
 from code_alpaca.training.arguments import TrainingSetup
@@ -189,7 +190,7 @@ def summarize(record: RunRecord) -> str:
         losses = f"loss {record.first_loss:.3f} first, {record.last_loss:.3f} last"
     mfu = "" if record.mfu is None else f", MFU {record.mfu:.0%}"
     return (
-        f"{format_parameters(record.parameters)} parameters, {record.steps} steps in "
+        f"{format_parameters(record.parameters)} parameters, {plural(record.steps, 'step')} in "
         f"{record.seconds:.0f} s, {record.tokens_per_second:.0f} tokens/s{mfu}, "
         f"peak memory {record.peak_memory_gib:.1f} GiB, {losses}"
     )

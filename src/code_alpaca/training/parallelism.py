@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from code_alpaca.core.config import read_yaml
+from code_alpaca.core.console import plural
 from code_alpaca.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,12 +43,8 @@ class ParallelLayout:
         if self.world_size == 1 and self.strategy == "ddp":
             return "one process"
         offload = " with offload" if self.offload_optimizer or self.offload_weights else ""
-        return f"{NAMES[self.strategy]}{offload} on {count_processes(self.world_size)}"
-
-
-def count_processes(world_size: int) -> str:
-    """Return `1 process` or `2 processes`."""
-    return f"{world_size} process{'es' * (world_size != 1)}"
+        processes = plural(self.world_size, "process", "processes")
+        return f"{NAMES[self.strategy]}{offload} on {processes}"
 
 
 def read_accelerate_config(path: Path) -> ParallelLayout:

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from code_alpaca.core.config import describe_unknown_key, read_yaml
+from code_alpaca.core.config import UnknownKeyError, read_yaml
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.shipped import find_recipe
 from code_alpaca.training.arguments import OLD_SPELLINGS, SFTArguments, TrainingSetup
@@ -45,7 +45,7 @@ def parse_sft_arguments(
     path, file_keys, words = read_config(argv)
     for key in file_keys:  # TRL would reject a value before an unknown key
         if key not in valid_keys:
-            raise InputError(describe_unknown_key(str(key), valid_keys, str(path)))
+            raise UnknownKeyError(str(key), valid_keys, str(path))
     words = _update_old_spellings(words, file_keys)
     explicit_keys = frozenset(valid_keys) & {*file_keys, *map(_key, words)}
     # A recipe for GPUs can be planned on a machine without them.
@@ -149,7 +149,7 @@ def _parse_with_trl(
         raise InputError(f"bad training config: {error}") from None
     for word in rest:
         if word.startswith("--"):
-            raise InputError(describe_unknown_key(_key(word), valid_keys, "command line"))
+            raise UnknownKeyError(_key(word), valid_keys, "command line")
         raise InputError(f"unexpected word {word!r} on the command line; options are --key value")
     return tuple(parsed)
 

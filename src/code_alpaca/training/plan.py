@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import psutil
 
+from code_alpaca.core.console import plural
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.prompts import PromptStyle, format_prompt
 from code_alpaca.training.arguments import TrainingSetup
@@ -25,7 +26,7 @@ from code_alpaca.training.memory_estimate import (
 from code_alpaca.training.metrics import ThroughputMeter
 from code_alpaca.training.model_loading import select_attention
 from code_alpaca.training.model_state_memory import GIB, MemoryNeed, compute_memory_need
-from code_alpaca.training.parallelism import ParallelLayout, count_processes
+from code_alpaca.training.parallelism import ParallelLayout
 from code_alpaca.training.tokenization import IGNORE_INDEX, TokenizedRows
 
 if TYPE_CHECKING:
@@ -151,8 +152,9 @@ def gradient_accumulation_steps(
     if divisors:
         advice = f"set per_device_train_batch_size: {divisors[-1]}"
     raise InputError(
-        f"target_examples_per_step {target_rows} is not divisible by {world_size} processes x "
-        f"{micro_batch_size} rows; {advice}"
+        f"target_examples_per_step {target_rows} is not divisible by "
+        f"{plural(world_size, 'process', 'processes')} x {plural(micro_batch_size, 'row')}; "
+        f"{advice}"
     )
 
 
@@ -220,7 +222,7 @@ def describe_plan(setup: TrainingSetup, plan: TrainingPlan) -> Iterator[str]:
         rows = tokens.statistics
         held_out = f"; {len(tokens.validation)} held out" if tokens.validation else ""
         yield (
-            f"rows      {rows.rows} rows, {rows.tokens} tokens ({rows.loss_tokens} loss tokens), "
+            f"rows      {plural(rows.rows, 'row')}, {rows.tokens} tokens ({rows.loss_tokens} loss tokens), "
             f"{rows.truncated} truncated at {setup.training.max_length}, {rows.dropped} dropped "
             f"without a loss token{held_out}"
         )
@@ -290,8 +292,9 @@ def _describe_batch(setup: TrainingSetup, plan: TrainingPlan) -> str:
     if not plan.tokens:
         packing = ", rows per packed sequence unknown, 1 assumed"
     return (
-        f"{num_rows:.0f} rows per optimizer step: {count_processes(world_size)} x "
-        f"{micro_batch_size} sequences x {accumulation} micro-batches"
+        f"{num_rows:.0f} rows per optimizer step: {plural(world_size, 'process', 'processes')} x "
+        f"{plural(micro_batch_size, 'sequence')} x "
+        f"{plural(accumulation, 'micro-batch', 'micro-batches')}"
         f"{packing if setup.training.packing else ''}"
     )
 
@@ -303,7 +306,7 @@ def _describe_time(setup: TrainingSetup, plan: TrainingPlan, tokens: TokenizedRo
         "epoch": math.ceil(args.num_train_epochs),
         "steps": steps // max(1, int(args.save_steps)),
     }.get(str(args.save_strategy.value), 0)
-    text = f"about {steps} steps, {num_checkpoints} checkpoint{'s' * (num_checkpoints != 1)}"
+    text = f"about {plural(steps, 'step')}, {plural(num_checkpoints, 'checkpoint')}"
     if setup.layout.on_cpu:
         return text
     from trl.trainer.utils import get_peak_flops
