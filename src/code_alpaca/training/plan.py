@@ -222,9 +222,9 @@ def describe_plan(setup: TrainingSetup, plan: TrainingPlan) -> Iterator[str]:
         rows = tokens.statistics
         held_out = f"; {len(tokens.validation)} held out" if tokens.validation else ""
         yield (
-            f"rows      {plural(rows.rows, 'row')}, {rows.tokens} tokens ({rows.loss_tokens} loss tokens), "
-            f"{rows.truncated} truncated at {setup.training.max_length}, {rows.dropped} dropped "
-            f"without a loss token{held_out}"
+            f"rows      {plural(rows.rows, 'row')}, {rows.tokens} tokens "
+            f"({rows.loss_tokens} loss tokens), {rows.truncated} truncated at "
+            f"{setup.training.max_length}, {rows.dropped} dropped without a loss token{held_out}"
         )
     yield f"model     {_describe_model(setup, plan)}"
     yield f"memory    {setup.layout}: {_describe_memory(setup, plan)}"
