@@ -44,12 +44,23 @@ GENERATE = "generate --run_dir x"
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("nonsense", "no such command"),
+        ("nonsense", "no such command; choose one of quickstart, "),
+        ("generat", "no such command; did you mean 'generate'?"),
         ("generate", "missing key 'run_dir'"),
         (f"{GENERATE} --num_exampels 5", "did you mean 'num_examples'?"),
-        (f"{GENERATE} --num_examples -1", "greater than 0"),
-        (f"{GENERATE} --num_examples many", "valid integer"),
+        (f"{GENERATE} --num_examples -1", "give a number above 0, got '-1'"),
+        (f"{GENERATE} --num_examples many", "give a whole number, got 'many'"),
+        (f"{GENERATE} --verify perhaps", "give true or false, got 'perhaps'"),
+        (f"{GENERATE} --novelty rouge", "give 'code_aware' or 'rouge_l', got 'rouge'"),
         (f"{GENERATE} --filters emtpy", "no filter 'emtpy'"),
+        (f"{GENERATE} --filters emtpy", "did you mean 'empty'?\n"),
+        ("eval --decontaminate mini", "(command line); it is a key of generate, curate\n"),
+        (
+            "eval --learning_rate 1",
+            "(command line); it is a key of sft\n",
+        ),
+        ("release --model x", "a key of eval, demo, teacher; did you mean 'model_dir'?"),
+        ("report --xyz 1", "unknown key 'xyz' (command line); see --help"),
         (f"{GENERATE} stray", "unexpected word 'stray'"),
         (f"{GENERATE} --teacher_base_url foo", "not a URL like"),
         (f"{GENERATE} --teacher_base_url http://a:99999", "not a URL like"),
@@ -77,7 +88,8 @@ def test_the_command_line_overrides_the_file_and_unknown_keys_are_named(tmp_path
 
     config.write_text("run_dir: a\nnum_examples: 7\nteacher_base_url: offline\n")
     assert main(["generate", "--config", str(config), "--dry_run", "--num_examples", "9"]) == 0
-    assert "plan      9 rows" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "plan      9 rows" in shown and "cost      none: the embedded teacher is free" in shown
 
 
 @pytest.mark.parametrize(
@@ -86,6 +98,8 @@ def test_the_command_line_overrides_the_file_and_unknown_keys_are_named(tmp_path
         ("- a\n- b\n", "must contain `key: value` lines"),
         ("dataset_version: 2025-02-30\n", "not valid YAML: day is out of range"),
         ("[" * 100_000, "not valid YAML"),
+        ("a: 1\nb: [1\nc: 2\n", "line 3, column 2: expected ',' or ']', but got ':'; correct it"),
+        ("a: \x07\n", "not valid YAML: unacceptable character"),
         ('run_dir: "a\\0b"\n', "contains a NUL character"),
     ],
 )
@@ -94,3 +108,4 @@ def test_a_file_that_is_not_a_config_is_refused(tmp_path, capsys, text, message)
     config.write_text(text)
     assert main(["generate", "--config", str(config)]) == 2
     assert message in (error := capsys.readouterr().err) and error.count("\n") == 1
+    assert "<unicode string>" not in error

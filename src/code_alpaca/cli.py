@@ -9,16 +9,17 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from code_alpaca import __version__
-from code_alpaca.core.config import StageConfig, add_arguments, parse
+from code_alpaca.core.config import StageConfig, UnknownKeyError, add_arguments, parse
 from code_alpaca.core.errors import (
     INTERRUPTED,
     Diverged,
     InputError,
     Stopped,
+    did_you_mean,
     explain_environment_error,
 )
 from code_alpaca.core.extras import explain_missing_package
@@ -59,7 +60,6 @@ STAGES = {
                        "serve the embedded teacher on loopback"),
     "recipes": Command("recipes", "", "run_recipes", "list, show or copy the shipped recipes"),
 }  # fmt: skip
-EXIT_FAILED, EXIT_INPUT, EXIT_STOPPED = 1, 2, 3
 # How long an idle OpenMP thread spins before it sleeps.
 OPENMP_WAIT_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
@@ -73,23 +73,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if not words or words[0] in ("-h", "--help"):
         _print_help()
-        return 0 if words else EXIT_INPUT
+        return 0 if words else InputError.exit_code
     stage, rest = words[0], words[1:]
     if stage not in STAGES:
-        return _fail(stage, f"no such command; choose one of {', '.join(STAGES)}", EXIT_INPUT)
+        advice = did_you_mean(stage, STAGES, f"choose one of {', '.join(STAGES)}")
+        return _fail(stage, InputError(f"no such command; {advice}"))
     try:
         run_stage(stage, rest)
-    except InputError as error:
-        return _fail(stage, str(error), EXIT_INPUT)
-    except Stopped as error:
-        return _fail(stage, str(error), EXIT_STOPPED)
-    except Diverged as error:
-        return _fail(stage, str(error), EXIT_FAILED)
+    except UnknownKeyError as error:
+        owners = [name for name in STAGES if name != stage and error.key in _keys(name)]
+        return _fail(stage, UnknownKeyError(error.key, error.valid, error.where, owners))
+    except (InputError, Stopped, Diverged) as error:
+        return _fail(stage, error)
     except KeyboardInterrupt:
-        return _fail(stage, INTERRUPTED, EXIT_STOPPED)
+        return _fail(stage, Stopped(INTERRUPTED))
     except Exception as error:
         if explained := explain_environment_error(error) or explain_missing_package(error):
-            return _fail(stage, str(explained), EXIT_INPUT)
+            return _fail(stage, explained)
         raise
     return 0
 
@@ -105,6 +105,17 @@ def run_stage(stage: str, argv: Sequence[str]) -> None:
         _print_stage_help(stage, getattr(module, command.config), module.__doc__)
     else:
         function(parse(getattr(module, command.config), argv))
+
+
+def _keys(stage: str) -> Collection[str]:
+    """Return the keys of a stage; of TRL's keys for `sft` those that have a role here."""
+    command = STAGES[stage]
+    if command.config:
+        module = importlib.import_module(f"code_alpaca.{command.module}")
+        return getattr(module, command.config).model_fields
+    from code_alpaca.training.arguments import TRL_KEYS, SFTArguments
+
+    return {*SFTArguments.__dataclass_fields__, *TRL_KEYS}
 
 
 def _print_stage_help(stage: str, config: type[StageConfig], description: str | None) -> None:
@@ -137,9 +148,9 @@ def _print_help() -> None:
     print("\n`code-alpaca COMMAND --help` lists every key. Start with: code-alpaca quickstart")
 
 
-def _fail(stage: str, message: str, code: int) -> int:
-    print(f"code-alpaca {stage}: {redact(' '.join(message.split()))}", file=sys.stderr)
-    return code
+def _fail(stage: str, error: InputError | Stopped | Diverged) -> int:
+    print(f"code-alpaca {stage}: {redact(' '.join(str(error).split()))}", file=sys.stderr)
+    return error.exit_code
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from code_alpaca.evaluation.command import EvalConfig, evaluate
 from code_alpaca.generation.command import GenerateConfig, generate_dataset
 from code_alpaca.release.command import ReleaseConfig, release_model
 from code_alpaca.training.command import launch_on_cpu
+from code_alpaca.training.metrics import format_parameters
 
 # The embedded teacher makes some mistakes, so that curation has something to reject.
 TEACHER = (
@@ -165,10 +166,11 @@ def _summarize(run_dir: Path) -> dict[str, str]:
     rejected = ", ".join(f"{reason} {count}" for reason, count in reasons.items()) or "none"
     counts = ", ".join(f"{name} {count}" for name, count in manifest.counts.items())
     return {
-        "generate": f"{replies} replies, {manifest.candidates} candidates, "
+        "generate": f"{console.plural(replies, 'reply', 'replies')}, "
+        f"{console.plural(manifest.candidates, 'candidate')}, "
         f"{manifest.counts['default']} accepted\nrejected: {rejected}",
         "publish": f"version {manifest.version}: {counts}",
-        "sft": f"{(training.parameters or 0) / 1e6:.1f}M parameters, loss "
+        "sft": f"{format_parameters(training.parameters or 0)} parameters, loss "
         f"{training.first_loss:.2f} first, {training.last_loss:.2f} last",
         "eval": f"pass@1 {_score(run_dir / 'eval')}\n"
         f"reference solutions {_score(run_dir / 'eval-reference')} (check of the scorer)",

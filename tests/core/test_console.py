@@ -36,6 +36,11 @@ def test_warnings_and_notes_need_no_stage(capsys):
     assert capsys.readouterr().out == "warning   check the disk\nnote      nothing to do\n"
 
 
+def test_a_count_has_its_noun_in_the_right_form():
+    assert [console.plural(n, "row") for n in (0, 1, 2000)] == ["0 rows", "1 row", "2,000 rows"]
+    assert console.plural(2, "reply", "replies") == "2 replies"
+
+
 @pytest.mark.parametrize("text", ["[bold]x[/bold] [/]", ":smile:", "a\tb", "x" * 300, "é\u2028ü"])
 def test_text_is_printed_literally_and_never_wrapped(capsys, text):
     console.stage("report").print(text)

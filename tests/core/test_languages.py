@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections import Counter
 
 import pytest
@@ -21,15 +20,9 @@ def test_every_name_belongs_to_one_language():
     assert all(name == name.lower() for name in names)
 
 
-def test_every_extension_belongs_to_one_language():
-    extensions = Counter(ext for language in languages.TABLE for ext in language.extensions)
-    assert [extension for extension, count in extensions.items() if count > 1] == []
-
-
-def test_lexers_and_parsers_exist():
+def test_lexers_exist():
     for language in languages.TABLE:
         assert not language.lexer or get_lexer_by_name(language.lexer)
-        assert not language.parser or importlib.import_module(language.parser)
 
 
 @pytest.mark.parametrize(

@@ -51,13 +51,13 @@ def test_dataclasses_and_postponed_annotations_work(write):
     ("source", "reference", "message"),
     [
         ("x = 1", "gone.py:x", "cannot read filter file gone.py: No such file"),
+        ("_x = 1", "mine.py:check", "does not define 'check'; it defines no names"),
         ("x = 1\ndef check(row): pass", "mine.py:chek", "does not define 'chek'; did you mean"),
         ("x = 1", "mine.py:other", "does not define 'other'; it defines x"),
         ("x = 1\ny = z", "mine.py:x", "NameError: name 'z' is not defined (line 2)"),
         ("x = 1\ndef f(:", "mine.py:x", "SyntaxError: invalid syntax (line 2)"),
         ("raise SystemExit(3)", "mine.py:x", "SystemExit: 3 (line 1)"),
         ("import not_installed", "mine.py:x", "No module named 'not_installed'"),
-        ("", "mine.py:x", "does not define 'x'; it is empty"),
         ("x = 1", "other", "is not of the form FILE.py:NAME"),
     ],
 )

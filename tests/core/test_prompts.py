@@ -5,7 +5,14 @@ import copy
 import pytest
 from support import tokenizers_in_use
 
-from code_alpaca.core.prompts import chat_template, format_prompt
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.prompts import (
+    PROMPT_STYLES,
+    PromptTemplate,
+    chat_template,
+    contains_style,
+    format_prompt,
+)
 from code_alpaca.evaluation.inference import encode_prompt
 from code_alpaca.evaluation.text_generation import decode_response
 
@@ -30,11 +37,37 @@ def test_braces_in_a_task_are_kept():
     assert format_prompt("a", "{instruction}").count("{instruction}") == 1
 
 
+@pytest.mark.parametrize(
+    ("with_input", "without_input", "message"),
+    [
+        (
+            "Q: {question} {input}",
+            "{instruction}",
+            "with_input is 'Q: {question} {input}'; it",
+        ),
+        ("Q: {instruction}", "Q: {instruction}", "must contain {instruction} and {input}"),
+        ("{instruction} {input}", "Q:\nA:", "without_input is 'Q:\\nA:'; it must contain {instruc"),
+        ("{instruction} {input}", "{instruction} {input}", "without_input is"),
+        ("{instruction!r} {input}", "{instruction}", "with_input is"),
+        ("{instruction} {input} }", "{instruction}", "write {{ or }}"),
+    ],
+)
+def test_a_style_contains_the_task_and_no_other_place(with_input, without_input, message):
+    with pytest.raises(InputError) as caught:
+        PromptTemplate(with_input, without_input)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_stops_of_a_style_are_several_strings():
+    with pytest.raises(InputError, match="give a tuple of strings"):
+        PromptTemplate("{instruction} {input}", "{instruction}", stops="\nQ:")
+
+
 def test_newline_style_adds_only_the_newline():
     assert format_prompt("a", style="alpaca_nl") == format_prompt("a") + "\n"
 
 
-@pytest.mark.parametrize("style", ["alpaca", "alpaca_nl"])
+@pytest.mark.parametrize("style", PROMPT_STYLES)
 @pytest.mark.parametrize("begin", [True, False])
 def test_the_chat_template_renders_the_training_prompt(style, begin):
     from tokenizers import processors
@@ -47,6 +80,8 @@ def test_the_chat_template_renders_the_training_prompt(style, begin):
     if not begin:
         tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     tokenizer.chat_template = chat_template(tokenizer, style)
+    assert contains_style(tokenizer.chat_template, style)
+    assert not contains_style(tokenizer.chat_template.replace(":", "."), style)
     for task in ("Add 1.", "{% x %} {{ y }} \\n \"q\" 'q'", "é\n\n  日本", " lead and trail \n"):
         messages = [{"role": "user", "content": task}]
         for more in ({}, {"input": "x = 1\n{{ z }}"}):
@@ -64,7 +99,7 @@ def tokenizer(request):
     return tokenizers_in_use.make(request.param, [format_prompt("Add 1.", "x"), "return x + 1"])
 
 
-@pytest.mark.parametrize("style", ["alpaca", "alpaca_nl"])
+@pytest.mark.parametrize("style", PROMPT_STYLES)
 @pytest.mark.parametrize("ends", [False, True])
 def test_a_chat_server_tokenizes_the_prompt_as_training_does(tokenizer, style, ends):
     """For every kind of special tokens and word marks."""

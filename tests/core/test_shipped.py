@@ -41,4 +41,6 @@ def test_the_old_name_of_a_recipe_is_accepted_with_a_warning(model, monkeypatch,
     monkeypatch.chdir(tmp_path)
     for name in (f"{model}/sft/config_seed", f"recipes/{model}/sft/config_seed.yaml"):
         assert find_recipe(name) == find_recipe(f"{model}/sft/config_alpaca_2023")
-        assert capsys.readouterr().out.count("is now called") == 1
+        output = capsys.readouterr().out
+        assert output.count("is now called") == 1
+        assert f"add --output_dir runs/{model}-seed" in output

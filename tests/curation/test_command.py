@@ -235,7 +235,7 @@ def test_seed_tasks_are_added_to_the_pool(tmp_path):
     ("options", "message"),
     [
         (["--source", "nothing.json"], "cannot read nothing.json: no such file"),
-        (["--novelty_threshold", "1.5"], "less than or equal to 1"),
+        (["--novelty_threshold", "1.5"], "at most 1"),
         (["--novelty", "rouge"], "code_aware"),
         (["--filters", "emtpy"], "no filter 'emtpy'"),
         (["--decontaminate", "humanevil"], "no benchmark 'humanevil'"),

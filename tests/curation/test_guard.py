@@ -122,7 +122,7 @@ def test_a_dataset_is_built_from_a_ledger_with_such_rows(tmp_path, capsys):
         decisions = [Decision(row, "") for row in rows]
         ledger.decide(0, [*decisions, Decision(FAULTY[0][0], "refusal", "no")])
     folder = build_dataset(tmp_path, draw_plots=False)
-    assert f"{len(FAULTY)} accepted rows are unusable" in capsys.readouterr().out
+    assert f"{len(FAULTY)} accepted rows as unusable" in capsys.readouterr().out
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["counts"]["default"] == 3
     assert manifest["rejected_by_reason"] == {

@@ -201,17 +201,17 @@ def test_null_input_is_empty_and_rows_without_an_output_are_dropped_and_counted(
     ]
     loaded, (line,) = read(tmp_path / "rows.json", json.dumps(rows))
     assert [(row["input"], row["output"]) for row in loaded] == [("", "a + b"), ("", "b + a")]
-    assert "2 of 4 rows have no instruction or no output (the first is row 2)" in line
+    assert "2 of 4 rows without instruction or output (the first is row 2)" in line
     with pytest.raises(InputError, match="row 2: 'output' is null"):
         read(tmp_path / "rows.json", json.dumps(rows), blank="keep")
     loaded, (line,) = read(tmp_path / "rows.json", json.dumps(rows[2:]), blank="keep")
-    assert len(loaded) == 2 and "are kept unchanged" in line
+    assert len(loaded) == 2 and "kept unchanged" in line
 
 
 def test_outputs_with_reasoning_are_counted(tmp_path):
     rows = [{"instruction": "Add.", "output": "<think>\nOf course.\n</think>\n\na + b"}, *ROWS]
     loaded, (line,) = read(tmp_path / "rows.json", json.dumps(rows))
-    assert len(loaded) == 4 and "1 of 4 outputs contain a model's reasoning (<think>)" in line
+    assert len(loaded) == 4 and "1 of 4 outputs with a model's reasoning (<think>)" in line
 
 
 def test_curate_and_publish_read_the_columns_of_a_column_map(tmp_path, capsys):
@@ -315,7 +315,7 @@ def test_columns_of_a_hub_dataset_are_text_or_refused(hub, worker, tmp_path):
         lines[name] = " ".join([*loaded["lines"], loaded["error"], error])
     assert rows["null-input"] == [["a", "", "c"], ["b", "", "d"]], lines["null-input"]
     assert rows["some-null"] == [["a", "", "c"]]
-    assert "1 of 2 rows have no instruction" in lines["some-null"]
+    assert "1 of 2 rows without instruction" in lines["some-null"]
     assert "row 2: 'instruction' is null" in lines["some-null"], "publish imports every row or none"
     for name in ("nan-input", "no-input", "pairs"):
         assert rows[name] == [["a", "", "c"]], lines[name]

@@ -81,7 +81,7 @@ def test_a_dry_run_prints_the_difference_and_changes_nothing(hub, command, sourc
     source.write_text(json.dumps(changed))
     hub.log.clear()
     output = command(*dry_run, "1.1.0")
-    assert "since v1.0.0: 1 rows added, 0 removed, 1 changed" in output
+    assert "since v1.0.0: 1 row added, 0 removed, 1 changed" in output
     assert "nothing was written or sent" in output
     assert not {"create", "lfs-put", "commit", "tag"} & set(hub.log)
     assert not (tmp_path / "new").exists()

@@ -199,9 +199,9 @@ def test_a_release_is_compared_with_the_last_release_even_if_its_tag_was_moved(
     hub.repository(DATASET).tags["v1.0.0"] = moved.sha
     for mode in ("preview", "push"):
         lines = " ".join(worker.push(make_folder("1.1.0", rows=5), mode=mode)["lines"])
-        assert "since v1.0.0: 1 rows added, 0 removed, 0 changed" in lines
+        assert "since v1.0.0: 1 row added, 0 removed, 0 changed" in lines
         assert "moved by hand off the commit of their release: v1.0.0" in lines
-    assert "Since 1.0.0: 1 rows added" in hub.read(DATASET, "v1.1.0", "CHANGELOG.md").decode()
+    assert "Since 1.0.0: 1 row added" in hub.read(DATASET, "v1.1.0", "CHANGELOG.md").decode()
 
 
 def test_a_preview_refuses_what_a_push_refuses(worker, make_folder, refusal):

@@ -24,7 +24,7 @@ def test_a_file_of_samples(grade_samples, run_eval, capsys):
     assert results.statuses == {"passed": 1, "failed": 1}
     assert results.sandbox.backend in ("bwrap", "landlock")
     assert results.problems_without_samples == 1
-    assert "1 problems had no sample" in capsys.readouterr().out
+    assert "1 problem had no sample and counted as unsolved" in capsys.readouterr().out
     statuses = [(row["task_id"], row["status"]) for row in run_eval.rows]
     assert statuses == [("own/0", "passed"), ("own/0", "failed")]
 
@@ -86,7 +86,7 @@ def test_samples_of_problems_beyond_the_limit_are_not_graded(grade_samples, run_
     results = run_eval.results
     assert (results.samples, results.problems, results.pass_at(1).value) == (1, 1, 1.0)
     assert grade_samples(lines[:1], "--limit", "1") == 2
-    assert "no sample of the first 1 problems" in capsys.readouterr().err
+    assert "no sample of the first 1 problem\n" in capsys.readouterr().err
 
 
 def test_a_gzip_file_of_samples(tmp_path, benchmark_file, run_eval, capsys):
@@ -111,6 +111,8 @@ def test_a_gzip_file_of_samples(tmp_path, benchmark_file, run_eval, capsys):
         (["--model", "x", "--top_p", "0.5"], "top_p needs a temperature"),
         (["--samples", "reference", "--revision", "main"], "revision is for a model"),
         (["--model", "/does/not/exist"], "cannot load model"),
+        (["--samples", "referenc"], "samples referenc: no such file; did you mean 'reference'?"),
+        (["--samples", "gone.jsonl"], "no such file; give a JSONL file, or reference"),
     ],
 )
 def test_a_bad_config_is_one_line(run_eval, words, message, capsys):
@@ -131,7 +133,7 @@ def test_truncated_and_empty_samples_are_counted(grade_samples, run_eval, capsys
     assert answers.finish_reasons == {"stop": 1, "length": 1, "unknown": 1, "max_tokens": 1}
     table = (run_eval.output_dir / "results.md").read_text()
     assert "4 samples: 2 truncated, 2 empty" in table
-    assert "warning: 2 of 4 samples are truncated" in capsys.readouterr().out
+    assert "warning: 2 of 4 samples truncated" in capsys.readouterr().out
 
 
 def test_a_problem_whose_own_reference_fails_is_named(
@@ -141,7 +143,16 @@ def test_a_problem_whose_own_reference_fails_is_named(
     benchmark_file.write_text(json.dumps({**record, "canonical_solution": "    return a\n"}))
     assert grade_samples([{"task_id": "own/0", "completion": "    return b\n"}]) == 0
     assert list(run_eval.results.failing_references) == ["own/0"]
-    assert "1 of 1 problems fail with their own reference" in capsys.readouterr().out
+    assert "1 of 1 problem failed with the benchmark's own solution" in capsys.readouterr().out
+
+
+def test_samples_in_a_language_without_a_grader_are_a_warning(benchmark_file, run_eval, capsys):
+    record = json.loads(benchmark_file.read_text().splitlines()[0])
+    benchmark_file.write_text(json.dumps({**record, "language": "rust"}))
+    assert run_eval("--benchmark", benchmark_file, "--samples", "reference") == 0
+    printed = capsys.readouterr().out
+    assert "warning: 1 of 1 sample not graded, and counted as unsolved" in printed
+    assert "only python, javascript, bash can be graded" in printed
 
 
 def test_all_references_of_the_mini_benchmark_pass(run_eval):

@@ -10,13 +10,13 @@ import torch
 
 import code_alpaca
 from code_alpaca.core.errors import InputError
-from code_alpaca.core.prompts import chat_template, format_prompt
+from code_alpaca.core.prompts import PROMPT_STYLES, chat_template, format_prompt
 from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
 WINDOW = 512  # tokens
 
 
-@pytest.fixture(scope="module", params=["alpaca", "alpaca_nl", None])
+@pytest.fixture(scope="module", params=[*PROMPT_STYLES, None])
 def trained(request, tmp_path_factory):
     """A random model and its prompt style; with None it has no chat template."""
     folder = tmp_path_factory.mktemp("trained")

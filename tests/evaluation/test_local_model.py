@@ -8,11 +8,12 @@ import shutil
 import pytest
 import torch
 from support import scripted_model, tokenizers_in_use
+from transformers import AutoTokenizer
 
 import code_alpaca
 from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
-from code_alpaca.core.prompts import PROMPT_STYLES
+from code_alpaca.core.prompts import PROMPT_STYLES, chat_template
 from code_alpaca.evaluation.completions import (
     FUNCTION_STOPS,
     CompletionRequest,
@@ -251,6 +252,29 @@ def test_results_record_the_model_the_sampling_and_how_completions_ended(tiny_mo
     assert results.model.dtype in ("float32", "bfloat16")
     assert "3 truncated" in (run_eval.output_dir / "results.md").read_text()
     assert [row["finish_reason"] for row in run_eval.rows] == ["length"] * 3
+
+
+def test_other_prompts_than_those_of_the_training_are_a_warning(tiny_model, tmp_path, capsys):
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    style, *others = PROMPT_STYLES
+    (folder / "run.json").write_text(json.dumps({"config": {"prompt_style": style}}))
+    template = folder / "chat_template.jinja"
+    template.write_text(chat_template(AutoTokenizer.from_pretrained(folder), style))
+
+    def warning(*words):
+        shutil.rmtree(tmp_path / "eval", ignore_errors=True)
+        assert main(["eval", "--model", str(folder), "--output_dir", str(tmp_path / "eval"),
+                     "--limit", "1", "--max_new_tokens", "1", *words]) == 0  # fmt: skip
+        lines = capsys.readouterr().out.splitlines()
+        return [line for line in lines if line.startswith("warning ")]
+
+    assert warning() == []
+    assert warning("--prompt_format", "chat") == []
+    (line,) = warning("--prompt_format", others[0])
+    assert f"trained with prompt_style {style} and gets prompt_format {others[0]}" in line
+    template.write_text(template.read_text().replace(":", "."))
+    (line,) = warning()
+    assert f"the prompt style {style} changed after the training" in line
 
 
 def test_a_base_model_that_completes_every_problem_scores_100_percent(

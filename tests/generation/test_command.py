@@ -287,7 +287,7 @@ def test_seed_tasks_that_fail_their_own_tests_are_named_before_anything_is_sent(
     more = ["--seed_tasks", str(seeds), "--decontaminate", "none"]
     assert main(generate_args(tmp_path / "run", *more)) == 2
     error = capsys.readouterr().err
-    assert "1 seed tasks do not pass their own tests: broken (failed)" in error
+    assert "1 seed task fails its own tests: broken (failed)" in error
     with Ledger(tmp_path / "run/ledger.sqlite", write=False) as ledger:
         assert ledger.usage()["requests"] == 0
 
@@ -359,7 +359,7 @@ def test_printed_counts_are_those_of_the_dataset_and_skipped_decontamination_is_
     assert f"12 rows accepted of {manifest['candidates']} candidates" in output
     with Ledger(tmp_path / "ledger.sqlite", write=False) as ledger:
         surplus = ledger.accepted_count() - 12
-    assert surplus > 0 and f"{surplus} more accepted rows stay in the ledger" in output
+    assert surplus > 0 and f"the ledger keeps {surplus} more accepted row" in output
     assert "decontamination skipped for humaneval" in output.strip().splitlines()[-1]
 
 

@@ -60,7 +60,7 @@ def test_the_built_in_prompts_are_those_of_the_first_release(name, api, version)
 @pytest.mark.parametrize(
     ("name", "source", "message"),
     [
-        ("rule.jinja", "", "did you mean rules.jinja?"),
+        ("rule.jinja", "", "did you mean 'rules'?"),
         ("rules.jinja", "one\n{% if %}", "rules.jinja, line 2: Expected an expression"),
         ("notes.txt", "", "contains no .jinja file"),
     ],

@@ -1,4 +1,4 @@
-"""Every benchmark is loaded into one form; a record in no known form is refused by its line."""
+"""Every benchmark is loaded into one format; a record in no known one is refused by its line."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from code_alpaca.core.errors import InputError
 from code_alpaca.evaluation.grading import Grader
 from code_alpaca.problems import BENCHMARKS, Problem, describe_benchmark, is_on_hub, load_problems
+from code_alpaca.problems.files import FileBenchmark
 
 MBPP = [
     {
@@ -108,8 +109,10 @@ def test_hub_benchmarks_are_pinned_and_a_revision_replaces_the_pin():
 def test_without_network_the_error_names_the_alternative():
     with pytest.raises(InputError, match="give the path of a JSONL file"):
         load_problems("humaneval")
-    with pytest.raises(InputError, match=r"humaneval_plus.*FILE\.py:FUNCTION"):
+    with pytest.raises(InputError, match="did you mean 'humaneval'"):
         load_problems("humanevl")
+    with pytest.raises(InputError, match=r"humaneval_plus.*FILE\.py:FUNCTION"):
+        load_problems("nothing")
 
 
 HUMANEVAL_RECORD = {
@@ -150,7 +153,7 @@ def test_a_users_function_returns_problems_or_records(tmp_path, body):
         ("def load():\n    return None", "returned NoneType; return an iterable of Problem"),
         ("def load():\n    return RECORD", "returned dict; return an iterable"),
         ("def load():\n    return [RECORD, 'x']", "item 2 is str"),
-        ("def load():\n    return [{'task_id': 'x'}]", "item 1 is neither in HumanEval's form"),
+        ("def load():\n    return [{'task_id': 'x'}]", "item 1 is neither in HumanEval's format"),
         ("def load():\n    yield RECORD\n    1 / 0", "ZeroDivisionError: division by zero (line 5"),
         ("def load(path):\n    return []", "missing 1 required positional argument: 'path'"),
         ("def load():\n    return []", "contains no problem"),
@@ -165,6 +168,70 @@ def test_a_users_function_that_cannot_be_used_is_one_line(tmp_path, body, messag
 def test_a_missing_file_of_a_users_function_is_named():
     with pytest.raises(InputError, match=r"cannot read benchmark file gone\.py: No such file"):
         load_problems("gone.py:load")
+
+
+@pytest.mark.parametrize("kind", ["problem", "record"])
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("task_id", 1, "task_id is int; give a string"),
+        ("task_id", " ", "task_id is ' '; give a name that is unique"),
+        ("prompt", "", "prompt is ''; give the start of the program, or an instruction"),
+        ("entry_point", "", "entry_point is ''; give the name of the function"),
+        ("canonical_solution", None, "canonical_solution is NoneType; give a string"),
+        ("test", ["assert one()"], "test is list; give a string"),
+        ("test", "assert one() == 1", "test does not define check"),
+        ("instruction", 3, "instruction is int; give a string"),
+        ("language", 3, "language is int; give a string"),
+        ("language", "pyton", "'pyton' is unknown; did you mean 'python'? give one of .net, "),
+        ("language", "qqq", "language 'qqq' is unknown; give one of .net, "),
+    ],
+)
+def test_every_field_of_a_users_problem_is_checked(tmp_path, kind, field, value, message):
+    record = {**HUMANEVAL_RECORD, field: value}
+    item = record if kind == "record" else f"Problem(**{record})"
+    reference = write_function(tmp_path, f"def load():\n    return [RECORD, {item}]")
+    with pytest.raises(InputError) as caught:
+        load_problems(reference)
+    assert f"benchmark {reference}, item 2: " in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("stops", ["'\\n}'", "['a', 3]", "5", "['']"])
+def test_stop_strings_are_a_list_of_strings(tmp_path, stops):
+    with pytest.raises(InputError, match=r"item 1: stops is .*; give a list of strings"):
+        load_problems(
+            write_function(tmp_path, f"load = lambda: [Problem(**RECORD, stops={stops})]")
+        )
+
+
+def test_a_users_problem_may_have_another_name_of_its_language_and_a_list_of_stops(tmp_path):
+    body = "load = lambda: [Problem(**RECORD, language='sh', stops=['}'])]"
+    (problem,) = load_problems(write_function(tmp_path, body))
+    assert (problem.language, problem.stops) == ("bash", ("}",))
+
+
+def test_a_field_of_a_wrong_type_in_a_file_is_named_with_its_line(tmp_path):
+    path = write(tmp_path / "b.jsonl", [HUMANEVAL_RECORD, {**HUMANEVAL_RECORD, "task_id": 7}])
+    with pytest.raises(InputError, match=r"b\.jsonl, line 2: task_id is int; give a string"):
+        load_problems(path)
+
+
+def test_a_python_file_without_a_function_is_not_parsed_as_jsonl(tmp_path):
+    write_function(tmp_path, "def load():\n    return [RECORD]")
+    with pytest.raises(InputError, match="NAME") as caught:
+        load_problems(str(tmp_path / "my_bench.py"))
+    assert "JSON" not in str(caught.value) and "line 1" not in str(caught.value)
+
+
+def test_a_file_benchmark_takes_a_parser_of_another_format(tmp_path):
+    write(tmp_path / "own.jsonl", [{"id": "own/0", "body": "    return 1\n"}])
+
+    def parse(record, where):
+        return Problem(**{**HUMANEVAL_RECORD, "task_id": record["id"]})
+
+    (problem,) = FileBenchmark(tmp_path / "own.jsonl", parse=parse).load()
+    assert problem.task_id == "own/0"
 
 
 def test_languages_have_one_name(tmp_path):

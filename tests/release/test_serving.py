@@ -15,13 +15,13 @@ from support.tiny_sft import tiny_sft, write_rows
 
 import code_alpaca
 from code_alpaca.cli import main
-from code_alpaca.core.prompts import format_prompt
+from code_alpaca.core.prompts import PROMPT_STYLES, format_prompt
 
 MAX_NEW_TOKENS = 24
 TIMEOUT_S = 120
 
 
-@pytest.fixture(scope="module", params=["alpaca", "alpaca_nl"])
+@pytest.fixture(scope="module", params=PROMPT_STYLES)
 def model_folder(request, tmp_path_factory):
     """A tiny model that was trained to return numbers, and its prompt style."""
     folder = tmp_path_factory.mktemp("served")

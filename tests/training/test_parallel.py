@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.tiny_sft import ROOT, tiny_sft, write_rows
+from support.tiny_sft import ROOT, interrupt_before_end, tiny_sft, write_rows
 
 from code_alpaca.cli import main
 from code_alpaca.core.records import RunRecord
@@ -121,7 +122,7 @@ def test_a_killed_run_resumes_and_trains_as_one_process(
     kill_after_checkpoint(layout, words, output_dir)
     if layout != "ddp":  # checkpoints that DeepSpeed sharded cannot be loaded in another layout
         assert main(words) == 2
-        assert f"deepspeed: '{LAYOUTS[layout]}' there, None now" in capsys.readouterr().err
+        assert f"deepspeed: '{LAYOUTS[layout]}' -> None" in capsys.readouterr().err
     output = finish(start(layout, words))
     assert f"memory    {LAYOUTS[layout]}" in output
     assert "2 processes x 4 sequences x 2 micro-batches" in output
@@ -133,3 +134,22 @@ def test_a_killed_run_resumes_and_trains_as_one_process(
 def test_two_processes_train_as_one(layout, command, one_process, tmp_path):
     finish(start(layout, command(tmp_path / "model")))
     assert_same_training(tmp_path / "model", one_process)
+
+
+@pytest.mark.parametrize("strategy", ["group_by_length", "batch_rebalance"])
+def test_two_processes_killed_within_the_second_epoch_train_the_same_rows(
+    strategy, command, tmp_path
+):
+    """Eight steps are two epochs; the checkpoint after the sixth is within the second."""
+    words = ["--max_steps", "8", "--train_sampling_strategy", strategy]
+    expected_dir, killed_dir = tmp_path / "expected", tmp_path / "killed"
+    finish(start("ddp", [*command(expected_dir), *words]))
+    shutil.copytree(expected_dir, killed_dir)
+    interrupt_before_end(killed_dir)
+    shutil.rmtree(killed_dir / "checkpoint-8")
+    output = finish(start("ddp", [*command(killed_dir), *words]))
+    assert f"resuming from {killed_dir}/checkpoint-6" in output
+    weights, expected_weights = (
+        (folder / "model.safetensors").read_bytes() for folder in (killed_dir, expected_dir)
+    )
+    assert weights == expected_weights

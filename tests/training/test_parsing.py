@@ -7,7 +7,7 @@ from support.tiny_sft import RECIPE
 
 from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
-from code_alpaca.training.parsing import parse_sft_arguments, requests_dry_run
+from code_alpaca.training.parsing import parse_sft_arguments
 
 DATASET = ["--dataset_name", "x"]
 
@@ -17,8 +17,8 @@ DATASET = ["--dataset_name", "x"]
     [
         (["--max_seq_length", "512"], "unknown key 'max_seq_length' (command line)"),
         (["--learning_rat", "1"], "did you mean 'learning_rate'?"),
-        (["--learning_rate", "fast"], "learning_rate"),
-        (["--mask", "everything"], "mask"),
+        (["--learning_rate", "fast"], "bad value for 'learning_rate': invalid float"),
+        (["--mask", "everything"], "bad value for 'mask': invalid choice: 'everything'"),
         (["--use_peft", "true", *DATASET], "'use_peft' and from_scratch exclude"),
         (["--validation_fraction", "1", *DATASET], "bad value for 'validation_frac"),
         (["--push_to_hub", "true", *DATASET], "'push_to_hub' cannot be set here"),
@@ -60,18 +60,43 @@ def test_a_missing_config_is_refused(word, message, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("in_file", "words", "planned"),
     [
-        (["--seed", "1"], False),
-        (["--dry_run"], True),
-        (["--dry_run", "--seed", "1"], True),
-        (["--dry_run=true"], True),
-        (["--dry_run", "false"], False),
-        (["--dry_run=0"], False),
+        ("true", [], True),
+        ("true", ["--dry_run", "false"], False),
+        ("true", ["--dry_run=0"], False),
+        ("false", ["--dry_run"], True),
+        ("false", ["--dry-run=true"], True),
+        ("false", ["--seed", "1"], False),
     ],
 )
-def test_a_dry_run_is_requested_with_or_without_a_value(words, expected):
-    assert requests_dry_run(words) == expected
+def test_the_command_line_or_else_the_file_decides_whether_a_launch_is_planned(
+    in_file, words, planned, rows, tmp_path, capsys
+):
+    """An accelerate config for 8 GPUs is planned here, and cannot be launched."""
+    path = tmp_path / "c.yaml"
+    path.write_text(f"{RECIPE.read_text()}dry_run: {in_file}\n")
+    words = ["--config", str(path), "--dataset_name", str(rows), *words]
+    code = main(["sft", "--accelerate_config", "zero2", *words])
+    captured = capsys.readouterr()
+    if planned:
+        assert code == 0 and "ZeRO-2 on 8 processes" in captured.out
+        assert captured.out.endswith("dry run: nothing was trained or written\n")
+    else:
+        assert code == 2 and "starts 8 processes" in captured.err
+
+
+def test_a_recipe_for_gpus_is_planned_without_them(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("model_name_or_path: huggyllama/llama-7b\ndataset_name: x\ndry_run: true\n")
+    assert not parse_sft_arguments(["--config", str(path)]).layout.on_cpu
+
+
+def test_a_key_may_be_spelled_with_dashes(tmp_path):
+    words = ["--config", str(RECIPE), *DATASET, "--scratch-layers", "2", "--prompt-style=alpaca_nl"]
+    setup = parse_sft_arguments(words)
+    assert setup.args.scratch_layers == 2 and setup.args.prompt_style == "alpaca_nl"
+    assert {"scratch_layers", "prompt_style"} <= setup.explicit_keys
 
 
 @pytest.mark.parametrize("words", [["--mask", "seed"], ["--mask=seed"], []])

@@ -16,7 +16,6 @@ from code_alpaca.core.errors import InputError
 from code_alpaca.training.checks import require_bfloat16, require_build_tools, require_devices
 from code_alpaca.training.model_loading import (
     HUB_FLASH_ATTENTION,
-    FlashAttentionSupport,
     fastest_attention,
 )
 from code_alpaca.training.parallelism import ParallelLayout
@@ -218,7 +217,7 @@ def test_a_layout_with_more_processes_than_gpus_is_refused():
 )
 def test_attention_is_the_fastest_that_works(support, options, attention):
     options = {"half_precision": True, **options}
-    assert fastest_attention(FlashAttentionSupport(**support), **options) == attention
+    assert fastest_attention(**support, **options) == attention
 
 
 def test_bfloat16_is_refused_on_a_gpu_that_only_emulates_it():

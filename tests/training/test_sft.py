@@ -52,7 +52,10 @@ def test_a_finished_run_is_not_repeated_and_another_configuration_is_refused(
     assert main(words) == 0
     assert "trained already" in capsys.readouterr().out
     assert main([*words, "--num_train_epochs", "9"]) == 2
-    assert "contains a model of another configuration" in capsys.readouterr().err
+    assert (
+        "already contains a model trained with a different config (num_train_epochs: 5.0 -> 9.0)"
+        in capsys.readouterr().err
+    )
     assert (uninterrupted / "run.json").read_bytes() == run_json
 
 
@@ -93,6 +96,38 @@ def test_a_killed_run_resumes_from_the_last_complete_checkpoint(
     assert resumed.tokens_per_second == pytest.approx(tokens / resumed.seconds, abs=0.1)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--train_sampling_strategy", "group_by_length"],
+        ["--train_sampling_strategy", "random"],
+        ["--train_sampling_strategy", "batch_rebalance"],
+        ["--packing", "true", "--train_sampling_strategy", "random", "--max_length", "128"],
+    ],
+)
+def test_a_run_killed_within_the_second_epoch_trains_the_same_rows(words, rows, tmp_path, capsys):
+    expected_dir, killed_dir = tmp_path / "expected", tmp_path / "killed"
+    words = ["--save_strategy", "steps", "--save_steps", "1", "--save_total_limit", "99",
+             "--num_train_epochs", "3", "--per_device_train_batch_size", "8", "--logging_steps",
+             "1", *words]  # fmt: skip
+    assert main(tiny_sft(rows, expected_dir, *words)) == 0
+    expected = RunRecord.load(expected_dir)
+    steps_per_epoch = expected.steps // 3
+    step = steps_per_epoch + steps_per_epoch // 2
+    shutil.copytree(expected_dir, killed_dir)
+    interrupt_before_end(killed_dir)
+    for path in killed_dir.glob("checkpoint-*"):
+        if int(path.name.split("-")[1]) > step:
+            shutil.rmtree(path)
+    assert main(tiny_sft(rows, killed_dir, *words)) == 0
+    assert f"resuming from {killed_dir}/checkpoint-{step}" in capsys.readouterr().out
+    assert RunRecord.load(killed_dir).loss_curve == expected.loss_curve
+    weights, expected_weights = (
+        (folder / "model.safetensors").read_bytes() for folder in (killed_dir, expected_dir)
+    )
+    assert weights == expected_weights
+
+
 @pytest.mark.parametrize("marker", ["", '{"seconds": 3.5}'])
 def test_a_checkpoint_of_version_0_1_resumes(marker, rows, tmp_path, capsys):
     """Its marker is the file `whole`, empty or with seconds, and the mask is spelled `seed`."""
@@ -123,7 +158,7 @@ def test_checkpoints_of_another_configuration_are_not_resumed(
     interrupt_before_end(output_dir)
     words = tiny_sft(rows, output_dir, *EPOCHS)
     assert main([*words, "--learning_rate", "0.5"]) == 2
-    assert "learning_rate: 0.002 there, 0.5 now" in capsys.readouterr().err
+    assert "(learning_rate: 0.002 -> 0.5)" in capsys.readouterr().err
     assert main([*words, "--logging_steps", "2"]) == 0
     assert "resuming from" in capsys.readouterr().out
 

@@ -16,6 +16,7 @@ from support.tiny_sft import interrupt_before_end, read_metrics, tiny_sft, write
 
 from code_alpaca.cli import main
 from code_alpaca.core.records import RunRecord
+from code_alpaca.training.metrics import format_parameters
 
 # Runs a command, then prints the switch that TRL and huggingface_hub read at import.
 COMMAND_AND_SWITCH = """
@@ -114,3 +115,11 @@ def test_a_tracker_that_does_not_exist_is_refused(words, tracker, message, capsy
     assert main([*words, "--report_to", tracker]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(25_504, "25,504"), (2_118_144, "2.1M"), (6_738_415_616, "6.7B")],
+)
+def test_numbers_of_parameters_are_readable_at_every_size(count, text):
+    assert format_parameters(count) == text

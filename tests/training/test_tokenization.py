@@ -9,7 +9,7 @@ from support import tokenizers_in_use
 from support.tiny_sft import TINY_SHAPE
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.core.prompts import format_prompt
+from code_alpaca.core.prompts import PROMPT_STYLES, format_prompt
 from code_alpaca.training.scratch_model import build_scratch_model
 from code_alpaca.training.tokenization import IGNORE_INDEX, TokenizationOptions, tokenize_rows
 
@@ -81,7 +81,7 @@ def test_the_mask_alpaca_2023_is_the_published_rule(any_tokenizer, max_length):
     assert statistics.dropped == len(MERGING_ROWS) - len(expected)
 
 
-@pytest.mark.parametrize("style", ["alpaca", "alpaca_nl"])
+@pytest.mark.parametrize("style", PROMPT_STYLES)
 def test_ids_are_those_of_the_prompt_then_the_completion_then_eos(any_tokenizer, style):
     options = TokenizationOptions(style, max_length=None)
     dataset, statistics = tokenize_rows(MERGING_ROWS, any_tokenizer, options)

@@ -1,4 +1,4 @@
-"""On a CPU the loss and its gradients equal those of TRL, for any selection of loss tokens."""
+"""On a CPU the loss, its gradients and the order of the rows equal those of TRL."""
 
 from __future__ import annotations
 
@@ -36,3 +36,28 @@ def test_loss_and_gradients_equal_those_of_trl(tmp_path, packing):
     for num_items in (None, torch.tensor(40)):
         expected = loss_and_gradients(SFTTrainer, num_items)
         torch.testing.assert_close(loss_and_gradients(CpuTrainer, num_items), expected)
+
+
+def test_an_uninterrupted_run_groups_rows_by_length_in_the_order_of_trl(tmp_path):
+    """So a checkpoint that an earlier version wrote resumes with the rows that it would train."""
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    from code_alpaca.training.trainer import CpuTrainer
+
+    model, tokenizer = build_scratch_model(["some text"], TINY_SHAPE)
+    rows = [[5 + n] * (1 + n % 7) for n in range(50)]
+    dataset = Dataset.from_list([{"input_ids": ids, "labels": ids} for ids in rows])
+    args = SFTConfig(
+        output_dir=str(tmp_path), use_cpu=True, bf16=False, per_device_train_batch_size=4,
+        train_sampling_strategy="group_by_length", seed=3,
+    )  # fmt: skip
+
+    def read_epochs(trainer_class):
+        trainer = trainer_class(model, args, train_dataset=dataset, processing_class=tokenizer)
+        loader = trainer.get_train_dataloader()
+        return [[batch["input_ids"].tolist() for batch in loader] for _ in range(3)]
+
+    epochs = read_epochs(CpuTrainer)
+    assert epochs == read_epochs(SFTTrainer)
+    assert epochs[0] != epochs[1] != epochs[2]

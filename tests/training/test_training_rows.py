@@ -77,7 +77,7 @@ def test_columns_are_mapped_and_rows_without_an_answer_are_left_out(tmp_path):
         train = read_training_rows(arguments, 0, lines.append).train
         assert train["instruction"][:] == ["a 1", "a 2", "a 3", "a 4"]
         assert train["input"][:] == [""] * 4
-    assert "1 of 5 rows have no instruction or no output (the first is row 1)" in lines[1]
+    assert "1 of 5 rows without instruction or output (the first is row 1)" in lines[1]
     with pytest.raises(InputError, match="it is not clear which contain the task and the response"):
         read_training_rows(SFTArguments(dataset_name=str(path)), 0)
     with pytest.raises(InputError, match=r"bad dataset_name, .* column_map"):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from code_alpaca.conversion import llama_checkpoint, llama_tokenizer
-from code_alpaca.conversion.weight_files import format_bytes, write_weight_files
+from code_alpaca.conversion.llama_checkpoint import format_bytes, write_weight_files
 from code_alpaca.core import console, fs
 from code_alpaca.core.config import StageConfig
 from code_alpaca.core.errors import InputError
@@ -58,7 +58,10 @@ class ConvertLlamaConfig(StageConfig):
 def convert_llama(config: ConvertLlamaConfig) -> None:
     """Convert a checkpoint; with `dry_run`, only check it and report."""
     out = console.stage("convert")
-    _check_output_dir(config.output_dir)
+    if config.output_dir.is_dir() and any(config.output_dir.iterdir()):
+        raise InputError(f"output_dir {config.output_dir} is not empty; choose another folder")
+    if config.output_dir.exists() and not config.output_dir.is_dir():
+        raise InputError(f"output_dir {config.output_dir} is a file; choose a folder")
     files = llama_checkpoint.list_shards(config.input_dir)
     params = llama_checkpoint.read_params(config.input_dir / "params.json", len(files))
     tokenizer_file = _find_tokenizer(config)
@@ -77,7 +80,7 @@ def convert_llama(config: ConvertLlamaConfig) -> None:
     num_parameters = sum(weight.numel() for weight in expected.values())
     out.print(
         f"{config.input_dir}: {num_parameters:,} parameters in {params.n_layers} layers, "
-        f"{len(files)} shard(s), {model_config.max_position_embeddings} positions"
+        f"{console.plural(len(files), 'shard')}, {model_config.max_position_embeddings} positions"
     )
     out.print(f"{tokenizer_file}: {num_pieces:,} pieces")
     _report_output(out, config, split)
@@ -89,13 +92,6 @@ def convert_llama(config: ConvertLlamaConfig) -> None:
         for line in write_weight_files(folder, split, files, sources, config.dtype):
             out.print(line)
     out.print(f"{config.output_dir} is complete")
-
-
-def _check_output_dir(folder: Path) -> None:
-    if folder.is_dir() and any(folder.iterdir()):
-        raise InputError(f"output_dir {folder} is not empty; choose another folder")
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"output_dir {folder} is a file; choose a folder")
 
 
 def _find_tokenizer(config: ConvertLlamaConfig) -> Path:
@@ -164,8 +160,8 @@ def _report_output(out: console.Stage, config: ConvertLlamaConfig, split: StateD
     total_bytes, free_bytes = split.metadata["total_size"], shutil.disk_usage(disk).free
     out.print(
         f"{'would write' if config.dry_run else 'to'} {config.output_dir}: "
-        f"{format_bytes(total_bytes)} as {config.dtype} in {len(split.filename_to_tensors)} "
-        f"file(s), {format_bytes(free_bytes)} free"
+        f"{format_bytes(total_bytes)} as {config.dtype} in "
+        f"{console.plural(len(split.filename_to_tensors), 'file')}, {format_bytes(free_bytes)} free"
     )
     if free_bytes < total_bytes + SMALL_FILES_BYTES:
         raise InputError(

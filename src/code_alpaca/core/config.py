@@ -7,10 +7,9 @@ A stage declares its keys once, as the fields of a `StageConfig`: `parse` reads 
 from __future__ import annotations
 
 import argparse
-import difflib
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar, get_args, get_origin
 from urllib.parse import urlsplit
@@ -27,7 +26,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from code_alpaca.core import fs, shipped
-from code_alpaca.core.errors import InputError
+from code_alpaca.core.errors import InputError, did_you_mean
 from code_alpaca.core.old_spellings import OldSpellings
 from code_alpaca.core.redact import find_secret, redact
 
@@ -36,6 +35,38 @@ SEMVER = re.compile(
     r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
     r"(-(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*)?"
 )
+
+
+# Types of pydantic's errors -> what to do.
+ADVICE = {
+    **dict.fromkeys(("bool_parsing", "bool_type"), "give true or false"),
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "give a whole number"),
+    **dict.fromkeys(("float_parsing", "float_type", "finite_number"), "give a finite number"),
+    "greater_than": "give a number above {gt:g}",
+    "greater_than_equal": "give a number of at least {ge:g}",
+    "less_than": "give a number below {lt:g}",
+    "less_than_equal": "give a number of at most {le:g}",
+    "literal_error": "give {expected}",
+    "string_type": "give text",
+    "path_type": "give a path",
+    "list_type": "give a list",
+    "dict_type": "give a mapping",
+    "too_short": "give a list of at least {min_length}",
+}
+
+
+class UnknownKeyError(InputError):
+    """A key that a command does not have; `where` is the file, or the command line."""
+
+    def __init__(self, key: str, valid: Iterable[str], where: str, owners: Sequence[str] = ()):
+        self.key, self.valid, self.where = key, list(valid), where
+        parts = [f"unknown key {key!r} ({where})"]
+        if owners:  # a key that only looks like it is probably not meant
+            parts.append(f"it is a key of {', '.join(owners)}")
+            parts.append(did_you_mean(key, self.valid, "", min_similarity=0.7))
+        else:
+            parts.append(did_you_mean(key, self.valid, "see --help for the valid keys"))
+        super().__init__("; ".join(filter(None, parts)))
 
 
 class StageConfig(BaseModel):
@@ -131,7 +162,7 @@ def parse(cls: type[C], argv: Sequence[str]) -> C:
     keys = cls.model_fields
     if unknown and unknown[0].startswith("--"):
         key = unknown[0].removeprefix("--").split("=")[0]
-        raise InputError(describe_unknown_key(key, keys, "command line"))
+        raise UnknownKeyError(key, keys, "command line")
     if unknown:
         raise InputError(
             f"unexpected word {unknown[0]!r} on the command line; options are --key value"
@@ -142,7 +173,7 @@ def parse(cls: type[C], argv: Sequence[str]) -> C:
     values = cls.OLD_SPELLINGS.update(read_yaml(path)) if path else {}
     for key in values:
         if key not in keys:
-            raise InputError(describe_unknown_key(str(key), keys, str(path)))
+            raise UnknownKeyError(str(key), keys, str(path))
     given = {key: text for key, text in options.items() if text is not None}
     overrides = {key: _parse_value(text, keys[key]) for key, text in given.items()}
     try:
@@ -158,8 +189,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"cannot read config {path}: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2025-02-30
-        reason = redact(" ".join(str(error).split()))
-        raise InputError(f"config {path} is not valid YAML: {reason}") from None
+        reason, mark = str(error), getattr(error, "problem_mark", None)
+        if mark is not None:
+            reason = f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+        reason = redact(" ".join(reason.split()).replace(' in "<unicode string>"', ""))
+        raise InputError(f"config {path} is not valid YAML: {reason}; correct it") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -175,8 +209,9 @@ def write_yaml(path: Path, values: dict[str, Any]) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser, cls: type[StageConfig]) -> None:
-    """Add one `--key` for each field of `cls`, with its description and default as help."""
-    for name, field in cls.model_fields.items():
+    """Add a `--key` for each field of `cls`, required ones first; its description is the help."""
+    required_first = sorted(cls.model_fields.items(), key=lambda item: not item[1].is_required())
+    for name, field in required_first:
         description = describe_choices(field.description or "", field.annotation)
         default = "required" if field.is_required() else f"default: {field.default}"
         parser.add_argument(
@@ -199,13 +234,6 @@ def _choices(annotation: Any) -> list[str]:
     if get_origin(annotation) is Literal:
         return [str(choice) for choice in get_args(annotation)]
     return [choice for part in get_args(annotation) for choice in _choices(part)]
-
-
-def describe_unknown_key(key: str, valid: Iterable[str], where: str) -> str:
-    """Return the error message about an unknown key, with the nearest valid one."""
-    near = difflib.get_close_matches(key, list(valid), n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else "see --help for the valid keys"
-    return f"unknown key {key!r} ({where}); {hint}"
 
 
 class CommandLineParser(argparse.ArgumentParser):
@@ -237,11 +265,21 @@ def _parse_value(text: str, field: FieldInfo) -> Any:
 
 def _explain(error: ValidationError, overrides: dict[str, Any], path: Path | None) -> str:
     first = error.errors(include_url=False)[0]
-    message = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:  # from a validator of several keys
-        return f"bad config: {message}"
+        return f"bad config: {first['msg'].removeprefix('Value error, ')}"
     key = str(first["loc"][0])
     where = "command line" if key in overrides else str(path or "command line")
     if first["type"] == "missing":
         return f"missing key {key!r} ({where}); set it as --{key} VALUE or in the config file"
-    return f"bad value for {key!r} ({where}): {message}, got {redact(first.get('input'))!r}"
+    return describe_bad_value(key, where, first)
+
+
+def describe_bad_value(key: str, where: str, error: Mapping[str, Any]) -> str:
+    """Return the message about a value that pydantic refuses: where it is and what to give."""
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] in ADVICE:
+        message = ADVICE[error["type"]].format(**error.get("ctx", {}))
+    value = error.get("input")
+    names_value = isinstance(value, list | dict) or message.endswith("?")
+    got = "" if names_value else f", got {redact(value)!r}"
+    return f"bad value for {key!r} ({where}): {message}{got}"

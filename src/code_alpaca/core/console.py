@@ -131,6 +131,11 @@ class Stage:
             yield lambda completed: display.update(bar, completed=completed)
 
 
+def plural(count: int, singular: str, plural: str = "") -> str:
+    """Return a count with its noun: `1 row`, `2,000 rows`; `plural` if it is irregular."""
+    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
+
+
 stage = Stage  # console.stage("eval").print(...)
 # For code that runs within several stages.
 warning, note = Stage("").warning, Stage("").note

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from code_alpaca.core.console import plural
 from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.json_records import RecordList, UnreadableRecord, parse_json
 
@@ -137,7 +138,7 @@ def _read_csv(path: Path, text: str) -> RecordList:
             if len(cells) == len(header):
                 records.append(dict(zip(header, cells, strict=True)))
             else:
-                problem = f"has {len(cells)} cells where the header has {len(header)}"
+                problem = f"has {plural(len(cells), 'cell')} where the header has {len(header)}"
                 records.append(UnreadableRecord(problem))
     except csv.Error as error:
         raise InputError(

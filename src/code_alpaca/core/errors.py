@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
+from collections.abc import Iterable
 
 INTERRUPTED = "interrupted; finished work is kept, and the same command resumes"
 MAX_ERROR_CHARACTERS = 300  # of another library's message
@@ -27,11 +29,15 @@ DATABASE_ERRORS = {
 
 
 class InputError(Exception):
-    """A bad config, input or environment (exit 2), in one line: what, where, what to do."""
+    """A bad config, input or environment, in one line: what, where, what to do."""
+
+    exit_code = 2
 
 
 class Stopped(Exception):
-    """Stopped on purpose with all work kept (exit 3); the same command resumes."""
+    """Stopped on purpose with all work kept; the same command resumes."""
+
+    exit_code = 3
 
 
 class TeacherRefused(Stopped):
@@ -39,7 +45,9 @@ class TeacherRefused(Stopped):
 
 
 class Diverged(Exception):
-    """The loss of a training is NaN, infinite or too high (exit 1); a rerun would fail again."""
+    """The loss of a training is NaN, infinite or too high; a rerun would fail again."""
+
+    exit_code = 1
 
 
 def explain_environment_error(error: BaseException) -> InputError | None:
@@ -61,6 +69,14 @@ def explain_database_error(error: BaseException) -> str:
     message = error_message(error)
     advice = next((advice for part, advice in DATABASE_ERRORS.items() if part in message), "")
     return f"{advice} (SQLite: {message})" if advice else ""
+
+
+def did_you_mean(
+    word: str, valid: Iterable[str], otherwise: str, *, min_similarity: float = 0.6
+) -> str:
+    """Return the advice of an error message: the valid word nearest to a mistyped one, or else."""
+    nearest = difflib.get_close_matches(word, list(valid), n=1, cutoff=min_similarity)
+    return f"did you mean {nearest[0]!r}?" if nearest else otherwise
 
 
 def error_message(error: BaseException) -> str:

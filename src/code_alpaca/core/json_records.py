@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from code_alpaca.core.console import plural
 from code_alpaca.core.errors import InputError
 
 JSON_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\Z)|[\[\]{},]', re.DOTALL)
@@ -134,7 +135,7 @@ def _parse_object(path: Path, value: dict[str, Any]) -> RecordList:
         return RecordList(
             dict(zip(names, cells, strict=True))
             if isinstance(cells, list) and len(cells) == len(names)
-            else UnreadableRecord(f"is not a list of {len(names)} cells")
+            else UnreadableRecord(f"is not a list of {plural(len(names), 'cell')}")
             for cells in value["data"]
         )
     if len(value) > 1 and all(isinstance(cells, list) for cells in value.values()):

@@ -58,7 +58,8 @@ def read(path: Path, *, kind: str = "", skip_broken: bool = False) -> Iterator[L
             yield from _parse(lines, name, skip_broken)
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error_message(error)
-        raise InputError(f"cannot read {name}: {reason}") from None
+        advice = "check the path" if getattr(error, "errno", None) else "restore the file"
+        raise InputError(f"cannot read {name}: {reason}; {advice}") from None
 
 
 def write(path: Path, records: Iterable[Mapping[str, Any]]) -> None:

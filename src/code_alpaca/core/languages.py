@@ -1,4 +1,4 @@
-"""List the programming languages: names, aliases, fence tags, lexers, parsers, interpreters.
+"""List the programming languages: names, aliases, fence tags, lexers, interpreters.
 
 To add a language, add a row. The meaning of a name depends on its place: in an instruction, "go" is
 usually a verb, and after a fence it is a language. A row therefore lists names by place.
@@ -19,9 +19,7 @@ class Language:
     aliases: tuple[str, ...] = ()  # short names and dialects in an instruction
     tags: tuple[str, ...] = ()  # other names after a fence or in a dataset's language column
     hints: tuple[str, ...] = ()  # words of an instruction that suggest it if it names no language
-    extensions: tuple[str, ...] = ()  # the most common first
     lexer: str = ""  # its Pygments lexer, if that is fast on any text
-    parser: str = ""  # the Python module that parses or prepares it
     interpreter: str = ""  # the program that runs it
     in_prose: bool = True  # its name in an instruction refers to the language
     is_code: bool = True  # false for data formats
@@ -38,67 +36,62 @@ class Language:
 
 
 TABLE = (
-    Language("typescript", "TypeScript", aliases=("ts",), tags=("tsx", "mts"),
-             extensions=(".ts", ".tsx"), lexer="typescript"),
+    Language("typescript", "TypeScript", aliases=("ts",), tags=("tsx", "mts"), lexer="typescript"),
     Language("javascript", "JavaScript", aliases=("js",), tags=("jsx", "node", "mjs"),
-             hints=("node.js", "nodejs", "react"), extensions=(".js", ".mjs", ".jsx"),
-             lexer="javascript", interpreter="node"),
-    Language("java", "Java", extensions=(".java",), lexer="java"),
+             hints=("node.js", "nodejs", "react"), lexer="javascript", interpreter="node"),
+    Language("java", "Java", lexer="java"),
     Language("sql", "SQL", aliases=("mysql", "postgresql", "sqlite"),
-             tags=("postgres", "tsql", "plsql"), extensions=(".sql",), lexer="sql",
-             parser="sqlite3"),
-    Language("html", "HTML", extensions=(".html", ".htm"), lexer="html"),
-    Language("css", "CSS", extensions=(".css",), lexer="css"),
-    Language("php", "PHP", extensions=(".php",), lexer="php"),
-    Language("c++", "C++", tags=("cpp", "cc", "cxx"), hints=("cpp",),
-             extensions=(".cpp", ".cc", ".cxx", ".hpp"), lexer="c++"),
-    Language("c#", "C#", tags=("csharp", "cs"), extensions=(".cs",), lexer="c#"),
-    Language("f#", "F#", tags=("fsharp", "fs"), extensions=(".fs",)),
-    Language("rust", "Rust", tags=("rs",), extensions=(".rs",), lexer="rust"),
-    Language("go", "Go", aliases=("golang",), hints=("go",), extensions=(".go",), lexer="go",
-             in_prose=False),
-    Language("bash", "Bash", words=("shell",), tags=("sh", "zsh"), hints=("linux",),
-             extensions=(".sh", ".bash"), lexer="bash", interpreter="bash"),
-    Language("powershell", "PowerShell", tags=("ps1",), extensions=(".ps1",), lexer="powershell"),
-    Language("ruby", "Ruby", tags=("rb",), extensions=(".rb",), lexer="ruby"),
-    Language("kotlin", "Kotlin", tags=("kt",), extensions=(".kt",), lexer="kotlin"),
-    Language("swift", "Swift", extensions=(".swift",), lexer="swift"),
-    Language("scala", "Scala", extensions=(".scala",), lexer="scala"),
-    Language("dart", "Dart", extensions=(".dart",), lexer="dart"),
-    Language("haskell", "Haskell", tags=("hs",), extensions=(".hs",), lexer="haskell"),
-    Language("lua", "Lua", extensions=(".lua",), lexer="lua"),
-    Language("perl", "Perl", tags=("pl",), extensions=(".pl",), lexer="perl"),
-    Language("julia", "Julia", extensions=(".jl",), lexer="julia"),
-    Language("elixir", "Elixir", extensions=(".ex", ".exs"), lexer="elixir"),
-    Language("matlab", "MATLAB", extensions=(".m",), lexer="matlab"),
-    Language("r", "R", extensions=(".r",), lexer="r", in_prose=False),
-    Language("vb.net", "Visual Basic .NET", tags=("vbnet", "vb"), extensions=(".vb",),
-             lexer="vb.net", in_prose=False),
+             tags=("postgres", "tsql", "plsql"), lexer="sql"),
+    Language("html", "HTML", lexer="html"),
+    Language("css", "CSS", lexer="css"),
+    Language("php", "PHP", lexer="php"),
+    Language("c++", "C++", tags=("cpp", "cc", "cxx"), hints=("cpp",), lexer="c++"),
+    Language("c#", "C#", tags=("csharp", "cs"), lexer="c#"),
+    Language("f#", "F#", tags=("fsharp", "fs")),
+    Language("rust", "Rust", tags=("rs",), lexer="rust"),
+    Language("go", "Go", aliases=("golang",), hints=("go",), lexer="go", in_prose=False),
+    Language("bash", "Bash", words=("shell",), tags=("sh", "zsh"), hints=("linux",), lexer="bash",
+             interpreter="bash"),
+    Language("powershell", "PowerShell", tags=("ps1",), lexer="powershell"),
+    Language("ruby", "Ruby", tags=("rb",), lexer="ruby"),
+    Language("kotlin", "Kotlin", tags=("kt",), lexer="kotlin"),
+    Language("swift", "Swift", lexer="swift"),
+    Language("scala", "Scala", lexer="scala"),
+    Language("dart", "Dart", lexer="dart"),
+    Language("haskell", "Haskell", tags=("hs",), lexer="haskell"),
+    Language("lua", "Lua", lexer="lua"),
+    Language("perl", "Perl", tags=("pl",), lexer="perl"),
+    Language("julia", "Julia", lexer="julia"),
+    Language("elixir", "Elixir", lexer="elixir"),
+    Language("matlab", "MATLAB", lexer="matlab"),
+    Language("r", "R", lexer="r", in_prose=False),
+    Language("vb.net", "Visual Basic .NET", tags=("vbnet", "vb"), lexer="vb.net", in_prose=False),
     Language(".net", ".NET", tags=("dotnet",)),
-    Language("assembly", "Assembly", tags=("asm",), extensions=(".asm", ".s")),
-    Language("awk", "AWK", extensions=(".awk",)),
-    Language("clojure", "Clojure", tags=("clj",), extensions=(".clj",)),
-    Language("cobol", "COBOL", extensions=(".cob", ".cbl")),
-    Language("erlang", "Erlang", extensions=(".erl",)),
-    Language("fortran", "Fortran", extensions=(".f90", ".f")),
-    Language("groovy", "Groovy", extensions=(".groovy",)),
-    Language("lisp", "Lisp", extensions=(".lisp",)),
-    Language("ocaml", "OCaml", tags=("ml",), extensions=(".ml",)),
-    Language("pascal", "Pascal", extensions=(".pas",)),
-    Language("prolog", "Prolog", extensions=(".pro",)),
-    Language("sas", "SAS", extensions=(".sas",)),
-    Language("solidity", "Solidity", tags=("sol",), extensions=(".sol",)),
-    Language("vba", "VBA", extensions=(".bas",)),
-    Language("yaml", "YAML", tags=("yml",), extensions=(".yaml", ".yml"), lexer="yaml",
-             is_code=False),
-    Language("json", "JSON", extensions=(".json",), lexer="json", is_code=False),
-    Language("toml", "TOML", extensions=(".toml",), lexer="toml", is_code=False),
-    Language("xml", "XML", extensions=(".xml",), lexer="xml", is_code=False),
-    Language("c", "C", extensions=(".c", ".h"), lexer="c"),
+    Language("assembly", "Assembly", tags=("asm",)),
+    Language("awk", "AWK"),
+    Language("clojure", "Clojure", tags=("clj",)),
+    Language("cobol", "COBOL"),
+    Language("erlang", "Erlang"),
+    Language("fortran", "Fortran"),
+    Language("groovy", "Groovy"),
+    Language("lisp", "Lisp"),
+    Language("ocaml", "OCaml", tags=("ml",)),
+    Language("pascal", "Pascal"),
+    Language("prolog", "Prolog"),
+    Language("sas", "SAS"),
+    Language("solidity", "Solidity", tags=("sol",)),
+    Language("vba", "VBA"),
+    Language("yaml", "YAML", tags=("yml",), lexer="yaml", is_code=False),
+    Language("json", "JSON", lexer="json", is_code=False),
+    Language("toml", "TOML", lexer="toml", is_code=False),
+    Language("xml", "XML", lexer="xml", is_code=False),
+    Language("c", "C", lexer="c"),
     Language("python", "Python", aliases=("python2", "python3"), tags=("py", "ipython", "pycon"),
-             extensions=(".py",), lexer="python", parser="ast", interpreter="python3"),
+             lexer="python", interpreter="python3"),
 )  # fmt: skip
-
+# Tags of fences that contain text.
+TEXT_TAGS = {"text", "txt", "plaintext", "plain", "output", "console", "markdown", "md", "diff",
+             "csv", "log"}  # fmt: skip
 _BY_NAME = {
     name: language
     for language in TABLE

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import difflib
 import hashlib
 import importlib
 import re
@@ -20,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from code_alpaca.core.errors import InputError, error_message
+from code_alpaca.core.errors import InputError, did_you_mean, error_message
 from code_alpaca.core.fs import file_sha256
 
 REFERENCE = re.compile(r"(?P<path>.+\.py):(?P<name>[A-Za-z_]\w*)")
@@ -85,11 +84,8 @@ def load_plugin(reference: str, kind: str) -> Plugin:
         ) from None
     if not hasattr(loaded.module, name):
         names = [key for key in vars(loaded.module) if not key.startswith("_")]
-        nearest = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else f"it defines {', '.join(names)}"
-        raise InputError(
-            f"{kind} file {path} does not define {name!r}; {hint if names else 'it is empty'}"
-        )
+        hint = did_you_mean(name, names, f"it defines {', '.join(names) or 'no names'}")
+        raise InputError(f"{kind} file {path} does not define {name!r}; {hint}")
     neighbors = ", ".join(file.name for file in loaded.neighbors.values())
     files = f"{path} (with {neighbors})" if neighbors else str(path)
     return Plugin(getattr(loaded.module, name), loaded.sha256, files)

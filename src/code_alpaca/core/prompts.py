@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from string import Formatter
 from typing import TYPE_CHECKING, Literal
+
+from code_alpaca.core.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,12 +31,37 @@ PROMPT_WITHOUT_INPUT = (
 
 @dataclass(frozen=True, slots=True)
 class PromptTemplate:
-    """The text before a response, with the places `{instruction}` and `{input}`."""
+    """The text before a response, with the places `{instruction}` and `{input}`.
+
+    Raises:
+        InputError: a text lacks a place, or has another one; a literal brace is written `{{`.
+    """
 
     with_input: str
-    without_input: str
+    without_input: str  # for tasks that have no input
     # Strings at which a response has ended and the model starts another turn.
     stops: tuple[str, ...] = ("\n### Instruction:", "\n### Input:", "\n### Response:")
+
+    def __post_init__(self) -> None:
+        _check_places("with_input", self.with_input, ("instruction", "input"))
+        _check_places("without_input", self.without_input, ("instruction",))
+        if isinstance(self.stops, str) or not all(self.stops):
+            raise InputError(f"prompt style: stops is {self.stops!r}; give a tuple of strings")
+
+
+def _check_places(field: str, text: str, expected: tuple[str, ...]) -> None:
+    places = " and ".join(f"{{{name}}}" for name in expected)
+    try:
+        found = {tuple(place) for _, *place in Formatter().parse(text) if place[0] is not None}
+    except ValueError as error:  # of a single brace
+        raise InputError(
+            f"prompt style: {field} is {text!r} ({error}); write {{{{ or }}}}"
+        ) from None
+    if found != {(name, "", None) for name in expected}:
+        raise InputError(
+            f"prompt style: {field} is {text!r}; it must contain {places}, and "
+            "nothing else in braces"
+        )
 
 
 PROMPT_STYLES = {
@@ -60,9 +88,8 @@ def chat_template(tokenizer: PreTrainedTokenizerBase, style: PromptStyle = "alpa
     """
     template = PROMPT_STYLES[style]
     begin, end = _special_text(tokenizer, template.without_input)
-    task, given = "messages[0]['content']", "input"
-    with_input = _as_jinja(begin + template.with_input + end, instruction=task, input=given)
-    without = _as_jinja(begin + template.without_input + end, instruction=task)
+    with_input = _as_jinja(begin, template.with_input, end)
+    without = _as_jinja(begin, template.without_input, end)
     return (
         "{%- if messages | length != 1 or messages[0]['role'] != 'user' -%}"
         "{{ raise_exception('this model answers one user message; it knows no system message and "
@@ -71,6 +98,14 @@ def chat_template(tokenizer: PreTrainedTokenizerBase, style: PromptStyle = "alpa
         "{%- if input is defined and input -%}{{ " + with_input + " }}"
         "{%- else -%}{{ " + without + " }}{%- endif -%}"
     )
+
+
+def contains_style(chat_template: str, style: PromptStyle) -> bool:
+    """Return whether a chat template contains the text of a style, as `chat_template` writes it."""
+    template = PROMPT_STYLES[style]
+    texts = (template.with_input, template.without_input)
+    # Special tokens may precede and follow the text, within its quotes.
+    return all(_as_jinja("", text, "").strip('"') in chat_template for text in texts)
 
 
 def _special_text(tokenizer: PreTrainedTokenizerBase, prompt: str) -> tuple[str, str]:
@@ -96,11 +131,10 @@ def _special_text(tokenizer: PreTrainedTokenizerBase, prompt: str) -> tuple[str,
     return begin, end
 
 
-def _as_jinja(prompt: str, **fields: str) -> str:
-    """Return a Jinja expression that concatenates the prompt's text and its fields."""
-    for name, expression in fields.items():
-        prompt = prompt.replace("{" + name + "}", f"\0{expression}\0")
-    pieces = prompt.split("\0")
+def _as_jinja(begin: str, prompt: str, end: str) -> str:
+    """Return a Jinja expression that concatenates the text of a prompt and the task."""
+    task = {"instruction": "\0messages[0]['content']\0", "input": "\0input\0"}
+    pieces = (begin + prompt.format(**task) + end).split("\0")
     return " ~ ".join(
         piece if place % 2 else json.dumps(piece) for place, piece in enumerate(pieces) if piece
     )

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from code_alpaca.core import console
 from code_alpaca.core.config import StageConfig, write_yaml
+from code_alpaca.core.console import plural
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.key_roles import Role, keys_with
 from code_alpaca.core.ledger import Ledger, utc_now
@@ -125,9 +126,9 @@ def _refuse_lost_ledger(run_dir: Path) -> None:
         return  # no dataset of code-alpaca; `build` refuses other content
     if rows:
         raise InputError(
-            f"{run_dir}/dataset contains {rows} rows, but the ledger.sqlite next to it has none: "
-            "the ledger was lost, or the rows come from elsewhere; restore the ledger from a "
-            "backup, or use a new run_dir, so that nothing is paid for twice or overwritten"
+            f"{run_dir}/dataset contains {plural(rows, 'row')}, but the ledger.sqlite next to it "
+            "has none: the ledger was lost, or the rows come from elsewhere; restore the ledger "
+            "from a backup, or use a new run_dir, so that nothing is paid for twice or overwritten"
         )
 
 

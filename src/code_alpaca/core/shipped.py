@@ -6,12 +6,11 @@ them, so that a wheel contains copies and every command works outside a clone.
 
 from __future__ import annotations
 
-import difflib
 from importlib import resources
 from pathlib import Path
 
 from code_alpaca.core import console
-from code_alpaca.core.errors import InputError
+from code_alpaca.core.errors import InputError, did_you_mean
 
 RECIPES, ACCELERATE_CONFIGS = "recipes", "accelerate_configs"
 OLD_RECIPES = {
@@ -24,8 +23,7 @@ def find_recipe(name: str | Path) -> Path:
     """Return the file of `--config`: a path, or a shipped name such as `smoke/sft/config_cpu`."""
     if found := _find(str(name), RECIPES):
         return found
-    near = difflib.get_close_matches(str(name), list_names(RECIPES), n=1, cutoff=0.5)
-    advice = f"did you mean {near[0]!r}?" if near else "set a file such as my_config.yaml"
+    advice = did_you_mean(str(name), list_names(RECIPES), "set a file such as my_config.yaml")
     raise InputError(
         f"cannot read config {name}: no such file, and no shipped recipe of this name; {advice}"
     )
@@ -62,7 +60,11 @@ def _find(name: str, kind: str) -> Path | None:
         return None
     short = name.removeprefix("./").removeprefix(f"{kind}/").removesuffix(".yaml")
     if short in OLD_RECIPES:
-        console.warning(f"recipe {short} is now called {OLD_RECIPES[short]}; use the new name")
+        old_folder = f"runs/{short.partition('/')[0]}-seed"
+        console.warning(
+            f"recipe {short} is now called {OLD_RECIPES[short]} and writes to another folder; to "
+            f"resume a run of the old recipe, add --output_dir {old_folder}"
+        )
         short = OLD_RECIPES[short]
     return _folder(kind) / f"{short}.yaml" if short in list_names(kind) else None
 

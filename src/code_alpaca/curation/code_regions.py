@@ -41,9 +41,6 @@ MARKUP = re.compile(
     re.DOTALL,
 )
 INNER_ELEMENT = re.compile(r"</?(?:code|span|pre|br)\b[^>]*>")
-# Tags of fences that contain no code.
-TEXT_TAGS = {"text", "txt", "plaintext", "plain", "output", "console", "markdown", "md", "diff",
-             "csv", "log"}  # fmt: skip
 LANGUAGE_CLASS = re.compile(r"(?:language|lang)-?[=\"']*([\w+#]+)")
 
 
@@ -161,7 +158,7 @@ def _find_unfenced(lines: list[str]) -> Iterator[CodeRegion]:
 def _one_line_region(content: str) -> CodeRegion:
     """Return the region of ```python print(1)``` or ```print(1)```: the first word may be code."""
     match = FIRST_WORD.match(content)
-    if match and (languages.find(match["word"]) or match["word"].lower() in TEXT_TAGS):
+    if match and (languages.find(match["word"]) or match["word"].lower() in languages.TEXT_TAGS):
         return CodeRegion("line", match["word"].lower(), match["rest"].strip())
     return CodeRegion("line", "", content.strip())
 

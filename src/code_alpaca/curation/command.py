@@ -142,7 +142,7 @@ def _print_outcomes(ledger: Ledger, num_rows: int, output: console.Stage) -> Non
     for decision in islice(failed, MAX_PRINTED_ROWS):
         output.print(f"{decision.reason}: {decision.evidence}")
     num_accepted = ledger.accepted_count()
-    output.print(f"{num_accepted:,} of {num_rows:,} rows accepted")
+    output.print(f"{num_accepted:,} of {console.plural(num_rows, 'row')} accepted")
     print_outcomes(output, num_accepted, ledger.reasons())
 
 

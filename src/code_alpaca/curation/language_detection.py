@@ -12,7 +12,7 @@ from itertools import takewhile
 
 from code_alpaca.core import languages
 from code_alpaca.core.schema import Example, SeedTask
-from code_alpaca.curation.code_regions import TEXT_TAGS, CodeRegion, find_fenced_code
+from code_alpaca.curation.code_regions import CodeRegion, find_fenced_code
 from code_alpaca.curation.novelty.measures import CODE_TOKEN
 from code_alpaca.curation.python_parsing import parse_python
 
@@ -119,7 +119,7 @@ def find_code_blocks(text: str) -> list[CodeRegion]:
     blocks = find_fenced_code(text)
     if not blocks or is_valid_python(text):
         return []
-    return [block for block in blocks if block.tag not in TEXT_TAGS and block.code.strip()]
+    return [b for b in blocks if b.tag not in languages.TEXT_TAGS and b.code.strip()]
 
 
 def extract_programs(text: str, language: str) -> list[str]:

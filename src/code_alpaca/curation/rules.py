@@ -155,8 +155,9 @@ def _print_warnings(rules: CurationRules, missing: list[str], curator: Curator) 
         console.note("decontamination is off: no row was compared with any benchmark")
     for evidence, _ in curator.failures.most_common(1):
         console.warning(
-            f"{curator.failures.total()} rows were rejected as {INTERNAL_ERROR}, because "
-            f"code-alpaca failed on them ({evidence}); please report it with one of the rows"
+            f"{console.plural(curator.failures.total(), 'row')} rejected as {INTERNAL_ERROR}, "
+            f"because code-alpaca failed on them ({evidence}); please report it with "
+            "one of the rows"
         )
 
 

@@ -105,8 +105,8 @@ class _LedgerRows:
         if self._unusable:
             first = self._unusable[0]
             console.warning(
-                f"{len(self._unusable)} accepted rows are unusable and were rejected, the first: "
-                f"{first.reason}, {first.evidence}"
+                f"rejected {console.plural(len(self._unusable), 'accepted row')} as unusable, "
+                f"the first: {first.reason}, {first.evidence}"
             )
 
     def _usable(self) -> Iterator[dict[str, Any]]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from code_alpaca.core.console import plural
 from code_alpaca.core.markdown import code, inline
 from code_alpaca.core.records import Manifest
 from code_alpaca.dataset.shards import VOLATILE_COLUMNS, read_columns, read_rows
@@ -31,7 +32,9 @@ class VersionDiff(NamedTuple):
     bytes_after: int
 
     def __str__(self) -> str:
-        parts = [f"{self.added:,} rows added, {self.removed:,} removed, {self.changed:,} changed"]
+        parts = [
+            f"{plural(self.added, 'row')} added, {self.removed:,} removed, {self.changed:,} changed"
+        ]
         for label, names in (("new", self.columns_added), ("dropped", self.columns_removed)):
             if names:
                 parts.append(f"{label} columns {', '.join(names)}")
@@ -75,8 +78,8 @@ def update_changelog(
         origin = f"Teacher {code(manifest.teacher)}, prompts {code(manifest.prompt_version)}."
     entry = [
         f"## {manifest.version} ({str(manifest.created_at)[:10]})\n",
-        f"- First version: {rows:,} rows." if diff is None else f"- Since {since}: {diff}.",
-        f"- {verified:,} of {rows:,} rows passed their tests.",
+        f"- First version: {plural(rows, 'row')}." if diff is None else f"- Since {since}: {diff}.",
+        f"- {verified:,} of {plural(rows, 'row passed its tests', 'rows passed their tests')}.",
         f"- {origin}",
     ]
     heading, *entries = (changelog or CHANGELOG_HEADING).split("\n## ")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from code_alpaca.core import console
+from code_alpaca.core.console import plural
 from code_alpaca.core.data_files import RecordList, UnreadableRecord, read_records
 from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.fs import file_sha256
@@ -87,14 +88,14 @@ def load_rows(  # the parameters of `datasets.load_dataset`, and how to read the
             with_reasoning += contains_reasoning(row["output"])
     if with_reasoning:
         log(
-            f"{name}: {with_reasoning} of {len(rows)} outputs contain a model's reasoning "
-            "(<think>); they are kept, and code-alpaca curate rejects them"
+            f"{name}: {with_reasoning} of {plural(len(rows), 'output')} with a model's reasoning "
+            "(<think>), kept; code-alpaca curate rejects such rows"
         )
     if num_blank := len(rows) - len(complete):
         first = next(i for i in range(len(rows)) if i == len(complete) or complete[i] != i)
         log(
-            f"{name}: {num_blank} of {len(rows)} rows have no instruction or no output (the first "
-            f"is row {first + 1}); they are {'dropped' if blank == 'drop' else 'kept unchanged'}"
+            f"{name}: {num_blank} of {plural(len(rows), 'row')} without instruction or output (the "
+            f"first is row {first + 1}), {'dropped' if blank == 'drop' else 'kept unchanged'}"
         )
     if blank == "drop":
         if not complete:
@@ -253,7 +254,7 @@ def _locate(name: str, config: str, revision: str | None) -> tuple[RecordList | 
     if path.exists():
         raise InputError(f"{name} is not a dataset folder (no {MANIFEST}); {ACCEPTED_SOURCES}")
     if path.suffix in SUFFIXES:
-        raise InputError(f"cannot read {name}: no such file")
+        raise InputError(f"cannot read {name}: no such file; {ACCEPTED_SOURCES}")
     if name.startswith((".", "/")) or name.count("/") > 1:
         raise InputError(f"no dataset at {name}; {ACCEPTED_SOURCES}")
     return None, _resolve_commit(name, revision)

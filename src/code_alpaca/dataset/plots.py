@@ -12,6 +12,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from code_alpaca.core.console import plural
 from code_alpaca.core.plots import (
     BLUE,
     GREEN,
@@ -87,7 +88,7 @@ def _draw_funnel(figure: Figure, summary: RunSummary) -> bool:
     bars.append(Bar("accepted", 0, accepted, BLUE))
     if verified:
         bars.append(Bar("verified by tests", 0, verified, GREEN))
-    title = f"{accepted:,} of {candidates:,} candidates were accepted"
+    title = f"{accepted:,} of {plural(candidates, 'candidate')} accepted"
     bar_chart(figure, bars, candidates).set(title=title, xlabel="candidates")
     return True
 
@@ -101,7 +102,7 @@ def _draw_languages(figure: Figure, summary: RunSummary) -> bool:
         Bar(label, 0, count, GREY if label in ("unknown", "other", "other languages") else BLUE)
         for label, count in _largest(languages, "other languages").items()
     ]
-    named = _pluralize(len(languages.keys() - {"unknown", "other"}), "language")
+    named = plural(len(languages.keys() - {"unknown", "other"}), "language")
     title = f"Rows by programming language ({named} named)"
     bar_chart(figure, bars, total).set(title=title, xlabel="rows")
     return True
@@ -120,8 +121,8 @@ def _draw_verbs(figure: Figure, summary: RunSummary) -> bool:
     axes.set(xlim=(-1.01, 1.01), ylim=(-1.01, 1.01), title=title)
     rows = sum(summary.statistics.languages.values())
     centered = {"ha": "center", "va": "center"}
-    axes.text(0, 0.06, f"{total:,} rows", fontsize=15, fontweight="bold", **centered)
-    listed = _pluralize(len(verbs.common), "verb")
+    axes.text(0, 0.06, plural(total, "row"), fontsize=15, fontweight="bold", **centered)
+    listed = plural(len(verbs.common), "verb")
     subtitle = f"of {rows:,} have one of\nthese {listed} and an object"
     axes.text(0, -0.08, subtitle, color=MUTED, linespacing=1.4, **centered)
     return True
@@ -211,7 +212,7 @@ def _draw_lengths(figure: Figure, summary: RunSummary) -> bool:
         title = f"{name}\n{_median(bins[1:], edges[1:])}"
         axes.text(0.995, 0.93, title, ha="right", linespacing=1.4, **corner)
         if bins[0]:
-            axes.text(0.012, 0.93, f"{bins[0]:,} rows have none", color=MUTED, **corner)
+            axes.text(0.012, 0.93, f"{plural(bins[0], 'row')} without", color=MUTED, **corner)
         axes.set_ylim(0, 1.18 * max(bins[1:]))
         use_integer_ticks(axes.yaxis)
         axes.grid(axis="y")
@@ -296,7 +297,3 @@ def _median(bins: list[int], edges: list[int]) -> str:
         return f"half have {edges[index]:,} or more"
     last = edges[index + 1] - 1
     return f"median {last}" if last == edges[index] else f"median {edges[index]:,} to {last:,}"
-
-
-def _pluralize(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

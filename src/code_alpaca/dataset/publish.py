@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field
 
 from code_alpaca.core import console
-from code_alpaca.core.config import NonEmptyStr, StageConfig, Version
+from code_alpaca.core.config import NonEmptyStr, Version
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.records import Manifest
 from code_alpaca.core.row_formats import ColumnMap
@@ -18,10 +18,10 @@ from code_alpaca.dataset.folder import DatasetOptions
 from code_alpaca.dataset.importing import ImportSource, import_dataset
 from code_alpaca.dataset.manifest import recover_manifest
 from code_alpaca.dataset.push import check_push, preview_push, push_dataset
-from code_alpaca.hub.release_plan import ReleaseTerms
+from code_alpaca.hub.release_plan import ReleaseKeys
 
 
-class PublishConfig(StageConfig):
+class PublishConfig(ReleaseKeys):
     """The keys of `code-alpaca publish`."""
 
     run_dir: Path = Field(description="run folder; its dataset/ is written")
@@ -47,38 +47,30 @@ class PublishConfig(StageConfig):
     hub_dataset_id: NonEmptyStr | None = Field(
         None, description="Hub repository ORG/NAME to release to; null writes the folder only"
     )
-    private: bool = Field(False, description="create a new repository as private")
-    allow_older: bool = Field(False, description="release a version lower than the last one")
-    replace: bool = Field(
-        False, description="release despite other columns; overwrite or delete files of other users"
-    )
-    dry_run: bool = Field(
-        False, description="print what would change here and on the Hub, and change nothing"
-    )
 
 
 def publish_dataset(config: PublishConfig) -> None:
     """Write `<run_dir>/dataset`, and release it if `hub_dataset_id` is set."""
     output = console.stage("publish")
-    terms = ReleaseTerms(config.private, config.allow_older, config.replace)
     if config.dry_run:
-        _preview(config, terms, output)
+        _preview(config, output)
         return
     repo_id = config.hub_dataset_id
     if repo_id:  # first, so that a refusal leaves the folder unchanged
-        check_push(repo_id, config.dataset_version, config.run_dir, terms)
+        check_push(repo_id, config.dataset_version, config.run_dir, config.terms)
     folder = _build(config)
     output.print(f"{folder}, {_summarize(folder)}")
     if repo_id:
-        push_dataset(folder, repo_id, terms, output.print)
+        push_dataset(folder, repo_id, config.terms, output.print)
 
 
-def _preview(config: PublishConfig, terms: ReleaseTerms, output: console.Stage) -> None:
+def _preview(config: PublishConfig, output: console.Stage) -> None:
     with tempfile.TemporaryDirectory(prefix="code-alpaca-") as output_dir:
         folder = _build(config, Path(output_dir))
         output.print(f"would write {config.run_dir / 'dataset'}: {_summarize(folder)}")
         if config.hub_dataset_id:
-            for change in preview_push(folder, config.hub_dataset_id, config.run_dir, terms):
+            changes = preview_push(folder, config.hub_dataset_id, config.run_dir, config.terms)
+            for change in changes:
                 output.print(change)
     output.print("nothing was written or sent")
 

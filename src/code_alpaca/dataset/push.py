@@ -46,7 +46,7 @@ def push_dataset(
 
     def contents(plan: ReleasePlan) -> Mapping[str, Path | bytes]:
         files = _release_files(folder, manifest, release, plan, log)
-        log(f"uploading {len(manifest.sha256)} shards to {repo.url}")
+        log(f"uploading {console.plural(len(manifest.sha256), 'shard')} to {repo.url}")
         return files
 
     sha = hub_release.publish_release(release, contents, log)
@@ -90,7 +90,7 @@ def preview_push(folder: Path, repo_id: str, run_dir: Path, terms: ReleaseTerms)
     manifest = verify_folder(folder)
     release = _plan_folder(folder, manifest, repo_id, run_dir / "dataset", terms)
     repo, plan = release.repo, release_plan.plan_release(release)
-    rows = f"{manifest.counts['default']:,} rows added"
+    rows = f"{console.plural(manifest.counts['default'], 'row')} added"
     if not plan.exists:
         return [f"{repo.url} does not exist yet; {rows}"]
     if plan.existing_commit:

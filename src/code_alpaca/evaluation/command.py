@@ -12,6 +12,7 @@ from typing import Any
 
 from code_alpaca import sandbox
 from code_alpaca.core import fs
+from code_alpaca.core.console import plural
 from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.records import EvalResults, RecordFormatError
 from code_alpaca.evaluation import grading, reporting
@@ -22,7 +23,7 @@ from code_alpaca.evaluation.extract import extract_program
 from code_alpaca.evaluation.identity import identify_run
 from code_alpaca.evaluation.results import EvalContext, build_results
 from code_alpaca.evaluation.samples import SampleStore, read_samples, reference_samples
-from code_alpaca.evaluation.target import make_backend, resolve_target
+from code_alpaca.evaluation.target import find_prompt_mismatch, make_backend, resolve_target
 from code_alpaca.problems import Problem, describe_benchmark, load_problems
 
 __all__ = ["EvalConfig", "evaluate"]
@@ -110,7 +111,8 @@ def _load_samples(context: EvalContext, benchmark: Sequence[Problem]) -> list[di
     rows = [row for row in rows if row["task_id"] in task_ids]
     if not rows:
         raise InputError(
-            f"samples {config.samples} contains no sample of the first {config.limit} problems"
+            f"samples {config.samples} contains no sample of the first "
+            f"{plural(len(context.problems), 'problem')}"
         )
     return rows
 
@@ -118,10 +120,13 @@ def _load_samples(context: EvalContext, benchmark: Sequence[Problem]) -> list[di
 def _complete(context: EvalContext, store: SampleStore) -> list[dict[str, Any]] | None:
     """Complete what the output folder lacks; None in every process but the first."""
     config = context.config
+    if warning := find_prompt_mismatch(context.target):
+        reporting.out.warning(warning)
     samples = range(config.num_samples)
     requests = [CompletionRequest(p, sample) for p in context.problems for sample in samples]
     reporting.out.print(
-        f"{len(requests)} completions of {config.model}, at most {config.max_new_tokens} tokens"
+        f"{plural(len(requests), 'completion')} of {config.model}, at most "
+        f"{plural(config.max_new_tokens, 'token')} each"
     )
     backend = make_backend(context.target, config, has_responded=bool(store.load()))
     with reporting.out.progress(len(requests), "completions") as on_progress:

@@ -28,9 +28,7 @@ from code_alpaca.curation.python_parsing import (
 from code_alpaca.evaluation import slicing
 from code_alpaca.problems import Problem
 
-# Tags of code regions without a program, besides those of other languages.
-TEXT_TAGS = {"console", "diff", "latex", "markdown", "math", "md", "output", "plaintext", "text",
-             "txt"}  # fmt: skip
+TEXT_TAGS = languages.TEXT_TAGS | {"latex", "math"}  # of code regions without a program
 RELIABLE_KINDS = ("fence", "line", "tag")  # of code regions that are certainly code
 CODE_LINE = re.compile(
     r"^(?:import [\w., ]+$|from [\w.]+ import |(?:async )?def \w+\(|class \w+.*:|@\w+)",

@@ -21,13 +21,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from code_alpaca import sandbox
-from code_alpaca.core import languages
 from code_alpaca.evaluation.controls import make_negative_controls, make_positive_control
 from code_alpaca.problems import Problem
 from code_alpaca.sandbox import interpreters
+from code_alpaca.sandbox.interpreters import INTERPRETERS
 
-# The languages other than Python that can be graded: language -> interpreter.
-INTERPRETED = {languages.canonical(name): name for name in interpreters.INTERPRETERS}
 MEMORY_MB = 1024
 FOLDER_BYTES = 16 << 20  # for temporary files, and the caches that libraries write on import
 OUTPUT_BYTES = 16 << 20  # of each stream: a correct program may print a lot
@@ -58,8 +56,8 @@ def check_languages(problems: Sequence[Problem], backend: sandbox.Backend) -> No
     Raises:
         InputError: an interpreter is missing, or this sandbox cannot run it.
     """
-    for language in {problem.language for problem in problems} & INTERPRETED.keys():
-        interpreters.check_interpreter(INTERPRETED[language], backend)
+    for language in {problem.language for problem in problems} & INTERPRETERS.keys():
+        interpreters.check_interpreter(language, backend)
 
 
 class Grader:
@@ -119,10 +117,9 @@ class Grader:
         try:
             if problem.language == "python":
                 return self._judge(problem).grade(program)
-            if problem.language in INTERPRETED:
-                text, interpreter = f"{program}\n{problem.test}", INTERPRETED[problem.language]
-                timeout = self._limits.wall_s
-                result = interpreters.run_program(self._pool, interpreter, text, timeout)
+            if problem.language in INTERPRETERS:
+                text, timeout = f"{program}\n{problem.test}", self._limits.wall_s
+                result = interpreters.run_program(self._pool, problem.language, text, timeout)
                 return Grade(result.status, result.stderr, in_process=True)
             return Grade("unsupported")
         except (RecursionError, ValueError, MemoryError) as error:  # of the judge, not the program

@@ -10,6 +10,8 @@ import math
 import random
 from collections.abc import Sequence
 
+from code_alpaca.core.console import plural
+
 BOOTSTRAP_RESAMPLES = 2_000
 MIN_BOOTSTRAP_PROBLEMS = 30  # fewer do not represent how problems vary
 Z_975 = 1.959964  # 97.5th percentile of the normal distribution
@@ -39,7 +41,9 @@ def pass_at_k(samples: int, passed: int, k: int) -> float:
         ValueError: `k` is below 1 or above the number of samples, if there are any.
     """
     if k < 1 or (samples and k > samples):
-        raise ValueError(f"k = {k} needs at least {k} samples a problem; there are {samples}")
+        raise ValueError(
+            f"k = {k} needs at least {plural(k, 'sample')} a problem; there are {samples}"
+        )
     if samples - passed < k:
         return 1.0 if samples else 0.0
     return 1.0 - math.comb(samples - passed, k) / math.comb(samples, k)

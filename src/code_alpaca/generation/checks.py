@@ -105,7 +105,10 @@ def verify_seed_tasks(seed_tasks: Sequence[SeedTask], curator: Curator, *, refus
     if not failed:
         return
     names = ", ".join(f"{task_id} ({verdict})" for task_id, verdict in failed.items())
-    message = f"{len(failed)} seed tasks do not pass their own tests: {names}; correct them"
+    fail = console.plural(
+        len(failed), "seed task fails its own tests", "seed tasks fail their own tests"
+    )
+    message = f"{fail}: {names}; correct them"
     if refuse and set(failed.values()) != {"timeout"}:  # maybe a busy machine
         raise InputError(f"{message}, or set verify: false")
     console.warning(f"{message} in the next run")

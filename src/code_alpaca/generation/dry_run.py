@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from code_alpaca.core.console import plural
 from code_alpaca.generation.config import GenerateConfig
 from code_alpaca.generation.quotas import Quotas
 from code_alpaca.generation.request_plan import RequestPlan, read_prompt
+from code_alpaca.teacher import offline
 from code_alpaca.teacher.prices import Price
 
 TYPICAL_ACCEPTANCE = 0.6  # of candidates
@@ -25,13 +27,15 @@ def describe_dry_run(config: GenerateConfig, plan: RequestPlan, price: Price | N
     teacher = config.teacher_base_url or "OpenAI"
     lines = [
         f"{prompt}\n",
-        f"plan      {config.num_examples} rows from {config.teacher_model} at {teacher}, "
+        f"plan      {plural(config.num_examples, 'row')} from {config.teacher_model} at {teacher}, "
         f"{config.strategy}",
         f"requests  at least {minimum}; about {requests} if {TYPICAL_ACCEPTANCE:.0%} is accepted",
         f"tokens    about {requests * prompt_tokens:,} in and {requests * reply_tokens:,} out",
-        f"time      about {minutes:.0f} minutes at these limits",
+        f"time      about {plural(round(minutes), 'minute')} at these limits",
     ]
-    if price is None:
+    if price is None and offline.is_offline(config.teacher_base_url):
+        lines.append("cost      none: the embedded teacher is free")
+    elif price is None:
         lines.append("cost      unknown; set price_per_mtok_input and price_per_mtok_output")
     else:
         cap = "no cap" if config.max_cost_usd is None else f"never above ${config.max_cost_usd:g}"

@@ -227,10 +227,11 @@ class GenerationEngine:
         reasons = ", ".join(f"{n} {reason}" for reason, n in self.totals.rejected.most_common())
         refusals = [item.example.output for item in decisions if item.reason == "refusal"]
         last = f"; the last one: {refusals[-1][:200]!r}" if refusals else ""
+        replies = console.plural(len(self._fruitless), "reply", "replies")
+        accepted = console.plural(self.totals.accepted, "accepted row is", "accepted rows are")
         return (
-            f"{len(self._fruitless)} replies in a row yielded no accepted row (rejected so far: "
-            f"{reasons}{last}); the {self.totals.accepted} accepted rows are kept: "
-            f"{self._advise()}"
+            f"{replies} in a row yielded no accepted row (rejected so far: {reasons}{last}); the "
+            f"{accepted} kept: {self._advise()}"
         )
 
     def _advise(self) -> str:
@@ -262,8 +263,9 @@ class GenerationEngine:
             _, pending = await asyncio.wait(tasks, timeout=QUIET_WAIT_S) if tasks else ((), ())
             if pending and teacher.in_flight:
                 console.stage("generate").print(
-                    f"waiting up to {MAX_WAIT_S:.0f} s for {teacher.in_flight} replies in "
-                    "flight (they may be billed); interrupt again to leave them"
+                    f"waiting up to {MAX_WAIT_S:.0f} s for "
+                    f"{console.plural(teacher.in_flight, 'reply', 'replies')} in flight (they may "
+                    "be billed); interrupt again to leave them"
                 )
             if pending:
                 await asyncio.wait(pending, timeout=MAX_WAIT_S)

@@ -120,13 +120,15 @@ class RunProgress:
         """Print the result: accepted rows, usage, and the rejected rows by reason."""
         self._live.stop()
         self._output.print(
-            f"{totals.in_dataset:,} rows accepted of {totals.candidates:,} candidates, "
+            f"{console.plural(totals.in_dataset, 'row')} accepted of "
+            f"{console.plural(totals.candidates, 'candidate')}, "
             f"{self._usage(totals)}"
         )
         print_outcomes(self._output, totals.in_dataset, totals.rejected)
         if surplus := totals.accepted - totals.in_dataset:
             self._output.print(
-                f"{surplus:,} more accepted rows stay in the ledger, for a larger num_examples"
+                f"the ledger keeps {console.plural(surplus, 'more accepted row')} for a larger "
+                "num_examples"
             )
         if self._tracker:
             self._tracker.log(self._metrics(totals))
@@ -151,7 +153,8 @@ class RunProgress:
         )
 
     def _usage(self, totals: RunTotals) -> str:
-        text = f"{totals.replies} replies, {totals.tokens / 1000:,.0f}k tokens"
+        replies = console.plural(totals.replies, "reply", "replies")
+        text = f"{replies}, {totals.tokens / 1000:,.0f}k tokens"
         return f"{text}, {cost}" if (cost := self._cost(totals)) else text
 
     def _cost(self, totals: RunTotals) -> str:
@@ -169,7 +172,7 @@ class RunProgress:
 
 
 def _connection(totals: RunTotals) -> str:
-    busy = f", {totals.busy} times busy" if totals.busy else ""
+    busy = f", busy {console.plural(totals.busy, 'time')}" if totals.busy else ""
     return f"{totals.in_flight} in flight{busy}"
 
 

@@ -7,7 +7,6 @@ strategy's templates is the `prompt_version` of its rows.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import traceback
@@ -17,7 +16,7 @@ from typing import Any
 
 import jinja2
 
-from code_alpaca.core.errors import InputError
+from code_alpaca.core.errors import InputError, did_you_mean
 from code_alpaca.core.plugins import PluginError
 
 SUFFIX = ".jinja"
@@ -115,8 +114,7 @@ def _find_templates(directory: Path, valid: set[str]) -> dict[str, Path]:
     if not found:
         raise InputError(f"prompts {directory} contains no {SUFFIX} file")
     for name in found.keys() - valid if valid else ():
-        nearest = difflib.get_close_matches(name, sorted(valid), n=1)
-        hint = f"did you mean {nearest[0]}{SUFFIX}?" if nearest else "it overrides nothing;"
+        hint = did_you_mean(name, sorted(valid), "it overrides nothing;")
         raise InputError(f"{found[name]}: {hint} templates are {', '.join(sorted(valid))}")
     return found
 

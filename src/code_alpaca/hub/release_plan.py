@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from pydantic import Field
 from semver import Version as SemVer
 
 from code_alpaca.core import fs
+from code_alpaca.core.config import StageConfig
 from code_alpaca.core.errors import InputError, Stopped
 from code_alpaca.core.markdown import one_line
 from code_alpaca.hub import cards
@@ -31,6 +33,25 @@ class ReleaseTerms(NamedTuple):
     allow_older: bool = False  # a version lower than the latest one
     replace: bool = False  # overwrite or delete files that no release created
     space_sdk: str | None = None
+
+
+class ReleaseKeys(StageConfig):
+    """The keys that every command with a Hub release has."""
+
+    private: bool = Field(False, description="create new repositories as private")
+    allow_older: bool = Field(False, description="release a version lower than the last one")
+    replace: bool = Field(
+        False,
+        description="overwrite or delete files that code-alpaca did not release; release a dataset "
+        "despite other columns",
+    )
+    dry_run: bool = Field(
+        False, description="print what would change here and on the Hub; change nothing"
+    )
+
+    @property
+    def terms(self) -> ReleaseTerms:
+        return ReleaseTerms(self.private, self.allow_older, self.replace)
 
 
 class ReleaseKind(NamedTuple):

@@ -1,4 +1,4 @@
-"""Benchmark problems in one form, for evaluation and for decontamination."""
+"""Benchmark problems in one format, for evaluation and for decontamination."""
 
 from code_alpaca.problems.problem import Problem
 from code_alpaca.problems.registry import BENCHMARKS, describe_benchmark, is_on_hub, load_problems

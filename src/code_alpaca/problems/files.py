@@ -9,23 +9,24 @@ from pathlib import Path
 from code_alpaca.core import jsonl
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.plugins import describe_error, load_plugin
-from code_alpaca.problems.formats import parse_record, parse_records
-from code_alpaca.problems.problem import Problem
+from code_alpaca.problems.formats import Parser, parse_record, parse_records
+from code_alpaca.problems.problem import Problem, check_problem
 
-EXPECTED = "an iterable of Problem objects or of dicts in HumanEval's form"
+EXPECTED = "an iterable of Problem objects or of dicts in HumanEval's format"
 
 
 @dataclass(frozen=True, slots=True)
 class FileBenchmark:
-    """A .jsonl[.gz] file of records in any of the known formats."""
+    """A .jsonl[.gz] file of records in any of the known formats, or in that of `parse`."""
 
     path: Path
+    parse: Parser = parse_record
 
     def load(self, *, all_splits: bool = False) -> list[Problem]:
         """Return the problems in the file; for MBPP only those of the test split."""
         lines = jsonl.read(self.path, kind="benchmark")
         records = ((f"benchmark {self.path}, line {line.number}", line.record) for line in lines)
-        return parse_records(records, parse_record, all_splits=all_splits)
+        return parse_records(records, self.parse, all_splits=all_splits)
 
     def describe(self) -> dict[str, str]:
         """Return nothing: the benchmark's name is the path."""
@@ -62,7 +63,7 @@ class FunctionBenchmark:
 
 def _as_problem(item: object, where: str) -> Problem:
     if isinstance(item, Mapping):
-        return parse_record(item, where)
+        item = parse_record(item, where)
     if not isinstance(item, Problem):
         raise InputError(f"{where} is {type(item).__name__}; return {EXPECTED}")
-    return item
+    return check_problem(item, where)

@@ -1,6 +1,7 @@
 """Convert the records of HumanEval, MultiPL-E and MBPP to problems.
 
-To add a format, write a `parse` function like these and name it in the benchmark's registry row.
+To add a format, write `parse(record, where) -> Problem`, and pass it in the benchmark's registry
+row: `HubBenchmark(..., parse=parse)` or `FileBenchmark(..., parse=parse)`.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ import ast
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from code_alpaca.core import languages
 from code_alpaca.core.errors import InputError
-from code_alpaca.problems.problem import Problem
+from code_alpaca.problems.problem import Problem, check_problem
 
 Parser = Callable[[Mapping[str, Any], str], Problem]  # of a record and its place, for errors
 HUMANEVAL_KEYS = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
+OPTIONAL_KEYS = ("instruction", "language")
 MULTIPL_E_KEYS = ("name", "language", "prompt", "tests")
 MBPP_KEYS = ("task_id", "code", "test_list")
 MBPP_TEST_SPLIT = range(11, 511)  # task ids of the paper's test split
@@ -30,11 +31,12 @@ def parse_record(record: Mapping[str, Any], where: str) -> Problem:
         return _parse_mbpp(record, where)
     if all(isinstance(record.get(key), str) for key in MULTIPL_E_KEYS):
         return _parse_multipl_e(record)
-    missing = [key for key in HUMANEVAL_KEYS if not isinstance(record.get(key), str)]
+    missing = [key for key in HUMANEVAL_KEYS if key not in record]
     if not missing:
-        return _parse_humaneval(record)
+        optional = {key: record[key] for key in OPTIONAL_KEYS if record.get(key) is not None}
+        return Problem(**{key: record[key] for key in HUMANEVAL_KEYS}, **optional)
     raise InputError(
-        f"{where} is neither in HumanEval's form (without {', '.join(missing)}) nor in MBPP's "
+        f"{where} is neither in HumanEval's format (without {', '.join(missing)}) nor in MBPP's "
         f"({', '.join(MBPP_KEYS)}) nor in MultiPL-E's ({', '.join(MULTIPL_E_KEYS)}); correct or "
         "delete it"
     )
@@ -44,35 +46,26 @@ def parse_records(
     records: Iterable[tuple[str, Mapping[str, Any]]], parse: Parser, *, all_splits: bool
 ) -> list[Problem]:
     """Return the problems of records with their places; for MBPP only those of the test split."""
-    parsed = [(record, parse(record, where)) for where, record in records]
+    parsed = [(record, check_problem(parse(record, where), where)) for where, record in records]
     in_split = [problem for record, problem in parsed if all_splits or _in_test_split(record)]
     return in_split or [problem for _, problem in parsed]
 
 
-def _parse_humaneval(record: Mapping[str, Any]) -> Problem:
-    """Parse HumanEval's form, which may also have an `instruction` and a `language`."""
-    optional = {key: record.get(key) for key in ("instruction", "language")}
-    optional = {key: value for key, value in optional.items() if isinstance(value, str)}
-    if "language" in optional:
-        optional["language"] = languages.canonical(optional["language"])
-    return Problem(**{key: record[key] for key in HUMANEVAL_KEYS}, **optional)
-
-
 def _parse_multipl_e(record: Mapping[str, Any]) -> Problem:
-    """Parse MultiPL-E's form: the tests follow the program; there is no reference solution."""
+    """Parse MultiPL-E's format: the tests follow the program; there is no reference solution."""
     return Problem(
         task_id=record["name"],
         prompt=record["prompt"],
         entry_point=record["name"].split("_", 2)[-1],
         canonical_solution="",
         test=record["tests"],
-        language=languages.canonical(record["language"]),
-        stops=tuple(record.get("stop_tokens") or ()),
+        language=record["language"],
+        stops=record.get("stop_tokens") or (),
     )
 
 
 def _parse_mbpp(record: Mapping[str, Any], where: str) -> Problem:
-    """Parse MBPP's form (Austin et al. 2021, https://arxiv.org/abs/2108.07732).
+    """Parse MBPP's format (Austin et al. 2021, https://arxiv.org/abs/2108.07732).
 
     Its assertions call the function by name, so `check` first binds the candidate to that name.
     """
@@ -87,7 +80,8 @@ def _parse_mbpp(record: Mapping[str, Any], where: str) -> Problem:
         body = ast.parse(tests).body
     except (KeyError, TypeError, AttributeError, ValueError, SyntaxError) as error:
         raise InputError(
-            f"{where} is not in MBPP's form ({type(error).__name__}: {error}); correct or delete it"
+            f"{where} is not in MBPP's format ({type(error).__name__}: {error}); correct or "
+            "delete it"
         ) from None
     check = ast.parse(f"def check(candidate):\n    {entry_point} = candidate")
     check.body[0].body += body

@@ -49,7 +49,7 @@ class HubBenchmark:
             reason = unreachable or (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(
                 f"cannot load benchmark {self.dataset} ({self.config}) at {revision[:7]} "
-                f"({reason}); check the network, or give the path of a JSONL file in its form"
+                f"({reason}); check the network, or give the path of a JSONL file in its format"
             ) from None
 
 

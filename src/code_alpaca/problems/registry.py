@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from code_alpaca.core.errors import InputError
+from code_alpaca.core.errors import InputError, did_you_mean
 from code_alpaca.core.plugins import is_plugin
 from code_alpaca.problems.files import FileBenchmark, FunctionBenchmark
 from code_alpaca.problems.hub import HubBenchmark
@@ -40,7 +40,7 @@ def load_problems(name: str, *, all_splits: bool = False) -> list[Problem]:
     """Return the problems of a benchmark.
 
     Args:
-        name: one of BENCHMARKS; or a .jsonl[.gz] file in the form of HumanEval, MBPP or
+        name: one of BENCHMARKS; or a .jsonl[.gz] file in the format of HumanEval, MBPP or
             MultiPL-E; or FILE.py:NAME, a function that returns problems. A benchmark on the Hub
             may have a revision (`humaneval@main`), which replaces the pinned commit.
         all_splits: also return problems outside the test split, which training data must not
@@ -73,7 +73,7 @@ def is_on_hub(name: str) -> bool:
 
 
 def _find(name: str) -> Benchmark:
-    if is_plugin(name):
+    if is_plugin(name):  # which refuses FILE.py without :NAME
         return FunctionBenchmark(name)
     if name in BENCHMARKS:
         return BENCHMARKS[name]
@@ -82,7 +82,5 @@ def _find(name: str) -> Benchmark:
         return replace(benchmark, revision=revision or benchmark.revision)
     if Path(name).exists():
         return FileBenchmark(Path(name))
-    raise InputError(
-        f"no benchmark {name!r}; give one of {', '.join(BENCHMARKS)}, a .jsonl[.gz] file, or "
-        "FILE.py:FUNCTION"
-    )
+    choices = f"give one of {', '.join(BENCHMARKS)}, a .jsonl[.gz] file, or FILE.py:FUNCTION"
+    raise InputError(f"no benchmark {name!r}; {did_you_mean(short, BENCHMARKS, choices)}")

@@ -137,7 +137,6 @@ def build_page(model: DemoModel) -> gr.Blocks:
 
 
 def _add_fields(settings: DemoSettings) -> list[Any]:
-    """Add the fields of a request: instruction, input, temperature and length."""
     instruction = gr.Textbox(
         label="Instruction", placeholder="Write a Python function that ...", lines=4, max_lines=12,
         elem_id="instruction",

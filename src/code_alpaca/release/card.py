@@ -44,7 +44,8 @@ def render_model_card(
         install_comment=Markdown(f"# {install.removeprefix('# ')}"),
         prompt=PROMPT_STYLES[facts.prompt_style],
         duration=_format_duration(training.seconds),
-        lora_rank=_vllm_lora_rank(training.config),
+        # vLLM accepts powers of two from 16.
+        lora_rank=max(16, 2 ** math.ceil(math.log2(training.config.get("lora_r") or 1))),
     )
 
 
@@ -59,7 +60,6 @@ def results_file(number: int) -> str:
 
 
 def _metadata(config: ReleaseConfig, facts: ReleaseFacts) -> dict[str, Any]:
-    """Return the YAML metadata of the card, with the scores as its model-index."""
     from huggingface_hub import ModelCardData
 
     is_adapter = facts.adapter == "alone"
@@ -147,8 +147,3 @@ def _format_duration(seconds: float | None) -> str:
         if seconds >= size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} seconds"
-
-
-def _vllm_lora_rank(config: dict[str, Any]) -> int:
-    """Return `--max-lora-rank` for vLLM, which accepts powers of two from 16 (its default)."""
-    return max(16, 2 ** math.ceil(math.log2(config.get("lora_r") or 1)))

@@ -15,7 +15,7 @@ from code_alpaca.core.config import SEMVER
 from code_alpaca.core.console import Log
 from code_alpaca.core.errors import InputError
 from code_alpaca.hub.client import HubRepo
-from code_alpaca.hub.release_plan import Release, ReleaseTerms
+from code_alpaca.hub.release_plan import Release
 from code_alpaca.hub.versions import README
 from code_alpaca.release import space
 from code_alpaca.release.config import ReleaseConfig
@@ -167,13 +167,12 @@ def _push(config: ReleaseConfig, facts: ReleaseFacts, folder: Path, log: Log) ->
 
 def _describe_model(config: ReleaseConfig) -> Release:
     repo = HubRepo(str(config.hub_model_id), "model", config.hub_revision)
-    terms = ReleaseTerms(config.private, config.allow_older, config.replace)
-    return describe_release(config.output_dir, config.model_version, repo, terms)
+    return describe_release(config.output_dir, config.model_version, repo, config.terms)
 
 
 def _describe_space(config: ReleaseConfig) -> Release:
     repo = HubRepo(str(config.space), "space")
-    terms = ReleaseTerms(config.private, config.allow_older, config.replace, space_sdk="gradio")
+    terms = config.terms._replace(space_sdk="gradio")
     return describe_release(space_dir(config), config.model_version, repo, terms)
 
 

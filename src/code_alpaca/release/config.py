@@ -7,10 +7,11 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from code_alpaca.core.config import NonEmptyStr, StageConfig, Version
+from code_alpaca.core.config import NonEmptyStr, Version
+from code_alpaca.hub.release_plan import ReleaseKeys
 
 
-class ReleaseConfig(StageConfig):
+class ReleaseConfig(ReleaseKeys):
     """The keys of `code-alpaca release`."""
 
     model_dir: Path = Field(description="model folder that sft wrote")
@@ -44,15 +45,9 @@ class ReleaseConfig(StageConfig):
         None, description="Hub repository ORG/NAME to release to; null writes the folder only"
     )
     hub_revision: NonEmptyStr = Field("main", description="branch to commit to; created if missing")
-    private: bool = Field(False, description="create new repositories as private")
     space: NonEmptyStr | None = Field(
         None, description="Space ORG/NAME to release with the model: the page of code-alpaca demo"
     )
-    allow_older: bool = Field(False, description="release a version lower than the last one")
-    replace: bool = Field(
-        False, description="overwrite weights or a Space that code-alpaca did not release"
-    )
-    dry_run: bool = Field(False, description="print what would be written and sent; change nothing")
 
     @property
     def name(self) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
+from code_alpaca.core.console import plural
 from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.fs import weights_sha256
 from code_alpaca.core.key_roles import Role, keys_with
@@ -57,12 +58,7 @@ def read_facts(
     base_results: Sequence[Path] = (),
     base_model: str | None = None,
 ) -> ReleaseFacts:
-    """Read the facts of a model folder and its results.
-
-    Args:
-        results: files or output folders of eval, one per benchmark.
-        base_results: results of the base model on the same benchmarks.
-        base_model: the Hub id of the base model, if training read it from a folder.
+    """Read the facts of a model folder and its results; the arguments are keys of ReleaseConfig.
 
     Raises:
         InputError: a file is missing or damaged; the results measure other weights or only a part
@@ -92,6 +88,9 @@ def read_facts(
         _require_same_conditions(result, measured[name], path)
         comparisons[name] = compare_runs(folders[name], path.parent).as_dict()
     _require_chat_template(model_dir, training.config["prompt_style"])
+    adapter: Literal["", "alone", "beside"] = "beside" if (model_dir / "adapter").is_dir() else ""
+    if (model_dir / "adapter_model.safetensors").exists():
+        adapter = "alone"
     return ReleaseFacts(
         training=RunRecord.parse(strip_local_paths(training.as_dict()), RunRecord.FILE),
         results={
@@ -106,7 +105,7 @@ def read_facts(
         },
         base_model=_base_model(training, base_model),
         trained_from=str(training.base_model),
-        adapter=_adapter(model_dir),
+        adapter=adapter,
     )
 
 
@@ -129,7 +128,8 @@ def _read_results(path: Path) -> tuple[Path, EvalResults]:
         raise InputError(f"{path} contains no pass@k; run eval again")
     if result.config.get("limit") is not None:
         raise InputError(
-            f"{path} measures only the first {result.problems} problems; run eval without limit"
+            f"{path} measures only the first {plural(result.problems, 'problem')}; run eval "
+            "without limit"
         )
     # A benchmark from a file is named after it, without the folder.
     return path, result.model_copy(update={"benchmark": PurePath(result.benchmark).name})
@@ -157,12 +157,6 @@ def _base_model(training: RunRecord, hub_id: str | None) -> str | None:
             )
         return None
     return hub_id or training.base_model
-
-
-def _adapter(model_dir: Path) -> Literal["", "alone", "beside"]:
-    if (model_dir / "adapter_model.safetensors").exists():
-        return "alone"
-    return "beside" if (model_dir / "adapter").is_dir() else ""
 
 
 def _require_base_model(

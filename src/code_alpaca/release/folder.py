@@ -194,7 +194,6 @@ def _pin_adapter_base(path: Path, facts: ReleaseFacts) -> None:
 
 
 def _write_manifest(folder: Path, version: str) -> None:
-    """Write release.json: the hash of every other file but the card."""
     hashes = {
         path.relative_to(folder).as_posix(): fs.file_sha256(path)
         for path in sorted(folder.rglob("*"))

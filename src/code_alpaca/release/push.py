@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 
-from code_alpaca.core.console import Log
+from code_alpaca.core.console import Log, plural
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.fs import file_sha256
 from code_alpaca.core.records import RecordFormatError, ReleaseRecord
@@ -43,10 +43,8 @@ def describe_release(folder: Path, number: str, repo: HubRepo, terms: ReleaseTer
 def push_folder(folder: Path, release: Release, log: Log) -> str:
     """Release `folder` on the Hub, and return the commit.
 
-    After an interruption the same call resumes. Readers see the old version or the new one.
-
     Raises:
-        InputError: what `preview_release` refuses, or another user changed the same files.
+        InputError: what `plan_release` refuses, or another user changed the same files.
         Stopped: the Hub does not respond, or the repository was deleted.
     """
     repo = release.repo
@@ -59,7 +57,7 @@ def push_folder(folder: Path, release: Release, log: Log) -> str:
         if plan.last or README not in release.kind.made_by_hub:
             card = hub_release.merge_card_edits(repo, card, CARD, plan, log)
         size = sum(path.stat().st_size for path in files.values())
-        log(f"uploading {len(files)} files, {size / 1e6:,.1f} MB, to {repo.url}")
+        log(f"uploading {plural(len(files), 'file')}, {size / 1e6:,.1f} MB, to {repo.url}")
         return {**files, README: card.encode()}
 
     card = None if repo.type == "space" else rendered
@@ -71,13 +69,10 @@ def preview_release(
 ) -> list[str]:
     """Return what a push would change on the Hub, one sentence each, without changing anything.
 
-    Args:
-        compute_key: computes the key of the release. It is slow, so it is called only if the Hub
-            has an untagged commit of this version.
+    `compute_key` is slow, so it is called only if the Hub has an untagged commit of this version.
 
     Raises:
-        InputError: there is no token with write access; the Hub rejects the card; the version
-            exists or is lower than the last one; or files of other users are in the way.
+        InputError: what `plan_release` refuses.
     """
     url, plan = release.repo.url, plan_release(release)
     if plan.untagged and compute_key:
@@ -95,13 +90,14 @@ def release_kind(repo: HubRepo) -> ReleaseKind:
     return ReleaseKind(
         KEY,
         _released_files,
-        _is_harmful_in_space if is_space else _is_harmful_in_model,
+        # In a Space, `first` means files of another app; app.py could import the others.
+        (lambda name, first: first or is_code_or_pickle(name)) if is_space else _is_harmful,
         strange=lambda name: False,
         made_by_hub=(".gitattributes", README) if is_space else (".gitattributes",),
     )
 
 
-def _is_harmful_in_model(name: str, first: bool) -> bool:
+def _is_harmful(name: str, first: bool) -> bool:
     """Return whether a foreign file is code, a pickle, or would be loaded with the model."""
     return (
         is_code_or_pickle(name)
@@ -109,11 +105,6 @@ def _is_harmful_in_model(name: str, first: bool) -> bool:
         or (first and name.endswith(WEIGHT_SUFFIXES))
         or ("/" not in name and any(fnmatch(name, pattern) for pattern in LOADED))
     )
-
-
-def _is_harmful_in_space(name: str, first: bool) -> bool:
-    """Return whether a foreign file belongs to another app, or app.py could import it."""
-    return first or is_code_or_pickle(name)
 
 
 def _released_files(repo: HubRepo, sha: str) -> set[str]:

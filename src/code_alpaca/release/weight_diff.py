@@ -15,7 +15,7 @@ import math
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
@@ -25,7 +25,6 @@ from pydantic import BaseModel, ValidationError, model_validator
 from code_alpaca.core.console import Log
 from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.fs import file_sha256, weights_sha256, write_json
-from code_alpaca.release.safetensors_header import TensorEntry, read_header, with_integer_types
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +33,9 @@ DIFF_FOLDER = Path("weight_diff")  # in a release; next to config.json it would 
 DIFF_FILE = "weight_diff.json"
 TORCH_TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 TIED_WEIGHTS = {"lm_head.weight": "model.embed_tokens.weight"}
+# Names of floating-point types in safetensors, with the integer type of the same width.
+INTEGER_TYPES = {"F64": "I64", "F32": "I32", "F16": "I16", "BF16": "I16"}
+MAX_HEADER_BYTES = 100_000_000  # the limit of the format
 # The same weights in other formats: 13 GB for LLaMA 7B.
 NOT_DOWNLOADED = ["*.bin", "*.pt", "*.pth", "*.h5", "*.msgpack", "*.gguf"]
 
@@ -161,6 +163,22 @@ def find_model_folder(model: str, revision: str | None) -> Path:
         ) from None
 
 
+@dataclass(frozen=True, slots=True)
+class TensorEntry:
+    """A tensor in a safetensors file."""
+
+    name: str
+    dtype: str  # its name in safetensors
+    shape: tuple[int, ...]
+    offset: int  # of its first byte in the file
+
+    @property
+    def bits(self) -> np.dtype[Any]:
+        """The unsigned integer type of the same width."""
+        width = int(INTEGER_TYPES.get(self.dtype, self.dtype)[1:])
+        return np.dtype(f"<u{width // 8}")
+
+
 class BaseWeights:
     """The tensors of a base model, read one at a time."""
 
@@ -228,7 +246,6 @@ def _combine(
 
 
 def _write_shard(path: Path, header: bytes, chunks: Iterator[memoryview]) -> str:
-    """Write a safetensors file and return its SHA-256."""
     digest = hashlib.sha256()
     with path.open("wb") as file:
         for chunk in (len(header).to_bytes(8, "little"), header):
@@ -238,3 +255,49 @@ def _write_shard(path: Path, header: bytes, chunks: Iterator[memoryview]) -> str
             file.write(tensor)
             digest.update(tensor)
     return digest.hexdigest()
+
+
+def read_header(path: Path) -> tuple[bytes, list[TensorEntry]]:
+    """Return the header of a safetensors file, and its tensors in file order.
+
+    The format: 8 bytes with the length of the header, the header in JSON, then the tensors without
+    gaps (https://github.com/huggingface/safetensors#format).
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = file.read(min(length, MAX_HEADER_BYTES))
+    try:
+        tensors, start = json.loads(header), 8 + length
+        tensors.pop("__metadata__", None)
+        entries = [
+            TensorEntry(name, info["dtype"], tuple(info["shape"]), start + info["data_offsets"][0])
+            for name, info in tensors.items()
+        ]
+        known = {*INTEGER_TYPES, *INTEGER_TYPES.values()}
+        if unknown := {entry.dtype for entry in entries} - known:
+            raise ValueError(unknown)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(
+            f"{path} is not a safetensors file of floating-point weights; write or download it "
+            "again"
+        ) from None
+    sizes = [entry.bits.itemsize * math.prod(entry.shape) for entry in entries]
+    if path.stat().st_size != 8 + length + sum(sizes):
+        raise InputError(f"{path} is truncated or broken; write or download it again")
+    return header, sorted(entries, key=lambda entry: entry.offset)
+
+
+def with_integer_types(header: bytes) -> bytes:
+    """Return a header for the same tensors as integers, so that nothing loads them as weights."""
+    values = json.loads(header)
+    for name, tensor in values.items():
+        if name == "__metadata__":
+            continue
+        if tensor["dtype"] not in INTEGER_TYPES:
+            raise InputError(
+                f"{name} has the type {tensor['dtype']}; weight_diff supports "
+                f"{', '.join(INTEGER_TYPES)}"
+            )
+        tensor["dtype"] = INTEGER_TYPES[tensor["dtype"]]
+    text = json.dumps(values, separators=(",", ":")).encode()
+    return text + b" " * (-len(text) % 8)

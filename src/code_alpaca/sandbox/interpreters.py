@@ -29,7 +29,7 @@ class InterpreterSettings:
     extra_files: dict[str, str] = field(default_factory=dict)  # next to the program, by name
 
 
-INTERPRETERS = {
+INTERPRETERS = {  # by the canonical name of their language
     "javascript": InterpreterSettings(
         "program.js",
         'console.log("{}");',
@@ -53,7 +53,7 @@ def run_program(pool: WorkerPool, language: str, source: str, wall_s: float) -> 
         max_open_files=256,
         max_processes=settings.max_processes,
     )
-    interpreter = interpreter_name(language)
+    interpreter = languages.find(language).interpreter
     path = os.path.realpath(shutil.which(interpreter) or interpreter)
     argv = [path, *settings.arguments, settings.file]
     program = f"{source}\n{settings.print_nonce.format(nonce)}\n"
@@ -66,7 +66,7 @@ def run_program(pool: WorkerPool, language: str, source: str, wall_s: float) -> 
 
 def check_interpreter(language: str, backend: backends.Backend) -> None:
     """Raise InputError if programs of a language cannot be run on this machine."""
-    name = interpreter_name(language)
+    name = languages.find(language).interpreter
     path = shutil.which(name)
     if path is None:
         raise InputError(f"{language} needs {name}, which is not installed")
@@ -81,8 +81,3 @@ def check_interpreter(language: str, backend: backends.Backend) -> None:
             f"{language} programs start other processes; only sandbox bwrap can limit these, and "
             "not as root: run as another user, with bubblewrap installed"
         )
-
-
-def interpreter_name(language: str) -> str:
-    """Return the name of the program that runs a language in `INTERPRETERS`."""
-    return languages.find(language).interpreter

@@ -16,6 +16,7 @@ from typing import Any
 
 import openai
 
+from code_alpaca.core.console import plural
 from code_alpaca.core.errors import Stopped
 from code_alpaca.core.ledger import Ledger
 from code_alpaca.teacher import batch_api
@@ -78,7 +79,9 @@ class BatchTeacher:
             if self._budget:
                 self._budget.close_lost_attempts({key for _, keys in open_batches for key in keys})
             for batch_id, keys in open_batches:
-                self._report(f"{batch_id}: collecting {len(keys)} requests submitted earlier")
+                self._report(
+                    f"{batch_id}: collecting {plural(len(keys), 'request')} submitted earlier"
+                )
                 await self._collect_results(batch_id, keys)
         except openai.OpenAIError as error:
             raise Stopped(batch_api.format_api_error(error)) from None
@@ -195,7 +198,7 @@ class BatchTeacher:
                 self._release(lines, "batch refused", not_billed=True)
             raise
         self._ledger.add_batch(batch.id, list(lines))
-        self._report(f"{batch.id}: {len(lines)} requests submitted")
+        self._report(f"{batch.id}: {plural(len(lines), 'request')} submitted")
         return batch.id
 
     async def _adopt_unrecorded_batches(self) -> None:

@@ -104,7 +104,6 @@ class TrainingSetup:
 
     @property
     def precision(self) -> str:
-        """The dtype of the computation."""
         half = "bfloat16" if self.training.bf16 else "float16"
         return half if self.mixed_precision else "float32"
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from code_alpaca.core.console import plural
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.extras import require_package
 from code_alpaca.training.arguments import TrainingSetup
@@ -31,10 +32,11 @@ def require_devices(layout: ParallelLayout) -> None:
     advice = "use --accelerate_config cpu"
     if num_gpus:
         advice = f"set num_processes: {num_gpus} in a copy of the accelerate config"
+    processes = plural(layout.ranks_per_machine, "process", "processes")
     raise InputError(
-        f"the accelerate config starts {layout.ranks_per_machine} processes on this machine, which "
-        f"has {num_gpus} GPU{'s' * (num_gpus != 1)}; {advice}, plan it with --dry_run, or use a "
-        "machine with more GPUs"
+        f"the accelerate config starts {processes} on this machine, which has "
+        f"{plural(num_gpus, 'GPU')}; {advice}, plan it with --dry_run, or use a machine with "
+        "more GPUs"
     )
 
 
@@ -161,7 +163,6 @@ def _check_vocabulary(
 
 
 def _count_positions(config: PretrainedConfig) -> int | None:
-    """Return the model's number of positions, or None if its architecture has no limit."""
     text_config = config.get_text_config()
     positions = getattr(text_config, "max_position_embeddings", None)
     if not isinstance(positions, int) or positions <= 0:

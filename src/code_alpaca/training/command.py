@@ -28,7 +28,7 @@ from code_alpaca.core.shipped import find_accelerate_config
 from code_alpaca.training.arguments import SFTArguments
 from code_alpaca.training.checks import require_devices
 from code_alpaca.training.parallelism import ParallelLayout, read_accelerate_config
-from code_alpaca.training.parsing import extract_option, requests_dry_run
+from code_alpaca.training.parsing import extract_option, read_config, requests_dry_run
 
 # accelerate reports every failure of a launched process as exit code 1 with a traceback. So the
 # process writes its error to the file in this environment variable, and the parent raises it again.
@@ -48,10 +48,15 @@ def main(argv: Sequence[str]) -> None:
         train_here(words)
         return
     path = find_accelerate_config(name)
-    if requests_dry_run(words):  # plans a layout for which this machine may be too small
+    config, keys, words = read_config(words)
+    is_dry_run = requests_dry_run(keys, words)
+    words += ["--config", str(config)] if config else []
+    if is_dry_run:  # plans a layout for which this machine may be too small
         train_here(words, read_accelerate_config(path))
         return
-    _require_gpus(path)
+    values = read_yaml(path)
+    if str(values.get("distributed_type")).upper() in GPU_TYPES and not values.get("use_cpu"):
+        require_devices(read_accelerate_config(path))  # before each process fails
     launch(["--config_file", str(path)], words)
 
 
@@ -120,13 +125,6 @@ def _end_with_parent() -> None:
     """Make Linux end this process when its parent is killed, so that it does not train on."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _require_gpus(path: Path) -> None:
-    """Refuse an accelerate config for more GPUs than exist, before each process does."""
-    values = read_yaml(path)
-    if str(values.get("distributed_type")).upper() in GPU_TYPES and not values.get("use_cpu"):
-        require_devices(read_accelerate_config(path))
 
 
 def _print_help() -> None:

@@ -67,41 +67,32 @@ def estimate_memory(
     Not every architecture runs on fake tensors, and it must still be trainable, so an error
     becomes NoEstimate.
     """
-    try:
-        return _trace_step(setup, config, batch, activation_checkpointing)
-    except Exception as error:
-        return NoEstimate(f"{type(error).__name__}: {error_message(error)}")
-
-
-def _trace_step(
-    setup: TrainingSetup,
-    config: PretrainedConfig,
-    batch: MicroBatch,
-    activation_checkpointing: bool,
-) -> MemoryEstimate:
     import torch
 
     mixed_precision, on_cpu = setup.mixed_precision, setup.layout.on_cpu
     dtype = getattr(torch, setup.model.dtype or "float32", torch.float32)
     if setup.layout.uses_deepspeed:  # casts the weights itself, without autocast
         dtype = torch.bfloat16 if mixed_precision else torch.float32
-    with fake_tensors(setup.training):
-        model = build_skeleton(config, dtype, adapter_config(setup.model))
-        size = measure_size(
-            model,
-            quantized=bool(setup.model.load_in_4bit),
-            mixed_precision=mixed_precision,
-            merged=setup.model.use_peft and setup.args.merge_adapter,
-        )
-        activations: float = measure_activations(
-            model,
-            batch,
-            autocast=mixed_precision and not setup.layout.uses_deepspeed,
-            activation_checkpointing=activation_checkpointing,
-            on_cpu=on_cpu,
-        )
-        if on_cpu:
-            activations += adapter_fragmentation(model, batch, mixed_precision)
+    try:
+        with fake_tensors(setup.training):
+            model = build_skeleton(config, dtype, adapter_config(setup.model))
+            size = measure_size(
+                model,
+                quantized=bool(setup.model.load_in_4bit),
+                mixed_precision=mixed_precision,
+                merged=setup.model.use_peft and setup.args.merge_adapter,
+            )
+            activations: float = measure_activations(
+                model,
+                batch,
+                autocast=mixed_precision and not setup.layout.uses_deepspeed,
+                activation_checkpointing=activation_checkpointing,
+                on_cpu=on_cpu,
+            )
+            if on_cpu:
+                activations += adapter_fragmentation(model, batch, mixed_precision)
+    except Exception as error:
+        return NoEstimate(f"{type(error).__name__}: {error_message(error)}")
     optimizer = str(setup.training.optim.value)
     need = compute_memory_need(size, setup.layout, activations, optimizer=optimizer)
     return MemoryEstimate(size, need)

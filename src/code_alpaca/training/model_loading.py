@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.prompts import format_prompt
@@ -103,39 +102,23 @@ def _from_pretrained(auto_class: Any, setup: TrainingSetup, kind: str) -> Any:
         raise InputError(f"cannot load {kind} {setup.model_name}: {error_message(error)}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class FlashAttentionSupport:
-    """The conditions for FlashAttention on this machine."""
-
-    ampere: bool  # the GPU is of this generation or newer
-    installed: bool  # the package flash-attn
-    hub: bool  # the package kernels, and the Hub may be contacted for its build
-
-    @classmethod
-    def detect(cls) -> Self:
-        import torch
-        from huggingface_hub.constants import HF_HUB_OFFLINE
-        from transformers.utils import is_flash_attn_2_available, is_kernels_available
-
-        has_gpu = torch.cuda.is_available()
-        return cls(
-            ampere=has_gpu and torch.cuda.get_device_capability() >= MIN_COMPUTE_CAPABILITY,
-            installed=is_flash_attn_2_available(),
-            hub=is_kernels_available() and not HF_HUB_OFFLINE,
-        )
-
-
 def select_attention(setup: TrainingSetup, config: PretrainedConfig) -> str:
     """Return the configured `attn_implementation`, or the fastest that works here."""
+    import torch
+    from huggingface_hub.constants import HF_HUB_OFFLINE
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+    from transformers.utils import is_flash_attn_2_available, is_kernels_available
 
     if setup.model.attn_implementation:
         return setup.model.attn_implementation
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     attention = "sdpa"
     if not setup.layout.on_cpu and getattr(model_class, "_supports_flash_attn", True):
+        has_gpu = torch.cuda.is_available()
         attention = fastest_attention(
-            FlashAttentionSupport.detect(),
+            ampere=has_gpu and torch.cuda.get_device_capability() >= MIN_COMPUTE_CAPABILITY,
+            installed=is_flash_attn_2_available(),
+            hub=is_kernels_available() and not HF_HUB_OFFLINE,
             half_precision=setup.mixed_precision,
             load_kernel=not setup.args.dry_run,
         )
@@ -145,18 +128,23 @@ def select_attention(setup: TrainingSetup, config: PretrainedConfig) -> str:
 
 
 def fastest_attention(
-    support: FlashAttentionSupport, *, half_precision: bool, load_kernel: bool = False
+    *, ampere: bool, installed: bool, hub: bool, half_precision: bool, load_kernel: bool = False
 ) -> str:
     """Return FlashAttention, installed or from the Hub, or else PyTorch's sdpa.
 
     sdpa is exact as well: for packed rows it receives a block-diagonal attention mask.
-    `load_kernel` loads the kernel of the Hub now, to check for a build for this machine.
+
+    Args:
+        ampere: the GPU is of this generation or newer.
+        installed: the package flash-attn.
+        hub: the package kernels is installed, and the Hub may be contacted for its build.
+        load_kernel: load that build now, to check that there is one for this machine.
     """
-    if not (support.ampere and half_precision):
+    if not (ampere and half_precision):
         return "sdpa"
-    if support.installed:
+    if installed:
         return "flash_attention_2"
-    if support.hub and (not load_kernel or _loads(HUB_FLASH_ATTENTION)):
+    if hub and (not load_kernel or _loads(HUB_FLASH_ATTENTION)):
         return HUB_FLASH_ATTENTION
     return "sdpa"
 

@@ -75,14 +75,20 @@ def claim(folder: Path, config: dict[str, Any], dataset_revision: str, *, write:
     has_weights = any(folder.glob("*.safetensors"))
     if recorded is None and has_weights:
         raise InputError(
-            f"{folder} contains a model that this command did not write; use another folder"
+            f"{folder} contains a model that code-alpaca did not write; use another output_dir"
         )
     is_finished = has_weights and (folder / RunRecord.FILE).exists()
-    changes = [] if recorded is None else _list_changes(recorded, current)
+    identifying = current.keys() | (recorded or {}).keys()
+    identifying -= keys_with(Role.FREE, SFTArguments, TRL_KEYS)
+    changes = [
+        f"{key}: {recorded.get(key)!r} -> {current.get(key)!r}"
+        for key in sorted(identifying if recorded else ())
+        if recorded.get(key) != current.get(key)
+    ]
     if changes and (is_finished or find_last_checkpoint(folder)):
         raise InputError(
-            f"{folder} contains a model of another configuration or dataset "
-            f"({'; '.join(changes)}); use another output_dir, or delete it"
+            f"{folder} already contains a model trained with a different config "
+            f"({'; '.join(changes)}); use another output_dir, or the old values to resume"
         )
     if write:
         folder.mkdir(parents=True, exist_ok=True)
@@ -99,15 +105,6 @@ def _read_recorded(path: Path) -> dict[str, Any] | None:
     except (ValueError, TypeError):
         raise InputError(f"{path} is not valid JSON; delete its folder and train again") from None
     return OLD_SPELLINGS.update(values, warn=False)
-
-
-def _list_changes(recorded: dict[str, Any], current: dict[str, Any]) -> list[str]:
-    keys = recorded.keys() | current.keys()
-    return [
-        f"{key}: {recorded.get(key)!r} there, {current.get(key)!r} now"
-        for key in sorted(keys - keys_with(Role.FREE, SFTArguments, TRL_KEYS))
-        if recorded.get(key) != current.get(key)
-    ]
 
 
 def find_last_checkpoint(folder: Path) -> Path | None:

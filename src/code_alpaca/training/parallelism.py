@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from code_alpaca.core.config import read_yaml
+from code_alpaca.core.console import plural
 from code_alpaca.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,12 +43,8 @@ class ParallelLayout:
         if self.world_size == 1 and self.strategy == "ddp":
             return "one process"
         offload = " with offload" if self.offload_optimizer or self.offload_weights else ""
-        return f"{NAMES[self.strategy]}{offload} on {count_processes(self.world_size)}"
-
-
-def count_processes(world_size: int) -> str:
-    """Return `1 process` or `2 processes`."""
-    return f"{world_size} process{'es' * (world_size != 1)}"
+        processes = plural(self.world_size, "process", "processes")
+        return f"{NAMES[self.strategy]}{offload} on {processes}"
 
 
 def read_accelerate_config(path: Path) -> ParallelLayout:
@@ -55,20 +52,15 @@ def read_accelerate_config(path: Path) -> ParallelLayout:
     values = read_yaml(path)
     deepspeed = values.get("deepspeed_config") or {}
     distributed_type = str(values.get("distributed_type", "NO")).upper()
-    strategy: ShardingStrategy
+    strategies = {"NO": "ddp", "MULTI_GPU": "ddp", "MULTI_CPU": "ddp", "FSDP": "fsdp2"}
     if distributed_type == "DEEPSPEED":
-        stage = deepspeed.get("zero_stage", 2)
-        if stage not in tuple(ZERO_STAGES):
+        if (stage := deepspeed.get("zero_stage", 2)) not in tuple(ZERO_STAGES):
             raise InputError(f"{path}: zero_stage {stage!r} is not 1, 2 or 3")
         strategy = ZERO_STAGES[stage]
-    elif distributed_type == "FSDP":
-        strategy = "fsdp2"
-    elif distributed_type in ("NO", "MULTI_GPU", "MULTI_CPU"):
-        strategy = "ddp"
-    else:
+    elif not (strategy := strategies.get(distributed_type)):
         raise InputError(
-            f"{path}: distributed_type {distributed_type} is not supported; use NO, MULTI_GPU, "
-            "MULTI_CPU, DEEPSPEED or FSDP"
+            f"{path}: distributed_type {distributed_type} is not supported; use DEEPSPEED or one "
+            f"of {', '.join(strategies)}"
         )
     return ParallelLayout(
         strategy,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from code_alpaca.core.config import describe_unknown_key, read_yaml
+from code_alpaca.core.config import UnknownKeyError, read_yaml
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.shipped import find_recipe
 from code_alpaca.training.arguments import OLD_SPELLINGS, SFTArguments, TrainingSetup
@@ -41,17 +42,17 @@ def parse_sft_arguments(
 
     groups = (SFTArguments, SFTConfig, ModelConfig)
     valid_keys = [item.name for group in groups for item in dataclasses.fields(group)]
-    config, words = extract_option(argv, "--config")
-    path = find_recipe(config) if config is not None else None
-    file_keys = read_yaml(path) if path else {}
+    path, file_keys, words = read_config(argv)
     for key in file_keys:  # TRL would reject a value before an unknown key
         if key not in valid_keys:
-            raise InputError(describe_unknown_key(str(key), valid_keys, str(path)))
+            raise UnknownKeyError(str(key), valid_keys, str(path))
     words = _update_old_spellings(words, file_keys)
     explicit_keys = frozenset(valid_keys) & {*file_keys, *map(_key, words)}
     # A recipe for GPUs can be planned on a machine without them.
     plans_for_gpus = (
-        requests_dry_run(words) and not torch.cuda.is_available() and "use_cpu" not in explicit_keys
+        requests_dry_run(file_keys, words)
+        and not torch.cuda.is_available()
+        and "use_cpu" not in explicit_keys
     )
     if plans_for_gpus:
         words += ["--use_cpu", "true"]
@@ -75,9 +76,21 @@ def parse_sft_arguments(
     return TrainingSetup(script_args, training_args, model_args, layout, explicit_keys)
 
 
+def read_config(argv: Sequence[str]) -> tuple[Path | None, dict[str, Any], list[str]]:
+    """Return the file of `--config`, its keys, and the other words of the command line."""
+    name, words = extract_option(argv, "--config")
+    if name is None:
+        return None, {}, words
+    path = find_recipe(name)
+    return path, read_yaml(path), words
+
+
 def extract_option(argv: Sequence[str], option: str) -> tuple[str | None, list[str]]:
-    """Return the value of `option` (two words, or `option=value`), and the words without it."""
-    words = list(argv)
+    """Return the value of `option` (two words, or `option=value`), and the words without it.
+
+    TRL also accepts `--max-length`; the words have the key's own spelling, `--max_length`.
+    """
+    words = [re.sub("^--[^=]+", lambda name: f"--{_key(name[0])}", word) for word in argv]
     for index, word in enumerate(words):
         name, sign, value = word.partition("=")
         if name == option and sign:
@@ -89,13 +102,14 @@ def extract_option(argv: Sequence[str], option: str) -> tuple[str | None, list[s
     return None, words
 
 
-def requests_dry_run(words: Sequence[str]) -> bool:
-    """Return whether the command line sets --dry_run, with or without a value."""
+def requests_dry_run(file_keys: Mapping[str, Any], words: Sequence[str]) -> bool:
+    """Return whether the command line, or else the config file, sets `dry_run`."""
+    value = file_keys.get("dry_run", False)
     for word, next_word in pairwise([*words, ""]):
-        name, sign, value = word.partition("=")
+        name, sign, given = word.partition("=")
         if name == "--dry_run":
-            return (value if sign else next_word).lower() not in ("false", "no", "0")
-    return False
+            value = given if sign else next_word
+    return str(value).lower() not in ("false", "f", "no", "n", "0", "none")
 
 
 def _update_old_spellings(words: Sequence[str], file_keys: dict[str, Any]) -> list[str]:
@@ -109,7 +123,8 @@ def _update_old_spellings(words: Sequence[str], file_keys: dict[str, Any]) -> li
 
 
 def _key(word: str) -> str:
-    return word.removeprefix("--").partition("=")[0] if word.startswith("--") else ""
+    name = word.removeprefix("--").partition("=")[0] if word.startswith("--") else ""
+    return name.replace("-", "_")
 
 
 def _parse_with_trl(
@@ -119,7 +134,8 @@ def _parse_with_trl(
 
     class Parser(TrlParser):
         def error(self, message: str) -> NoReturn:
-            raise InputError(message)
+            # argparse: "argument --max_length/--max-length: invalid int value: 'x'"
+            raise InputError(re.sub(r"argument --(\w+)\S*:", r"bad value for '\1':", message))
 
     parser = Parser(groups, allow_abbrev=False)
     try:
@@ -133,13 +149,12 @@ def _parse_with_trl(
         raise InputError(f"bad training config: {error}") from None
     for word in rest:
         if word.startswith("--"):
-            raise InputError(describe_unknown_key(_key(word), valid_keys, "command line"))
+            raise UnknownKeyError(_key(word), valid_keys, "command line")
         raise InputError(f"unexpected word {word!r} on the command line; options are --key value")
     return tuple(parsed)
 
 
 def _check_values(args: SFTArguments, training: SFTConfig, model: ModelConfig) -> None:
-    """Raise InputError for the first key that is missing or cannot be used."""
     if not args.dataset_name and not args.dataset_mixture:
         raise InputError("missing key 'dataset_name'; give a dataset folder, file or Hub id")
     if not args.from_scratch and not model.model_name_or_path:

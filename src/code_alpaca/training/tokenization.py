@@ -118,7 +118,6 @@ def tokenize_rows(
 def _encode_batch(
     batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase, options: TokenizationOptions
 ) -> dict[str, list[Any]]:
-    """Return the ids and labels of the rows that have a loss token."""
     prompts = [
         format_prompt(instruction, input or "", style=options.prompt_style)
         for instruction, input in zip(batch["instruction"], batch["input"], strict=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import psutil
 import torch
 from accelerate import PartialState
 from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, Sampler
 from transformers import TrainerCallback
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import SFTTrainer
 
 from code_alpaca.core import console
@@ -32,6 +35,18 @@ class MonitoredTrainer(SFTTrainer):
     total_tokens = real_tokens = 0  # with and without padding
     seconds_to_first_step: float | None = None  # from the start of the process
 
+    def get_train_dataloader(self) -> DataLoader:
+        dataloader = super().get_train_dataloader()
+        batches = dataloader.batch_sampler
+        batches = getattr(batches, "batch_sampler", batches)  # of all ranks
+        sampler = getattr(batches, "sampler", batches)  # batch_rebalance has none
+        if isinstance(sampler, LengthGroupedSampler):
+            sampler = ResumableSampler(sampler, self.args.seed)
+        # For every strategy: on several ranks, accelerate passes the epoch of a resumed run only to
+        # the sampler set here.
+        dataloader.set_sampler(sampler)
+        return dataloader
+
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         if self.seconds_to_first_step is None:
             self.seconds_to_first_step = time.time() - psutil.Process().create_time()
@@ -48,6 +63,32 @@ class MonitoredTrainer(SFTTrainer):
                 "bfloat16; the last checkpoint is kept"
             )
         return loss
+
+
+class ResumableSampler(Sampler[int]):
+    """Draw an order of rows that depends only on the seed and the epoch, grouped by length.
+
+    LengthGroupedSampler draws from the global generator, which a run that resumes in the middle of
+    an epoch has just seeded: it would get the order of the first epoch. Here every epoch is the
+    next draw of a generator of its own. These are the orders of an uninterrupted Trainer without
+    dropout and evaluation, so checkpoints of earlier versions resume in them.
+    """
+
+    def __init__(self, sampler: LengthGroupedSampler, seed: int) -> None:
+        self.sampler, self.seed, self.epoch = sampler, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = self.sampler.generator = torch.Generator().manual_seed(self.seed)
+        for _ in range(self.epoch + 1):
+            torch.empty((), dtype=torch.int64).random_(generator=generator)  # as the DataLoader
+            order = iter(self.sampler)
+        return order
 
 
 class CpuTrainer(MonitoredTrainer):

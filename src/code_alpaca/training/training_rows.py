@@ -92,7 +92,6 @@ def read_training_rows(
 def _read_source(
     source: MixtureSource, arguments: SFTArguments, warnings: list[str], log: console.Log
 ) -> tuple[Dataset, Dataset | None, str]:
-    """Return the training rows, held-out rows and revision of one dataset."""
 
     def read(split: str, name: str) -> tuple[Dataset, str]:
         options = {"split": split, "column_map": source.column_map, "log": log}
@@ -155,7 +154,6 @@ def _drop_large_rows(rows: Dataset, name: str, warnings: list[str]) -> Dataset:
 
 
 def _count_row_bytes(table: Any) -> Any:
-    """Return the bytes of text of each row in an Arrow table."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc

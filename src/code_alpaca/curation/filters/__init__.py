@@ -15,12 +15,11 @@ Filters judge the form of a row, not its topic.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from code_alpaca.core import console
-from code_alpaca.core.errors import InputError
+from code_alpaca.core.errors import InputError, did_you_mean
 from code_alpaca.core.plugins import PluginError, call_plugin, is_plugin, load_plugin
 from code_alpaca.core.schema import Example
 from code_alpaca.curation.filters import alpaca_2023, code, sensitive, text
@@ -125,10 +124,8 @@ def resolve_names(names: Iterable[str], *, warn: bool = False) -> list[str]:
             resolved.append(name)
         else:
             known = (*FILTER_SETS, *FILTER_NAMES)
-            nearest = difflib.get_close_matches(name, known, n=1)
             choices = f"choose from {', '.join(known)}, or write FILE.py:NAME for your own"
-            hint = f"did you mean {nearest[0]!r}?" if nearest else choices
-            raise ValueError(f"no filter {name!r}; {hint}")
+            raise ValueError(f"no filter {name!r}; {did_you_mean(name, known, choices)}")
     if "prompt_leak" in resolved:  # which included reasoning_leak until each had its own name
         resolved.insert(resolved.index("prompt_leak") + 1, "reasoning_leak")
     return list(dict.fromkeys(resolved))

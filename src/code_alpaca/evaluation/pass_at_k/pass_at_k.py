@@ -17,6 +17,7 @@ import datasets
 import evaluate
 
 from code_alpaca import sandbox
+from code_alpaca.core.console import plural
 from code_alpaca.evaluation import metrics
 from code_alpaca.evaluation.controls import make_negative_controls, make_positive_control
 from code_alpaca.evaluation.grading import FOLDER_BYTES, MEMORY_MB
@@ -83,9 +84,11 @@ def _measurable_ks(ks: Sequence[int], counts: list[int]) -> list[int]:
     measurable = [k for k in ks if k <= fewest or not fewest]
     omitted = [k for k in ks if k not in measurable]
     if omitted and not measurable:
-        raise ValueError(f"k = {omitted[0]} needs at least {omitted[0]} samples a problem")
+        samples = plural(omitted[0], "sample")
+        raise ValueError(f"k = {omitted[0]} needs at least {samples} a problem")
     if omitted and tuple(ks) != DEFAULT_K:
-        warnings.warn(f"k = {omitted} omitted: a problem has {fewest} candidates", stacklevel=2)
+        candidates = plural(fewest, "candidate")
+        warnings.warn(f"k = {omitted} omitted: a problem has {candidates}", stacklevel=2)
     return measurable
 
 

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 
 from pydantic import ValidationError
 
-from code_alpaca.core.config import describe_unknown_key
+from code_alpaca.core.config import UnknownKeyError, describe_bad_value
 from code_alpaca.core.errors import InputError
 
 
@@ -56,13 +56,11 @@ def parse_options(url: str) -> dict[str, str]:
     options = dict(parse_qsl(url.partition("?")[2], keep_blank_values=True))
     for key in options:
         if key not in Faults.model_fields:
-            raise InputError(describe_unknown_key(key, Faults.model_fields, "teacher_base_url"))
+            raise InputError(str(UnknownKeyError(key, Faults.model_fields, "teacher_base_url")))
     try:
         Faults.model_validate(options)
     except ValidationError as error:
         first = error.errors()[0]
-        name, reason = str(first["loc"][0]), first["msg"]
-        raise InputError(
-            f"bad value for {name!r} (teacher_base_url): {reason}, got {options[name]!r}"
-        ) from None
+        key = str(first["loc"][0])
+        raise InputError(describe_bad_value(key, "teacher_base_url", first)) from None
     return options
