@@ -113,6 +113,8 @@ def _keys(stage: str) -> Collection[str]:
     if command.config:
         module = importlib.import_module(f"code_alpaca.{command.module}")
         return getattr(module, command.config).model_fields
+    if stage != "sft":
+        return ()
     from code_alpaca.training.arguments import TRL_KEYS, SFTArguments
 
     return {*SFTArguments.__dataclass_fields__, *TRL_KEYS}
