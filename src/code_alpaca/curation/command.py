@@ -71,7 +71,7 @@ def curate_dataset(config: CurateConfig) -> None:
     """
     source = _open_source(config)
     seed_tasks = load_seed_tasks(config.seed_tasks) if config.seed_tasks else []
-    for row in _read_rows(source, 0, len(source.records)) if config.strict else ():
+    for row in _read_rows(source) if config.strict else ():
         if row.reason:
             raise InputError(
                 f"{config.source}: {row.evidence}; without strict it would be rejected"
@@ -90,6 +90,21 @@ def curate_dataset(config: CurateConfig) -> None:
         _print_outcomes(ledger, len(source.records), output)
     folder = build_dataset(config.run_dir, DatasetOptions(config.dataset_version))
     output.print(f"{folder}, version {config.dataset_version}")
+
+
+def check_record(record: Any, form: RowFormat, number: int, curator: Curator) -> Decision:
+    """Read a record as a row, and decide it by the rules that depend on this row only.
+
+    Args:
+        number: the place of the record in its source, counted from 1.
+    """
+    row = _read_row(record, form, number)
+    if row.reason:
+        return row
+    example = row.example
+    with contextlib.suppress(Exception):  # the same error in `check_row` rejects the row
+        example = replace(example, language=label_language(example))
+    return curator.check_row(example)
 
 
 def _open_source(config: CurateConfig) -> OpenedDataset:
@@ -119,21 +134,16 @@ def _decide_rows(
         ThreadPoolExecutor(curator.num_workers) as threads,  # they wait for the sandboxes
     ):
         for number, start in enumerate(range(first * CHUNK, total, CHUNK), first):
-            checked = [_check_row(row, curator) for row in _read_rows(source, start, start + CHUNK)]
+            records = slice_records(source.records, start, start + CHUNK)
+            checked = [
+                check_record(record, source.row_format, position, curator)
+                for position, record in enumerate(records, start + 1)
+            ]
             verified = threads.map(curator.verify, checked)
             decisions = [curator.check_pool(decision) for decision in verified]
             ledger.request(number, "source", {"first_row": start, "rows": len(decisions)})
             ledger.decide(number, decisions)
             update(start + len(decisions))
-
-
-def _check_row(row: Decision, curator: Curator) -> Decision:
-    if row.reason:
-        return row
-    example = row.example
-    with contextlib.suppress(Exception):  # the same error in `check_row` rejects the row
-        example = replace(example, language=label_language(example))
-    return curator.check_row(example)
 
 
 def _print_outcomes(ledger: Ledger, num_rows: int, output: console.Stage) -> None:
@@ -146,12 +156,17 @@ def _print_outcomes(ledger: Ledger, num_rows: int, output: console.Stage) -> Non
     print_outcomes(output, num_accepted, ledger.reasons())
 
 
-def _read_rows(source: OpenedDataset, start: int, stop: int) -> Iterator[Decision]:
-    """Yield the records from `start` to `stop`, counted from 0; malformed ones are rejected."""
-    for number, record in enumerate(slice_records(source.records, start, stop), start + 1):
-        example, problem = _read_record(record, source.row_format)
-        reason, evidence = (MALFORMED_ROW, f"row {number}: {problem}") if problem else ("", "")
-        yield Decision(example, reason, evidence)
+def _read_rows(source: OpenedDataset) -> Iterator[Decision]:
+    """Yield every record; malformed ones are rejected."""
+    records = slice_records(source.records, 0, len(source.records))
+    for number, record in enumerate(records, 1):
+        yield _read_row(record, source.row_format, number)
+
+
+def _read_row(record: Any, form: RowFormat, number: int) -> Decision:
+    example, problem = _read_record(record, form)
+    reason, evidence = (MALFORMED_ROW, f"row {number}: {problem}") if problem else ("", "")
+    return Decision(example, reason, evidence)
 
 
 def _read_record(record: Any, form: RowFormat) -> tuple[Example, str]:
