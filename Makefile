@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 # One process, two cores: without this, small tensors lose more to threads than they gain.
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: quickstart test parallel-test wheel-test slow-test style bench clean
+.PHONY: quickstart test parallel-test wheel-test slow-test style docs bench clean
 
 quickstart: $(READY)
 	@$(VENV)/bin/code-alpaca quickstart
@@ -26,11 +26,16 @@ style: $(READY)
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
+# Works offline; a broken link fails (strict: true in mkdocs.yml). The variable silences a notice.
+docs: $(READY)
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --clean
+	@echo "site/index.html"
+
 bench: $(READY)
 	@for script in $(filter-out benchmarks/peers.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs site
 
 # deepspeed is built from source; its build wants setuptools, wheel and torch at hand.
 $(READY): setup.cfg pyproject.toml constraints.txt

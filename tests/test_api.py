@@ -72,7 +72,8 @@ def test_rows_are_curated_in_memory_as_curate_does():
     rows = [
         good,
         {**good, "instruction": "Write a Python function which doubles a number."},
-        {"instruction": "Write a Python function that halves a number.", "output": "def half(x:"},
+        {"instruction": "Write a Python function that halves a number.",
+         "output": "def half(x):\n    return x //"},
         {"instruction": "Write a Python function that squares a number.", "output": None},
         {"instruction": "Write a Python function that adds one to a number.",
          "output": "def add(x):\n    return x", "tests": "assert add(1) == 2"},

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.documents import PAGES, blocks, write_file
 
 from code_alpaca import __version__
 from code_alpaca.cli import STAGES
@@ -19,9 +20,7 @@ ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*/*/*.yaml"))
 CONFIGS = sorted((ROOT / "accelerate_configs").glob("*.yaml"))
 SLURM = sorted((ROOT / "recipes/slurm").iterdir())
-GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "recipes/README.md",
-          *sorted((ROOT / "docs").glob("*.md"))]  # fmt: skip
-DOCUMENTS = [*GUIDES, *RECIPES, *CONFIGS, *SLURM]
+DOCUMENTS = [*PAGES, *RECIPES, *CONFIGS, *SLURM]
 CPU = {
     "cpu": 1,
     "cpu_zero2": 2,
@@ -32,7 +31,8 @@ TREE = r"(?:recipes|scripts|accelerate_configs|dataset_card|benchmarks|src|tests
 
 
 def commands(text: str) -> list[list[str]]:
-    lines = re.findall(r"\bcode-alpaca (?!COMMAND)[a-z-]+(?: --?[\w-]+(?: [^`\s|]+)?)*", text)
+    value = r"(?:'[^'\n]*'|[^`\s|&]+)"
+    lines = re.findall(rf"\bcode-alpaca (?!COMMAND)[a-z-]+(?: --?[\w-]+(?: {value})?)*", text)
     return [shlex.split(line)[1:] for line in lines]
 
 
@@ -56,8 +56,11 @@ def parse_as_the_stage_does(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_paths_and_commands_are_real(path, monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_paths_and_commands_are_real(path, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # recipes are found by name, and files are those of the page
+    for block in blocks(path):
+        if block.is_file:
+            write_file(block, tmp_path)
     text = path.read_text(encoding="utf-8")
     for named in re.findall(TREE, text):
         assert (ROOT / named).exists(), f"{path.name} names {named}"

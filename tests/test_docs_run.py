@@ -1,0 +1,123 @@
+"""The documentation works: its commands and Python snippets run as they are, page by page."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+import yaml
+from support.documents import PAGES, ROOT, blocks, write_file
+
+# What pages about later stages start from, in order: the command, and what it makes.
+SMOKE = {
+    "generate --config recipes/smoke/generate/config_offline.yaml": "runs/smoke/dataset",
+    "sft --accelerate_config cpu --config recipes/smoke/sft/config_cpu.yaml "
+    "--dataset_name runs/smoke/dataset": "runs/smoke/model",
+    "eval --config recipes/smoke/eval/config_mini.yaml": "runs/smoke/eval",
+}
+QUICK = {"CONTRIBUTING.md", "alpaca-2023.md", "curate.md", "python.md", "security.md"}
+RUN = [page for page in PAGES if any(block.is_run for block in blocks(page))]
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def environment() -> dict[str, str]:
+    """That of a user whose shell has the environment activated, without a network."""
+    scripts = sysconfig.get_path("scripts")
+    return {**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+
+
+def run(command: list[str], text: str, folder: Path) -> None:
+    """Run a snippet; whatever it started in the background ends with it."""
+    log = folder / "output.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment(), stdin=subprocess.PIPE, stdout=output,
+            stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
+        try:
+            process.communicate(text, timeout=500)
+        finally:
+            if process.poll() is None or "&\n" in text:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, f"{text}\n{log.read_text()[-4000:]}"
+
+
+def commands_for(page: Path) -> list[str]:
+    """The commands that make what a page uses and does not make itself."""
+    text = "\n".join(block.text for block in blocks(page) if block.is_run or block.is_file)
+    if "runs/smoke" not in text:
+        return []
+    needed = []
+    for command in SMOKE:
+        if command.split(" --dataset_name")[0] in text:
+            break
+        needed.append(command)
+    return needed
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory):
+    """A function that runs the first smoke recipes, each once, and returns their folder."""
+    folder = tmp_path_factory.mktemp("smoke")
+    done: list[str] = []
+
+    def make(count: int) -> Path:
+        for command in list(SMOKE)[len(done) : count]:
+            run(["bash", "-e"], f"code-alpaca {command}\n", folder)
+            done.append(command)
+            shutil.copytree(folder / "runs", folder / f"runs-{len(done)}")
+        return folder / f"runs-{count}"
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=name(page), marks=[] if page.name in QUICK else pytest.mark.slow)
+        for page in RUN
+    ],
+)
+def test_the_snippets_of_a_page_run_in_order(page, smoke, tmp_path):
+    if needed := commands_for(page):
+        shutil.copytree(smoke(len(needed)), tmp_path / "runs")
+    for block in blocks(page):
+        if block.is_file:
+            write_file(block, tmp_path)
+        elif block.is_run:
+            command = ["bash", "-e"] if block.language == "sh" else [sys.executable, "-"]
+            run(command, block.text, tmp_path)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_block_parses_and_its_title_is_a_file_or_a_need(page):
+    for block in blocks(page):
+        assert not block.title or block.is_file or block.title.startswith("Needs "), block.title
+        if block.language == "sh":
+            checked = subprocess.run(["bash", "-n"], input=block.text, text=True, check=False)
+            assert checked.returncode == 0, block.text
+        elif block.language == "python":
+            compile(block.text.lstrip(), name(page), "exec")
+        elif block.language == "yaml":
+            assert yaml.safe_load(block.text) is not None
+        elif block.language == "json":
+            lines = block.title.endswith(".jsonl")
+            for text in block.text.splitlines() if lines else [block.text]:
+                json.loads(text)
+
+
+def test_the_readme_fits_on_a_few_screens():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+    assert len((ROOT / "AGENTS.md").read_text(encoding="utf-8").splitlines()) <= 60

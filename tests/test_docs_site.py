@@ -1,0 +1,65 @@
+"""The site builds without a network and a warning, and its references are those of the code."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from support.needs import need
+
+import code_alpaca
+from code_alpaca.cli import STAGES
+from code_alpaca.generation.config import GenerateConfig
+
+ROOT = Path(__file__).parents[1]
+LOADED = re.compile(r"<(?:script|img|iframe)[^>]*\bsrc=\"?(https?:)?//|url\((https?:)?//", re.I)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    need(find_spec("material"), "mkdocs-material is not installed (pip install -e '.[docs]')")
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", folder],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    return folder
+
+
+def test_pages_load_nothing_from_other_hosts(site):
+    for page in site.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        assert not LOADED.search(text), page.name
+        for link in re.findall(r"<link[^>]*>", text):
+            assert "canonical" in link or "://" not in link, f"{page.name}: {link}"
+    assert (site / "site.css").is_file()
+    assert not list(site.rglob("*.py"))
+
+
+def test_the_command_reference_lists_every_command_and_key(site):
+    text = (site / "reference/commands.html").read_text(encoding="utf-8")
+    for stage in STAGES:
+        assert f'id="{stage}"' in text
+    for key in (*GenerateConfig.model_fields, "--accelerate_config", "convert-llama"):
+        assert key in text
+
+
+def test_the_python_reference_lists_every_public_name(site):
+    text = (site / "reference/python.html").read_text(encoding="utf-8")
+    for name in code_alpaca.__all__:
+        assert f'id="code_alpaca.{name}"' in text
+
+
+def test_documents_outside_the_folder_are_pages(site):
+    for page in ("contributing", "recipes", "changelog"):
+        assert (site / f"{page}.html").is_file()
+    contributing = (site / "contributing.html").read_text(encoding="utf-8")
+    assert 'href="generate.html#your-own-files"' in contributing
