@@ -39,14 +39,15 @@ def environment() -> dict[str, str]:
 
 def run(command: list[str], text: str, folder: Path) -> None:
     """Run a snippet; whatever it started in the background ends with it."""
-    log = folder / "output.log"
+    log, snippet = folder / "output.log", folder / "snippet"
+    snippet.write_text(text, encoding="utf-8")
     with log.open("w") as output:
         process = subprocess.Popen(
-            command, cwd=folder, env=environment(), stdin=subprocess.PIPE, stdout=output,
-            stderr=subprocess.STDOUT, text=True, start_new_session=True,
+            [*command, snippet], cwd=folder, env=environment(), stdin=subprocess.DEVNULL,
+            stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         try:
-            process.communicate(text, timeout=500)
+            process.wait(timeout=500)
         finally:
             if process.poll() is None or "&\n" in text:
                 with contextlib.suppress(ProcessLookupError):
@@ -97,7 +98,7 @@ def test_the_snippets_of_a_page_run_in_order(page, smoke, tmp_path):
         if block.is_file:
             write_file(block, tmp_path)
         elif block.is_run:
-            command = ["bash", "-e"] if block.language == "sh" else [sys.executable, "-"]
+            command = ["bash", "-e"] if block.language == "sh" else [sys.executable]
             run(command, block.text, tmp_path)
 
 
