@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 # One process, two cores: without this, small tensors lose more to threads than they gain.
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: quickstart test parallel-test wheel-test slow-test style docs bench clean
+.PHONY: quickstart test parallel-test wheel-test slow-test docs-test style docs bench clean
 
 quickstart: $(READY)
 	@$(VENV)/bin/code-alpaca quickstart
@@ -21,6 +21,9 @@ wheel-test: $(READY)
 
 slow-test: $(READY)
 	$(VENV)/bin/python -m pytest -m "slow"
+
+docs-test: $(READY)
+	$(VENV)/bin/python -m pytest -m "slow or not slow" tests/test_docs_run.py
 
 style: $(READY)
 	$(VENV)/bin/ruff check --fix .
