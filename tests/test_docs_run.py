@@ -58,14 +58,14 @@ def run(command: list[str], text: str, folder: Path) -> None:
 def commands_for(page: Path) -> list[str]:
     """The commands that make what a page uses and does not make itself."""
     text = "\n".join(block.text for block in blocks(page) if block.is_run or block.is_file)
-    if "runs/smoke" not in text:
+    if "runs/smoke" not in text and "smoke/release" not in text:
         return []
-    needed = []
-    for command in SMOKE:
-        if command.split(" --dataset_name")[0] in text:
-            break
-        needed.append(command)
-    return needed
+    own = [command.split(" --dataset_name")[0] in text for command in SMOKE]
+    uses = [made in text or "smoke/release" in text for made in SMOKE.values()]
+    count = (
+        own.index(True) if any(own) else max([1, *(n for n, used in enumerate(uses, 1) if used)])
+    )
+    return list(SMOKE)[:count]
 
 
 @pytest.fixture(scope="session")

@@ -37,7 +37,7 @@ def curate_rows(
         pool: tasks that count as already accepted, such as seed tasks.
 
     Returns:
-        One decision per row, in the order of the rows: `example` is the row with its provenance,
+        One decision per row, in their order. Its `example` is the row with its provenance,
         `reason` is "" if it was accepted, and `evidence` is what a rule found.
 
     Raises:
@@ -72,7 +72,7 @@ def grade_completions(
         timeout: seconds per program.
 
     Returns:
-        One grade per completion: `status` is "passed", "failed", "timeout", "out_of_memory",
+        One grade per completion. Its `status` is "passed", "failed", "timeout", "out_of_memory",
         "exited", "output_limit" or "unsupported", and `detail` the end of the program's output.
 
     Raises:
