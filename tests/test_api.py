@@ -35,6 +35,15 @@ def test_importing_the_package_loads_nothing_else():
     assert done.stdout.split() == ["code_alpaca"]
 
 
+def test_no_name_needs_an_extra_to_be_imported():
+    code = (
+        "import sys, code_alpaca; [getattr(code_alpaca, name) for name in code_alpaca.__all__];"
+        "print(*{'torch', 'transformers', 'trl', 'evaluate', 'gradio'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 @pytest.mark.parametrize("name", sorted(FIXED))
 def test_every_name_is_documented(name):
     value = getattr(code_alpaca, name)

@@ -125,10 +125,10 @@ def test_the_wheel_holds_every_file_of_the_package(built):
 def test_the_sdist_holds_what_the_readme_names(built):
     with tarfile.open(built[0]) as archive:
         packed = {name.partition("/")[2] for name in archive.getnames()}
-    for folder in ("recipes", "accelerate_configs", "dataset_card", "scripts"):
+    for folder in ("recipes", "accelerate_configs", "dataset_card", "docs", "scripts"):
         for path in (ROOT / folder).rglob("*.*"):
             assert "__pycache__" in str(path) or str(path.relative_to(ROOT)) in packed
-    assert {"Makefile", "constraints.txt", "CITATION.cff", "DATA_LICENSE"} <= packed
+    assert {"Makefile", "mkdocs.yml", "constraints.txt", "CITATION.cff", "DATA_LICENSE"} <= packed
 
 
 def test_a_quickstart_outside_the_clone(command, tmp_path):
