@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -37,8 +38,8 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
 
 
-def run(command: list[str], text: str, folder: Path) -> None:
-    """Run a snippet; whatever it started in the background ends with it."""
+def run(command: list[str], text: str, folder: Path) -> str:
+    """Return what a snippet prints; whatever it started in the background ends with it."""
     log, snippet = folder / "output.log", folder / "snippet"
     snippet.write_text(text, encoding="utf-8")
     with log.open("w") as output:
@@ -52,7 +53,13 @@ def run(command: list[str], text: str, folder: Path) -> None:
             if process.poll() is None or "&\n" in text:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 0, f"{text}\n{log.read_text()[-4000:]}"
+    printed = log.read_text(encoding="utf-8")
+    assert process.returncode == 0, f"{text}\n{printed[-4000:]}"
+    return printed
+
+
+def without_times(text: str) -> str:
+    return re.sub(r"\d+ s\b", "N s", text)
 
 
 def commands_for(page: Path) -> list[str]:
@@ -94,12 +101,18 @@ def smoke(tmp_path_factory):
 def test_the_snippets_of_a_page_run_in_order(page, smoke, tmp_path):
     if needed := commands_for(page):
         shutil.copytree(smoke(len(needed)), tmp_path / "runs")
+    printed = None
     for block in blocks(page):
         if block.is_file:
             write_file(block, tmp_path)
-        elif block.is_run:
+        if block.is_run:
             command = ["bash", "-e"] if block.language == "sh" else [sys.executable]
-            run(command, block.text, tmp_path)
+            printed = run(command, block.text, tmp_path)
+        elif block.is_output and printed is not None:
+            first_line = block.text.splitlines()[0]
+            assert without_times(first_line) in without_times(printed), first_line
+        else:
+            printed = None
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

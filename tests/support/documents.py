@@ -20,10 +20,16 @@ class Block(NamedTuple):
     language: str
     title: str
     text: str
+    before: str  # the text between the previous block and this one
 
     @property
     def is_file(self) -> bool:
         return bool(FILE_NAME.fullmatch(self.title))
+
+    @property
+    def is_output(self) -> bool:
+        """Whether it is what the previous block prints: adjacent, or after words that name it."""
+        return self.language == "text" and (not self.before.strip() or "print" in self.before)
 
     @property
     def is_run(self) -> bool:
@@ -31,10 +37,12 @@ class Block(NamedTuple):
 
 
 def blocks(page: Path) -> list[Block]:
-    return [
-        Block(language, title, textwrap.dedent(text))
-        for _, language, title, text in FENCE.findall(page.read_text(encoding="utf-8"))
-    ]
+    found, end, text = [], 0, page.read_text(encoding="utf-8")
+    for match in FENCE.finditer(text):
+        _, language, title, content = match.groups(default="")
+        found.append(Block(language, title, textwrap.dedent(content), text[end : match.start()]))
+        end = match.end()
+    return found
 
 
 def write_file(block: Block, folder: Path) -> None:
