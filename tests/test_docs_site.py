@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import subprocess
@@ -50,6 +51,7 @@ def test_the_command_reference_lists_every_command_and_key(site):
         assert f'id="{stage}"' in text
     for key in (*GenerateConfig.model_fields, "--accelerate_config", "convert-llama"):
         assert key in text
+    assert "{instruction: problem, output: solution}" in html.unescape(text)
 
 
 def test_the_python_reference_lists_every_public_name(site):
