@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from support.browser import browser  # noqa: F401
 from support.needs import need
 
 import code_alpaca
@@ -65,3 +66,32 @@ def test_documents_outside_the_folder_are_pages(site):
         assert (site / f"{page}.html").is_file()
     contributing = (site / "contributing.html").read_text(encoding="utf-8")
     assert 'href="generate.html#your-own-files"' in contributing
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1280])
+def test_pages_fit_the_screen_and_load_only_files(site, browser, width):  # noqa: F811
+    page = browser.new_page(viewport={"width": width, "height": 844})
+    requests, errors = [], []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    for name in ("index", "generate", "other-trainers", "reference/commands", "reference/python"):
+        page.goto((site / f"{name}.html").as_uri())
+        root = "document.documentElement"
+        assert page.evaluate(f"{root}.scrollWidth <= {root}.clientWidth"), name
+    assert not [url for url in requests if not url.startswith(("file:", "data:", "blob:"))]
+    assert errors == []
+    page.close()
+
+
+@pytest.mark.browser
+def test_search_works_in_a_site_that_is_opened_as_a_file(site, browser):  # noqa: F811
+    page = browser.new_page(viewport={"width": 1280, "height": 844})
+    page.goto((site / "reference/commands.html").as_uri())
+    page.click(".md-search__input")
+    page.keyboard.type("max_cost_usd")
+    page.wait_for_function(
+        "document.querySelector('.md-search-result__meta').innerText.includes('matching')"
+    )
+    assert "Command" in page.inner_text(".md-search-result__list")
+    page.close()
