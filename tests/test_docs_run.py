@@ -24,7 +24,7 @@ SMOKE = {
     "--dataset_name runs/smoke/dataset": "runs/smoke/model",
     "eval --config recipes/smoke/eval/config_mini.yaml": "runs/smoke/eval",
 }
-QUICK = {"CONTRIBUTING.md", "alpaca-2023.md", "curate.md", "python.md", "security.md"}
+QUICK = {"CONTRIBUTING.md", "alpaca-2023.md", "curate.md", "offline.md", "python.md", "security.md"}
 RUN = [page for page in PAGES if any(block.is_run for block in blocks(page))]
 
 
