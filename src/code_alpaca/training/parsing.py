@@ -117,7 +117,7 @@ def _update_old_spellings(words: Sequence[str], file_keys: dict[str, Any]) -> li
     warn = os.environ.get("RANK", "0") == "0"
     updated = []
     for key, value in OLD_SPELLINGS.update(file_keys, warn=warn).items():
-        if value != file_keys.get(key):
+        if value != file_keys.get(key) and isinstance(value, str):
             updated += [f"--{key}", value]
     return updated + OLD_SPELLINGS.update_arguments(words, warn=warn)
 
