@@ -128,12 +128,27 @@ def test_a_command_without_standard_streams_does_its_work(tmp_path, closed):
 
 @pytest.mark.parametrize(
     ("stage", "key", "value"),
-    [("generate", "novelty", "[1]"), ("generate", "novelty", "{a: 1}"), ("sft", "mask", "[seed]")],
+    [
+        ("generate", "novelty", "[1]"),
+        ("generate", "novelty", "{a: 1}"),
+        ("sft", "mask", "[seed]"),
+        ("sft", "mask", "everything"),
+        ("sft", "scratch_layers", "[2]"),
+    ],
 )
-def test_a_list_in_place_of_a_name_is_one_line(tmp_path, capsys, stage, key, value):
+def test_a_value_of_another_type_in_a_file_is_one_line(tmp_path, capsys, stage, key, value):
     config = tmp_path / "c.yaml"
     config.write_text(f"{key}: {value}\n")
-    words = ["--use_cpu", "true", "--bf16", "false", "--dataset_name", "x"]
+    words = [
+        "--use_cpu",
+        "true",
+        "--bf16",
+        "false",
+        "--dataset_name",
+        "x",
+        "--from_scratch",
+        "true",
+    ]
     if stage == "generate":
         words = ["--run_dir", str(tmp_path / "run")]
     assert main([stage, "--config", str(config), *words]) == 2

@@ -9,9 +9,11 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 
-from code_alpaca.core.config import UnknownKeyError, read_yaml
+from pydantic import TypeAdapter, ValidationError
+
+from code_alpaca.core.config import UnknownKeyError, describe_bad_value, read_yaml
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.shipped import find_recipe
 from code_alpaca.training.arguments import OLD_SPELLINGS, SFTArguments, TrainingSetup
@@ -154,7 +156,18 @@ def _parse_with_trl(
     return tuple(parsed)
 
 
+def _check_types(args: SFTArguments) -> None:
+    """Refuse a value of another type, or not among the choices: TRL does not check the file's."""
+    for name, annotation in get_type_hints(SFTArguments).items():
+        try:
+            TypeAdapter(annotation).validate_python(getattr(args, name))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise InputError(describe_bad_value(name, "config", first)) from None
+
+
 def _check_values(args: SFTArguments, training: SFTConfig, model: ModelConfig) -> None:
+    _check_types(args)
     if not args.dataset_name and not args.dataset_mixture:
         raise InputError("missing key 'dataset_name'; give a dataset folder, file or Hub id")
     if not args.from_scratch and not model.model_name_or_path:
