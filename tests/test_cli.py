@@ -134,6 +134,9 @@ def test_a_command_without_standard_streams_does_its_work(tmp_path, closed):
         ("sft", "mask", "[seed]"),
         ("sft", "mask", "everything"),
         ("sft", "scratch_layers", "[2]"),
+        ("sft", "packing_strategy", "bdf"),
+        ("sft", "bf16", "maybe"),
+        ("sft", "log_level", "[1]"),
     ],
 )
 def test_a_value_of_another_type_in_a_file_is_one_line(tmp_path, capsys, stage, key, value):

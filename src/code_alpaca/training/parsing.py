@@ -9,7 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -49,6 +50,7 @@ def parse_sft_arguments(
         if key not in valid_keys:
             raise UnknownKeyError(str(key), valid_keys, str(path))
     words = _update_old_spellings(words, file_keys)
+    _check_types(OLD_SPELLINGS.update(file_keys, warn=False), str(path), groups)
     explicit_keys = frozenset(valid_keys) & {*file_keys, *map(_key, words)}
     # A recipe for GPUs can be planned on a machine without them.
     plans_for_gpus = (
@@ -156,18 +158,40 @@ def _parse_with_trl(
     return tuple(parsed)
 
 
-def _check_types(args: SFTArguments) -> None:
-    """Refuse a value of another type, or not among the choices: TRL does not check the file's."""
-    for name, annotation in get_type_hints(SFTArguments).items():
+def _check_types(keys: Mapping[str, Any], where: str, groups: Sequence[type]) -> None:
+    """Refuse a value in a file of another type or not among the choices: TRL does not check it."""
+    hints = {name: hint for group in groups for name, hint in get_type_hints(group).items()}
+    choices = {
+        item.name: list(item.metadata["choices"])
+        for group in groups
+        for item in dataclasses.fields(group)
+        if "choices" in item.metadata
+    }
+    for key, value in keys.items():
+        if value is None:
+            continue
+        if value not in choices.get(key, [value]):
+            valid = ", ".join(choices[key])
+            raise InputError(f"bad value for {key!r} ({where}): give one of {valid}, got {value!r}")
+        if not _is_plain(hints[key]):
+            continue
         try:
-            TypeAdapter(annotation).validate_python(getattr(args, name))
+            TypeAdapter(hints[key]).validate_python(value)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            raise InputError(describe_bad_value(name, "config", first)) from None
+            raise InputError(describe_bad_value(key, where, first)) from None
+
+
+def _is_plain(annotation: Any) -> bool:
+    """Return whether a type consists of those that YAML can express."""
+    if get_origin(annotation) is list:
+        return False  # `lora_target_modules: all-linear`
+    if get_origin(annotation) is Literal or annotation in (str, int, float, bool, dict, NoneType):
+        return True
+    return bool(get_args(annotation)) and all(map(_is_plain, get_args(annotation)))
 
 
 def _check_values(args: SFTArguments, training: SFTConfig, model: ModelConfig) -> None:
-    _check_types(args)
     if not args.dataset_name and not args.dataset_mixture:
         raise InputError("missing key 'dataset_name'; give a dataset folder, file or Hub id")
     if not args.from_scratch and not model.model_name_or_path:
