@@ -75,8 +75,16 @@ class CurationRules(StageConfig):
 
     @field_validator("filters", "decontaminate", mode="before")
     @classmethod
-    def _read_none(cls, value: Any) -> Any:
-        return [] if value in (None, "none") else value
+    def _read_names(cls, value: Any) -> Any:
+        if value in (None, "none"):
+            return []
+        if isinstance(value, str):  # as on the command line
+            return [name.strip() for name in value.split(",") if name.strip()]
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, dict) and len(item) == 1:
+                ((file, name),) = item.items()
+                raise ValueError(f"{file}: {name} is a mapping; remove the space: {file}:{name}")
+        return value
 
     @field_validator("filters")
     @classmethod
