@@ -299,8 +299,11 @@ def test_a_users_filter_that_fails_stops_the_run_and_a_corrected_one_resumes_it(
         {"instruction": f"Write the word number {n}.", "input": "", "output": f"row {n}"}
         for n in range(800)
     ]
-    source = write_rows(tmp_path / "rows.jsonl", rows)
     options = ["--verify", "false", "--novelty_threshold", "1", "--filters", f"{path}:odd"]
+    source = write_rows(tmp_path / "few.jsonl", rows[700:])
+    assert main(arguments(source, tmp_path / "few", *options)) == 2
+    assert "no row was decided yet, and the same command starts" in capsys.readouterr().err
+    source = write_rows(tmp_path / "rows.jsonl", rows)
     assert main(arguments(source, tmp_path / "run", *options)) == 2
     error = capsys.readouterr().err
     assert f"{path}:odd failed on the row 'Write the word number 700.'" in error
