@@ -281,5 +281,6 @@ def describe_bad_value(key: str, where: str, error: Mapping[str, Any]) -> str:
         message = ADVICE[error["type"]].format(**error.get("ctx", {}))
     value = error.get("input")
     names_value = isinstance(value, list | dict) or message.endswith("?")
+    names_value = names_value or (isinstance(value, str) and repr(value) in message)
     got = "" if names_value else f", got {redact(value)!r}"
     return f"bad value for {key!r} ({where}): {message}{got}"

@@ -67,6 +67,12 @@ def describe_benchmark(name: str) -> dict[str, str]:
     return {"name": short, **_find(name).describe()}
 
 
+def find_file(name: str) -> Path | None:
+    """Return the JSONL file of a benchmark; None if it is a function or on the Hub."""
+    benchmark = _find(name)
+    return benchmark.path if isinstance(benchmark, FileBenchmark) else None
+
+
 def is_on_hub(name: str) -> bool:
     """Return whether a benchmark is downloaded from the Hub."""
     return isinstance(BENCHMARKS.get(name.partition("@")[0]), HubBenchmark)

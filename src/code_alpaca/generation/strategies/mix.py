@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Self
 
-from code_alpaca.core.errors import InputError
+from code_alpaca.core.errors import InputError, did_you_mean
 from code_alpaca.core.plugins import PluginError, call_plugin, is_plugin, load_plugin
 from code_alpaca.core.schema import Example
 from code_alpaca.generation.candidates import Candidate
@@ -37,9 +37,9 @@ def parse_mix(text: str) -> dict[str, float]:
     for part in text.split(","):
         name, _, weight = part.strip().rpartition("=") if "=" in part else (part.strip(), "", "1")
         if name not in STRATEGIES and not is_plugin(name):
+            choices = f"choose from {', '.join(STRATEGIES)}, or write FILE.py:NAME for your own"
             raise ValueError(
-                f"there is no strategy {name!r}; choose from {', '.join(STRATEGIES)}, or "
-                "FILE.py:NAME for your own"
+                f"there is no strategy {name!r}; {did_you_mean(name, STRATEGIES, choices)}"
             )
         try:
             weights[name] = float(weight)
