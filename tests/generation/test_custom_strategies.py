@@ -103,6 +103,13 @@ def test_a_strategy_object_brings_its_own_template_stop_string_and_parser(tmp_pa
     assert {row["strategy"] for row in read_rows(tmp_path / "run")} == {"loud.py:shout"}
 
 
+CLASS = """
+from code_alpaca.generation.strategies import Prompt, Strategy
+
+class ask(Strategy):
+    def ask(self, context):
+        return Prompt("Write tasks.", [])
+"""
 PROMPT = "from code_alpaca.generation.strategies import Prompt\ndef ask(context):\n    return "
 
 
@@ -124,6 +131,26 @@ PROMPT = "from code_alpaca.generation.strategies import Prompt\ndef ask(context)
         (PROMPT + "Prompt('', [])", "the text of a Prompt is '', not a prompt (line 3)"),
         (PROMPT + "Prompt('Write.', 'a')", "the seed_ids of a Prompt are 'a', not a list"),
         (PROMPT + "Prompt('Write.', ['a'])", "no seed task or row in its context has the id 'a'"),
+        (PROMPT + "Prompt('a\\ud800', [])", "has a lone surrogate, which cannot be sent"),
+        (PROMPT + "Prompt('Write.', [], 7)", "the prefix of a Prompt is 7, not text"),
+        ("async def ask(context): ...", "is an async function; define it with `def`"),
+        ("import asyncio\ndef ask(context):\n    raise asyncio.CancelledError", "(line 3)"),
+        (
+            "class E(Exception):\n    def __str__(self): 1 / 0\ndef ask(context):\n    raise E",
+            "failed: E (line 4)",
+        ),
+        (CLASS + "    stop = 'END'", "stop is 'END'; write a tuple of names"),
+        (CLASS + "    own_keys = ('novelty_treshold',)", "did you mean 'novelty_threshold'?"),
+        (CLASS + "    curation_overrides = {'nokey': 1}", "there is no config key 'nokey'"),
+        (
+            CLASS + "    def validate(self, config): return {}['x']",
+            "failed: KeyError: 'x' (line 7)",
+        ),
+        (
+            CLASS + "    def prompt_version(self, *args): ...",
+            "prompt_version returned None; return s",
+        ),
+        (CLASS + "    def tasks_per_request(self, *args): return 'x'", "returned 'x'; return int"),
     ],
 )
 def test_a_strategy_that_does_not_work_is_refused_in_one_line(tmp_path, capsys, source, message):
@@ -135,8 +162,27 @@ def test_a_strategy_that_does_not_work_is_refused_in_one_line(tmp_path, capsys, 
     assert not (tmp_path / "r").exists()
 
 
-def test_a_parser_that_does_not_work_stops_the_run(tmp_path, capsys, teacher_url):
-    (tmp_path / "mine.py").write_text(OBJECT.replace("[Candidate(", "[dict("))
+@pytest.mark.parametrize("ids", ["tuple(ids)", "set(ids)", "(i for i in ids)"])
+def test_the_ids_that_a_prompt_shows_may_be_any_iterable(tmp_path, capsys, teacher_url, ids):
+    source = FUNCTION.replace("[task.id])", f"{ids})")
+    source = source.replace("    text =", "    ids = [task.id]\n    text =")
+    (tmp_path / "mine.py").write_text(source)
+    more = [*QUICK, "--strategy", f"{tmp_path}/mine.py:ask"]
+    assert main(generate_args(tmp_path / "r", *more, url=teacher_url, rows=5)) == 0
+    assert all(len(row["seed_ids"]) == 1 for row in read_rows(tmp_path / "r"))
+
+
+def test_a_strategy_cannot_change_the_seed_tasks_of_others(tmp_path, capsys):
+    source = FUNCTION.replace("    task =", "    context.seed_tasks.clear()\n    task =")
+    (tmp_path / "mine.py").write_text(source)
+    more = [*QUICK, "--strategy", f"{tmp_path}/mine.py:ask"]
+    assert main(generate_args(tmp_path / "r", *more)) == 2
+    assert "'tuple' object has no attribute 'clear'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("result", ["[dict(", "[Candidate(language=3, "])
+def test_a_parser_that_does_not_work_stops_the_run(tmp_path, capsys, teacher_url, result):
+    (tmp_path / "mine.py").write_text(OBJECT.replace("[Candidate(", result))
     (tmp_path / "shout.jinja").write_text("SHOUT {{ number }}")
     more = [*QUICK, "--strategy", f"{tmp_path}/mine.py:shout", "--prompts", str(tmp_path)]
     assert main(generate_args(tmp_path / "r", *more, url=teacher_url)) == 2

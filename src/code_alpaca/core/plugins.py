@@ -11,6 +11,7 @@ import ast
 import contextlib
 import hashlib
 import importlib
+import inspect
 import re
 import sys
 import traceback
@@ -75,7 +76,9 @@ def load_plugin(reference: str, kind: str) -> Plugin:
         ) from None
     try:
         loaded = _load(path.resolve(), source)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also SystemExit
         action = "correct the file"
         if isinstance(error, ModuleNotFoundError) and error.name:
             action = f"install it, or put {error.name}.py next to {path}"
@@ -86,9 +89,12 @@ def load_plugin(reference: str, kind: str) -> Plugin:
         names = [key for key in vars(loaded.module) if not key.startswith("_")]
         hint = did_you_mean(name, names, f"it defines {', '.join(names) or 'no names'}")
         raise InputError(f"{kind} file {path} does not define {name!r}; {hint}")
+    value = getattr(loaded.module, name)
+    if inspect.iscoroutinefunction(value):
+        raise InputError(f"{kind} {reference} is an async function; define it with `def`")
     neighbors = ", ".join(file.name for file in loaded.neighbors.values())
     files = f"{path} (with {neighbors})" if neighbors else str(path)
-    return Plugin(getattr(loaded.module, name), loaded.sha256, files)
+    return Plugin(value, loaded.sha256, files)
 
 
 def call_plugin(reference: str, what: str, function: Callable[..., T], *args: Any, **kw: Any) -> T:
@@ -105,9 +111,9 @@ def call_plugin(reference: str, what: str, function: Callable[..., T], *args: An
     except PluginError as error:  # for example of a template that it renders
         place = _find_place(error, Path(reference.rpartition(":")[0]))
         raise PluginError(f"{error} ({reference}{place and f', {place}'})") from error
-    except InputError:
+    except (InputError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # also SystemExit, and asyncio's CancelledError
         place = describe_error(error, Path(reference.rpartition(":")[0]))
         raise PluginError(f"{what}: {place}; correct the file") from error
 

@@ -57,7 +57,8 @@ class RequestPlan:
         templates = PromptTemplates(config.prompts, allow_new=mix.has_users)
         for strategy in mix.strategies.values():
             strategy.check_templates(templates)
-        return cls(config, mix, templates, load_seed_tasks(config.seed_tasks))
+        seed_tasks = tuple(load_seed_tasks(config.seed_tasks))  # a strategy cannot change it
+        return cls(config, mix, templates, seed_tasks)
 
     @property
     def curation_overrides(self) -> dict[str, Any]:

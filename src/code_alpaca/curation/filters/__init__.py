@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import reprlib
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -86,9 +87,10 @@ class Filter(NamedTuple):
             return self.name.rpartition(":")[2]
         if isinstance(result, str) and result.strip():
             return _clean(result)
+        returned = _clean(reprlib.repr(result))
         raise PluginError(
-            f"{self._describe(example)}: it returned {_clean(repr(result))}; return None or True "
-            "to keep a row, or False, a reason, or (False, reason) to drop it"
+            f"{self._describe(example)}: it returned {returned}; return None or True to keep a "
+            "row, or False, a reason, or (False, reason) to drop it"
         )
 
     def _describe(self, example: Example) -> str:

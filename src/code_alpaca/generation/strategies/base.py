@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from code_alpaca.core.errors import InputError, did_you_mean
 from code_alpaca.core.plugins import Plugin, PluginError
+from code_alpaca.core.row_formats import is_unicode
 from code_alpaca.core.run_folder import RunInput
 from code_alpaca.core.schema import Example, SeedTask
 from code_alpaca.generation.candidates import Candidate
@@ -69,9 +70,14 @@ class Prompt:
     def __post_init__(self) -> None:
         if not isinstance(self.text, str) or not self.text.strip():
             raise ValueError(f"the text of a Prompt is {self.text!r}, not a prompt")
-        ids = self.seed_ids
+        if not isinstance(self.prefix, str):
+            raise ValueError(f"the prefix of a Prompt is {self.prefix!r}, not text")
+        if not is_unicode(self.text + self.prefix):
+            raise ValueError("the text of a Prompt has a lone surrogate, which cannot be sent")
+        ids = self.seed_ids if isinstance(self.seed_ids, str) else list(self.seed_ids)
         if isinstance(ids, str) or not all(isinstance(seed_id, str) for seed_id in ids):
             raise ValueError(f"the seed_ids of a Prompt are {ids!r}, not a list of ids")
+        object.__setattr__(self, "seed_ids", ids)  # also of a tuple, a set or a generator
 
 
 class Strategy(ABC):
