@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
+import subprocess
+import sys
 
 import pytest
 
 from code_alpaca.cli import STAGES, main
+from code_alpaca.core.ledger import Ledger
+from code_alpaca.core.records import Manifest
 
 
 def test_help_names_every_command(capsys):
@@ -109,3 +114,47 @@ def test_a_file_that_is_not_a_config_is_refused(tmp_path, capsys, text, message)
     assert main(["generate", "--config", str(config)]) == 2
     assert message in (error := capsys.readouterr().err) and error.count("\n") == 1
     assert "<unicode string>" not in error
+
+
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&- <&-"])
+def test_a_command_without_standard_streams_does_its_work(tmp_path, closed):
+    """As a daemon may start it: what is printed must not end in the ledger."""
+    words = "generate --run_dir run --teacher_base_url offline --num_examples 5 --verify false"
+    command = f"exec {shlex.quote(sys.executable)} -m code_alpaca.cli {words} {closed}"
+    assert subprocess.run(["sh", "-c", command], cwd=tmp_path, check=False).returncode == 0
+    assert Manifest.load(tmp_path / "run/dataset").counts["default"] == 5
+    with Ledger(tmp_path / "run/ledger.sqlite", write=False) as ledger:
+        assert len(list(ledger.accepted())) >= 5
+
+
+@pytest.mark.parametrize(
+    ("stage", "key", "value"),
+    [
+        ("generate", "novelty", "[1]"),
+        ("generate", "novelty", "{a: 1}"),
+        ("sft", "mask", "[seed]"),
+        ("sft", "mask", "everything"),
+        ("sft", "scratch_layers", "[2]"),
+        ("sft", "packing_strategy", "bdf"),
+        ("sft", "bf16", "maybe"),
+        ("sft", "log_level", "[1]"),
+    ],
+)
+def test_a_value_of_another_type_in_a_file_is_one_line(tmp_path, capsys, stage, key, value):
+    config = tmp_path / "c.yaml"
+    config.write_text(f"{key}: {value}\n")
+    words = [
+        "--use_cpu",
+        "true",
+        "--bf16",
+        "false",
+        "--dataset_name",
+        "x",
+        "--from_scratch",
+        "true",
+    ]
+    if stage == "generate":
+        words = ["--run_dir", str(tmp_path / "run")]
+    assert main([stage, "--config", str(config), *words]) == 2
+    error = capsys.readouterr().err
+    assert key in error and error.count("\n") == 1

@@ -67,7 +67,7 @@ class CurationRules(StageConfig):
     @classmethod
     def _set_default_threshold(cls, values: dict[str, Any]) -> dict[str, Any]:
         measure = values.get("novelty", cls.model_fields["novelty"].default)
-        if values.get("novelty_threshold") is None and measure in DEFAULT_THRESHOLDS:
+        if values.get("novelty_threshold") is None and measure in [*DEFAULT_THRESHOLDS]:
             return {**values, "novelty_threshold": DEFAULT_THRESHOLDS[measure]}
         return values
 
