@@ -114,7 +114,7 @@ def test_every_recipe_parses_and_states_how_to_run_it(path, monkeypatch):
         words += ["--dataset_name", "runs/smoke/dataset"]
     parse_as_the_stage_does([stage, *words])
     head = path.read_text(encoding="utf-8")
-    for heading in ("# When:", "# Hardware:", "# Command:"):
+    for heading in ("# When:", "# Hardware:", "# Time:", "# Command:"):
         assert heading in head
     assert str(path.relative_to(ROOT)) in head
     assert f"`{path.relative_to(ROOT)}`" in (ROOT / "recipes/README.md").read_text()

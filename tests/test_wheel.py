@@ -11,9 +11,11 @@ import sysconfig
 import tarfile
 import venv
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 pytestmark = pytest.mark.wheel
 
@@ -52,6 +54,14 @@ def built(tmp_path_factory):
     return sdist, next(folder.glob("*.whl"))
 
 
+def new_environment(folder: Path, wheel: Path) -> tuple[Path, Path]:
+    """A new environment with the wheel alone: its commands, and its site-packages."""
+    venv.create(folder, symlinks=True)
+    run(sys.executable, "-m", "pip", "--python", folder / "bin/python", "install", "--quiet",
+        "--no-deps", "--no-index", wheel, cwd=folder)  # fmt: skip
+    return folder / "bin", Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
+
+
 @pytest.fixture(scope="module")
 def command(built, tmp_path_factory):
     """`code-alpaca` of a new environment: the wheel, and the dependencies of this environment.
@@ -60,15 +70,43 @@ def command(built, tmp_path_factory):
     beside these dependencies is not seen.
     """
     folder = tmp_path_factory.mktemp("environment")
-    venv.create(folder, symlinks=True)
-    packages = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
+    bin_folder, packages = new_environment(folder, built[1])
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    run(sys.executable, "-m", "pip", "--python", folder / "bin/python", "install", "--quiet",
-        "--no-deps", "--no-index", built[1], cwd=folder)  # fmt: skip
     place = "import code_alpaca; print(code_alpaca.__file__)"
-    found = Path(run(folder / "bin/python", "-c", place, cwd=folder).strip())
+    found = Path(run(bin_folder / "python", "-c", place, cwd=folder).strip())
     assert found.is_relative_to(packages)
-    return folder / "bin/code-alpaca"
+    return bin_folder / "code-alpaca"
+
+
+@pytest.fixture(scope="module")
+def base_command(built, tmp_path_factory):
+    """`code-alpaca` of an environment with the wheel and what it requires without an extra."""
+    bin_folder, packages = new_environment(tmp_path_factory.mktemp("base"), built[1])
+    for name in requirements("code-alpaca"):
+        for file in metadata.distribution(name).files or ():
+            source = Path(metadata.distribution(name).locate_file(file.parts[0]))
+            target = packages / file.parts[0]
+            if file.parts[0] not in ("..", "__pycache__") and not target.exists():
+                target.symlink_to(source)
+    return bin_folder / "code-alpaca"
+
+
+def requirements(name: str, extras: frozenset[str] = frozenset()) -> set[str]:
+    """The distributions that one requires with these extras, directly or not."""
+    found: set[str] = set()
+    waiting, seen = [(name, extras)], set()
+    while waiting:
+        name, extras = entry = waiting.pop()
+        if entry in seen:
+            continue
+        seen.add(entry)
+        for line in metadata.requires(name) or []:
+            needed = Requirement(line)
+            active = {"", *extras}
+            if not needed.marker or any(needed.marker.evaluate({"extra": e}) for e in active):
+                found.add(needed.name)
+                waiting.append((needed.name, frozenset(needed.extras)))
+    return found
 
 
 def test_the_wheel_holds_every_file_of_the_package(built):
@@ -122,3 +160,32 @@ def test_every_stage_outside_the_clone(command, tmp_path):
     planned = stage("sft", "--accelerate_config", "zero3", "--config", "llama-7b/sft/config_full",
                     "--gpu_memory_gib", "80", "--dry_run")  # fmt: skip
     assert "6,738,415,616 parameters" in planned
+
+
+def test_the_base_makes_data_and_names_the_extra_that_a_stage_lacks(base_command, tmp_path):
+    """Generation, curation, publishing and grading need no torch."""
+
+    def stage(*words: str) -> str:
+        return run(base_command, *words, cwd=tmp_path)
+
+    stage("generate", "--config", "smoke/generate/config_offline", "--num_examples", "20")
+    stage("curate", "--source", "runs/smoke/dataset", "--run_dir", "runs/curated")
+    stage("publish", "--run_dir", "runs/smoke", "--dataset_version", "0.2.0", "--license", "mit")
+    stage("report", "--run_dir", "runs/smoke")
+    graded = stage("eval", "--benchmark", "mini", "--samples", "reference", "--output_dir", "e")
+    assert "pass@1 100.0%" in graded
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text("{}")
+    for words, message in {
+        "sft --config smoke/sft/config_cpu --dataset_name runs/smoke/dataset": "code-alpaca[train]",
+        "sft --accelerate_config cpu --config smoke/sft/config_cpu": "code-alpaca[train]",
+        "eval --benchmark mini --model model --output_dir m": "code-alpaca[eval]",
+        "demo --model model": "code-alpaca[demo]",
+        "quickstart": "code-alpaca[train]",
+    }.items():
+        done = subprocess.run(
+            [base_command, *words.split()], cwd=tmp_path, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+        assert f"is not installed; pip install '{message} @ file://" in done.stderr

@@ -22,6 +22,7 @@ from code_alpaca.core.errors import (
     did_you_mean,
     explain_environment_error,
 )
+from code_alpaca.core.extras import explain_missing_package
 from code_alpaca.core.redact import redact
 
 
@@ -57,6 +58,7 @@ STAGES = {
                       "report what a run generated, spent and rejected"),
     "teacher": Command("teacher.offline.server", "TeacherConfig", "serve_teacher",
                        "serve the embedded teacher on loopback"),
+    "recipes": Command("recipes", "", "run_recipes", "list, show or copy the shipped recipes"),
 }  # fmt: skip
 # How long an idle OpenMP thread spins before it sleeps.
 OPENMP_WAIT_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
@@ -87,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail(stage, Stopped(INTERRUPTED))
     except Exception as error:
-        if explained := explain_environment_error(error):
+        if explained := explain_environment_error(error) or explain_missing_package(error):
             return _fail(stage, explained)
         raise
     return 0
@@ -112,6 +114,8 @@ def _keys(stage: str) -> Collection[str]:
     if command.config:
         module = importlib.import_module(f"code_alpaca.{command.module}")
         return getattr(module, command.config).model_fields
+    if stage != "sft":
+        return ()
     from code_alpaca.training.arguments import TRL_KEYS, SFTArguments
 
     return {*SFTArguments.__dataclass_fields__, *TRL_KEYS}

@@ -16,6 +16,7 @@ from pydantic import Field, PositiveInt
 from code_alpaca.core import console
 from code_alpaca.core.config import StageConfig, read_yaml, write_yaml
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.extras import require_package
 from code_alpaca.core.ledger import Ledger
 from code_alpaca.core.records import EvalResults, Manifest, RunRecord
 from code_alpaca.dataset.publish import PublishConfig, publish_dataset
@@ -35,7 +36,6 @@ NEXT_FILES = {
     "dataset/README.md": "the dataset card",
     "release/README.md": "the model card",
     "eval/samples.jsonl": "the model's responses, with verdicts",
-    "ledger.sqlite": "every request, reply and decision",
 }
 
 
@@ -50,6 +50,7 @@ class QuickstartConfig(StageConfig):
 
 def run_quickstart(config: QuickstartConfig) -> None:
     """Run every stage from seed tasks to a released model, then print a summary."""
+    require_package("accelerate")
     if config.fresh:
         _delete_run(config.run_dir)
     _delete_outdated_model(config)
@@ -70,6 +71,9 @@ def run_quickstart(config: QuickstartConfig) -> None:
     output.print("Open next:")
     for name, description in NEXT_FILES.items():
         output.print(f"  {config.run_dir / name}  {description}")
+    output.print(
+        f"  code-alpaca report --run_dir {config.run_dir}  writes a page to browse its rows"
+    )
 
 
 def _generate(config: QuickstartConfig) -> None:

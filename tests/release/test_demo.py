@@ -467,7 +467,7 @@ def test_a_broken_model_is_refused(model_folder, tmp_path, capsys, broken):
 def test_the_demo_needs_gradio(model_folder, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert main(["demo", "--model", str(model_folder)]) == 2
-    assert "pip install 'gradio" in capsys.readouterr().err
+    assert "gradio is not installed; pip install" in capsys.readouterr().err
 
 
 # -- in a browser --------------------------------------------------------------------------------

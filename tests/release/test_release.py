@@ -398,4 +398,4 @@ def test_a_space_needs_gradio(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gradio", None)
     words = ("--hub_model_id", "me/model", "--space", "me/space", "--dry_run")
     assert main(release_command(trained, tmp_path / "r", *words)) == 2
-    assert "pip install 'gradio" in capsys.readouterr().err
+    assert "gradio is not installed; pip install" in capsys.readouterr().err

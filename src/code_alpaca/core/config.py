@@ -155,7 +155,7 @@ def parse(cls: type[C], argv: Sequence[str]) -> C:
     Raises:
         InputError: the file cannot be read, a key is unknown or a value is not valid.
     """
-    parser = _ConfigParser(add_help=False, allow_abbrev=False)
+    parser = CommandLineParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config", type=Path)
     add_arguments(parser, cls)
     known, unknown = parser.parse_known_args(cls.OLD_SPELLINGS.update_arguments(argv))
@@ -236,7 +236,7 @@ def _choices(annotation: Any) -> list[str]:
     return [choice for part in get_args(annotation) for choice in _choices(part)]
 
 
-class _ConfigParser(argparse.ArgumentParser):
+class CommandLineParser(argparse.ArgumentParser):
     """An argparse parser that raises InputError instead of exiting."""
 
     def error(self, message: str) -> NoReturn:

@@ -23,7 +23,7 @@ def find_recipe(name: str | Path) -> Path:
     """Return the file of `--config`: a path, or a shipped name such as `smoke/sft/config_cpu`."""
     if found := _find(str(name), RECIPES):
         return found
-    advice = did_you_mean(str(name), _list_names(RECIPES), "set a file such as my_config.yaml")
+    advice = did_you_mean(str(name), list_names(RECIPES), "set a file such as my_config.yaml")
     raise InputError(
         f"cannot read config {name}: no such file, and no shipped recipe of this name; {advice}"
     )
@@ -39,12 +39,13 @@ def find_accelerate_config(name: str) -> Path:
     if found is None or not found.is_file():
         raise InputError(
             f"no accelerate config {name!r}; set a file, or one of the shipped names: "
-            f"{', '.join(_list_names(ACCELERATE_CONFIGS))}"
+            f"{', '.join(list_names(ACCELERATE_CONFIGS))}"
         )
     return found
 
 
-def _list_names(kind: str) -> list[str]:
+def list_names(kind: str) -> list[str]:
+    """Return the shipped names of RECIPES or ACCELERATE_CONFIGS."""
     folder = _folder(kind)
     return sorted(
         path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")
@@ -65,7 +66,7 @@ def _find(name: str, kind: str) -> Path | None:
             f"resume a run of the old recipe, add --output_dir {old_folder}"
         )
         short = OLD_RECIPES[short]
-    return _folder(kind) / f"{short}.yaml" if short in _list_names(kind) else None
+    return _folder(kind) / f"{short}.yaml" if short in list_names(kind) else None
 
 
 def _folder(kind: str) -> Path:

@@ -6,11 +6,10 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
-from code_alpaca import __version__
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.extras import installed_versions
 from code_alpaca.core.records import EvalResults
 from code_alpaca.evaluation import metrics
 from code_alpaca.evaluation.completions import NO_RESPONSE_REASONS, is_empty, is_truncated
@@ -66,7 +65,7 @@ def build_results(
         "prompt_format": target.prompt_format,
         "sampling": _describe_sampling(target),
         "config": json.loads(config.model_dump_json()),
-        "versions": {"code-alpaca": __version__, "transformers": version("transformers")},
+        "versions": installed_versions("transformers"),
     }
     return EvalResults.parse(values, EvalResults.FILE)
 

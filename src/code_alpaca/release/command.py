@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 
 from code_alpaca.core import console, fs
 from code_alpaca.core.config import SEMVER
 from code_alpaca.core.console import Log
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.extras import require_package
 from code_alpaca.hub.client import HubRepo
 from code_alpaca.hub.release_plan import Release
 from code_alpaca.hub.versions import README
@@ -111,8 +111,8 @@ def _require_base_model(config: ReleaseConfig, facts: ReleaseFacts) -> None:
 def _require_hub_keys(config: ReleaseConfig) -> None:
     if config.space and not config.hub_model_id:
         raise InputError("a Space loads its model from the Hub; set hub_model_id as well")
-    if config.space and find_spec("gradio") is None:
-        raise InputError(space.NO_GRADIO)
+    if config.space:
+        require_package("gradio")
     branch = config.hub_revision
     if SEMVER.fullmatch(branch.removeprefix("v")) or not re.fullmatch(BRANCH, branch):
         raise InputError(

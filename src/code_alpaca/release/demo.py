@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import importlib.util
 import socket
 import threading
 from pathlib import Path
@@ -19,6 +18,7 @@ from pydantic import Field
 from code_alpaca.core import console
 from code_alpaca.core.config import NonEmptyStr, StageConfig
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.extras import require_package
 from code_alpaca.core.prompts import PromptStyle
 from code_alpaca.core.records import RunRecord
 from code_alpaca.hub.model_source import find_model, read_run_record
@@ -62,8 +62,7 @@ class DemoConfig(StageConfig):
 
 def serve_demo(config: DemoConfig) -> None:
     """Serve until Ctrl-C."""
-    if importlib.util.find_spec("gradio") is None:
-        raise InputError(space.NO_GRADIO)
+    require_package("gradio")
     port = free_port(config.host, config.port)
     settings = demo_settings(config)
     source = find_model(config.model, config.model_revision)

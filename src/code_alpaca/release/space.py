@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from code_alpaca.core import languages
-from code_alpaca.core.errors import InputError
+from code_alpaca.core.extras import require_package
 from code_alpaca.core.markdown import code, inline, url
 from code_alpaca.core.prompts import PROMPT_STYLES
 
 HUB_URL = "https://huggingface.co"
-NO_GRADIO = "gradio is not installed: pip install 'gradio>=6.31'"
 REQUIRED = ("gradio", "torch", "transformers")
 APP_FILES = {"app.py": "release", "text_generation.py": "evaluation"}  # name: package
 FILES = (*APP_FILES, "settings.json", "requirements.txt", "README.md")
@@ -90,10 +89,9 @@ def make_settings(
 
 def write_space(folder: Path, settings: Mapping[str, Any]) -> None:
     """Write the files of a Space into `folder`; `settings` are those of `make_settings`."""
-    try:
-        versions = {name: metadata.version(name).split("+")[0] for name in REQUIRED}
-    except metadata.PackageNotFoundError:
-        raise InputError(NO_GRADIO) from None
+    for name in REQUIRED:
+        require_package(name)
+    versions = {name: metadata.version(name).split("+")[0] for name in REQUIRED}
     folder.mkdir(parents=True, exist_ok=True)
     for name, package in APP_FILES.items():
         with resources.as_file(resources.files("code_alpaca") / package / name) as path:

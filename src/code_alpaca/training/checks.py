@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from code_alpaca.core.console import plural
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.extras import require_package
 from code_alpaca.training.arguments import TrainingSetup
 from code_alpaca.training.parallelism import ParallelLayout
 
@@ -64,8 +64,7 @@ def require_quantization(setup: TrainingSetup) -> None:
         return
     if setup.layout.on_cpu:
         raise InputError("load_in_4bit and load_in_8bit need a GPU; remove them to train on a CPU")
-    if not find_spec("bitsandbytes"):
-        raise InputError("load_in_4bit needs bitsandbytes; pip install bitsandbytes")
+    require_package("bitsandbytes")
 
 
 def require_build_tools(layout: ParallelLayout) -> None:

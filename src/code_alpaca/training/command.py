@@ -23,6 +23,7 @@ from typing import Any, get_type_hints
 from code_alpaca.core import errors, fs
 from code_alpaca.core.config import describe_choices, read_yaml, write_yaml
 from code_alpaca.core.errors import Diverged, InputError, Stopped
+from code_alpaca.core.extras import require_package
 from code_alpaca.core.shipped import find_accelerate_config
 from code_alpaca.training.arguments import SFTArguments
 from code_alpaca.training.checks import require_devices
@@ -88,6 +89,7 @@ def launch(flags: Sequence[str], words: Sequence[str]) -> None:
 
     On any other failure, which has printed its traceback, exit with 1.
     """
+    require_package("accelerate")
     command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", *flags]
     command += ["-m", "code_alpaca.cli", "sft", *words]
     # Only the training process handles Ctrl-C; its parents would print tracebacks.
