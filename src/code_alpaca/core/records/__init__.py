@@ -1,7 +1,7 @@
 """Read and write the files between stages: manifest.json, run.json, results.json, release.json."""
 
 from code_alpaca.core.records.base import Part, Record, RecordFormatError
-from code_alpaca.core.records.eval_results import EvalResults, Uncontaminated
+from code_alpaca.core.records.eval_results import BenchmarkSource, EvalResults, Uncontaminated
 from code_alpaca.core.records.manifest import Manifest, RunSummary, VerbCount
 from code_alpaca.core.records.model_records import (
     DatasetOrigin,
@@ -11,6 +11,7 @@ from code_alpaca.core.records.model_records import (
 )
 
 __all__ = [
-    "DatasetOrigin", "EvalResults", "Manifest", "Part", "Record", "RecordFormatError",
-    "ReleaseRecord", "RunRecord", "RunSummary", "TrainingDataset", "Uncontaminated", "VerbCount",
+    "BenchmarkSource", "DatasetOrigin", "EvalResults", "Manifest", "Part", "Record",
+    "RecordFormatError", "ReleaseRecord", "RunRecord", "RunSummary", "TrainingDataset",
+    "Uncontaminated", "VerbCount",
 ]  # fmt: skip

@@ -54,7 +54,7 @@ class BenchmarkSource(Part):
     dataset: Text = None
     config: Text = None
     revision: Text = None
-    sha256: Text = None  # of a user's Python file
+    sha256: Text = None  # of a file
 
 
 class ContaminationSource(Part):
