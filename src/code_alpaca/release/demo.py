@@ -99,7 +99,7 @@ def demo_settings(config: DemoConfig) -> dict[str, Any]:
         raise InputError(f"model {config.model} is neither a folder nor a Hub id like ORG/NAME")
     run = read_run_record(find_model(config.model, config.model_revision).folder) or RunRecord()
     name, revision = (run.dataset.name, run.dataset.revision) if run.dataset else (None, None)
-    style = config.prompt_style or run.config.get("prompt_style") or "alpaca"
+    style = config.prompt_style or run.prompt_style or "alpaca"
     return space.make_settings(
         config.model,
         revision=config.model_revision,
