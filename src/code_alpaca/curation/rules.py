@@ -36,7 +36,7 @@ class CurationRules(StageConfig):
         None,
         ge=0,
         le=1,
-        description="reject rows above this similarity; none: "
+        description="reject rows above this similarity; unset: "
         + ", ".join(f"{value} for {name}" for name, value in DEFAULT_THRESHOLDS.items()),
     )
     novelty_nearest: bool = Field(

@@ -8,10 +8,10 @@ from pydantic import AliasChoices, Field, StrictBool, StrictInt, StrictStr
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.prompts import PROMPT_STYLES
-from code_alpaca.core.records.base import Number, Part, Record, Text
+from code_alpaca.core.records.base import Number, Record, RecordSection, Text
 
 
-class DatasetName(Part):
+class DatasetName(RecordSection):
     """The training data under one name."""
 
     name: Text = None
@@ -19,7 +19,7 @@ class DatasetName(Part):
     revision: Text = None
 
 
-class DatasetOrigin(Part):
+class DatasetOrigin(RecordSection):
     version: Text = None
     license: Text = None
     teacher: Text = None
@@ -30,7 +30,7 @@ class DatasetOrigin(Part):
     decontaminated: list[StrictStr] = Field([])
 
 
-class TrainingDataset(Part):
+class TrainingDataset(RecordSection):
     name: StrictStr
     config: StrictStr = "default"
     revision: Text = None
@@ -39,7 +39,7 @@ class TrainingDataset(Part):
     origin: DatasetOrigin | None = None
 
 
-class TokenCounts(Part):
+class TokenCounts(RecordSection):
     """Rows and tokens of the training split."""
 
     rows: StrictInt
@@ -52,7 +52,7 @@ class TokenCounts(Part):
     longest: StrictInt
 
 
-class Hardware(Part):
+class Hardware(RecordSection):
     gpus: list[StrictStr]
     machines: StrictInt
     cpu: StrictStr
