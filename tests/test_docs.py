@@ -156,7 +156,7 @@ def test_accelerate_configs_load(path):
     config = load_config_from_file(str(path))
     assert config.num_processes == (16 if path.stem == "multi-node" else CPU.get(path.stem, 8))
     head = path.read_text(encoding="utf-8")
-    for heading in ("# When:", "# Hardware:", f"accelerate_configs/{path.name}"):
+    for heading in ("# When:", "# Hardware:", "# Command:", f"accelerate_configs/{path.name}"):
         assert heading in head
     assert f"`{path.stem}`" in (ROOT / "recipes/README.md").read_text(encoding="utf-8")
 

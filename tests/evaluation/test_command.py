@@ -227,7 +227,7 @@ def test_problems_without_a_reference_solution_are_not_graded_as_references(
     assert (results.problems, results.samples, results.pass_at(1).value) == (1, 1, 1.0)
     benchmark_file.write_text(json.dumps(lines[1]))
     assert run_eval(*words) == 2
-    assert "no problem of benchmark" in capsys.readouterr().err
+    assert "no problem to grade of benchmark" in capsys.readouterr().err
 
 
 def test_results_of_another_benchmark_are_not_replaced(benchmark_file, run_eval, capsys):

@@ -89,12 +89,12 @@ def _select_problems(config: EvalConfig, benchmark: Sequence[Problem]) -> Sequen
     with_reference = [problem for problem in problems if problem.canonical_solution.strip()]
     if not with_reference:
         raise InputError(
-            f"no problem of benchmark {config.benchmark} has a reference solution "
+            f"no problem to grade of benchmark {config.benchmark} has a reference solution "
             "(canonical_solution); set samples to a file, or set a model"
         )
     if without := len(problems) - len(with_reference):
         counted = plural(without, "problem has", "problems have")
-        reporting.out.print(f"{counted} no reference solution, and the score is without them")
+        reporting.out.print(f"{counted} no reference solution; left out of the score")
     return with_reference
 
 
