@@ -72,13 +72,15 @@ class GenerateConfig(CurationRules):
     max_completion_tokens: PerRequest[PositiveInt] = Field(4096, description="tokens in one reply")
 
     # Speed and limits.
-    lookahead: PositiveInt = Field(64, description="requests sent ahead of the processed ones")
+    lookahead: PositiveInt = Field(
+        64, description="how many requests may be sent before the oldest is processed"
+    )
     max_concurrency: Free[PositiveInt] = Field(16, description="requests in flight at once")
     requests_per_minute: Free[PositiveFloat | None] = Field(
-        None, description="limit of requests; unset: the one in the server's headers"
+        None, description="rate limit; unset: from the response headers"
     )
     tokens_per_minute: Free[PositiveFloat | None] = Field(
-        None, description="limit of tokens; unset: the one in the server's headers"
+        None, description="rate limit in tokens; unset: from the response headers"
     )
     request_timeout_s: Free[float] = Field(
         120.0, gt=0, description="seconds without a response before a request is retried"
