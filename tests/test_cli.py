@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 import subprocess
 import sys
@@ -31,6 +32,7 @@ def test_help_of_a_command_lists_its_keys(stage, capsys):
     assert len(shown.splitlines()) > 5
     assert "--config" in shown or stage == "recipes"
     assert " object at 0x" not in shown
+    assert not re.search(r"default:\s+None\b|\bnull\b|\bnone: ", shown), "write unset"
 
 
 @pytest.mark.parametrize(
@@ -41,6 +43,15 @@ def test_help_names_the_choices_of_a_key(stage, choices, capsys):
     with contextlib.suppress(SystemExit):
         main([stage, "--help"])
     assert choices in " ".join(capsys.readouterr().out.split())
+
+
+def test_columns_concern_datasets_and_not_models(capsys):
+    for stage in ("publish", "release"):
+        with contextlib.suppress(SystemExit):
+            main([stage, "--help"])
+        replace = capsys.readouterr().out.split("--replace [VALUE]")[-1].split("--dry_run")[0]
+        has_columns = "columns were added or removed" in " ".join(replace.split())
+        assert has_columns == (stage == "publish")
 
 
 GENERATE = "generate --run_dir x"

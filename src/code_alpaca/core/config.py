@@ -213,7 +213,8 @@ def add_arguments(parser: argparse.ArgumentParser, cls: type[StageConfig]) -> No
     required_first = sorted(cls.model_fields.items(), key=lambda item: not item[1].is_required())
     for name, field in required_first:
         description = describe_choices(field.description or "", field.annotation)
-        default = "required" if field.is_required() else f"default: {field.default}"
+        default = "unset" if field.default is None else field.default
+        default = "required" if field.is_required() else f"default: {default}"
         parser.add_argument(
             f"--{name}",
             **({"nargs": "?", "const": "true"} if field.annotation is bool else {}),

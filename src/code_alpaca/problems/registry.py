@@ -49,7 +49,10 @@ def load_problems(name: str, *, all_splits: bool = False) -> list[Problem]:
     Raises:
         InputError: there is no such benchmark, or it cannot be read, downloaded or parsed.
     """
-    problems = list(_find(name).load(all_splits=all_splits))
+    loaded = _find(name).load(all_splits=all_splits)
+    if loaded is None:
+        raise InputError(f"benchmark {name} returned None; return a list of problems")
+    problems = list(loaded)
     if not problems:
         raise InputError(f"benchmark {name} contains no problem")
     ((task_id, count),) = Counter(problem.task_id for problem in problems).most_common(1)
