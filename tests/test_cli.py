@@ -114,6 +114,8 @@ def test_the_command_line_overrides_the_file_and_unknown_keys_are_named(tmp_path
         ("- a\n- b\n", "must contain `key: value` lines"),
         ("dataset_version: 2025-02-30\n", "not valid YAML: day is out of range"),
         ("[" * 100_000, "not valid YAML"),
+        ("run_dir: a\nrun_dir: b\n", "line 2, column 1: the key 'run_dir' is given twice"),
+        ("quotas:\n  language: {python: 1, python: 2}\n", "the key 'python' is given twice"),
         ("a: 1\nb: [1\nc: 2\n", "line 3, column 2: expected ',' or ']', but got ':'; correct it"),
         ("a: \x07\n", "not valid YAML: unacceptable character"),
         ('run_dir: "a\\0b"\n', "contains a NUL character"),
