@@ -1,4 +1,6 @@
 # `make quickstart` and `make test` set up .venv by themselves; a second call installs nothing.
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
 PYTHON ?= $(firstword $(shell command -v python3.11 || command -v python3))
 VENV := .venv
 READY := $(VENV)/.ready
@@ -43,7 +45,11 @@ clean:
 # deepspeed is built from source; its build wants setuptools, wheel and torch at hand.
 $(READY): setup.cfg pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or make PYTHON=/path/to/python"; exit 2; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; $(PYTHON) is older: make PYTHON=/path/to/python"; exit 2; }
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; $(PYTHON) is older: make PYTHON=/path/to/python"; exit 2; }
+	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) cannot create an environment: install its venv module (apt install python3-venv)"; exit 2; }
+	@command -v gcc >/dev/null || { echo "gcc is needed: install a C compiler (apt install gcc libc6-dev)"; exit 2; }
+	@echo "installing the tested versions into $(VENV): 2 GB with a CPU build of torch, 6 GB with CUDA; this takes minutes"
+	@"$(PYTHON)" -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[dev]' \
+		| awk '/^ *(Downloading|Building|Installing|Successfully built)/ {sub(/https?:[^ ]*\//, ""); print substr($$0, 1, 100); fflush()}'
 	@touch $(READY)

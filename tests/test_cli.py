@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import shlex
+import subprocess
+import sys
 
 import pytest
 
 from code_alpaca.cli import STAGES, main
+from code_alpaca.core.ledger import Ledger
+from code_alpaca.core.records import Manifest
 
 
 def test_help_names_every_command(capsys):
@@ -26,6 +32,7 @@ def test_help_of_a_command_lists_its_keys(stage, capsys):
     assert len(shown.splitlines()) > 5
     assert "--config" in shown or stage == "recipes"
     assert " object at 0x" not in shown
+    assert not re.search(r"default:\s+None\b|\bnull\b|\bnone: ", shown), "write unset"
 
 
 @pytest.mark.parametrize(
@@ -36,6 +43,15 @@ def test_help_names_the_choices_of_a_key(stage, choices, capsys):
     with contextlib.suppress(SystemExit):
         main([stage, "--help"])
     assert choices in " ".join(capsys.readouterr().out.split())
+
+
+def test_columns_concern_datasets_and_not_models(capsys):
+    for stage in ("publish", "release"):
+        with contextlib.suppress(SystemExit):
+            main([stage, "--help"])
+        replace = capsys.readouterr().out.split("--replace [VALUE]")[-1].split("--dry_run")[0]
+        has_columns = "columns were added or removed" in " ".join(replace.split())
+        assert has_columns == (stage == "publish")
 
 
 GENERATE = "generate --run_dir x"
@@ -98,6 +114,8 @@ def test_the_command_line_overrides_the_file_and_unknown_keys_are_named(tmp_path
         ("- a\n- b\n", "must contain `key: value` lines"),
         ("dataset_version: 2025-02-30\n", "not valid YAML: day is out of range"),
         ("[" * 100_000, "not valid YAML"),
+        ("run_dir: a\nrun_dir: b\n", "line 2, column 1: the key 'run_dir' is given twice"),
+        ("quotas:\n  language: {python: 1, python: 2}\n", "the key 'python' is given twice"),
         ("a: 1\nb: [1\nc: 2\n", "line 3, column 2: expected ',' or ']', but got ':'; correct it"),
         ("a: \x07\n", "not valid YAML: unacceptable character"),
         ('run_dir: "a\\0b"\n', "contains a NUL character"),
@@ -109,3 +127,47 @@ def test_a_file_that_is_not_a_config_is_refused(tmp_path, capsys, text, message)
     assert main(["generate", "--config", str(config)]) == 2
     assert message in (error := capsys.readouterr().err) and error.count("\n") == 1
     assert "<unicode string>" not in error
+
+
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&- <&-"])
+def test_a_command_without_standard_streams_does_its_work(tmp_path, closed):
+    """As a daemon may start it: what is printed must not end in the ledger."""
+    words = "generate --run_dir run --teacher_base_url offline --num_examples 5 --verify false"
+    command = f"exec {shlex.quote(sys.executable)} -m code_alpaca.cli {words} {closed}"
+    assert subprocess.run(["sh", "-c", command], cwd=tmp_path, check=False).returncode == 0
+    assert Manifest.load(tmp_path / "run/dataset").counts["default"] == 5
+    with Ledger(tmp_path / "run/ledger.sqlite", write=False) as ledger:
+        assert len(list(ledger.accepted())) >= 5
+
+
+@pytest.mark.parametrize(
+    ("stage", "key", "value"),
+    [
+        ("generate", "novelty", "[1]"),
+        ("generate", "novelty", "{a: 1}"),
+        ("sft", "mask", "[seed]"),
+        ("sft", "mask", "everything"),
+        ("sft", "scratch_layers", "[2]"),
+        ("sft", "packing_strategy", "bdf"),
+        ("sft", "bf16", "maybe"),
+        ("sft", "log_level", "[1]"),
+    ],
+)
+def test_a_value_of_another_type_in_a_file_is_one_line(tmp_path, capsys, stage, key, value):
+    config = tmp_path / "c.yaml"
+    config.write_text(f"{key}: {value}\n")
+    words = [
+        "--use_cpu",
+        "true",
+        "--bf16",
+        "false",
+        "--dataset_name",
+        "x",
+        "--from_scratch",
+        "true",
+    ]
+    if stage == "generate":
+        words = ["--run_dir", str(tmp_path / "run")]
+    assert main([stage, "--config", str(config), *words]) == 2
+    error = capsys.readouterr().err
+    assert key in error and error.count("\n") == 1

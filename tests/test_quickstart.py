@@ -17,6 +17,7 @@ def test_the_quickstart_runs_every_stage_and_resumes(tmp_path, capsys):
     for stage in ("generate", "publish", "sft", "eval", "release"):
         assert f"] {stage}: " in shown
     assert "reference solutions 100% (20 of 20" in shown
+    assert "(sanity check of the grader)" in shown
     results = json.loads((run_dir / "eval/results.json").read_text())
     assert f"({results['statuses'].get('passed', 0)} of 20;" in shown
 

@@ -66,6 +66,7 @@ OPENMP_WAIT_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 2 bad input, 3 stopped, 1 diverged or bug."""
+    _open_closed_streams()
     _set_openmp_wait_policy()
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] == "--version":
@@ -130,6 +131,20 @@ def _print_stage_help(stage: str, config: type[StageConfig], description: str | 
     parser.add_argument("--config", metavar="FILE.yaml", help=about)
     add_arguments(parser, config)
     parser.print_help()
+
+
+def _open_closed_streams() -> None:
+    """Replace closed standard streams (`>&-`) by the null device.
+
+    The next file that is opened, such as the ledger, would get the descriptor of a closed stream,
+    and with it what child processes print.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    for name, descriptor in {"stdout": 1, "stderr": 2}.items():
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.dup(descriptor), "w", encoding="utf-8"))
 
 
 def _set_openmp_wait_policy() -> None:

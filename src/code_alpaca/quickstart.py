@@ -44,7 +44,7 @@ class QuickstartConfig(StageConfig):
 
     run_dir: Path = Field(Path("runs/quickstart"), description="folder of everything it writes")
     num_examples: PositiveInt = Field(1000, description="accepted examples to generate")
-    epochs: float | None = Field(None, gt=0, description="training epochs; none: as tuned")
+    epochs: float | None = Field(None, gt=0, description="training epochs; unset: as tuned")
     fresh: bool = Field(False, description="delete run_dir first and start over")
 
 
@@ -173,7 +173,7 @@ def _summarize(run_dir: Path) -> dict[str, str]:
         "sft": f"{format_parameters(training.parameters or 0)} parameters, loss "
         f"{training.first_loss:.2f} first, {training.last_loss:.2f} last",
         "eval": f"pass@1 {_score(run_dir / 'eval')}\n"
-        f"reference solutions {_score(run_dir / 'eval-reference')} (check of the scorer)",
+        f"reference solutions {_score(run_dir / 'eval-reference')} (sanity check of the grader)",
         "release": str(run_dir / "release"),
     }
 

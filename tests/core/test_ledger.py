@@ -162,7 +162,7 @@ def test_a_row_with_a_flipped_byte_is_rejected_with_the_reason(tmp_path):
     with Ledger(path, write=False) as ledger:
         assert [row.instruction for row in ledger.accepted()] == intact
         assert [row.instruction for row in ledger.accepted(4)] == intact[:4]
-        damaged = [decision for _, _, decision in ledger.checked() if decision.reason]
+        damaged = [decision for _, _, decision in ledger.accepted_decisions() if decision.reason]
         assert [decision.reason for decision in damaged] == ["damaged_row"] * 3
         assert "request 3" in damaged[0].evidence
     with Ledger(path) as ledger:

@@ -57,6 +57,8 @@ def test_both_names_of_a_key_are_refused():
         SPELLINGS.update({"alpaca_2023_defects": True, "seed_compat_defects": False})
     with pytest.raises(InputError, match="old name of 'alpaca_2023_defects'"):
         SPELLINGS.update({"seed_compat_defects": False, "alpaca_2023_defects": True})
+    with pytest.raises(InputError, match="old name of 'alpaca_2023_defects'"):
+        SPELLINGS.update_arguments(["--seed_compat_defects", "--alpaca_2023_defects=false"])
 
 
 class Config(StageConfig):

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.core.plugins import is_plugin, load_plugin
+from code_alpaca.core.plugins import call_plugin, is_plugin, load_plugin
 
 
 @pytest.fixture
@@ -108,6 +108,22 @@ def test_two_folders_may_have_neighbors_of_the_same_name(write, tmp_path):
         write("import words\nWORD = words.WORD\n", f"{folder}/mine.py")
     loaded = [load_plugin(f"{folder}/mine.py:WORD", kind="filter").value for folder in ("a", "b")]
     assert loaded == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("helper", "message"),
+    [
+        ("def divide():\n    return 1 / 0\n", "by zero (helpers.py, line 2); correct the file"),
+        ("x = 1\ny = z\ndef divide(): ...\n", "'z' is not defined (helpers.py, line 2)"),
+        ("x = 1\ny = (\ndef divide(): ...\n", "'(' was never closed (helpers.py, line 2)"),
+    ],
+)
+def test_an_exception_in_a_neighbor_names_its_file_and_line(write, helper, message):
+    write(helper, "helpers.py")
+    write("import helpers\n\ndef divide():\n    return helpers.divide()\n")
+    with pytest.raises(InputError) as caught:
+        call_plugin("mine.py:divide", "it failed", load_plugin("mine.py:divide", "filter").value)
+    assert message in str(caught.value)
 
 
 def test_a_missing_neighbor_is_named(write):

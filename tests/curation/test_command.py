@@ -299,8 +299,11 @@ def test_a_users_filter_that_fails_stops_the_run_and_a_corrected_one_resumes_it(
         {"instruction": f"Write the word number {n}.", "input": "", "output": f"row {n}"}
         for n in range(800)
     ]
-    source = write_rows(tmp_path / "rows.jsonl", rows)
     options = ["--verify", "false", "--novelty_threshold", "1", "--filters", f"{path}:odd"]
+    source = write_rows(tmp_path / "few.jsonl", rows[700:])
+    assert main(arguments(source, tmp_path / "few", *options)) == 2
+    assert "no row was decided yet, and the same command starts" in capsys.readouterr().err
+    source = write_rows(tmp_path / "rows.jsonl", rows)
     assert main(arguments(source, tmp_path / "run", *options)) == 2
     error = capsys.readouterr().err
     assert f"{path}:odd failed on the row 'Write the word number 700.'" in error
@@ -336,7 +339,31 @@ def test_a_users_benchmark_drops_rows_and_its_file_identifies_the_run(tmp_path, 
     assert "contaminated" in load_reasons(tmp_path / "run").values()
     path.write_text(path.read_text() + "# changed\n")
     assert main(arguments(source, tmp_path / "run", *options, "--accept_edited_files")) == 2
-    assert "my_bench.py changed since" in capsys.readouterr().err, "old rows were not compared"
+    error = capsys.readouterr().err
+    assert "my_bench.py changed since" in error, "old rows were not compared"
+    assert "accept_edited_files applies only to filters, strategies and prompts" in error
+
+
+def test_a_benchmark_file_identifies_the_run_from_its_first_record_on(tmp_path, capsys):
+    path, run_dir = tmp_path / "mine.jsonl", tmp_path / "run"
+    problem = {"task_id": "mine/0", "prompt": "def triple(x):\n", "entry_point": "triple",
+               "canonical_solution": "    return 3 * x\n",
+               "test": "def check(candidate):\n    assert candidate(2) == 6\n"}  # fmt: skip
+    path.write_text(json.dumps(problem) + "\n")
+    source = write_rows(tmp_path / "rows.jsonl", GOOD)
+    options = ["--verify", "false", "--decontaminate", f"{path},mini"]
+    assert main(arguments(source, run_dir, *options)) == 0
+    with sqlite3.connect(run_dir / "ledger.sqlite") as database:  # as an earlier version left it
+        lost = database.execute("DELETE FROM meta WHERE key LIKE 'benchmark %'").rowcount
+    assert lost == 2, "also the shipped benchmark has a record"
+    assert main(arguments(source, run_dir, *options)) == 0, "it is recorded now"
+    path.write_text(json.dumps(problem | {"instruction": "Return three times x."}) + "\n")
+    for more in ((), ("--accept_edited_files",)):
+        capsys.readouterr()
+        assert main(arguments(source, run_dir, *options, *more)) == 2
+        error = capsys.readouterr().err
+        assert f"benchmark {path} changed since" in error and error.count("\n") == 1
+        assert "--accept_edited_files true" not in error
 
 
 def test_a_run_with_old_filter_names_is_resumed(tmp_path, capsys):

@@ -182,7 +182,7 @@ def test_default_filters_keep_good_rows(example):
 
 @pytest.mark.parametrize("name", FILTERS)
 def test_a_filter_drops_bad_rows_with_its_name_as_reason(name):
-    assert DROP[name]
+    assert DROP.get(name), f"add rows that the filter {name} drops to DROP"
     for example in DROP[name]:
         assert find_reasons(example, [name]) == [name]
 
@@ -274,6 +274,20 @@ def fails(example):
 def wrong(example):
     return 7
 
+def numpy_bool(example):
+    import numpy
+    return numpy.bool_("x" in example.output)
+
+def numpy_pair(example):
+    import numpy
+    return numpy.bool_("x" in example.output), "no_x"
+
+def two(example, row):
+    return True
+
+class Length:
+    def __init__(self, example): ...
+
 NOT_A_FUNCTION = 3
 """
 
@@ -294,10 +308,13 @@ def my_filters(tmp_path) -> str:
         ("short", "x = 1234567890", ["short"]),
         ("datatrove", "x = 1", []),
         ("datatrove", "y = 1", ["no_x"]),
+        ("numpy_bool", "x = 1", []),
+        ("numpy_bool", "y = 1", ["numpy_bool"]),
+        ("numpy_pair", "y = 1", ["no_x"]),
     ],
 )
 def test_a_filter_from_a_file_keeps_or_drops_with_a_reason(my_filters, name, output, reasons):
-    assert find_reasons(Example(ASK, "", output), ["default", f"{my_filters}:{name}"]) == reasons
+    assert find_reasons(Example(ASK, "", output), [f"{my_filters}:{name}"]) == reasons
 
 
 @pytest.mark.parametrize(
@@ -318,15 +335,29 @@ def test_a_failing_filter_is_named_with_the_place(my_filters, name, message):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("no_tod", "did you mean 'no_todo'"), ("NOT_A_FUNCTION", "is not a function")],
+    [
+        ("no_tod", "did you mean 'no_todo'"),
+        ("NOT_A_FUNCTION", r"is not a function; define it as `def NOT_A_FUNCTION\(example\)"),
+        ("Length", r"is a class; define it as `def Length\(example\): ...`"),
+        ("two", r"cannot be called with one argument; define it as `def two\(example\): ...`"),
+    ],
 )
 def test_a_file_without_the_function_is_refused(my_filters, name, message):
     with pytest.raises(InputError, match=message):
         load_filters([f"{my_filters}:{name}"])
 
 
+def test_names_are_a_list_or_one_text(my_filters):
+    name = f"{my_filters}:no_todo"
+    assert CurationRules(filters=name) == CurationRules(filters=[name])
+    assert CurationRules(decontaminate="mini, mbpp").decontaminate == ["mini", "mbpp"]
+    with pytest.raises(ValueError, match=r"py: no_todo is a mapping; remove the space: .*py:no_t"):
+        CurationRules(filters=["default", {my_filters: "no_todo"}])
+
+
 def test_the_hash_of_a_filter_file_identifies_the_run(my_filters):
-    rules = CurationRules(filters=["default", f"{my_filters}:no_todo", f"{my_filters}:short"])
+    names = ["default", f"{my_filters}:no_todo", f"{my_filters}:short"]
+    rules = CurationRules(filters=names, decontaminate=[])
     (before,) = rules.user_files()
     assert before.key == f"{my_filters}_sha256", "the key of old ledgers"
     with open(my_filters, "a") as file:

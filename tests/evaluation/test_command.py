@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 
 import pytest
+from werkzeug import Response
 
 from code_alpaca.cli import main
 from code_alpaca.core.records import EvalResults
@@ -176,10 +178,56 @@ def test_a_benchmark_from_a_users_function_is_recorded_by_its_hash(
     results = run_eval.results
     assert results.problems == 2 and len(results.source.sha256) == 64
     assert run_eval(*words) == 0
-    benchmark_function.write_text(benchmark_function.read_text() + "# edited\n")
+    assert "changed" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("form", ["file", "function"])
+def test_samples_are_graded_again_after_a_benchmark_was_edited(
+    benchmark_file, benchmark_function, run_eval, form, capsys
+):
+    edited = benchmark_file if form == "file" else benchmark_function
+    benchmark = edited if form == "file" else f"{edited}:load"
+    words = ["--benchmark", benchmark, "--samples", "reference"]
+    assert run_eval(*words) == 0
+    before = run_eval.results.source.sha256
+    benchmark_file.write_text(benchmark_file.read_text().replace("== 3", "== 4", 1))
+    edited.write_text(edited.read_text() + "\n")
+    assert run_eval(*words) == 0
+    assert f"{benchmark} changed since {run_eval.output_dir}" in capsys.readouterr().out
+    assert run_eval.results.source.sha256 == hashlib.sha256(edited.read_bytes()).hexdigest()
+    assert run_eval.results.source.sha256 != before
+    assert run_eval.results.pass_at(1).value == 0.5
+
+
+def test_results_record_the_benchmark_that_was_graded(benchmark_file, run_eval, httpserver):
+    """Not the file as it is at the end, if somebody edits it during the run."""
+    graded = hashlib.sha256(benchmark_file.read_bytes()).hexdigest()
+
+    def edit(request):
+        benchmark_file.write_text(benchmark_file.read_text() + "\n")
+        message = {"content": ADD}
+        return Response(json.dumps({"choices": [{"index": 0, "message": message}]}))
+
+    httpserver.expect_request("/v1/chat/completions").respond_with_handler(edit)
+    words = ["--benchmark", benchmark_file, "--model", "m", "--base_url", httpserver.url_for("/v1")]
+    assert run_eval(*words) == 0
+    assert run_eval.results.source.sha256 == graded
+
+
+def test_problems_without_a_reference_solution_are_not_graded_as_references(
+    benchmark_file, run_eval, capsys
+):
+    first, second = map(json.loads, benchmark_file.read_text().splitlines())
+    lines = [first, {**second, "canonical_solution": ""}]
+    benchmark_file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    words = ["--benchmark", benchmark_file, "--samples", "reference"]
+    assert run_eval(*words) == 0
+    assert "1 problem has no reference solution" in capsys.readouterr().out
+    results = run_eval.results
+    assert (results.problems, results.samples, results.pass_at(1).value) == (1, 1, 1.0)
+    benchmark_file.write_text(json.dumps(lines[1]))
     assert run_eval(*words) == 2
-    assert f"another version of {benchmark_function}:load" in capsys.readouterr().err
-    assert run_eval.results == results
+    assert "no problem to grade of benchmark" in capsys.readouterr().err
 
 
 def test_results_of_another_benchmark_are_not_replaced(benchmark_file, run_eval, capsys):

@@ -60,3 +60,20 @@ def test_runs_on_other_problems_and_folders_without_results_are_refused(tmp_path
     assert "different problems" in capsys.readouterr().err
     assert main(["eval", "--compare", str(tmp_path), "--output_dir", str(ours)]) == 2
     assert "contains no results of eval" in capsys.readouterr().err
+
+
+def test_runs_on_two_versions_of_a_benchmark_file_are_refused(benchmark_file, run_eval, capsys):
+    words = ["--benchmark", benchmark_file, "--samples", "reference"]
+    assert run_eval(*words) == 0
+    theirs = run_eval.output_dir
+    benchmark_file.write_text(benchmark_file.read_text() + "\n")
+    run_eval.output_dir = theirs.with_name("ours")
+    assert run_eval(*words) == 0
+    assert run_eval("--compare", theirs) == 2
+    error = capsys.readouterr().err
+    assert f"{benchmark_file} and {benchmark_file} differ in sha256" in error
+
+    old = json.loads((theirs / "results.json").read_text())
+    del old["source"]["sha256"]  # of an earlier version
+    (theirs / "results.json").write_text(json.dumps(old))
+    assert run_eval("--compare", theirs) == 0

@@ -277,6 +277,19 @@ def test_other_prompts_than_those_of_the_training_are_a_warning(tiny_model, tmp_
     assert f"the prompt style {style} changed after the training" in line
 
 
+def test_a_prompt_style_of_another_version_is_refused_unless_overridden(
+    tiny_model, tmp_path, run_eval, capsys
+):
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    (folder / "run.json").write_text(json.dumps({"config": {"prompt_style": "qa"}}))
+    words = ["--model", folder, "--limit", "1", "--max_new_tokens", "1"]
+    assert run_eval(*words) == 2
+    error = capsys.readouterr().err
+    assert "this version has no prompt style 'qa'" in error and "or set prompt_format" in error
+    assert run_eval(*words, "--prompt_format", "alpaca") == 0
+    assert "does not have the prompts of its training" in capsys.readouterr().out
+
+
 def test_a_base_model_that_completes_every_problem_scores_100_percent(
     llama, tmp_path, run_eval, capsys
 ):

@@ -109,13 +109,16 @@ def test_more_samples_are_added_and_differ_from_the_first(tiny_model, run_eval):
     assert first < completions and len(completions) == len(run_eval.rows) == 8
 
 
-def test_an_edited_benchmark_reuses_no_completion(benchmark_file, run_eval, httpserver):
+def test_an_edited_benchmark_reuses_no_completion(benchmark_file, run_eval, httpserver, capsys):
     words = ["--benchmark", benchmark_file, "--base_url", KillingServer(httpserver).url,
              "--model", "m"]  # fmt: skip
     assert run_eval(*words) == 0
     assert run_eval.results.model.sha256 is None
+    benchmark_file.write_text(benchmark_file.read_text().replace("== 3", "== 4"))
+    assert run_eval(*words) == 0, "other tests grade the same completions"
     benchmark_file.write_text(benchmark_file.read_text().replace("Add.", "Subtract."))
     assert run_eval(*words) == 2
+    assert f"or {benchmark_file} changed); set another output_dir" in capsys.readouterr().err
 
 
 def test_a_users_benchmark_file_is_part_of_the_runs_identity(
@@ -128,7 +131,7 @@ def test_a_users_benchmark_file_is_part_of_the_runs_identity(
     (run_eval.output_dir / "results.json").unlink()
     benchmark_function.write_text(benchmark_function.read_text() + "# edited\n")
     assert run_eval(*words) == 2
-    assert "benchmark_file was" in capsys.readouterr().err
+    assert f"or {benchmark} changed); set another output_dir" in capsys.readouterr().err
 
 
 def test_completions_of_a_version_that_decoded_differently_are_moved_aside(tiny_model, run_eval):

@@ -254,7 +254,11 @@ def test_a_broken_seed_file_is_refused_with_its_line(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--strategy", "self_instruc"], "there is no strategy 'self_instruc'"),
+        (
+            ["--strategy", "self_instruc"],
+            "(command line): there is no strategy 'self_instruc'; did you mean 'self_instruct'?\n",
+        ),
+        (["--strategy", "xyz"], "or write FILE.py:NAME for your own\n"),
         (["--strategy", "self_instruct=x"], "the weight 'x' of self_instruct is not a number"),
         (["--strategy", "oss_instruct"], "needs snippets"),
         (["--strategy", "evol_instruct", "--teacher_api", "completions"], "requests JSON"),

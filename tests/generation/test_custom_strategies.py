@@ -103,6 +103,13 @@ def test_a_strategy_object_brings_its_own_template_stop_string_and_parser(tmp_pa
     assert {row["strategy"] for row in read_rows(tmp_path / "run")} == {"loud.py:shout"}
 
 
+CLASS = """
+from code_alpaca.generation.strategies import Prompt, Strategy
+
+class ask(Strategy):
+    def ask(self, context):
+        return Prompt("Write tasks.", [])
+"""
 PROMPT = "from code_alpaca.generation.strategies import Prompt\ndef ask(context):\n    return "
 
 
@@ -124,6 +131,26 @@ PROMPT = "from code_alpaca.generation.strategies import Prompt\ndef ask(context)
         (PROMPT + "Prompt('', [])", "the text of a Prompt is '', not a prompt (line 3)"),
         (PROMPT + "Prompt('Write.', 'a')", "the seed_ids of a Prompt are 'a', not a list"),
         (PROMPT + "Prompt('Write.', ['a'])", "no seed task or row in its context has the id 'a'"),
+        (PROMPT + "Prompt('a\\ud800', [])", "has a lone surrogate, which cannot be sent"),
+        (PROMPT + "Prompt('Write.', [], 7)", "the prefix of a Prompt is 7, not text"),
+        ("async def ask(context): ...", "is an async function; define it with `def`"),
+        ("import asyncio\ndef ask(context):\n    raise asyncio.CancelledError", "(line 3)"),
+        (
+            "class E(Exception):\n    def __str__(self): 1 / 0\ndef ask(context):\n    raise E",
+            "failed: E (line 4)",
+        ),
+        (CLASS + "    stop = 'END'", "stop is 'END'; write a tuple of names"),
+        (CLASS + "    own_keys = ('novelty_treshold',)", "did you mean 'novelty_threshold'?"),
+        (CLASS + "    curation_overrides = {'nokey': 1}", "there is no config key 'nokey'"),
+        (
+            CLASS + "    def validate(self, config): return {}['x']",
+            "failed: KeyError: 'x' (line 7)",
+        ),
+        (
+            CLASS + "    def prompt_version(self, *args): ...",
+            "prompt_version returned None; return s",
+        ),
+        (CLASS + "    def tasks_per_request(self, *args): return 'x'", "returned 'x'; return int"),
     ],
 )
 def test_a_strategy_that_does_not_work_is_refused_in_one_line(tmp_path, capsys, source, message):
@@ -135,8 +162,27 @@ def test_a_strategy_that_does_not_work_is_refused_in_one_line(tmp_path, capsys, 
     assert not (tmp_path / "r").exists()
 
 
-def test_a_parser_that_does_not_work_stops_the_run(tmp_path, capsys, teacher_url):
-    (tmp_path / "mine.py").write_text(OBJECT.replace("[Candidate(", "[dict("))
+@pytest.mark.parametrize("ids", ["tuple(ids)", "set(ids)", "(i for i in ids)"])
+def test_the_ids_that_a_prompt_shows_may_be_any_iterable(tmp_path, capsys, teacher_url, ids):
+    source = FUNCTION.replace("[task.id])", f"{ids})")
+    source = source.replace("    text =", "    ids = [task.id]\n    text =")
+    (tmp_path / "mine.py").write_text(source)
+    more = [*QUICK, "--strategy", f"{tmp_path}/mine.py:ask"]
+    assert main(generate_args(tmp_path / "r", *more, url=teacher_url, rows=5)) == 0
+    assert all(len(row["seed_ids"]) == 1 for row in read_rows(tmp_path / "r"))
+
+
+def test_a_strategy_cannot_change_the_seed_tasks_of_others(tmp_path, capsys):
+    source = FUNCTION.replace("    task =", "    context.seed_tasks.clear()\n    task =")
+    (tmp_path / "mine.py").write_text(source)
+    more = [*QUICK, "--strategy", f"{tmp_path}/mine.py:ask"]
+    assert main(generate_args(tmp_path / "r", *more)) == 2
+    assert "'tuple' object has no attribute 'clear'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("result", ["[dict(", "[Candidate(language=3, "])
+def test_a_parser_that_does_not_work_stops_the_run(tmp_path, capsys, teacher_url, result):
+    (tmp_path / "mine.py").write_text(OBJECT.replace("[Candidate(", result))
     (tmp_path / "shout.jinja").write_text("SHOUT {{ number }}")
     more = [*QUICK, "--strategy", f"{tmp_path}/mine.py:shout", "--prompts", str(tmp_path)]
     assert main(generate_args(tmp_path / "r", *more, url=teacher_url)) == 2
@@ -148,16 +194,117 @@ def test_a_parser_that_does_not_work_stops_the_run(tmp_path, capsys, teacher_url
 def test_a_strategy_renders_templates_of_its_own_with_the_labels(tmp_path, capsys, teacher_url):
     prompts = tmp_path / "prompts"
     prompts.mkdir()
-    (prompts / "variation.jinja").write_text("Write {{ count }} tasks in {{ labels.language }}.")
+    name = "no_built_in_has_this_name"
+    (prompts / f"{name}.jinja").write_text("Write {{ count }} tasks in {{ labels.language }}.")
     config = tmp_path / "config.yaml"
     config.write_text("quotas: {language: {go: 1}}\n")
     more = [*QUICK, "--prompts", str(prompts), "--config", str(config)]
     assert main(generate_args(tmp_path / "r", *more)) == 2
     assert "it overrides nothing; templates are" in capsys.readouterr().err, "built-in strategy"
-    (tmp_path / "mine.py").write_text(PROMPT + "Prompt(context.render('variation'), [])")
+    (tmp_path / "mine.py").write_text(PROMPT + f"Prompt(context.render('{name}'), [])")
     more += ["--strategy", f"{tmp_path}/mine.py:ask", "--dry_run"]
     assert main(generate_args(tmp_path / "r", *more)) == 0
     assert "Write 5 tasks in go." in capsys.readouterr().out
+
+
+SUBCLASS = """
+from code_alpaca.generation.strategies import Prompt, Strategy
+
+class Mine(Strategy):
+    templates = ("mine",)
+
+    def ask(self, context):
+        return Prompt(context.render("mine", number=context.rng.random()), [])
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('("mine",)', '("mine")', "templates is 'mine'; write a tuple of names, such as templates"),
+        ('("mine",)', '("mien",)', "lists 'mien', and there is no prompt template of this name; "
+         "did you mean 'mine'?"),
+        ('"mine", number', '"rules", number', "renders the prompt template 'rules', which is not "
+         "in its `templates` (mine); add it there"),
+        ('("mine",)', "()\n    numbered_templates = 'mine'", "numbered_templates is 'mine'; write"),
+    ],
+)  # fmt: skip
+def test_a_strategy_lists_the_templates_that_it_renders(tmp_path, capsys, old, new, message):
+    (tmp_path / "mine.py").write_text(SUBCLASS.replace(old, new))
+    (tmp_path / "mine.jinja").write_text("Write {{ number }}.")
+    more = [*QUICK, "--strategy", f"{tmp_path}/mine.py:Mine", "--prompts", str(tmp_path)]
+    assert main(generate_args(tmp_path / "r", *more)) == 2
+    error = capsys.readouterr().err
+    assert message in error and "mine.py:Mine" in error and error.count("\n") == 1
+
+
+def test_an_edit_of_an_included_template_is_refused(tmp_path, capsys, teacher_url):
+    (tmp_path / "mine.py").write_text(SUBCLASS)
+    (tmp_path / "mine.jinja").write_text("Write {{ number }}. {% include 'part' %}")
+    (tmp_path / "part.jinja").write_text("In Python.")
+    more = [*QUICK, "--strategy", f"{tmp_path}/mine.py:Mine", "--prompts", str(tmp_path)]
+    assert main(generate_args(tmp_path / "r", *more, url=teacher_url, rows=5)) == 0
+    (tmp_path / "part.jinja").write_text("In Go.")
+    assert main(generate_args(tmp_path / "r", *more, url=teacher_url, rows=9)) == 2
+    assert "the prompt templates in " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("call", "template", "message"),
+    [
+        ("render('mien')", "", "there is no prompt template 'mien', which is not in {folder} or "
+         "among the built-in ones; did you mean 'mine'? ({folder}/mine.py:ask, line 3)"),
+        ("render('mine')", "\n{% include 'ruls' %}", "mine.jinja, line 2: includes the prompt "
+         "template 'ruls', which is not in {folder} or among the built-in ones; did you mean"),
+        ("render('mine')", "{{ labels.language }}", "labels has difficulty (by the quotas; test a "
+         "label by `is defined`)"),
+        ("render('mine', examples=context.seed_tasks)", "{{ examples | tojson }}",
+         "type SeedTask is not JSON serializable; pass prompt_fields(task) ({folder}/mine.py:ask"),
+    ],
+)  # fmt: skip
+def test_a_template_that_fails_is_named_with_what_to_do(tmp_path, capsys, call, template, message):
+    (tmp_path / "mine.py").write_text(PROMPT + f"Prompt(context.{call}, [])")
+    (tmp_path / "mine.jinja").write_text(f"Write. {template}")
+    (tmp_path / "c.yaml").write_text("quotas: {difficulty: {easy: 1}}\n")
+    more = [*QUICK, "--strategy", f"{tmp_path}/mine.py:ask", "--prompts", str(tmp_path)]
+    assert main(generate_args(tmp_path / "r", *more, "--config", str(tmp_path / "c.yaml"))) == 2
+    error = capsys.readouterr().err
+    assert message.format(folder=tmp_path) in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("strategy", "file", "template", "warnings"),
+    [
+        ("self_instruct", "rules", "Easy: {{ labels.difficulty }}.",
+         ["self_instruct do not depend on the quotas for language: use `labels` in its template"]),
+        ("self_instruct", "evol_instruct", "No tasks.", ["use none of its templates "
+         "(evol_instruct.jinja); they use rules, self_instruct"]),
+        ("mine.py:ask", "rulse", "No rules.",
+         ["use none of its templates", "rulse.jinja is not used; did you mean 'rules'?"]),
+        ("mine.py:uses", "rulse", "No rules.",
+         ["mine.py:uses do not depend on the quotas for language, difficulty"]),
+        ("mine.py:in_python", "rulse", "No rules.", []),
+    ],
+)  # fmt: skip
+def test_quotas_and_templates_without_effect_are_warned_of(
+    tmp_path, capsys, monkeypatch, strategy, file, template, warnings
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(
+        PROMPT + "Prompt(context.render('self_instruct', examples=[]), [])\n"
+        "def uses(context):\n    return Prompt(context.render('rulse'), [])\n"
+        "def in_python(context):\n    words = {'go': 'Go', 'sql': 'SQL'}\n"
+        "    kind = words[context.labels['language']] + context.labels['difficulty']\n"
+        "    return Prompt(kind + context.render('rulse'), [])\n"
+    )
+    (tmp_path / f"{file}.jinja").write_text(template)
+    (tmp_path / "c.yaml").write_text("quotas: {language: {go: 1, sql: 1}, difficulty: {easy: 1}}\n")
+    more = [*QUICK, "--strategy", strategy, "--prompts", ".", "--config", "c.yaml", "--dry_run"]
+    assert main(generate_args(tmp_path / "r", *more)) == 0
+    output = capsys.readouterr()
+    printed = [line for line in (output.out + output.err).splitlines() if "warning" in line]
+    assert len(printed) == len(warnings), printed
+    assert all(text in line for text, line in zip(warnings, printed, strict=True)), printed
 
 
 def test_a_missing_file_is_refused(tmp_path, capsys):

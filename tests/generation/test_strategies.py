@@ -100,7 +100,11 @@ def test_a_mix_with_quotas_runs_and_is_reported(tmp_path, capsys):
     assert len({row["prompt_version"] for row in rows}) == 3
     capsys.readouterr()
     assert main(["report", "--run_dir", str(run_dir)]) == 0
-    assert "requested vs generated" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "requested vs generated" in printed
+    for line in printed.splitlines():
+        if line.strip().startswith(("difficulty: ", "strategy: ")):
+            assert line.split()[-1] == "-", "nothing measures it"
     report = json.loads((run_dir / "report.json").read_text())["asked_and_got"]
     # The embedded teacher writes no Go: it is requested more often, and no row counts as Go.
     languages = Counter(row["language"] for row in rows)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 
+import code_alpaca
 from code_alpaca.core.errors import InputError
 from code_alpaca.evaluation.grading import Grader
 from code_alpaca.problems import BENCHMARKS, Problem, describe_benchmark, is_on_hub, load_problems
 from code_alpaca.problems.files import FileBenchmark
 
+FILE_OF_MINI = Path(code_alpaca.__file__).parent / "data/mini_benchmark.jsonl"
 MBPP = [
     {
         "task_id": 11, "text": "Write a function to double a number.",
@@ -103,7 +106,6 @@ def test_hub_benchmarks_are_pinned_and_a_revision_replaces_the_pin():
     for name in filter(is_on_hub, BENCHMARKS):
         assert len(describe_benchmark(name)["revision"]) == 40
     assert describe_benchmark("humaneval@main")["revision"] == "main"
-    assert describe_benchmark("mini") == {"name": "mini"}
 
 
 def test_without_network_the_error_names_the_alternative():
@@ -150,8 +152,8 @@ def test_a_users_function_returns_problems_or_records(tmp_path, body):
     [
         ("load = 3", "my_bench.py:load is not a function"),
         ("def other(): pass", "does not define 'load'"),
-        ("def load():\n    return None", "returned NoneType; return an iterable of Problem"),
-        ("def load():\n    return RECORD", "returned dict; return an iterable"),
+        ("def load():\n    return None", "returned None; return a list of Problem"),
+        ("def load():\n    return RECORD", "returned dict; return a list of Problem"),
         ("def load():\n    return [RECORD, 'x']", "item 2 is str"),
         ("def load():\n    return [{'task_id': 'x'}]", "item 1 is neither in HumanEval's format"),
         ("def load():\n    yield RECORD\n    1 / 0", "ZeroDivisionError: division by zero (line 5"),
@@ -178,7 +180,7 @@ def test_a_missing_file_of_a_users_function_is_named():
         ("task_id", " ", "task_id is ' '; give a name that is unique"),
         ("prompt", "", "prompt is ''; give the start of the program, or an instruction"),
         ("entry_point", "", "entry_point is ''; give the name of the function"),
-        ("canonical_solution", None, "canonical_solution is NoneType; give a string"),
+        ("canonical_solution", None, "canonical_solution is None; give a string"),
         ("test", ["assert one()"], "test is list; give a string"),
         ("test", "assert one() == 1", "test does not define check"),
         ("instruction", 3, "instruction is int; give a string"),
@@ -232,6 +234,29 @@ def test_a_file_benchmark_takes_a_parser_of_another_format(tmp_path):
 
     (problem,) = FileBenchmark(tmp_path / "own.jsonl", parse=parse).load()
     assert problem.task_id == "own/0"
+
+
+@pytest.mark.parametrize(
+    ("parse", "message"),
+    [
+        (lambda record, _: Problem(record["id"]), r"failed \(KeyError: 'id'\); correct it or the"),
+        (lambda *_: None, "returned None; return a Problem"),
+        (lambda *_: [], "returned list; return a Problem"),
+    ],
+)
+def test_a_parser_that_fails_is_one_line_with_the_line_of_the_file(tmp_path, parse, message):
+    path = tmp_path / "own.jsonl"
+    write(path, [{"task_id": "own/0"}])
+    with pytest.raises(InputError, match=rf"^benchmark .*own\.jsonl, line 1: <lambda> {message}"):
+        FileBenchmark(path, parse=parse).load()
+
+
+@pytest.mark.parametrize("name", ["mini", "own.jsonl", "own.jsonl.gz"])
+def test_a_benchmark_file_is_described_by_its_hash(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    path = FILE_OF_MINI if name == "mini" else Path(write(Path(name), [HUMANEVAL_RECORD]))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert describe_benchmark(name) == {"name": name, "sha256": sha256}
 
 
 def test_languages_have_one_name(tmp_path):

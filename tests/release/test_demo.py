@@ -464,6 +464,13 @@ def test_a_broken_model_is_refused(model_folder, tmp_path, capsys, broken):
     assert "code-alpaca demo: cannot " in capsys.readouterr().err
 
 
+def test_a_prompt_style_of_another_version_is_refused(model_folder, tmp_path, capsys):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    (folder / "run.json").write_text('{"config": {"prompt_style": "qa"}}')
+    assert main(["demo", "--model", str(folder), "--port", "0"]) == 2
+    assert "this version has no prompt style 'qa'" in capsys.readouterr().err
+
+
 def test_the_demo_needs_gradio(model_folder, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert main(["demo", "--model", str(model_folder)]) == 2

@@ -13,6 +13,7 @@ import yaml
 from huggingface_hub import ModelCard
 from support.model_releases import release_command, release_config, update_json
 
+from code_alpaca import __version__
 from code_alpaca.cli import main
 from code_alpaca.core import fs
 from code_alpaca.core.prompts import format_prompt
@@ -320,6 +321,15 @@ def test_a_chat_template_that_renders_another_prompt_is_refused(trained, refused
     assert "does not render the training prompt" in refused(tmp_path / "r")
     path.unlink()
     assert "has no chat template" in refused(tmp_path / "r")
+
+
+def test_a_model_with_a_prompt_style_of_another_version_is_refused(trained, refused, tmp_path):
+    config = json.loads((trained.model_dir / "run.json").read_text())["config"]
+    update_json(trained.model_dir / "run.json", config={**config, "prompt_style": "qa"})
+    assert (
+        "this version has no prompt style 'qa', which run.json of the model names; install the "
+        f"version of code-alpaca that trained the model ({__version__}), or add the style"
+    ) in refused(tmp_path / "r")
 
 
 @pytest.mark.parametrize("manifest", [None, "{}", '{"version": "1.0.0", "sha256": {}}'])

@@ -24,6 +24,7 @@ SANDBOX = ("__init__.py", "core/__init__.py", "core/errors.py", "core/fs.py", "s
 GRADING = (
     *SANDBOX,
     *(f"core/{name}.py" for name in ("jsonl", "languages", "plugins")),
+    *(f"hub/{name}.py" for name in ("__init__", "errors", "lookup")),
     "problems",
     "evaluation",
 )

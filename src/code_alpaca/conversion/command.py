@@ -43,14 +43,14 @@ class ConvertLlamaConfig(StageConfig):
     input_dir: Path = Field(description="folder with params.json and consolidated.*.pth")
     output_dir: Path = Field(description="model folder to write; new or empty")
     tokenizer: Path | None = Field(
-        None, description="tokenizer.model; none: in input_dir or its parent"
+        None, description="tokenizer.model; unset: in input_dir or its parent"
     )
     dtype: Literal["float16", "bfloat16", "float32"] = Field(
         "float16", description="dtype of the written weights: float16, bfloat16 or float32"
     )
     max_shard_size: str = Field("5GB", description="maximum size of one weight file")
     max_position_embeddings: int | None = Field(
-        None, gt=0, description="context length; none: 2048 for LLaMA 1, 4096 for LLaMA 2"
+        None, gt=0, description="context length; unset: 2048 for LLaMA 1, 4096 for LLaMA 2"
     )
     dry_run: bool = Field(False, description="check the input and report it; write nothing")
 

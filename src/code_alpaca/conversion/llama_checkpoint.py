@@ -69,7 +69,7 @@ class LlamaParams(BaseModel):
 
 
 class WeightSource(NamedTuple):
-    """The weight in Meta's checkpoint that a weight of the transformers model is made from."""
+    """Where a transformers weight comes from in Meta's checkpoint."""
 
     name: str  # in Meta's checkpoint
     shard_dim: int | None  # shards are concatenated along it; None: replicated in every shard
@@ -120,7 +120,7 @@ def read_params(path: Path, num_shards: int) -> LlamaParams:
 
 
 def load_shard(file: Path) -> dict[str, torch.Tensor]:
-    """Memory-map the tensors of one shard; a pickle cannot run code here."""
+    """Memory-map the tensors of one shard (`weights_only`: pickled code is not executed)."""
     import torch
 
     try:
@@ -207,7 +207,7 @@ def check_vocab_size(
 
 
 def detect_context_length(shard: dict[str, torch.Tensor], params: LlamaParams) -> int:
-    """Detect LLaMA 1 or 2, and so the context length, by where the rotary table is stored."""
+    """Infer the context length (2048 or 4096) from where the rotary table is stored."""
     if params.rope_theta == 10_000:
         if ROTARY_TABLE in shard:
             return 4096

@@ -185,7 +185,7 @@ def parse(cls: type[C], argv: Sequence[str]) -> C:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), UniqueKeyLoader)
     except OSError as error:
         raise InputError(f"cannot read config {path}: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2025-02-30
@@ -203,6 +203,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
+class UniqueKeyLoader(yaml.SafeLoader):
+    """PyYAML's safe loader, but a key that is given twice is an error: one value would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                problem = f"the key {key.value!r} is given twice"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def write_yaml(path: Path, values: dict[str, Any]) -> None:
     """Write a mapping as YAML atomically, keys in their order."""
     fs.write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
@@ -213,7 +226,8 @@ def add_arguments(parser: argparse.ArgumentParser, cls: type[StageConfig]) -> No
     required_first = sorted(cls.model_fields.items(), key=lambda item: not item[1].is_required())
     for name, field in required_first:
         description = describe_choices(field.description or "", field.annotation)
-        default = "required" if field.is_required() else f"default: {field.default}"
+        default = "unset" if field.default is None else field.default
+        default = "required" if field.is_required() else f"default: {default}"
         parser.add_argument(
             f"--{name}",
             **({"nargs": "?", "const": "true"} if field.annotation is bool else {}),
@@ -281,5 +295,6 @@ def describe_bad_value(key: str, where: str, error: Mapping[str, Any]) -> str:
         message = ADVICE[error["type"]].format(**error.get("ctx", {}))
     value = error.get("input")
     names_value = isinstance(value, list | dict) or message.endswith("?")
+    names_value = names_value or (isinstance(value, str) and repr(value) in message)
     got = "" if names_value else f", got {redact(value)!r}"
     return f"bad value for {key!r} ({where}): {message}{got}"

@@ -81,7 +81,10 @@ def did_you_mean(
 
 def error_message(error: BaseException) -> str:
     """Return the message of another library's error, shortened to fit into one line."""
-    message = " ".join(str(error).split())
+    try:
+        message = " ".join(str(error).split())
+    except Exception:  # from a user's file, whose __str__ fails as well
+        message = ""
     if len(message) <= MAX_ERROR_CHARACTERS:
         return message
     return message[:MAX_ERROR_CHARACTERS].rsplit(" ", 1)[0] + " ..."

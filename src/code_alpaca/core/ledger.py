@@ -47,7 +47,6 @@ class Decision:
 class Ledger(LedgerDatabase):
     """The store of one run: requests and replies, decisions on them, and what they cost."""
 
-    # One parameter for each column of the table.
     def request(
         self,
         number: int,
@@ -57,7 +56,7 @@ class Ledger(LedgerDatabase):
         seed_ids: Sequence[str] = (),  # of the examples in its prompt, for reports
         asked: dict[str, Any] | None = None,  # strategy, number of tasks, quota labels, for reports
         # Returns the part of the payload that must not change once it is answered.
-        same: Callable[[dict[str, Any]], Any] = lambda payload: payload,
+        immutable_part: Callable[[dict[str, Any]], Any] = lambda payload: payload,
     ) -> str:
         """Record request `number` and return its key; replace an unanswered request.
 
@@ -65,7 +64,7 @@ class Ledger(LedgerDatabase):
             InputError: the ledger contains the reply to another request of this number.
         """
         text = json.dumps(payload, sort_keys=True)
-        question_hash = _sha256(json.dumps(same(payload), sort_keys=True))
+        question_hash = _sha256(json.dumps(immutable_part(payload), sort_keys=True))
         # A repeated question requests another reply. Counted by question, not by payload: if the
         # server needs another form, requests are sent again in any order and keep their index.
         (sample,) = self._db.execute(
@@ -79,7 +78,8 @@ class Ledger(LedgerDatabase):
         if recorded is not None and recorded[0] == key:
             return key
         if recorded is not None and self.reply(recorded[0]) is not None:
-            if same(self._parse(recorded[1], f"request {number}")) != same(payload):
+            answered = self._parse(recorded[1], f"request {number}")
+            if immutable_part(answered) != immutable_part(payload):
                 raise InputError(
                     f"{self.path}: request {number} was answered with another prompt; this run "
                     "was made by another version of code-alpaca or of its seed tasks: use a new "
@@ -187,11 +187,11 @@ class Ledger(LedgerDatabase):
 
     def accepted_places(self) -> Iterator[tuple[int, int, Example]]:
         """Yield request number, position in its reply, and row of every intact accepted row."""
-        for number, position, decision in self.checked():
+        for number, position, decision in self.accepted_decisions():
             if not decision.reason:
                 yield number, position, decision.example
 
-    def checked(self) -> Iterator[tuple[int, int, Decision]]:
+    def accepted_decisions(self) -> Iterator[tuple[int, int, Decision]]:
         """Yield every accepted row with its place; one damaged later has the reason DAMAGED."""
         # The plus prevents SQLite from sorting all rows: they come in the order of the key.
         query = (
@@ -209,7 +209,7 @@ class Ledger(LedgerDatabase):
 
     def reject_damaged(self) -> int:
         """Reject the accepted rows that were damaged, and return how many there are."""
-        damaged = [checked for checked in self.checked() if checked[2].reason]
+        damaged = [accepted for accepted in self.accepted_decisions() if accepted[2].reason]
         with self.transaction():
             for number, position, decision in damaged:
                 row = json.dumps(decision.example.as_row())
@@ -268,11 +268,11 @@ class Ledger(LedgerDatabase):
 
     # -- costs -----------------------------------------------------------------------------------
 
-    def begin_attempt(self, key: str, worst: float) -> int:
+    def begin_attempt(self, key: str, reserved_cost: float) -> int:
         """Reserve dollars before a request is sent, and return the number of the attempt."""
         cursor = self._db.execute(
             "INSERT INTO attempts (key, worst, outcome, sent_at) VALUES (?, ?, 'in flight', ?)",
-            (key, worst, utc_now()),
+            (key, reserved_cost, utc_now()),
         )
         return int(cursor.lastrowid or 0)
 
@@ -302,13 +302,13 @@ class Ledger(LedgerDatabase):
         Those of the request keys in `keep` stay open. Return the dollars spent without them.
         """
         with self.transaction():
-            for number, key, worst in list(self.open_attempts()):
+            for number, key, reserved_cost in list(self.open_attempts()):
                 if key not in keep:
-                    self.end_attempt(number, worst, "lost at a kill")
+                    self.end_attempt(number, reserved_cost, "interrupted")
         return float(self._number("SELECT coalesce(sum(cost), 0) FROM attempts"))
 
     def open_attempts(self) -> Iterator[tuple[int, str, float]]:
-        """Yield number, request key and reserved cost of every attempt without an end."""
+        """Yield number, request key and reserved cost of every unfinished attempt."""
         yield from self._db.execute("SELECT number, key, worst FROM attempts WHERE cost IS NULL")
 
     def spent(self) -> float:

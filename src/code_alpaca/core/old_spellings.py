@@ -44,8 +44,13 @@ class OldSpellings:
         return updated
 
     def update_arguments(self, argv: Sequence[str], *, warn: bool = True) -> list[str]:
-        """Return a command line (`--key value` or `--key=value`) with today's names."""
+        """Return a command line (`--key value` or `--key=value`) with today's names.
+
+        A key that is given under both names is refused, as in `update`.
+        """
         words, option = [], ""
+        given = {word.removeprefix("--").partition("=")[0]: "" for word in argv if word[:2] == "--"}
+        self.update(given, warn=False)
         for word in argv:
             if word.startswith("--"):
                 option, sign, value = word.removeprefix("--").partition("=")

@@ -11,6 +11,7 @@ import ast
 import contextlib
 import hashlib
 import importlib
+import inspect
 import re
 import sys
 import traceback
@@ -75,7 +76,9 @@ def load_plugin(reference: str, kind: str) -> Plugin:
         ) from None
     try:
         loaded = _load(path.resolve(), source)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also SystemExit
         action = "correct the file"
         if isinstance(error, ModuleNotFoundError) and error.name:
             action = f"install it, or put {error.name}.py next to {path}"
@@ -86,9 +89,12 @@ def load_plugin(reference: str, kind: str) -> Plugin:
         names = [key for key in vars(loaded.module) if not key.startswith("_")]
         hint = did_you_mean(name, names, f"it defines {', '.join(names) or 'no names'}")
         raise InputError(f"{kind} file {path} does not define {name!r}; {hint}")
+    value = getattr(loaded.module, name)
+    if inspect.iscoroutinefunction(value):
+        raise InputError(f"{kind} {reference} is an async function; define it with `def`")
     neighbors = ", ".join(file.name for file in loaded.neighbors.values())
     files = f"{path} (with {neighbors})" if neighbors else str(path)
-    return Plugin(getattr(loaded.module, name), loaded.sha256, files)
+    return Plugin(value, loaded.sha256, files)
 
 
 def call_plugin(reference: str, what: str, function: Callable[..., T], *args: Any, **kw: Any) -> T:
@@ -102,25 +108,41 @@ def call_plugin(reference: str, what: str, function: Callable[..., T], *args: An
     """
     try:
         return function(*args, **kw)
-    except InputError:
+    except PluginError as error:  # for example of a template that it renders
+        place = _find_place(error, Path(reference.rpartition(":")[0]))
+        raise PluginError(f"{error} ({reference}{place and f', {place}'})") from error
+    except (InputError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # also SystemExit, and asyncio's CancelledError
         place = describe_error(error, Path(reference.rpartition(":")[0]))
         raise PluginError(f"{what}: {place}; correct the file") from error
 
 
 def describe_error(error: BaseException, path: Path) -> str:
-    """Return an exception that a user's file raised, with its line in that file."""
-    lines = [
-        frame.lineno
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename == str(path.resolve())
-    ]
-    message = error_message(error)
-    if isinstance(error, SyntaxError) and not lines:
-        lines, message = [error.lineno], error.msg
+    """Return an exception that a user's file raised, with its line in it or in its neighbor."""
+    place = _find_place(error, path)
+    message = str(error.msg) if isinstance(error, SyntaxError) else error_message(error)
     text = f"{type(error).__name__}: {message}".removesuffix(": ")
-    return f"{text} (line {lines[-1]})" if lines and lines[-1] else text
+    return f"{text} ({place})" if place else text
+
+
+def _find_place(error: BaseException, path: Path) -> str:
+    """Return the innermost line of a user's file or its neighbors in a traceback; "" if none."""
+    path = path.resolve()
+    places = [
+        (Path(frame.f_code.co_filename), line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_code.co_filename == str(path)
+        or _is_neighbor(path.parent, frame.f_globals.get("__name__"), frame.f_code.co_filename)
+    ]
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        file = Path(error.filename)
+        if file == path or (file.is_file() and path.parent in file.parents):
+            places.append((file, error.lineno))
+    if not places:
+        return ""
+    file, line = places[-1]
+    return f"line {line}" if file == path else f"{file.relative_to(path.parent)}, line {line}"
 
 
 class _Loaded(NamedTuple):
@@ -186,9 +208,16 @@ def _importable(folder: Path, imported: dict[str, Path]) -> Iterator[None]:
         sys.dont_write_bytecode = writes_bytecode
         for name in sorted(sys.modules.keys() - before):
             file = getattr(sys.modules[name], "__file__", None)
-            parts = folder / name.replace(".", "/")
-            if file and Path(file) in (parts.with_suffix(".py"), parts / "__init__.py"):
+            if _is_neighbor(folder, name, file):
                 imported[name] = Path(file)
+
+
+def _is_neighbor(folder: Path, name: str | None, file: str | None) -> bool:
+    """Return whether a module was imported from a folder."""
+    if not name or not file:
+        return False
+    parts = folder / name.replace(".", "/")
+    return Path(file) in (parts.with_suffix(".py"), parts / "__init__.py")
 
 
 def _list_functions(path: Path) -> list[str]:

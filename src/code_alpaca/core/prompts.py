@@ -31,10 +31,10 @@ PROMPT_WITHOUT_INPUT = (
 
 @dataclass(frozen=True, slots=True)
 class PromptTemplate:
-    """The text before a response, with the places `{instruction}` and `{input}`.
+    """The text before a response, with the placeholders `{instruction}` and `{input}`.
 
     Raises:
-        InputError: a text lacks a place, or has another one; a literal brace is written `{{`.
+        InputError: a text lacks a placeholder, or has another one; a literal brace is written `{{`.
     """
 
     with_input: str
@@ -43,23 +43,23 @@ class PromptTemplate:
     stops: tuple[str, ...] = ("\n### Instruction:", "\n### Input:", "\n### Response:")
 
     def __post_init__(self) -> None:
-        _check_places("with_input", self.with_input, ("instruction", "input"))
-        _check_places("without_input", self.without_input, ("instruction",))
+        _check_placeholders("with_input", self.with_input, ("instruction", "input"))
+        _check_placeholders("without_input", self.without_input, ("instruction",))
         if isinstance(self.stops, str) or not all(self.stops):
             raise InputError(f"prompt style: stops is {self.stops!r}; give a tuple of strings")
 
 
-def _check_places(field: str, text: str, expected: tuple[str, ...]) -> None:
-    places = " and ".join(f"{{{name}}}" for name in expected)
+def _check_placeholders(field: str, text: str, expected: tuple[str, ...]) -> None:
+    placeholders = " and ".join(f"{{{name}}}" for name in expected)
     try:
-        found = {tuple(place) for _, *place in Formatter().parse(text) if place[0] is not None}
+        found = {tuple(field) for _, *field in Formatter().parse(text) if field[0] is not None}
     except ValueError as error:  # of a single brace
         raise InputError(
             f"prompt style: {field} is {text!r} ({error}); write {{{{ or }}}}"
         ) from None
     if found != {(name, "", None) for name in expected}:
         raise InputError(
-            f"prompt style: {field} is {text!r}; it must contain {places}, and "
+            f"prompt style: {field} is {text!r}; it must contain {placeholders}, and "
             "nothing else in braces"
         )
 

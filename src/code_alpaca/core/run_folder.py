@@ -72,7 +72,7 @@ def open_run(run_dir: Path, config: StageConfig, inputs: Iterable[RunInput]) -> 
 def _describe_kept(ledger: Ledger) -> str:
     """Return what a run keeps after a user's file failed, and how to resume it."""
     if ledger.is_empty():
-        return ""
+        return "; no row was decided yet, and the same command starts the run again"
     kept = f"{ledger.usage()['replies']:,} replies"
     if kept.startswith("0 "):  # a run without a teacher
         kept = f"{ledger.accepted_count() + sum(ledger.reasons().values()):,} decided rows"
@@ -143,8 +143,12 @@ def _resume(ledger: Ledger, config: StageConfig, inputs: Sequence[RunInput]) -> 
         key: (previous[key], value) for key, value in resolved.items() if previous[key] != value
     }
     _refuse_other_config(ledger.path.parent, config, changed)
-    edited = [item for item in inputs if ledger.meta(item.key) != item.version]
+    # An input without a record was not recorded by the version that started the run.
+    edited = [item for item in inputs if ledger.meta(item.key) not in (None, item.version)]
     _refuse_other_inputs(ledger, edited, accept=getattr(config, "accept_edited_files", False))
+    for item in inputs:
+        if ledger.meta(item.key) is None:
+            ledger.set_meta(item.key, item.version)
     # An unchanged value keeps its spelling: rows were written under it.
     unchanged = recorded.keys() & resolved.keys() - changed.keys()
     resolved |= {key: recorded[key] for key in unchanged}
@@ -199,6 +203,8 @@ def _refuse_other_inputs(ledger: Ledger, edited: Sequence[RunInput], *, accept: 
             "use a new run_dir, restore the old content, or resume with the new one: "
             "--accept_edited_files true"
         )
+    elif accept:
+        options += " (accept_edited_files applies only to filters, strategies and prompts)"
     raise InputError(
         f"{_join_names(refused)} changed since {ledger.path.parent} was started; {options}"
     )

@@ -14,6 +14,7 @@ from code_alpaca import sandbox
 from code_alpaca.core import console
 from code_alpaca.core.config import StageConfig
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.fs import file_sha256
 from code_alpaca.core.key_roles import Role
 from code_alpaca.core.plugins import is_plugin, load_plugin
 from code_alpaca.core.run_folder import RunInput
@@ -22,6 +23,7 @@ from code_alpaca.curation.decontamination.detect import ContaminationDetector
 from code_alpaca.curation.novelty.measures import DEFAULT_THRESHOLDS
 from code_alpaca.curation.pipeline import INTERNAL_ERROR, Curator
 from code_alpaca.curation.verification import Verifier
+from code_alpaca.problems import find_file
 
 
 class CurationRules(StageConfig):
@@ -36,7 +38,7 @@ class CurationRules(StageConfig):
         None,
         ge=0,
         le=1,
-        description="reject rows above this similarity; none: "
+        description="reject rows above this similarity; unset: "
         + ", ".join(f"{value} for {name}" for name, value in DEFAULT_THRESHOLDS.items()),
     )
     novelty_nearest: bool = Field(
@@ -67,14 +69,22 @@ class CurationRules(StageConfig):
     @classmethod
     def _set_default_threshold(cls, values: dict[str, Any]) -> dict[str, Any]:
         measure = values.get("novelty", cls.model_fields["novelty"].default)
-        if values.get("novelty_threshold") is None and measure in DEFAULT_THRESHOLDS:
+        if values.get("novelty_threshold") is None and measure in [*DEFAULT_THRESHOLDS]:
             return {**values, "novelty_threshold": DEFAULT_THRESHOLDS[measure]}
         return values
 
     @field_validator("filters", "decontaminate", mode="before")
     @classmethod
-    def _read_none(cls, value: Any) -> Any:
-        return [] if value in (None, "none") else value
+    def _read_names(cls, value: Any) -> Any:
+        if value in (None, "none"):
+            return []
+        if isinstance(value, str):  # as on the command line
+            return [name.strip() for name in value.split(",") if name.strip()]
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, dict) and len(item) == 1:
+                ((file, name),) = item.items()
+                raise ValueError(f"{file}: {name} is a mapping; remove the space: {file}:{name}")
+        return value
 
     @field_validator("filters")
     @classmethod
@@ -89,7 +99,7 @@ class CurationRules(StageConfig):
         return recorded
 
     def user_files(self) -> list[RunInput]:
-        """Return users' filter and benchmark files, whose content identifies the run.
+        """Return the files of filters and benchmarks, whose content identifies the run.
 
         An edited benchmark is not accepted: earlier rows were not compared with its problems.
         """
@@ -100,6 +110,11 @@ class CurationRules(StageConfig):
                 plugin = load_plugin(name, kind)
                 files[path] = RunInput(
                     f"{path}_sha256", plugin.sha256, plugin.files, editable, decides_rows=True
+                )
+        for name in self.decontaminate:
+            if path := find_file(name):
+                files[name] = RunInput(
+                    f"benchmark {name}_sha256", file_sha256(path), f"benchmark {name}"
                 )
         return list(files.values())
 

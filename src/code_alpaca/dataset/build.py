@@ -111,7 +111,7 @@ class _LedgerRows:
 
     def _usable(self) -> Iterator[dict[str, Any]]:
         self._unusable = []
-        for _, _, decision in self._ledger.checked():
+        for _, _, decision in self._ledger.accepted_decisions():
             if not decision.reason and (fault := validate_row(decision.example)):
                 decision = Decision(decision.example, *fault)
             if decision.reason:

@@ -24,7 +24,7 @@ from code_alpaca.core.plots import (
     plot_style,
     save_figure,
 )
-from code_alpaca.core.records import RunSummary, VerbCount
+from code_alpaca.core.records import RootVerb, RunSummary
 from code_alpaca.core.row_formats import ALPACA
 from code_alpaca.dataset.plot_elements import (
     DASHED,
@@ -141,7 +141,7 @@ VERB_RING = Ring(0.40, 0.67, 9.5, "bold")
 OBJECT_RING = Ring(0.68, 1.0, 8.5, "normal")
 
 
-def _draw_verb_wheel(axes: Axes, common: list[VerbCount], total: int) -> None:
+def _draw_verb_wheel(axes: Axes, common: list[RootVerb], total: int) -> None:
     end = 0
     for index, verb in enumerate(common):
         color = WHEEL[index % len(WHEEL)]

@@ -35,17 +35,22 @@ class PublishConfig(ReleaseKeys):
         description="columns of the source that contain the Alpaca fields, e.g. "
         "{instruction: problem, output: solution}",
     )
+    replace: bool = Field(
+        False,
+        description="overwrite or delete files on the Hub that code-alpaca did not release; also "
+        "release if columns were added or removed",
+    )
     dataset_version: Version | None = Field(
-        None, description="SemVer version; null keeps the current one"
+        None, description="SemVer version; unset: keep the current one"
     )
     license: NonEmptyStr | None = Field(
-        None, description="Hub identifier of the data's license; null keeps the current one"
+        None, description="Hub identifier of the data's license; unset: keep the current one"
     )
     validation_fraction: float | None = Field(
-        None, ge=0, lt=1, description="fraction of rows to hold out; null keeps the current one"
+        None, ge=0, lt=1, description="fraction of rows to hold out; unset: keep the current one"
     )
     hub_dataset_id: NonEmptyStr | None = Field(
-        None, description="Hub repository ORG/NAME to release to; null writes the folder only"
+        None, description="Hub repository ORG/NAME to release to; unset: only write the folder"
     )
 
 

@@ -49,13 +49,14 @@ def evaluate(config: EvalConfig) -> EvalResults | None:
     target = resolve_target(config)
     probe = sandbox.choose_backend(config.sandbox, allow_unsafe=config.allow_unsafe)
     benchmark = load_problems(config.benchmark)
-    context = EvalContext(config, target, probe, benchmark[: config.limit])
-    grading.check_languages(context.problems, probe.backend)
+    source = describe_benchmark(config.benchmark)
+    problems = _select_problems(config, benchmark)
+    context = EvalContext(config, target, probe, problems, source)
+    grading.check_languages(problems, probe.backend)
 
-    file_sha256 = describe_benchmark(config.benchmark).get("sha256")
-    _refuse_other_results(config, file_sha256)
+    _refuse_results_of_another_benchmark(context)
     config.output_dir.mkdir(parents=True, exist_ok=True)
-    store = SampleStore(config.output_dir, identify_run(target, config, benchmark, file_sha256))
+    store = SampleStore(config.output_dir, identify_run(target, config, benchmark, source))
     rows = _load_samples(context, benchmark) if config.samples else _complete(context, store)
     if rows is None:
         return None
@@ -80,8 +81,30 @@ def _compare(config: EvalConfig) -> None:
     reporting.print_comparison(comparison, other)
 
 
-def _refuse_other_results(config: EvalConfig, file_sha256: str | None) -> None:
-    """Refuse to replace results of another benchmark, or of another version of a user's file."""
+def _select_problems(config: EvalConfig, benchmark: Sequence[Problem]) -> Sequence[Problem]:
+    """Return the problems to grade: the first `limit`; of references those that have one."""
+    problems = benchmark[: config.limit]
+    if config.samples != "reference":
+        return problems
+    with_reference = [problem for problem in problems if problem.canonical_solution.strip()]
+    if not with_reference:
+        raise InputError(
+            f"no problem to grade of benchmark {config.benchmark} has a reference solution "
+            "(canonical_solution); set samples to a file, or set a model"
+        )
+    if without := len(problems) - len(with_reference):
+        counted = plural(without, "problem has", "problems have")
+        reporting.out.print(f"{counted} no reference solution; left out of the score")
+    return with_reference
+
+
+def _refuse_results_of_another_benchmark(context: EvalContext) -> None:
+    """Refuse to replace results of another benchmark; those of an edited file are replaced.
+
+    Nothing is lost then: completions are kept or refused by `SampleStore`, and samples of a file
+    are only graded again.
+    """
+    config = context.config
     path = config.output_dir / EvalResults.FILE
     if not path.exists():
         return
@@ -90,15 +113,13 @@ def _refuse_other_results(config: EvalConfig, file_sha256: str | None) -> None:
     except RecordFormatError:
         return
     if results.benchmark != config.benchmark:
-        other = f"benchmark {results.benchmark!r}, not {config.benchmark!r}"
-    elif results.source and results.source.sha256 != file_sha256:
-        other = (
-            f"another version of {config.benchmark} (SHA-256 {str(results.source.sha256)[:12]}, "
-            f"now {str(file_sha256)[:12]})"
+        raise InputError(
+            f"{config.output_dir} contains results of benchmark {results.benchmark!r}, not "
+            f"{config.benchmark!r}; set another output_dir"
         )
-    else:
-        return
-    raise InputError(f"{config.output_dir} contains results of {other}; set another output_dir")
+    previous = results.source.sha256 if results.source else None
+    if previous and previous != context.source.get("sha256"):
+        reporting.out.print(f"{config.benchmark} changed since {path} was written")
 
 
 def _load_samples(context: EvalContext, benchmark: Sequence[Problem]) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from code_alpaca.core import jsonl
 from code_alpaca.core.errors import InputError
-from code_alpaca.core.records import EvalResults
+from code_alpaca.core.records import BenchmarkSource, EvalResults
 from code_alpaca.evaluation.metrics import paired_confidence_interval
 
 
@@ -45,7 +45,9 @@ def compare_runs(our_folder: Path, their_folder: Path) -> Comparison:
     Raises:
         InputError: a folder without results, or results on other problems.
     """
-    ours, theirs = _pass_rates(our_folder), _pass_rates(their_folder)
+    ours, our_source = _load(our_folder)
+    theirs, their_source = _load(their_folder)
+    _refuse_other_source(our_folder, our_source, their_folder, their_source)
     if ours.keys() != theirs.keys():
         unpaired = sorted(ours.keys() ^ theirs.keys())
         raise InputError(
@@ -75,10 +77,25 @@ def mcnemar_p_value(won: int, lost: int) -> float:
     return min(1.0, 2 * tail)
 
 
-def _pass_rates(folder: Path) -> dict[str, float]:
-    """Return the fraction of passed samples per problem; 0 for a problem without samples."""
+def _refuse_other_source(
+    our_folder: Path, ours: BenchmarkSource, their_folder: Path, theirs: BenchmarkSource
+) -> None:
+    """Refuse results of another file or dataset, whose problems may have the same task ids."""
+    for field in ("sha256", "dataset", "config", "revision"):
+        our_value, their_value = getattr(ours, field), getattr(theirs, field)
+        if our_value and their_value and our_value != their_value:  # earlier versions lack some
+            raise InputError(
+                f"{our_folder} and {their_folder} are not on the same benchmark: {ours.name} and "
+                f"{theirs.name} differ in {field} ({our_value[:12]} and {their_value[:12]}); run "
+                "eval again with one of them"
+            )
+
+
+def _load(folder: Path) -> tuple[dict[str, float], BenchmarkSource]:
+    """Return the fraction of passed samples per problem (0 without samples), and the benchmark."""
     try:
-        task_ids = EvalResults.load(folder / EvalResults.FILE).task_ids
+        results = EvalResults.load(folder / EvalResults.FILE)
+        task_ids = results.task_ids
         rows = [line.record for line in jsonl.read(folder / "samples.jsonl")]
         samples = Counter(row["task_id"] for row in rows if "status" in row)
         passed = Counter(row["task_id"] for row in rows if row.get("status") == "passed")
@@ -86,4 +103,5 @@ def _pass_rates(folder: Path) -> dict[str, float]:
             raise InputError("results.json lists no task_ids")
     except (InputError, KeyError) as error:
         raise InputError(f"{folder} contains no results of eval to compare ({error})") from None
-    return {task_id: passed[task_id] / (samples[task_id] or 1) for task_id in task_ids}
+    rates = {task_id: passed[task_id] / (samples[task_id] or 1) for task_id in task_ids}
+    return rates, results.source or BenchmarkSource(name=results.benchmark)

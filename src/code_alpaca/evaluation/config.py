@@ -53,7 +53,7 @@ class EvalConfig(StageConfig):
         None,
         description=f"{', '.join(PROMPT_STYLES)}: the prompt of a model that sft trained; "
         "completion: the problem's own prompt, for base models; chat: the model's chat template; "
-        "none: the format of the model's training, and chat at an endpoint",
+        "unset: the format of the model's training, and chat at an endpoint",
     )
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], Role.REPRODUCED] = Field(
         "auto",
@@ -75,8 +75,8 @@ class EvalConfig(StageConfig):
     )
     training_data: str | None = Field(
         None,
-        description="dataset to look for benchmark problems in, for a second score without them; "
-        "none: the datasets in the model's run.json; skip: no second score",
+        description="training data to check for contamination; a second score excludes "
+        "contaminated problems; unset: the datasets in the model's run.json; skip: no second score",
     )
     seed: Annotated[int, Role.REPRODUCED] = Field(0, ge=0, lt=2**32, description="RNG seed")
     limit: PositiveInt | None = Field(None, description="evaluate only the first N problems")

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from code_alpaca.core import fs
+from code_alpaca.core.plugins import is_plugin
 from code_alpaca.evaluation.config import EvalConfig
 from code_alpaca.evaluation.target import EvaluationTarget
 from code_alpaca.problems import Problem
@@ -20,6 +21,7 @@ from code_alpaca.problems import Problem
 FILE = "answers.json"
 # Increase it when the same model and settings give other completions: earlier ones are not reused.
 DECODING_VERSION = 2
+BENCHMARK_KEYS = ("benchmark", "benchmark_file")  # facts that identify the problems
 SHORT_HASH = 12  # characters of a hash or commit in a message
 
 
@@ -29,6 +31,7 @@ class RunIdentity:
 
     facts: dict[str, Any]
     run_hash: str
+    benchmark: str  # its name, for messages
 
     def write(self, folder: Path) -> None:
         """Record the facts beside the completions, so that a later run can name differences."""
@@ -48,16 +51,23 @@ class RunIdentity:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return "of another configuration, model, benchmark or earlier version of code-alpaca"
         new = _flatten(self.facts)
+        keys = [key for key in dict.fromkeys([*new, *old]) if new.get(key) != old.get(key)]
         differences = [
             f"{key} was {_shorten(old.get(key))}, now {_shorten(new.get(key))}"
-            for key in dict.fromkeys([*new, *old])
-            if new.get(key) != old.get(key)
+            for key in keys
+            if key not in BENCHMARK_KEYS
         ]
+        if len(differences) < len(keys):
+            name = self.benchmark
+            differences.append(f"the benchmark was not {name}, or {name} changed")
         return "; ".join(differences) or "of another run"
 
 
 def identify_run(
-    target: EvaluationTarget, config: EvalConfig, problems: Sequence[Problem], sha256: str | None
+    target: EvaluationTarget,
+    config: EvalConfig,
+    problems: Sequence[Problem],
+    source: Mapping[str, str],
 ) -> RunIdentity | None:
     """Return the identity of a run's completions; None for a file of samples.
 
@@ -65,18 +75,20 @@ def identify_run(
     version, or a resumed run would pay again.
 
     `problems` are those of the benchmark without `limit`, so that another limit reuses
-    completions; `sha256` is that of the user's Python file that defines the benchmark.
+    completions; `source` is that of `describe_benchmark`. The hash of a function's file is a fact,
+    also if only tests changed; that of a JSONL file is not: its prompts are, and completions are
+    graded again with its tests.
     """
     if target.settings is None:
         return None
     prompts = [(problem.task_id, problem.prompt, problem.instruction) for problem in problems]
-    file = {"benchmark_file": sha256} if sha256 else {}
+    file = {"benchmark_file": source["sha256"]} if is_plugin(config.benchmark) else {}
     settings = target.settings.as_dict()
     if target.source is None:
         facts = {**settings, "model": config.model, "base_url": config.base_url, **file}
         hashed = json.dumps({**facts, "prompts": prompts, "weights": None})
         run_hash = hashlib.sha256(hashed.encode()).hexdigest()[:16]
-        return RunIdentity({**facts, "benchmark": _digest(prompts)}, run_hash)
+        return RunIdentity({**facts, "benchmark": _digest(prompts)}, run_hash, config.benchmark)
     facts = {
         **settings,
         "dtype": target.dtype,
@@ -85,7 +97,7 @@ def identify_run(
         "decoding": DECODING_VERSION,
         **file,
     }
-    return RunIdentity(facts, _digest(facts)[:16])
+    return RunIdentity(facts, _digest(facts)[:16], config.benchmark)
 
 
 def _digest(facts: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from code_alpaca.evaluation.completions import NO_RESPONSE_REASONS, is_empty, is
 from code_alpaca.evaluation.config import EvalConfig
 from code_alpaca.evaluation.overlap import score_uncontaminated
 from code_alpaca.evaluation.target import EvaluationTarget
-from code_alpaca.problems import Problem, describe_benchmark
+from code_alpaca.problems import Problem
 from code_alpaca.sandbox import ProbeResult
 
 
@@ -28,6 +28,7 @@ class EvalContext:
     target: EvaluationTarget
     sandbox: ProbeResult
     problems: Sequence[Problem]  # the first `limit` of the benchmark
+    source: Mapping[str, str]  # of the benchmark, as it was when the problems were loaded
 
 
 def build_results(
@@ -49,7 +50,7 @@ def build_results(
     values = {
         "schema_version": EvalResults.SCHEMA_VERSION,
         "benchmark": config.benchmark,
-        "source": describe_benchmark(config.benchmark),
+        "source": dict(context.source),
         "problems": len(counts),
         "task_ids": list(counts),
         "samples": len(rows),

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.core.prompts import contains_style
+from code_alpaca.core.prompts import PROMPT_STYLES, contains_style
 from code_alpaca.core.records import RecordFormatError, RunRecord
 from code_alpaca.evaluation.completions import CompletionBackend, GenerationSettings, PromptFormat
 from code_alpaca.evaluation.config import EvalConfig
@@ -63,9 +62,12 @@ def find_prompt_mismatch(target: EvaluationTarget) -> str:
     if trained is None or used == "chat":  # the model's own template renders the prompt
         return ""
     if used != trained:
+        action = "leave prompt_format out to use the prompts of its training"
+        if trained not in list(PROMPT_STYLES):
+            action = "this version does not have the prompts of its training"
         return (
             f"the model was trained with prompt_style {trained} and gets prompt_format {used}; "
-            "leave prompt_format out to use the prompts of its training"
+            f"{action}"
         )
     path = target.source.folder / "chat_template.jinja"  # written by sft
     if path.exists() and not contains_style(path.read_text("utf-8", "replace"), trained):
@@ -103,10 +105,10 @@ def _read_training(folder: Path) -> tuple[RunRecord | None, str]:
 
 def _training_format(training: RunRecord | None) -> PromptFormat:
     """Return the prompt style that a model was trained on; alpaca if unknown."""
-    style = training.config.get("prompt_style") if training else None
-    if style is not None and style not in get_args(PromptFormat):
+    try:
+        return (training and training.prompt_style) or "alpaca"
+    except InputError as error:
         raise InputError(
-            f"run.json of the model names prompt_style {style!r}; set prompt_format to one of "
-            f"{', '.join(get_args(PromptFormat))}"
-        )
-    return style or "alpaca"
+            f"{error}; or set prompt_format to measure the model with prompts that it was not "
+            "trained on"
+        ) from None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from code_alpaca.core import console
 from code_alpaca.core.config import check_base_urls
-from code_alpaca.core.errors import InputError
+from code_alpaca.core.errors import InputError, did_you_mean
 from code_alpaca.core.ledger import Decision
+from code_alpaca.core.plugins import PluginError
 from code_alpaca.core.redact import find_secret
 from code_alpaca.core.schema import Example, SeedTask
 from code_alpaca.curation.pipeline import Curator
@@ -63,6 +65,8 @@ def check_limits(config: GenerateConfig, plan: RequestPlan, price: Price | None)
                 raise InputError(f"{key} has an effect only with strategy {name}; leave it out")
     labels = Quotas(config.quotas, config.lookahead).next_labels(0)  # refuses invalid quotas
     payload = plan.build_request(0, [], labels).payload  # a user's strategy may fail here
+    _warn_of_ignored_quotas(config, plan, labels)
+    _warn_of_unused_prompts(config, plan, labels)
     cost = price.bound_cost(payload) if price else 0.0
     if config.max_cost_usd is not None and cost > config.max_cost_usd:
         raise InputError(
@@ -79,6 +83,51 @@ def check_limits(config: GenerateConfig, plan: RequestPlan, price: Price | None)
             f"note: lookahead {config.lookahead} limits max_concurrency "
             f"{config.max_concurrency} to {config.lookahead}; a larger one needs a new run_dir"
         )
+
+
+def _warn_of_ignored_quotas(
+    config: GenerateConfig, plan: RequestPlan, labels: Mapping[str, str]
+) -> None:
+    """Warn of quotas on which the prompts of a strategy do not depend."""
+    for name, strategy in plan.mix.strategies.items():
+        ignored = []
+        for dimension, weights in config.quotas.items():
+            with contextlib.suppress(PluginError):  # it reads the labels
+                prompts = [
+                    plan.first_prompts(strategy, {**labels, dimension: label})
+                    for label in (*weights, "another")
+                ]
+                if all(texts == prompts[0] for texts in prompts):
+                    ignored.append(dimension)
+        if ignored:
+            console.warning(
+                f"the prompts of strategy {name} do not depend on the quotas for "
+                f"{', '.join(ignored)}: use `labels` in its template, or remove these quotas"
+            )
+
+
+def _warn_of_unused_prompts(
+    config: GenerateConfig, plan: RequestPlan, labels: Mapping[str, str]
+) -> None:
+    """Warn of files in `prompts` that have no effect, most likely because of their names."""
+    templates, names = plan.templates, set[str]()
+    for strategy in plan.mix.strategies.values() if templates.users else ():
+        names.update(declared := strategy.used_templates(config.request_api))
+        with contextlib.suppress(PluginError):  # a later request may fail: not decided here
+            if not declared:
+                plan.first_prompts(strategy, labels)
+    used = templates.with_included(names | templates.rendered)
+    unused = {name: path for name, path in templates.users.items() if name not in used}
+    if unused and len(unused) == len(templates.users):
+        files = ", ".join(path.name for path in unused.values())
+        console.warning(
+            f"prompts {config.prompts}: the prompts of {config.strategy} use none of its templates "
+            f"({files}); they use {', '.join(sorted(used)) or 'none'}"
+        )
+    others = templates.built_in.difference(templates.users)
+    for name in unused.keys() - templates.built_in:
+        if hint := did_you_mean(name, others, "", min_similarity=0.75):
+            console.warning(f"prompt template {unused[name]} is not used; {hint}")
 
 
 def verify_seed_tasks(seed_tasks: Sequence[SeedTask], curator: Curator, *, refuse: bool) -> None:

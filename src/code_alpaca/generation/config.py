@@ -62,7 +62,7 @@ class GenerateConfig(CurationRules):
     # The teacher.
     teacher_model: PerRequest[str] = Field("offline-teacher", description="name of the model")
     teacher_base_url: Free[str | None] = Field(
-        None, description="OpenAI-compatible URLs, separated by commas; offline; none: OpenAI"
+        None, description="OpenAI-compatible URLs, separated by commas; offline; unset: OpenAI"
     )
     teacher_api: Literal["chat", "responses", "completions", "batch"] = Field(
         "chat", description="completions is for base models; batch costs half, takes up to a day"
@@ -72,26 +72,28 @@ class GenerateConfig(CurationRules):
     max_completion_tokens: PerRequest[PositiveInt] = Field(4096, description="tokens in one reply")
 
     # Speed and limits.
-    lookahead: PositiveInt = Field(64, description="requests sent ahead of the processed ones")
+    lookahead: PositiveInt = Field(
+        64, description="how many requests may be sent before the oldest is processed"
+    )
     max_concurrency: Free[PositiveInt] = Field(16, description="requests in flight at once")
     requests_per_minute: Free[PositiveFloat | None] = Field(
-        None, description="limit of requests; none: the one in the server's headers"
+        None, description="rate limit; unset: from the response headers"
     )
     tokens_per_minute: Free[PositiveFloat | None] = Field(
-        None, description="limit of tokens; none: the one in the server's headers"
+        None, description="rate limit in tokens; unset: from the response headers"
     )
     request_timeout_s: Free[float] = Field(
         120.0, gt=0, description="seconds without a response before a request is retried"
     )
     batch_poll_s: Free[float] = Field(30.0, gt=0, description="seconds between polls of a batch")
     max_cost_usd: Free[PositiveFloat | None] = Field(
-        None, description="hard cap on the cost of the run across all its restarts; none: no cap"
+        None, description="hard cap on the cost of the run across all its restarts; unset: no cap"
     )
     price_per_mtok_input: Free[float | None] = Field(
-        None, ge=0, description="dollars per million input tokens; none: from the price list"
+        None, ge=0, description="dollars per million input tokens; unset: from the price list"
     )
     price_per_mtok_output: Free[float | None] = Field(
-        None, ge=0, description="dollars per million output tokens; none: from the price list"
+        None, ge=0, description="dollars per million output tokens; unset: from the price list"
     )
     patience: Free[PositiveInt] = Field(
         50, description="replies without an accepted row before stopping"

@@ -17,7 +17,7 @@ from code_alpaca.core.ledger import Ledger
 from code_alpaca.core.run_folder import PROMPT_VERSION, RunInput
 from code_alpaca.core.schema import Example, SeedTask, load_seed_tasks
 from code_alpaca.generation.candidates import Candidate, build_schema, catch_parse_errors
-from code_alpaca.generation.strategies.base import PromptContext, Strategy
+from code_alpaca.generation.strategies.base import Prompt, PromptContext, Strategy
 from code_alpaca.generation.strategies.mix import StrategyMix, find_old_names
 from code_alpaca.generation.templates import PromptTemplates
 from code_alpaca.teacher.reply_parsing import ParsedReply
@@ -55,7 +55,10 @@ class RequestPlan:
         """Load strategies, templates and seed tasks, and check that they work under the config."""
         mix = StrategyMix.from_config(config)
         templates = PromptTemplates(config.prompts, allow_new=mix.has_users)
-        return cls(config, mix, templates, load_seed_tasks(config.seed_tasks))
+        for strategy in mix.strategies.values():
+            strategy.check_templates(templates)
+        seed_tasks = tuple(load_seed_tasks(config.seed_tasks))  # a strategy cannot change it
+        return cls(config, mix, templates, seed_tasks)
 
     @property
     def curation_overrides(self) -> dict[str, Any]:
@@ -92,22 +95,10 @@ class RequestPlan:
             pool: rows accepted so far that this request may show.
             labels: the language, task type and difficulty to request.
         """
-        config = self.config
-        rng = random.Random(f"{config.seed}/{number}")
+        config, rng = self.config, self._create_rng(number)
         strategy = self.mix.choose(rng)
         numbered = config.request_api in strategy.numbered_apis
-        context = PromptContext(
-            rng=rng,
-            seed_tasks=self.seed_tasks,
-            pool=pool,
-            num_tasks=config.tasks_per_request,
-            seeds_per_request=config.seeds_per_request,
-            pool_per_request=config.pool_per_request,
-            templates=self.templates,
-            numbered=numbered,
-            labels=labels,
-        )
-        prompt = strategy.ask(context)
+        prompt = self._ask(strategy, rng, pool, labels)
         limits = config.temperature, config.top_p, config.max_completion_tokens
         sampling = SamplingParams(config.teacher_model, *limits, strategy.stop)
         schema = None if numbered else build_schema(config.tasks_per_request)
@@ -133,6 +124,40 @@ class RequestPlan:
         prefix = prompt.rstrip().rpartition("\n")[2]
         parse = _make_parser(strategy, prefix, numbered=api in strategy.numbered_apis)
         return TeacherRequest(payload, seed_ids, requested, version, parse)
+
+    def first_prompts(
+        self, strategy: Strategy, labels: Mapping[str, str], count: int = 8
+    ) -> list[str]:
+        """Return the texts with which a strategy would start a run without accepted rows."""
+        return [
+            self._ask(strategy, self._create_rng(number), [], labels).text
+            for number in range(count)
+        ]
+
+    def _create_rng(self, number: int) -> random.Random:
+        return random.Random(f"{self.config.seed}/{number}")
+
+    def _ask(
+        self,
+        strategy: Strategy,
+        rng: random.Random,
+        pool: Sequence[Example],
+        labels: Mapping[str, str],
+    ) -> Prompt:
+        config = self.config
+        context = PromptContext(
+            rng=rng,
+            seed_tasks=self.seed_tasks,
+            pool=pool,
+            num_tasks=config.tasks_per_request,
+            seeds_per_request=config.seeds_per_request,
+            pool_per_request=config.pool_per_request,
+            templates=self.templates,
+            numbered=config.request_api in strategy.numbered_apis,
+            labels=labels,
+            declared=strategy.used_templates(config.request_api),
+        )
+        return strategy.ask(context)
 
     def _prompt_version(self, strategy: Strategy) -> str:
         return strategy.prompt_version(self.templates, self.config.request_api)

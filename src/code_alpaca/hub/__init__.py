@@ -1,1 +1,4 @@
-"""Everything that writes to a Hugging Face Hub: atomic releases of datasets, models and Spaces."""
+"""Read revisions on a Hugging Face Hub, and release datasets, models and Spaces atomically.
+
+No other package writes to a Hub.
+"""

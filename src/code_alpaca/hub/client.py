@@ -225,9 +225,9 @@ class HubRepo:
                     ) from error
                 self.wait_or_raise(attempt, error)
 
-    def wait_or_raise(self, attempt: int, error: Exception, *, hopeless: bool = False) -> None:
-        """Wait before the next attempt, or raise an error that it would not prevent."""
-        if hopeless or attempt == MAX_ATTEMPTS - 1 or not errors.is_transient(error):
+    def wait_or_raise(self, attempt: int, error: Exception, *, permanent: bool = False) -> None:
+        """Wait before the next attempt, or raise if a retry cannot help."""
+        if permanent or attempt == MAX_ATTEMPTS - 1 or not errors.is_transient(error):
             raise errors.explain_hub_error(error, self.id, self.url) from error
         errors.wait_before_retry(attempt, error)
 
@@ -249,7 +249,7 @@ class HubRepo:
 
         Args:
             missing: errors that mean that something does not exist; the result is None.
-            fail_without_network: for the first request; later ones may meet a short outage.
+            fail_without_network: for the first request; later requests may hit a short outage.
         """
         for attempt in range(MAX_ATTEMPTS):
             try:
@@ -258,8 +258,8 @@ class HubRepo:
                 # With a bad token the Hub returns 401 for a repository that does not exist.
                 if isinstance(error, missing) and errors.http_status(error) != 401:
                     return None
-                hopeless = fail_without_network and errors.is_unreachable(error)
-                self.wait_or_raise(attempt, error, hopeless=hopeless)
+                permanent = fail_without_network and errors.is_unreachable(error)
+                self.wait_or_raise(attempt, error, permanent=permanent)
         raise AssertionError("unreachable")
 
 

@@ -42,8 +42,7 @@ class ReleaseKeys(StageConfig):
     allow_older: bool = Field(False, description="release a version lower than the last one")
     replace: bool = Field(
         False,
-        description="overwrite or delete files that code-alpaca did not release; release a dataset "
-        "despite other columns",
+        description="overwrite or delete files on the Hub that code-alpaca did not release",
     )
     dry_run: bool = Field(
         False, description="print what would change here and on the Hub; change nothing"

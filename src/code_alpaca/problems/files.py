@@ -8,11 +8,12 @@ from pathlib import Path
 
 from code_alpaca.core import jsonl
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.fs import file_sha256
 from code_alpaca.core.plugins import describe_error, load_plugin
 from code_alpaca.problems.formats import Parser, parse_record, parse_records
-from code_alpaca.problems.problem import Problem, check_problem
+from code_alpaca.problems.problem import Problem, check_problem, type_name
 
-EXPECTED = "an iterable of Problem objects or of dicts in HumanEval's format"
+EXPECTED = "a list of Problem objects or of dicts in HumanEval's format"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,8 @@ class FileBenchmark:
         return parse_records(records, self.parse, all_splits=all_splits)
 
     def describe(self) -> dict[str, str]:
-        """Return nothing: the benchmark's name is the path."""
-        return {}
+        """Return the SHA-256 of the file."""
+        return {"sha256": file_sha256(self.path)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +54,11 @@ class FunctionBenchmark:
             reason = describe_error(error, Path(self.reference.rpartition(":")[0]))
             raise InputError(f"{where} failed: {reason}; correct the function") from None
         if items is None:
-            raise InputError(f"{where} returned {type(returned).__name__}; return {EXPECTED}")
+            raise InputError(f"{where} returned {type_name(returned)}; return {EXPECTED}")
         return [_as_problem(item, f"{where}, item {n}") for n, item in enumerate(items, 1)]
 
     def describe(self) -> dict[str, str]:
-        """Return the SHA-256 of the user's file."""
+        """Return the SHA-256 over the user's file and the files next to it that it imports."""
         return {"sha256": load_plugin(self.reference, kind="benchmark").sha256}
 
 
@@ -65,5 +66,5 @@ def _as_problem(item: object, where: str) -> Problem:
     if isinstance(item, Mapping):
         item = parse_record(item, where)
     if not isinstance(item, Problem):
-        raise InputError(f"{where} is {type(item).__name__}; return {EXPECTED}")
+        raise InputError(f"{where} is {type_name(item)}; return {EXPECTED}")
     return check_problem(item, where)

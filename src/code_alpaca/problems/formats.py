@@ -10,8 +10,8 @@ import ast
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from code_alpaca.core.errors import InputError
-from code_alpaca.problems.problem import Problem, check_problem
+from code_alpaca.core.errors import InputError, error_message
+from code_alpaca.problems.problem import Problem, check_problem, type_name
 
 Parser = Callable[[Mapping[str, Any], str], Problem]  # of a record and its place, for errors
 HUMANEVAL_KEYS = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
@@ -46,9 +46,23 @@ def parse_records(
     records: Iterable[tuple[str, Mapping[str, Any]]], parse: Parser, *, all_splits: bool
 ) -> list[Problem]:
     """Return the problems of records with their places; for MBPP only those of the test split."""
-    parsed = [(record, check_problem(parse(record, where), where)) for where, record in records]
+    parsed = [(record, _parse(parse, record, where)) for where, record in records]
     in_split = [problem for record, problem in parsed if all_splits or _in_test_split(record)]
     return in_split or [problem for _, problem in parsed]
+
+
+def _parse(parse: Parser, record: Mapping[str, Any], where: str) -> Problem:
+    name = getattr(parse, "__name__", "parse")
+    try:
+        problem = parse(record, where)
+    except InputError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error_message(error)}"
+        raise InputError(f"{where}: {name} failed ({reason}); correct it or the record") from error
+    if not isinstance(problem, Problem):
+        raise InputError(f"{where}: {name} returned {type_name(problem)}; return a Problem")
+    return check_problem(problem, where)
 
 
 def _parse_multipl_e(record: Mapping[str, Any]) -> Problem:

@@ -26,7 +26,8 @@ class HubBenchmark:
     def load(self, *, all_splits: bool = False) -> list[Problem]:
         """Return the problems; without network, those in the local cache."""
         rows = self._download("all" if all_splits else "test")
-        records = ((f"{self.dataset}, row {number}", row) for number, row in enumerate(rows, 1))
+        where = f"benchmark {self.dataset}, row"
+        records = ((f"{where} {number}", row) for number, row in enumerate(rows, 1))
         return parse_records(records, self.parse, all_splits=all_splits)
 
     def describe(self) -> dict[str, str]:

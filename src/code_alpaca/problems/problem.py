@@ -58,7 +58,7 @@ def check_problem(problem: Problem, where: str) -> Problem:
         elif not value.strip() and field.name in NOT_BLANK:
             action = f"give {NOT_BLANK[field.name]}"
         if action:
-            shown = repr(value) if isinstance(value, str) else type(value).__name__
+            shown = repr(value) if isinstance(value, str) else type_name(value)
             raise InputError(f"{where}: {field.name} is {shown}; {action}")
     if not (problem.prompt + problem.instruction).strip():
         raise InputError(f"{where}: prompt is ''; give the start of the program, or an instruction")
@@ -70,6 +70,11 @@ def check_problem(problem: Problem, where: str) -> Problem:
     if language == "python" and "check" not in problem.prompt + problem.test:
         raise InputError(f"{where}: test does not define check; give `def check(candidate): ...`")
     return replace(problem, language=language, stops=tuple(problem.stops))
+
+
+def type_name(value: object) -> str:
+    """Return the name of a value's type, and None for None."""
+    return "None" if value is None else type(value).__name__
 
 
 class Benchmark(Protocol):

@@ -49,7 +49,10 @@ def load_problems(name: str, *, all_splits: bool = False) -> list[Problem]:
     Raises:
         InputError: there is no such benchmark, or it cannot be read, downloaded or parsed.
     """
-    problems = list(_find(name).load(all_splits=all_splits))
+    loaded = _find(name).load(all_splits=all_splits)
+    if loaded is None:
+        raise InputError(f"benchmark {name} returned None; return a list of problems")
+    problems = list(loaded)
     if not problems:
         raise InputError(f"benchmark {name} contains no problem")
     ((task_id, count),) = Counter(problem.task_id for problem in problems).most_common(1)
@@ -65,6 +68,12 @@ def describe_benchmark(name: str) -> dict[str, str]:
     """Return where a benchmark comes from, for results.json: its name, and dataset or SHA-256."""
     short = name.partition("@")[0] if is_on_hub(name) else name
     return {"name": short, **_find(name).describe()}
+
+
+def find_file(name: str) -> Path | None:
+    """Return the JSONL file of a benchmark; None if it is a function or on the Hub."""
+    benchmark = _find(name)
+    return benchmark.path if isinstance(benchmark, FileBenchmark) else None
 
 
 def is_on_hub(name: str) -> bool:

@@ -39,10 +39,10 @@ class ReleaseConfig(ReleaseKeys):
         "license forbids redistribution; `code-alpaca recover` adds the two",
     )
     base_dir: Path | None = Field(
-        None, description="base model folder for weight_diff; null for the one that sft read"
+        None, description="base model folder for weight_diff; unset: the one that sft read"
     )
     hub_model_id: NonEmptyStr | None = Field(
-        None, description="Hub repository ORG/NAME to release to; null writes the folder only"
+        None, description="Hub repository ORG/NAME to release to; unset: only write the folder"
     )
     hub_revision: NonEmptyStr = Field("main", description="branch to commit to; created if missing")
     space: NonEmptyStr | None = Field(

@@ -36,13 +36,13 @@ class DemoConfig(StageConfig):
         None, description="commit, tag or branch of a Hub id"
     )
     prompt_style: PromptStyle | None = Field(
-        None, description="prompt style of the training; null reads it from run.json, else alpaca"
+        None, description="prompt style of the training; unset: the one in run.json, else alpaca"
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="type of the weights; auto: bfloat16 if the GPU has it, else float32"
     )
     title: NonEmptyStr | None = Field(
-        None, description="heading of the page; null for one with the model's name"
+        None, description="heading of the page; unset: one with the model's name"
     )
     host: NonEmptyStr = Field(
         "127.0.0.1", description="address to serve on; 0.0.0.0 for every network of this machine"
@@ -98,7 +98,7 @@ def demo_settings(config: DemoConfig) -> dict[str, Any]:
         raise InputError(f"model {config.model} is neither a folder nor a Hub id like ORG/NAME")
     run = read_run_record(find_model(config.model, config.model_revision).folder) or RunRecord()
     name, revision = (run.dataset.name, run.dataset.revision) if run.dataset else (None, None)
-    style = config.prompt_style or run.config.get("prompt_style") or "alpaca"
+    style = config.prompt_style or run.prompt_style or "alpaca"
     return space.make_settings(
         config.model,
         revision=config.model_revision,

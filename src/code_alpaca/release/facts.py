@@ -14,7 +14,7 @@ from code_alpaca.core.console import plural
 from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.fs import weights_sha256
 from code_alpaca.core.key_roles import Role, keys_with
-from code_alpaca.core.prompts import PROMPT_STYLES, format_prompt
+from code_alpaca.core.prompts import format_prompt
 from code_alpaca.core.records import EvalResults, RunRecord, TrainingDataset, Uncontaminated
 from code_alpaca.evaluation.compare import compare_runs
 from code_alpaca.evaluation.config import EvalConfig
@@ -49,7 +49,7 @@ class ReleaseFacts:
 
     @property
     def prompt_style(self) -> str:
-        return self.training.config["prompt_style"]
+        return self.training.prompt_style
 
 
 def read_facts(
@@ -87,7 +87,7 @@ def read_facts(
         _require_base_model(result, path, training, base_model)
         _require_same_conditions(result, measured[name], path)
         comparisons[name] = compare_runs(folders[name], path.parent).as_dict()
-    _require_chat_template(model_dir, training.config["prompt_style"])
+    _require_chat_template(model_dir, training.prompt_style)
     adapter: Literal["", "alone", "beside"] = "beside" if (model_dir / "adapter").is_dir() else ""
     if (model_dir / "adapter_model.safetensors").exists():
         adapter = "alone"
@@ -113,7 +113,7 @@ def _read_training(model_dir: Path) -> RunRecord:
     training = RunRecord.load(model_dir / RunRecord.FILE, refuse_nan=True)
     if not (training.base_model and training.datasets):
         raise InputError(f"{model_dir / RunRecord.FILE} names no datasets; train again")
-    if training.config.get("prompt_style") not in PROMPT_STYLES:
+    if training.prompt_style is None:
         raise InputError(f"{model_dir / RunRecord.FILE} names no prompt_style; train again")
     secret = keys_with(Role.SECRET, TRL_KEYS)
     config = {key: value for key, value in training.config.items() if key not in secret}

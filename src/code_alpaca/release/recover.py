@@ -35,10 +35,10 @@ class RecoverConfig(StageConfig):
         None, description="tag or commit of a Hub release, e.g. v1.0.0"
     )
     base: NonEmptyStr | None = Field(
-        None, description="folder or Hub id of the base model; null for the one in the release"
+        None, description="folder or Hub id of the base model; unset: the one in the release"
     )
     base_revision: NonEmptyStr | None = Field(
-        None, description="commit of a base model on the Hub; null for the one in the release"
+        None, description="commit of a base model on the Hub; unset: the one in the release"
     )
     output_dir: Path = Field(description="model folder to write")
 

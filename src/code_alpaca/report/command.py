@@ -97,7 +97,8 @@ def _summarize(ledger: Ledger, name: str) -> RunSummary:
 def _make_tables(ledger: Ledger, summary: RunSummary) -> Tables:
     """Return the rows of every table of the report, by its title.
 
-    `asked_and_got` compares the quotas of the requests with the accepted rows.
+    `asked_and_got` compares the quotas of the requests with the accepted rows. Only languages are
+    measured: of other quotas, every accepted row of a request counts as what was requested.
     """
     quotas: dict[str, dict[str, int]] = {}
     for requested, languages in ledger.requested():
@@ -131,6 +132,8 @@ def _print_tables(tables: Tables, output: console.Stage) -> None:
             numbers = value if isinstance(value, dict) else {"count": value}
             label = name.replace("_", " ") if title == "totals" else name
             cells.append([label, *(f"{number:,}" for number in numbers.values())])
+            if title == "asked_and_got" and not name.startswith("language: "):
+                cells[-1][-1] = "-"  # not measured
         names = [PRINTED_NAMES.get(name, name) for name in numbers]
         title = PRINTED_NAMES.get(title, title.replace("_", " "))
         output.table(["", *names], cells, title=title)

@@ -95,7 +95,12 @@ class BatchTeacher:
             while True:
                 sent = self._capabilities.adapt(payload)
                 key = self._ledger.request(
-                    index, LEDGER_PATH, sent, seed_ids=seed_ids, asked=asked, same=get_question
+                    index,
+                    LEDGER_PATH,
+                    sent,
+                    seed_ids=seed_ids,
+                    asked=asked,
+                    immutable_part=get_question,
                 )
                 if (reply := self._ledger.reply(key)) is not None:
                     return key, reply

@@ -103,7 +103,12 @@ class Teacher:
             while True:
                 sent = self._capabilities.adapt(payload)
                 key = self._ledger.request(
-                    index, self._path, sent, seed_ids=seed_ids, asked=asked, same=get_question
+                    index,
+                    self._path,
+                    sent,
+                    seed_ids=seed_ids,
+                    asked=asked,
+                    immutable_part=get_question,
                 )
                 if (reply := self._ledger.reply(key)) is not None:
                     return key, reply

@@ -135,7 +135,7 @@ def _print_help() -> None:
     ]
     types = get_type_hints(SFTArguments)
     for item in fields(SFTArguments):
-        default = "none" if item.default in (MISSING, None) else item.default
+        default = "unset" if item.default in (MISSING, None) else item.default
         text = describe_choices(item.metadata["help"], types[item.name])
         metavar = "[VALUE]" if types[item.name] is bool else "VALUE"
         options.append((item.name, metavar, f"{text} (default: {default})"))

@@ -9,9 +9,12 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
-from code_alpaca.core.config import UnknownKeyError, read_yaml
+from pydantic import TypeAdapter, ValidationError
+
+from code_alpaca.core.config import UnknownKeyError, describe_bad_value, read_yaml
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.shipped import find_recipe
 from code_alpaca.training.arguments import OLD_SPELLINGS, SFTArguments, TrainingSetup
@@ -47,6 +50,7 @@ def parse_sft_arguments(
         if key not in valid_keys:
             raise UnknownKeyError(str(key), valid_keys, str(path))
     words = _update_old_spellings(words, file_keys)
+    _check_types(OLD_SPELLINGS.update(file_keys, warn=False), str(path), groups)
     explicit_keys = frozenset(valid_keys) & {*file_keys, *map(_key, words)}
     # A recipe for GPUs can be planned on a machine without them.
     plans_for_gpus = (
@@ -117,7 +121,7 @@ def _update_old_spellings(words: Sequence[str], file_keys: dict[str, Any]) -> li
     warn = os.environ.get("RANK", "0") == "0"
     updated = []
     for key, value in OLD_SPELLINGS.update(file_keys, warn=warn).items():
-        if value != file_keys.get(key):
+        if value != file_keys.get(key) and isinstance(value, str):
             updated += [f"--{key}", value]
     return updated + OLD_SPELLINGS.update_arguments(words, warn=warn)
 
@@ -152,6 +156,39 @@ def _parse_with_trl(
             raise UnknownKeyError(_key(word), valid_keys, "command line")
         raise InputError(f"unexpected word {word!r} on the command line; options are --key value")
     return tuple(parsed)
+
+
+def _check_types(keys: Mapping[str, Any], where: str, groups: Sequence[type]) -> None:
+    """Refuse a value in a file of another type or not among the choices: TRL does not check it."""
+    hints = {name: hint for group in groups for name, hint in get_type_hints(group).items()}
+    choices = {
+        item.name: list(item.metadata["choices"])
+        for group in groups
+        for item in dataclasses.fields(group)
+        if "choices" in item.metadata
+    }
+    for key, value in keys.items():
+        if value is None:
+            continue
+        if value not in choices.get(key, [value]):
+            valid = ", ".join(choices[key])
+            raise InputError(f"bad value for {key!r} ({where}): give one of {valid}, got {value!r}")
+        if not _is_plain(hints[key]):
+            continue
+        try:
+            TypeAdapter(hints[key]).validate_python(value)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise InputError(describe_bad_value(key, where, first)) from None
+
+
+def _is_plain(annotation: Any) -> bool:
+    """Return whether a type consists of those that YAML can express."""
+    if get_origin(annotation) is list:
+        return False  # `lora_target_modules: all-linear`
+    if get_origin(annotation) is Literal or annotation in (str, int, float, bool, dict, NoneType):
+        return True
+    return bool(get_args(annotation)) and all(map(_is_plain, get_args(annotation)))
 
 
 def _check_values(args: SFTArguments, training: SFTConfig, model: ModelConfig) -> None:

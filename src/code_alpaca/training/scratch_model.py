@@ -1,4 +1,4 @@
-"""Build a base model from nothing: a tokenizer trained on the texts, and a random LLaMA.
+"""Build a base model from scratch: a tokenizer trained on the texts, and a random LLaMA.
 
 For machines without a Hub or a GPU. The model shows that training works and can fit a narrow
 family of tasks; it has no other knowledge.
@@ -20,7 +20,7 @@ MIN_POSITIONS = 2048
 
 @dataclass(frozen=True, slots=True)
 class ScratchShape:
-    """The size of a model that is built from nothing."""
+    """The size of a model with random weights."""
 
     vocab_size: int
     hidden_size: int

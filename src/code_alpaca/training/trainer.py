@@ -1,4 +1,4 @@
-"""Extend TRL's SFTTrainer: token counts, stops at a diverged loss, metrics, complete checkpoints.
+"""Extend TRL's SFTTrainer: token counts, an abort on divergence, metrics, complete checkpoints.
 
 Imports torch and TRL, so import this module inside functions.
 """
@@ -42,8 +42,8 @@ class MonitoredTrainer(SFTTrainer):
         sampler = getattr(batches, "sampler", batches)  # batch_rebalance has none
         if isinstance(sampler, LengthGroupedSampler):
             sampler = ResumableSampler(sampler, self.args.seed)
-        # For every strategy: on several ranks, accelerate passes the epoch of a resumed run only to
-        # the sampler set here.
+        # For every train_sampling_strategy: on several ranks, accelerate passes the epoch of a
+        # resumed run only to the sampler set here.
         dataloader.set_sampler(sampler)
         return dataloader
 
@@ -70,8 +70,8 @@ class ResumableSampler(Sampler[int]):
 
     LengthGroupedSampler draws from the global generator, which a run that resumes in the middle of
     an epoch has just seeded: it would get the order of the first epoch. Here every epoch is the
-    next draw of a generator of its own. These are the orders of an uninterrupted Trainer without
-    dropout and evaluation, so checkpoints of earlier versions resume in them.
+    next draw of a generator of its own. Without dropout and evaluation this equals the Trainer's
+    own order, so older checkpoints resume correctly.
     """
 
     def __init__(self, sampler: LengthGroupedSampler, seed: int) -> None:
@@ -86,7 +86,8 @@ class ResumableSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         generator = self.sampler.generator = torch.Generator().manual_seed(self.seed)
         for _ in range(self.epoch + 1):
-            torch.empty((), dtype=torch.int64).random_(generator=generator)  # as the DataLoader
+            # The DataLoader consumes one number per epoch.
+            torch.empty((), dtype=torch.int64).random_(generator=generator)
             order = iter(self.sampler)
         return order
 
@@ -177,7 +178,7 @@ class TelemetryCallback(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
         if "loss" in logs:
-            self._require_convergence(float(logs["loss"]), state.global_step)
+            self._raise_if_diverged(float(logs["loss"]), state.global_step)
             if state.is_world_process_zero:
                 self._log_training(state, logs)
         elif "eval_loss" in logs and state.is_world_process_zero:
@@ -185,7 +186,7 @@ class TelemetryCallback(TrainerCallback):
             self.logged_at = time.monotonic()  # evaluation does not count as training time
             self.out.print(f"step {state.global_step}  eval loss {logs['eval_loss']:.3f}")
 
-    def _require_convergence(self, loss: float, step: int) -> None:
+    def _raise_if_diverged(self, loss: float, step: int) -> None:
         if not math.isfinite(loss) or loss > 2 * self.uniform_loss:
             raise Diverged(
                 f"training diverged: the loss is {loss:.3g} at step {step}, and uniform guessing "

@@ -1,8 +1,8 @@
 """Read and write the files between stages: manifest.json, run.json, results.json, release.json."""
 
-from code_alpaca.core.records.base import Part, Record, RecordFormatError
-from code_alpaca.core.records.eval_results import EvalResults, Uncontaminated
-from code_alpaca.core.records.manifest import Manifest, RunSummary, VerbCount
+from code_alpaca.core.records.base import Record, RecordFormatError, RecordSection
+from code_alpaca.core.records.eval_results import BenchmarkSource, EvalResults, Uncontaminated
+from code_alpaca.core.records.manifest import Manifest, RootVerb, RunSummary
 from code_alpaca.core.records.model_records import (
     DatasetOrigin,
     ReleaseRecord,
@@ -11,6 +11,17 @@ from code_alpaca.core.records.model_records import (
 )
 
 __all__ = [
-    "DatasetOrigin", "EvalResults", "Manifest", "Part", "Record", "RecordFormatError",
-    "ReleaseRecord", "RunRecord", "RunSummary", "TrainingDataset", "Uncontaminated", "VerbCount",
+    "BenchmarkSource",
+    "DatasetOrigin",
+    "EvalResults",
+    "Manifest",
+    "Record",
+    "RecordFormatError",
+    "RecordSection",
+    "ReleaseRecord",
+    "RootVerb",
+    "RunRecord",
+    "RunSummary",
+    "TrainingDataset",
+    "Uncontaminated",
 ]  # fmt: skip

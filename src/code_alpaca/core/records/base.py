@@ -38,7 +38,7 @@ class RecordFormatError(InputError):
     """A JSON file with unexpected fields: it was edited, or is another tool's."""
 
 
-class Part(BaseModel):
+class RecordSection(BaseModel):
     """A typed, immutable object within a record; it writes the keys that were given."""
 
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
@@ -47,10 +47,10 @@ class Part(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _remember_keys(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        part = handler(data)
+        section = handler(data)
         if isinstance(data, dict):
-            part._keys = tuple(data)
-        return part
+            section._keys = tuple(data)
+        return section
 
     @model_serializer(mode="wrap")
     def _given_keys_in_order(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class Part(BaseModel):
         return {key: values[name] for key, name in names.items()}
 
 
-class Record(Part):
+class Record(RecordSection):
     """A JSON file that one stage writes and others read."""
 
     SCHEMA_VERSION: ClassVar[int] = 1

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 
 from pydantic import Field, StrictBool, StrictInt, StrictStr, model_validator
 
-from code_alpaca.core.records.base import Counts, Part, Record, Text
+from code_alpaca.core.records.base import Counts, Record, RecordSection, Text
 from code_alpaca.core.records.model_records import DatasetName
 
 PASS_AT_K = re.compile(r"pass@(\d+)")
@@ -22,7 +22,7 @@ class Score(NamedTuple):
     high: float
 
 
-class Scored(Part):
+class Scored(RecordSection):
     """An object with scores under the keys `pass@1` and `pass@1_interval`."""
 
     @model_validator(mode="after")
@@ -49,15 +49,15 @@ class Scored(Part):
             raise ValueError(f"pass@{k} or its interval is missing or not a number") from None
 
 
-class BenchmarkSource(Part):
+class BenchmarkSource(RecordSection):
     name: StrictStr
     dataset: Text = None
     config: Text = None
     revision: Text = None
-    sha256: Text = None  # of a user's Python file
+    sha256: Text = None  # of a file
 
 
-class ContaminationSource(Part):
+class ContaminationSource(RecordSection):
     """A dataset that the problems were compared with."""
 
     name: StrictStr
@@ -78,14 +78,14 @@ class Uncontaminated(Scored):
     problems: StrictInt = 0
 
 
-class ResponseCounts(Part):
+class ResponseCounts(RecordSection):
     truncated: StrictInt = 0
     empty: StrictInt = 0
     missing: StrictInt = 0
     finish_reasons: Counts = Field({})
 
 
-class JudgeCounts(Part):
+class JudgeCounts(RecordSection):
     """The verdicts that rest on one process, and the refused passes."""
 
     samples_judged_in_one_process: StrictInt = 0
@@ -94,12 +94,12 @@ class JudgeCounts(Part):
     refused_as_forged: StrictInt = 0
 
 
-class SandboxRecord(Part):
+class SandboxRecord(RecordSection):
     backend: StrictStr
     canary_escaped: list[StrictStr] = Field([])
 
 
-class MeasuredModel(Part):
+class MeasuredModel(RecordSection):
     """The model that was measured: a commit of the Hub, or hashes of its files."""
 
     name: Text = None

@@ -7,10 +7,10 @@ from typing import Any
 from pydantic import Field, StrictBool, StrictInt, StrictStr
 
 from code_alpaca.core.config import Version
-from code_alpaca.core.records.base import Counts, Number, Part, Record, Text
+from code_alpaca.core.records.base import Counts, Number, Record, RecordSection, Text
 
 
-class Lengths(Part):
+class Lengths(RecordSection):
     """Histograms of field lengths, in words and punctuation marks."""
 
     edges: list[StrictInt]  # each bin begins at its edge; the last is open
@@ -19,7 +19,7 @@ class Lengths(Part):
     output: list[StrictInt]
 
 
-class VerbCount(Part):
+class RootVerb(RecordSection):
     """The number of instructions with a root verb, and its most common objects."""
 
     verb: StrictStr
@@ -27,12 +27,12 @@ class VerbCount(Part):
     objects: Counts
 
 
-class Verbs(Part):
+class RootVerbs(RecordSection):
     rows: StrictInt  # with a verb and an object
-    common: list[VerbCount]
+    common: list[RootVerb]
 
 
-class Statistics(Part):
+class Statistics(RecordSection):
     """Counts over the accepted rows."""
 
     languages: Counts = Field({})
@@ -41,10 +41,10 @@ class Statistics(Part):
     output_characters: StrictInt = 0  # a sum
     lengths: Lengths | None = None
     nearest: list[StrictInt] = Field([])  # rows by highest similarity, in equal bins of [0, 1]
-    verbs: Verbs | None = None
+    verbs: RootVerbs | None = None
 
 
-class RunSummary(Part):
+class RunSummary(RecordSection):
     """The part of a manifest that plots and report pages show."""
 
     name: Text = None
@@ -59,7 +59,7 @@ class RunSummary(Part):
     statistics: Statistics = Statistics()
 
 
-class Decontamination(Part):
+class Decontamination(RecordSection):
     """The benchmarks that the rows were compared with."""
 
     benchmarks: list[StrictStr] = Field([])
@@ -68,7 +68,7 @@ class Decontamination(Part):
     policy: Text = None  # drop or mark
 
 
-class Usage(Part):
+class Usage(RecordSection):
     """Requests to the teacher, and the tokens that it counted."""
 
     requests: StrictInt
@@ -77,7 +77,7 @@ class Usage(Part):
     completion_tokens: StrictInt
 
 
-class ConfigChange(Part):
+class ConfigChange(RecordSection):
     """The config keys that changed between two starts of a run: [old, new] of each."""
 
     from_request: StrictInt

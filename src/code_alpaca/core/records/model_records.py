@@ -6,10 +6,12 @@ from typing import Annotated, Any
 
 from pydantic import AliasChoices, Field, StrictBool, StrictInt, StrictStr
 
-from code_alpaca.core.records.base import Number, Part, Record, Text
+from code_alpaca.core.errors import InputError
+from code_alpaca.core.prompts import PROMPT_STYLES
+from code_alpaca.core.records.base import Number, Record, RecordSection, Text
 
 
-class DatasetName(Part):
+class DatasetName(RecordSection):
     """The training data under one name."""
 
     name: Text = None
@@ -17,7 +19,7 @@ class DatasetName(Part):
     revision: Text = None
 
 
-class DatasetOrigin(Part):
+class DatasetOrigin(RecordSection):
     version: Text = None
     license: Text = None
     teacher: Text = None
@@ -28,7 +30,7 @@ class DatasetOrigin(Part):
     decontaminated: list[StrictStr] = Field([])
 
 
-class TrainingDataset(Part):
+class TrainingDataset(RecordSection):
     name: StrictStr
     config: StrictStr = "default"
     revision: Text = None
@@ -37,7 +39,7 @@ class TrainingDataset(Part):
     origin: DatasetOrigin | None = None
 
 
-class TokenCounts(Part):
+class TokenCounts(RecordSection):
     """Rows and tokens of the training split."""
 
     rows: StrictInt
@@ -50,7 +52,7 @@ class TokenCounts(Part):
     longest: StrictInt
 
 
-class Hardware(Part):
+class Hardware(RecordSection):
     gpus: list[StrictStr]
     machines: StrictInt
     cpu: StrictStr
@@ -90,6 +92,23 @@ class RunRecord(Record):
     hardware: Hardware | None = None
     git_sha: Text = None
     versions: dict[StrictStr, StrictStr] = Field({})
+
+    @property
+    def prompt_style(self) -> str | None:
+        """The prompt style of the training; None if it is not recorded.
+
+        Raises:
+            InputError: this version does not have it.
+        """
+        style = self.config.get("prompt_style")
+        if style is not None and style not in list(PROMPT_STYLES):
+            version = f" ({self.versions['code-alpaca']})" if "code-alpaca" in self.versions else ""
+            raise InputError(
+                f"this version has no prompt style {style!r}, which {self.FILE} of the model "
+                f"names; install the version of code-alpaca that trained the model{version}, or "
+                "add the style to core/prompts.py"
+            )
+        return style
 
 
 class ReleaseRecord(Record):

@@ -90,7 +90,7 @@ class ContaminationDetector:
             self._statements.setdefault(rarest, []).append((text, task_id))
         self._bags = _invert(bag for bag, _ in index.bags)
         self._wordings = _invert(
-            [stem for stem in stems if wording.weight(stem) > wording.COMMON_BITS]
+            [stem for stem in stems if wording.weight(stem) > wording.VERY_FREQUENT_BITS]
             for stems, _, _ in index.wordings
         )
         self._wordings_by_name = _invert([name] for _, name, _ in index.wordings)

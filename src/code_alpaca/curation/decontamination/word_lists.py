@@ -1,6 +1,6 @@
-"""Word lists of decontamination: words that do not distinguish tasks, and synonyms.
+"""Word lists of decontamination: stopwords, frequent words and synonyms.
 
-Frequent and common words were counted in 3,155 instructions and problem statements (Code Alpaca,
+Frequent words were counted in 3,155 instructions and problem statements (Code Alpaca,
 HumanEval, MBPP).
 """
 
@@ -11,14 +11,14 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-GLUE = _words(
+STOPWORDS = _words(
     "a an the of to in on for with by and or is are that which this it its from as be your you "
     "please using use if whether given write create make build design develop construct generate "
     "implement define find output take following function method program code script algorithm "
     "snippet"
 )
-# Also ignored where words are weighted: they are in every other task, or mean nothing.
-FILLERS = _words(
+# Also ignored where words are weighted: they are in every other task, or have no meaning.
+MORE_STOPWORDS = _words(
     "about all also another any at been being but can certain check class compose composed consist "
     "consisting consists contain dd do does done each eg every exist false get had has have help "
     "here how i ie input into just let me mm my need no not only other our own particular per "
@@ -26,8 +26,8 @@ FILLERS = _words(
     "such supplied task than their them then there these they those too tool true us want was we "
     "were what when where who whose will without would yyyy"
 )
-# Of tasks, with a low and a medium weight; all other words are rare.
-COMMON = _words(
+# Of tasks: 3 and 6 bits; all other words are rare and have 10 (see `wording`).
+VERY_FREQUENT = _words(
     "biggest between character convert count element first length list n number one query remove 1 "
     "smallest sort string sum table two word"
 )

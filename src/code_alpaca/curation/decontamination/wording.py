@@ -18,7 +18,7 @@ from code_alpaca.problems import Problem
 NGRAM_LENGTH = 13
 WORD = re.compile(r"\w+")
 EXAMPLES = re.compile(r">>>|\n\s*assert |\n\s*(For example|Examples?|Note)\b|\bFor example\b")
-RARE_BITS, FREQUENT_BITS, COMMON_BITS = 10, 6, 3  # weights of words
+VERY_FREQUENT_BITS, FREQUENT_BITS, RARE_BITS = 3, 6, 10  # weights of words
 
 
 def normalize(text: str) -> str:
@@ -27,7 +27,10 @@ def normalize(text: str) -> str:
 
 
 def inner_words(text: str) -> list[str]:
-    """Return all words but the first and last: every text that contains this one has them too."""
+    """Return all words but the first and last.
+
+    Those may be fragments of longer words in a text that contains this one as a substring.
+    """
     return WORD.findall(text)[1:-1]
 
 
@@ -48,7 +51,7 @@ def bag_of_words(text: str) -> list[str]:
     return [
         word[:-1] if len(word) > 3 and word.endswith("s") and word[-2] != "s" else word
         for word in words
-        if word not in word_lists.GLUE and word not in languages.NAMES
+        if word not in word_lists.STOPWORDS and word not in languages.NAMES
     ]
 
 
@@ -78,7 +81,7 @@ def find_ngrams(text: str) -> Iterator[str]:
 @lru_cache(maxsize=50_000)
 def _stem(word: str) -> str:
     """Return a word without inflection, or "" for a word without meaning."""
-    ignored = word_lists.GLUE | word_lists.FILLERS
+    ignored = word_lists.STOPWORDS | word_lists.MORE_STOPWORDS
     if word in ignored or word in languages.NAMES:
         return ""
     stem = _uninflected(word)
@@ -109,6 +112,9 @@ GROUPS = {
 }
 BITS = {
     GROUPS.get(_uninflected(word), _uninflected(word)): bits
-    for words, bits in ((word_lists.FREQUENT, FREQUENT_BITS), (word_lists.COMMON, COMMON_BITS))
+    for words, bits in (
+        (word_lists.FREQUENT, FREQUENT_BITS),
+        (word_lists.VERY_FREQUENT, VERY_FREQUENT_BITS),
+    )
     for word in words
 }

@@ -15,6 +15,9 @@ Filters judge the form of a row, not its topic.
 
 from __future__ import annotations
 
+import contextlib
+import inspect
+import reprlib
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -75,17 +78,19 @@ class Filter(NamedTuple):
             result = self.function(example)
         else:
             result = call_plugin(self.name, self._describe(example), self.function, example)
+        result = _convert_bool(result)
         if result is None or result is True:
             return ""
-        if isinstance(result, tuple) and len(result) == 2 and result[0] is False:
+        if isinstance(result, tuple) and len(result) == 2 and _convert_bool(result[0]) is False:
             result = result[1]
         if result is False:
             return self.name.rpartition(":")[2]
         if isinstance(result, str) and result.strip():
             return _clean(result)
+        returned = _clean(reprlib.repr(result))
         raise PluginError(
-            f"{self._describe(example)}: it returned {_clean(repr(result))}; return None or True "
-            "to keep a row, or False, a reason, or (False, reason) to drop it"
+            f"{self._describe(example)}: it returned {returned}; return None or True to keep a "
+            "row, or False, a reason, or (False, reason) to drop it"
         )
 
     def _describe(self, example: Example) -> str:
@@ -132,10 +137,27 @@ def resolve_names(names: Iterable[str], *, warn: bool = False) -> list[str]:
 
 
 def _load(name: str) -> Callable[[Example], Any]:
-    function = load_plugin(name, kind="filter").value
+    function, fault = load_plugin(name, kind="filter").value, ""
     if not callable(function):
-        raise InputError(f"filter {name} is not a function; define it as `def NAME(example): ...`")
+        fault = "is not a function"
+    elif isinstance(function, type):
+        fault = "is a class"
+    else:
+        with contextlib.suppress(ValueError):  # some callables have no signature
+            try:
+                inspect.signature(function).bind(None)
+            except TypeError:
+                fault = "cannot be called with one argument"
+    if fault:
+        define = f"def {name.rpartition(':')[2]}(example): ..."
+        raise InputError(f"filter {name} {fault}; define it as `{define}`")
     return function
+
+
+def _convert_bool(value: Any) -> Any:
+    """Return a NumPy bool as a bool, and any other value as it is."""
+    is_bool = str(getattr(value, "dtype", "")) == "bool" and getattr(value, "ndim", None) == 0
+    return bool(value) if is_bool else value
 
 
 def _clean(text: str) -> str:

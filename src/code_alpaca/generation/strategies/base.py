@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from code_alpaca.core.errors import InputError
-from code_alpaca.core.plugins import Plugin
+from code_alpaca.core.errors import InputError, did_you_mean
+from code_alpaca.core.plugins import Plugin, PluginError
+from code_alpaca.core.row_formats import is_unicode
 from code_alpaca.core.run_folder import RunInput
 from code_alpaca.core.schema import Example, SeedTask
 from code_alpaca.generation.candidates import Candidate
@@ -39,12 +40,20 @@ class PromptContext:
     templates: PromptTemplates
     numbered: bool = False  # request numbered text, for an API that continues text
     labels: Mapping[str, str] = field(default_factory=dict)  # by the quotas, may be empty
+    declared: Sequence[str] = ()  # templates of the strategy; none: it may render all
 
     def render(self, template: str, **values: Any) -> str:
         """Return a prompt template filled with values, by default also `count` and `labels`.
 
-        The built-in templates call the labels `wish`.
+        `wish` is the old name of `labels`.
         """
+        if self.declared and template not in self.declared:
+            key = f"{'numbered_' * self.numbered}templates"
+            raise PluginError(
+                f"the strategy renders the prompt template {template!r}, which is not in its "
+                f"`{key}` ({', '.join(self.declared)}); add it there, so that an edit of it "
+                "changes prompt_version"
+            )
         labels = values.get("labels", self.labels)
         values = {"count": self.num_tasks, "labels": labels, "wish": labels, **values}
         return self.templates.render(template, **values)
@@ -61,16 +70,22 @@ class Prompt:
     def __post_init__(self) -> None:
         if not isinstance(self.text, str) or not self.text.strip():
             raise ValueError(f"the text of a Prompt is {self.text!r}, not a prompt")
-        ids = self.seed_ids
+        if not isinstance(self.prefix, str):
+            raise ValueError(f"the prefix of a Prompt is {self.prefix!r}, not text")
+        if not is_unicode(self.text + self.prefix):
+            raise ValueError("the text of a Prompt has a lone surrogate, which cannot be sent")
+        ids = self.seed_ids if isinstance(self.seed_ids, str) else list(self.seed_ids)
         if isinstance(ids, str) or not all(isinstance(seed_id, str) for seed_id in ids):
             raise ValueError(f"the seed_ids of a Prompt are {ids!r}, not a list of ids")
+        object.__setattr__(self, "seed_ids", ids)  # also of a tuple, a set or a generator
 
 
 class Strategy(ABC):
     """One way to request new tasks; subclasses override what differs from these defaults."""
 
     name: str = ""  # in the config and in the column `strategy` of its rows
-    # Prompt templates whose hash is the rows' `prompt_version`; none: all templates.
+    # The templates that it renders. Their hash, with all that they include, is the rows'
+    # `prompt_version`; none: all templates.
     templates: tuple[str, ...] = ()
     # APIs over which it requests numbered text instead of JSON, since base models only continue
     # text, and the templates for them.
@@ -107,10 +122,30 @@ class Strategy(ABC):
         key = f"{self.name}_sha256"
         return [RunInput(key, self.plugin.sha256, self.plugin.files, is_editable=True)]
 
+    def used_templates(self, api: Api) -> tuple[str, ...]:
+        """Return the templates that it renders over an API; none: it may render all."""
+        return self.numbered_templates if api in self.numbered_apis else self.templates
+
+    def check_templates(self, templates: PromptTemplates) -> None:
+        """Raise InputError unless `templates` and `numbered_templates` list existing templates."""
+        for key in ("templates", "numbered_templates"):
+            names = getattr(self, key)
+            if not isinstance(names, tuple | list):
+                raise InputError(
+                    f"strategy {self.name}: {key} is {names!r}; write a tuple of names, such as "
+                    f"{key} = ({names if isinstance(names, str) else 'rules'!r},)"
+                )
+            for name in names:
+                if name not in templates.names:
+                    action = f"put {name}.jinja into a folder and set the key prompts to it"
+                    raise InputError(
+                        f"strategy {self.name}: {key} lists {name!r}, and there is no prompt "
+                        f"template of this name; {did_you_mean(str(name), templates.names, action)}"
+                    )
+
     def prompt_version(self, templates: PromptTemplates, api: Api) -> str:
         """Return eight hex digits that identify the prompts over an API."""
-        used = self.numbered_templates if api in self.numbered_apis else self.templates
-        version = templates.version(*(used or templates.names))
+        version = templates.version(*(self.used_templates(api) or templates.names))
         if self.plugin:
             version = hashlib.sha256((self.plugin.sha256 + version).encode()).hexdigest()[:8]
         return version

@@ -7,13 +7,14 @@ import inspect
 import math
 import random
 import re
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Self
 
-from code_alpaca.core.errors import InputError
+from code_alpaca.core.errors import InputError, did_you_mean
 from code_alpaca.core.plugins import PluginError, call_plugin, is_plugin, load_plugin
 from code_alpaca.core.schema import Example
 from code_alpaca.generation.candidates import Candidate
@@ -37,10 +38,12 @@ def parse_mix(text: str) -> dict[str, float]:
     for part in text.split(","):
         name, _, weight = part.strip().rpartition("=") if "=" in part else (part.strip(), "", "1")
         if name not in STRATEGIES and not is_plugin(name):
+            choices = f"choose from {', '.join(STRATEGIES)}, or write FILE.py:NAME for your own"
             raise ValueError(
-                f"there is no strategy {name!r}; choose from {', '.join(STRATEGIES)}, or "
-                "FILE.py:NAME for your own"
+                f"there is no strategy {name!r}; {did_you_mean(name, STRATEGIES, choices)}"
             )
+        if name in weights:
+            raise ValueError(f"strategy {name} is listed twice; give it one weight")
         try:
             weights[name] = float(weight)
         except ValueError:
@@ -130,13 +133,32 @@ def _load(reference: str, config: GenerateConfig) -> Strategy:
         )
     # Without the folder, since rows are published.
     strategy.name, strategy.plugin = PurePath(reference).name, plugin
+    _check_attributes(strategy, reference, config)
     _check_calls(strategy, reference)
     return strategy
 
 
+def _check_attributes(strategy: Strategy, reference: str, config: GenerateConfig) -> None:
+    """Refuse attributes of another type than the protocol's, and unknown config keys."""
+    for name in ("numbered_apis", "stop", "own_keys"):  # its templates have a check of their own
+        value = getattr(strategy, name)
+        if not isinstance(value, tuple | list) or not all(isinstance(v, str) for v in value):
+            raise PluginError(
+                f"strategy {reference}: {name} is {value!r}; write a tuple of names, such as "
+                '("first", "second") or ("only",)'
+            )
+    for key in (*strategy.own_keys, *strategy.curation_overrides):
+        if key not in type(config).model_fields:
+            hint = did_you_mean(key, type(config).model_fields, "see code-alpaca generate --help")
+            raise PluginError(f"strategy {reference}: there is no config key {key!r}; {hint}")
+
+
 def _check_calls(strategy: Strategy, reference: str) -> None:
-    """Wrap `ask` and `parse` to raise PluginError if they fail or return another type."""
+    """Wrap the methods to raise PluginError if they fail or return another type."""
     call = partial(call_plugin, reference, f"strategy {reference} failed")
+    strategy.validate = partial(call, strategy.validate)
+    for name, kind in {"prompt_version": str, "tasks_per_request": int}.items():
+        setattr(strategy, name, partial(_call_for, kind, reference, getattr(strategy, name)))
     users_ask, users_parse = strategy.ask, strategy.parse
 
     def ask(context: PromptContext) -> Prompt:
@@ -157,14 +179,28 @@ def _check_calls(strategy: Strategy, reference: str) -> None:
 
     def parse(reply: ParsedReply, prefix: str, *, numbered: bool) -> list[Candidate]:
         candidates = call(lambda: list(users_parse(reply, prefix, numbered=numbered)))
-        if not all(isinstance(item, Candidate) for item in candidates):
+        if not all(isinstance(item, Candidate) and _is_text(item) for item in candidates):
             raise PluginError(
                 f"strategy {reference}: parse must return a list of "
-                "code_alpaca.generation.candidates.Candidate"
+                "code_alpaca.generation.candidates.Candidate, whose fields are all text"
             )
         return candidates
 
     strategy.ask, strategy.parse = ask, parse
+
+
+def _call_for(kind: type, reference: str, method: Callable[..., Any], *args: Any, **kw: Any) -> Any:
+    result = call_plugin(reference, f"strategy {reference} failed", method, *args, **kw)
+    if not isinstance(result, kind):
+        raise PluginError(
+            f"strategy {reference}: {method.__name__} returned {reprlib.repr(result)}; return "
+            f"{kind.__name__}"
+        )
+    return result
+
+
+def _is_text(candidate: Candidate) -> bool:
+    return all(isinstance(getattr(candidate, item.name), str) for item in fields(candidate))
 
 
 class ReadRows(Sequence[Example]):
