@@ -91,17 +91,11 @@ class BatchTeacher:
     ) -> tuple[str, dict[str, Any]]:
         """Return the key and the raw reply of request `index`; see `Teacher.complete`."""
         num_batches = 0
+        about = {"seed_ids": seed_ids, "asked": asked, "immutable_part": get_question}
         with self._attribution.track_request(index):
             while True:
                 sent = self._capabilities.adapt(payload)
-                key = self._ledger.request(
-                    index,
-                    LEDGER_PATH,
-                    sent,
-                    seed_ids=seed_ids,
-                    asked=asked,
-                    immutable_part=get_question,
-                )
+                key = self._ledger.request(index, LEDGER_PATH, sent, **about)
                 if (reply := self._ledger.reply(key)) is not None:
                     return key, reply
                 try:

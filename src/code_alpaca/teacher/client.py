@@ -99,17 +99,11 @@ class Teacher:
             Stopped: the budget is exhausted, or the run is stopping.
         """
         counts: Counter[ErrorKind] = Counter()  # of the failed attempts
+        about = {"seed_ids": seed_ids, "asked": asked, "immutable_part": get_question}
         with self._attribution.track_request(index):
             while True:
                 sent = self._capabilities.adapt(payload)
-                key = self._ledger.request(
-                    index,
-                    self._path,
-                    sent,
-                    seed_ids=seed_ids,
-                    asked=asked,
-                    immutable_part=get_question,
-                )
+                key = self._ledger.request(index, self._path, sent, **about)
                 if (reply := self._ledger.reply(key)) is not None:
                     return key, reply
                 try:

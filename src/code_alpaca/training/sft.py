@@ -24,13 +24,8 @@ from code_alpaca.training.arguments import TrainingSetup
 from code_alpaca.training.metrics import TrainingTime, collect_results, plot_losses, summarize
 from code_alpaca.training.parallelism import ParallelLayout
 from code_alpaca.training.parsing import parse_sft_arguments
-from code_alpaca.training.plan import (
-    TrainingPlan,
-    describe_plan,
-    make_plan,
-    preview_rows,
-    require_memory,
-)
+from code_alpaca.training.plan import TrainingPlan, make_plan, require_memory
+from code_alpaca.training.plan_report import describe_plan, preview_rows
 from code_alpaca.training.tokenization import TokenizationOptions, TokenizedRows, tokenize_rows
 from code_alpaca.training.training_rows import TrainingRows, read_training_rows
 
