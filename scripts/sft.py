@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["code-alpaca[gpu] @ git+https://github.com/OWNER/code-alpaca@v0.1.0"]
+# dependencies = ["code-alpaca[gpu] @ git+https://git.example/OWNER/code-alpaca@v0.1.0"]
 #
 # [tool.hf-jobs]
 # flavor = "a100-large"

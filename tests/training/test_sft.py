@@ -186,7 +186,7 @@ def test_hugging_face_jobs_accept_the_script():
     )
     values = tomllib.loads(re.sub(r"(?m)^# ?", "", header[1]))
     # The repository at the tag of this version: on the package index anyone may own the name.
-    repository = "git+https://github.com/OWNER/code-alpaca"
+    repository = "git+https://git.example/OWNER/code-alpaca"
     assert values["dependencies"] == [f"code-alpaca[gpu] @ {repository}@v{__version__}"]
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
