@@ -86,7 +86,9 @@ def test_metadata_from_before_the_first_release_is_adopted():
          "Project-URL: Index, https://index.example/demo-tool\n", "pip install demo-tool==1.2.0"),
     ],
 )  # fmt: skip
-def test_the_install_command_uses_the_repository_until_the_package_is_on_the_index(tmp_path, monkeypatch, urls, line):
+def test_the_install_command_uses_the_repository_until_the_package_is_on_the_index(
+    tmp_path, monkeypatch, urls, line
+):
     about = tmp_path / "demo_tool-1.2.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text(
