@@ -83,7 +83,8 @@ def test_paths_and_commands_are_real(path, monkeypatch, tmp_path):
     text = path.read_text(encoding="utf-8")
     for named in re.findall(TREE, text):
         assert (ROOT / named).exists(), f"{path.name} names {named}"
-    for words in commands(text):
+    by_url = re.sub(r"https://\S+/scripts/(\w+)\.py", r"code-alpaca \1", text)
+    for words in commands(by_url):
         # A recipe with an error fails its own test only.
         if not any(find_recipe_error(recipe) for recipe in RECIPES if name_of(recipe) in words):
             parse_as_the_stage_does(words)
