@@ -25,6 +25,7 @@ from code_alpaca.dataset.push import prepare_repo, preupload_shards, push_datase
 from code_alpaca.generation.checks import (
     check_environment,
     check_limits,
+    check_model,
     find_teacher_price,
     verify_seed_tasks,
 )
@@ -54,6 +55,7 @@ def generate_dataset(config: GenerateConfig) -> None:
     plan = RequestPlan.from_config(config)
     price = find_teacher_price(config)
     check_limits(config, plan, price)
+    check_model(config)
     if config.dry_run:
         print(describe_dry_run(config, plan, price))
         return
