@@ -25,6 +25,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         received.append(body)
+        if "report" in options:
+            with open(f"{options['report']}.{port}", "a") as file:
+                file.write("request\n")
         if len(received) == options.get("dies_at"):
             os.kill(os.getpid(), signal.SIGKILL)
         self.respond(200, write_reply(body))

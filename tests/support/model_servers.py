@@ -23,10 +23,16 @@ class FakeProcess:
     environment: dict[str, str]
     folder: str
     pids: list[int]  # its own, that of its supervisor, and of a worker in a session of its own
+    report: str
 
     @property
     def port(self) -> str:
         return self.arguments[self.arguments.index("--port") + 1]
+
+    @property
+    def num_requests(self) -> int:
+        """The number of requests that it received."""
+        return Path(f"{self.report}.{self.port}").read_text().count("request")
 
 
 class FakeServers:
@@ -59,7 +65,7 @@ class FakeServers:
     def started(self) -> list[FakeProcess]:
         """The servers that were started so far."""
         lines = self._report.read_text().splitlines() if self._report.exists() else []
-        return [FakeProcess(**json.loads(line)) for line in lines]
+        return [FakeProcess(**json.loads(line), report=str(self._report)) for line in lines]
 
 
 def wait_until_ended(pid: int) -> bool:
