@@ -6,6 +6,7 @@ import json
 
 import pytest
 from support.model_servers import FakeServers
+from support.needs import need
 
 
 @pytest.fixture
@@ -115,3 +116,20 @@ def test_an_adapter_is_not_served(run_eval, tmp_path, tiny_model, capsys):
     (adapter / "adapter_config.json").write_text(json.dumps(config))
     assert run_eval("--engine", "vllm", "--model", adapter) == 2
     assert "is an adapter" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_real_server_completes_as_the_model_does_in_this_process(
+    run_eval, tmp_path, tiny_model, monkeypatch
+):
+    from transformers.utils.import_utils import is_serve_available
+
+    need(is_serve_available(), "no server installed (pip install transformers[serving])")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    words = ["--model", tiny_model, "--limit", "4", "--max_new_tokens", "12"]
+    in_process = type(run_eval)(tmp_path / "in process")
+    assert in_process(*words) == 0
+    assert run_eval(*words, "--engine", "transformers-serve", "--serving_args", "--device cpu") == 0
+    assert [row["completion"] for row in run_eval.rows] == [
+        row["completion"] for row in in_process.rows
+    ]
