@@ -67,5 +67,5 @@ print("loading weights", flush=True)
 if "fails" in options:
     sys.exit(options["fails"])
 ready_at = time.monotonic() + options.get("loads_s", 0)
-port = int(sys.argv[sys.argv.index("--port") + 1])
+port = int(sys.argv[-1])  # after --port
 ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()

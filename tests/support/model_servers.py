@@ -27,7 +27,7 @@ class FakeProcess:
 
     @property
     def port(self) -> str:
-        return self.arguments[self.arguments.index("--port") + 1]
+        return self.arguments[-1]
 
     @property
     def num_requests(self) -> int:

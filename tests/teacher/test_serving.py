@@ -90,7 +90,13 @@ def test_each_server_gets_its_own_arguments(servers, serve, gguf, model_folder, 
         (server,) = servers.started
         assert urls == [f"http://127.0.0.1:{server.port}/v1"]
     port = f"--host 127.0.0.1 --port {server.port}"
-    assert server.arguments == f"{expected} {port} --dtype bfloat16".format(**paths).split()
+    assert server.arguments == f"{expected} --dtype bfloat16 {port}".format(**paths).split()
+
+
+def test_no_argument_opens_the_server_to_the_network(servers, serve):
+    with serve("vllm:ORG/NAME", serving_args=["--host 0.0.0.0", "--port 80"]):
+        *_, host_flag, host, port_flag, port = servers.started[0].arguments
+    assert (host_flag, host, port_flag) == ("--host", "127.0.0.1", "--port") and port != "80"
 
 
 def test_a_benchmark_is_sampled_without_the_parameters_of_the_model(servers, serve, gguf):

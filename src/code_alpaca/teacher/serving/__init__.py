@@ -89,7 +89,7 @@ def _plan_launches(
     gpus_each = len(gpus) // num_replicas
     return [
         Launch(
-            [*command, *arguments, "--host", HOST, "--port", str(port), *keys.serving_args],
+            [*command, *arguments, *keys.serving_args, "--host", HOST, "--port", str(port)],
             port,
             logs / f"{engine.name}-{index}.log",
             working_directory(served),
