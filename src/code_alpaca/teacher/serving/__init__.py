@@ -138,7 +138,7 @@ def _wait_until_ready(
             )
         if now - printed_at >= console.LOG_INTERVAL_S:
             printed_at = now
-            last = "".join(waiting[0].read_tail(1))[:SHOWN_CHARACTERS]
+            last = "".join(waiting[0].read_tail(1))[:SHOWN_CHARACTERS] or "nothing in its log yet"
             out.print(f"waiting for {name} for {now - started_at:.0f} s: {last}")
         time.sleep(POLL_INTERVAL_S)
     urls = ", ".join(server.base_url for server in servers)
