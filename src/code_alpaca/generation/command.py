@@ -41,6 +41,9 @@ from code_alpaca.teacher.budget import Budget
 from code_alpaca.teacher.client import Teacher
 from code_alpaca.teacher.prices import Price
 from code_alpaca.teacher.scheduling import ConnectionSettings
+from code_alpaca.teacher.serving import Demand, serve_model
+
+MAX_PROMPT_TOKENS = 4096  # of a request, for the context window of a model that is served here
 
 
 def generate_dataset(config: GenerateConfig) -> None:
@@ -117,11 +120,16 @@ def _fill_ledger(
 
 @contextlib.contextmanager
 def _serve_teacher_urls(config: GenerateConfig) -> Iterator[list[str]]:
-    """Yield the base URLs of the teacher, none for OpenAI; start the embedded one if it is used."""
+    """Yield the base URLs of the teacher, none for OpenAI; start it if it runs on this machine."""
     url = config.teacher_base_url
     if offline.is_offline(url):
         with offline.start_server(url, config.seed) as address:
             yield [address]
+    elif served := config.served_model:
+        num_requests = min(config.max_concurrency, config.lookahead)
+        demand = Demand(num_requests, MAX_PROMPT_TOKENS + config.max_completion_tokens)
+        with serve_model(served, config, demand, config.run_dir / "logs") as urls:
+            yield urls
     else:
         yield [part.strip() for part in url.split(",") if part.strip()] if url else []
 

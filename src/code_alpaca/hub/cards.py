@@ -28,6 +28,10 @@ PLACEHOLDER = "/OWNER/"  # in the URL of a repository that is not public yet
 UNKNOWN_LICENSE = "other"  # the metadata of a card without a license
 LICENSE_HEADINGS = ("License", "Licence")
 Metadata = dict[str, Any]
+# A path outside the working folder, alone or after `ENGINE:` or `--flag=`.
+OUTSIDE_PATH = re.compile(
+    r"\A(?P<prefix>(?:[\w-]+:(?!//)|-[\w-]+=)?)(?P<path>(?:/|~|\.\./|file://).*)", re.DOTALL
+)
 FILTERS = ("code", "codes", "cell", "block", "shell", "python", "url")  # of `core.markdown`
 
 
@@ -125,9 +129,15 @@ def install_command(package: str = "code-alpaca") -> Markdown:
 
 
 def strip_local_paths(value: Any) -> Any:
-    """Reduce every path outside the working folder to its last part: the rest is private."""
-    outside = ("/", "~", "../", "file://")
-    return map_texts(lambda text: PurePath(text).name if text.startswith(outside) else text, value)
+    """Reduce every path outside the working folder to its last part: the rest is private.
+
+    Also in `llama-server:/models/qwen.gguf` and `--chat-template=/models/qwen.jinja`.
+    """
+    return map_texts(lambda text: OUTSIDE_PATH.sub(_keep_last_part, text), value)
+
+
+def _keep_last_part(found: re.Match[str]) -> str:
+    return found["prefix"] + PurePath(found["path"]).name
 
 
 def _merge_metadata(
