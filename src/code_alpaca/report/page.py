@@ -25,15 +25,16 @@ from code_alpaca.core import fs
 from code_alpaca.core.records import RunSummary
 from code_alpaca.dataset import plots
 from code_alpaca.report.highlighting import highlight
+from code_alpaca.report.lineage import LineageReader
+from code_alpaca.report.page_origins import pack_origins, shorten
 
-MAX_FIELD_LENGTH = 20_000  # characters of a field that the page contains
 # Some lexers take quadratic time on text that is not code. So only short texts are highlighted,
 # within a time budget per page.
 MAX_HIGHLIGHTED_LENGTH = 4_000  # characters
 HIGHLIGHTING_BUDGET_S = 30.0  # typical code takes 1 s for 2,000 rows
 TEXT_COLUMNS = ("instruction", "input", "output", "tests")
 OTHER_COLUMNS = ("id", "language", "verification", "nearest_id", "nearest_score", "reason",
-                 "evidence")  # fmt: skip
+                 "evidence", "seed_ids", "request_id")  # fmt: skip
 
 
 def write_page(
@@ -42,6 +43,7 @@ def write_page(
     rows: Iterable[dict[str, Any]],
     plot_folder: Path,
     *,
+    lineage: LineageReader | None = None,
     highlighting_budget_s: float = HIGHLIGHTING_BUDGET_S,
 ) -> int:
     """Write the page atomically and return the number of rows on it.
@@ -49,8 +51,12 @@ def write_page(
     Args:
         rows: columns as in `schema.Example`; a rejected row also has `reason` and `evidence`.
         plot_folder: contains the files of `dataset.plots.draw_plots`; missing ones are left out.
+        lineage: the ledger from which the page gets prompts, replies and decisions; None: without.
     """
-    packed, num_rows = _pack_rows(rows, highlighting_budget_s)
+    request_ids: dict[str, None] = {}  # a set that keeps their order
+    noted = (request_ids.setdefault(row["request_id"]) or row for row in rows)
+    packed, num_rows = _pack_rows(noted, highlighting_budget_s)
+    origins, omitted = pack_origins(tuple(request_ids), lineage) if lineage else ("", 0)
     style, script = _read_asset("page.css"), _read_asset("page.js")
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=True
@@ -73,6 +79,9 @@ def write_page(
             f"script-src {_csp_hash(script)}; base-uri 'none'; form-action 'none'"
         ),
         packed=packed,
+        origins=origins,
+        omitted=omitted,
+        num_requests=len(request_ids),
     )
     fs.write_text(path, html)
     return num_rows.total()
@@ -120,12 +129,8 @@ def _page_record(row: dict[str, Any]) -> dict[str, Any]:
     """Return the columns that the page shows, without empty ones, long texts truncated."""
     record = {name: row[name] for name in OTHER_COLUMNS if row.get(name)}
     for name in TEXT_COLUMNS:
-        text = row.get(name) or ""
-        if len(text) > MAX_FIELD_LENGTH:
-            omitted = len(text) - MAX_FIELD_LENGTH
-            text = f"{text[:MAX_FIELD_LENGTH]}\n… and {omitted:,} more characters"
-        if text:
-            record[name] = text
+        if text := row.get(name):
+            record[name] = shorten(text)
     return record
 
 
