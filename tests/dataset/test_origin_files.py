@@ -21,6 +21,15 @@ from code_alpaca.dataset.contents import verify_folder
 SEED_TASKS = "assets/seed_tasks.jsonl"
 MIX = ("--strategy", "self_instruct=2,evol_instruct=1,alpaca_2023=2")
 
+STRATEGY = """
+from code_alpaca.generation.strategies import Prompt
+
+
+def ask(context):
+    snippet = f"private_name_{context.rng.random()}"
+    return Prompt(context.render("oss_instruct", snippet=snippet, examples=[]), [])
+"""
+
 
 @pytest.fixture(autouse=True)
 def no_plots(monkeypatch):
@@ -95,13 +104,7 @@ def test_the_code_of_the_user_is_not_published(generate, tmp_path):
     code = "\n".join(f"private_name_{number} = {number}" for number in range(20))
     (tmp_path / "code").mkdir()
     (tmp_path / "code/mine.py").write_text(code)
-    (tmp_path / "mine.py").write_text(
-        "from code_alpaca.generation.strategies import Prompt\n\n\n"
-        "def ask(context):\n"
-        "    tasks = context.rng.sample(context.seed_tasks, 2)\n"
-        "    text = context.render('oss_instruct', snippet=f'private_name_{context.rng.random()}', examples=[])\n"
-        "    return Prompt(text, [task.id for task in tasks])\n"
-    )
+    (tmp_path / "mine.py").write_text(STRATEGY)
     snippets = ("--strategy", "oss_instruct", "--snippets", str(tmp_path / "code"))
     for name, words in {"a": snippets, "b": ("--strategy", f"{tmp_path}/mine.py:ask")}.items():
         assets = read_assets(generate(*words, name=name))

@@ -108,7 +108,7 @@ def test_a_row_is_never_markup_and_the_page_loads_nothing(tmp_path, plot_folder)
     html = render(tmp_path, make_rows(), plot_folder=plot_folder)
     for text in HOSTILE[:4]:
         assert text not in html
-    assert html.count("<script") == 2 and html.count("</script>") == 2
+    assert html.count("<script") == html.count("</script>") == 3
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html)
     assert "default-src &#39;none&#39;" in policy and "unsafe" not in policy
     assert not re.search(r"""(?:src|href|url)\s*[=(]\s*["']?(?:https?:)?//""", html)
