@@ -17,7 +17,7 @@ from code_alpaca.core.records import RunSummary
 from code_alpaca.core.schema import Example, content_id, load_seed_tasks
 from code_alpaca.dataset import plots
 from code_alpaca.report.lineage import LineageReader
-from code_alpaca.report.page import write_page
+from code_alpaca.report.page import PageContent, write_page
 from code_alpaca.report.page_origins import pack_origins
 
 SEED_TASKS = {task.id: task for task in load_seed_tasks()}
@@ -100,7 +100,7 @@ def test_control_characters_do_not_reach_the_terminal(report, tmp_path):
     assert "print" in printed and "\x1b" not in printed and "\x07" not in printed
 
 
-def test_a_curated_row_keeps_its_seed_tasks_and_says_where_its_request_is(
+def test_a_curated_row_keeps_its_seed_tasks_and_states_where_its_request_is(
     report, run_dir, tmp_path
 ):
     command = ["curate", "--source", str(run_dir / "dataset"), "--run_dir", str(tmp_path / "c")]
@@ -115,10 +115,18 @@ def unpack(packed):
     return json.loads(gzip.decompress(base64.b64decode(packed)))
 
 
+def unpack_origins(lines):
+    index, *chunks = map(unpack, lines.split("\n"))
+    requests = {name: chunk[name] for chunk in chunks for name in chunk}
+    assert all(name in chunks[number] for name, number in index["chunkOf"].items())
+    assert requests.keys() == index["chunkOf"].keys()
+    return {"requests": requests, **index}
+
+
 def test_the_page_contains_the_origin_of_every_row(report, run_dir):
     report()
     html = (run_dir / "report.html").read_text(encoding="utf-8")
-    origins = unpack(re.search(r'id="origins">([^<]*)<', html)[1])
+    origins = unpack_origins(re.search(r'id="origins">([^<]*)<', html)[1])
     rows = unpack(re.search(r'id="packed">([^<]*)<', html)[1])
     assert len(rows) >= 20
     for row in rows:
@@ -130,12 +138,12 @@ def test_the_page_contains_the_origin_of_every_row(report, run_dir):
 
 
 def test_origins_beyond_the_limit_are_left_out_and_counted(tmp_path):
-    ids = [record_exchange(tmp_path, ["a"], request=number) for number in range(3)]
+    ids = [record_exchange(tmp_path, ["a"], request=number) for number in range(90)]
     with LineageReader(tmp_path / "ledger.sqlite", write=False) as reader:
-        packed, omitted = pack_origins([*ids, "of another run"], reader, max_bytes=-1)
-        assert omitted == 3 and unpack(packed)["requests"] == {}
+        packed, omitted = pack_origins([*ids, "of another run"], reader, max_bytes=1)
+        assert 0 < omitted < 90 and list(unpack_origins(packed)["requests"]) == ids[:-omitted]
         packed, omitted = pack_origins(ids, reader)
-        assert omitted == 0 and list(unpack(packed)["requests"]) == ids
+        assert omitted == 0 and list(unpack_origins(packed)["requests"]) == ids
 
 
 @pytest.mark.browser
@@ -147,7 +155,7 @@ def test_following_a_row_in_a_browser(tmp_path, browser):  # noqa: F811
     with LineageReader(tmp_path / "ledger.sqlite", write=False) as reader:
         rows = [{**row.as_row(), "seed_ids": ["unknown"]} for row in reader.accepted()]
         summary = RunSummary(counts={"default": 2, "rejected": 0})
-        write_page(tmp_path / "page.html", summary, rows, tmp_path, lineage=reader)
+        write_page(tmp_path / "page.html", PageContent(summary, rows, tmp_path, reader))
     tab = browser.new_page(viewport={"width": 390, "height": 800})
     errors = []
     tab.on("console", lambda message: errors.append(message.text))

@@ -17,7 +17,7 @@ from code_alpaca.core.schema import Example
 from code_alpaca.dataset import plots
 from code_alpaca.dataset.describe import RowStatistics
 from code_alpaca.report.highlighting import highlight
-from code_alpaca.report.page import write_page
+from code_alpaca.report.page import PageContent, write_page
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -84,7 +84,8 @@ def render(folder: Path, rows: list[dict], **options) -> str:
     path = folder / "page.html"
     plot_folder = options.pop("plot_folder", folder)
     summary = options.pop("summary", None) or summarize(rows)
-    assert write_page(path, summary, iter(rows), plot_folder, **options) == len(rows)
+    content = PageContent(summary, iter(rows), plot_folder)
+    assert write_page(path, content, **options) == len(rows)
     return path.read_text(encoding="utf-8")
 
 

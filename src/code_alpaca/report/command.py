@@ -18,7 +18,7 @@ from code_alpaca.core.schema import DERISK_ROWS, count_fulfilled
 from code_alpaca.dataset import plots
 from code_alpaca.dataset.describe import RowStatistics
 from code_alpaca.report.lineage import LineageReader, describe_lineage
-from code_alpaca.report.page import write_page
+from code_alpaca.report.page import PageContent, write_page
 
 Tables = dict[str, dict[str, Any]]
 # Keys of report.json that are printed with another name; scripts read the keys.
@@ -69,7 +69,9 @@ def write_report(config: ReportConfig) -> None:
         plots.draw_plots(summary, folder / "report")
         if config.page_rows:
             rows = _first_rows(ledger, config.page_rows)
-            write_page(folder / "report.html", summary, rows, folder / "report", lineage=ledger)
+            write_page(
+                folder / "report.html", PageContent(summary, rows, folder / "report", ledger)
+            )
             output.print(str(folder / "report.html"))
         else:
             (folder / "report.html").unlink(missing_ok=True)  # it would show an older run

@@ -11,8 +11,9 @@ const list = document.getElementById("list");
 const buttons = { ArrowLeft: document.getElementById("previous"), ArrowRight: document.getElementById("next") };
 let rows = [];
 let ids = new Set();
-const hasOrigins = document.getElementById("origins").textContent !== "";
-let origins; // a promise; they are unpacked when the first one is opened
+// Packed: first the seed tasks and the chunk of each request, then the chunks.
+const [packedIndex, ...packedChunks] = document.getElementById("origins").textContent.split("\n");
+let originIndex; // a promise, once an origin was opened
 
 function create(tag, attributes, ...children) {
   const element = Object.assign(document.createElement(tag), attributes);
@@ -20,15 +21,14 @@ function create(tag, attributes, ...children) {
   return element;
 }
 
-async function unpack(id) {
-  const packed = atob(document.getElementById(id).textContent);
-  const bytes = Uint8Array.from(packed, (character) => character.charCodeAt(0));
+async function unpack(packed) {
+  const bytes = Uint8Array.from(atob(packed), (character) => character.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Response(stream).json();
 }
 
 async function unpackRows() {
-  const unpacked = await unpack("packed");
+  const unpacked = await unpack(document.getElementById("packed").textContent);
   for (const row of unpacked) {
     for (const name of FILTERS) row[name] ||= DEFAULT_VALUES[name];
     const texts = [row.instruction, row.input, row.output, row.tests, row.evidence, row.id];
@@ -122,24 +122,29 @@ function renderRow(row) {
     const code = colorize(row[name], row.colors?.[name]);
     parts.push(create("h3", {}, title), create("pre", { tabIndex: 0 }, ...code));
   }
-  if (hasOrigins && (row.request_id || row.seed_ids)) parts.push(renderOrigin(row));
+  if (packedIndex && (row.request_id || row.seed_ids)) parts.push(renderOrigin(row));
   return create("article", {}, ...parts);
 }
 
 function renderOrigin(row) {
   const details = create("details", { className: "origin" }, create("summary", {}, "Where it comes from"));
-  const fill = async () => details.append(...describeOrigin(row, await (origins ||= unpack("origins"))));
+  const fill = async () => details.append(...describeOrigin(row, await unpackOrigin(row)));
   details.addEventListener("toggle", fill, { once: true });
   return details;
 }
 
-function describeOrigin(row, { seedTasks, requests }) {
+async function unpackOrigin(row) {
+  const { seedTasks, chunkOf } = await (originIndex ||= unpack(packedIndex));
+  const chunk = packedChunks[chunkOf[row.request_id]];
+  return { seedTasks, request: chunk && (await unpack(chunk))[row.request_id] };
+}
+
+function describeOrigin(row, { seedTasks, request }) {
   const parts = [];
   if (row.seed_ids) {
     const shown = row.seed_ids.map((id) => (seedTasks[id] ? renderSeedTask(seedTasks[id]) : create("p", {}, linkRow(id))));
     parts.push(create("h3", {}, "Seed tasks and rows that the prompt showed"), ...shown);
   }
-  const request = requests[row.request_id];
   if (!request) return [...parts, create("p", { className: "note" }, "This page does not contain the request of this row.")];
   const candidates = request.candidates.map((candidate) => {
     const outcome = candidate.reason ? "rejected" : "accepted";

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import gzip
-import io
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from code_alpaca.report.lineage import Exchange, LineageReader, Message
 
-MAX_BYTES = 12_000_000  # of compressed requests: the page stays usable
+MAX_BYTES = 16_000_000  # of packed requests: the page stays usable
+REQUESTS_PER_CHUNK = 40  # unpacked together
 MAX_TEXT_LENGTH = 20_000  # characters of one prompt or reply
 MAX_TITLE_LENGTH = 200  # characters of the instruction of another candidate
 
@@ -19,26 +19,35 @@ MAX_TITLE_LENGTH = 200  # characters of the instruction of another candidate
 def pack_origins(
     request_ids: Sequence[str], lineage: LineageReader, max_bytes: int = MAX_BYTES
 ) -> tuple[str, int]:
-    """Return the origins as base64 of gzipped JSON, and for how many requests there was no space.
+    """Return the origins for page.js, and for how many requests there was no space.
 
-    Requests of another run, from which a curated row comes, are not counted.
+    Each line is base64 of gzipped JSON, so that the page unpacks only what is opened: seed tasks
+    and the chunk of each request, then the chunks. Requests of another run, from which a curated
+    row comes, are left out and not counted.
     """
-    buffer, separator, omitted = io.BytesIO(), "", 0
-    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as file:
-        seed_tasks = json.dumps(lineage.seed_tasks(), separators=(",", ":"))
-        file.write(f'{{"seedTasks":{seed_tasks},"requests":{{'.encode())
-        for request_id in request_ids:
-            exchange = lineage.exchange(request_id)
-            if exchange is None:
-                continue
-            if buffer.tell() > max_bytes:
-                omitted += 1
-                continue
-            record = json.dumps(_page_record(exchange), separators=(",", ":"))
-            file.write(f"{separator}{json.dumps(request_id)}:{record}".encode())
-            separator = ",\n"
-        file.write(b"}}")
-    return base64.b64encode(buffer.getvalue()).decode(), omitted
+    chunk_of: dict[str, int] = {}
+    chunks: list[str] = []
+    requests: dict[str, Any] = {}
+    size, omitted = 0, 0
+    for request_id in request_ids:
+        exchange = lineage.exchange(request_id)
+        if exchange is None:
+            continue
+        if size > max_bytes:
+            omitted += 1
+            continue
+        requests[request_id], chunk_of[request_id] = _page_record(exchange), len(chunks)
+        if len(requests) == REQUESTS_PER_CHUNK:
+            chunks.append(_pack(requests))
+            size += len(chunks[-1])
+            requests = {}
+    index = _pack({"seedTasks": lineage.seed_tasks(), "chunkOf": chunk_of})
+    return "\n".join([index, *chunks, _pack(requests)]), omitted
+
+
+def _pack(value: Any) -> str:
+    text = json.dumps(value, separators=(",", ":"))
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
 def _page_record(exchange: Exchange) -> dict[str, Any]:
