@@ -23,7 +23,7 @@ from code_alpaca.core.row_formats import (
     detect_columns,
     detect_format,
 )
-from code_alpaca.dataset.manifest import MANIFEST, find_changed_shards, read_manifest
+from code_alpaca.dataset.manifest import MANIFEST, find_changed_files, read_manifest
 from code_alpaca.hub.lookup import HubReadError, HubUnreachable, look_up, read_errors
 
 if TYPE_CHECKING:
@@ -289,7 +289,7 @@ def _folder_revision(path: Path) -> str:
     """Return the version of a dataset folder and a hash of its shards, which are verified."""
     manifest = read_manifest(path)
     assert manifest is not None
-    for shard in find_changed_shards(path, manifest):
+    for shard in find_changed_files(path, manifest.sha256):
         raise InputError(
             f"{path / shard} differs from {MANIFEST}; run code-alpaca publish again to rebuild "
             "the folder"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from code_alpaca.core import console
@@ -19,6 +20,7 @@ from code_alpaca.dataset.contents import (
 )
 from code_alpaca.dataset.difference import VersionDiff, diff_versions, update_changelog
 from code_alpaca.dataset.manifest import CARD, MANIFEST, read_manifest
+from code_alpaca.dataset.origin_files import Fetch, collect_origin_files, compare_seed_tasks
 from code_alpaca.hub import release as hub_release
 from code_alpaca.hub import release_plan
 from code_alpaca.hub.client import HubRepo, make_addition
@@ -169,7 +171,7 @@ def _release_files(
     since = diff = None
     if before:
         since = before.tag.removeprefix("v")
-        diff = _diff_released(repo, before.sha, previous, folder, manifest)
+        diff = _compare(folder, manifest, previous, partial(repo.fetch, revision=before.sha))
         log(f"since {before.tag}: {diff}")
     files: dict[str, Path | bytes] = {name: folder / name for name in release.names or ()}
     path = repo.fetch(CHANGELOG, plan.head) if plan.head else None
@@ -178,15 +180,6 @@ def _release_files(
     card = hub_release.merge_card_edits(repo, _read_card(folder), CARD.as_posix(), plan, log)
     files[README] = card.encode()
     return files
-
-
-def _diff_released(
-    repo: HubRepo, sha: str, released: Manifest | None, folder: Path, manifest: Manifest
-) -> VersionDiff:
-    """Compare the rows in a folder with those of a release."""
-    names = _default_shards(released) if released else []
-    old = [path for name in names if (path := repo.fetch(name, sha))]
-    return diff_versions(old, [folder / name for name in _default_shards(manifest)])
 
 
 def _explain_difference(
@@ -202,10 +195,22 @@ def _explain_difference(
         for key in ("license", "validation_fraction")
         if getattr(released, key) != getattr(manifest, key)
     ]
-    diff = _diff_released(repo, sha, released, folder, manifest)
+    diff = _compare(folder, manifest, released, partial(repo.fetch, revision=sha))
     if diff.added or diff.removed or diff.changed or not differing:
         differing.append(f"other rows (since then {diff})")
     return error.explained(", ".join(differing))
+
+
+def _compare(
+    folder: Path, manifest: Manifest, previous: Manifest | None, fetch: Fetch
+) -> VersionDiff:
+    """Compare a folder with the previous release, whose files `fetch` returns."""
+    old = _default_shards(previous) if previous else []
+    new = [folder / name for name in _default_shards(manifest)]
+    diff = diff_versions([path for name in old if (path := fetch(name))], new)
+    was = collect_origin_files("the previous version", previous, fetch) if previous else {}
+    now = collect_origin_files(str(folder), manifest, folder.joinpath)
+    return diff._replace(seed_tasks=compare_seed_tasks(was, now))
 
 
 def _default_shards(manifest: Manifest) -> list[str]:
@@ -233,6 +238,8 @@ def _download_release(folder: Path, repo: HubRepo, sha: str) -> None:
     if manifest and manifest.read_bytes() != (folder / MANIFEST).read_bytes():
         released = DATASET_RELEASE.owned(repo, sha)
         names = sorted(released, key=lambda name: name == MANIFEST)  # last: it marks completion
+        for name in Manifest.load(folder / MANIFEST).assets.keys() - set(released):
+            (folder / name).unlink(missing_ok=True)  # an older code-alpaca made the commit
     for name in names:
         if path := repo.fetch(name, sha):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ from code_alpaca.curation.rules import open_curator
 from code_alpaca.dataset.build import build_dataset
 from code_alpaca.dataset.folder import DatasetOptions
 from code_alpaca.dataset.manifest import read_manifest
+from code_alpaca.dataset.origin_files import make_origin_files, record_origin_files
 from code_alpaca.dataset.push import prepare_repo, preupload_shards, push_dataset
 from code_alpaca.generation.checks import (
     check_environment,
@@ -33,6 +34,7 @@ from code_alpaca.generation.config import GenerateConfig as GenerateConfig
 from code_alpaca.generation.dry_run import describe_dry_run
 from code_alpaca.generation.engine import GenerationEngine
 from code_alpaca.generation.progress import RunProgress
+from code_alpaca.generation.prompt_files import describe_prompts
 from code_alpaca.generation.request_plan import RequestPlan
 from code_alpaca.hub.release_plan import ReleaseTerms, VersionExistsError
 from code_alpaca.teacher import offline
@@ -95,6 +97,7 @@ def _fill_ledger(
         open_run(config.run_dir, config, plan.inputs() + config.user_files()) as ledger,
     ):
         ledger.set_meta("contamination", contamination)
+        record_origin_files(ledger, make_origin_files(plan.seed_tasks, describe_prompts(plan)))
         plan = plan.resumed(ledger)
         if config.verify:
             verify_seed_tasks(plan.seed_tasks, curator, refuse=ledger.is_empty())
