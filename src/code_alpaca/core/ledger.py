@@ -55,6 +55,8 @@ class Ledger(LedgerDatabase):
         *,
         seed_ids: Sequence[str] = (),  # of the examples in its prompt, for reports
         asked: dict[str, Any] | None = None,  # strategy, number of tasks, quota labels, for reports
+        # What is asked, however it is sent: by it repetitions are counted.
+        question: Any = None,
         # Returns the part of the payload that must not change once it is answered.
         immutable_part: Callable[[dict[str, Any]], Any] = lambda payload: payload,
     ) -> str:
@@ -64,7 +66,8 @@ class Ledger(LedgerDatabase):
             InputError: the ledger contains the reply to another request of this number.
         """
         text = json.dumps(payload, sort_keys=True)
-        question_hash = _sha256(json.dumps(immutable_part(payload), sort_keys=True))
+        question = immutable_part(payload) if question is None else question
+        question_hash = _sha256(json.dumps(question, sort_keys=True))
         # A repeated question requests another reply. Counted by question, not by payload: if the
         # server needs another form, requests are sent again in any order and keep their index.
         (sample,) = self._db.execute(

@@ -37,10 +37,12 @@ class GenerationSettings:
     """What a completion depends on besides model and problem."""
 
     prompt_format: PromptFormat
-    temperature: float
+    temperature: float | None  # None: the server's default
     max_new_tokens: int
     seed: int
     top_p: float | None = None
+    reasoning_effort: str | None = None  # of an endpoint, like `extra_body`
+    extra_body: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings for hashing: unset ones are omitted, so a new key changes no hash."""

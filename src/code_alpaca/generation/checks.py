@@ -57,6 +57,10 @@ def check_limits(config: GenerateConfig, plan: RequestPlan, price: Price | None)
     """Refuse keys that contradict each other or have no effect, and limits that are too low."""
     if config.teacher_api == "batch" and offline.is_offline(config.teacher_base_url):
         raise InputError("the embedded teacher has no Batch API; use teacher_api: chat with it")
+    if config.reasoning_effort and config.teacher_api == "completions":
+        raise InputError(
+            "reasoning_effort has no effect with teacher_api completions; leave it out"
+        )
     if config.push_to_hub and not config.hub_dataset_id:
         raise InputError("push_to_hub needs hub_dataset_id: ORG/NAME on the Hub")
     for name, strategy in STRATEGIES.items():

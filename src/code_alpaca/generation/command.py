@@ -38,6 +38,7 @@ from code_alpaca.teacher.batch import BatchTeacher
 from code_alpaca.teacher.budget import Budget
 from code_alpaca.teacher.client import Teacher
 from code_alpaca.teacher.prices import Price
+from code_alpaca.teacher.request_body import get_header_values
 from code_alpaca.teacher.scheduling import ConnectionSettings
 
 
@@ -119,6 +120,7 @@ def _create_teacher(
         requests_per_minute=config.requests_per_minute,
         tokens_per_minute=config.tokens_per_minute,
         batch_poll_s=config.batch_poll_s,
+        extra_headers=get_header_values(config.extra_headers),
     )
     if config.teacher_api != "batch":
         return Teacher(urls, settings, ledger=ledger, budget=budget)

@@ -99,8 +99,15 @@ class RequestPlan:
         strategy = self.mix.choose(rng)
         numbered = config.request_api in strategy.numbered_apis
         prompt = self._ask(strategy, rng, pool, labels)
-        limits = config.temperature, config.top_p, config.max_completion_tokens
-        sampling = SamplingParams(config.teacher_model, *limits, strategy.stop)
+        sampling = SamplingParams(
+            config.teacher_model,
+            config.temperature,
+            config.top_p,
+            config.max_completion_tokens,
+            strategy.stop,
+            config.reasoning_effort,
+            config.extra_body,
+        )
         schema = None if numbered else build_schema(config.tasks_per_request)
         count = strategy.tasks_per_request(prompt, config.tasks_per_request)
         name = self.old_names.get(strategy.name, strategy.name)

@@ -22,10 +22,14 @@ from code_alpaca.core.errors import TeacherRefused
 from code_alpaca.core.ledger import Ledger
 from code_alpaca.core.redact import redact
 from code_alpaca.teacher.budget import Budget
-from code_alpaca.teacher.capabilities import ServerCapabilities, get_question
+from code_alpaca.teacher.capabilities import (
+    ServerCapabilities,
+    get_immutable_part,
+    get_question,
+)
 from code_alpaca.teacher.error_classification import ErrorKind, RequestFailure, classify_exception
 from code_alpaca.teacher.failure_attribution import FailureAttribution, save_error_reply
-from code_alpaca.teacher.http_client import RequestStats, create_client, decode_reply
+from code_alpaca.teacher.http_client import RequestStats, create_client, decode_reply, post
 from code_alpaca.teacher.rate_limits import ConcurrencyWindow
 from code_alpaca.teacher.reply_parsing import UNANSWERED, count_billed_tokens
 from code_alpaca.teacher.request_body import ENDPOINT_PATHS
@@ -59,6 +63,7 @@ class Teacher:
     ) -> None:
         self.stats = RequestStats()
         self._path, self._timeout_s = ENDPOINT_PATHS[settings.api], settings.timeout_s
+        self._endpoint = settings.endpoint
         self._ledger, self._budget = ledger, budget
         self._is_resumed = bool(ledger.usage()["replies"])
         self._stopping = asyncio.Event()
@@ -67,7 +72,7 @@ class Teacher:
         self._servers = [
             Server(
                 url,
-                create_client(url, limit, settings.timeout_s, settings.transport),
+                create_client(url, settings),
                 ConcurrencyWindow(limit),
                 has_alternatives=len(urls) > 1,
             )
@@ -75,7 +80,7 @@ class Teacher:
         ]
         self._scheduler = Scheduler(self._servers, settings, budget, self._stopping)
         self._attribution = FailureAttribution(ledger, self.stats, self._stopping)
-        self._capabilities = ServerCapabilities(ledger)
+        self._capabilities = ServerCapabilities(ledger, urls)
 
     @property
     def in_flight(self) -> int:
@@ -99,11 +104,12 @@ class Teacher:
             Stopped: the budget is exhausted, or the run is stopping.
         """
         counts: Counter[ErrorKind] = Counter()  # of the failed attempts
-        about = {"seed_ids": seed_ids, "asked": asked, "immutable_part": get_question}
+        about = {"seed_ids": seed_ids, "asked": asked, "question": get_question(payload)}
+        about["immutable_part"] = get_immutable_part
         with self._attribution.track_request(index):
             while True:
                 sent = self._capabilities.adapt(payload)
-                key = self._ledger.request(index, self._path, sent, **about)
+                key = self._ledger.request(index, self._endpoint, sent, **about)
                 if (reply := self._ledger.reply(key)) is not None:
                     return key, reply
                 try:
@@ -161,7 +167,7 @@ class Teacher:
         """Send one POST request; the total timeout also ends a body that never completes."""
         try:
             async with asyncio.timeout(2 * self._timeout_s):
-                return await client.post(self._path, body=payload, cast_to=httpx2.Response)
+                return await post(client, self._path, payload)
         except TimeoutError:
             request = httpx2.Request("POST", client.base_url)
             raise openai.APITimeoutError(request=request) from None
