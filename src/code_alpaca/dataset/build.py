@@ -46,7 +46,12 @@ def build_dataset(
         rows = _LedgerRows(ledger, config.get("num_examples"))
         return write_dataset(
             output_dir or run_dir,
-            DatasetContent(rows.accepted, rows.rejected, _provenance(ledger, config)),
+            DatasetContent(
+                rows.accepted,
+                rows.rejected,
+                _provenance(ledger, config),
+                with_reasoning=config.get("keep_reasoning", False),
+            ),
             (options or DatasetOptions()).resolve(previous, config["dataset_version"]),
             previous,
             draw_plots=draw_plots,

@@ -57,6 +57,7 @@ class DatasetContent:
     accepted: Rows
     rejected: Rows  # called after `accepted` is exhausted
     provenance: dict[str, Any]  # fields of the manifest
+    with_reasoning: bool = False  # whether there is a column `reasoning`
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ def write_dataset(
                 not rows.rejected_by_reason or (previous and previous.counts.get("default"))
             ):
                 raise InputError(f"{output_dir} has no accepted row yet; generate some first")
-            manifest = _make_manifest(folder, rows, content.provenance, options)
+            manifest = _make_manifest(folder, rows, content, options)
             same = manifest.describes_same_dataset(previous)
             created_at = previous.created_at if previous and same else utc_now()
             manifest = manifest.model_copy(update={"created_at": created_at})
@@ -122,7 +123,11 @@ def _write_shards(folder: Path, content: DatasetContent, fraction: float) -> _Wr
     first_row = None
     with contextlib.ExitStack() as stack:
         shards = {
-            (name, split): stack.enter_context(ShardWriter(folder / "data" / name, name, split))
+            (name, split): stack.enter_context(
+                ShardWriter(
+                    folder / "data" / name, name, split, with_reasoning=content.with_reasoning
+                )
+            )
             for name in CONFIGS
             for split in SPLITS
         }
@@ -148,7 +153,7 @@ def _write_shards(folder: Path, content: DatasetContent, fraction: float) -> _Wr
 
 
 def _make_manifest(
-    folder: Path, rows: _WrittenRows, provenance: dict[str, Any], options: DatasetOptions
+    folder: Path, rows: _WrittenRows, content: DatasetContent, options: DatasetOptions
 ) -> Manifest:
     reasons = rows.rejected_by_reason
     paths = [path for shard in rows.shards.values() for path in shard.paths]
@@ -163,10 +168,10 @@ def _make_manifest(
         counts=counts,
         splits=splits,
         validation_fraction=options.validation_fraction,
-        columns=column_types(),
+        columns=column_types(with_reasoning=content.with_reasoning),
         sha256={path.relative_to(folder).as_posix(): fs.file_sha256(path) for path in paths},
         bytes=sum(path.stat().st_size for path in paths),
-        **provenance,
+        **content.provenance,
         candidates=counts["default"] + reasons.total(),
         rejected_by_reason=dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
         statistics=rows.statistics.as_dict(),

@@ -49,7 +49,7 @@ def import_dataset(
     rows, revision = load_rows(
         source.name, source.config, source.revision, column_map=source.column_map, blank="keep"
     )
-    schema = features()
+    schema = features(with_reasoning=True)
     columns = [
         name
         for name in rows.column_names
@@ -66,7 +66,12 @@ def import_dataset(
     rows = rows.select_columns(columns)
     return write_dataset(
         output_dir or run_dir,
-        DatasetContent(lambda: _check_rows(rows, source.name), lambda: iter(()), provenance),
+        DatasetContent(
+            lambda: _check_rows(rows, source.name),
+            lambda: iter(()),
+            provenance,
+            with_reasoning="reasoning" in columns,
+        ),
         (options or DatasetOptions()).resolve(None, "0.1.0"),
         recover_manifest(run_dir / "dataset"),
         draw_plots=draw_plots,

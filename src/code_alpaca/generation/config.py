@@ -83,6 +83,14 @@ class GenerateConfig(CurationRules):
         {}, description="HTTP headers of every request; their values are not stored"
     )
     max_completion_tokens: PerRequest[PositiveInt] = Field(4096, description="tokens in one reply")
+    max_prompt_tokens: PerRequest[PositiveInt | None] = Field(
+        None,
+        description="tokens in one prompt, which shows fewer tasks to fit; unset: from the "
+        "teacher's context length",
+    )
+    keep_reasoning: bool = Field(
+        False, description="store the teacher's reasoning in a column `reasoning`"
+    )
 
     # Speed and limits.
     lookahead: PositiveInt = Field(

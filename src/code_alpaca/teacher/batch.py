@@ -90,12 +90,18 @@ class BatchTeacher:
             raise Stopped(batch_api.format_api_error(error)) from None
 
     async def complete(
-        self, index: int, payload: dict[str, Any], asked: dict[str, Any], seed_ids: Sequence[str]
+        self,
+        index: int,
+        payload: dict[str, Any],
+        asked: dict[str, Any],
+        seed_ids: Sequence[str],
+        *,
+        revises: str | None = None,
     ) -> tuple[str, dict[str, Any]]:
         """Return the key and the raw reply of request `index`; see `Teacher.complete`."""
         num_batches = 0
         about = {"seed_ids": seed_ids, "asked": asked, "question": get_question(payload)}
-        about["immutable_part"] = get_immutable_part
+        about |= {"immutable_part": get_immutable_part, "revises": revises}
         with self._attribution.track_request(index):
             while True:
                 sent = self._capabilities.adapt(payload)
@@ -115,6 +121,14 @@ class BatchTeacher:
                         f"request {index} was not answered in {num_batches} batches ({retry}); all "
                         "replies so far are kept: rerun the same command to resume"
                     ) from None
+
+    async def fetch_context_length(self, model: str) -> int | None:
+        """Return None: servers with a Batch API do not report context lengths."""
+        return None
+
+    def can_afford(self, payload: dict[str, Any]) -> bool:
+        """Return whether a request fits under the cap now, besides those submitted."""
+        return self._budget is None or self._budget.can_afford(payload)
 
     def stop_sending(self) -> None:
         """Submit no more batches; the next start collects the submitted ones."""

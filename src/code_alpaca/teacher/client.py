@@ -30,6 +30,7 @@ from code_alpaca.teacher.capabilities import (
 from code_alpaca.teacher.error_classification import ErrorKind, RequestFailure, classify_exception
 from code_alpaca.teacher.failure_attribution import FailureAttribution, save_error_reply
 from code_alpaca.teacher.http_client import RequestStats, create_client, decode_reply, post
+from code_alpaca.teacher.model_info import fetch_context_length
 from code_alpaca.teacher.rate_limits import ConcurrencyWindow
 from code_alpaca.teacher.reply_parsing import UNANSWERED, count_billed_tokens
 from code_alpaca.teacher.request_body import ENDPOINT_PATHS
@@ -93,11 +94,18 @@ class Teacher:
             self._budget.close_lost_attempts()
 
     async def complete(
-        self, index: int, payload: dict[str, Any], asked: dict[str, Any], seed_ids: Sequence[str]
+        self,
+        index: int,
+        payload: dict[str, Any],
+        asked: dict[str, Any],
+        seed_ids: Sequence[str],
+        *,
+        revises: str | None = None,
     ) -> tuple[str, dict[str, Any]]:
         """Return the key and the raw reply of request `index`, from the ledger or the server.
 
-        `asked` (strategy, number of tasks, quota labels) and `seed_ids` are recorded for reports.
+        `asked` (strategy, number of tasks, quota labels) and `seed_ids` are recorded for reports;
+        `revises` is the key of an answered request that this one replaces.
 
         Raises:
             TeacherRefused: the server rejects all requests or does not answer.
@@ -105,7 +113,7 @@ class Teacher:
         """
         counts: Counter[ErrorKind] = Counter()  # of the failed attempts
         about = {"seed_ids": seed_ids, "asked": asked, "question": get_question(payload)}
-        about["immutable_part"] = get_immutable_part
+        about |= {"immutable_part": get_immutable_part, "revises": revises}
         with self._attribution.track_request(index):
             while True:
                 sent = self._capabilities.adapt(payload)
@@ -120,6 +128,17 @@ class Teacher:
                     if (reply := await self._skip(index, key, failure, counts)) is not None:
                         return key, reply
                     await self._back_off(failure, counts.total())
+
+    async def fetch_context_length(self, model: str) -> int | None:
+        """Return the context length that all servers have at least, if they report it."""
+        if self._servers[0].url is None:  # OpenAI does not
+            return None
+        calls = [fetch_context_length(server.client, model) for server in self._servers]
+        return min(filter(None, await asyncio.gather(*calls)), default=None)
+
+    def can_afford(self, payload: dict[str, Any]) -> bool:
+        """Return whether a request fits under the cap now, besides those in flight."""
+        return self._budget is None or self._budget.can_afford(payload)
 
     def stop_sending(self) -> None:
         """Let requests in flight finish; send and retry no others."""

@@ -16,6 +16,7 @@ COMPLETE_FINISH_REASONS = {
     "stop", "eos", "eos_token", "stop_sequence", "end_turn", "complete", "completed", "tool_calls",
     "function_call",
 }  # fmt: skip
+LENGTH_REASONS = {"length", "max_tokens", "model_length", "max_output_tokens"}
 USAGE_KEYS = (("prompt_tokens", "completion_tokens"), ("input_tokens", "output_tokens"))
 REASONING_KEYS = ("reasoning_content", "reasoning")  # of a message
 UNANSWERED = "unanswered"  # error code recorded for a request that failed at every attempt
@@ -49,6 +50,17 @@ def parse_reply(reply: Any) -> ParsedReply:
         # A content policy or the context limit rejected the prompt.
         return ParsedReply(refusal=str(error.get("message") or "refused"))
     return ParsedReply(readable=False)
+
+
+def ends_in_reasoning(reply: Any) -> bool:
+    """Return whether a reply reached its token limit before the response began."""
+    parsed = parse_reply(reply)
+    if not parsed.readable or parsed.text.strip() or parsed.refusal:
+        return False
+    choices = reply.get("choices") or [{}]
+    details = reply.get("incomplete_details") or {}
+    reason = details.get("reason") or choices[0].get("finish_reason")
+    return str(reason).lower() in LENGTH_REASONS
 
 
 def read_completion(reply: Any) -> tuple[str, str | None]:
