@@ -55,7 +55,7 @@ CREDENTIALS_PATTERN = re.compile(
     re.IGNORECASE,
 )
 FATAL_ADVICE = {
-    401: "check OPENAI_API_KEY",
+    401: "check OPENAI_API_KEY (or AZURE_OPENAI_API_KEY)",
     402: "top up the account",
     403: "check the permissions of this API key",
     404: "check teacher_model, teacher_api and teacher_base_url",

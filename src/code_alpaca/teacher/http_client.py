@@ -14,6 +14,7 @@ import httpx2
 import openai
 
 from code_alpaca.core.errors import InputError
+from code_alpaca.teacher.azure import create_azure_client, find_azure_url, get_azure_key
 from code_alpaca.teacher.error_classification import classify_error_body
 from code_alpaca.teacher.reply_parsing import assemble_stream, count_billed_tokens, find_error
 from code_alpaca.teacher.scheduling import ConnectionSettings
@@ -53,24 +54,26 @@ def create_client(
     Raises:
         InputError: OPENAI_API_KEY is missing or invalid, and the server is not on this machine.
     """
-    key = _read_api_key(base_url, default_key)
+    azure_url = find_azure_url(base_url)
+    key = _read_api_key(base_url, get_azure_key() if azure_url else None, default_key)
     limit = settings.max_concurrency
-    return openai.AsyncOpenAI(
-        base_url=base_url,
-        api_key=key,
-        max_retries=0,  # `Teacher` retries: it pauses all requests after one 429, and counts
-        timeout=settings.timeout_s,
-        default_headers=settings.extra_headers,
+    options = {
+        "max_retries": 0,  # `Teacher` retries: it pauses all requests after one 429, and counts
+        "timeout": settings.timeout_s,
+        "default_headers": settings.extra_headers,
         # aiohttp needs half the CPU time per request of httpx (benchmarks/generation_speed.py).
         # Its default limit is 100 connections.
-        http_client=BoundedHttpClient(
+        "http_client": BoundedHttpClient(
             max_bytes=max_bytes,
             secrets=[key, *settings.extra_headers.values()],
             limits=httpx2.Limits(max_connections=limit, max_keepalive_connections=limit),
             follow_redirects=False,  # every request sent must have its own budget reservation
             transport=settings.transport,
         ),
-    )
+    }
+    if azure_url:
+        return create_azure_client(azure_url, key, **options)
+    return openai.AsyncOpenAI(base_url=base_url, api_key=key, **options)
 
 
 class BoundedHttpClient(openai.DefaultAioHttpClient):
@@ -121,13 +124,13 @@ class BoundedHttpClient(openai.DefaultAioHttpClient):
         return bytes(body), False
 
 
-def _read_api_key(base_url: str | None, default: str | None) -> str:
-    if key := os.environ.get("OPENAI_API_KEY"):
+def _read_api_key(base_url: str | None, azure_key: str | None, default: str | None) -> str:
+    if key := azure_key or os.environ.get("OPENAI_API_KEY"):
         if key.isascii() and key.isprintable():
             return key
+        name = "AZURE_OPENAI_API_KEY" if azure_key else "OPENAI_API_KEY"
         raise InputError(
-            "OPENAI_API_KEY contains characters that are not allowed in an HTTP header; copy the "
-            "key again"
+            f"{name} contains characters that are not allowed in an HTTP header; copy the key again"
         )
     if base_url and urlsplit(base_url).hostname in LOCAL_HOSTS:
         return "none"  # local servers need no key, but the client requires one
