@@ -76,6 +76,7 @@ def _provenance(ledger: Ledger, config: dict[str, Any]) -> dict[str, Any]:
         "contamination": ledger.record("contamination"),
         "usage": ledger.usage() if has_teacher else None,
         "cost_usd": round(ledger.spent(), 6) if has_teacher else None,
+        **({"price_sources": sources} if (sources := ledger.record("price_sources")) else {}),
         "config": {key: publishable(value) for key, value in config.items()},
         **({"config_changes": redact(changes)} if changes else {}),
         "pace": ledger.pace(),

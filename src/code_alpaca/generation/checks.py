@@ -44,7 +44,10 @@ def find_teacher_price(config: GenerateConfig) -> Price | None:
     if prices.count(None) == 1:
         raise InputError("set both price_per_mtok_input and price_per_mtok_output, or neither")
     model, url, batch = config.teacher_model, config.teacher_base_url, config.teacher_api == "batch"
-    price = find_price(model, url, configured=prices, batch=batch)
+    if offline.is_offline(url) and None in prices:
+        price = None
+    else:
+        price = find_price(model, url, configured=prices, batch=batch)
     if price is None and config.max_cost_usd is not None:
         raise InputError(
             f"max_cost_usd is set and the price of {model} is unknown; set "
