@@ -131,6 +131,7 @@ def test_a_parameter_that_the_endpoint_refuses_is_dropped(httpserver, run_eval, 
     assert run_eval("--base_url", url, "--model", "m", "--limit", 4, "--batch_size", 1) == 0
     assert ["temperature" in body for body in bodies] == [True, False, False, False, False]
     assert "the server refuses temperature=0.0" in capsys.readouterr().out
+    assert run_eval.results.sampling["temperature"] is None, "it was not greedy decoding"
 
 
 def test_null_is_not_sent_and_extra_keys_and_headers_are(httpserver, run_eval):

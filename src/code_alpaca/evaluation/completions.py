@@ -61,11 +61,13 @@ class Completion:
     text: str
     finish_reason: str | None
     error: str = ""
+    not_sent: tuple[str, ...] = ()  # sampling settings that the server refuses
 
-    def as_row(self) -> dict[str, str | None]:
+    def as_row(self) -> dict[str, Any]:
         """Return the fields of a line of samples.jsonl."""
-        error = {"error": self.error} if self.error else {}
-        return {"completion": self.text, "finish_reason": self.finish_reason, **error}
+        row: dict[str, Any] = {"completion": self.text, "finish_reason": self.finish_reason}
+        row |= {"error": self.error} if self.error else {}
+        return row | ({"not_sent": list(self.not_sent)} if self.not_sent else {})
 
 
 SaveCompletion = Callable[[CompletionRequest, Completion], None]

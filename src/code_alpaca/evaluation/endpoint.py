@@ -37,6 +37,7 @@ TIMEOUT_S = 600.0  # without a response
 MAX_RETRIES = 5  # of the client, after errors of the connection or the server
 RETRY_DELAY_S = 0.5  # before another attempt, times the number of attempts so far
 MAX_ATTEMPTS = 3  # at a reply without a completion, such as one without choices
+SAMPLING_KEYS = ("temperature", "top_p")
 MAX_SENT_STOPS = 4  # OpenAI's limit; `truncate_at_stop` applies all of them
 REFUSED_STATUSES = (400, 403, 413, 422)  # of one prompt: too long, or moderated
 NO_ACCESS_STATUSES = (401, 404)
@@ -132,7 +133,9 @@ class EndpointBackend:
             try:
                 text, finish_reason = await self._send(client, sent)
                 stopped = truncate_at_stop(text, stops)
-                return Completion(stopped, "stop" if stopped != text else finish_reason)
+                ending = "stop" if stopped != text else finish_reason
+                not_sent = tuple(key for key in SAMPLING_KEYS if key in body and key not in sent)
+                return Completion(stopped, ending, not_sent=not_sent)
             except openai.APIStatusError as error:
                 if self._capabilities.downgrade(classify_exception(error), sent):
                     continue
