@@ -155,6 +155,12 @@ def test_contradictory_options_are_refused_before_anything_is_sent(tmp_path, cap
     assert not (tmp_path / "run").exists()
 
 
+def test_the_card_states_the_source_of_the_prices(httpserver, tmp_path):
+    server = ChatServer(httpserver, lambda body, index: None)
+    assert main(generate_args(tmp_path, server.url, *PRICES)) == 0
+    assert "(prices: `as configured`)" in (tmp_path / "dataset/README.md").read_text()
+
+
 def test_a_dry_run_prints_the_estimated_cost_and_sends_nothing(tmp_path, capsys):
     more = ["--teacher_model", "gpt-4o-mini", "--num_examples", "20000", "--dry_run"]
     assert main(["generate", "--run_dir", str(tmp_path / "run"), *more]) == 0

@@ -54,13 +54,15 @@ def parse_reply(reply: Any) -> ParsedReply:
 
 def ends_in_reasoning(reply: Any) -> bool:
     """Return whether a reply reached its token limit before the response began."""
-    parsed = parse_reply(reply)
-    if not parsed.readable or parsed.text.strip() or parsed.refusal:
+    try:
+        details = reply.get("incomplete_details") or {}
+        reason = details.get("reason") or reply["choices"][0].get("finish_reason")
+    except (AttributeError, LookupError, TypeError):
         return False
-    choices = reply.get("choices") or [{}]
-    details = reply.get("incomplete_details") or {}
-    reason = details.get("reason") or choices[0].get("finish_reason")
-    return str(reason).lower() in LENGTH_REASONS
+    if str(reason).lower() not in LENGTH_REASONS:
+        return False
+    parsed = parse_reply(reply)
+    return parsed.readable and not parsed.text.strip() and not parsed.refusal
 
 
 def read_completion(reply: Any) -> tuple[str, str | None]:
