@@ -174,6 +174,18 @@ def test_a_token_limit_above_the_models_maximum_is_lowered(tmp_path, message):
     assert server.bodies[-1]["max_completion_tokens"] == 1024
 
 
+def test_thinking_is_turned_off_where_even_a_stream_may_not_think(tmp_path):
+    def respond(body, index):
+        refusal = "parameter.enable_thinking must be set to false for non-streaming calls"
+        return error(400, refusal) if body.get("enable_thinking") is not False else None
+
+    server = SimulatedServer(respond)
+    assert all(map(is_reply, complete_prompts(tmp_path, server).results))
+    before = len(server.bodies)
+    complete_prompts(tmp_path, server)
+    assert len(server.bodies) == before
+
+
 def test_another_model_gets_the_complete_request(tmp_path):
     def respond(body, index):
         old = body["model"] == "model"

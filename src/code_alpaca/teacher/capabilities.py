@@ -69,6 +69,7 @@ class Learned:
     max_tokens: int | None = None  # of a reply
     stream: bool = False  # whether only streams are sent
     dropped: list[str] = field(default_factory=list)
+    thinking_off: bool = False  # DashScope's key, for a model that does not think in any other form
 
 
 class ServerCapabilities:
@@ -92,6 +93,8 @@ class ServerCapabilities:
         adapted = {key: value for key, value in body.items() if key not in learned.dropped}
         if learned.stream and not adapted.get("stream"):
             adapted.update(STREAMING_KEYS)
+        if learned.thinking_off:
+            adapted["enable_thinking"] = False
         if "max_completion_tokens" in adapted and learned.token_limit_key == "max_tokens":
             adapted["max_tokens"] = adapted.pop("max_completion_tokens")
         for key in TOKEN_LIMIT_KEYS:
@@ -156,7 +159,8 @@ def get_question(body: dict[str, Any]) -> dict[str, Any]:
 
 def get_immutable_part(body: dict[str, Any]) -> dict[str, Any]:
     """Return the part of a body that `ServerCapabilities` never changes."""
-    return {k: v for k, v in get_question(body).items() if k not in DROPPABLE_KEYS}
+    changeable = (*DROPPABLE_KEYS, "enable_thinking")
+    return {k: v for k, v in get_question(body).items() if k not in changeable}
 
 
 def _learn(learned: Learned, message: str, failure: RequestFailure, sent: dict[str, Any]) -> None:
@@ -177,6 +181,8 @@ def _learn(learned: Learned, message: str, failure: RequestFailure, sent: dict[s
         learned.dropped.append(named[0])
     elif not sent.get("stream") and STREAM_ONLY_PATTERN.search(message):
         learned.stream = True
+    elif "enable_thinking" in message and "false" in message:
+        learned.thinking_off = True
 
 
 def _find_named_keys(keys: Iterable[str], message: str) -> list[str]:
@@ -223,6 +229,8 @@ def _describe(before: dict[str, Any], learned: Learned, sent: dict[str, Any]) ->
         return f"the server refuses response_format {old}; requests are sent with {new}"
     if learned.stream != before["stream"]:
         return "the server only streams; streams are requested"
+    if learned.thinking_off != before["thinking_off"]:
+        return "the server refuses to think; requests are sent with enable_thinking: false"
     return "the server refuses max_completion_tokens; max_tokens is sent instead"
 
 
