@@ -72,7 +72,7 @@ WITHOUT_COMPLETION = [
     ({"choices": []}, 200, "error"),
     ({"error": {"message": "upstream"}}, 200, "error"),
     ({"choices": [{"message": None, "finish_reason": "stop", "index": 0}]}, 200, "error"),
-    (make_reply([{"type": "text", "text": "x"}]), 200, "error"),
+    (make_reply(5), 200, "error"),
     ("not JSON", 200, "error"),
 ]
 
@@ -114,3 +114,65 @@ def test_an_endpoint_that_completes_nothing_is_an_error_without_the_key(
     assert code == exit_code and not rows
     error = capsys.readouterr().err
     assert message in error and KEY not in error and len(error.strip().splitlines()) == 1
+
+
+def test_a_parameter_that_the_endpoint_refuses_is_dropped(httpserver, run_eval, capsys):
+    bodies = []
+
+    def handle(request: Request) -> Response:
+        bodies.append(body := request.get_json())
+        if "temperature" not in body:
+            return make_response(make_reply("x"))
+        message = "Unsupported value: 'temperature' does not support 0.0 with this model."
+        return make_response({"error": {"message": message, "param": "temperature"}}, 400)
+
+    httpserver.expect_request("/v1/chat/completions").respond_with_handler(handle)
+    url = httpserver.url_for("/v1")
+    assert run_eval("--base_url", url, "--model", "m", "--limit", 4, "--batch_size", 1) == 0
+    assert ["temperature" in body for body in bodies] == [True, False, False, False, False]
+    assert "the server refuses temperature=0.0" in capsys.readouterr().out
+    assert run_eval.results.sampling["temperature"] is None, "it was not greedy decoding"
+
+
+def test_null_is_not_sent_and_extra_keys_and_headers_are(httpserver, run_eval):
+    requests = []
+
+    def handle(request: Request) -> Response:
+        requests.append(request)
+        return make_response(make_reply("x"))
+
+    httpserver.expect_request("/v1/chat/completions").respond_with_handler(handle)
+    words = ("--base_url", httpserver.url_for("/v1"), "--model", "m", "--limit", 1,
+             "--temperature", "null", "--reasoning_effort", "low", "--extra_body", "{top_k: 20}",
+             "--extra_headers", "{X-Team: a-secret-team}")  # fmt: skip
+    assert run_eval(*words) == 0
+    body = requests[0].get_json()
+    assert "temperature" not in body
+    assert (body["reasoning_effort"], body["top_k"], body["stream"]) == ("low", 20, False)
+    assert requests[0].headers["X-Team"] == "a-secret-team"
+    written = [path for path in run_eval.output_dir.rglob("*") if path.is_file()]
+    assert not [path for path in written if b"a-secret-team" in path.read_bytes()]
+    assert run_eval(*words) == 0 and len(requests) == 1, "completions are reused"
+
+
+def test_an_endpoint_that_streams_and_one_that_sends_parts_are_read(httpserver, run_eval):
+    chunks = [{"choices": [{"index": 0, "delta": {"content": "x"}, "finish_reason": "stop"}]}]
+    stream = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
+    replies = [
+        stream,
+        make_reply([{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "x"}]),
+    ]
+    httpserver.expect_request("/v1/chat/completions").respond_with_handler(
+        lambda request: make_response(replies.pop())
+    )
+    url = httpserver.url_for("/v1")
+    assert run_eval("--base_url", url, "--model", "m", "--limit", 2, "--batch_size", 1) == 0
+    assert [(row["completion"], row["finish_reason"]) for row in run_eval.rows] == [
+        ("x", "stop")
+    ] * 2
+
+
+@pytest.mark.parametrize("words", [("--temperature", "null"), ("--extra_body", "{a: 1}")])
+def test_keys_of_an_endpoint_are_refused_without_one(run_eval, capsys, words):
+    assert run_eval("--model", "somewhere", *words) == 2
+    assert "base_url" in capsys.readouterr().err

@@ -316,6 +316,7 @@ def test_no_reply_of_a_server_ends_the_run_for_good(tmp_path, httpserver):
     for reply in replies:
         httpserver.expect_ordered_request("/v1/chat/completions").respond_with_json(reply)
     more = ["--max_concurrency", "1", "--patience", str(len(replies))]
+    more += ["--max_prompt_tokens", "100000"]  # given, so the server is not asked for it
     assert main(generate_args(tmp_path, *more, url=httpserver.url_for("/v1"))) == 3
     assert count_replies(tmp_path) == len(replies)
 

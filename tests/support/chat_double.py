@@ -81,9 +81,13 @@ def raw_server(respond: Callable[[dict, int], bytes | None]) -> Iterator[str]:
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             length = 0
+            is_get = self.rfile.readline().startswith(b"GET ")  # the list of models
             while (line := self.rfile.readline().strip().lower()) != b"":
                 if line.startswith(b"content-length:"):
                     length = int(line.split(b":")[1])
+            if is_get:
+                self.wfile.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+                return
             body = json.loads(self.rfile.read(length))
             with contextlib.suppress(OSError):  # the client may close the connection early
                 response = respond(body, next(count)) or http_bytes(json.dumps(build_reply(body)))

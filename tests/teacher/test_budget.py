@@ -73,6 +73,40 @@ def test_no_cap_is_exceeded(tmp_path, seed):
     assert "is reached" in exhausted(run)
 
 
+class ReasoningServer(BillingServer):
+    """A server that also bills reasoning, reports it in one of three ways, or reports nothing."""
+
+    def answer_or_fail(self, body, index):
+        response = super().answer_or_fail(body, index)
+        if not isinstance(response, httpx2.Response) or response.status_code != 200:
+            return response
+        reply, form = response.json(), index % 4
+        usage = reply["usage"]
+        reasoning = self.rng.randrange(MAX_TOKENS - usage["completion_tokens"])
+        self.billed += self.price.compute_cost(0, reasoning)
+        if form == 0:
+            usage["completion_tokens"] += reasoning
+        elif form == 1:
+            usage["total_tokens"] = sum(usage.values()) + reasoning
+        elif form == 2:
+            usage["total_tokens"] = sum(usage.values()) + reasoning
+            usage["completion_tokens_details"] = {"reasoning_tokens": reasoning}
+        else:
+            del reply["usage"]
+        return httpx2.Response(200, json=reply)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_cap_is_exceeded_by_reasoning_or_missing_usage(tmp_path, seed):
+    rng = random.Random(100 + seed)
+    price = Price(3, 15, "test")
+    cap = rng.uniform(0.05, 0.5)
+    server = ReasoningServer(rng, price)
+    run = complete_prompts(tmp_path, server, range(60), price=price, cap=cap)
+    assert server.billed <= run.spent + 1e-9 <= cap + 1e-9
+    assert "is reached" in exhausted(run)
+
+
 def test_reasoning_counted_only_in_the_total_is_charged(tmp_path):
     server = server_with_usage(
         total_tokens=lambda usage, _: usage["prompt_tokens"] + usage["completion_tokens"] + 3000

@@ -68,6 +68,40 @@ def test_complete_tasks_of_a_truncated_reply_are_kept(httpserver, tmp_path):
         assert "malformed" not in ledger.reasons()
 
 
+# -- the form of a request -----------------------------------------------------------------------
+
+FORM = ["--temperature", "null", "--top_p", "null", "--reasoning_effort", "low",
+        "--extra_body", "{chat_template_kwargs: {enable_thinking: false}}"]  # fmt: skip
+
+
+def test_null_is_not_sent_and_extra_keys_are(httpserver, tmp_path):
+    server = ChatServer(httpserver, lambda body, index: None)
+    assert main(generate_args(tmp_path, server.url, *FORM)) == 0
+    for body in server.bodies:
+        assert not {"temperature", "top_p"} & body.keys()
+        assert body["reasoning_effort"] == "low"
+        assert body["chat_template_kwargs"] == {"enable_thinking": False}
+
+
+def test_the_values_of_extra_headers_are_sent_and_stored_nowhere(httpserver, tmp_path, capsys):
+    secret = "a-secret-of-the-team"
+    server = ChatServer(httpserver, lambda body, index: http_error(401, f"who is {secret}?"))
+    words = ["--extra_headers", f"{{X-Team: {secret}}}"]
+    assert main(generate_args(tmp_path, server.url, *words)) == 3
+    assert httpserver.log[0][0].headers["X-Team"] == secret
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert secret not in capsys.readouterr().err and secret.encode() not in written
+    assert main(["generate", "--config", str(tmp_path / "config.yaml")]) == 2
+    assert "values are not stored; give it again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["messages", "max_tokens", "max_completion_tokens", "n", "stream"])
+def test_extra_body_cannot_replace_the_prompt_or_a_limit(tmp_path, capsys, key):
+    words = ["--extra_body", f"{{{key}: 1}}"]
+    assert main(generate_args(tmp_path, "http://127.0.0.1:9/v1", *words)) == 2
+    assert f"sets {key}" in capsys.readouterr().err
+
+
 # -- money ---------------------------------------------------------------------------------------
 
 PRICES = ["--price_per_mtok_input", "3", "--price_per_mtok_output", "15",
@@ -121,9 +155,15 @@ def test_contradictory_options_are_refused_before_anything_is_sent(tmp_path, cap
     assert not (tmp_path / "run").exists()
 
 
+def test_the_card_states_the_source_of_the_prices(httpserver, tmp_path):
+    server = ChatServer(httpserver, lambda body, index: None)
+    assert main(generate_args(tmp_path, server.url, *PRICES)) == 0
+    assert "(prices: `as configured`)" in (tmp_path / "dataset/README.md").read_text()
+
+
 def test_a_dry_run_prints_the_estimated_cost_and_sends_nothing(tmp_path, capsys):
     more = ["--teacher_model", "gpt-4o-mini", "--num_examples", "20000", "--dry_run"]
     assert main(["generate", "--run_dir", str(tmp_path / "run"), *more]) == 0
     output = capsys.readouterr().out
-    assert "about 6667 if 60% is accepted" in output and "price list of" in output
+    assert "about 6667 if 60% is accepted" in output and "genai-prices" in output
     assert "nothing was sent" in output and not (tmp_path / "run").exists()

@@ -83,11 +83,11 @@ def test_the_only_open_request_may_be_the_rejected_one(tmp_path):
 
 @pytest.mark.parametrize("status", [400, 422])
 def test_a_parameter_that_is_rejected_in_every_request_stops_the_run(tmp_path, status):
-    server = SimulatedServer(lambda *_: error(status, "Unsupported parameter: 'top_p'"))
+    server = SimulatedServer(lambda *_: error(status, "Unsupported parameter: 'top_k'"))
     run = complete_prompts(tmp_path, server, range(12), price=PRICE, cap=None)
     assert all(isinstance(result, TeacherRefused) for result in run.results)
     message = str(run.results[0])
-    assert "Unsupported parameter: 'top_p'" in message and "\n" not in message
+    assert "Unsupported parameter: 'top_k'" in message and "\n" not in message
     assert len(server.bodies) <= 12
     assert run.usage["replies"] == 0 and run.spent == 0
 

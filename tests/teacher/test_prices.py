@@ -1,6 +1,8 @@
-"""Prices come from the config, or from the price list by API host and model name."""
+"""Prices come from the config, or from a price list by URL and model name."""
 
 from __future__ import annotations
+
+import pytest
 
 from code_alpaca.teacher.prices import find_price
 
@@ -26,3 +28,32 @@ def test_the_price_depends_on_the_host(monkeypatch):
     assert find_price("gpt-4o-mini", f"{OPENAI}, {OTHER}") is None
     monkeypatch.setenv("OPENAI_BASE_URL", OTHER)
     assert find_price("gpt-4o-mini", None) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "url"),
+    [
+        ("claude-haiku-4-5", "https://api.anthropic.com/v1/"),
+        ("gemini-2.5-flash", "https://generativelanguage.googleapis.com/v1beta/openai/"),
+        ("deepseek-chat", "https://api.deepseek.com/v1"),
+        ("grok-4", "https://api.x.ai/v1"),
+        ("mistral-large-latest", "https://api.mistral.ai/v1"),
+        ("llama-3.3-70b-versatile", "https://api.groq.com/openai/v1"),
+        ("openai/gpt-4o-mini", "https://openrouter.ai/api/v1"),
+        ("gpt-4o", "https://resource.openai.azure.com/"),
+    ],
+)
+def test_models_of_every_provider_have_a_price_with_its_source(model, url):
+    price = find_price(model, url)
+    assert 0 < price.input < price.output < 100
+    assert price.source.startswith("genai-prices ")
+
+
+def test_an_unknown_model_has_no_price():
+    assert find_price("gpt-4.1-mini-tuned-by-us", OPENAI) is None
+
+
+def test_azures_variables_set_the_url(monkeypatch):
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "https://resource.openai.azure.com")
+    assert find_price("gpt-4o", None).source == find_price("gpt-4o", OPENAI).source
+    assert find_price("no-deployment-of-this-name", None) is None

@@ -193,7 +193,7 @@ def test_a_streamed_chat_completion_is_assembled():
         {"choices": [], "usage": usage},
     )
     reply = assemble_stream(text)
-    assert parse_reply(reply) == ParsedReply(text="an answer")
+    assert parse_reply(reply) == ParsedReply(text="an answer", reasoning="hm")
     assert count_billed_tokens(reply) == (3, 4)
 
 

@@ -264,21 +264,22 @@ class CommandLineParser(argparse.ArgumentParser):
 
 
 def _parse_value(text: str, field: FieldInfo) -> Any:
-    """Parse a value of the command line: `null`, or a list as `a,b` or `[a, b]`.
+    """Parse a value of the command line: `null`, a list as `a,b` or `[a, b]`, or `{a: b}`.
 
     Scalars stay text: pydantic converts numbers and booleans, and `1.0` stays a version string.
     """
     types = [field.annotation, *get_args(field.annotation)]
     if text.lower() in ("null", "none") and type(None) in types:
         return None
-    if any(getattr(kind, "__origin__", kind) is list for kind in types):
+    kinds = {getattr(kind, "__origin__", kind) for kind in types}
+    if (list in kinds and text.startswith("[")) or (dict in kinds and text.startswith("{")):
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError:
+            return text  # pydantic reports what is wrong with it
+    if list in kinds:
         if text.lower() == "none":
             return []
-        if text.startswith("["):
-            try:
-                return yaml.safe_load(text)
-            except yaml.YAMLError:
-                return text  # pydantic reports what is wrong with it
         return [part.strip() for part in text.split(",") if part.strip()]
     return text
 

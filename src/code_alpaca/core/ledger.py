@@ -55,29 +55,37 @@ class Ledger(LedgerDatabase):
         *,
         seed_ids: Sequence[str] = (),  # of the examples in its prompt, for reports
         asked: dict[str, Any] | None = None,  # strategy, number of tasks, quota labels, for reports
+        # What is asked, however it is sent: by it repetitions are counted.
+        question: Any = None,
+        revises: str | None = None,  # key of the answered request that this one replaces
         # Returns the part of the payload that must not change once it is answered.
         immutable_part: Callable[[dict[str, Any]], Any] = lambda payload: payload,
     ) -> str:
         """Record request `number` and return its key; replace an unanswered request.
 
+        The reply to a request that is revised stays in the ledger, and so does its cost.
+
         Raises:
             InputError: the ledger contains the reply to another request of this number.
         """
         text = json.dumps(payload, sort_keys=True)
-        question_hash = _sha256(json.dumps(immutable_part(payload), sort_keys=True))
+        question = immutable_part(payload) if question is None else question
+        question_hash = _sha256(json.dumps(question, sort_keys=True))
         # A repeated question requests another reply. Counted by question, not by payload: if the
         # server needs another form, requests are sent again in any order and keep their index.
         (sample,) = self._db.execute(
             "SELECT count(*) FROM requests WHERE question_hash = ? AND number < ?",
             (question_hash, number),
         ).fetchone()
-        key = _sha256(json.dumps([endpoint, _sha256(text), sample]))
         recorded = self._db.execute(
-            "SELECT key, payload FROM requests WHERE number = ?", (number,)
+            "SELECT key, payload, question_hash FROM requests WHERE number = ?", (number,)
         ).fetchone()
+        if revises is not None:  # what others count stays, whenever this happens
+            sample, question_hash = f"revised {number}", recorded[2]
+        key = _sha256(json.dumps([endpoint, _sha256(text), sample]))
         if recorded is not None and recorded[0] == key:
             return key
-        if recorded is not None and self.reply(recorded[0]) is not None:
+        if recorded is not None and recorded[0] != revises and self.reply(recorded[0]) is not None:
             answered = self._parse(recorded[1], f"request {number}")
             if immutable_part(answered) != immutable_part(payload):
                 raise InputError(
@@ -289,11 +297,11 @@ class Ledger(LedgerDatabase):
         """
         rows = self._db.execute(
             "SELECT key, payload, prompt_tokens, completion_tokens FROM replies "
-            "JOIN requests USING (key) WHERE key NOT IN (SELECT key FROM attempts)"
+            "LEFT JOIN requests USING (key) WHERE key NOT IN (SELECT key FROM attempts)"
         ).fetchall()
         with self.transaction():
-            for key, payload, *tokens in rows:
-                cost = price(json.loads(payload), tuple(tokens))
+            for key, payload, *tokens in rows:  # no payload: the request was revised
+                cost = price(json.loads(payload or "{}"), tuple(tokens))
                 self.end_attempt(self.begin_attempt(key, cost), cost, "answered, priced later")
 
     def close_lost_attempts(self, keep: set[str]) -> float:

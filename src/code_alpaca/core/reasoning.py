@@ -36,6 +36,9 @@ _SOLUTION = re.compile(r"<\|(?:(?:begin|end)_of_solution|(?:START|END)_RESPONSE)
 # The channels of gpt-oss (https://github.com/openai/harmony), with and without special tokens.
 _HARMONY = re.compile(r"\s*(?:(?:<\|start\|>assistant)?<\|channel\|>|analysis(?=[A-Z\s]))")
 _FINAL = re.compile(r"<\|channel\|>final[^<]*<\|message\|>|assistantfinal")
+_ANALYSIS = re.compile(
+    r"<\|channel\|>analysis[^<]*<\|message\|>(.*?)(?=<\|(?:end|start|channel)\|>|\Z)", re.DOTALL
+)
 _END = re.compile(r"<\|(?:end|return|call)\|>")
 
 
@@ -45,11 +48,16 @@ def strip_reasoning(text: str) -> str:
     A block that is never closed extends to the end of the text: a response that was truncated
     during reasoning is empty. Text without reasoning is unchanged.
     """
+    return split_reasoning(text)[0]
+
+
+def split_reasoning(text: str) -> tuple[str, str]:
+    """Return the response in `text` as `strip_reasoning` does, and the reasoning without tags."""
     if _is_json(text):
-        return text
-    if _HARMONY.match(text) and (found := _final_channel(text)) is not None:
+        return text, ""
+    if _HARMONY.match(text) and (found := _split_channels(text)) is not None:
         return found
-    return _without_blocks(text)
+    return _split_blocks(text)
 
 
 def _is_json(text: str) -> bool:
@@ -62,20 +70,24 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _final_channel(text: str) -> str | None:
+def _split_channels(text: str) -> tuple[str, str] | None:
     finals = list(_FINAL.finditer(text))
-    if not finals:
-        return "" if "<|channel|>analysis" in text else None
-    return _END.split(text[finals[-1].end() :], maxsplit=1)[0]
+    if not finals and "<|channel|>analysis" not in text:
+        return None
+    start, end = (finals[-1].start(), finals[-1].end()) if finals else (len(text), len(text))
+    parts = _ANALYSIS.findall(text[:start]) or [text[:start].strip().removeprefix("analysis")]
+    return _END.split(text[end:], maxsplit=1)[0], "\n\n".join(map(str.strip, parts))
 
 
-def _without_blocks(text: str) -> str:
+def _split_blocks(text: str) -> tuple[str, str]:
     tags = list(_TAG.finditer(text))
     if not tags:
-        return text
+        return text, ""
     layout = _Layout(text)
     kept: list[str] = []
+    removed: list[str] = []
     start = 0  # of the response's text that is not in `kept` yet
+    block = 0  # start of the current block
     opened: str | None = None  # name of the current block
     depth = last_close = 0
     for place, tag in enumerate(tags):
@@ -83,11 +95,12 @@ def _without_blocks(text: str) -> str:
         previous = tags[place - 1] if place else None
         if opened is None:
             if closes and layout.is_markup(tag, start, previous) and not layout.in_code(tag, start):
-                kept, start = [], tag.end()  # the prompt opened it
+                # The prompt opened it.
+                kept, removed, start = [], [text[: tag.start()]], tag.end()
             elif not closes and layout.begins_reasoning(tag, start, after_text=bool(kept)):
                 if not layout.is_blank(start, tag.start()):
                     kept.append(text[start : tag.start()])
-                opened, depth, last_close = name, 1, 0
+                opened, depth, last_close, block = name, 1, 0, tag.end()
         elif name == opened:
             if not closes:
                 depth += layout.is_first_in_line(tag.start(), 0)
@@ -96,12 +109,14 @@ def _without_blocks(text: str) -> str:
             depth -= layout.is_markup(tag, 0, None)
             if depth == 0:
                 opened, start = None, tag.end()
+                removed.append(text[block : tag.start()])
     if opened is not None:  # unbalanced tags: the last one counts
         start = last_close or len(text)
+        removed.append(_TAG.sub("", text[block:start]))
     if not kept and start == 0:
-        return text
+        return text, ""
     response = "".join(kept) + text[start:].lstrip("\r\n")
-    return _SOLUTION.sub("", response)
+    return _SOLUTION.sub("", response), "\n\n".join(filter(None, map(str.strip, removed)))
 
 
 def _name(tag: re.Match[str]) -> tuple[str, bool]:

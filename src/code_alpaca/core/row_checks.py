@@ -63,12 +63,13 @@ def _has_type(value: Any, kind: str) -> bool:
 
 def _as_type(value: Any, kind: str, limit: int) -> Any:
     if kind == "list[str]" and isinstance(value, list):
-        return [_text(item, limit) for item in value[:1_000]]
+        return [make_text(item, limit) for item in value[:1_000]]
     if kind == "str" and value is not None:
-        return _text(value, limit)
+        return make_text(value, limit)
     return value if _has_type(value, kind) else EMPTY_VALUES[kind]
 
 
-def _text(value: Any, limit: int) -> str:
+def make_text(value: Any, limit: int = MAX_ROW_BYTES // 8) -> str:
+    """Return a value as text that can be stored, of at most `limit` characters."""
     text = value if isinstance(value, str) else repr(value)
     return text[:limit].replace("\0", "\ufffd").encode("utf-8", "replace").decode()

@@ -55,6 +55,7 @@ class Example:
     verification: str = ""
     contamination: list[str] = field(default_factory=list)
     created_at: str = ""
+    reasoning: str = ""  # of the teacher, for the whole reply; only if a run keeps it
 
     @property
     def texts(self) -> tuple[str, str, str]:
@@ -62,11 +63,12 @@ class Example:
         return self.instruction, self.input, self.output
 
     def as_row(self) -> dict[str, Any]:
-        """Return the columns of the `default` config, in order."""
-        return {name: getattr(self, name) for name in COLUMNS}
+        """Return the columns of the `default` config, in order; `reasoning` if there is any."""
+        row = {name: getattr(self, name) for name in COLUMNS}
+        return row | {"reasoning": self.reasoning} if self.reasoning else row
 
 
-COLUMNS = tuple(item.name for item in fields(Example))
+COLUMNS = tuple(item.name for item in fields(Example) if item.name != "reasoning")
 
 
 def content_id(instruction: str, input: str, output: str) -> str:
@@ -91,12 +93,13 @@ def count_fulfilled(dimension: str, label: str, languages: Sequence[str]) -> int
     return sum(not name or name.casefold() == label.casefold() for name in languages)
 
 
-def features(config: str = "default") -> Features:
+def features(config: str = "default", *, with_reasoning: bool = False) -> Features:
     """Return the `datasets.Features` of a dataset config; `rejected` has two more columns."""
     from datasets import Features, List, Value
 
     kinds = {"list[str]": List(Value("string")), "float": Value("float64"), "str": Value("string")}
-    columns = {item.name: kinds[str(item.type)] for item in fields(Example)}
+    types = {item.name: kinds[str(item.type)] for item in fields(Example)}
+    columns = {name: types[name] for name in (*COLUMNS, *["reasoning"] * with_reasoning)}
     if config == "rejected":
         columns["reason"] = columns["evidence"] = Value("string")
     return Features(columns)

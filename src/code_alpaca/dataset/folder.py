@@ -59,6 +59,7 @@ class DatasetContent:
     rejected: Rows  # called after `accepted` is exhausted
     provenance: dict[str, Any]  # fields of the manifest
     origin_files: dict[str, str] = field(default_factory=dict)  # text by path in the folder
+    with_reasoning: bool = False  # whether there is a column `reasoning`
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,11 @@ def _write_shards(folder: Path, content: DatasetContent, fraction: float) -> _Wr
     first_row = None
     with contextlib.ExitStack() as stack:
         shards = {
-            (name, split): stack.enter_context(ShardWriter(folder / "data" / name, name, split))
+            (name, split): stack.enter_context(
+                ShardWriter(
+                    folder / "data" / name, name, split, with_reasoning=content.with_reasoning
+                )
+            )
             for name in CONFIGS
             for split in SPLITS
         }
@@ -165,7 +170,7 @@ def _make_manifest(
         counts=counts,
         splits=splits,
         validation_fraction=options.validation_fraction,
-        columns=column_types(),
+        columns=column_types(with_reasoning=content.with_reasoning),
         sha256={path.relative_to(folder).as_posix(): fs.file_sha256(path) for path in paths},
         bytes=sum(path.stat().st_size for path in paths),
         assets=write_origin_files(folder, content.origin_files),

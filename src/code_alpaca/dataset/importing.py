@@ -50,7 +50,7 @@ def import_dataset(
     rows, revision = load_rows(
         source.name, source.config, source.revision, column_map=source.column_map, blank="keep"
     )
-    schema = features()
+    schema = features(with_reasoning=True)
     columns = [
         name
         for name in rows.column_names
@@ -72,6 +72,7 @@ def import_dataset(
             lambda: iter(()),
             provenance,
             read_origin_files(source.name, revision),
+            with_reasoning="reasoning" in columns,
         ),
         (options or DatasetOptions()).resolve(None, "0.1.0"),
         recover_manifest(run_dir / "dataset"),

@@ -22,11 +22,14 @@ BATCH_ROWS = 10_000
 class ShardWriter:
     """Writes the shards of one split of a config, which get their final names on exit."""
 
-    def __init__(self, folder: Path, config: str, split: str) -> None:
+    def __init__(
+        self, folder: Path, config: str, split: str, *, with_reasoning: bool = False
+    ) -> None:
         self.num_rows = 0
         self.paths: list[Path] = []
         self._folder, self._split = folder, split
-        self._schema = features(config).arrow_schema
+        self._with_reasoning = with_reasoning
+        self._schema = features(config, with_reasoning=with_reasoning).arrow_schema
         self._group: list[dict[str, Any]] = []
         self._writer: pq.ParquetWriter | None = None
 
@@ -44,7 +47,7 @@ class ShardWriter:
 
     def add(self, row: dict[str, Any]) -> None:
         """Append a row."""
-        self._group.append(row)
+        self._group.append({"reasoning": "", **row} if self._with_reasoning else row)
         self.num_rows += 1
         if len(self._group) == ROWS_PER_GROUP:
             self._flush()
@@ -78,9 +81,10 @@ def assign_split(row_id: str, validation_fraction: float) -> str:
     return "validation" if position < validation_fraction else "train"
 
 
-def column_types(config: str = "default") -> dict[str, str]:
-    """Return the Arrow type of every column of a config, by its name."""
-    return {field.name: str(field.type) for field in features(config).arrow_schema}
+def column_types(*, with_reasoning: bool = False) -> dict[str, str]:
+    """Return the Arrow type of every column of the config `default`, by its name."""
+    schema = features(with_reasoning=with_reasoning).arrow_schema
+    return {field.name: str(field.type) for field in schema}
 
 
 def read_columns(path: Path) -> list[str]:

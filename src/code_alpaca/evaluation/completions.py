@@ -37,10 +37,12 @@ class GenerationSettings:
     """What a completion depends on besides model and problem."""
 
     prompt_format: PromptFormat
-    temperature: float
+    temperature: float | None  # None: the server's default
     max_new_tokens: int
     seed: int
     top_p: float | None = None
+    reasoning_effort: str | None = None  # of an endpoint, like `extra_body`
+    extra_body: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings for hashing: unset ones are omitted, so a new key changes no hash."""
@@ -59,11 +61,13 @@ class Completion:
     text: str
     finish_reason: str | None
     error: str = ""
+    not_sent: tuple[str, ...] = ()  # sampling settings that the server refuses
 
-    def as_row(self) -> dict[str, str | None]:
+    def as_row(self) -> dict[str, Any]:
         """Return the fields of a line of samples.jsonl."""
-        error = {"error": self.error} if self.error else {}
-        return {"completion": self.text, "finish_reason": self.finish_reason, **error}
+        row: dict[str, Any] = {"completion": self.text, "finish_reason": self.finish_reason}
+        row |= {"error": self.error} if self.error else {}
+        return row | ({"not_sent": list(self.not_sent)} if self.not_sent else {})
 
 
 SaveCompletion = Callable[[CompletionRequest, Completion], None]

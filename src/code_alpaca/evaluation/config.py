@@ -13,6 +13,7 @@ from code_alpaca.core.prompts import PROMPT_STYLES
 from code_alpaca.evaluation.completions import PromptFormat
 from code_alpaca.problems import BENCHMARKS
 from code_alpaca.sandbox.backends import BACKENDS
+from code_alpaca.teacher.request_body import ExtraBody, ExtraHeaders
 from code_alpaca.teacher.serving.engines import ENGINES
 from code_alpaca.teacher.serving.keys import ServingKeys
 
@@ -44,14 +45,28 @@ class EvalConfig(ServingKeys):
         "the benchmark's own solutions",
     )
     num_samples: Annotated[PositiveInt, *COMPARABLE] = Field(1, description="samples per problem")
-    temperature: Annotated[float, *COMPARABLE] = Field(
-        0.0, ge=0, le=2, description="0: greedy decoding; the model's generation_config is ignored"
+    temperature: Annotated[float | None, *COMPARABLE] = Field(
+        0.0,
+        ge=0,
+        le=2,
+        description="0: greedy decoding; the model's generation_config is ignored; null: not sent "
+        "to base_url",
     )
     top_p: float | None = Field(
         None, gt=0, le=1, description="nucleus sampling from tokens of this total probability"
     )
     k: Annotated[list[PositiveInt], Role.REPRODUCED] = Field(
         [1], min_length=1, description="values of k for pass@k"
+    )
+    reasoning_effort: Annotated[NonEmptyStr | None, *COMPARABLE] = Field(
+        None,
+        description="of a reasoning model at base_url: low, medium, high, ...; unset: not sent",
+    )
+    extra_body: Annotated[ExtraBody, *COMPARABLE] = Field(
+        {}, description="more keys of every request to base_url"
+    )
+    extra_headers: Annotated[ExtraHeaders, Role.LOCAL] = Field(
+        {}, description="HTTP headers of every request; their values are not stored"
     )
     max_new_tokens: Annotated[PositiveInt, *COMPARABLE] = Field(
         512, description="at most this number of tokens per completion"
@@ -107,9 +122,14 @@ class EvalConfig(ServingKeys):
             raise ValueError(f"k = {max(self.k)} needs num_samples of at least {max(self.k)}")
         if self.num_samples > 1 and self.temperature == 0 and self.samples is None:
             raise ValueError("num_samples above 1 needs a temperature above 0")
-        if 0 < self.temperature < 0.01:
+        if self.temperature is None and self.model and not self.base_url:
+            raise ValueError("temperature null is for base_url; give a number")
+        for key in ("reasoning_effort", "extra_body", "extra_headers"):
+            if getattr(self, key) and not self.base_url:
+                raise ValueError(f"{key} is for base_url; leave it out")
+        if self.temperature and self.temperature < 0.01:
             raise ValueError("temperature is 0 (greedy), or from 0.01 to 2")
-        if self.top_p is not None and not self.temperature:
+        if self.top_p is not None and self.temperature == 0:
             raise ValueError("top_p needs a temperature above 0")
         if self.revision is not None and (self.model is None or self.base_url):
             raise ValueError("revision is for a model on the Hub; leave it out")

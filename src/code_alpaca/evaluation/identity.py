@@ -85,7 +85,9 @@ def identify_run(
     file = {"benchmark_file": source["sha256"]} if is_plugin(config.benchmark) else {}
     settings = target.settings.as_dict()
     if not target.fingerprint:
-        facts = {**settings, "model": config.model, "base_url": config.base_url, **file}
+        headers = {"extra_headers": names} if (names := sorted(config.extra_headers)) else {}
+        place = {"model": config.model, "base_url": config.base_url}
+        facts = {**settings, **place, **headers, **file}
         hashed = json.dumps({**facts, "prompts": prompts, "weights": None})
         run_hash = hashlib.sha256(hashed.encode()).hexdigest()[:16]
         return RunIdentity({**facts, "benchmark": _digest(prompts)}, run_hash, config.benchmark)

@@ -64,7 +64,7 @@ def build_results(
         "judges": _count_judges(rows),
         "model": _describe_model(config, target),
         "prompt_format": target.prompt_format,
-        "sampling": _describe_sampling(target),
+        "sampling": _describe_sampling(target, rows),
         "config": json.loads(config.model_dump_json()),
         "versions": installed_versions("transformers"),
     }
@@ -108,7 +108,9 @@ def _describe_model(config: EvalConfig, target: EvaluationTarget) -> dict[str, A
     }
 
 
-def _describe_sampling(target: EvaluationTarget) -> dict[str, Any] | None:
+def _describe_sampling(
+    target: EvaluationTarget, rows: Sequence[dict[str, Any]]
+) -> dict[str, Any] | None:
     """Return the sampling settings; for a server only those that it was sent are known."""
     settings = target.settings
     if settings is None:
@@ -116,6 +118,8 @@ def _describe_sampling(target: EvaluationTarget) -> dict[str, Any] | None:
     keys = ("temperature", "top_p", "max_new_tokens")
     sent = {key: getattr(settings, key) for key in keys}
     if target.source is None or target.served is not None:
+        for key in {key for row in rows for key in row.get("not_sent", ())}:
+            sent[key] = None  # the server refuses it
         return {**sent, "others": "defaults of the server"}
     unused = {"top_k": None, "repetition_penalty": None, "num_beams": 1}
     return {"do_sample": settings.temperature > 0, **sent, "seed": settings.seed, **unused}

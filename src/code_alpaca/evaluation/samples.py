@@ -26,7 +26,7 @@ from code_alpaca.evaluation.identity import RunIdentity
 from code_alpaca.problems import Problem
 
 FILE = "samples.jsonl"
-COMPLETION_KEYS = ("task_id", "sample", "completion", "finish_reason", "error", "run")
+COMPLETION_KEYS = ("task_id", "sample", "completion", "finish_reason", "error", "not_sent", "run")
 OLD_PREFIX = "old-"  # of files with completions that an earlier version decoded
 EXPECTED = "give task_id with completion (the text after the prompt) or solution (a whole program)"
 POLL_INTERVAL_S = 0.5  # between two reads of what the other processes have completed

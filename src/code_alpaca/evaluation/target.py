@@ -12,11 +12,11 @@ from code_alpaca.core.prompts import PROMPT_STYLES, contains_style
 from code_alpaca.core.records import RecordFormatError, RunRecord
 from code_alpaca.evaluation.completions import CompletionBackend, GenerationSettings, PromptFormat
 from code_alpaca.evaluation.config import IN_PROCESS, EvalConfig
-from code_alpaca.evaluation.endpoint import EndpointBackend
 from code_alpaca.evaluation.local_model import LocalModelBackend
 from code_alpaca.evaluation.served_model import ServedModelBackend
 from code_alpaca.evaluation.text_generation import resolve_dtype
 from code_alpaca.hub.model_source import Fingerprint, ModelSource, find_model
+from code_alpaca.teacher.request_body import get_header_values
 from code_alpaca.teacher.serving.engines import (
     ENGINES,
     GGUF,
@@ -135,12 +135,22 @@ def make_backend(
         return ServedModelBackend(target.served, config, settings, has_responded)
     if target.source is not None:
         return LocalModelBackend(target.source, settings, size, target.dtype)
-    return EndpointBackend(config.base_url, config.model, settings, size, has_responded)
+    from code_alpaca.evaluation.endpoint import EndpointBackend  # it imports the OpenAI client
+
+    headers = get_header_values(config.extra_headers)
+    return EndpointBackend(config.base_url, config.model, settings, size, has_responded, headers)
 
 
 def _settings(config: EvalConfig, prompt_format: PromptFormat) -> GenerationSettings:
-    sampling = config.temperature, config.max_new_tokens, config.seed, config.top_p
-    return GenerationSettings(prompt_format, *sampling)
+    return GenerationSettings(
+        prompt_format,
+        config.temperature,
+        config.max_new_tokens,
+        config.seed,
+        config.top_p,
+        config.reasoning_effort,
+        config.extra_body or None,
+    )
 
 
 def _read_training(folder: Path) -> tuple[RunRecord | None, str]:

@@ -56,7 +56,10 @@ def find_teacher_price(config: GenerateConfig) -> Price | None:
     if prices.count(None) == 1:
         raise InputError("set both price_per_mtok_input and price_per_mtok_output, or neither")
     model, url, batch = config.teacher_model, config.teacher_base_url, config.teacher_api == "batch"
-    price = find_price(model, url, configured=prices, batch=batch)
+    if offline.is_offline(url) and None in prices:
+        price = None
+    else:
+        price = find_price(model, url, configured=prices, batch=batch)
     if price is None and config.max_cost_usd is not None:
         raise InputError(
             f"max_cost_usd is set and the price of {model} is unknown; set "
@@ -71,6 +74,10 @@ def check_limits(config: GenerateConfig, plan: RequestPlan, price: Price | None)
         raise InputError("the embedded teacher has no Batch API; use teacher_api: chat with it")
     if config.teacher_api == "batch" and config.served_model:
         raise InputError("a model that is served here has no Batch API; use teacher_api: chat")
+    if config.reasoning_effort and config.teacher_api == "completions":
+        raise InputError(
+            "reasoning_effort has no effect with teacher_api completions; leave it out"
+        )
     if config.push_to_hub and not config.hub_dataset_id:
         raise InputError("push_to_hub needs hub_dataset_id: ORG/NAME on the Hub")
     for name, strategy in STRATEGIES.items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,7 @@ from code_alpaca.teacher.batch import BatchTeacher
 from code_alpaca.teacher.budget import Budget
 from code_alpaca.teacher.client import Teacher
 from code_alpaca.teacher.prices import Price
+from code_alpaca.teacher.request_body import get_header_values
 from code_alpaca.teacher.scheduling import ConnectionSettings
 from code_alpaca.teacher.serving import Demand, serve_model
 
@@ -112,6 +114,7 @@ def _fill_ledger(
                 # A full collection over all libraries' objects takes 0.1 s with the teacher idle.
                 gc.collect()
                 gc.freeze()
+                _record_price(ledger, price)
                 checkpoint = _make_checkpoint(config.run_dir, repository)
                 with _serve_teacher_urls(config) as urls, _write_rejected_rows(config, engine):
                     connect = partial(_create_teacher, config, urls, ledger, budget)
@@ -119,6 +122,13 @@ def _fill_ledger(
             progress.finish(engine.totals)
         console.stage("generate").print(f"writing {config.run_dir / 'dataset'}")
     return new_version
+
+
+def _record_price(ledger: Ledger, price: Price | None) -> None:
+    """Record where the prices of new requests come from, after those of earlier ones."""
+    if price:
+        sources = [*ledger.record("price_sources", []), price.source]
+        ledger.set_meta("price_sources", json.dumps(list(dict.fromkeys(sources))))
 
 
 @contextlib.contextmanager
@@ -147,6 +157,7 @@ def _create_teacher(
         requests_per_minute=config.requests_per_minute,
         tokens_per_minute=config.tokens_per_minute,
         batch_poll_s=config.batch_poll_s,
+        extra_headers=get_header_values(config.extra_headers),
     )
     if config.teacher_api != "batch":
         return Teacher(urls, settings, ledger=ledger, budget=budget)

@@ -16,7 +16,7 @@ from code_alpaca.curation.rules import CurationRules
 from code_alpaca.generation.strategies import STRATEGIES
 from code_alpaca.generation.strategies.mix import OLD_NAMES, parse_mix
 from code_alpaca.teacher import offline
-from code_alpaca.teacher.request_body import Api
+from code_alpaca.teacher.request_body import Api, ExtraBody, ExtraHeaders
 from code_alpaca.teacher.serving.engines import ServedModel, parse_served_model
 from code_alpaca.teacher.serving.keys import ServingKeys
 
@@ -80,9 +80,30 @@ class GenerateConfig(CurationRules, ServingKeys):
     teacher_api: Literal["chat", "responses", "completions", "batch"] = Field(
         "chat", description="completions is for base models; batch costs half, takes up to a day"
     )
-    temperature: PerRequest[float] = Field(1.0, ge=0, le=2, description="sampling temperature")
-    top_p: PerRequest[float] = Field(1.0, gt=0, le=1, description="nucleus sampling mass")
+    temperature: PerRequest[float | None] = Field(
+        1.0, ge=0, le=2, description="sampling temperature; null: not sent"
+    )
+    top_p: PerRequest[float | None] = Field(
+        1.0, gt=0, le=1, description="nucleus sampling mass; null: not sent"
+    )
+    reasoning_effort: PerRequest[NonEmptyStr | None] = Field(
+        None, description="of a reasoning model: low, medium, high, ...; unset: not sent"
+    )
+    extra_body: PerRequest[ExtraBody] = Field(
+        {}, description="more keys of every request, e.g. {chat_template_kwargs: {...}} for vLLM"
+    )
+    extra_headers: PerRequest[ExtraHeaders] = Field(
+        {}, description="HTTP headers of every request; their values are not stored"
+    )
     max_completion_tokens: PerRequest[PositiveInt] = Field(4096, description="tokens in one reply")
+    max_prompt_tokens: PerRequest[PositiveInt | None] = Field(
+        None,
+        description="tokens in one prompt, which shows fewer tasks to fit; unset: from the "
+        "teacher's context length",
+    )
+    keep_reasoning: bool = Field(
+        False, description="store the teacher's reasoning in a column `reasoning`"
+    )
 
     # Speed and limits.
     lookahead: PositiveInt = Field(

@@ -15,23 +15,27 @@ from array import array
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from code_alpaca.core import console
 from code_alpaca.core.errors import INTERRUPTED, Stopped, TeacherRefused
 from code_alpaca.core.ledger import Decision, Ledger, utc_now
 from code_alpaca.core.plugins import PluginError
+from code_alpaca.core.row_checks import make_text
 from code_alpaca.core.schema import Example, content_id
 from code_alpaca.curation.pipeline import Curator
 from code_alpaca.generation.candidates import Candidate
 from code_alpaca.generation.progress import RunProgress, RunTotals
 from code_alpaca.generation.quotas import Quotas
+from code_alpaca.generation.request_limits import LimitTracker, RequestLimits
 from code_alpaca.generation.request_plan import RequestPlan, TeacherRequest, read_prompt
 from code_alpaca.teacher.batch import BatchTeacher
 from code_alpaca.teacher.client import Teacher
 from code_alpaca.teacher.reply_parsing import count_billed_tokens, parse_reply
 
 AnyTeacher = Teacher | BatchTeacher
+Rebuild = Callable[[RequestLimits], TeacherRequest]
 
 PROGRESS_INTERVAL_S = 0.2
 # A stopping run waits this long for replies in flight: less than the 30 s that Slurm and Kubernetes
@@ -55,6 +59,8 @@ class GenerationEngine:
         self._quotas = Quotas(self.config.quotas, self.config.lookahead)
         self._threads = ThreadPoolExecutor(curator.num_workers)  # they wait for the sandboxes
         self._pending: dict[int, asyncio.Task[list[Decision]]] = {}  # sent and not decided
+        self._limits = LimitTracker(self.config, ledger)
+        self._answered: dict[int, TeacherRequest] = {}  # not decided, in the form that was answered
         self._next = ledger.next_undecided()
         self._fruitless: list[Counter[str]] = []  # reasons by reply since the last accepted row
         self._stop: asyncio.Future[Exception] | None = None  # needs a running loop
@@ -84,6 +90,7 @@ class GenerationEngine:
         self._stop = asyncio.get_running_loop().create_future()
         try:
             await teacher.start()
+            await self._read_context_length(teacher)
             while not self.done:
                 self._send_ahead(teacher)
                 self._decide(await self._wait_for_next())
@@ -104,6 +111,12 @@ class GenerationEngine:
         if not task.done():
             raise self._stop.result()
         return self._pending.pop(self._next).result()
+
+    async def _read_context_length(self, teacher: AnyTeacher) -> None:
+        """Ask the server of a new run for its context length: earlier requests stay as they are."""
+        if self.config.max_prompt_tokens is None and self.ledger.is_empty():
+            model = self.config.teacher_model
+            self._limits.set_context_length(await teacher.fetch_context_length(model))
 
     async def _update_progress(self, teacher: AnyTeacher) -> None:
         """Keep the progress current while no reply arrives."""
@@ -137,7 +150,7 @@ class GenerationEngine:
         number = self._next + len(self._pending)
         while number < self._next + self.config.lookahead and self._is_needed(number):
             process = self._stop_on_error(
-                self._process(teacher, number, self._build_request(number))
+                self._process(teacher, number, *self._build_request(number))
             )
             self._pending[number] = asyncio.create_task(process)
             number += 1
@@ -152,25 +165,32 @@ class GenerationEngine:
         expected = accepted + ahead * (rows_per_reply or self.config.tasks_per_request)
         return ahead == 0 or expected < self.config.num_examples
 
-    def _build_request(self, number: int) -> TeacherRequest:
+    def _build_request(self, number: int) -> tuple[TeacherRequest, Rebuild]:
+        """Return request `number`, and a function that builds it within other limits."""
         labels = self._quotas.next_labels(number)  # once for every request, in order
-        if (sent := self.ledger.answered(number)) is not None:
-            return self.plan.restore_request(number, *sent)
         visible = bisect.bisect_right(self._numbers, number - self.config.lookahead)
         pool = AcceptedRows(self.ledger, self._numbers, self._positions, visible)
-        return self.plan.build_request(number, pool, labels)
+        rebuild = partial(self.plan.build_request, number, pool, labels)
+        if (sent := self.ledger.answered(number)) is not None:
+            return self.plan.restore_request(number, *sent), rebuild
+        return rebuild(self._limits.get(number)), rebuild
 
     async def _process(
-        self, teacher: AnyTeacher, number: int, request: TeacherRequest
+        self, teacher: AnyTeacher, number: int, request: TeacherRequest, rebuild: Rebuild
     ) -> list[Decision]:
         """Send a request and return its candidates, each checked by the rules for a single row."""
-        sent = request.payload, request.requested, request.seed_ids
-        key, reply = await teacher.complete(number, *sent)
-        await asyncio.sleep(0)  # the request that waited for this connection is sent first
-        self.totals.replies += 1
-        self.totals.tokens += sum(count_billed_tokens(reply) or ())
-        candidates = request.parse(parse_reply(reply))
-        decisions = [self._check(candidate, key, request) for candidate in candidates]
+        key, reply = await self._send(teacher, number, request)
+        while (revised := self._limits.revise(number, request, reply, rebuild)) is not None:
+            if not teacher.can_afford(revised.payload):
+                break
+            request = revised
+            key, reply = await self._send(teacher, number, request, revises=key)
+        self._answered[number] = request
+        parsed = parse_reply(reply)
+        reasoning = make_text(parsed.reasoning) if self.config.keep_reasoning else ""
+        decisions = [
+            self._check(candidate, key, request, reasoning) for candidate in request.parse(parsed)
+        ]
         run_in_thread = asyncio.get_running_loop().run_in_executor
         return [
             await run_in_thread(self._threads, self.curator.verify, decision)
@@ -178,6 +198,17 @@ class GenerationEngine:
             else self.curator.verify(decision)
             for decision in decisions
         ]
+
+    async def _send(
+        self, teacher: AnyTeacher, number: int, request: TeacherRequest, revises: str | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """Return the key and the reply of a request, and count it."""
+        sent = request.payload, request.requested, request.seed_ids
+        key, reply = await teacher.complete(number, *sent, revises=revises)
+        await asyncio.sleep(0)  # the request that waited for this connection is sent first
+        self.totals.replies += 1
+        self.totals.tokens += sum(count_billed_tokens(reply) or ())
+        return key, reply
 
     async def _stop_on_error(self, process: Awaitable[list[Decision]]) -> list[Decision]:
         """Await a request; if the teacher refuses, or a user's file fails, stop the run."""
@@ -188,7 +219,9 @@ class GenerationEngine:
                 self._stop.set_result(error)
             raise
 
-    def _check(self, candidate: Candidate, key: str, request: TeacherRequest) -> Decision:
+    def _check(
+        self, candidate: Candidate, key: str, request: TeacherRequest, reasoning: str
+    ) -> Decision:
         texts = candidate.instruction, candidate.input, candidate.output
         example = Example(
             *texts,
@@ -201,6 +234,7 @@ class GenerationEngine:
             request_id=key[:16],
             tests=candidate.tests,
             created_at=utc_now(),
+            reasoning=reasoning,
         )
         reason = candidate.reason
         return Decision(example, reason) if reason else self.curator.check_row(example)
@@ -208,6 +242,7 @@ class GenerationEngine:
     def _decide(self, decisions: list[Decision]) -> None:
         """Finish one reply's rows in their order and commit them together."""
         decisions = [self.curator.check_pool(decision) for decision in decisions]
+        self._limits.record(self._next, self._answered.pop(self._next))
         self.ledger.decide(self._next, decisions)
         accepted = [place for place, decision in enumerate(decisions) if not decision.reason]
         self._numbers.extend([self._next] * len(accepted))

@@ -15,6 +15,7 @@ from code_alpaca.core.ledger import Ledger
 from code_alpaca.core.run_folder import PROMPT_VERSION, RunInput
 from code_alpaca.core.schema import Example, SeedTask, hash_seed_tasks, load_seed_tasks
 from code_alpaca.generation.candidates import Candidate, build_schema, catch_parse_errors
+from code_alpaca.generation.request_limits import RequestLimits, estimate_tokens
 from code_alpaca.generation.strategies.base import Prompt, PromptContext, Strategy
 from code_alpaca.generation.strategies.mix import StrategyMix, find_old_names
 from code_alpaca.generation.templates import PromptTemplates
@@ -34,6 +35,11 @@ class TeacherRequest:
     requested: dict[str, Any]  # the strategy, the number of tasks, the labels of the quotas
     prompt_version: str
     parse: Callable[[ParsedReply], list[Candidate]]
+
+    @property
+    def prompt(self) -> str:
+        """The text of the prompt."""
+        return read_prompt(self.payload)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +90,33 @@ class RequestPlan:
         ]
 
     def build_request(
-        self, number: int, pool: Sequence[Example], labels: Mapping[str, str]
+        self,
+        number: int,
+        pool: Sequence[Example],
+        labels: Mapping[str, str],
+        limits: RequestLimits | None = None,
     ) -> TeacherRequest:
         """Return request `number`; its random choices depend on it and the run's seed alone.
 
         Args:
             pool: rows accepted so far that this request may show.
             labels: the language, task type and difficulty to request.
+            limits: of the prompt, which shows fewer tasks to fit, and of the reply; by default
+                those of the config.
         """
-        config, rng = self.config, self._create_rng(number)
-        strategy = self.mix.choose(rng)
+        config = self.config
+        limits = limits or RequestLimits(config.max_prompt_tokens, config.max_completion_tokens)
+        strategy, prompt = self._ask_within(limits.prompt, number, pool, labels)
         numbered = config.request_api in strategy.numbered_apis
-        prompt = self._ask(strategy, rng, pool, labels)
-        limits = config.temperature, config.top_p, config.max_completion_tokens
-        sampling = SamplingParams(config.teacher_model, *limits, strategy.stop)
+        sampling = SamplingParams(
+            config.teacher_model,
+            config.temperature,
+            config.top_p,
+            limits.reply,
+            strategy.stop,
+            config.reasoning_effort,
+            config.extra_body,
+        )
         schema = None if numbered else build_schema(config.tasks_per_request)
         count = strategy.tasks_per_request(prompt, config.tasks_per_request)
         name = self.old_names.get(strategy.name, strategy.name)
@@ -126,13 +145,41 @@ class RequestPlan:
         self, strategy: Strategy, labels: Mapping[str, str], count: int = 8
     ) -> list[str]:
         """Return the texts with which a strategy would start a run without accepted rows."""
+        shown = self.config.seeds_per_request, self.config.pool_per_request
         return [
-            self._ask(strategy, self._create_rng(number), [], labels).text
+            self._ask(strategy, self._create_rng(number), [], labels, shown).text
             for number in range(count)
         ]
 
     def _create_rng(self, number: int) -> random.Random:
         return random.Random(f"{self.config.seed}/{number}")
+
+    def _ask_within(
+        self,
+        max_tokens: int | None,
+        number: int,
+        pool: Sequence[Example],
+        labels: Mapping[str, str],
+    ) -> tuple[Strategy, Prompt]:
+        """Return the strategy of a request, and its prompt: the first that fits, or the shortest.
+
+        Each shows fewer tasks than the one before: first fewer rows of the pool, then fewer seeds.
+        """
+        num_seeds, num_rows = self.config.seeds_per_request, self.config.pool_per_request
+        while True:
+            rng = self._create_rng(number)
+            strategy = self.mix.choose(rng)
+            prompt = self._ask(strategy, rng, pool, labels, (num_seeds, num_rows))
+            if max_tokens is None or estimate_tokens(prompt.text) <= max_tokens:
+                return strategy, prompt
+            if num_rows > 1:
+                num_rows -= 1
+            elif pool or num_rows:
+                num_rows, pool = 0, []
+            elif num_seeds > 1:
+                num_seeds -= 1
+            else:
+                return strategy, prompt
 
     def _ask(
         self,
@@ -140,6 +187,7 @@ class RequestPlan:
         rng: random.Random,
         pool: Sequence[Example],
         labels: Mapping[str, str],
+        shown: tuple[int, int],
     ) -> Prompt:
         config = self.config
         context = PromptContext(
@@ -147,8 +195,8 @@ class RequestPlan:
             seed_tasks=self.seed_tasks,
             pool=pool,
             num_tasks=config.tasks_per_request,
-            seeds_per_request=config.seeds_per_request,
-            pool_per_request=config.pool_per_request,
+            seeds_per_request=shown[0],
+            pool_per_request=shown[1],
             templates=self.templates,
             numbered=config.request_api in strategy.numbered_apis,
             labels=labels,

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import openai
@@ -21,15 +22,17 @@ from code_alpaca.core.errors import Stopped
 from code_alpaca.core.ledger import Ledger
 from code_alpaca.teacher import batch_api
 from code_alpaca.teacher.budget import Budget
-from code_alpaca.teacher.capabilities import ServerCapabilities, get_question
+from code_alpaca.teacher.capabilities import (
+    ServerCapabilities,
+    get_immutable_part,
+    get_question,
+)
 from code_alpaca.teacher.error_classification import ErrorKind, RequestFailure, classify_batch_error
 from code_alpaca.teacher.failure_attribution import FailureAttribution, save_error_reply
 from code_alpaca.teacher.http_client import RequestStats, create_client
 from code_alpaca.teacher.reply_parsing import UNANSWERED, count_billed_tokens, find_error
-from code_alpaca.teacher.request_body import ENDPOINT_PATHS
 from code_alpaca.teacher.scheduling import ConnectionSettings
 
-LEDGER_PATH = ENDPOINT_PATHS["chat"]  # in a request's key: the same reply as without a batch
 RUN_ID_KEY = "code_alpaca_run"  # metadata key of a batch with the id of its run
 COLLECT_S = 0.3  # a batch is submitted when no further request arrives for this long
 MAX_REQUESTS = 50_000  # limit of the API per batch
@@ -52,9 +55,9 @@ class BatchTeacher:
         report: Callable[[str], None],
     ) -> None:
         self.stats = RequestStats()
-        self._client = create_client(
-            base_url, MAX_CONNECTIONS, settings.timeout_s, settings.transport, MAX_OUTPUT_BYTES
-        )
+        few = replace(settings, max_concurrency=MAX_CONNECTIONS)
+        self._client = create_client(base_url, few, max_bytes=MAX_OUTPUT_BYTES)
+        self._endpoint = settings.endpoint  # in a request's key: the same as without a batch
         self._ledger, self._budget = ledger, budget
         self._poll_s, self._report = settings.batch_poll_s, report
         self._queued: dict[str, dict[str, Any]] = {}  # payloads by request key
@@ -64,7 +67,7 @@ class BatchTeacher:
         self._worker: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._attribution = FailureAttribution(ledger, self.stats, self._stopping)
-        self._capabilities = ServerCapabilities(ledger)
+        self._capabilities = ServerCapabilities(ledger, [base_url])
 
     @property
     def in_flight(self) -> int:
@@ -87,15 +90,22 @@ class BatchTeacher:
             raise Stopped(batch_api.format_api_error(error)) from None
 
     async def complete(
-        self, index: int, payload: dict[str, Any], asked: dict[str, Any], seed_ids: Sequence[str]
+        self,
+        index: int,
+        payload: dict[str, Any],
+        asked: dict[str, Any],
+        seed_ids: Sequence[str],
+        *,
+        revises: str | None = None,
     ) -> tuple[str, dict[str, Any]]:
         """Return the key and the raw reply of request `index`; see `Teacher.complete`."""
         num_batches = 0
-        about = {"seed_ids": seed_ids, "asked": asked, "immutable_part": get_question}
+        about = {"seed_ids": seed_ids, "asked": asked, "question": get_question(payload)}
+        about |= {"immutable_part": get_immutable_part, "revises": revises}
         with self._attribution.track_request(index):
             while True:
                 sent = self._capabilities.adapt(payload)
-                key = self._ledger.request(index, LEDGER_PATH, sent, **about)
+                key = self._ledger.request(index, self._endpoint, sent, **about)
                 if (reply := self._ledger.reply(key)) is not None:
                     return key, reply
                 try:
@@ -111,6 +121,14 @@ class BatchTeacher:
                         f"request {index} was not answered in {num_batches} batches ({retry}); all "
                         "replies so far are kept: rerun the same command to resume"
                     ) from None
+
+    async def fetch_context_length(self, model: str) -> int | None:
+        """Return None: servers with a Batch API do not report context lengths."""
+        return None
+
+    def can_afford(self, payload: dict[str, Any]) -> bool:
+        """Return whether a request fits under the cap now, besides those submitted."""
+        return self._budget is None or self._budget.can_afford(payload)
 
     def stop_sending(self) -> None:
         """Submit no more batches; the next start collects the submitted ones."""

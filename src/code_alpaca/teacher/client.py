@@ -22,10 +22,15 @@ from code_alpaca.core.errors import TeacherRefused
 from code_alpaca.core.ledger import Ledger
 from code_alpaca.core.redact import redact
 from code_alpaca.teacher.budget import Budget
-from code_alpaca.teacher.capabilities import ServerCapabilities, get_question
+from code_alpaca.teacher.capabilities import (
+    ServerCapabilities,
+    get_immutable_part,
+    get_question,
+)
 from code_alpaca.teacher.error_classification import ErrorKind, RequestFailure, classify_exception
 from code_alpaca.teacher.failure_attribution import FailureAttribution, save_error_reply
-from code_alpaca.teacher.http_client import RequestStats, create_client, decode_reply
+from code_alpaca.teacher.http_client import RequestStats, create_client, decode_reply, post
+from code_alpaca.teacher.model_info import fetch_context_length
 from code_alpaca.teacher.rate_limits import ConcurrencyWindow
 from code_alpaca.teacher.reply_parsing import UNANSWERED, count_billed_tokens
 from code_alpaca.teacher.request_body import ENDPOINT_PATHS
@@ -59,6 +64,7 @@ class Teacher:
     ) -> None:
         self.stats = RequestStats()
         self._path, self._timeout_s = ENDPOINT_PATHS[settings.api], settings.timeout_s
+        self._endpoint = settings.endpoint
         self._ledger, self._budget = ledger, budget
         self._is_resumed = bool(ledger.usage()["replies"])
         self._stopping = asyncio.Event()
@@ -67,7 +73,7 @@ class Teacher:
         self._servers = [
             Server(
                 url,
-                create_client(url, limit, settings.timeout_s, settings.transport),
+                create_client(url, settings),
                 ConcurrencyWindow(limit),
                 has_alternatives=len(urls) > 1,
             )
@@ -75,7 +81,7 @@ class Teacher:
         ]
         self._scheduler = Scheduler(self._servers, settings, budget, self._stopping)
         self._attribution = FailureAttribution(ledger, self.stats, self._stopping)
-        self._capabilities = ServerCapabilities(ledger)
+        self._capabilities = ServerCapabilities(ledger, urls)
 
     @property
     def in_flight(self) -> int:
@@ -88,22 +94,30 @@ class Teacher:
             self._budget.close_lost_attempts()
 
     async def complete(
-        self, index: int, payload: dict[str, Any], asked: dict[str, Any], seed_ids: Sequence[str]
+        self,
+        index: int,
+        payload: dict[str, Any],
+        asked: dict[str, Any],
+        seed_ids: Sequence[str],
+        *,
+        revises: str | None = None,
     ) -> tuple[str, dict[str, Any]]:
         """Return the key and the raw reply of request `index`, from the ledger or the server.
 
-        `asked` (strategy, number of tasks, quota labels) and `seed_ids` are recorded for reports.
+        `asked` (strategy, number of tasks, quota labels) and `seed_ids` are recorded for reports;
+        `revises` is the key of an answered request that this one replaces.
 
         Raises:
             TeacherRefused: the server rejects all requests or does not answer.
             Stopped: the budget is exhausted, or the run is stopping.
         """
         counts: Counter[ErrorKind] = Counter()  # of the failed attempts
-        about = {"seed_ids": seed_ids, "asked": asked, "immutable_part": get_question}
+        about = {"seed_ids": seed_ids, "asked": asked, "question": get_question(payload)}
+        about |= {"immutable_part": get_immutable_part, "revises": revises}
         with self._attribution.track_request(index):
             while True:
                 sent = self._capabilities.adapt(payload)
-                key = self._ledger.request(index, self._path, sent, **about)
+                key = self._ledger.request(index, self._endpoint, sent, **about)
                 if (reply := self._ledger.reply(key)) is not None:
                     return key, reply
                 try:
@@ -114,6 +128,17 @@ class Teacher:
                     if (reply := await self._skip(index, key, failure, counts)) is not None:
                         return key, reply
                     await self._back_off(failure, counts.total())
+
+    async def fetch_context_length(self, model: str) -> int | None:
+        """Return the context length that all servers have at least, if they report it."""
+        if self._servers[0].url is None:  # OpenAI does not
+            return None
+        calls = [fetch_context_length(server.client, model) for server in self._servers]
+        return min(filter(None, await asyncio.gather(*calls)), default=None)
+
+    def can_afford(self, payload: dict[str, Any]) -> bool:
+        """Return whether a request fits under the cap now, besides those in flight."""
+        return self._budget is None or self._budget.can_afford(payload)
 
     def stop_sending(self) -> None:
         """Let requests in flight finish; send and retry no others."""
@@ -161,7 +186,7 @@ class Teacher:
         """Send one POST request; the total timeout also ends a body that never completes."""
         try:
             async with asyncio.timeout(2 * self._timeout_s):
-                return await client.post(self._path, body=payload, cast_to=httpx2.Response)
+                return await post(client, self._path, payload)
         except TimeoutError:
             request = httpx2.Request("POST", client.base_url)
             raise openai.APITimeoutError(request=request) from None

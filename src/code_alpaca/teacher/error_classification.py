@@ -27,13 +27,24 @@ PROMPT_CODES = {
     "content_filter", "content_policy_violation", "context_length_exceeded",
     "data_inspection_failed", "invalid_prompt", "moderation_blocked", "string_above_max_length",
 }  # fmt: skip
-PROMPT_PATTERN = re.compile(
+TOO_LONG_PATTERN = re.compile(
     r"context[ _-]?(length|size|window|limit)|exceed_context|maximum context|max_model_len"
     r"|(prompt|inputs?|messages?|request)\b.{0,60}\b(too (long|large)|exceed|longer than)"
-    r"|(entity|payload|body)\b.{0,20}\btoo large|reduce the length|`inputs` (tokens|must)"
+    r"|(entity|payload|body)\b.{0,20}\btoo large|reduce the length|`inputs` (tokens|must)",
+    re.IGNORECASE | re.DOTALL,
+)
+PROMPT_PATTERN = re.compile(
+    rf"{TOO_LONG_PATTERN.pattern}"
     r"|moderation|flagged|content (policy|filter|management)|management policy|usage polic"
     r"|inappropriate|prohibited[ _]content|safety (system|filter|polic|setting|reason)",
     re.IGNORECASE | re.DOTALL,
+)
+TOO_LONG_CODES = ("context_length_exceeded", "string_above_max_length")
+# "maximum context length is 4096", "32768 maximum context length", "2100 tokens > 2000 maximum",
+# "tokens allowed (1048576)", "must be <= 4096"
+CONTEXT_LENGTH_PATTERN = re.compile(
+    r"(?i)context (?:length|size|window)\D{0,30}(\d{3,8})|(\d{3,8}) maximum context"
+    r"|> (\d{3,8}) maximum|allowed \((\d{3,8})\)|<= (\d{3,8})"
 )
 # The server rejected the model's own output: the next attempt may succeed.
 INVALID_OUTPUT_CODES = {"json_validate_failed", "output_parse_failed", "tool_use_failed"}
@@ -44,7 +55,7 @@ CREDENTIALS_PATTERN = re.compile(
     re.IGNORECASE,
 )
 FATAL_ADVICE = {
-    401: "check OPENAI_API_KEY",
+    401: "check OPENAI_API_KEY (or AZURE_OPENAI_API_KEY)",
     402: "top up the account",
     403: "check the permissions of this API key",
     404: "check teacher_model, teacher_api and teacher_base_url",
@@ -172,6 +183,18 @@ def parse_error(details: Any) -> tuple[str | None, str]:
         if isinstance(error.get(key), str) and error[key]:
             return code, _shorten(error[key])
     return code, _shorten(details if isinstance(details, str) else json.dumps(details, default=str))
+
+
+def read_context_length(error: Any) -> int | None:
+    """Return the context length that an error about a prompt's length names, or 0 without one.
+
+    None for any other error.
+    """
+    code, message = parse_error(error) if error else (None, "")
+    if code not in TOO_LONG_CODES and not TOO_LONG_PATTERN.search(message):
+        return None
+    found = CONTEXT_LENGTH_PATTERN.search(message)
+    return int(next(filter(None, found.groups()))) if found else 0
 
 
 def _unwrap_error(details: Any) -> Mapping[str, Any]:

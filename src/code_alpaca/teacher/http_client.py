@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -13,8 +14,10 @@ import httpx2
 import openai
 
 from code_alpaca.core.errors import InputError
+from code_alpaca.teacher.azure import create_azure_client, find_azure_url, get_azure_key
 from code_alpaca.teacher.error_classification import classify_error_body
 from code_alpaca.teacher.reply_parsing import assemble_stream, count_billed_tokens, find_error
+from code_alpaca.teacher.scheduling import ConnectionSettings
 
 MAX_REPLY_BYTES: Final = 8 << 20  # of one reply, decompressed; 128k tokens are about 1 MB
 # One 16 KiB chunk in these encodings expands to 16 MiB at most; a kilobyte of Brotli can expand to
@@ -37,46 +40,52 @@ class RequestStats:
 
 def create_client(
     base_url: str | None,
-    max_connections: int,
-    timeout_s: float,
-    transport: httpx2.AsyncBaseTransport | None = None,
+    settings: ConnectionSettings,
+    *,
     max_bytes: int = MAX_REPLY_BYTES,
+    default_key: str | None = None,
 ) -> openai.AsyncOpenAI:
     """Create a client of one server.
+
+    Args:
+        max_bytes: of one response.
+        default_key: the API key if none is set; None if one is required.
 
     Raises:
         InputError: OPENAI_API_KEY is missing or invalid, and the server is not on this machine.
     """
-    key = _read_api_key(base_url)
-    return openai.AsyncOpenAI(
-        base_url=base_url,
-        api_key=key,
-        max_retries=0,  # `Teacher` retries: it pauses all requests after one 429, and counts
-        timeout=timeout_s,
+    azure_url = find_azure_url(base_url)
+    key = _read_api_key(base_url, get_azure_key() if azure_url else None, default_key)
+    limit = settings.max_concurrency
+    options = {
+        "max_retries": 0,  # `Teacher` retries: it pauses all requests after one 429, and counts
+        "timeout": settings.timeout_s,
+        "default_headers": settings.extra_headers,
         # aiohttp needs half the CPU time per request of httpx (benchmarks/generation_speed.py).
         # Its default limit is 100 connections.
-        http_client=BoundedHttpClient(
+        "http_client": BoundedHttpClient(
             max_bytes=max_bytes,
-            secret=key,
-            limits=httpx2.Limits(
-                max_connections=max_connections, max_keepalive_connections=max_connections
-            ),
+            secrets=[key, *settings.extra_headers.values()],
+            limits=httpx2.Limits(max_connections=limit, max_keepalive_connections=limit),
             follow_redirects=False,  # every request sent must have its own budget reservation
-            transport=transport,
+            transport=settings.transport,
         ),
-    )
+    }
+    if azure_url:
+        return create_azure_client(azure_url, key, **options)
+    return openai.AsyncOpenAI(base_url=base_url, api_key=key, **options)
 
 
 class BoundedHttpClient(openai.DefaultAioHttpClient):
-    """An HTTP client that masks a secret in responses and raises only httpx2 errors.
+    """An HTTP client that masks secrets in responses and raises only httpx2 errors.
 
     A decompressed body above `max_bytes` is dropped; the response has the extension `too_large`.
     """
 
-    def __init__(self, *, max_bytes: int, secret: str, **options: Any) -> None:
+    def __init__(self, *, max_bytes: int, secrets: Collection[str], **options: Any) -> None:
         super().__init__(**options)
         self._max_bytes = max_bytes
-        self._secret = secret.encode() if len(secret) >= MIN_SECRET_LENGTH else b""
+        self._secrets = [text.encode() for text in secrets if len(text) >= MIN_SECRET_LENGTH]
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         """Send a request and read the response completely, or up to the size limit."""
@@ -90,8 +99,8 @@ class BoundedHttpClient(openai.DefaultAioHttpClient):
         except Exception as error:  # of aiohttp: a bad status line, oversized headers, ...
             message = getattr(error, "message", None) or str(error) or type(error).__name__
             raise httpx2.RemoteProtocolError(f"malformed HTTP: {message}") from error
-        if self._secret:
-            body = body.replace(self._secret, b"***")
+        for secret in self._secrets:
+            body = body.replace(secret, b"***")
         headers = response.headers.copy()
         for name in ("content-encoding", "content-length", "transfer-encoding"):
             headers.pop(name, None)
@@ -115,16 +124,18 @@ class BoundedHttpClient(openai.DefaultAioHttpClient):
         return bytes(body), False
 
 
-def _read_api_key(base_url: str | None) -> str:
-    if key := os.environ.get("OPENAI_API_KEY"):
+def _read_api_key(base_url: str | None, azure_key: str | None, default: str | None) -> str:
+    if key := azure_key or os.environ.get("OPENAI_API_KEY"):
         if key.isascii() and key.isprintable():
             return key
+        name = "AZURE_OPENAI_API_KEY" if azure_key else "OPENAI_API_KEY"
         raise InputError(
-            "OPENAI_API_KEY contains characters that are not allowed in an HTTP header; copy the "
-            "key again"
+            f"{name} contains characters that are not allowed in an HTTP header; copy the key again"
         )
     if is_local(base_url):
         return "none"  # local servers need no key, but the client requires one
+    if default is not None:
+        return default
     raise InputError(
         "OPENAI_API_KEY is not set; set it (to any text if the server needs no key), or set "
         "teacher_base_url: offline to use the embedded teacher"
@@ -134,6 +145,15 @@ def _read_api_key(base_url: str | None) -> str:
 def is_local(base_url: str | None) -> bool:
     """Return whether a base URL is on this machine; without one, OpenAI's is used."""
     return bool(base_url) and urlsplit(base_url).hostname in LOCAL_HOSTS
+
+
+async def post(client: openai.AsyncOpenAI, path: str, body: dict[str, Any]) -> httpx2.Response:
+    """Send a request; some servers stream unless `stream` is false.
+
+    `stream` is no part of a request's key in the ledger, unless streams are all that a server
+    sends.
+    """
+    return await client.post(path, body={"stream": False, **body}, cast_to=httpx2.Response)
 
 
 def decode_reply(response: httpx2.Response) -> dict[str, Any]:

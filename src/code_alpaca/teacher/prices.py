@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
+from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
-import yaml
-
+from code_alpaca.teacher.azure import find_azure_url
 from code_alpaca.teacher.request_body import get_token_limit
 
-SNAPSHOT_DATE = re.compile(r"-\d{4}-\d{2}-\d{2}$")  # gpt-4o-mini-2024-07-18: as gpt-4o-mini
+OPENAI_URL = "https://api.openai.com/v1"
+BATCH_FACTOR = 0.5  # of the Batch API, for a configured price
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +47,7 @@ def find_price(
     configured: tuple[float | None, float | None] = (None, None),
     batch: bool = False,
 ) -> Price | None:
-    """Return the price of a model at `base_url` (default: OPENAI_BASE_URL or OpenAI).
+    """Return the price of a model at `base_url` (default: that of the environment, or OpenAI).
 
     None if it is unknown. For several comma-separated URLs, each price is the highest of them.
 
@@ -58,20 +55,38 @@ def find_price(
         configured: US dollars per million input and output tokens; overrides the price list.
         batch: whether to apply the discount of the Batch API.
     """
-    table = _load_price_list()
-    factor = table["batch_factor"] if batch else 1.0
     if configured[0] is not None and configured[1] is not None:
+        factor = BATCH_FACTOR if batch else 1.0
         return Price(configured[0] * factor, configured[1] * factor, "as configured")
-    urls = base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
-    hosts = [urlsplit(url.strip()).hostname for url in urls.split(",")]
-    listed = [table["hosts"].get(host, {}).get(SNAPSHOT_DATE.sub("", model)) for host in hosts]
-    if None in listed:
+    default = os.environ.get("OPENAI_BASE_URL") or find_azure_url(None) or OPENAI_URL
+    urls = [url.strip() for url in (base_url or default).split(",")]
+    prices = [_look_up(model, url, batch=batch) for url in urls]
+    known = [price for price in prices if price is not None]
+    if len(known) < len(prices):
         return None
-    input_price, output_price = (max(prices) for prices in zip(*listed, strict=True))
-    return Price(input_price * factor, output_price * factor, f"price list of {table['as_of']}")
+    return Price(
+        max(price.input for price in known), max(price.output for price in known), known[0].source
+    )
 
 
-@cache
-def _load_price_list() -> dict[str, Any]:
-    text = resources.files("code_alpaca").joinpath("teacher/prices.yaml").read_text("utf-8")
-    return yaml.safe_load(text)
+def _look_up(model: str, url: str, *, batch: bool) -> Price | None:
+    """Return today's price in the list of genai-prices, which is part of the package.
+
+    It covers providers by their URLs. A prompt of some models costs more beyond 100k tokens, which
+    no request here has.
+    """
+    from genai_prices import Usage, __version__, calc_price
+
+    now = datetime.now(UTC)
+    try:
+        cost = calc_price(
+            Usage(input_tokens=1_000, output_tokens=1_000),
+            model,
+            provider_api_url=url,
+            genai_request_timestamp=now,
+            price_context={"processing": "batch"} if batch else None,
+        )
+    except LookupError:
+        return None
+    source = f"genai-prices {__version__} on {now:%Y-%m-%d}"
+    return Price(float(cost.input_price * 1_000), float(cost.output_price * 1_000), source)

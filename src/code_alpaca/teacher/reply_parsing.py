@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from code_alpaca.core.reasoning import strip_reasoning
+from code_alpaca.core.reasoning import split_reasoning
 
 MAX_TOKEN_COUNT = 2**24  # above every context window: a larger count is an error of the server
 # Finish reasons of a complete output. After any other reason (`length`, `max_tokens`,
@@ -15,7 +16,9 @@ COMPLETE_FINISH_REASONS = {
     "stop", "eos", "eos_token", "stop_sequence", "end_turn", "complete", "completed", "tool_calls",
     "function_call",
 }  # fmt: skip
+LENGTH_REASONS = {"length", "max_tokens", "model_length", "max_output_tokens"}
 USAGE_KEYS = (("prompt_tokens", "completion_tokens"), ("input_tokens", "output_tokens"))
+REASONING_KEYS = ("reasoning_content", "reasoning")  # of a message
 UNANSWERED = "unanswered"  # error code recorded for a request that failed at every attempt
 
 
@@ -27,6 +30,7 @@ class ParsedReply:
     refusal: str = ""
     truncated: bool = False  # whether the output may be incomplete
     readable: bool = True  # whether the reply has the expected structure
+    reasoning: str = ""  # of a model that thinks first, where the server sends it
 
 
 def parse_reply(reply: Any) -> ParsedReply:
@@ -46,6 +50,37 @@ def parse_reply(reply: Any) -> ParsedReply:
         # A content policy or the context limit rejected the prompt.
         return ParsedReply(refusal=str(error.get("message") or "refused"))
     return ParsedReply(readable=False)
+
+
+def ends_in_reasoning(reply: Any) -> bool:
+    """Return whether a reply reached its token limit before the response began."""
+    try:
+        details = reply.get("incomplete_details") or {}
+        reason = details.get("reason") or reply["choices"][0].get("finish_reason")
+    except (AttributeError, LookupError, TypeError):
+        return False
+    if str(reason).lower() not in LENGTH_REASONS:
+        return False
+    parsed = parse_reply(reply)
+    return parsed.readable and not parsed.text.strip() and not parsed.refusal
+
+
+def read_completion(reply: Any) -> tuple[str, str | None]:
+    """Return the text of the first choice, tagged reasoning included, and its finish reason.
+
+    Raises:
+        ValueError: there is no choice, or it has another form.
+    """
+    try:
+        choice = reply["choices"][0]
+        content = _join_parts(
+            choice["message"]["content"] if "message" in choice else choice["text"]
+        )
+        if content is None or isinstance(content, str):
+            return content or "", choice.get("finish_reason")
+    except (KeyError, IndexError, TypeError, AttributeError):
+        pass
+    raise ValueError(f"a reply without a completion: {str(reply)[:100]}")
 
 
 def find_error(reply: Any) -> Any:
@@ -105,14 +140,21 @@ def _parse_choice(reply: dict[str, Any]) -> ParsedReply:
     choice = reply["choices"][0]
     truncated = str(choice.get("finish_reason")).lower() not in COMPLETE_FINISH_REASONS
     if "message" not in choice:
-        return _parse_content(choice["text"], "", truncated)
+        return _parse_content(choice["text"], truncated)
     message = choice["message"]
     content = message.get("content")
     if not content:  # some models return structured output as the arguments of a tool call
         calls = [call["function"] for call in message.get("tool_calls") or []]
         calls += [message["function_call"]] if message.get("function_call") else []
         content = "".join(_to_text(call["arguments"]) for call in calls) if calls else content
-    return _parse_content(content, message.get("refusal"), truncated)
+    parsed = _parse_content(content, truncated)
+    reasoning = (message.get(key) for key in REASONING_KEYS)
+    explicit = next((text for text in reasoning if isinstance(text, str) and text), "")
+    return replace(
+        parsed,
+        refusal=str(message.get("refusal") or ""),
+        reasoning=explicit or _join_thinking(message.get("content")) or parsed.reasoning,
+    )
 
 
 def _parse_responses(reply: dict[str, Any]) -> ParsedReply:
@@ -120,21 +162,44 @@ def _parse_responses(reply: dict[str, Any]) -> ParsedReply:
     parts = [part for message in messages for part in message.get("content") or []]
     text = "".join(part["text"] for part in parts if part.get("type") == "output_text")
     refusal = "".join(part["refusal"] for part in parts if part.get("type") == "refusal")
-    return _parse_content(text, refusal, reply.get("status") != "completed")
+    thinking = [
+        part
+        for item in reply["output"]
+        if item.get("type") == "reasoning"
+        for part in item.get("content") or item.get("summary") or []
+    ]
+    parsed = _parse_content(text, reply.get("status") != "completed")
+    reasoning = "\n\n".join(part["text"] for part in thinking if part.get("text"))
+    return replace(parsed, refusal=refusal, reasoning=reasoning or parsed.reasoning)
 
 
-def _parse_content(content: Any, refusal: Any, truncated: bool) -> ParsedReply:
+def _parse_content(content: Any, truncated: bool) -> ParsedReply:
+    content = _join_parts(content)
+    if content is not None and not isinstance(content, str | dict | list):
+        return ParsedReply(readable=False)
+    text, reasoning = split_reasoning(_to_text(content or ""))
+    return ParsedReply(text=text, truncated=truncated, reasoning=reasoning)
+
+
+def _join_parts(content: Any) -> Any:
+    """Return content with typed parts as their text; output that is already JSON is unchanged."""
     if isinstance(content, dict) and isinstance(content.get("text"), str):
         content = [content]
     is_tasks = isinstance(content, list) and any(
         isinstance(part, dict) and "instruction" in part for part in content
     )
     if isinstance(content, list) and not is_tasks:
-        content = "".join(map(_read_part, content))
-    if content is not None and not isinstance(content, str | dict | list):
-        return ParsedReply(readable=False)
-    text = strip_reasoning(_to_text(content or ""))
-    return ParsedReply(text=text, refusal=str(refusal or ""), truncated=truncated)
+        return "".join(map(_read_part, content))
+    return content
+
+
+def _join_thinking(content: Any) -> str:
+    """Return the text of the thinking parts of a message, which may have parts themselves."""
+    texts: list[str] = []
+    for part in content if isinstance(content, list) else ():
+        thinking = part.get("thinking") if isinstance(part, dict) else None
+        texts += [thinking] if isinstance(thinking, str) else map(_read_part, thinking or ())
+    return "".join(texts)
 
 
 def _read_part(part: Any) -> str:
@@ -173,8 +238,7 @@ def _parse_event(line: str) -> dict[str, Any] | None:
 
 def _join_chunks(events: list[dict[str, Any]]) -> dict[str, Any]:
     """Concatenate the text of the first choice; later chunks override earlier metadata."""
-    texts: list[str] = []
-    is_text_completion = False
+    texts: dict[str, list[str]] = {"text": [], "content": [], "reasoning_content": []}
     finish_reason: Any = None
     reply: dict[str, Any] = {}
     for event in events:
@@ -187,13 +251,30 @@ def _join_chunks(events: list[dict[str, Any]]) -> dict[str, Any]:
         if choice.get("error"):
             reply["error"] = choice["error"]
         if isinstance(choice.get("text"), str):
-            is_text_completion = True
-            texts.append(choice["text"])
+            texts["text"].append(choice["text"])
         delta = choice.get("delta") or choice.get("message")
-        content = delta.get("content") if isinstance(delta, dict) else None
-        if isinstance(content, str):
-            texts.append(content)
-    text = "".join(texts)
-    body = {"text": text} if is_text_completion else {"message": {"content": text}}
+        for key, text in _read_delta(delta) if isinstance(delta, dict) else ():
+            texts[key].append(text)
+    joined = {key: "".join(parts) for key, parts in texts.items() if parts}
+    text = joined.pop("text", None)
+    body = {"message": {"content": "", **joined}} if text is None else {"text": text}
     reply["choices"] = [{"index": 0, "finish_reason": finish_reason, **body}]
     return reply
+
+
+def _read_delta(delta: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the texts that a chunk adds to a message."""
+    content = delta.get("content")
+    if isinstance(content, list):
+        yield "reasoning_content", _join_thinking(content)
+        content = _join_parts(content)
+    if isinstance(content, str):
+        yield "content", content
+    for key in REASONING_KEYS:
+        if isinstance(delta.get(key), str):
+            yield "reasoning_content", delta[key]
+            break
+    for call in delta.get("tool_calls") or []:
+        arguments = (call.get("function") or {}).get("arguments")
+        if isinstance(arguments, str):
+            yield "content", arguments

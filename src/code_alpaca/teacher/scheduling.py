@@ -11,7 +11,7 @@ import contextlib
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
@@ -21,7 +21,7 @@ from code_alpaca.core.errors import Stopped
 from code_alpaca.teacher.budget import Budget
 from code_alpaca.teacher.error_classification import ErrorKind, RequestFailure
 from code_alpaca.teacher.rate_limits import ConcurrencyWindow, RateLimiter, parse_rate_limit
-from code_alpaca.teacher.request_body import Api, get_token_limit
+from code_alpaca.teacher.request_body import ENDPOINT_PATHS, Api, get_token_limit
 
 MAX_BACKOFF_S = 60.0  # between two attempts
 MAX_PAUSE_S = 600.0  # of a server with a longer Retry-After
@@ -42,7 +42,13 @@ class ConnectionSettings:
     requests_per_minute: float | None = None  # None: use the rate-limit headers of the servers
     tokens_per_minute: float | None = None
     batch_poll_s: float = 60.0  # between two polls of a batch
+    extra_headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # may be secret
     transport: httpx2.AsyncBaseTransport | None = None  # replaces the network connection
+
+    @property
+    def endpoint(self) -> str:
+        """The path of the requests, with the names of extra headers: part of their keys."""
+        return " ".join([ENDPOINT_PATHS[self.api], *sorted(self.extra_headers)])
 
 
 class Scheduler:

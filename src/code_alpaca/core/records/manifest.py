@@ -107,6 +107,7 @@ class Manifest(RunSummary, Record):
     seed_tasks_sha256: Text = None
     contamination: Decontamination | None = None
     usage: Usage | None = None
+    price_sources: list[StrictStr] = Field([])  # of `cost_usd`: price lists and their dates
     config_changes: list[ConfigChange] = Field([])
     tools: dict[StrictStr, StrictStr] = Field({})
     created_at: Text = None

@@ -65,7 +65,12 @@ def count_tokens(text: str) -> int:
 
 
 def hash_body(body: dict[str, Any], seed: int) -> str:
-    """Return the hash of a request body and the server's seed, from which its reply is drawn."""
+    """Return the hash of a request body and the server's seed, from which its reply is drawn.
+
+    `stream: false` is what the server does anyway, so a chat with and without it has one reply.
+    """
+    if body.get("stream") is False and "input" not in body:
+        body = {key: value for key, value in body.items() if key != "stream"}
     return hashlib.sha256(json.dumps([body, seed], sort_keys=True).encode()).hexdigest()
 
 
