@@ -11,7 +11,6 @@ from code_alpaca.evaluation.completions import (
     SaveCompletion,
 )
 from code_alpaca.evaluation.config import EvalConfig
-from code_alpaca.evaluation.endpoint import EndpointBackend
 from code_alpaca.teacher.serving import Demand, serve_model
 from code_alpaca.teacher.serving.engines import ServedModel
 
@@ -29,6 +28,8 @@ class ServedModelBackend:
 
     def complete(self, requests: Sequence[CompletionRequest], save: SaveCompletion) -> None:
         """Start the servers, and complete the requests, `batch_size` at a time."""
+        from code_alpaca.evaluation.endpoint import EndpointBackend  # it imports the OpenAI client
+
         size, num_tokens = self.config.batch_size, MAX_PROMPT_TOKENS + self.settings.max_new_tokens
         demand = Demand(size, num_tokens, neutral_sampling=True)
         logs = self.config.output_dir / "logs"
