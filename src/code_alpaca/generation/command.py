@@ -12,6 +12,7 @@ import gc
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from code_alpaca.core import console
 from code_alpaca.core.errors import InputError, Stopped
@@ -29,16 +30,17 @@ from code_alpaca.generation.checks import (
 )
 from code_alpaca.generation.config import GenerateConfig as GenerateConfig
 from code_alpaca.generation.dry_run import describe_dry_run
-from code_alpaca.generation.engine import GenerationEngine
 from code_alpaca.generation.progress import RunProgress
 from code_alpaca.generation.request_plan import RequestPlan
 from code_alpaca.hub.release_plan import ReleaseTerms
 from code_alpaca.teacher import offline
-from code_alpaca.teacher.batch import BatchTeacher
 from code_alpaca.teacher.budget import Budget
-from code_alpaca.teacher.client import Teacher
 from code_alpaca.teacher.prices import Price
-from code_alpaca.teacher.scheduling import ConnectionSettings
+
+if TYPE_CHECKING:  # they import the OpenAI SDK, which `--help` does not need
+    from code_alpaca.generation.engine import GenerationEngine
+    from code_alpaca.teacher.batch import BatchTeacher
+    from code_alpaca.teacher.client import Teacher
 
 
 def generate_dataset(config: GenerateConfig) -> None:
@@ -70,6 +72,8 @@ def _fill_ledger(
     config: GenerateConfig, plan: RequestPlan, price: Price | None, repository: str | None
 ) -> bool:
     """Generate into the ledger; return whether the dataset version is a new one."""
+    from code_alpaca.generation.engine import GenerationEngine
+
     with (
         open_curator(config, **plan.curation_overrides) as (curator, contamination),
         open_run(config.run_dir, config, plan.inputs() + config.user_files()) as ledger,
@@ -112,6 +116,10 @@ def _serve_teacher_urls(config: GenerateConfig) -> Iterator[list[str]]:
 def _create_teacher(
     config: GenerateConfig, urls: list[str], ledger: Ledger, budget: Budget | None
 ) -> Teacher | BatchTeacher:
+    from code_alpaca.teacher.batch import BatchTeacher
+    from code_alpaca.teacher.client import Teacher
+    from code_alpaca.teacher.scheduling import ConnectionSettings
+
     settings = ConnectionSettings(
         api=config.request_api,
         max_concurrency=config.max_concurrency,
