@@ -20,6 +20,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -93,6 +94,13 @@ class StageConfig(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
+    def _reject_empty_paths(cls, value: Any, info: ValidationInfo) -> Any:
+        if _is_path(cls.model_fields[info.field_name].annotation) and "" in _texts(value):
+            raise ValueError("must not be empty; give a path")  # Path("") is the working folder
+        return value
+
+    @field_validator("*", mode="before")
+    @classmethod
     def _reject_nul_and_secrets(cls, value: Any) -> Any:
         for text in _texts(value):
             if "\0" in text:
@@ -103,6 +111,11 @@ class StageConfig(BaseModel):
                     "from the URL and set OPENAI_API_KEY (or HF_TOKEN for the Hub)"
                 )
         return value
+
+
+def _is_path(annotation: Any) -> bool:
+    """Return whether a key takes a path, or a list of them."""
+    return annotation is Path or any(map(_is_path, get_args(annotation)))
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -226,14 +239,23 @@ def add_arguments(parser: argparse.ArgumentParser, cls: type[StageConfig]) -> No
     required_first = sorted(cls.model_fields.items(), key=lambda item: not item[1].is_required())
     for name, field in required_first:
         description = describe_choices(field.description or "", field.annotation)
-        default = "unset" if field.default is None else field.default
-        default = "required" if field.is_required() else f"default: {default}"
+        default = "required" if field.is_required() else f"default: {_format_default(field)}"
         parser.add_argument(
             f"--{name}",
             **({"nargs": "?", "const": "true"} if field.annotation is bool else {}),
             metavar="VALUE",
             help=f"{description} ({default})".replace("%", "%%"),
         )
+
+
+def _format_default(field: FieldInfo) -> str:
+    """Return the default of a key as one would give it on the command line."""
+    value = field.default
+    if isinstance(value, list):
+        return ",".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "unset" if value is None else str(value)
 
 
 def describe_choices(description: str, annotation: Any) -> str:
