@@ -127,4 +127,5 @@ DATASET_RELEASE = ReleaseKind(
     _released_files,
     harmful=lambda name, first: bool(LOADED.fullmatch(name)) or is_code_or_pickle(name),
     strange=lambda name: name.startswith(("data/", "assets/")) or name.endswith(TABLE_SUFFIXES),
+    content="rows",
 )

@@ -20,6 +20,7 @@ from code_alpaca.generation.quotas import Quotas
 from code_alpaca.generation.request_plan import RequestPlan
 from code_alpaca.generation.strategies import STRATEGIES
 from code_alpaca.teacher import offline
+from code_alpaca.teacher.http_client import is_local
 from code_alpaca.teacher.prices import Price, find_price
 
 
@@ -36,6 +37,17 @@ def check_environment(config: GenerateConfig) -> None:
         check_base_urls(url)
     except ValueError as error:
         raise InputError(f"OPENAI_BASE_URL is {error}") from None
+
+
+def check_model(config: GenerateConfig) -> None:
+    """Refuse a teacher on another machine whose model is not named."""
+    urls = config.teacher_base_url or os.environ.get("OPENAI_BASE_URL") or ""
+    here = offline.is_offline(urls) or all(map(is_local, urls.split(",")))
+    if not here and "teacher_model" not in config.model_fields_set:
+        raise InputError(
+            f"teacher_model is not set; name a model of {urls or 'OpenAI'} (--teacher_model NAME), "
+            "or set teacher_base_url: offline for the embedded teacher"
+        )
 
 
 def find_teacher_price(config: GenerateConfig) -> Price | None:

@@ -21,10 +21,12 @@ from code_alpaca.core.run_folder import open_run
 from code_alpaca.curation.rules import open_curator
 from code_alpaca.dataset.build import build_dataset
 from code_alpaca.dataset.folder import DatasetOptions
+from code_alpaca.dataset.manifest import read_manifest
 from code_alpaca.dataset.push import prepare_repo, preupload_shards, push_dataset
 from code_alpaca.generation.checks import (
     check_environment,
     check_limits,
+    check_model,
     find_teacher_price,
     verify_seed_tasks,
 )
@@ -32,7 +34,7 @@ from code_alpaca.generation.config import GenerateConfig as GenerateConfig
 from code_alpaca.generation.dry_run import describe_dry_run
 from code_alpaca.generation.progress import RunProgress
 from code_alpaca.generation.request_plan import RequestPlan
-from code_alpaca.hub.release_plan import ReleaseTerms
+from code_alpaca.hub.release_plan import ReleaseTerms, VersionExistsError
 from code_alpaca.teacher import offline
 from code_alpaca.teacher.budget import Budget
 from code_alpaca.teacher.prices import Price
@@ -55,17 +57,32 @@ def generate_dataset(config: GenerateConfig) -> None:
     plan = RequestPlan.from_config(config)
     price = find_teacher_price(config)
     check_limits(config, plan, price)
+    check_model(config)
     if config.dry_run:
         print(describe_dry_run(config, plan, price))
         return
     repository = config.hub_dataset_id if config.push_to_hub else None
     if repository:  # check access to the Hub before money is spent
-        prepare_repo(repository, config.dataset_version, config.run_dir, private=config.private)
+        try:
+            prepare_repo(repository, config.dataset_version, config.run_dir, private=config.private)
+        except VersionExistsError:
+            if not _has_dataset(config):  # otherwise the push compares the rows
+                raise
     new_version = _fill_ledger(config, plan, price, repository)
     version = config.dataset_version if new_version else None
     folder = build_dataset(config.run_dir, DatasetOptions(version, repository=repository))
     if repository:
         push_dataset(folder, repository, ReleaseTerms(config.private))
+
+
+def _has_dataset(config: GenerateConfig) -> bool:
+    """Return whether an earlier start wrote this version of the dataset with enough rows."""
+    manifest = read_manifest(config.run_dir / "dataset")
+    return (
+        manifest is not None
+        and manifest.version == config.dataset_version
+        and manifest.counts["default"] >= config.num_examples
+    )
 
 
 def _fill_ledger(

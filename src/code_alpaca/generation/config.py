@@ -60,7 +60,9 @@ class GenerateConfig(CurationRules):
     alpaca_2023_defects: bool = Field(False, description="alpaca_2023: reproduce its defects too")
 
     # The teacher.
-    teacher_model: PerRequest[str] = Field("offline-teacher", description="name of the model")
+    teacher_model: PerRequest[str] = Field(
+        "offline-teacher", description="name of the model; required for a teacher elsewhere"
+    )
     teacher_base_url: Free[str | None] = Field(
         None, description="OpenAI-compatible URLs, separated by commas; offline; unset: OpenAI"
     )
