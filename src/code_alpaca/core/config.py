@@ -183,11 +183,14 @@ def parse(cls: type[C], argv: Sequence[str]) -> C:
     options = vars(known)
     path = options.pop("config")
     path = shipped.find_recipe(path) if path else None
-    values = cls.OLD_SPELLINGS.update(read_yaml(path)) if path else {}
+    given = {key: text for key, text in options.items() if text is not None}
+    values = read_yaml(path) if path else {}
+    today = cls.OLD_SPELLINGS.keys
+    values = {key: value for key, value in values.items() if today.get(key, key) not in given}
+    values = cls.OLD_SPELLINGS.update(values)
     for key in values:
         if key not in keys:
             raise UnknownKeyError(str(key), keys, str(path))
-    given = {key: text for key, text in options.items() if text is not None}
     overrides = {key: _parse_value(text, keys[key]) for key, text in given.items()}
     try:
         return cls(**{**values, **overrides})
