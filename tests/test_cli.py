@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
 import subprocess
@@ -57,6 +58,13 @@ def test_columns_concern_datasets_and_not_models(capsys):
 GENERATE = "generate --run_dir x"
 
 
+def test_help_shows_a_default_as_one_would_give_it(capsys):
+    main(["generate", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "(default: default)" in shown and "(default: false)" in shown
+    assert "['" not in shown and "False" not in shown
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -77,6 +85,8 @@ GENERATE = "generate --run_dir x"
         ),
         ("release --model x", "a key of eval, demo, teacher; did you mean 'model_dir'?"),
         ("report --xyz 1", "unknown key 'xyz' (command line); see --help"),
+        ("generate --run_dir=", "'run_dir' (command line): must not be empty; give a path"),
+        ("report --run_dir=", "must not be empty"),
         (f"{GENERATE} stray", "unexpected word 'stray'"),
         (f"{GENERATE} --teacher_base_url foo", "not a URL like"),
         (f"{GENERATE} --teacher_base_url http://a:99999", "not a URL like"),
@@ -127,6 +137,19 @@ def test_a_file_that_is_not_a_config_is_refused(tmp_path, capsys, text, message)
     assert main(["generate", "--config", str(config)]) == 2
     assert message in (error := capsys.readouterr().err) and error.count("\n") == 1
     assert "<unicode string>" not in error
+
+
+@pytest.mark.parametrize(
+    "command", ["recipes", "generate --dry_run --run_dir x --teacher_base_url offline"]
+)
+def test_output_that_nobody_reads_ends_a_command_quietly(command):
+    """As in `code-alpaca report | head -1`; like other tools, it exits with 128 + SIGPIPE."""
+    words = [sys.executable, "-m", "code_alpaca.cli", *command.split()]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(words, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 @pytest.mark.parametrize("closed", [">&-", ">&- 2>&- <&-"])

@@ -124,12 +124,17 @@ def test_class_names_are_unique():
     assert {name: paths for name, paths in classes.items() if len(paths) > 1} == {}
 
 
-def test_the_command_loads_neither_torch_nor_transformers():
-    code = (
-        "import sys, code_alpaca.cli as cli; cli.main(['--help']);"
-        "heavy = {'torch', 'transformers', 'trl', 'datasets', 'openai', 'gradio'};"
-        "heavy &= set(sys.modules);"
-        "sys.exit(f'loaded {heavy}' if heavy else 0)"
-    )
+def test_help_loads_no_heavy_library():
+    code = """
+import contextlib, sys
+from code_alpaca.cli import STAGES, main
+
+heavy = {"torch", "transformers", "trl", "datasets", "numba", "matplotlib", "openai", "gradio"}
+for words in [["--help"], *([stage, "--help"] for stage in STAGES)]:
+    with contextlib.suppress(SystemExit):
+        main(words)
+    if loaded := heavy & set(sys.modules):
+        sys.exit(f"{words} loaded {loaded}")
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from code_alpaca import __version__
+from code_alpaca.core import console
 from code_alpaca.core.config import StageConfig, UnknownKeyError, add_arguments, parse
 from code_alpaca.core.errors import (
     INTERRUPTED,
@@ -68,6 +69,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 2 bad input, 3 stopped, 1 diverged or bug."""
     _open_closed_streams()
     _set_openmp_wait_policy()
+    try:
+        code = _run(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        console.exit_if_unread()
+        raise
+    return code
+
+
+def _run(argv: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] == "--version":
         print(f"code-alpaca {__version__}")

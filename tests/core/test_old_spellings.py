@@ -87,6 +87,14 @@ def test_words_that_are_not_values_of_a_renamed_key_stay(capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_an_old_name_in_the_file_and_on_the_command_line_is_one_warning(tmp_path, capsys):
+    path = tmp_path / "old.yaml"
+    path.write_text("seed_compat_defects: false\n")
+    words = ["--config", str(path), "--seed_compat_defects"]
+    assert parse(Config, words).alpaca_2023_defects
+    assert capsys.readouterr().out.count("warning   ") == 1
+
+
 def test_an_old_name_on_the_command_line_wins_over_the_file(tmp_path, capsys):
     path = tmp_path / "new.yaml"
     path.write_text("alpaca_2023_defects: false\n")

@@ -10,6 +10,7 @@ import pytest
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.schema import COLUMNS, Example, content_id, features, load_seed_tasks
 
+ADD = f"seed_{content_id('Add two numbers.', '', 'a + b')}"
 GOOD = json.dumps({"instruction": "Add two numbers.", "input": "", "output": "a + b"})
 
 
@@ -37,7 +38,7 @@ def test_a_unicode_line_separator_in_a_string_does_not_end_the_line(tmp_path):
         ('{"instruction": "x", "output": ""}', "line 2: 'output' must be text"),
         ('{"instruction": "x", "output": 3}', "line 2: 'output' is a number, not text"),
         ('{"instruction": "x", "output": "y", "inptu": ""}', "line 2: unknown key 'inptu'"),
-        ('{"instruction": "x", "output": "y", "id": "seed_000"}', "have the same id 'seed_000'"),
+        (f'{{"instruction": "x", "output": "y", "id": "{ADD}"}}', f"have the same id '{ADD}'"),
         ('{"instruction": "x", "output": "y", "tests": ["z"]}', "line 2: 'tests' must be text"),
         (
             '{"instruction": "x", "output": "y", "output": "z"}',
@@ -68,12 +69,12 @@ SELF_INSTRUCT = {
 @pytest.mark.parametrize(
     ("name", "content", "ids"),
     [
-        ("seeds.jsonl", f"\n{LINE}\n{LINE}\n".encode("utf-8-sig"), ["seed_001", "seed_002"]),
-        ("seeds.json", json.dumps([RECORD, RECORD]).encode("utf-16"), ["seed_000", "seed_001"]),
-        ("seeds.jsonl.gz", gzip.compress(LINE.encode(), mtime=0), ["seed_000"]),
-        ("seeds.csv", b"instruction,output\r\nAdd two numbers.,a + b\r\n", ["seed_000"]),
+        ("seeds.jsonl", f"\n{LINE}\n{LINE}\n".encode("utf-8-sig"), [ADD, f"{ADD}_2"]),
+        ("seeds.json", json.dumps([RECORD, RECORD]).encode("utf-16"), [ADD, f"{ADD}_2"]),
+        ("seeds.jsonl.gz", gzip.compress(LINE.encode(), mtime=0), [ADD]),
+        ("seeds.csv", b"instruction,output\r\nAdd two numbers.,a + b\r\n", [ADD]),
         ("seed_tasks.jsonl", json.dumps(SELF_INSTRUCT).encode(), ["seed_task_0"]),
-        ("seeds.jsonl", b'{"problem": "Add two numbers.", "solution": "a + b"}', ["seed_000"]),
+        ("seeds.jsonl", b'{"problem": "Add two numbers.", "solution": "a + b"}', [ADD]),
     ],
 )
 def test_seed_tasks_in_other_formats_are_read(tmp_path, name, content, ids):

@@ -390,3 +390,26 @@ def test_no_secret_reaches_the_run_folder(tmp_path, monkeypatch, teacher_url):
     assert main(generate_args(tmp_path, url=teacher_url)) == 0
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or b"sk-very-secret" not in path.read_bytes()
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["of_this_version", "of_an_earlier_one"])
+def test_a_resumed_run_names_its_own_seed_tasks_as_it_did(tmp_path, recorded):
+    """Earlier versions numbered tasks without an id, as the built-in ones are."""
+    tasks = [
+        {"instruction": f"Return {word} of a list.", "output": f"def f(x):\n    return {word}(x)\n"}
+        for word in ("the sum", "the maximum", "the length")
+    ]
+    (tmp_path / "seeds.jsonl").write_text("".join(json.dumps(task) + "\n" for task in tasks))
+    words = ["generate", "--run_dir", str(tmp_path / "run"), "--teacher_base_url", "offline",
+             "--seed_tasks", str(tmp_path / "seeds.jsonl"), "--verify", "false"]  # fmt: skip
+    assert main([*words, "--num_examples", "5"]) == 0
+    with Ledger(tmp_path / "run/ledger.sqlite") as ledger:
+        before = len(list(ledger.accepted()))
+        if not recorded:
+            ledger.set_meta("seed_ids", "")
+    assert main([*words, "--num_examples", str(before + 20)]) == 0
+    with Ledger(tmp_path / "run/ledger.sqlite", write=False) as ledger:
+        rows = list(ledger.accepted())
+    numbered = {f"seed_{number:03}" for number in range(3)}
+    assert not numbered & {name for row in rows[:before] for name in row.seed_ids}
+    assert bool(numbered & {name for row in rows[before:] for name in row.seed_ids}) != recorded

@@ -616,3 +616,11 @@ def test_markup_in_a_response_is_neither_run_nor_loaded(browser, httpserver):  #
     assert not httpserver.log
     tab.close()
     page.close(verbose=False)
+
+
+def test_a_space_links_the_hub_that_hf_endpoint_names():
+    """In a process of its own, since huggingface_hub reads its environment once."""
+    code = "from code_alpaca.release.space import hub_url; print(hub_url('org/model', 'v1.0.0'))"
+    env = {**os.environ, "HF_ENDPOINT": "https://hub.example"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.stdout == "https://hub.example/org/model/tree/v1.0.0\n", done.stderr

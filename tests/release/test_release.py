@@ -256,6 +256,13 @@ def test_contamination_and_an_insecure_sandbox_are_reported(trained, release, tm
     assert "(a test program escaped by: read_secret, network)" in text
 
 
+def test_a_card_states_that_the_sandbox_is_not_recorded(trained, release, tmp_path):
+    update_json(trained.results / "results.json", sandbox=None)
+    assert release(tmp_path / "r") == 0
+    text, _ = read_complete_card(tmp_path / "r")
+    assert "The sandbox in which programs ran is not recorded." in text
+
+
 def test_an_adapter_is_served_with_its_own_tokenizer(tuned):
     trained = tuned()
     facts = replace(read_facts(trained.model_dir, [trained.results]), adapter="alone")

@@ -20,6 +20,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -93,6 +94,13 @@ class StageConfig(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
+    def _reject_empty_paths(cls, value: Any, info: ValidationInfo) -> Any:
+        if _is_path(cls.model_fields[info.field_name].annotation) and "" in _texts(value):
+            raise ValueError("must not be empty; give a path")  # Path("") is the working folder
+        return value
+
+    @field_validator("*", mode="before")
+    @classmethod
     def _reject_nul_and_secrets(cls, value: Any) -> Any:
         for text in _texts(value):
             if "\0" in text:
@@ -103,6 +111,11 @@ class StageConfig(BaseModel):
                     "from the URL and set OPENAI_API_KEY (or HF_TOKEN for the Hub)"
                 )
         return value
+
+
+def _is_path(annotation: Any) -> bool:
+    """Return whether a key takes a path, or a list of them."""
+    return annotation is Path or any(map(_is_path, get_args(annotation)))
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -170,11 +183,14 @@ def parse(cls: type[C], argv: Sequence[str]) -> C:
     options = vars(known)
     path = options.pop("config")
     path = shipped.find_recipe(path) if path else None
-    values = cls.OLD_SPELLINGS.update(read_yaml(path)) if path else {}
+    given = {key: text for key, text in options.items() if text is not None}
+    values = read_yaml(path) if path else {}
+    today = cls.OLD_SPELLINGS.keys
+    values = {key: value for key, value in values.items() if today.get(key, key) not in given}
+    values = cls.OLD_SPELLINGS.update(values)
     for key in values:
         if key not in keys:
             raise UnknownKeyError(str(key), keys, str(path))
-    given = {key: text for key, text in options.items() if text is not None}
     overrides = {key: _parse_value(text, keys[key]) for key, text in given.items()}
     try:
         return cls(**{**values, **overrides})
@@ -232,14 +248,23 @@ def add_arguments(parser: argparse.ArgumentParser, cls: type[StageConfig]) -> No
 
     for name, field in sorted(cls.model_fields.items(), key=rank):
         description = describe_choices(field.description or "", field.annotation)
-        default = "unset" if field.default is None else field.default
-        default = "required" if field.is_required() else f"default: {default}"
+        default = "required" if field.is_required() else f"default: {_format_default(field)}"
         parser.add_argument(
             f"--{name}",
             **({"nargs": "?", "const": "true"} if field.annotation is bool else {}),
             metavar="VALUE",
             help=f"{description} ({default})".replace("%", "%%"),
         )
+
+
+def _format_default(field: FieldInfo) -> str:
+    """Return the default of a key as one would give it on the command line."""
+    value = field.default
+    if isinstance(value, list):
+        return ",".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "unset" if value is None else str(value)
 
 
 def describe_choices(description: str, annotation: Any) -> str:

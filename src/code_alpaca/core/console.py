@@ -7,10 +7,13 @@ reads as a table. Text is printed literally: rich markup in a model's answer is 
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -101,7 +104,11 @@ class Stage:
         if self._rich is None:
             from rich.console import Console
 
-            self._rich = Console(
+            class PipeConsole(Console):
+                def on_broken_pipe(self) -> None:
+                    exit_if_unread()
+
+            self._rich = PipeConsole(
                 stderr=self.stderr, highlight=False, soft_wrap=True, quiet=not self.enabled
             )
         return self._rich
@@ -116,8 +123,9 @@ class Stage:
         try:
             self._file.write(f"{prefix:<{PREFIX_WIDTH}}{text}\n" if prefix else f"{text}\n")
             self._file.flush()
-        except BrokenPipeError:  # as in `code-alpaca report | head`
-            self.rich.on_broken_pipe()
+        except BrokenPipeError:
+            exit_if_unread()
+            raise
 
     @contextmanager
     def _bar(self, total: int, description: str, completed: int) -> Iterator[Callable[[int], None]]:
@@ -129,6 +137,19 @@ class Stage:
         with progress.Progress(*columns, console=self.rich, transient=True) as display:
             bar = display.add_task(description, total=total, completed=completed)
             yield lambda completed: display.update(bar, completed=completed)
+
+
+def exit_if_unread() -> None:
+    """Exit like other Unix tools if nobody reads the output, as in `code-alpaca report | head`."""
+    pipes = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # not a file: a test's capture
+            pipes.register(stream.fileno(), 0)
+    closed = [descriptor for descriptor, event in pipes.poll(0) if event & select.POLLERR]
+    for descriptor in closed:  # Python flushes again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+    if closed:
+        raise SystemExit(128 + signal.SIGPIPE)
 
 
 def plural(count: int, singular: str, plural: str = "") -> str:

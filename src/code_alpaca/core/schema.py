@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from code_alpaca.core.row_formats import RowFormat, contains_reasoning, detect_f
 
 if TYPE_CHECKING:
     from datasets import Features
+
+    from code_alpaca.core.ledger import Ledger
 
 CONFIGS = ("default", "derisk", "verified", "rejected")
 DERISK_ROWS = 2_000
@@ -105,10 +108,14 @@ def features(config: str = "default", *, with_reasoning: bool = False) -> Featur
     return Features(columns)
 
 
-def load_seed_tasks(path: Path | None = None) -> list[SeedTask]:
+def load_seed_tasks(path: Path | None = None, *, number_ids: bool = False) -> list[SeedTask]:
     """Load the seed tasks of a file in any format of `row_formats`, or the built-in ones.
 
-    In Alpaca's format a task needs `instruction` and `output`; unknown keys are refused.
+    In Alpaca's format a task needs `instruction` and `output`; unknown keys are refused. A task
+    without an id gets one that depends on its text, which is not the id of a built-in task.
+
+    Args:
+        number_ids: number the tasks without an id, as earlier versions did.
 
     Raises:
         InputError: the file is missing or empty, or a task is not valid (named by its line).
@@ -125,11 +132,39 @@ def load_seed_tasks(path: Path | None = None) -> list[SeedTask]:
     if form.note:
         console.stage("seeds", stderr=True).print(f"{source}: {form.note}")
     tasks = [_seed_task(records, index, form, source) for index in range(len(records))]
+    if number_ids:
+        tasks = [
+            replace(task, id=task.id or f"seed_{records.number(index) - 1:03}")
+            for index, task in enumerate(tasks)
+        ]
+    tasks = _add_content_ids(tasks)
     numbers: dict[str, int] = {}
     for number, task in enumerate(tasks, 1):
         if (first := numbers.setdefault(task.id, number)) != number:
             raise InputError(f"{source}: tasks {first} and {number} have the same id {task.id!r}")
     return tasks
+
+
+def restore_seed_ids(
+    tasks: Sequence[SeedTask], path: Path | None, ledger: Ledger
+) -> Sequence[SeedTask]:
+    """Return the seed tasks of a run with the ids that its rows name: earlier versions' numbers."""
+    if ledger.is_empty():
+        ledger.set_meta("seed_ids", "content")
+    return tasks if ledger.meta("seed_ids") else load_seed_tasks(path, number_ids=True)
+
+
+def _add_content_ids(tasks: Sequence[SeedTask]) -> list[SeedTask]:
+    """Give each task without an id the hash of its text; a repeated one gets a number as well."""
+    seen: Counter[str] = Counter()
+    result = []
+    for task in tasks:
+        if not task.id:
+            name = f"seed_{content_id(task.instruction, task.input, task.output)}"
+            seen[name] += 1
+            task = replace(task, id=name if seen[name] == 1 else f"{name}_{seen[name]}")
+        result.append(task)
+    return result
 
 
 def _seed_task(records: RecordList, index: int, form: RowFormat, source: str) -> SeedTask:
@@ -151,4 +186,4 @@ def _seed_task(records: RecordList, index: int, form: RowFormat, source: str) ->
     for key, value in values.items():
         if not isinstance(value, str):
             raise InputError(f"{place}: {key!r} must be text, found {type(value).__name__}")
-    return SeedTask(**{"id": f"seed_{records.number(index) - 1:03}", "input": "", **values})
+    return SeedTask(**{"id": "", "input": "", **values})

@@ -25,7 +25,7 @@ from code_alpaca.core.key_roles import Role
 from code_alpaca.core.ledger import Decision, Ledger, utc_now
 from code_alpaca.core.row_formats import ALPACA, ColumnMap, RowFormat, is_unicode
 from code_alpaca.core.run_folder import RunInput, open_run
-from code_alpaca.core.schema import Example, content_id, load_seed_tasks
+from code_alpaca.core.schema import Example, content_id, load_seed_tasks, restore_seed_ids
 from code_alpaca.curation.language_detection import label_language
 from code_alpaca.curation.pipeline import INTERNAL_ERROR, Curator
 from code_alpaca.curation.rules import CurationRules, open_curator, print_outcomes
@@ -85,8 +85,8 @@ def curate_dataset(config: CurateConfig) -> None:
         open_run(config.run_dir, config, _list_inputs(config, source)) as ledger,
     ):
         ledger.set_meta("contamination", benchmarks)
+        curator.add_to_pool(restore_seed_ids(seed_tasks, config.seed_tasks, ledger))
         record_origin_files(ledger, read_origin_files(config.source, source.revision))
-        curator.add_to_pool(seed_tasks)
         curator.add_to_pool(ledger.accepted())
         _decide_rows(source, curator, ledger, output)
         _print_outcomes(ledger, len(source.records), output)

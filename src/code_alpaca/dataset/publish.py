@@ -120,7 +120,7 @@ def _refuse_changes(config: PublishConfig, folder: Path, previous: Manifest) -> 
         if getattr(config, key) not in (None, value):
             raise InputError(
                 f"{folder} was imported; to change its {key}, add its source: "
-                f"--source {previous.source}"
+                f"--source {previous.source or 'FILE_OR_DATASET'}"
             )
 
 

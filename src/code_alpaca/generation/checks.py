@@ -20,7 +20,6 @@ from code_alpaca.generation.quotas import Quotas
 from code_alpaca.generation.request_plan import RequestPlan
 from code_alpaca.generation.strategies import STRATEGIES
 from code_alpaca.teacher import offline
-from code_alpaca.teacher.http_client import is_local
 from code_alpaca.teacher.prices import Price, find_price
 
 
@@ -41,6 +40,8 @@ def check_environment(config: GenerateConfig) -> None:
 
 def check_model(config: GenerateConfig) -> None:
     """Refuse a teacher on another machine whose model is not named."""
+    from code_alpaca.teacher.http_client import is_local  # loads the OpenAI SDK
+
     urls = config.teacher_base_url or os.environ.get("OPENAI_BASE_URL") or ""
     here = offline.is_offline(urls) or all(map(is_local, urls.split(",")))
     if not here and "teacher_model" not in config.model_fields_set:

@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from code_alpaca.core import console
 from code_alpaca.core.errors import InputError, Stopped
@@ -33,19 +34,20 @@ from code_alpaca.generation.checks import (
 )
 from code_alpaca.generation.config import GenerateConfig as GenerateConfig
 from code_alpaca.generation.dry_run import describe_dry_run
-from code_alpaca.generation.engine import GenerationEngine
 from code_alpaca.generation.progress import RunProgress
 from code_alpaca.generation.prompt_files import describe_prompts
 from code_alpaca.generation.request_plan import RequestPlan
 from code_alpaca.hub.release_plan import ReleaseTerms, VersionExistsError
 from code_alpaca.teacher import offline
-from code_alpaca.teacher.batch import BatchTeacher
 from code_alpaca.teacher.budget import Budget
-from code_alpaca.teacher.client import Teacher
 from code_alpaca.teacher.prices import Price
 from code_alpaca.teacher.request_body import get_header_values
-from code_alpaca.teacher.scheduling import ConnectionSettings
 from code_alpaca.teacher.serving import Demand, serve_model
+
+if TYPE_CHECKING:  # they import the OpenAI SDK, which `--help` does not need
+    from code_alpaca.generation.engine import GenerationEngine
+    from code_alpaca.teacher.batch import BatchTeacher
+    from code_alpaca.teacher.client import Teacher
 
 MAX_PROMPT_TOKENS = 4096  # of a request, for the context window of a model that is served here
 
@@ -94,13 +96,15 @@ def _fill_ledger(
     config: GenerateConfig, plan: RequestPlan, price: Price | None, repository: str | None
 ) -> bool:
     """Generate into the ledger; return whether the dataset version is a new one."""
+    from code_alpaca.generation.engine import GenerationEngine
+
     with (
         open_curator(config, **plan.curation_overrides) as (curator, contamination),
         open_run(config.run_dir, config, plan.inputs() + config.user_files()) as ledger,
     ):
         ledger.set_meta("contamination", contamination)
+        plan = plan.resumed(ledger)  # with the ids of seed tasks that its rows name
         record_origin_files(ledger, make_origin_files(plan.seed_tasks, describe_prompts(plan)))
-        plan = plan.resumed(ledger)
         if config.verify:
             verify_seed_tasks(plan.seed_tasks, curator, refuse=ledger.is_empty())
         new_version = ledger.meta("dataset_version") != config.dataset_version
@@ -150,6 +154,10 @@ def _serve_teacher_urls(config: GenerateConfig) -> Iterator[list[str]]:
 def _create_teacher(
     config: GenerateConfig, urls: list[str], ledger: Ledger, budget: Budget | None
 ) -> Teacher | BatchTeacher:
+    from code_alpaca.teacher.batch import BatchTeacher
+    from code_alpaca.teacher.client import Teacher
+    from code_alpaca.teacher.scheduling import ConnectionSettings
+
     settings = ConnectionSettings(
         api=config.request_api,
         max_concurrency=config.max_concurrency,

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from code_alpaca.core.ledger import Ledger
 from code_alpaca.core.run_folder import PROMPT_VERSION, RunInput
-from code_alpaca.core.schema import Example, SeedTask, hash_seed_tasks, load_seed_tasks
+from code_alpaca.core.schema import (
+    Example,
+    SeedTask,
+    hash_seed_tasks,
+    load_seed_tasks,
+    restore_seed_ids,
+)
 from code_alpaca.generation.candidates import Candidate, build_schema, catch_parse_errors
 from code_alpaca.generation.request_limits import RequestLimits, estimate_tokens
 from code_alpaca.generation.strategies.base import Prompt, PromptContext, Strategy
@@ -74,7 +80,12 @@ class RequestPlan:
         """Return the plan of a resumed run, whose earlier requests keep what was recorded."""
         old_names = find_old_names(ledger.record("config")["strategy"])
         earlier_prompts = ledger.record("earlier_prompts", {})
-        return replace(self, old_names=old_names, earlier_prompts=earlier_prompts)
+        return replace(
+            self,
+            old_names=old_names,
+            earlier_prompts=earlier_prompts,
+            seed_tasks=restore_seed_ids(self.seed_tasks, self.config.seed_tasks, ledger),
+        )
 
     def inputs(self) -> list[RunInput]:
         """Return what the config only names; a run is not resumed with other content of it."""

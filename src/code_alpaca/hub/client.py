@@ -83,14 +83,14 @@ class HubRepo:
 
         if not get_token():
             raise InputError(
-                f"no token for the Hub; {errors.WRITE_TOKEN_ADVICE}, then run `hf auth login` or "
+                f"no token for the Hub; {errors.write_token_advice()}, then run `hf auth login` or "
                 "set HF_TOKEN"
             )
         whoami = self._call(self._api.whoami, fail_without_network=True)
         token = (whoami.get("auth") or {}).get("accessToken") or {}
         if token.get("role") == "read":
             raise InputError(
-                f"the token of {whoami['name']} is read-only; {errors.WRITE_TOKEN_ADVICE}, then "
+                f"the token of {whoami['name']} is read-only; {errors.write_token_advice()}, then "
                 "rerun the command"
             )
         return whoami

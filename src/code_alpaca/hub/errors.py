@@ -15,12 +15,18 @@ from code_alpaca.core.errors import InputError, Stopped, error_message
 
 MAX_REASON_CHARACTERS = 400  # of the Hub's message
 MAX_DELAY_S = 60.0  # between two attempts, even if the server asks for more
-WRITE_TOKEN_ADVICE = "create one with write access (https://huggingface.co/settings/tokens)"
 # What the Hub's reason for a 403 mentions -> what to do about it.
 FORBIDDEN_ADVICE = {
     r"storage|quota|billing|payment|upgrade": "free storage there or upgrade its owner's plan",
     r"pull request|create_pr|PRs?": "ask an owner, or set a branch that accepts direct commits",
 }
+
+
+def write_token_advice() -> str:
+    """Return where to create a token of the Hub in use."""
+    from huggingface_hub.constants import ENDPOINT
+
+    return f"create one with write access ({ENDPOINT}/settings/tokens)"
 
 
 def explain_hub_error(error: Exception, repo_id: str, url: str) -> Exception:
@@ -101,7 +107,7 @@ def wait_before_retry(attempt: int, error: BaseException) -> None:
 
 def _explain_forbidden(reason: str, url: str) -> InputError:
     matching = (do for words, do in FORBIDDEN_ADVICE.items() if re.search(words, reason, re.I))
-    advice = next(matching, f"if the token is the reason, {WRITE_TOKEN_ADVICE}")
+    advice = next(matching, f"if the token is the reason, {write_token_advice()}")
     return InputError(
         f"the Hub refuses to write to {url} (403: {reason}); {advice}, then rerun the command"
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.hub.errors import WRITE_TOKEN_ADVICE
+from code_alpaca.hub.errors import write_token_advice
 
 READ_ROLES = ("read", "no_access")  # roles in an organization that cannot create a repository
 
@@ -32,7 +32,7 @@ def require_create_permission(whoami: Mapping[str, Any], repo_id: str) -> None:
     if not _is_in_scope(whoami, namespace):
         raise InputError(
             f"the fine-grained token of {user} has no write access to {namespace}; "
-            f"{WRITE_TOKEN_ADVICE} there, then rerun the command"
+            f"{write_token_advice()} there, then rerun the command"
         )
 
 

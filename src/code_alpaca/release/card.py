@@ -16,7 +16,7 @@ from code_alpaca.evaluation.config import EvalConfig
 from code_alpaca.hub import cards
 from code_alpaca.release.config import ReleaseConfig
 from code_alpaca.release.facts import ReleaseFacts
-from code_alpaca.release.space import HUB_URL, SAFETY_NOTE, hub_url
+from code_alpaca.release.space import SAFETY_NOTE, hub_url
 from code_alpaca.training.arguments import TRL_KEYS, SFTArguments
 
 
@@ -87,7 +87,7 @@ def _eval_results(config: ReleaseConfig, facts: ReleaseFacts) -> list[Any]:
     results = []
     for number, (benchmark, result) in enumerate(facts.results.items(), 1):
         file, source = results_file(number), result.source
-        url = f"{HUB_URL}/{config.hub_model_id}/blob/v{config.model_version}/{file}"
+        url = hub_url(f"{config.hub_model_id}/blob/v{config.model_version}/{file}")
         results += [
             EvalResult(
                 task_type="text-generation",

@@ -20,7 +20,6 @@ from code_alpaca.core.extras import require_package
 from code_alpaca.core.markdown import code, inline, url
 from code_alpaca.core.prompts import PROMPT_STYLES
 
-HUB_URL = "https://huggingface.co"
 REQUIRED = ("gradio", "torch", "transformers")
 APP_FILES = {"app.py": "release", "text_generation.py": "evaluation"}  # name: package
 FILES = (*APP_FILES, "settings.json", "requirements.txt", "README.md")
@@ -145,6 +144,8 @@ def _render_readme(settings: Mapping[str, Any], gradio_version: str) -> str:
     return f"---\n{card.to_yaml()}\n---\n\n{text}"
 
 
-def hub_url(path: str, revision: str | None) -> str:
-    """Return the address of a repository on the Hub at a revision."""
-    return f"{HUB_URL}/{path}" + (f"/tree/{revision}" if revision else "")
+def hub_url(path: str, revision: str | None = None) -> str:
+    """Return the address of a path, or of a repository at a revision, on the Hub in use."""
+    from huggingface_hub.constants import ENDPOINT
+
+    return f"{ENDPOINT}/{path}" + (f"/tree/{revision}" if revision else "")
