@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from code_alpaca.core.records import Manifest
+from code_alpaca.core.schema import SeedTask
 from code_alpaca.dataset.difference import diff_versions, update_changelog
+from code_alpaca.dataset.origin_files import compare_seed_tasks, make_origin_files
 
 ROWS = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), max_size=8)
 
@@ -41,6 +43,20 @@ def test_a_new_date_is_no_change_and_columns_are_named(tmp_path):
     assert diff[:3] == (0, 0, 0)  # only the date differs
     assert (diff.columns_added, diff.columns_removed) == (["new"], ["dropped"])
     assert "new columns new; dropped columns dropped" in str(diff)
+
+
+def test_seed_tasks_are_compared_also_with_a_version_that_has_none(tmp_path):
+    old, new = (
+        make_origin_files([SeedTask(name, text, "", "x") for name, text in tasks.items()], {})
+        for tasks in ({"a": "1", "b": "1"}, {"b": "2", "c": "1", "d": "1"})
+    )
+    assert compare_seed_tasks(old, new) == "2 seed tasks added, 1 removed, 1 changed"
+    assert compare_seed_tasks({}, new) == "3 seed tasks now included"
+    assert compare_seed_tasks(old, {}) == "2 seed tasks no longer included"
+    assert compare_seed_tasks({}, {}) == compare_seed_tasks(new, new) == ""
+    rows = write(tmp_path / "rows", [("a", "1")])
+    diff = diff_versions(rows, rows)._replace(seed_tasks=compare_seed_tasks({}, new))
+    assert "0 changed; 3 seed tasks now included; " in str(diff)
 
 
 @settings(deadline=None, max_examples=50)
