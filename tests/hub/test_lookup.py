@@ -13,7 +13,6 @@ from huggingface_hub.errors import (
 from code_alpaca.hub.errors import http_library
 from code_alpaca.hub.lookup import HubReadError, HubUnreachable, look_up, read_errors
 
-
 http = http_library()
 
 
