@@ -40,7 +40,7 @@ def built(tmp_path_factory):
     """The sdist of a copy of this tree, and the wheel that is built from that sdist."""
     folder = tmp_path_factory.mktemp("built")
     left_out = shutil.ignore_patterns(
-        ".git", ".venv", "runs", "build", "dist", "*.egg-info", "__pycache__", ".*_cache"
+        ".git", ".venv*", "runs", "build", "dist", "*.egg-info", "__pycache__", ".*_cache"
     )
     shutil.copytree(ROOT, folder / "tree", symlinks=True, ignore=left_out)
     code = "from setuptools.build_meta import build_sdist; build_sdist('..')"
