@@ -11,12 +11,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
-import openai
 
 from code_alpaca.teacher.rate_limits import parse_retry_after
+
+if TYPE_CHECKING:
+    import openai
 
 OVERLOADED_STATUS = {429, 503, 529}  # some servers send 529 when overloaded
 FATAL_STATUS = {300, 301, 302, 303, 304, 305, 307, 308, 401, 402, 403, 404, 405}
@@ -109,6 +111,8 @@ class RequestFailure(Exception):
 
 def classify_exception(error: openai.APIError | json.JSONDecodeError) -> RequestFailure:
     """Classify an exception of the client, or a body that is not JSON."""
+    import openai  # takes half a second, which `--help` does not need
+
     if isinstance(error, openai.APIStatusError):
         return _classify_response(error)
     if isinstance(error, json.JSONDecodeError):
