@@ -129,9 +129,7 @@ def run(measure: Callable[[Bench], None]) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--quick", action="store_true", help="small sizes, once: tests the script"
-    )
+    parser.add_argument("--quick", action="store_true", help="small sizes, once: tests the script")
     parser.add_argument(
         "--data",
         type=Path,

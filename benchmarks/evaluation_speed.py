@@ -90,9 +90,7 @@ def record_cases(problems: list[Problem]) -> list[tuple[Any, ...]]:
     for problem in problems:
         inputs, outputs = record_calls(problem)
         times = [0.1] * len(inputs)
-        cases.append(
-            (program_of(problem), inputs, problem.entry_point, outputs, 1e-6, times)
-        )
+        cases.append((program_of(problem), inputs, problem.entry_point, outputs, 1e-6, times))
     return cases
 
 

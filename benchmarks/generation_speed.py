@@ -44,9 +44,7 @@ def measure(bench: Bench) -> None:
 def time_generate(url: str, requests: int, concurrency: int) -> Values:
     """Time a run of `generate`, from the config to the dataset folder."""
     started, cpu_started = time.monotonic(), time.process_time()
-    stats = generate(
-        url, requests, lookahead=2 * concurrency, max_concurrency=concurrency
-    )
+    stats = generate(url, requests, lookahead=2 * concurrency, max_concurrency=concurrency)
     total, cpu = time.monotonic() - started, time.process_time() - cpu_started
     assert stats.answered == requests, stats
     return {
@@ -91,9 +89,7 @@ def time_bare_loop(url: str, requests: int, concurrency: int) -> Values:
 
 def time_peer(bench: Bench, name: str, url: str, requests: int, concurrency: int) -> Values:
     """Time another tool in its own interpreter, without its imports."""
-    reply = run_peer(
-        bench, name, {"url": url, "requests": requests, "concurrency": concurrency}
-    )
+    reply = run_peer(bench, name, {"url": url, "requests": requests, "concurrency": concurrency})
     return {"total_s": reply["seconds"]}
 
 

@@ -33,9 +33,7 @@ def measure(bench: Bench) -> None:
         contestants = {"code-alpaca": partial(measure_ours, rows)}
         for sketch in SKETCHES:
             contestants[sketch] = partial(measure_sketch, bench, sketch, rows, expected)
-        bench.compare(
-            contestants, repeats=bench.choose(3, 1), size=size, duplicates=sum(expected)
-        )
+        bench.compare(contestants, repeats=bench.choose(3, 1), size=size, duplicates=sum(expected))
 
 
 def measure_ours(rows: list[Example]) -> Values:
@@ -46,9 +44,7 @@ def measure_ours(rows: list[Example]) -> Values:
     return {"microseconds": seconds / len(rows) * 1e6, "recall": 1.0, "precision": 1.0}
 
 
-def measure_sketch(
-    bench: Bench, sketch: str, rows: list[Example], expected: list[bool]
-) -> Values:
+def measure_sketch(bench: Bench, sketch: str, rows: list[Example], expected: list[bool]) -> Values:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "rows.txt")
         lines = (" ".join(MEASURES["rouge_l"](row).words) + "\n" for row in rows)
