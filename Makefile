@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # One process, two cores: without this, small tensors lose more to threads than they gain.
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: quickstart test parallel-test wheel-test slow-test docs-test style docs bench clean
+.PHONY: quickstart test parallel-test wheel-test slow-test docs-test style docs bench bench-tables clean
 
 quickstart: $(READY)
 	@$(VENV)/bin/code-alpaca quickstart
@@ -36,11 +36,15 @@ docs: $(READY)
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --clean
 	@echo "site/index.html"
 
+# BENCH=novelty_speed: one of them. AGAIN=1: also those that are measured. DATA=FOLDER: real rows.
 bench: $(READY)
-	@for script in $(filter-out benchmarks/peers.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done
+	@$(VENV)/bin/python benchmarks/run.py $(BENCH) $(if $(DATA),--data $(DATA)) $(if $(AGAIN),--again)
+
+bench-tables: $(READY)
+	@$(VENV)/bin/python benchmarks/tables.py
 
 clean:
-	rm -rf $(VENV) runs site
+	rm -rf $(VENV) .peers runs site
 
 # deepspeed is built from source; its build wants setuptools, wheel and torch at hand.
 $(READY): setup.cfg pyproject.toml constraints.txt

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import venv
@@ -54,7 +55,8 @@ def install(name: str, requirements: str, *, only_installed: bool) -> str:
     if only_installed:
         raise NotMeasuredError("it is not installed, and --quick installs nothing")
     print(f"  installing {name} into {folder}", file=sys.stderr, flush=True)
-    venv.create(folder, clear=True, with_pip=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    venv.create(folder, with_pip=True)
     done = subprocess.run(
         [python, "-m", "pip", "install", "--quiet", "-r", PEERS / f"{name}.txt"],
         capture_output=True,
