@@ -45,7 +45,7 @@ def measure_run(requests: int, limit: float | None) -> Values:
 
 
 def measure_sdk(requests: int) -> Values:
-    """Send the requests through the OpenAI SDK, which retries 429 after the time it is told."""
+    """Send the requests through the OpenAI SDK, which waits as long as Retry-After asks."""
     sent = rejected = 0
 
     async def count(response: httpx2.Response) -> None:
