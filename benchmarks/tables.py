@@ -138,7 +138,8 @@ def _format_ratio(row: Any, metric: str, baseline: Any, *, inverse: bool) -> str
     if not value or not baseline:
         return ""
     number = baseline / value if inverse else value / baseline
-    return f"{number:,.0f} x" if number >= 100 else f"{number:.3g} x"
+    decimals = 2 if number < 10 else 1 if number < 100 else 0
+    return f"{number:,.{decimals}f} x"
 
 
 def show_exponent(exponents: dict[str, dict[str, float]], contestant: str, metric: str) -> str:

@@ -139,18 +139,49 @@ def test_the_tables_of_the_documentation_are_those_of_the_result_files():
     assert sorted(re.findall(r"<!-- benchmark: (\w+) -->", page)) == NAMES
 
 
-def test_a_table_that_differs_from_its_file_is_named(tmp_path):
+def test_a_table_that_differs_from_its_file_is_named_and_written_again(tmp_path):
+    save_sharded_seconds(tmp_path / "2026-01-01-2xcpu.json", 10.0)
     page = tmp_path / "page.md"
-    page.write_text((ROOT / "docs/benchmarks.md").read_text("utf-8"), encoding="utf-8")
-    assert run_script("tables.py", "--check", page).returncode == 0
-    page.write_text(
-        page.read_text("utf-8").replace("| distilabel | ", "| distilabel | 1", 1), "utf-8"
-    )
-    done = run_script("tables.py", "--check", page)
-    assert done.returncode == 1
-    assert "page.md: generation_speed; run make bench-tables" in done.stderr
-    assert run_script("tables.py", page).returncode == 0
-    assert page.read_text("utf-8") == (ROOT / "docs/benchmarks.md").read_text("utf-8")
+    page.write_text("# Speed\n<!-- benchmark: novelty_sharded -->\n<!-- end -->\n", "utf-8")
+    outdated = run_script("tables.py", "--check", "--results", tmp_path, page)
+    assert outdated.returncode == 1
+    assert "page.md: novelty_sharded; run make bench-tables" in outdated.stderr
+    assert run_script("tables.py", "--results", tmp_path, page).returncode == 0
+    assert "| four workers | 10.0 |" in page.read_text("utf-8")
+    assert run_script("tables.py", "--check", "--results", tmp_path, page).returncode == 0
+    page.write_text(page.read_text("utf-8").replace("10.0", "9.0"), "utf-8")
+    assert run_script("tables.py", "--check", "--results", tmp_path, page).returncode == 1
+
+
+def test_a_table_shows_the_newest_result_of_each_kind_of_hardware(tmp_path):
+    save_sharded_seconds(tmp_path / "2026-01-01-2xcpu.json", 10.0)
+    save_sharded_seconds(tmp_path / "2026-02-01-2xcpu.json", 20.0)
+    save_sharded_seconds(tmp_path / "2026-01-15-8xh100.json", 1.0, gpus=["NVIDIA H100"] * 8)
+    page = tmp_path / "page.md"
+    page.write_text("<!-- benchmark: novelty_sharded -->\n<!-- end -->\n", "utf-8")
+    assert run_script("tables.py", "--results", tmp_path, page).returncode == 0
+    text = page.read_text("utf-8")
+    assert "| four workers | 20.0 |" in text and "on 2 CPU cores (a CPU)" in text
+    assert "| four workers | 1.0 |" in text and "on 8 x NVIDIA H100" in text
+    assert "| four workers | 10.0 |" not in text
+
+
+def save_sharded_seconds(path: Path, seconds: float, gpus: tuple[str, ...] | list[str] = ()):
+    row = {
+        "contestant": "four workers",
+        "size": 100,
+        "kept": 90,
+        "median": {"seconds": seconds, "rows_that_differ": 0},
+    }
+    result = {
+        "date": path.name[:10], "commit": "abc", "versions": {"code-alpaca": "1.0.0"}, "files": {},
+        "facts": {}, "rows": [row], "exponents": {},
+    }  # fmt: skip
+    hardware = {
+        "name": path.stem[11:], "cpu": "a CPU", "cores": 2, "gpus": list(gpus), "python": "3.11",
+    }  # fmt: skip
+    saved = {"hardware": hardware, "benchmarks": {"novelty_sharded": result}}
+    path.write_text(json.dumps(saved), encoding="utf-8")
 
 
 @pytest.mark.slow
