@@ -46,7 +46,7 @@ def measure(bench: Bench) -> None:
     benchmarks = [str(path) for path in files if path] or ["mini"]
     bench.facts["benchmarks"] = [Path(name).name.split(".")[0] for name in benchmarks]
     new_curator(benchmarks).check_pool(new_curator(benchmarks).check_row(compose_rows(1)[0]))
-    for count in bench.choose((2_000, 6_000, 20_000), (50,)):
+    for count in bench.choose((1_000, 3_000, 10_000), (50,)):
         rows = compose_rows(count)
         contestants = {
             "filters and decontamination": partial(check_rows, rows, benchmarks),

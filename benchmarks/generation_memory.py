@@ -24,7 +24,7 @@ from code_alpaca.teacher.offline.tasks import compose_task
 
 
 def measure(bench: Bench) -> None:
-    for size in bench.choose((5_000, 20_000, 80_000), (40,)):
+    for size in bench.choose((4_000, 12_000, 40_000), (40,)):
         contestants = {
             "code-alpaca": partial(in_process, generate_rows, size),
             "rows in a list": partial(in_process, keep_rows, size),

@@ -21,7 +21,7 @@ from recorded_run import generate
 
 from code_alpaca.teacher import offline
 
-WORKLOADS = ((640, 64, 0.2), (1_920, 128, 0.5), (5_120, 256, 1.0))  # requests, concurrent, latency
+WORKLOADS = ((640, 64, 0.2), (1_280, 128, 0.5), (3_072, 256, 1.0))  # requests, concurrent, latency
 
 
 def measure(bench: Bench) -> None:

@@ -26,7 +26,7 @@ SKETCHES = ("datasketch, 3-grams, 0.7", "datasketch, words, 0.5", "rensa, words,
 def measure(bench: Bench) -> None:
     draw = row_source(bench)
     NoveltyPool("rouge_l", nearest=False).check(draw(2))  # compiles the kernels
-    for size in bench.choose((5_000, 20_000, 80_000), (200,)):
+    for size in bench.choose((5_000, 15_000, 50_000), (200,)):
         rows = draw(size)
         verdicts = NoveltyPool("rouge_l", nearest=False).check(rows)
         expected = [not verdict.is_novel for verdict in verdicts]

@@ -54,8 +54,8 @@ def prepare(bench: Bench, folder: Path, name: str) -> None:
     """Write the rows, the tokenizer and the initial models of all rounds."""
     rows = read_rows(bench)
     held_out = rows[: bench.choose(NUM_HELD_OUT, 8)]
-    # On the CPU a part of the rows, which takes a quarter of an hour for all contestants.
-    count = bench.choose(400 if SIZES[name].on_cpu else None, 16)
+    # On the CPU a part of the rows, which takes ten minutes for all contestants.
+    count = bench.choose(240 if SIZES[name].on_cpu else None, 16)
     rows = rows[len(held_out) :][:count]
     tokenizer = train_tokenizer(rows)
     prompts = [format_prompt(row["instruction"], row["input"]) for row in rows]
