@@ -1,9 +1,9 @@
 """Measure the speed of grading, compared with EvalPlus and with a plain process per program.
 
-One, two and five copies of every reference solution are graded with one worker per core; every verdict must be
-"passed". EvalPlus compares outputs instead of running tests, so it gets the calls that the tests
-make. It judges each program once, in the candidate's process; code-alpaca judges Python programs
-twice, with the tests in a process that the candidate cannot reach.
+One, two and five copies of every reference solution are graded with one worker per core; every
+verdict must be "passed". EvalPlus compares outputs instead of running tests, so it gets the calls
+that the tests make. It judges each program once, in the candidate's process; code-alpaca judges
+Python programs twice, with the tests in a process that the candidate cannot reach.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def compare(bench: Bench, draw: DrawRows, size: int) -> None:
     with_nearest.check(accepted)
     count = bench.choose(2_000, 40)
     contestants = {
-        "as in 2023": lambda: measure_2023(accepted, draw(bench.choose(BATCH_SIZE, 1))),
+        "as in 2023": lambda: measure_2023(accepted, draw(bench.choose(10, 1))),
         "code-alpaca, decisions only": lambda: measure_pool(decisions, draw(count)),
         "code-alpaca, with the exact nearest row": lambda: measure_pool(with_nearest, draw(count)),
         "code-alpaca, exact mean and ten nearest": lambda: measure_neighbours(accepted, draw),
