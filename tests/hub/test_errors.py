@@ -5,15 +5,15 @@ from __future__ import annotations
 import socket
 import threading
 
-import httpx2
 import pytest
 
-from code_alpaca.hub.errors import is_transient, is_unreachable
+from code_alpaca.hub.errors import http_library, is_transient, is_unreachable
 
 
 def request_error(port: int) -> Exception:
-    with pytest.raises(httpx2.TransportError) as caught:
-        httpx2.get(f"http://127.0.0.1:{port}/api/whoami-v2", timeout=10, trust_env=False)
+    http = http_library()
+    with pytest.raises(http.TransportError) as caught:
+        http.get(f"http://127.0.0.1:{port}/api/whoami-v2", timeout=10, trust_env=False)
     return caught.value
 
 

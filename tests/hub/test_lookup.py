@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import httpx2
 import pytest
 from huggingface_hub.errors import (
     HfHubHTTPError,
@@ -11,19 +10,22 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
 )
 
+from code_alpaca.hub.errors import http_library
 from code_alpaca.hub.lookup import HubReadError, HubUnreachable, look_up, read_errors
+
+http = http_library()
 
 
 def http_error(status: int) -> HfHubHTTPError:
-    request = httpx2.Request("GET", "http://127.0.0.1/api/models/org/name")
-    return HfHubHTTPError("an error", response=httpx2.Response(status, request=request))
+    request = http.Request("GET", "http://127.0.0.1/api/models/org/name")
+    return HfHubHTTPError("an error", response=http.Response(status, request=request))
 
 
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (httpx2.ConnectError("refused"), HubUnreachable),
-        (httpx2.ReadTimeout("too slow"), HubUnreachable),
+        (http.ConnectError("refused"), HubUnreachable),
+        (http.ReadTimeout("too slow"), HubUnreachable),
         (OfflineModeIsEnabled("HF_HUB_OFFLINE is set"), HubUnreachable),
         (LocalEntryNotFoundError("not in the cache"), HubUnreachable),
         (http_error(503), HubUnreachable),

@@ -113,9 +113,7 @@ class HubRepo:
 
     def check_card(self, text: str) -> None:
         """Refuse a card whose metadata the Hub rejects, such as an unknown license."""
-        from huggingface_hub import RepoCard
-
-        self._call(RepoCard(text).validate, repo_type=self.type)
+        self._call(self._validate_card, {"repoType": self.type, "content": text})
 
     def get_info(self) -> RepoInfo | None:
         """Return the state of the repository; None if the token sees none of this name."""
@@ -236,6 +234,15 @@ class HubRepo:
 
     def _request(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return self._call(function, self.id, *args, repo_type=self.type, **kwargs)
+
+    def _validate_card(self, card: dict[str, str]) -> None:
+        """Send the request of RepoCard.validate, which ignores HF_ENDPOINT before 2.2."""
+        from huggingface_hub.utils import get_session, hf_raise_for_status
+
+        response = get_session().post(f"{self._api.endpoint}/api/validate-yaml", json=card)
+        if response.status_code == 400:
+            raise ValueError(response.text)
+        hf_raise_for_status(response)
 
     def _call(
         self,

@@ -7,6 +7,8 @@ import random
 import re
 import time
 from collections.abc import Iterable
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from code_alpaca.core.errors import InputError, Stopped, error_message
@@ -54,6 +56,13 @@ def repo_gone(url: str) -> Stopped:
     )
 
 
+def http_library() -> ModuleType:
+    """Return the library whose errors huggingface_hub raises: httpx before its 2.0, else httpx2."""
+    import huggingface_hub
+
+    return import_module("httpx" if huggingface_hub.__version__.startswith("1.") else "httpx2")
+
+
 def http_status(error: BaseException) -> int | None:
     """Return the HTTP status of an error or of the errors that caused it."""
     response = _response(error)
@@ -62,7 +71,6 @@ def http_status(error: BaseException) -> int | None:
 
 def is_transient(error: BaseException) -> bool:
     """Return whether a retry may succeed: the server is busy, failing or unreachable."""
-    import httpx2
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     status = http_status(error)
@@ -70,15 +78,14 @@ def is_transient(error: BaseException) -> bool:
         return False
     if status is not None:
         return status in (408, 425, 429) or status >= 500
-    transient = (httpx2.TransportError, ConnectionError)
+    transient = (http_library().TransportError, ConnectionError)
     return any(isinstance(cause, transient) for cause in _causes(error))
 
 
 def is_unreachable(error: BaseException) -> bool:
     """Return whether there was no connection: no network, unknown host, or a closed port."""
-    import httpx2
-
-    unreachable = (httpx2.ConnectError, httpx2.ConnectTimeout)
+    http = http_library()
+    unreachable = (http.ConnectError, http.ConnectTimeout)
     return any(isinstance(cause, unreachable) for cause in _causes(error))
 
 

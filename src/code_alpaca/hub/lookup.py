@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 from code_alpaca.core.errors import error_message
-from code_alpaca.hub.errors import is_transient
+from code_alpaca.hub.errors import http_library, is_transient
 
 TIMEOUT_S = 10.0
 
@@ -31,7 +31,6 @@ def look_up(repo_id: str, repo_type: Literal["dataset", "model"], revision: str 
 @contextmanager
 def read_errors() -> Iterator[None]:
     """Raise the errors of reading from the Hub as HubReadError, others unchanged."""
-    import httpx2
     from huggingface_hub import errors
 
     offline = (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError)
@@ -39,7 +38,7 @@ def read_errors() -> Iterator[None]:
         yield
     except errors.HFValidationError:
         raise HubReadError("not a Hub id (ORG/NAME)") from None
-    except (*offline, httpx2.HTTPError) as error:
+    except (*offline, http_library().HTTPError) as error:
         answered = isinstance(error, errors.HfHubHTTPError) and error.response is not None
         unreachable = isinstance(error, offline) or not answered or is_transient(error)
         kind = HubUnreachable if unreachable else HubReadError

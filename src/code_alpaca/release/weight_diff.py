@@ -25,6 +25,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 from code_alpaca.core.console import Log
 from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.fs import file_sha256, weights_sha256, write_json
+from code_alpaca.hub.errors import http_library
 
 if TYPE_CHECKING:
     import torch
@@ -150,13 +151,13 @@ def find_model_folder(model: str, revision: str | None) -> Path:
     """Return the folder of a local model, or download a Hub model at a revision."""
     if Path(model).is_dir():
         return Path(model)
-    import httpx2
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    unreadable = (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError)
     try:
         return Path(snapshot_download(model, revision=revision, ignore_patterns=NOT_DOWNLOADED))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, httpx2.HTTPError) as error:
+    except (*unreadable, http_library().HTTPError) as error:
         raise InputError(
             f"no model {model}: no such folder, and none on the Hub at {revision or 'main'} "
             f"({error_message(error)}); check the name"
