@@ -13,7 +13,6 @@ import re
 import shutil
 import subprocess
 import sys
-import venv
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from common import Bench, NotMeasuredError
 
 PEERS = Path(__file__).with_name("peers")
 ENVIRONMENTS = Path(__file__).parents[1] / ".peers"
+MAX_SECONDS = 1_800
 
 
 def run_peer(bench: Bench, name: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -33,17 +33,9 @@ def run_peer(bench: Bench, name: str, request: dict[str, Any]) -> dict[str, Any]
     python = install(name, requirements, only_installed=bench.quick)
     pins = re.findall(r"^([\w.-]+)(?:\[[^]]*\])?==(\S+)", requirements, re.M)
     bench.versions.update(pins)
-    done = subprocess.run(
-        [python, "-P", str(PEERS / f"{name}.py")],  # -P: `import NAME` is not this very script
-        input=json.dumps(request),
-        capture_output=True,
-        text=True,
-        timeout=1_800,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
-    )
-    if done.returncode:
-        raise NotMeasuredError(f"{name} failed: {last_line(done.stderr)}")
-    return json.loads(done.stdout.splitlines()[-1])
+    command = [python, "-P", PEERS / f"{name}.py"]  # -P: `import NAME` is not this very script
+    printed = call(command, "it failed", json.dumps(request))
+    return json.loads(printed.splitlines()[-1])
 
 
 def install(name: str, requirements: str, *, only_installed: bool) -> str:
@@ -56,19 +48,25 @@ def install(name: str, requirements: str, *, only_installed: bool) -> str:
         raise NotMeasuredError("it is not installed, and --quick installs nothing")
     print(f"  installing {name} into {folder}", file=sys.stderr, flush=True)
     shutil.rmtree(folder, ignore_errors=True)
-    venv.create(folder, with_pip=True)
-    done = subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "-r", PEERS / f"{name}.txt"],
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        raise NotMeasuredError(f"it could not be installed: {last_line(done.stderr)}")
+    problem = "it could not be installed"
+    call([sys.executable, "-m", "venv", folder], problem)
+    call([python, "-m", "pip", "install", "-q", "-r", PEERS / f"{name}.txt"], problem)
     installed.write_text(requirements, "utf-8")
     return str(python)
 
 
-def last_line(text: str) -> str:
-    """Return the last line of an error, without addresses and paths."""
-    line = (text.strip().splitlines() or ["no message"])[-1]
-    return re.sub(r"\S*/\S*/\S*", "...", line)[:200]
+def call(command: list[str | Path], problem: str, request: str = "") -> str:
+    """Return what a command prints; if it fails, raise the last line of its error."""
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    try:
+        done = subprocess.run(
+            command, input=request, capture_output=True, text=True, env=environment,
+            timeout=MAX_SECONDS,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise NotMeasuredError(f"{problem}: it took more than {MAX_SECONDS} s") from error
+    if done.returncode:
+        line = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        without_paths = re.sub(r"\S*/\S*/\S*", "...", line)
+        raise NotMeasuredError(f"{problem}: {without_paths[:200]}")
+    return done.stdout
