@@ -11,9 +11,12 @@ import argparse
 import hashlib
 import json
 import math
+import multiprocessing
+import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -137,6 +140,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with HumanEval.jsonl.gz, mbpp.jsonl and code_alpaca.json; "
         "default: composed rows and the built-in benchmark",
     )
+
+
+def measure_in_process(work: Callable[..., object], *args: Any) -> Values:
+    """Return the seconds and the peak resident memory of a function in a process of its own."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn) as process:
+        return process.submit(_measure_here, work, args).result()
+
+
+def _measure_here(work: Callable[..., object], args: tuple[Any, ...]) -> Values:
+    started = time.monotonic()
+    work(*args)
+    seconds = time.monotonic() - started
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": seconds, "peak_mb": peak_mb}
 
 
 def fit_exponents(rows: list[dict[str, Any]]) -> dict[str, Values]:

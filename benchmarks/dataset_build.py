@@ -8,18 +8,13 @@ would do: collect the accepted rows in a list, `Dataset.from_list`, `to_parquet`
 from __future__ import annotations
 
 import json
-import multiprocessing
 import random
-import resource
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from multiprocessing.queues import Queue
 from pathlib import Path
 
-from common import Bench, Values, run
+from common import Bench, measure_in_process, run
 
 from code_alpaca.core.ledger import Decision, Ledger
 from code_alpaca.core.schema import Example, content_id
@@ -35,15 +30,19 @@ CONFIG = {
 
 def measure(bench: Bench) -> None:
     bench.add_versions("datasets", "pyarrow")
+    steps = {
+        "build": build,
+        "Dataset.from_list and to_parquet": build_as_a_list,
+        "read": read,
+        "compare with the previous version": compare,
+    }
     for size in bench.choose((10_000, 100_000, 1_000_000), (200,)):
         with tempfile.TemporaryDirectory(prefix="dataset-") as folder:
             bench.log(f"writing a ledger of {size:,} rows")
             write_ledger(Path(folder), size)
             contestants = {
-                "build": partial(in_process, build, folder),
-                "Dataset.from_list and to_parquet": partial(in_process, build_as_a_list, folder),
-                "read": partial(in_process, read, folder),
-                "compare with the previous version": partial(in_process, compare, folder),
+                name: partial(measure_in_process, step, Path(folder))
+                for name, step in steps.items()
             }
             bench.compare(contestants, repeats=1, size=size)
 
@@ -102,25 +101,6 @@ def compare(run_dir: Path) -> None:
 
     shards = sorted((run_dir / "dataset/data/default").glob("*.parquet"))
     diff_versions(shards, shards)
-
-
-def in_process(step: Callable[[Path], None], folder: str) -> Values:
-    spawn = multiprocessing.get_context("spawn")
-    results = spawn.Queue()
-    process = spawn.Process(target=report, args=(step, Path(folder), results))
-    process.start()
-    values = results.get(timeout=1_800)
-    process.join()
-    return values
-
-
-def report(step: Callable[[Path], None], run_dir: Path, results: Queue) -> None:
-    """Run a step and send its seconds and peak memory."""
-    started = time.monotonic()
-    step(run_dir)
-    seconds = time.monotonic() - started
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    results.put({"seconds": seconds, "peak_mb": peak_mb})
 
 
 if __name__ == "__main__":

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import io
-import multiprocessing
 import random
-import resource
 import tempfile
-from collections.abc import Callable
 from functools import partial
-from multiprocessing.queues import Queue
 from pathlib import Path
 
-from common import Bench, Values, run
+from common import Bench, measure_in_process, run
 from recorded_run import ACCEPT_ALL
 
 from code_alpaca.teacher.offline.tasks import compose_task
@@ -26,8 +22,8 @@ from code_alpaca.teacher.offline.tasks import compose_task
 def measure(bench: Bench) -> None:
     for size in bench.choose((4_000, 12_000, 40_000), (40,)):
         contestants = {
-            "code-alpaca": partial(in_process, generate_rows, size),
-            "rows in a list": partial(in_process, keep_rows, size),
+            "code-alpaca": partial(measure_in_process, generate_rows, size),
+            "rows in a list": partial(measure_in_process, keep_rows, size),
         }
         bench.compare(contestants, repeats=1, size=size)
 
@@ -46,21 +42,6 @@ def generate_rows(size: int) -> None:
 def keep_rows(size: int) -> None:
     rows = [compose_task(random.Random(number)) for number in range(size)]
     assert len(rows) == size
-
-
-def in_process(work: Callable[[int], None], size: int) -> Values:
-    spawn = multiprocessing.get_context("spawn")
-    results = spawn.Queue()
-    process = spawn.Process(target=report, args=(work, size, results))
-    process.start()
-    peak_mb = results.get(timeout=1_800)
-    process.join()
-    return {"peak_mb": peak_mb}
-
-
-def report(work: Callable[[int], None], size: int, results: Queue) -> None:
-    work(size)
-    results.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 if __name__ == "__main__":
