@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # One process, two cores: without this, small tensors lose more to threads than they gain.
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: quickstart test test-oldest test-newest parallel-test wheel-test slow-test docs-test style docs bench clean repository version index
+.PHONY: quickstart test test-oldest test-newest parallel-test wheel-test slow-test docs-test style docs bench bench-tables clean repository version index
 
 quickstart: $(READY)
 	@$(VENV)/bin/code-alpaca quickstart
@@ -43,11 +43,15 @@ docs: $(READY)
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --clean
 	@echo "site/index.html"
 
+# BENCH=novelty_speed: one of them. AGAIN=1: also those that are measured. DATA=FOLDER: real rows.
 bench: $(READY)
-	@for script in $(filter-out benchmarks/peers.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done
+	@$(VENV)/bin/python benchmarks/run.py $(BENCH) $(if $(DATA),--data $(DATA)) $(if $(AGAIN),--again)
+
+bench-tables: $(READY)
+	@$(VENV)/bin/python benchmarks/tables.py
 
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-newest runs site
+	rm -rf $(VENV) .venv-oldest .venv-newest .peers runs site
 
 # Where strangers install the package from: each of these rewrites every place that repeats it
 # (CONTRIBUTING.md, "Release the package"); tests/test_install_source.py finds one that differs.

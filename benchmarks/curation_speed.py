@@ -1,23 +1,30 @@
-"""Measure the speed of curation: filters, decontamination, deduplication and verification.
+"""Measure the speed of curation: filters and decontamination, novelty, verification.
 
-    python benchmarks/curation_speed.py                                       # composed rows
-    python benchmarks/curation_speed.py --decontaminate HumanEval.jsonl.gz,mbpp.jsonl
-
-20,000 rows pass the filters, decontamination and deduplication; then 2,000 of them are executed,
-with and without the cache of verification results.
+Composed rows pass the default filters and decontamination against HumanEval and MBPP, then
+deduplication with the nearest row; a part of them is executed, with and without the cache of
+results. Peers: the lookup of 13-grams of words that decontamination usually is, and a plain Python
+process for each program and its tests.
 """
 
 from __future__ import annotations
 
-import argparse
+import contextlib
+import io
+import itertools
 import json
 import os
 import random
+import re
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+
+from common import Bench, Values, run
 
 from code_alpaca import sandbox
 from code_alpaca.cli import main as run_command
@@ -27,66 +34,126 @@ from code_alpaca.curation.filters import DEFAULT_FILTERS
 from code_alpaca.curation.novelty.pool import NoveltyPool
 from code_alpaca.curation.pipeline import Curator
 from code_alpaca.curation.verification import Verifier
+from code_alpaca.problems import load_problems
 from code_alpaca.teacher.offline.tasks import compose_task
 
-NUM_ROWS, NUM_EXECUTED = 20_000, 2_000
+CORES = len(os.sched_getaffinity(0))
+NGRAM = 13
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--decontaminate", default="mini")
-    benchmarks = parser.parse_args().decontaminate.split(",")
-    rows = compose_rows()
-    curator = Curator(
-        filters=DEFAULT_FILTERS,
-        contamination=ContaminationDetector(benchmarks),
-        novelty=NoveltyPool(),
-    )
-    curator.check_pool(curator.check_row(rows[0]))  # compiles the kernels
-    decisions = []
-    print_speed(
-        "filters and contamination",
-        NUM_ROWS,
-        lambda: decisions.extend(map(curator.check_row, rows)),
-    )
-    print_speed(
-        "duplicates and novelty, nearest row and all",
-        NUM_ROWS,
-        lambda: list(map(curator.check_pool, decisions)),
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["XDG_CACHE_HOME"] = folder
-        source = Path(folder, "rows.jsonl")
-        source.write_text("".join(json.dumps(row.as_row()) + "\n" for row in rows), "utf-8")
-        args = ["curate", "--source", str(source), "--run_dir", f"{folder}/run", "--verify",
-                "false", "--decontaminate", ",".join(benchmarks)]  # fmt: skip
-        print_speed("the whole command, dataset written", NUM_ROWS, lambda: run_command(args))
-        for label in ("verification", "verification, from the cache"):
-            time_verification(label, rows)
+def measure(bench: Bench) -> None:
+    files = [bench.find_file("HumanEval.jsonl.gz"), bench.find_file("mbpp.jsonl")]
+    benchmarks = [str(path) for path in files if path] or ["mini"]
+    bench.facts["benchmarks"] = [Path(name).name.split(".")[0] for name in benchmarks]
+    new_curator(benchmarks).check_pool(new_curator(benchmarks).check_row(compose_rows(1)[0]))
+    for count in bench.choose((1_000, 3_000, 10_000), (50,)):
+        rows = compose_rows(count)
+        contestants = {
+            "filters and decontamination": partial(check_rows, rows, benchmarks),
+            "13-gram lookup": partial(look_up_ngrams, rows, benchmarks),
+            "novelty, with the nearest row": partial(check_pool, rows, benchmarks),
+            "the whole command, without verification": partial(curate, rows, benchmarks),
+        }
+        bench.compare(contestants, repeats=bench.choose(3, 1), size=count)
+    compare_verification(bench)
 
 
-def compose_rows() -> list[Example]:
-    tasks = [compose_task(random.Random(number)) for number in range(NUM_ROWS)]
+def compare_verification(bench: Bench) -> None:
+    backend = sandbox.choose_backend().backend
+    bench.facts["sandbox"] = backend
+    rows = compose_rows(bench.choose(4_000, 60))
+    programs = [row for row in rows if row.language == "python"][: bench.choose(1_000, 5)]
+    with tempfile.TemporaryDirectory() as caches:
+        numbers = itertools.count()
+        contestants = {
+            "verification": lambda: verify(programs, backend, f"{caches}/{next(numbers)}"),
+            "verification, from the cache": lambda: verify(programs, backend, f"{caches}/0"),
+            "a process per program, no sandbox": lambda: run_processes(programs),
+        }
+        bench.compare(contestants, repeats=bench.choose(3, 1), programs=len(programs))
+
+
+def verify(rows: list[Example], backend: sandbox.Backend, cache: str) -> Values:
+    os.environ["XDG_CACHE_HOME"] = cache
+    with (
+        contextlib.closing(Verifier(sandbox.WorkerPool(backend))) as verifier,
+        ThreadPoolExecutor(verifier.pool.size) as threads,
+    ):
+        return rate(len(rows), lambda: list(threads.map(verifier.verify, rows)))
+
+
+def compose_rows(count: int) -> list[Example]:
+    tasks = [compose_task(random.Random(number)) for number in range(count)]
     return [
         Example(t.instruction, t.input, t.output, id=str(n), language=t.language, tests=t.tests)
         for n, t in enumerate(tasks)
     ]
 
 
-def time_verification(label: str, rows: list[Example]) -> None:
-    verifier = Verifier(sandbox.WorkerPool(sandbox.choose_backend().backend))
-    executed = [row for row in rows if verifier.has_program(row)][:NUM_EXECUTED]
-    with ThreadPoolExecutor(verifier.pool.size) as threads:
-        print_speed(label, len(executed), lambda: list(threads.map(verifier.verify, executed)))
-    verifier.close()
-
-
-def print_speed(label: str, count: int, work: Callable[[], object]) -> None:
+def rate(count: int, work: Callable[[], object]) -> Values:
     started = time.monotonic()
     work()
     seconds = time.monotonic() - started
-    print(f"{label:<44}{seconds:8.1f} s  {count / seconds:10,.0f} rows/s")
+    return {"seconds": seconds, "rows_per_s": count / seconds}
+
+
+def new_curator(benchmarks: list[str]) -> Curator:
+    return Curator(
+        filters=DEFAULT_FILTERS,
+        contamination=ContaminationDetector(benchmarks),
+        novelty=NoveltyPool(),
+    )
+
+
+def check_rows(rows: list[Example], benchmarks: list[str]) -> Values:
+    curator = new_curator(benchmarks)
+    return rate(len(rows), lambda: list(map(curator.check_row, rows)))
+
+
+def check_pool(rows: list[Example], benchmarks: list[str]) -> Values:
+    curator = new_curator(benchmarks)
+    decisions = list(map(curator.check_row, rows))
+    return rate(len(rows), lambda: list(map(curator.check_pool, decisions)))
+
+
+def look_up_ngrams(rows: list[Example], benchmarks: list[str]) -> Values:
+    """Find rows that share 13 consecutive words with a problem (Brown et al. 2020)."""
+    known = set()
+    for name in benchmarks:
+        for problem in load_problems(name):
+            known |= ngrams(f"{problem.instruction} {problem.prompt} {problem.canonical_solution}")
+
+    def look_up() -> list[bool]:
+        texts = (f"{row.instruction} {row.input} {row.output}" for row in rows)
+        return [not known.isdisjoint(ngrams(text)) for text in texts]
+
+    return rate(len(rows), look_up)
+
+
+def ngrams(text: str) -> set[tuple[str, ...]]:
+    words = re.findall(r"\w+", text.lower())
+    return {tuple(words[start : start + NGRAM]) for start in range(len(words) - NGRAM + 1)}
+
+
+def curate(rows: list[Example], benchmarks: list[str]) -> Values:
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        source = Path(folder, "rows.jsonl")
+        source.write_text("".join(json.dumps(row.as_row()) + "\n" for row in rows), "utf-8")
+        args = ["curate", "--source", str(source), "--run_dir", f"{folder}/run", "--verify",
+                "false", "--decontaminate", ",".join(benchmarks)]  # fmt: skip
+        return rate(len(rows), lambda: run_command(args))
+
+
+def run_processes(rows: list[Example]) -> Values:
+    """Run every row with its tests in a new interpreter, as if it could be trusted."""
+
+    def execute(row: Example) -> None:
+        text = f"{row.input}\n{row.output}\n{row.tests}\n"
+        subprocess.run([sys.executable, "-"], input=text, text=True, capture_output=True)
+
+    with ThreadPoolExecutor(CORES) as threads:
+        return rate(len(rows), lambda: list(threads.map(execute, rows)))
 
 
 if __name__ == "__main__":
-    main()
+    run(measure)

@@ -1,25 +1,20 @@
-"""Measure the time and memory of building, reading and comparing a dataset of a million rows.
+"""Measure the time and memory of building, reading and comparing a dataset of up to a million rows.
 
-    python benchmarks/dataset_build.py                  # 1,000,000 accepted rows, 20% rejected
-    python benchmarks/dataset_build.py --rows 100000
-
-A ledger of composed tasks is written first. Each step runs in its own process; its peak resident
-memory is printed.
+A ledger of composed tasks is written first, with one rejected row per four accepted ones. Each step
+runs in a process of its own, whose peak resident memory is measured. The peer is what a script
+would do: collect the accepted rows in a list, `Dataset.from_list`, `to_parquet`.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import multiprocessing
 import random
-import resource
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import replace
-from multiprocessing.queues import Queue
+from functools import partial
 from pathlib import Path
+
+from common import Bench, measure_in_process, run
 
 from code_alpaca.core.ledger import Decision, Ledger
 from code_alpaca.core.schema import Example, content_id
@@ -33,24 +28,26 @@ CONFIG = {
 }  # fmt: skip
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    options = parser.parse_args()
-    spawn = multiprocessing.get_context("spawn")
-    with tempfile.TemporaryDirectory(prefix="dataset-") as folder:
-        write_ledger(Path(folder), options.rows)
-        for name, step in (("build", build), ("read", read), ("compare", compare)):
-            results = spawn.Queue()
-            process = spawn.Process(target=measure, args=(step, Path(folder), results))
-            process.start()
-            result, seconds, peak_mb = results.get()
-            process.join()
-            print(f"{name:8} {seconds:7.1f} s, {peak_mb:6,.0f} MB at most: {result}", flush=True)
+def measure(bench: Bench) -> None:
+    bench.add_versions("datasets", "pyarrow")
+    steps = {
+        "build": build,
+        "Dataset.from_list and to_parquet": build_as_a_list,
+        "read": read,
+        "compare with the previous version": compare,
+    }
+    for size in bench.choose((10_000, 100_000, 1_000_000), (200,)):
+        with tempfile.TemporaryDirectory(prefix="dataset-") as folder:
+            bench.log(f"writing a ledger of {size:,} rows")
+            write_ledger(Path(folder), size)
+            contestants = {
+                name: partial(measure_in_process, step, Path(folder))
+                for name, step in steps.items()
+            }
+            bench.compare(contestants, repeats=1, size=size)
 
 
 def write_ledger(run_dir: Path, rows: int) -> None:
-    """Write a ledger with this number of accepted rows, and one rejected row per four of them."""
     tasks = [compose_task(random.Random(n)) for n in range(2_000)]
     with Ledger(run_dir / "ledger.sqlite") as ledger:
         ledger.set_meta("config", json.dumps(CONFIG))
@@ -76,36 +73,35 @@ def write_ledger(run_dir: Path, rows: int) -> None:
             ledger.decide(request, decisions)
 
 
-def build(run_dir: Path) -> str:
+def build(run_dir: Path) -> None:
     from code_alpaca.dataset.build import build_dataset
 
-    folder = build_dataset(run_dir)
-    size = sum(path.stat().st_size for path in folder.rglob("*.parquet"))
-    return f"{size / 1e6:,.0f} MB in {len(list(folder.rglob('*.parquet')))} shards"
+    build_dataset(run_dir)
 
 
-def read(run_dir: Path) -> str:
+def build_as_a_list(run_dir: Path) -> None:
+    """Write only the accepted rows: no rejected or verified rows, no card, no plots, no checks."""
+    from datasets import Dataset
+
+    with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
+        rows = [example.as_row() for example in ledger.accepted()]
+    Dataset.from_list(rows).to_parquet(run_dir / "list.parquet")
+
+
+def read(run_dir: Path) -> None:
     from datasets import load_dataset
 
     folder = run_dir / "dataset"
     rows = load_dataset(str(folder), "default", split="train", cache_dir=str(run_dir / "cache"))
-    return f"{sum(1 for _ in rows.iter(1_000)) * 1_000:,} rows"
+    assert sum(1 for _ in rows.iter(1_000))
 
 
-def compare(run_dir: Path) -> str:
+def compare(run_dir: Path) -> None:
     from code_alpaca.dataset.difference import diff_versions
 
     shards = sorted((run_dir / "dataset/data/default").glob("*.parquet"))
-    return str(diff_versions(shards, shards))
-
-
-def measure(step: Callable[[Path], str], run_dir: Path, results: Queue) -> None:
-    """Run a step and send its result, seconds and peak memory in MB."""
-    started = time.monotonic()
-    result = step(run_dir)
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    results.put((result, time.monotonic() - started, peak_mb))
+    diff_versions(shards, shards)
 
 
 if __name__ == "__main__":
-    main()
+    run(measure)

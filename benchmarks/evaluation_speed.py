@@ -1,136 +1,103 @@
-"""Measure the speed of grading, compared with `evaluate`'s code_eval and with EvalPlus.
+"""Measure the speed of grading, compared with EvalPlus and with a plain process per program.
 
-    python benchmarks/evaluation_speed.py                         # the mini benchmark
-    python benchmarks/evaluation_speed.py HumanEval.jsonl.gz      # 164 problems
-    ... --code_eval FOLDER      the metric of `evaluate`, loaded from a local folder
-    ... --evalplus PYTHON       EvalPlus, run by an interpreter that has it
-
-Grades ten copies of each reference solution with one worker per core; every verdict must be
-"passed". EvalPlus compares outputs instead of running tests, so it gets the calls that the tests
-make.
+One, two and five copies of every reference solution are graded with one worker per core; every
+verdict must be "passed". EvalPlus compares outputs instead of running tests, so it gets the calls
+that the tests make. It judges each program once, in the candidate's process; code-alpaca judges
+Python programs twice, with the tests in a process that the candidate cannot reach.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import pickle
-import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 from typing import Any
+
+from common import Bench, Values, run
+from environments import run_peer
 
 from code_alpaca import sandbox
 from code_alpaca.evaluation.grading import Grader
 from code_alpaca.problems import Problem, load_problems
 
-SAMPLES, REPEATS = 10, 3
 CORES = len(os.sched_getaffinity(0))
-EVALPLUS = """
-import pickle, sys, time
-from concurrent.futures import ProcessPoolExecutor
-from evalplus.eval import untrusted_check
-cases, workers = pickle.load(open(sys.argv[1], "rb")), int(sys.argv[2])
-if __name__ == "__main__":
+
+
+def measure(bench: Bench) -> None:
+    benchmark = bench.find_file("HumanEval.jsonl.gz") or "mini"
+    problems = list(load_problems(str(benchmark)))[: bench.choose(None, 3)]
+    bench.facts = {"benchmark": "HumanEval" if benchmark != "mini" else "mini", "cores": CORES}
+    backends = [backend for backend in sandbox.SAFE if sandbox.probe_backend(backend).safe]
+    cases = record_cases(problems)
+    for copies in bench.choose((1, 2, 5), (1,)):
+        repeated = [problem for problem in problems for _ in range(copies)]
+        contestants: dict[str, Callable[[], Values]] = {
+            f"code-alpaca, {backend}": partial(time_grading, backend, repeated)
+            for backend in backends
+        }
+        repeated_cases = [case for case in cases for _ in range(copies)]
+        contestants["EvalPlus"] = partial(time_evalplus, bench, repeated_cases)
+        contestants["a process per program, no sandbox"] = partial(time_processes, repeated)
+        bench.compare(contestants, repeats=bench.choose(3, 1), size=len(repeated))
+
+
+def program_of(problem: Problem) -> str:
+    return problem.prompt + problem.canonical_solution
+
+
+def time_grading(backend: sandbox.Backend, problems: list[Problem]) -> Values:
     started = time.monotonic()
-    with ProcessPoolExecutor(workers) as pool:
-        futures = [
-            pool.submit(untrusted_check, "humaneval", *case, fast_check=True) for case in cases
-        ]
-        passed = sum(future.result()[0] == "pass" for future in futures)
-    assert passed > 0.95 * len(cases), passed  # floats are compared differently
-    print(time.monotonic() - started)
-"""
+    with sandbox.WorkerPool(backend, packages=True) as pool:
+        grades = Grader(pool, timeout=10).grade(problems, list(map(program_of, problems)))
+    seconds = time.monotonic() - started
+    assert all(grade.status == "passed" for grade in grades)
+    return {"seconds": seconds}
 
 
-# Grades programs for problems and returns the seconds.
-TimeGrading = Callable[[list[Problem], list[str]], float]
+def time_processes(problems: list[Problem]) -> Values:
+    """Run every program with its tests in a new interpreter, as if it could be trusted."""
+
+    def passes(problem: Problem) -> bool:
+        text = f"{program_of(problem)}\n{problem.test}\ncheck({problem.entry_point})\n"
+        done = subprocess.run([sys.executable, "-"], input=text, text=True, capture_output=True)
+        return done.returncode == 0
+
+    started = time.monotonic()
+    with ThreadPoolExecutor(CORES) as threads:
+        assert all(threads.map(passes, problems))
+    return {"seconds": time.monotonic() - started}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("benchmark", nargs="?", default="mini", help="a name or a file")
-    parser.add_argument("--code_eval", metavar="FOLDER", help="evaluate's metric on disk")
-    parser.add_argument("--evalplus", metavar="PYTHON", help="an interpreter that has EvalPlus")
-    args = parser.parse_args()
-    problems = [p for p in load_problems(args.benchmark) for _ in range(SAMPLES)]
-    programs = [problem.prompt + problem.canonical_solution for problem in problems]
-    graders = {b: code_alpaca_grader(b) for b in sandbox.SAFE if sandbox.probe_backend(b).safe}
-    if args.evalplus:
-        graders["evalplus"] = evalplus_grader(args.evalplus)
-    if args.code_eval:
-        graders["code_eval"] = code_eval_grader(args.code_eval)
-    print(f"{len(problems)} programs, {CORES} cores")
-    timings: dict[str, list[float]] = {name: [] for name in graders}
-    for _ in range(REPEATS):
-        for name, time_grading in graders.items():
-            timings[name].append(time_grading(problems, programs))
-    medians = {name: statistics.median(seconds) for name, seconds in timings.items()}
-    fastest = min(medians.values())
-    for name, seconds in medians.items():
-        per_program = seconds / len(problems) * 1e3
-        print(
-            f"{name:<10} {seconds:6.2f} s  {per_program:6.2f} ms a program  "
-            f"{seconds / fastest:.2f} x"
-        )
+def time_evalplus(bench: Bench, cases: list[tuple[Any, ...]]) -> Values:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "cases.pickle")
+        path.write_bytes(pickle.dumps(cases))
+        reply = run_peer(bench, "evalplus", {"cases": str(path), "workers": CORES})
+    assert reply["passed"] > 0.95 * len(cases), reply  # floats are compared differently
+    return {"seconds": reply["seconds"]}
 
 
-def code_alpaca_grader(backend: sandbox.Backend) -> TimeGrading:
-    def time_grading(problems: list[Problem], programs: list[str]) -> float:
-        started = time.monotonic()
-        with sandbox.WorkerPool(backend, packages=True) as pool:
-            grades = Grader(pool, timeout=10).grade(problems, programs)
-        assert all(grade.status == "passed" for grade in grades)
-        return time.monotonic() - started
-
-    return time_grading
-
-
-def code_eval_grader(folder: str) -> TimeGrading:
-    import evaluate
-
-    os.environ["HF_ALLOW_CODE_EVAL"] = "1"
-    metric = evaluate.load(folder)
-
-    def time_grading(problems: list[Problem], programs: list[str]) -> float:
-        tests = [f"{problem.test}\ncheck({problem.entry_point})" for problem in problems]
-        started = time.monotonic()
-        _, results = metric.compute(
-            predictions=[[program] for program in programs],
-            references=tests, k=[1], num_workers=CORES, timeout=10.0,
-        )  # fmt: skip
-        assert all(result["passed"] for group in results.values() for _, result in group)
-        return time.monotonic() - started
-
-    return time_grading
-
-
-def evalplus_grader(python: str) -> TimeGrading:
-    calls: dict[str, tuple[list[Any], list[Any]]] = {}
-
-    def time_grading(problems: list[Problem], programs: list[str]) -> float:
-        cases = []
-        for problem, program in zip(problems, programs, strict=True):
-            if problem.task_id not in calls:
-                calls[problem.task_id] = record_calls(problem)
-            inputs, outputs = calls[problem.task_id]
-            times = [0.1] * len(inputs)
-            cases.append((program, inputs, problem.entry_point, outputs, 1e-6, times))
-        with tempfile.NamedTemporaryFile(suffix=".pickle") as file:
-            pickle.dump(cases, file)
-            file.flush()
-            command = [python, "-c", EVALPLUS, file.name, str(CORES)]
-            return float(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
-
-    return time_grading
+def record_cases(problems: list[Problem]) -> list[tuple[Any, ...]]:
+    """Return the arguments of EvalPlus' `untrusted_check`, without the dataset."""
+    cases = []
+    for problem in problems:
+        inputs, outputs = record_calls(problem)
+        times = [0.1] * len(inputs)
+        cases.append((program_of(problem), inputs, problem.entry_point, outputs, 1e-6, times))
+    return cases
 
 
 def record_calls(problem: Problem) -> tuple[list[Any], list[Any]]:
     """Return the inputs that a problem's tests use, and the outputs of its reference solution."""
     namespace: dict[str, Any] = {}
-    source = f"{problem.prompt}{problem.canonical_solution}\n{problem.test}"
+    source = f"{program_of(problem)}\n{problem.test}"
     exec(compile(source, problem.task_id, "exec"), namespace)
     inputs, outputs = [], []
     solve = namespace[problem.entry_point]
@@ -145,4 +112,4 @@ def record_calls(problem: Problem) -> tuple[list[Any], list[Any]]:
 
 
 if __name__ == "__main__":
-    main()
+    run(measure)

@@ -1,72 +1,93 @@
-"""Measure how much of a rate limit `generate` uses, and how many requests are rejected.
+"""Measure how much of a rate limit `generate` uses, and how many responses are 429.
 
-The embedded teacher allows PER_MINUTE requests, with bursts of one second, and returns 429 for
-more. Reported: the fraction of the limit used between the first request and the last reply, and the
-fraction of requests that got a 429; once with the limit configured, once read from the headers.
-
-    python benchmarks/generation_limits.py
+The embedded teacher allows PER_MINUTE requests, with bursts of one second, and answers 429 to more.
+Reported: the fraction of the limit used between the first request and the last reply, the fraction
+of responses that were 429, and the requests that failed for good; with the limit configured, with
+the limit read from the headers, and for the SDK's own retries.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import tempfile
-from pathlib import Path
-from unittest import mock
+import asyncio
+import time
+from functools import partial
 
-from code_alpaca.generation.command import GenerateConfig, generate_dataset
+import httpx2
+import openai
+from common import Bench, Values, run
+from recorded_run import generate
+
 from code_alpaca.teacher import offline
-from code_alpaca.teacher.client import Teacher
-from code_alpaca.teacher.http_client import RequestStats
 
-PER_MINUTE = 3000
-REQUESTS = 1500  # half a minute at the limit
-LATENCY_S = 0.2
+PER_MINUTE, LATENCY_S, CONCURRENCY = 3_000, 0.2, 64
 
 
-def main() -> None:
-    print(f"{REQUESTS} requests, limit {PER_MINUTE} per minute, latency {LATENCY_S} s")
-    for name, limit in (("configured", PER_MINUTE), ("from headers", None)):
-        with offline.start_server(f"offline?latency={LATENCY_S}&rpm={PER_MINUTE}") as url:
-            stats = generate(url, limit)
-        seconds = stats.last_answered - stats.first_sent - LATENCY_S
-        used = stats.answered / seconds * 60 / PER_MINUTE
-        sent = stats.answered + stats.retried
-        print(f"{name:<12} {used:6.1%} used, {stats.rejected / sent:.2%} of {sent} answered 429")
+def measure(bench: Bench) -> None:
+    bench.add_versions("openai")
+    requests = bench.choose(1_500, 60)  # half a minute at the limit
+    bench.facts = {"requests": requests, "per_minute": PER_MINUTE, "latency_s": LATENCY_S}
+    contestants = {
+        "code-alpaca, limit configured": partial(measure_run, requests, PER_MINUTE),
+        "code-alpaca, limit from headers": partial(measure_run, requests, None),
+        "OpenAI SDK, 64 at a time, 10 retries": partial(measure_sdk, requests),
+    }
+    bench.compare(contestants, repeats=1)
 
 
-def generate(url: str, limit: float | None) -> RequestStats:
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        config = GenerateConfig(
-            run_dir=Path(folder),
-            teacher_base_url=url,
-            num_examples=REQUESTS,
-            tasks_per_request=1,
-            novelty_threshold=1.0,
-            filters=[],
-            decontaminate=[],
-            verify=False,
-            lookahead=128,
-            max_concurrency=64,
+def measure_run(requests: int, limit: float | None) -> Values:
+    with offline.start_server(f"offline?latency={LATENCY_S}&rpm={PER_MINUTE}") as url:
+        stats = generate(
+            url, requests, lookahead=2 * CONCURRENCY, max_concurrency=CONCURRENCY,
             requests_per_minute=limit,
-        )
-        return record_stats(config)
+        )  # fmt: skip
+    seconds = stats.last_answered - stats.first_sent
+    return summarize(stats.answered, stats.answered + stats.retried, stats.rejected, seconds)
 
 
-def record_stats(config: GenerateConfig) -> RequestStats:
-    """Run `generate` and return the statistics of its client."""
-    recorded: list[RequestStats] = []
-    close = Teacher.close
+def measure_sdk(requests: int) -> Values:
+    """Send the requests through the OpenAI SDK, which waits as long as Retry-After asks."""
+    sent = rejected = 0
 
-    async def record_and_close(teacher: Teacher) -> None:
-        recorded.append(teacher.stats)
-        await close(teacher)
+    async def count(response: httpx2.Response) -> None:
+        nonlocal sent, rejected
+        sent += 1
+        rejected += response.status_code == 429
 
-    with mock.patch.object(Teacher, "close", record_and_close):
-        generate_dataset(config)
-    return recorded[0]
+    async def send_all(url: str) -> list[object]:
+        client = openai.AsyncOpenAI(
+            base_url=url, api_key="none", max_retries=10,
+            http_client=openai.DefaultAsyncHttpxClient(event_hooks={"response": [count]}),
+        )  # fmt: skip
+        slots = asyncio.Semaphore(CONCURRENCY)
+
+        async def send(number: int) -> None:
+            async with slots:
+                await client.chat.completions.create(
+                    model="offline-teacher",
+                    messages=[{"role": "user", "content": f"Write 1 tasks, number {number}"}],
+                )
+
+        sending = (send(number) for number in range(requests))
+        results = await asyncio.gather(*sending, return_exceptions=True)
+        await client.close()
+        return results
+
+    with offline.start_server(f"offline?latency={LATENCY_S}&rpm={PER_MINUTE}") as url:
+        started = time.monotonic()
+        results = asyncio.run(send_all(url))
+        seconds = time.monotonic() - started
+    answered = sum(result is None for result in results)
+    return summarize(answered, sent, rejected, seconds)
+
+
+def summarize(answered: int, sent: int, rejected: int, seconds: float) -> Values:
+    return {
+        "answered": answered,
+        "sent": sent,
+        "rejected": rejected,
+        "limit_used": answered / (seconds - LATENCY_S) * 60 / PER_MINUTE,
+    }
 
 
 if __name__ == "__main__":
-    main()
+    run(measure)

@@ -1,80 +1,48 @@
-"""Measure the memory of a `generate` run as the number of accepted rows grows.
+"""Measure the memory of a `generate` run by the number of accepted rows, in a process for each.
 
-Prints the resident memory of this process for every tenth of the rows; the first is the warmup.
-
-    python benchmarks/generation_memory.py           # 100,000 rows
-    python benchmarks/generation_memory.py 20000
+A run keeps the signatures of its rows in memory and the rows in its ledger. The peer keeps the rows
+in a list, as a script would, and nothing else: no client, no deduplication, no checkpoints.
 """
 
 from __future__ import annotations
 
-import sys
+import contextlib
+import io
+import random
 import tempfile
-import threading
+from functools import partial
 from pathlib import Path
 
-import psutil
+from common import Bench, measure_in_process, run
+from recorded_run import ACCEPT_ALL
 
-from code_alpaca.core.ledger import Ledger
-from code_alpaca.generation.command import GenerateConfig, generate_dataset
-
-ROWS = 100_000
-POLL_S = 1.0
+from code_alpaca.teacher.offline.tasks import compose_task
 
 
-def main() -> None:
-    rows = int(sys.argv[1]) if len(sys.argv) > 1 else ROWS
-    with tempfile.TemporaryDirectory() as folder:
+def measure(bench: Bench) -> None:
+    for size in bench.choose((4_000, 12_000, 40_000), (40,)):
+        contestants = {
+            "code-alpaca": partial(measure_in_process, generate_rows, size),
+            "rows in a list": partial(measure_in_process, keep_rows, size),
+        }
+        bench.compare(contestants, repeats=1, size=size)
+
+
+def generate_rows(size: int) -> None:
+    from code_alpaca.generation.command import GenerateConfig, generate_dataset
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         config = GenerateConfig(
-            run_dir=Path(folder),
-            teacher_base_url="offline",
-            num_examples=rows,
-            tasks_per_request=20,
-            novelty_threshold=1.0,  # accepts every row
-            filters=[],
-            decontaminate=[],
-            verify=False,
-            checkpoint_every=rows // 4,
-        )
-        with MemoryLog(config.run_dir, rows // 10) as log:
-            generate_dataset(config)
-        log.print("dataset written")
+            run_dir=Path(folder), teacher_base_url="offline", num_examples=size,
+            tasks_per_request=20, checkpoint_every=max(1, size // 4), **ACCEPT_ALL,
+        )  # fmt: skip
+        generate_dataset(config)
 
 
-class MemoryLog:
-    """Print the resident memory whenever a run has accepted `step` more rows."""
-
-    def __init__(self, run_dir: Path, step: int) -> None:
-        self._path, self._step = run_dir / "ledger.sqlite", step
-        self._process = psutil.Process()
-        self._first_mib: float | None = None
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-
-    def __enter__(self) -> MemoryLog:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        next_count = self._step
-        while not self._stopped.wait(POLL_S):
-            if not self._path.exists():
-                continue
-            with Ledger(self._path, write=False) as ledger:
-                accepted = ledger.accepted_count()
-            if accepted >= next_count:
-                next_count = (accepted // self._step + 1) * self._step
-                self.print(f"{accepted:,} rows")
-
-    def print(self, label: str) -> None:
-        mib = self._process.memory_info().rss / 2**20
-        self._first_mib = self._first_mib or mib
-        print(f"{label:>16} {mib:7.0f} MiB, {mib - self._first_mib:+.0f}", file=sys.stderr)
+def keep_rows(size: int) -> None:
+    rows = [compose_task(random.Random(number)) for number in range(size)]
+    assert len(rows) == size
 
 
 if __name__ == "__main__":
-    main()
+    run(measure)

@@ -1,80 +1,75 @@
-"""Compare sharded deduplication with a single process: kept rows and time.
+"""Compare sharded deduplication (four datatrove workers) with a single process: kept rows and time.
 
-python benchmarks/novelty_sharded.py                # 200,000 rows, four local workers
-python benchmarks/novelty_sharded.py --ray          # the same on a local Ray (pip install ray)
+Whatever the number of workers, exactly the rows are kept that one process keeps.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
-from novelty_speed import task_source
+from common import Bench, Values, run
+from novelty_rows import row_source
 
+from code_alpaca.core.schema import Example
 from code_alpaca.curation.novelty.pool import NoveltyPool
 from code_alpaca.curation.novelty.sharded import Folders, make_stages
 
 NUM_FILES, NUM_WORKERS = 16, 4
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", help="an Alpaca JSON file to splice instructions from")
-    parser.add_argument("--count", type=int, default=200_000)
-    parser.add_argument("--ray", action="store_true")
-    options = parser.parse_args()
-    tasks = task_source(options.rows)(options.count)
+def measure(bench: Bench) -> None:
+    bench.add_versions("datatrove")
+    draw = row_source(bench)
+    for size in bench.choose((20_000, 60_000, 200_000), (200,)):
+        rows = draw(size)
+        verdicts = NoveltyPool("rouge_l", nearest=False).check(rows)
+        expected = {int(row.id) for row, v in zip(rows, verdicts, strict=True) if v.is_novel}
+        contestants = {
+            "one process": partial(time_one_process, rows),
+            "four workers": partial(time_workers, rows, expected),
+        }
+        bench.compare(contestants, repeats=1, size=size, kept=len(expected))
+
+
+def time_one_process(rows: list[Example]) -> Values:
+    started = time.monotonic()
+    NoveltyPool("rouge_l", nearest=False).check(rows)
+    return {"seconds": time.monotonic() - started, "rows_that_differ": 0}
+
+
+def time_workers(rows: list[Example], expected: set[int]) -> Values:
+    """Deduplicate files of rows; their reading and writing is part of the time."""
+    from datatrove.executor import LocalPipelineExecutor
+
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "in")
         source.mkdir()
-        rows_per_file = -(-len(tasks) // NUM_FILES)
+        rows_per_file = -(-len(rows) // NUM_FILES)
         for number in range(NUM_FILES):
             lines = [
-                json.dumps({"instruction": task.instruction, "n": int(task.id)}) + "\n"
-                for task in tasks[number * rows_per_file : (number + 1) * rows_per_file]
+                json.dumps({"instruction": row.instruction, "n": int(row.id)}) + "\n"
+                for row in rows[number * rows_per_file : (number + 1) * rows_per_file]
             ]
-            (source / f"{number:03}.jsonl").write_text("".join(lines), encoding="utf-8")
-
-        started = time.monotonic()
-        verdicts = NoveltyPool("rouge_l", nearest=False).check(tasks)
-        expected = {int(t.id) for t, v in zip(tasks, verdicts, strict=True) if v.is_novel}
-        seconds = time.monotonic() - started
-        print(f"one process: {len(expected):,} of {len(tasks):,} kept, {seconds:.1f} s")
-
+            (source / f"{number:03}.jsonl").write_text("".join(lines), "utf-8")
         started = time.monotonic()
         folders = Folders(str(source), f"{folder}/work", f"{folder}/out")
         stages = make_stages(folders, tasks=NUM_WORKERS, measure="rouge_l")
         for number, (pipeline, count) in enumerate(stages):
-            run_pipeline(pipeline, count, f"{folder}/logs/{number}", ray=options.ray)
+            LocalPipelineExecutor(
+                pipeline, tasks=count, workers=NUM_WORKERS, logging_dir=f"{folder}/logs/{number}"
+            ).run()
+        seconds = time.monotonic() - started
         kept = {
             json.loads(line)["n"]
             for path in Path(folder, "out").iterdir()
             for line in path.read_text("utf-8").splitlines()
         }
-        print(
-            f"{NUM_WORKERS} workers, {'Ray' if options.ray else 'local'}: {len(kept):,} kept, "
-            f"{time.monotonic() - started:.1f} s, {len(kept ^ expected)} rows differ"
-        )
-
-
-def run_pipeline(pipeline: list, num_tasks: int, logs: str, *, ray: bool) -> None:
-    if ray:
-        from datatrove.executor import RayPipelineExecutor
-
-        RayPipelineExecutor(
-            pipeline, tasks=num_tasks, workers=NUM_WORKERS, cpus_per_task=0.5, mem_per_cpu_gb=1,
-            logging_dir=logs,
-        ).run()  # fmt: skip
-    else:
-        from datatrove.executor import LocalPipelineExecutor
-
-        LocalPipelineExecutor(
-            pipeline, tasks=num_tasks, workers=NUM_WORKERS, logging_dir=logs
-        ).run()
+    return {"seconds": seconds, "rows_that_differ": len(kept ^ expected)}
 
 
 if __name__ == "__main__":
-    main()
+    run(measure)

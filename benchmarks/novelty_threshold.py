@@ -1,19 +1,18 @@
 """Measure at which similarity two tasks are duplicates, by the tests of MBPP.
 
-    python benchmarks/novelty_threshold.py mbpp.jsonl
-
 Pairs of tasks are grouped into bins of similarity, and some pairs of each bin are executed: two
-tasks are duplicates if the solution of one passes the tests of the other.
+tasks are duplicates if the solution of one passes the tests of the other. Compared are the measure
+of 2023 (ROUGE-L of words) and the default one, which also reads symbols and names of languages.
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from common import Bench, Values, run
 from rouge_score import rouge_scorer
 
 from code_alpaca import sandbox
@@ -27,27 +26,31 @@ PAIRS_PER_BIN = 60
 BINS = 20
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("mbpp", help="MBPP, as JSONL")
-    problems = load_problems(str(parser.parse_args().mbpp))
+def measure(bench: Bench) -> None:
+    problems = list(load_problems(str(bench.find_file("mbpp.jsonl") or "mini")))
+    problems = problems[: bench.choose(None, 60)]
+    bench.facts = {"problems": len(problems), "pairs_per_bin": PAIRS_PER_BIN}
     texts = [problem.instruction.split("\n")[0] for problem in problems]
     rng = random.Random(0)
     with sandbox.WorkerPool(sandbox.choose_backend().backend) as pool:
-        for name, measure in MEASURES.items():
-            words = [list(measure(Example(text, "", "")).words) for text in texts]
-            bins = group_pairs(words)
-            print(f"{name}: similarity, pairs, fraction of {PAIRS_PER_BIN} that are duplicates")
-            for key in sorted(bins):
-                pairs = rng.sample(bins[key], min(PAIRS_PER_BIN, len(bins[key])))
-                with ThreadPoolExecutor(pool.size) as threads:
-                    duplicates = threads.map(
-                        partial(are_duplicates, pool),
-                        [problems[i] for i, _ in pairs],
-                        [problems[j] for _, j in pairs],
-                    )
-                    fraction = sum(duplicates) / len(pairs)
-                print(f"  {key / BINS:.2f}  {len(bins[key]):6,}  {fraction:5.0%}")
+        for name, measure_words in MEASURES.items():
+            words = [list(measure_words(Example(text, "", "")).words) for text in texts]
+            for key, pairs in sorted(group_pairs(words).items()):
+                bench.log(f"{name}: similarity from {key / BINS:.2f}")
+                executed = rng.sample(pairs, min(bench.choose(PAIRS_PER_BIN, 2), len(pairs)))
+                duplicates = count_duplicates(pool, problems, executed)
+                values: Values = {
+                    "pairs": len(pairs), "executed": len(executed), "duplicates": duplicates,
+                }  # fmt: skip
+                bench.record(name, [values], similarity=key / BINS)
+
+
+def count_duplicates(
+    pool: sandbox.WorkerPool, problems: list[Problem], pairs: list[tuple[int, int]]
+) -> int:
+    with ThreadPoolExecutor(pool.size) as threads:
+        first, second = ([problems[pair[side]] for pair in pairs] for side in (0, 1))
+        return sum(threads.map(partial(are_duplicates, pool), first, second))
 
 
 def group_pairs(words: list[list[str]]) -> dict[int, list[tuple[int, int]]]:
@@ -77,4 +80,4 @@ def passes(pool: sandbox.WorkerPool, one: Problem, other: Problem) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    run(measure)
