@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # One process, two cores: without this, small tensors lose more to threads than they gain.
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: quickstart test test-oldest test-newest parallel-test wheel-test slow-test docs-test style docs bench clean
+.PHONY: quickstart test test-oldest test-newest parallel-test wheel-test slow-test docs-test style docs bench clean repository version index
 
 quickstart: $(READY)
 	@$(VENV)/bin/code-alpaca quickstart
@@ -48,6 +48,27 @@ bench: $(READY)
 
 clean:
 	rm -rf $(VENV) .venv-oldest .venv-newest runs site
+
+# Where strangers install the package from: each of these rewrites every place that repeats it
+# (CONTRIBUTING.md, "Release the package"); tests/test_install_source.py finds one that differs.
+REPOSITORY = $(shell sed -n 's/^ *Repository = //p' setup.cfg)
+RELEASED = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/code_alpaca/__init__.py)
+REWRITE = git grep -lIE '$(REPOSITORY)|code-alpaca(\[[a-z,]+\])?==' | xargs sed -i -E
+
+# make repository URL=https://github.com/ORG/code-alpaca
+repository:
+	$(REWRITE) 's#$(REPOSITORY)#$(URL)#g'
+
+# make version VERSION=0.2.0
+version:
+	$(REWRITE) 's#($(REPOSITORY)[@/.#a-z]*v|code-alpaca(\[[a-z,]+\])?==)$(RELEASED)#\1$(VERSION)#g'
+	sed -i 's/^version: .*/version: $(VERSION)/' CITATION.cff
+	sed -i 's/^__version__ = .*/__version__ = "$(VERSION)"/' src/code_alpaca/__init__.py
+
+# After the first upload to PyPI
+index:
+	$(REWRITE) 's#(code-alpaca(\[[a-z,]+\])?) @ git\+$(REPOSITORY)@v#\1==#g'
+	sed -i '/^ *Repository = /a\    Index = https://pypi.org/project/code-alpaca' setup.cfg
 
 define CHECK_TOOLS
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or make PYTHON=/path/to/python"; exit 2; }

@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["code-alpaca @ git+https://git.example/OWNER/code-alpaca@v0.1.0"]
+# ///
 """Curate an existing dataset: filters, decontamination, verification, deduplication.
 
     python scripts/curate.py --source my_alpaca.json --run_dir runs/curated --decontaminate mini

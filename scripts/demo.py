@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["code-alpaca[demo] @ git+https://git.example/OWNER/code-alpaca@v0.1.0"]
+# ///
 """Serve a web page to try a trained model.
 
     python scripts/demo.py --model runs/smoke/model

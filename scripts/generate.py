@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["code-alpaca @ git+https://git.example/OWNER/code-alpaca@v0.1.0"]
+# ///
 """Generate instruction data from a teacher.
 
     python scripts/generate.py --config recipes/smoke/generate/config_offline.yaml

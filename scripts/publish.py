@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["code-alpaca @ git+https://git.example/OWNER/code-alpaca@v0.1.0"]
+# ///
 """Build the versioned dataset folder of a run, or import a dataset, and release it on the Hub.
 
     python scripts/publish.py --config recipes/code-alpaca/publish/config_default.yaml

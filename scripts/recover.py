@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["code-alpaca[eval] @ git+https://git.example/OWNER/code-alpaca@v0.1.0"]
+# ///
 """Restore a fine-tuned model from its released weight difference and its base model.
 
     python scripts/recover.py --diff ORG/NAME --diff_revision v1.0.0 --output_dir models/NAME

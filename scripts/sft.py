@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["code-alpaca[gpu] @ git+https://github.com/OWNER/code-alpaca@v0.1.0"]
+# dependencies = ["code-alpaca[gpu] @ git+https://git.example/OWNER/code-alpaca@v0.1.0"]
 #
 # [tool.hf-jobs]
 # flavor = "a100-large"
@@ -12,13 +12,11 @@
         --config recipes/smoke/sft/config_cpu.yaml --dataset_name runs/smoke/dataset
 
 The same as `code-alpaca sft`; `--help` lists every key. On one GPU of Hugging Face Jobs, with the
-header above:
+header above (docs/train.md has the whole chain of jobs):
 
-    hf jobs uv run scripts/sft.py --config qwen2.5-coder-7b/sft/config_lora \\
-        --dataset_name sahil2801/CodeAlpaca-20k --output_dir /data/model
-
-First replace OWNER with the owner of the repository that you cloned: the package is not on PyPI.
-The recipe is given by its shipped name, since the job has no clone.
+    hf jobs uv run -v hf://buckets/ORG/models:/models scripts/sft.py \\
+        --config qwen2.5-coder-7b/sft/config_lora --dataset_name sahil2801/CodeAlpaca-20k \\
+        --output_dir /models/coder
 """
 
 import sys

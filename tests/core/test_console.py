@@ -115,3 +115,12 @@ def test_printing_a_line_does_not_import_rich():
         "sys.exit('rich' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (57.4, "57 s"), (118, "118 s"), (5324, "89 min"), (11_100, "3 h 05 min"),
+     (188_000, "2 d 4 h")],
+)  # fmt: skip
+def test_a_duration_is_in_units_that_people_use(seconds, text):
+    assert console.duration(seconds) == text

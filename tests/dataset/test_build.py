@@ -88,6 +88,17 @@ def test_each_config_loads_offline_with_its_features(build, tmp_path_factory):
     assert rows["rejected"]["contamination"][:] == [["mini/1"]] * 2
 
 
+def test_a_config_without_rows_is_named(tmp_path):
+    run = ["generate", "--run_dir", str(tmp_path), "--teacher_base_url", "offline"]
+    assert main([*run, "--num_examples", "4", "--verify", "false"]) == 0
+    with pytest.raises(
+        InputError, match=r"config 'verified' of .* has no rows, since no row passed"
+    ):
+        load_rows(str(tmp_path / "dataset"), "verified")
+    with pytest.raises(InputError, match=r"cannot load .* config 'verifed'"):
+        load_rows(str(tmp_path / "dataset"), "verifed")
+
+
 def test_the_same_rows_give_the_same_bytes(build, run_dir):
     first = {path: path.read_bytes() for path in build().rglob("*") if path.is_file()}
     assert len([path for path in first if path.suffix == ".parquet"]) == 4

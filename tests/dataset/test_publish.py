@@ -50,7 +50,19 @@ def test_an_alpaca_file_becomes_a_version_and_loads_back_byte_for_byte(
     assert hub.repository(DATASET).private
     card = hub.read(DATASET, "v1.0.0", "README.md").decode()
     assert "license: cc-by-nc-4.0" in card and f'load_dataset("{DATASET}"' in card
-    assert "already has v1.0.0" in command(*words, "--dataset_version", "1.0.0", code=2)
+
+    # The same rows again are no error; other ones are, and what differs is named.
+    hub.log.clear()
+    again = [*words, "--dataset_version", "1.0.0"]
+    assert "v1.0.0 is already released with these very rows" in command(*again)
+    assert "has v1.0.0 with these very rows" in command(*again, "--dry_run")
+    assert not {"lfs-put", "commit", "tag"} & set(hub.log)
+    source.write_text(json.dumps(TASKS[1:]))
+    refused = command(*again, code=2)
+    assert "already has v1.0.0" in refused and "0 rows added, 1 removed" in refused
+    source.write_text(json.dumps(TASKS))
+    refused = command(*again, "--license", "mit", code=2)
+    assert "already has v1.0.0" in refused and "license cc-by-nc-4.0 instead of mit" in refused
 
     # A refusal comes before the folder or the Hub changes, and a dry run gives it as well.
     hub.repository(DATASET).private = False
@@ -96,6 +108,8 @@ def test_a_generation_ends_in_a_release_and_the_next_one_extends_it(hub, command
     words = [*GENERATE, "--verify", "false", "--hub_dataset_id", DATASET]
     command(*words, "--num_examples", "4", "--dataset_version", "0.1.0")
     assert dataset_versions(hub) == ["0.1.0"]
+    output = command(*words, "--num_examples", "4", "--dataset_version", "0.1.0")
+    assert "v0.1.0 is already released with these very rows" in output
     # A version that exists or is lower is refused before the teacher is paid.
     more = [*words, "--num_examples", "8"]
     assert "already has v0.1.0" in command(*more, "--dataset_version", "0.1.0", code=2)

@@ -238,8 +238,13 @@ def test_a_password_in_the_url_is_refused(tmp_path, capsys):
     assert not (tmp_path / "r").exists()
 
 
-def test_a_missing_key_is_named(tmp_path, capsys):
-    assert main(["generate", "--run_dir", str(tmp_path / "r")]) == 2
+def test_a_missing_model_or_key_is_named(tmp_path, capsys):
+    words = ["generate", "--run_dir", str(tmp_path / "r")]
+    for url in ("http://gpu.example/v1", None):  # None: OpenAI
+        assert main([*words, *(["--teacher_base_url", url] if url else [])]) == 2
+        message = f"teacher_model is not set; name a model of {url or 'OpenAI'}"
+        assert message in capsys.readouterr().err
+    assert main([*words, "--teacher_model", "gpt"]) == 2
     assert "OPENAI_API_KEY is not set" in capsys.readouterr().err
 
 

@@ -81,9 +81,14 @@ def test_metadata_from_before_the_first_release_is_adopted():
         ("Project-URL: Documentation, https://docs.example\n", "# with demo-tool 1.2.0"),
         ("Project-URL: Repository, https://git.example/org/tool\n",
          "pip install 'demo-tool @ git+https://git.example/org/tool@v1.2.0'"),
+        ("Project-URL: Repository, https://git.example/OWNER/tool\n", "# with demo-tool 1.2.0"),
+        ("Project-URL: Repository, https://git.example/org/tool\n"
+         "Project-URL: Index, https://index.example/demo-tool\n", "pip install demo-tool==1.2.0"),
     ],
 )  # fmt: skip
-def test_the_install_command_uses_the_repository_or_is_a_comment(tmp_path, monkeypatch, urls, line):
+def test_the_install_command_uses_the_repository_until_the_package_is_on_the_index(
+    tmp_path, monkeypatch, urls, line
+):
     about = tmp_path / "demo_tool-1.2.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,10 @@ from support.model_releases import release_command, release_config, update_json
 from code_alpaca import __version__
 from code_alpaca.cli import main
 from code_alpaca.core import fs
+from code_alpaca.core.config import parse
 from code_alpaca.core.prompts import format_prompt
 from code_alpaca.core.records import RunRecord
+from code_alpaca.evaluation.config import EvalConfig
 from code_alpaca.release.card import render_model_card
 from code_alpaca.release.facts import read_facts
 
@@ -194,6 +197,18 @@ def test_the_card_describes_the_embedded_teacher_and_decontamination(trained):
     text = render_model_card(release_config(trained), facts)
     assert "a grammar for trying the pipeline, not a language model" in text
     assert "was decontaminated against them when it was made; its card reports the matches" in text
+
+
+def test_the_command_that_repeats_a_measurement_takes_the_arguments_of_a_server(trained):
+    facts = read_facts(trained.model_dir, [trained.results])
+    mini = facts.results["mini"]
+    served = {"engine": "vllm", "serving_args": ["--dtype", "float16"], "k": [1, 2]}
+    results = mini.model_copy(update={"config": {**mini.config, **served}})
+    card = render_model_card(release_config(trained), replace(facts, results={"mini": results}))
+    (line,) = [line for line in card.splitlines() if "eval --benchmark mini" in line]
+    words = shlex.split(line)[2 : shlex.split(line).index("--output_dir")]
+    config = parse(EvalConfig, [*words, "--num_samples", "2", "--temperature", "1"])
+    assert (config.engine, config.serving_args, config.k) == tuple(served.values())
 
 
 def test_several_benchmarks_are_compared_with_the_base_model(tuned, tmp_path, capsys):

@@ -69,13 +69,15 @@ def test_a_release_that_was_killed_is_resumed(hub, worker, start_worker, command
 def test_a_version_never_changes_and_a_lower_one_needs_allow_older(hub, worker, command, trained):
     worker.succeed(*command(version="1.0.0"))
     before = read_tree(hub, "v1.0.0", REPO)
-    error = worker.refuse(*command(version="1.0.0"))
-    assert "already has v1.0.0" in error and "model_version higher" in error
+    output = worker.succeed(*command(version="1.0.0"))
+    assert "v1.0.0 is already released with these very files" in output
     with (trained.model_dir / "model.safetensors").open("ab") as file:
         file.write(b"other weights")
     assert "does not measure the weights" in worker.refuse(*command(version="1.1.0"))
     match_results(trained)
-    assert "already has v1.0.0" in worker.refuse(*command(version="1.0.0"))
+    error = worker.refuse(*command(version="1.0.0"))
+    assert "already has v1.0.0" in error and "model_version higher" in error
+    assert "with other files" in error and "model.safetensors" in error
     assert "0.9.0 is lower" in worker.refuse(*command(version="0.9.0"))
     worker.succeed(*command("--allow_older", version="0.9.0"))
     assert read_tree(hub, "v1.0.0", REPO) == before
@@ -135,7 +137,7 @@ def test_a_dry_run_changes_nothing(hub, worker, command, tmp_path):
     assert "does not exist yet" in output and "nothing was written or sent" in output
     assert hub.repositories == {} and not (tmp_path / "release").exists()
     worker.run(*command())
-    assert "already has v0.1.0" in worker.refuse(*command("--dry_run"))
+    assert "has v0.1.0 with these very files" in worker.succeed(*command("--dry_run"))
     assert "is at v0.1.0" in worker.succeed(*command("--dry_run", version="0.2.0"))
 
 
@@ -152,8 +154,8 @@ def test_a_dry_run_refuses_what_the_release_would(hub, worker, command, tmp_path
     assert hub.repositories == {}
     worker.run(*command())
     (tmp_path / ".release.begun").write_text(json.dumps({"repo": REPO, "tag": "v0.0.9"}))
-    error = worker.refuse(*command("--dry_run"))
-    assert "already has v0.1.0" in error  # the unfinished release is another one
+    # The unfinished release is another one.
+    assert "has v0.1.0 with these very files" in worker.succeed(*command("--dry_run"))
     assert "is public" in worker.refuse(*command("--dry_run", "--private", version="0.2.0"))
     assert set(hub.repository(REPO, "models").tags) == {"v0.1.0"}
 
@@ -256,7 +258,7 @@ def test_a_release_killed_between_model_and_space_is_resumed(
     worker.succeed(*command("--space", SPACE))
     assert model_versions(hub, REPO) == ["0.1.0"]
     assert model_versions(hub, SPACE, "spaces") == ["0.1.0"]
-    assert "already has v0.1.0" in worker.refuse(*command("--space", SPACE))
+    assert "already released" in worker.succeed(*command("--space", SPACE))
 
 
 @pytest.mark.slow  # trains and evaluates three times

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
-
 import httpx
 import pytest
 from support.needs import need
@@ -16,6 +10,9 @@ from support.tiny_sft import tiny_sft, write_rows
 import code_alpaca
 from code_alpaca.cli import main
 from code_alpaca.core.prompts import PROMPT_STYLES, format_prompt
+from code_alpaca.teacher.serving import Demand, serve_model
+from code_alpaca.teacher.serving.engines import parse_served_model
+from code_alpaca.teacher.serving.keys import ServingKeys
 
 MAX_NEW_TOKENS = 24
 TIMEOUT_S = 120
@@ -32,31 +29,24 @@ def model_folder(request, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def served(model_folder):
-    """The address of `transformers serve` with the model, offline."""
+def served(model_folder, tmp_path_factory):
+    """The base URL of `transformers serve` with the model, offline."""
     from transformers.utils.import_utils import is_serve_available
 
     need(is_serve_available(), "no server installed (pip install transformers[serving])")
-    folder, _ = model_folder
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
-    command = [Path(sys.executable).with_name("transformers"), "serve", folder, "--host",
-               "127.0.0.1", "--port", port, "--device", "cpu"]  # fmt: skip
-    process = subprocess.Popen(command, env={**os.environ, "HF_HUB_OFFLINE": "1"})
-    address = f"http://127.0.0.1:{port}"
-    try:
-        with httpx.Client(transport=httpx.HTTPTransport(retries=9), timeout=TIMEOUT_S) as client:
-            client.get(f"{address}/health").raise_for_status()  # retried until the server is up
-        yield address
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
+    keys = ServingKeys(serving_args=["--device cpu"])
+    model = parse_served_model(f"transformers:{model_folder[0]}")
+    demand = Demand(num_requests=1, num_tokens=1024)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        with serve_model(model, keys, demand, tmp_path_factory.mktemp("logs")) as (url,):
+            yield url
 
 
 def chat(served, folder, *messages):
-    request = {"model": str(folder), "messages": messages, "temperature": 0,
+    request = {"model": folder.name, "messages": messages, "temperature": 0,
                "max_tokens": MAX_NEW_TOKENS}  # fmt: skip
-    return httpx.post(f"{served}/v1/chat/completions", json=request, timeout=TIMEOUT_S)
+    return httpx.post(f"{served}/chat/completions", json=request, timeout=TIMEOUT_S)
 
 
 @pytest.mark.slow

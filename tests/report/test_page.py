@@ -17,7 +17,7 @@ from code_alpaca.core.schema import Example
 from code_alpaca.dataset import plots
 from code_alpaca.dataset.describe import RowStatistics
 from code_alpaca.report.highlighting import highlight
-from code_alpaca.report.page import write_page
+from code_alpaca.report.page import PageContent, write_page
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -84,7 +84,8 @@ def render(folder: Path, rows: list[dict], **options) -> str:
     path = folder / "page.html"
     plot_folder = options.pop("plot_folder", folder)
     summary = options.pop("summary", None) or summarize(rows)
-    assert write_page(path, summary, iter(rows), plot_folder, **options) == len(rows)
+    content = PageContent(summary, iter(rows), plot_folder)
+    assert write_page(path, content, **options) == len(rows)
     return path.read_text(encoding="utf-8")
 
 
@@ -108,7 +109,7 @@ def test_a_row_is_never_markup_and_the_page_loads_nothing(tmp_path, plot_folder)
     html = render(tmp_path, make_rows(), plot_folder=plot_folder)
     for text in HOSTILE[:4]:
         assert text not in html
-    assert html.count("<script") == 2 and html.count("</script>") == 2
+    assert html.count("<script") == html.count("</script>") == 3
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html)
     assert "default-src &#39;none&#39;" in policy and "unsafe" not in policy
     assert not re.search(r"""(?:src|href|url)\s*[=(]\s*["']?(?:https?:)?//""", html)

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import configparser
 import hashlib
 import json
-import os
-import re
 import shutil
-import subprocess
-import sys
-import tomllib
-from pathlib import Path
 
 import pytest
-from support.tiny_sft import RECIPE, ROOT, interrupt_before_end, read_metrics, tiny_sft
+from support.tiny_sft import interrupt_before_end, read_metrics, tiny_sft
 
-from code_alpaca import __version__
 from code_alpaca.cli import main
 from code_alpaca.core.records import RunRecord
 
@@ -168,27 +160,3 @@ def test_a_model_of_another_tool_is_not_overwritten(rows, tmp_path, capsys):
     assert main(tiny_sft(rows, tmp_path)) == 2
     assert "did not write" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
-
-
-def test_hugging_face_jobs_accept_the_script():
-    """Its PEP 723 header has the dependencies for uv and the machine for Jobs; no network."""
-    hf = Path(sys.executable).with_name("hf")
-    done = subprocess.run(
-        [hf, "jobs", "uv", "run", "--dry-run", "scripts/sft.py", "--config", str(RECIPE)],
-        cwd=ROOT, env={**os.environ, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"flavor +a100-large \(from script\)", done.stdout)
-    assert "Job not submitted" in done.stdout
-    header = re.search(
-        r"(?m)^# /// script$\s((^#.*$\s)+)^# ///$", (ROOT / "scripts/sft.py").read_text()
-    )
-    values = tomllib.loads(re.sub(r"(?m)^# ?", "", header[1]))
-    # The repository at the tag of this version: on the package index anyone may own the name.
-    repository = "git+https://github.com/OWNER/code-alpaca"
-    assert values["dependencies"] == [f"code-alpaca[gpu] @ {repository}@v{__version__}"]
-    setup = configparser.ConfigParser()
-    setup.read(ROOT / "setup.cfg")
-    assert "gpu" in setup["options.extras_require"]
-    assert values["requires-python"] == setup["options"]["python_requires"]

@@ -222,9 +222,15 @@ def write_yaml(path: Path, values: dict[str, Any]) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser, cls: type[StageConfig]) -> None:
-    """Add a `--key` for each field of `cls`, required ones first; its description is the help."""
-    required_first = sorted(cls.model_fields.items(), key=lambda item: not item[1].is_required())
-    for name, field in required_first:
+    """Add a `--key` for each field of `cls`; its description is the help.
+
+    Required keys come first, then those of the stage itself, then those that it shares.
+    """
+
+    def rank(item: tuple[str, FieldInfo]) -> tuple[bool, bool]:
+        return not item[1].is_required(), item[0] not in cls.__annotations__
+
+    for name, field in sorted(cls.model_fields.items(), key=rank):
         description = describe_choices(field.description or "", field.annotation)
         default = "unset" if field.default is None else field.default
         default = "required" if field.is_required() else f"default: {default}"

@@ -136,6 +136,17 @@ def plural(count: int, singular: str, plural: str = "") -> str:
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
 
 
+def duration(seconds: float) -> str:
+    """Return a duration with its unit: `57 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours = minutes // 60
+    return f"{hours} h {minutes % 60:02} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
 stage = Stage  # console.stage("eval").print(...)
 # For code that runs within several stages.
 warning, note = Stage("").warning, Stage("").note

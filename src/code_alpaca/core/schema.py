@@ -75,6 +75,12 @@ def content_id(instruction: str, input: str, output: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def hash_seed_tasks(tasks: Sequence[SeedTask]) -> str:
+    """Return the SHA-256 of the Alpaca fields of seed tasks: `seed_tasks_sha256` of a manifest."""
+    texts = [[task.instruction, task.input, task.output] for task in tasks]
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+
+
 def count_fulfilled(dimension: str, label: str, languages: Sequence[str]) -> int:
     """Count the accepted rows of a request that match a quota label.
 

@@ -32,6 +32,7 @@ from code_alpaca.curation.rules import CurationRules, open_curator, print_outcom
 from code_alpaca.dataset.build import build_dataset
 from code_alpaca.dataset.folder import DatasetOptions
 from code_alpaca.dataset.load import OpenedDataset, open_dataset, slice_records
+from code_alpaca.dataset.origin_files import read_origin_files, record_origin_files
 
 CHUNK = 500  # rows decided and committed together
 MALFORMED_ROW = "malformed_row"
@@ -84,6 +85,7 @@ def curate_dataset(config: CurateConfig) -> None:
         open_run(config.run_dir, config, _list_inputs(config, source)) as ledger,
     ):
         ledger.set_meta("contamination", benchmarks)
+        record_origin_files(ledger, read_origin_files(config.source, source.revision))
         curator.add_to_pool(seed_tasks)
         curator.add_to_pool(ledger.accepted())
         _decide_rows(source, curator, ledger, output)

@@ -15,6 +15,7 @@ from code_alpaca.core.redact import redact
 from code_alpaca.core.row_checks import make_storable, validate_row
 from code_alpaca.dataset.folder import DatasetContent, DatasetOptions, write_dataset
 from code_alpaca.dataset.manifest import recover_manifest
+from code_alpaca.dataset.origin_files import recorded_origin_files
 from code_alpaca.hub.cards import strip_local_paths
 
 
@@ -46,7 +47,12 @@ def build_dataset(
         rows = _LedgerRows(ledger, config.get("num_examples"))
         return write_dataset(
             output_dir or run_dir,
-            DatasetContent(rows.accepted, rows.rejected, _provenance(ledger, config)),
+            DatasetContent(
+                rows.accepted,
+                rows.rejected,
+                _provenance(ledger, config),
+                recorded_origin_files(ledger),
+            ),
             (options or DatasetOptions()).resolve(previous, config["dataset_version"]),
             previous,
             draw_plots=draw_plots,

@@ -12,6 +12,7 @@ import yaml
 from code_alpaca.core.records import Manifest
 from code_alpaca.core.row_formats import ALPACA
 from code_alpaca.core.schema import CONFIGS
+from code_alpaca.dataset.origin_files import SEED_TASKS
 from code_alpaca.dataset.plots import caption
 from code_alpaca.hub import cards
 
@@ -37,6 +38,8 @@ def render_card(
         run=manifest.config,
         example=_format_example(example) if example else None,
         plots=plots,
+        seed_tasks=SEED_TASKS if SEED_TASKS in manifest.assets else None,
+        prompts={Path(name).stem: name for name in manifest.assets if name != SEED_TASKS},
         caption=caption,
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.records import Manifest, RecordFormatError
 from code_alpaca.core.schema import CONFIGS
-from code_alpaca.dataset.manifest import CARD, MANIFEST, find_changed_shards, read_manifest
+from code_alpaca.dataset.manifest import CARD, MANIFEST, find_changed_files, read_manifest
 from code_alpaca.dataset.plots import PLOTS
 from code_alpaca.dataset.shards import VOLATILE_COLUMNS, read_columns, read_rows
 from code_alpaca.hub.client import HubRepo
@@ -37,9 +37,9 @@ def verify_folder(folder: Path) -> Manifest:
     if manifest is None:
         raise InputError(f"{folder} does not exist; code-alpaca publish writes it")
     refuse_foreign_files(folder, manifest)
-    for shard in find_changed_shards(folder, manifest):
+    for name in find_changed_files(folder, manifest.sha256 | manifest.assets):
         raise InputError(
-            f"{folder / shard} differs from {MANIFEST}, so nothing was pushed; publish its run or "
+            f"{folder / name} differs from {MANIFEST}, so nothing was pushed; publish its run or "
             "source again to rebuild the folder"
         )
     return manifest
@@ -67,7 +67,15 @@ def refuse_foreign_files(folder: Path, manifest: Manifest) -> None:
 def release_paths(folder: Path, manifest: Manifest) -> list[str]:
     """Return the paths of a release of this folder in the repository."""
     plots = [f"assets/{name}" for name in PLOTS if (folder / "assets" / name).is_file()]
-    return [*manifest.sha256, MANIFEST, README, CHANGELOG, CARD.as_posix(), *plots]
+    return [
+        *manifest.sha256,
+        *manifest.assets,
+        MANIFEST,
+        README,
+        CHANGELOG,
+        CARD.as_posix(),
+        *plots,
+    ]
 
 
 def released_manifest(repo: HubRepo, sha: str) -> Manifest | None:
@@ -110,11 +118,11 @@ def _hash_rows(folder: Path, shards: list[str]) -> str:
 
 
 def _released_files(repo: HubRepo, sha: str) -> set[str]:
-    """Return the files of a release commit: shards of its manifest, and plots on its card."""
+    """Return the files of a release commit: those in its manifest, and plots on its card."""
     card, manifest = repo.fetch(CARD.as_posix(), sha), released_manifest(repo, sha)
     plots = _linked_plots(read_text(card)) if card else set()
-    shards = manifest.sha256 if manifest else {}
-    return {*shards, *plots, MANIFEST, README, CHANGELOG, CARD.as_posix()}
+    named = {*manifest.sha256, *manifest.assets} if manifest else set()
+    return {*named, *plots, MANIFEST, README, CHANGELOG, CARD.as_posix()}
 
 
 def _linked_plots(card: str) -> set[str]:
@@ -127,4 +135,5 @@ DATASET_RELEASE = ReleaseKind(
     _released_files,
     harmful=lambda name, first: bool(LOADED.fullmatch(name)) or is_code_or_pickle(name),
     strange=lambda name: name.startswith(("data/", "assets/")) or name.endswith(TABLE_SUFFIXES),
+    content="rows",
 )

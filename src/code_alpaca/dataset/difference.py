@@ -30,6 +30,7 @@ class VersionDiff(NamedTuple):
     columns_removed: list[str]
     bytes_before: int
     bytes_after: int
+    seed_tasks: str = ""  # how they differ, in words
 
     def __str__(self) -> str:
         parts = [
@@ -38,6 +39,8 @@ class VersionDiff(NamedTuple):
         for label, names in (("new", self.columns_added), ("dropped", self.columns_removed)):
             if names:
                 parts.append(f"{label} columns {', '.join(names)}")
+        if self.seed_tasks:
+            parts.append(self.seed_tasks)
         before, after = self.bytes_before / 1e6, self.bytes_after / 1e6
         parts.append(f"{before:,.2f} MB before, {after:,.2f} MB now")
         return "; ".join(parts)

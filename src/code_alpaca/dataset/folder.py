@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from code_alpaca.core.schema import CONFIGS, DERISK_ROWS
 from code_alpaca.dataset import card, plots
 from code_alpaca.dataset.describe import RowStatistics
 from code_alpaca.dataset.manifest import CARD, MANIFEST, read_manifest
+from code_alpaca.dataset.origin_files import write_origin_files
 from code_alpaca.dataset.shards import SPLITS, ShardWriter, assign_split, column_types
 
 Rows = Callable[[], Iterator[dict[str, Any]]]
@@ -57,6 +58,7 @@ class DatasetContent:
     accepted: Rows
     rejected: Rows  # called after `accepted` is exhausted
     provenance: dict[str, Any]  # fields of the manifest
+    origin_files: dict[str, str] = field(default_factory=dict)  # text by path in the folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def write_dataset(
                 not rows.rejected_by_reason or (previous and previous.counts.get("default"))
             ):
                 raise InputError(f"{output_dir} has no accepted row yet; generate some first")
-            manifest = _make_manifest(folder, rows, content.provenance, options)
+            manifest = _make_manifest(folder, rows, content, options)
             same = manifest.describes_same_dataset(previous)
             created_at = previous.created_at if previous and same else utc_now()
             manifest = manifest.model_copy(update={"created_at": created_at})
@@ -148,7 +150,7 @@ def _write_shards(folder: Path, content: DatasetContent, fraction: float) -> _Wr
 
 
 def _make_manifest(
-    folder: Path, rows: _WrittenRows, provenance: dict[str, Any], options: DatasetOptions
+    folder: Path, rows: _WrittenRows, content: DatasetContent, options: DatasetOptions
 ) -> Manifest:
     reasons = rows.rejected_by_reason
     paths = [path for shard in rows.shards.values() for path in shard.paths]
@@ -166,7 +168,8 @@ def _make_manifest(
         columns=column_types(),
         sha256={path.relative_to(folder).as_posix(): fs.file_sha256(path) for path in paths},
         bytes=sum(path.stat().st_size for path in paths),
-        **provenance,
+        assets=write_origin_files(folder, content.origin_files),
+        **content.provenance,
         candidates=counts["default"] + reasons.total(),
         rejected_by_reason=dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
         statistics=rows.statistics.as_dict(),

@@ -15,6 +15,7 @@ from code_alpaca.dataset.build import publishable
 from code_alpaca.dataset.folder import DatasetContent, DatasetOptions, write_dataset
 from code_alpaca.dataset.load import load_rows
 from code_alpaca.dataset.manifest import recover_manifest
+from code_alpaca.dataset.origin_files import read_origin_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,12 @@ def import_dataset(
     rows = rows.select_columns(columns)
     return write_dataset(
         output_dir or run_dir,
-        DatasetContent(lambda: _check_rows(rows, source.name), lambda: iter(()), provenance),
+        DatasetContent(
+            lambda: _check_rows(rows, source.name),
+            lambda: iter(()),
+            provenance,
+            read_origin_files(source.name, revision),
+        ),
         (options or DatasetOptions()).resolve(None, "0.1.0"),
         recover_manifest(run_dir / "dataset"),
         draw_plots=draw_plots,

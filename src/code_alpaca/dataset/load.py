@@ -14,6 +14,7 @@ from code_alpaca.core.console import plural
 from code_alpaca.core.data_files import RecordList, UnreadableRecord, read_records
 from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.fs import file_sha256
+from code_alpaca.core.records import Manifest
 from code_alpaca.core.row_formats import (
     ALPACA,
     TARGET_COLUMNS,
@@ -22,7 +23,7 @@ from code_alpaca.core.row_formats import (
     detect_columns,
     detect_format,
 )
-from code_alpaca.dataset.manifest import MANIFEST, find_changed_shards, read_manifest
+from code_alpaca.dataset.manifest import MANIFEST, find_changed_files, read_manifest
 from code_alpaca.hub.lookup import HubReadError, HubUnreachable, look_up, read_errors
 
 if TYPE_CHECKING:
@@ -150,17 +151,7 @@ def read_origin(name: str, revision: str) -> dict[str, Any]:
 
     It is empty if code-alpaca did not release the dataset. `load_rows` returns the `revision`.
     """
-    path = Path(name)
-    if not path.exists():
-        from huggingface_hub import hf_hub_download
-
-        try:
-            with read_errors():
-                file = hf_hub_download(name, MANIFEST, repo_type="dataset", revision=revision)
-        except HubReadError:
-            return {}
-        path = Path(file).parent
-    manifest = read_manifest(path) if (path / MANIFEST).is_file() else None
+    manifest = _find_manifest(name, revision)
     if manifest is None:
         return {}
     values = manifest.as_dict()
@@ -269,14 +260,36 @@ def _load_dataset(
     try:
         return load_dataset(name, config, split=split, revision=revision, streaming=streaming)
     except (DatasetsError, ValueError, OSError) as error:
+        manifest = _find_manifest(name, revision)
+        if manifest and manifest.counts.get(config) == 0:
+            raise InputError(
+                f"config {config!r} of {name} has no rows"
+                f"{', since no row passed tests of its own' if config == 'verified' else ''}; load "
+                "another config"
+            ) from None
         raise InputError(f"cannot load {name}, config {config!r}: {error_message(error)}") from None
+
+
+def _find_manifest(name: str, revision: str | None) -> Manifest | None:
+    """Return the manifest of a folder or Hub dataset; None if code-alpaca did not make it."""
+    path = Path(name)
+    if not path.exists():
+        from huggingface_hub import hf_hub_download
+
+        try:
+            with read_errors():
+                file = hf_hub_download(name, MANIFEST, repo_type="dataset", revision=revision)
+        except HubReadError:
+            return None
+        path = Path(file).parent
+    return read_manifest(path) if (path / MANIFEST).is_file() else None
 
 
 def _folder_revision(path: Path) -> str:
     """Return the version of a dataset folder and a hash of its shards, which are verified."""
     manifest = read_manifest(path)
     assert manifest is not None
-    for shard in find_changed_shards(path, manifest):
+    for shard in find_changed_files(path, manifest.sha256):
         raise InputError(
             f"{path / shard} differs from {MANIFEST}; run code-alpaca publish again to rebuild "
             "the folder"

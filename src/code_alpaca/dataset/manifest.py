@@ -1,7 +1,8 @@
-"""Read the manifest of a dataset folder and verify its shards."""
+"""Read the manifest of a dataset folder and verify its files."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from code_alpaca.core import fs
@@ -33,10 +34,10 @@ def recover_manifest(folder: Path) -> Manifest | None:
     return read_manifest(folder)
 
 
-def find_changed_shards(folder: Path, manifest: Manifest) -> list[str]:
-    """Return the shards that are missing or differ from the hashes in the manifest."""
+def find_changed_files(folder: Path, hashes: Mapping[str, str]) -> list[str]:
+    """Return the files that are missing or differ from their hashes in the manifest."""
     return [
-        shard
-        for shard, sha256 in manifest.sha256.items()
-        if not (folder / shard).is_file() or fs.file_sha256(folder / shard) != sha256
+        name
+        for name, sha256 in hashes.items()
+        if not (folder / name).is_file() or fs.file_sha256(folder / name) != sha256
     ]

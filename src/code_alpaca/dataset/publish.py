@@ -18,7 +18,7 @@ from code_alpaca.dataset.folder import DatasetOptions
 from code_alpaca.dataset.importing import ImportSource, import_dataset
 from code_alpaca.dataset.manifest import recover_manifest
 from code_alpaca.dataset.push import check_push, preview_push, push_dataset
-from code_alpaca.hub.release_plan import ReleaseKeys
+from code_alpaca.hub.release_plan import ReleaseKeys, VersionExistsError
 
 
 class PublishConfig(ReleaseKeys):
@@ -62,11 +62,20 @@ def publish_dataset(config: PublishConfig) -> None:
         return
     repo_id = config.hub_dataset_id
     if repo_id:  # first, so that a refusal leaves the folder unchanged
-        check_push(repo_id, config.dataset_version, config.run_dir, config.terms)
+        _check_push(config, repo_id)
     folder = _build(config)
     output.print(f"{folder}, {_summarize(folder)}")
     if repo_id:
         push_dataset(folder, repo_id, config.terms, output.print)
+
+
+def _check_push(config: PublishConfig, repo_id: str) -> None:
+    """Refuse a push that cannot succeed; an existing version must have the same rows."""
+    try:
+        check_push(repo_id, config.dataset_version, config.run_dir, config.terms)
+    except VersionExistsError:
+        with tempfile.TemporaryDirectory(prefix="code-alpaca-") as output_dir:
+            preview_push(_build(config, Path(output_dir)), repo_id, config.run_dir, config.terms)
 
 
 def _preview(config: PublishConfig, output: console.Stage) -> None:

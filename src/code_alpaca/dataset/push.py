@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from code_alpaca.core import console
@@ -17,12 +18,13 @@ from code_alpaca.dataset.contents import (
     released_manifest,
     verify_folder,
 )
-from code_alpaca.dataset.difference import diff_versions, update_changelog
+from code_alpaca.dataset.difference import VersionDiff, diff_versions, update_changelog
 from code_alpaca.dataset.manifest import CARD, MANIFEST, read_manifest
+from code_alpaca.dataset.origin_files import Fetch, collect_origin_files, compare_seed_tasks
 from code_alpaca.hub import release as hub_release
 from code_alpaca.hub import release_plan
 from code_alpaca.hub.client import HubRepo, make_addition
-from code_alpaca.hub.release_plan import Release, ReleasePlan, ReleaseTerms
+from code_alpaca.hub.release_plan import Release, ReleasePlan, ReleaseTerms, VersionExistsError
 from code_alpaca.hub.versions import README, ReleaseVersion, read_text
 
 PROGRESS_FILE = ".publish.json"  # next to the folder while a release is unfinished
@@ -49,7 +51,10 @@ def push_dataset(
         log(f"uploading {console.plural(len(manifest.sha256), 'shard')} to {repo.url}")
         return files
 
-    sha = hub_release.publish_release(release, contents, log)
+    try:
+        sha = hub_release.publish_release(release, contents, log)
+    except VersionExistsError as error:
+        raise _explain_difference(error, folder, manifest) from None
     _download_release(folder, repo, sha)
     version.progress_file.unlink(missing_ok=True)
     log(f"{repo.url}/tree/{version.tag} (commit {sha})")
@@ -60,7 +65,12 @@ def push_dataset(
 def check_push(repo_id: str, number: str | None, run_dir: Path, terms: ReleaseTerms) -> None:
     """Refuse what `push_dataset` would refuse for any rows, before the folder is written.
 
-    `number` is the version; None for that of the existing folder.
+    Args:
+        number: the version; None for that of the existing folder.
+
+    Raises:
+        VersionExistsError: the version exists, which `preview_push` allows for the same rows.
+        InputError: anything else that `preview_push` refuses.
     """
     if number is None and (manifest := read_manifest(run_dir / "dataset")):
         number = manifest.version
@@ -82,17 +92,24 @@ def preview_push(folder: Path, repo_id: str, run_dir: Path, terms: ReleaseTerms)
         run_dir: where the dataset will be written; a dry run has its `folder` elsewhere.
 
     Raises:
+        VersionExistsError: the version is released with other rows.
         InputError: a file differs from the manifest; there is no token with write access; the
-            version exists or is lower than the last one; files of other users are in the way; or
-            the repository has other columns.
+            version is lower than the last one; files of other users are in the way; or the
+            repository has other columns.
         Stopped: the Hub does not respond.
     """
     manifest = verify_folder(folder)
     release = _plan_folder(folder, manifest, repo_id, run_dir / "dataset", terms)
-    repo, plan = release.repo, release_plan.plan_release(release)
+    repo = release.repo
+    try:
+        plan = release_plan.plan_release(release)
+    except VersionExistsError as error:
+        raise _explain_difference(error, folder, manifest) from None
     rows = f"{console.plural(manifest.counts['default'], 'row')} added"
     if not plan.exists:
         return [f"{repo.url} does not exist yet; {rows}"]
+    if plan.is_complete:
+        return [f"{repo.url} has {release.version.tag} with these very rows"]
     if plan.existing_commit:
         return [
             f"{repo.url} has this version as commit {plan.existing_commit[:7]}; its tag is missing"
@@ -154,9 +171,7 @@ def _release_files(
     since = diff = None
     if before:
         since = before.tag.removeprefix("v")
-        names = _default_shards(previous) if previous else []
-        old = [path for name in names if (path := repo.fetch(name, before.sha))]
-        diff = diff_versions(old, [folder / name for name in _default_shards(manifest)])
+        diff = _compare(folder, manifest, previous, partial(repo.fetch, revision=before.sha))
         log(f"since {before.tag}: {diff}")
     files: dict[str, Path | bytes] = {name: folder / name for name in release.names or ()}
     path = repo.fetch(CHANGELOG, plan.head) if plan.head else None
@@ -165,6 +180,37 @@ def _release_files(
     card = hub_release.merge_card_edits(repo, _read_card(folder), CARD.as_posix(), plan, log)
     files[README] = card.encode()
     return files
+
+
+def _explain_difference(
+    error: VersionExistsError, folder: Path, manifest: Manifest
+) -> VersionExistsError:
+    """Return the error with what differs between a folder and the version on the Hub."""
+    repo, sha = error.release.repo, error.sha
+    released = released_manifest(repo, sha)
+    if released is None:
+        return error
+    differing = [
+        f"{key} {getattr(released, key)} instead of {getattr(manifest, key)}"
+        for key in ("license", "validation_fraction")
+        if getattr(released, key) != getattr(manifest, key)
+    ]
+    diff = _compare(folder, manifest, released, partial(repo.fetch, revision=sha))
+    if diff.added or diff.removed or diff.changed or not differing:
+        differing.append(f"other rows (since then {diff})")
+    return error.explained(", ".join(differing))
+
+
+def _compare(
+    folder: Path, manifest: Manifest, previous: Manifest | None, fetch: Fetch
+) -> VersionDiff:
+    """Compare a folder with the previous release, whose files `fetch` returns."""
+    old = _default_shards(previous) if previous else []
+    new = [folder / name for name in _default_shards(manifest)]
+    diff = diff_versions([path for name in old if (path := fetch(name))], new)
+    was = collect_origin_files("the previous version", previous, fetch) if previous else {}
+    now = collect_origin_files(str(folder), manifest, folder.joinpath)
+    return diff._replace(seed_tasks=compare_seed_tasks(was, now))
 
 
 def _default_shards(manifest: Manifest) -> list[str]:
@@ -192,6 +238,8 @@ def _download_release(folder: Path, repo: HubRepo, sha: str) -> None:
     if manifest and manifest.read_bytes() != (folder / MANIFEST).read_bytes():
         released = DATASET_RELEASE.owned(repo, sha)
         names = sorted(released, key=lambda name: name == MANIFEST)  # last: it marks completion
+        for name in Manifest.load(folder / MANIFEST).assets.keys() - set(released):
+            (folder / name).unlink(missing_ok=True)  # an older code-alpaca made the commit
     for name in names:
         if path := repo.fetch(name, sha):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

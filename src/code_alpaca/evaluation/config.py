@@ -7,17 +7,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from code_alpaca.core.config import BaseUrl, NonEmptyStr, StageConfig
+from code_alpaca.core.config import BaseUrl, NonEmptyStr
 from code_alpaca.core.key_roles import Role
 from code_alpaca.core.prompts import PROMPT_STYLES
 from code_alpaca.evaluation.completions import PromptFormat
 from code_alpaca.problems import BENCHMARKS
 from code_alpaca.sandbox.backends import BACKENDS
+from code_alpaca.teacher.serving.engines import ENGINES
+from code_alpaca.teacher.serving.keys import ServingKeys
 
 COMPARABLE = (Role.REPRODUCED, Role.COMPARABLE)
+IN_PROCESS = "transformers"
 
 
-class EvalConfig(StageConfig):
+class EvalConfig(ServingKeys):
     """The configuration of `code-alpaca eval`."""
 
     benchmark: str = Field(
@@ -30,6 +33,11 @@ class EvalConfig(StageConfig):
     )
     revision: NonEmptyStr | None = Field(None, description="branch, tag or commit of a Hub id")
     base_url: BaseUrl | None = Field(None, description="OpenAI-compatible endpoint of the model")
+    engine: Annotated[Literal[IN_PROCESS, *ENGINES], Role.REPRODUCED] = Field(
+        IN_PROCESS,
+        description="what runs a local model: transformers in this process, or a server that is "
+        "started for the evaluation",
+    )
     samples: str | None = Field(
         None,
         description="grade this JSONL file of task_id with completion or solution; or reference: "
@@ -105,4 +113,16 @@ class EvalConfig(StageConfig):
             raise ValueError("top_p needs a temperature above 0")
         if self.revision is not None and (self.model is None or self.base_url):
             raise ValueError("revision is for a model on the Hub; leave it out")
+        if self.engine != IN_PROCESS:
+            self._check_engine()
         return self
+
+    def _check_engine(self) -> None:
+        """Refuse keys that have no meaning for a server that is started for the evaluation."""
+        if self.model is None or self.base_url:
+            raise ValueError(f"engine {self.engine} needs a model to serve, and no base_url")
+        if self.dtype != "auto":
+            raise ValueError(
+                f"dtype is for engine {IN_PROCESS}; set the argument of {self.engine} in "
+                f"serving_args, such as '--dtype {self.dtype}'"
+            )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -33,7 +35,7 @@ MAX_FAILURES_IN_A_ROW = 8  # more than that is the endpoint's fault, not the pro
 
 @dataclass(slots=True)
 class EndpointBackend:
-    """An OpenAI-compatible endpoint.
+    """An OpenAI-compatible endpoint: the URL of a server, or of several, separated by commas.
 
     Chats are sent to /chat/completions, all other prompts to /completions.
     """
@@ -57,19 +59,25 @@ class EndpointBackend:
     async def _run(self, requests: Sequence[CompletionRequest], save: SaveCompletion) -> None:
         import openai
 
-        client = openai.AsyncOpenAI(
-            base_url=self.base_url,
-            api_key=os.environ.get("OPENAI_API_KEY") or "none",
-            max_retries=MAX_RETRIES,
-        )
         slots = asyncio.Semaphore(self.batch_size)
 
-        async def complete_one(request: CompletionRequest) -> None:
+        async def complete_one(client: AsyncOpenAI, request: CompletionRequest) -> None:
             async with slots:
                 self._keep(request, await self._complete(client, request), save)
 
-        async with client:
-            tasks = [asyncio.create_task(complete_one(request)) for request in requests]
+        async with contextlib.AsyncExitStack() as stack:
+            clients = [
+                await stack.enter_async_context(
+                    openai.AsyncOpenAI(
+                        base_url=url.strip(),
+                        api_key=os.environ.get("OPENAI_API_KEY") or "none",
+                        max_retries=MAX_RETRIES,
+                    )
+                )
+                for url in self.base_url.split(",")
+            ]
+            pairs = zip(itertools.cycle(clients), requests, strict=False)
+            tasks = [asyncio.create_task(complete_one(*pair)) for pair in pairs]
             try:
                 await asyncio.gather(*tasks)
             finally:

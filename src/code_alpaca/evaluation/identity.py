@@ -84,7 +84,7 @@ def identify_run(
     prompts = [(problem.task_id, problem.prompt, problem.instruction) for problem in problems]
     file = {"benchmark_file": source["sha256"]} if is_plugin(config.benchmark) else {}
     settings = target.settings.as_dict()
-    if target.source is None:
+    if not target.fingerprint:
         facts = {**settings, "model": config.model, "base_url": config.base_url, **file}
         hashed = json.dumps({**facts, "prompts": prompts, "weights": None})
         run_hash = hashlib.sha256(hashed.encode()).hexdigest()[:16]
@@ -95,9 +95,16 @@ def identify_run(
         "model": target.fingerprint,
         "benchmark": _digest([prompts, [problem.stops for problem in problems]]),
         "decoding": DECODING_VERSION,
+        **_describe_engine(target, config),
         **file,
     }
     return RunIdentity(facts, _digest(facts)[:16], config.benchmark)
+
+
+def _describe_engine(target: EvaluationTarget, config: EvalConfig) -> dict[str, Any]:
+    if target.served is None:
+        return {}
+    return {"engine": config.engine, "serving_args": config.serving_args}
 
 
 def _digest(facts: Any) -> str:

@@ -109,13 +109,13 @@ def _describe_model(config: EvalConfig, target: EvaluationTarget) -> dict[str, A
 
 
 def _describe_sampling(target: EvaluationTarget) -> dict[str, Any] | None:
-    """Return the sampling settings; for an endpoint only those that it was sent are known."""
+    """Return the sampling settings; for a server only those that it was sent are known."""
     settings = target.settings
     if settings is None:
         return None
     keys = ("temperature", "top_p", "max_new_tokens")
     sent = {key: getattr(settings, key) for key in keys}
-    if target.source is None:
+    if target.source is None or target.served is not None:
         return {**sent, "others": "defaults of the server"}
     unused = {"top_k": None, "repetition_penalty": None, "num_beams": 1}
     return {"do_sample": settings.temperature > 0, **sent, "seed": settings.seed, **unused}

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.fs import file_sha256
 from code_alpaca.core.prompts import PROMPT_STYLES, contains_style
 from code_alpaca.core.records import RecordFormatError, RunRecord
 from code_alpaca.evaluation.completions import CompletionBackend, GenerationSettings, PromptFormat
-from code_alpaca.evaluation.config import EvalConfig
+from code_alpaca.evaluation.config import IN_PROCESS, EvalConfig
 from code_alpaca.evaluation.endpoint import EndpointBackend
 from code_alpaca.evaluation.local_model import LocalModelBackend
+from code_alpaca.evaluation.served_model import ServedModelBackend
 from code_alpaca.evaluation.text_generation import resolve_dtype
 from code_alpaca.hub.model_source import Fingerprint, ModelSource, find_model
+from code_alpaca.teacher.serving.engines import (
+    ENGINES,
+    GGUF,
+    ServedModel,
+    check_model,
+    describe_model,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +32,7 @@ class EvaluationTarget:
 
     settings: GenerationSettings | None = None
     source: ModelSource | None = None  # of a local model
+    served: ServedModel | None = None  # a local model that a server of this machine runs
     fingerprint: Fingerprint = field(default_factory=dict)  # of a local model's files
     dtype: str | None = None  # of the weights during the evaluation
     training: RunRecord | None = None  # the model's run.json, if code-alpaca can read it
@@ -43,16 +54,53 @@ def resolve_target(config: EvalConfig) -> EvaluationTarget:
         return EvaluationTarget()
     if config.base_url is not None:
         return EvaluationTarget(_settings(config, config.prompt_format or "chat"))
+    if config.model.endswith(GGUF):
+        return _resolve_gguf(config)
     source = find_model(config.model, config.revision)
     training, training_error = _read_training(source.folder)
+    served = _find_served(config, source) if config.engine != IN_PROCESS else None
     return EvaluationTarget(
         _settings(config, config.prompt_format or _training_format(training)),
         source,
+        served,
         source.fingerprint(),
-        resolve_dtype(config.dtype),
+        None if served else resolve_dtype(config.dtype),
         training,
         training_error,
     )
+
+
+def _resolve_gguf(config: EvalConfig) -> EvaluationTarget:
+    if config.engine != "llama-server":
+        raise InputError(f"{config.model} is a GGUF file; set engine llama-server")
+    served = describe_model(ENGINES[config.engine], config.model)
+    check_model(served)
+    _refuse_several_processes(config)
+    settings = _settings(config, config.prompt_format or "chat")
+    return EvaluationTarget(
+        settings, served=served, fingerprint={"weights": file_sha256(served.path)}
+    )
+
+
+def _find_served(config: EvalConfig, source: ModelSource) -> ServedModel:
+    """Return the model folder as its engine serves it: the very files of the fingerprint."""
+    if config.engine == "llama-server":
+        raise InputError(f"engine llama-server serves {GGUF} files; {config.model} is none")
+    if source.base:
+        raise InputError(
+            f"{config.model} is an adapter, which {config.engine} does not serve by itself; merge "
+            "it (sft with merge_adapter), or leave engine out"
+        )
+    _refuse_several_processes(config)
+    return describe_model(ENGINES[config.engine], str(source.folder))
+
+
+def _refuse_several_processes(config: EvalConfig) -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError(
+            f"engine {config.engine} uses all GPUs from one process; run eval without "
+            "accelerate launch"
+        )
 
 
 def find_prompt_mismatch(target: EvaluationTarget) -> str:
@@ -83,6 +131,8 @@ def make_backend(
 ) -> CompletionBackend:
     """Return the backend that completes prompts; `has_responded` is that of `EndpointBackend`."""
     settings, size = target.settings, config.batch_size
+    if target.served is not None:
+        return ServedModelBackend(target.served, config, settings, has_responded)
     if target.source is not None:
         return LocalModelBackend(target.source, settings, size, target.dtype)
     return EndpointBackend(config.base_url, config.model, settings, size, has_responded)

@@ -20,6 +20,7 @@ from code_alpaca.generation.quotas import Quotas
 from code_alpaca.generation.request_plan import RequestPlan
 from code_alpaca.generation.strategies import STRATEGIES
 from code_alpaca.teacher import offline
+from code_alpaca.teacher.http_client import is_local
 from code_alpaca.teacher.prices import Price, find_price
 
 
@@ -36,6 +37,17 @@ def check_environment(config: GenerateConfig) -> None:
         check_base_urls(url)
     except ValueError as error:
         raise InputError(f"OPENAI_BASE_URL is {error}") from None
+
+
+def check_model(config: GenerateConfig) -> None:
+    """Refuse a teacher on another machine whose model is not named."""
+    urls = config.teacher_base_url or os.environ.get("OPENAI_BASE_URL") or ""
+    here = offline.is_offline(urls) or all(map(is_local, urls.split(",")))
+    if not here and "teacher_model" not in config.model_fields_set:
+        raise InputError(
+            f"teacher_model is not set; name a model of {urls or 'OpenAI'} (--teacher_model NAME), "
+            "or set teacher_base_url: offline for the embedded teacher"
+        )
 
 
 def find_teacher_price(config: GenerateConfig) -> Price | None:
@@ -57,6 +69,8 @@ def check_limits(config: GenerateConfig, plan: RequestPlan, price: Price | None)
     """Refuse keys that contradict each other or have no effect, and limits that are too low."""
     if config.teacher_api == "batch" and offline.is_offline(config.teacher_base_url):
         raise InputError("the embedded teacher has no Batch API; use teacher_api: chat with it")
+    if config.teacher_api == "batch" and config.served_model:
+        raise InputError("a model that is served here has no Batch API; use teacher_api: chat")
     if config.push_to_hub and not config.hub_dataset_id:
         raise InputError("push_to_hub needs hub_dataset_id: ORG/NAME on the Hub")
     for name, strategy in STRATEGIES.items():

@@ -20,10 +20,13 @@ from code_alpaca.core.run_folder import open_run
 from code_alpaca.curation.rules import open_curator
 from code_alpaca.dataset.build import build_dataset
 from code_alpaca.dataset.folder import DatasetOptions
+from code_alpaca.dataset.manifest import read_manifest
+from code_alpaca.dataset.origin_files import make_origin_files, record_origin_files
 from code_alpaca.dataset.push import prepare_repo, preupload_shards, push_dataset
 from code_alpaca.generation.checks import (
     check_environment,
     check_limits,
+    check_model,
     find_teacher_price,
     verify_seed_tasks,
 )
@@ -31,14 +34,18 @@ from code_alpaca.generation.config import GenerateConfig as GenerateConfig
 from code_alpaca.generation.dry_run import describe_dry_run
 from code_alpaca.generation.engine import GenerationEngine
 from code_alpaca.generation.progress import RunProgress
+from code_alpaca.generation.prompt_files import describe_prompts
 from code_alpaca.generation.request_plan import RequestPlan
-from code_alpaca.hub.release_plan import ReleaseTerms
+from code_alpaca.hub.release_plan import ReleaseTerms, VersionExistsError
 from code_alpaca.teacher import offline
 from code_alpaca.teacher.batch import BatchTeacher
 from code_alpaca.teacher.budget import Budget
 from code_alpaca.teacher.client import Teacher
 from code_alpaca.teacher.prices import Price
 from code_alpaca.teacher.scheduling import ConnectionSettings
+from code_alpaca.teacher.serving import Demand, serve_model
+
+MAX_PROMPT_TOKENS = 4096  # of a request, for the context window of a model that is served here
 
 
 def generate_dataset(config: GenerateConfig) -> None:
@@ -53,17 +60,32 @@ def generate_dataset(config: GenerateConfig) -> None:
     plan = RequestPlan.from_config(config)
     price = find_teacher_price(config)
     check_limits(config, plan, price)
+    check_model(config)
     if config.dry_run:
         print(describe_dry_run(config, plan, price))
         return
     repository = config.hub_dataset_id if config.push_to_hub else None
     if repository:  # check access to the Hub before money is spent
-        prepare_repo(repository, config.dataset_version, config.run_dir, private=config.private)
+        try:
+            prepare_repo(repository, config.dataset_version, config.run_dir, private=config.private)
+        except VersionExistsError:
+            if not _has_dataset(config):  # otherwise the push compares the rows
+                raise
     new_version = _fill_ledger(config, plan, price, repository)
     version = config.dataset_version if new_version else None
     folder = build_dataset(config.run_dir, DatasetOptions(version, repository=repository))
     if repository:
         push_dataset(folder, repository, ReleaseTerms(config.private))
+
+
+def _has_dataset(config: GenerateConfig) -> bool:
+    """Return whether an earlier start wrote this version of the dataset with enough rows."""
+    manifest = read_manifest(config.run_dir / "dataset")
+    return (
+        manifest is not None
+        and manifest.version == config.dataset_version
+        and manifest.counts["default"] >= config.num_examples
+    )
 
 
 def _fill_ledger(
@@ -75,6 +97,7 @@ def _fill_ledger(
         open_run(config.run_dir, config, plan.inputs() + config.user_files()) as ledger,
     ):
         ledger.set_meta("contamination", contamination)
+        record_origin_files(ledger, make_origin_files(plan.seed_tasks, describe_prompts(plan)))
         plan = plan.resumed(ledger)
         if config.verify:
             verify_seed_tasks(plan.seed_tasks, curator, refuse=ledger.is_empty())
@@ -100,11 +123,16 @@ def _fill_ledger(
 
 @contextlib.contextmanager
 def _serve_teacher_urls(config: GenerateConfig) -> Iterator[list[str]]:
-    """Yield the base URLs of the teacher, none for OpenAI; start the embedded one if it is used."""
+    """Yield the base URLs of the teacher, none for OpenAI; start it if it runs on this machine."""
     url = config.teacher_base_url
     if offline.is_offline(url):
         with offline.start_server(url, config.seed) as address:
             yield [address]
+    elif served := config.served_model:
+        num_requests = min(config.max_concurrency, config.lookahead)
+        demand = Demand(num_requests, MAX_PROMPT_TOKENS + config.max_completion_tokens)
+        with serve_model(served, config, demand, config.run_dir / "logs") as urls:
+            yield urls
     else:
         yield [part.strip() for part in url.split(",") if part.strip()] if url else []
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from code_alpaca.core.config import NonEmptyStr, Version, check_base_urls
 from code_alpaca.core.key_roles import Role
@@ -15,13 +17,17 @@ from code_alpaca.generation.strategies import STRATEGIES
 from code_alpaca.generation.strategies.mix import OLD_NAMES, parse_mix
 from code_alpaca.teacher import offline
 from code_alpaca.teacher.request_body import Api
+from code_alpaca.teacher.serving.engines import ServedModel, parse_served_model
+from code_alpaca.teacher.serving.keys import ServingKeys
 
 T = TypeVar("T")
 Free = Annotated[T, Role.FREE]
 PerRequest = Annotated[T, Role.REQUEST]
+# A reply of a model on a CPU takes minutes, and a retry would begin again.
+SERVED_MODEL_TIMEOUT_S = 3600.0
 
 
-class GenerateConfig(CurationRules):
+class GenerateConfig(CurationRules, ServingKeys):
     """The keys of `code-alpaca generate`; a key without a role identifies the run."""
 
     OLD_SPELLINGS: ClassVar = OldSpellings(
@@ -60,9 +66,16 @@ class GenerateConfig(CurationRules):
     alpaca_2023_defects: bool = Field(False, description="alpaca_2023: reproduce its defects too")
 
     # The teacher.
-    teacher_model: PerRequest[str] = Field("offline-teacher", description="name of the model")
+    teacher_model: PerRequest[str] = Field(
+        "offline-teacher",
+        description="name of the model, required for a teacher on another machine; that of its "
+        "file, folder or Hub id if it is served here",
+    )
     teacher_base_url: Free[str | None] = Field(
-        None, description="OpenAI-compatible URLs, separated by commas; offline; unset: OpenAI"
+        None,
+        description="OpenAI-compatible URLs, separated by commas; a model to serve on this machine "
+        "as vllm:MODEL, sglang:MODEL, llama-server:FILE.gguf or transformers:MODEL; offline; "
+        "unset: OpenAI",
     )
     teacher_api: Literal["chat", "responses", "completions", "batch"] = Field(
         "chat", description="completions is for base models; batch costs half, takes up to a day"
@@ -83,7 +96,10 @@ class GenerateConfig(CurationRules):
         None, description="rate limit in tokens; unset: from the response headers"
     )
     request_timeout_s: Free[float] = Field(
-        120.0, gt=0, description="seconds without a response before a request is retried"
+        120.0,
+        gt=0,
+        description="seconds without a response before a request is retried; "
+        f"{SERVED_MODEL_TIMEOUT_S:g} unless set if the model is served here",
     )
     batch_poll_s: Free[float] = Field(30.0, gt=0, description="seconds between polls of a batch")
     max_cost_usd: Free[PositiveFloat | None] = Field(
@@ -116,9 +132,29 @@ class GenerateConfig(CurationRules):
         """The API whose request form is used: the Batch API takes the chat form."""
         return "chat" if self.teacher_api == "batch" else self.teacher_api
 
+    @property
+    def served_model(self) -> ServedModel | None:
+        """The model that this run serves itself; None for a server that is running already."""
+        if (served := parse_served_model(self.teacher_base_url)) is None:
+            return None
+        return replace(served, name=self.teacher_model)
+
     def breaks_resume(self, key: str, old: Any, new: Any) -> bool:
         # A real teacher may move to another host; the embedded one is another teacher.
         return key == "teacher_base_url" and offline.is_offline(old) != offline.is_offline(new)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _set_defaults_of_served_model(cls, values: Any) -> Any:
+        url = values.get("teacher_base_url") if isinstance(values, dict) else None
+        with contextlib.suppress(ValueError):  # reported by `_check_urls`
+            if served := parse_served_model(url if isinstance(url, str) else None):
+                defaults = {
+                    "teacher_model": served.name,
+                    "request_timeout_s": SERVED_MODEL_TIMEOUT_S,
+                }
+                return {**defaults, **values}
+        return values
 
     @field_validator("strategy", mode="before")
     @classmethod
@@ -141,4 +177,15 @@ class GenerateConfig(CurationRules):
         if offline.is_offline(value):
             offline.parse_options(value)
             return value
+        if parse_served_model(value):
+            return value
         return check_base_urls(value) if value else None
+
+    @model_validator(mode="after")
+    def _check_served_name(self) -> GenerateConfig:
+        served = parse_served_model(self.teacher_base_url)
+        if served and not served.engine.takes_any_name and self.teacher_model != served.name:
+            raise ValueError(
+                f"{served.engine.name} serves the model as {served.name}; leave teacher_model out"
+            )
+        return self

@@ -35,6 +35,8 @@ def describe_dry_run(config: GenerateConfig, plan: RequestPlan, price: Price | N
     ]
     if price is None and offline.is_offline(config.teacher_base_url):
         lines.append("cost      none: the embedded teacher is free")
+    elif price is None and config.served_model:
+        lines.append("cost      none: the model is served on this machine")
     elif price is None:
         lines.append("cost      unknown; set price_per_mtok_input and price_per_mtok_output")
     else:

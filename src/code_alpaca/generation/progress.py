@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any, Self
 
 from rich.live import Live
@@ -138,7 +137,7 @@ class RunProgress:
         bar = ProgressBar(total=totals.target, completed=totals.in_dataset, width=40)
         rows = f"{totals.in_dataset:,}/{totals.target:,} rows"
         reasons = ", ".join(f"{reason} {n}" for reason, n in totals.rejected.most_common(5))
-        speed = f"{totals.replies_per_second:.1f} replies/s, {_connection(totals)}"
+        speed = f"{_speed(totals)}, {_connection(totals)}"
         grid.add_row("accepted", bar, f"{rows}, {totals.acceptance:.0%} of candidates")
         grid.add_row("rejected", reasons or "none", "")
         grid.add_row("teacher", speed, f"{totals.tokens / 1000:,.0f}k tokens")
@@ -148,7 +147,7 @@ class RunProgress:
     def _line(self, totals: RunTotals) -> str:
         return (
             f"{totals.in_dataset}/{totals.target} rows, {totals.acceptance:.0%} of candidates "
-            f"accepted, {self._usage(totals)}, {totals.replies_per_second:.1f}/s, "
+            f"accepted, {self._usage(totals)}, {_speed(totals)}, "
             f"{_connection(totals)}, {_time_left(totals)}"
         )
 
@@ -171,6 +170,11 @@ class RunProgress:
         return metrics if spent is None else {**metrics, "cost_usd": spent}
 
 
+def _speed(totals: RunTotals) -> str:
+    rate = totals.replies_per_second
+    return f"{rate:.1f} replies/s" if rate >= 1 else f"{60 * rate:.1f} replies/min"
+
+
 def _connection(totals: RunTotals) -> str:
     busy = f", busy {console.plural(totals.busy, 'time')}" if totals.busy else ""
     return f"{totals.in_flight} in flight{busy}"
@@ -178,7 +182,7 @@ def _connection(totals: RunTotals) -> str:
 
 def _time_left(totals: RunTotals) -> str:
     seconds = totals.seconds_left
-    return "time left unknown" if seconds is None else f"{timedelta(seconds=round(seconds))} left"
+    return "time left unknown" if seconds is None else f"{console.duration(seconds)} left"
 
 
 def _start_trackio(name: str) -> Any:

@@ -6,8 +6,6 @@ show, so a resumed run sends the same requests.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from code_alpaca.core.ledger import Ledger
 from code_alpaca.core.run_folder import PROMPT_VERSION, RunInput
-from code_alpaca.core.schema import Example, SeedTask, load_seed_tasks
+from code_alpaca.core.schema import Example, SeedTask, hash_seed_tasks, load_seed_tasks
 from code_alpaca.generation.candidates import Candidate, build_schema, catch_parse_errors
 from code_alpaca.generation.strategies.base import Prompt, PromptContext, Strategy
 from code_alpaca.generation.strategies.mix import StrategyMix, find_old_names
@@ -76,8 +74,7 @@ class RequestPlan:
         """Return what the config only names; a run is not resumed with other content of it."""
         strategies = self.mix.strategies.values()
         inputs = [item for strategy in strategies for item in strategy.inputs()]
-        seeds = [[task.instruction, task.input, task.output] for task in self.seed_tasks]
-        sha256 = hashlib.sha256(json.dumps(seeds).encode()).hexdigest()
+        sha256 = hash_seed_tasks(self.seed_tasks)
         inputs.append(RunInput("seed_tasks_sha256", sha256, "the content of seed_tasks"))
         version = "+".join(map(self._prompt_version, strategies))
         folder = f"in {self.config.prompts}" if self.config.prompts else "(now the built-in ones)"

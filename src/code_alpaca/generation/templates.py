@@ -87,6 +87,10 @@ class PromptTemplates:
         """The names of all templates, sorted."""
         return tuple(sorted(self._sources))
 
+    def source(self, name: str) -> str:
+        """Return the text of a template."""
+        return self._sources[name]
+
     def version(self, *names: str) -> str:
         """Return eight hex digits of the SHA-256 over templates and all that they include."""
         included = sorted(self.with_included(names).difference(names))

@@ -23,10 +23,15 @@ COMPUTED_METADATA = {
     "base_model_relation", "datasets", "models", "library_name", "pipeline_tag", "sdk",
     "sdk_version", "python_version", "app_file",
 }  # fmt: skip
-REPOSITORY_LABELS = ("repository", "source", "source code")  # of URLs in a package's metadata
+REPOSITORY, INDEX = "Repository", "Index"  # project_urls in setup.cfg
+PLACEHOLDER = "/OWNER/"  # in the URL of a repository that is not public yet
 UNKNOWN_LICENSE = "other"  # the metadata of a card without a license
 LICENSE_HEADINGS = ("License", "Licence")
 Metadata = dict[str, Any]
+# A path outside the working folder, alone or after `ENGINE:` or `--flag=`.
+OUTSIDE_PATH = re.compile(
+    r"\A(?P<prefix>(?:[\w-]+:(?!//)|-[\w-]+=)?)(?P<path>(?:/|~|\.\./|file://).*)", re.DOTALL
+)
 FILTERS = ("code", "codes", "cell", "block", "shell", "python", "url")  # of `core.markdown`
 
 
@@ -107,24 +112,32 @@ def has_text(card: str) -> bool:
 
 
 def install_command(package: str = "code-alpaca") -> Markdown:
-    """Return the shell command that installs this version of the tool from its repository.
+    """Return the shell command that installs this version of the tool on another machine.
 
-    Not from the package index, where the name may belong to anyone. Without a repository in the
-    package's metadata it is a comment.
+    From its repository, since the name may belong to anyone on the package index, unless the
+    package's metadata states that it is there. Without a public repository it is a comment.
     """
     version = importlib.metadata.version(package)
-    for line in importlib.metadata.metadata(package).get_all("Project-URL") or []:
-        label, _, address = (part.strip() for part in line.partition(","))
-        if label.lower() in REPOSITORY_LABELS and address.startswith("https://"):
-            requirement = f"{package} @ git+{address.removesuffix('/')}@v{version}"
-            return Markdown(f"pip install {markdown.shell(requirement)}")
-    return Markdown(f"# with {package} {version} installed from its repository")
+    lines = importlib.metadata.metadata(package).get_all("Project-URL") or []
+    urls = dict(line.split(", ", 1) for line in lines)
+    repository = urls.get(REPOSITORY, PLACEHOLDER)
+    if INDEX in urls:
+        return Markdown(f"pip install {markdown.shell(f'{package}=={version}')}")
+    if PLACEHOLDER in repository:
+        return Markdown(f"# with {package} {version} installed from its repository")
+    return Markdown(f"pip install {markdown.shell(f'{package} @ git+{repository}@v{version}')}")
 
 
 def strip_local_paths(value: Any) -> Any:
-    """Reduce every path outside the working folder to its last part: the rest is private."""
-    outside = ("/", "~", "../", "file://")
-    return map_texts(lambda text: PurePath(text).name if text.startswith(outside) else text, value)
+    """Reduce every path outside the working folder to its last part: the rest is private.
+
+    Also in `llama-server:/models/qwen.gguf` and `--chat-template=/models/qwen.jinja`.
+    """
+    return map_texts(lambda text: OUTSIDE_PATH.sub(_keep_last_part, text), value)
+
+
+def _keep_last_part(found: re.Match[str]) -> str:
+    return found["prefix"] + PurePath(found["path"]).name
 
 
 def _merge_metadata(

@@ -53,7 +53,10 @@ def publish_release(release: Release, contents: Callable[[ReleasePlan], Files], 
     progress = {"repo": repo.id, "tag": version.tag, "key": version.key}
     fs.write_json(version.progress_file, progress)
     sha = plan.existing_commit or _commit(release, plan, files, log)
-    repo.create_tag(version.tag, sha)
+    if plan.is_complete:
+        log(f"{version.tag} is already released with these very {release.kind.content}")
+    else:
+        repo.create_tag(version.tag, sha)
     info = repo.get_info()
     if info is None:
         raise repo_gone(repo.url)

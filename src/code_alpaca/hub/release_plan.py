@@ -60,6 +60,7 @@ class ReleaseKind(NamedTuple):
     owned: Callable[[HubRepo, str], Collection[str]]  # files that the release at a commit lists
     harmful: Callable[[str, bool], bool]  # must not stay next to a release; True: the first one
     strange: Callable[[str], bool]  # shows that a repository without releases is the wrong one
+    content: str = "files"  # what a version never changes, for messages
     made_by_hub: Collection[str] = (".gitattributes",)  # in every new repository
 
 
@@ -74,6 +75,22 @@ class Release(NamedTuple):
     card: str | None = None  # its README.md, which the Hub is asked to accept
 
 
+class VersionExistsError(InputError):
+    """The Hub has the version, with other content than that to release, or it is not known yet."""
+
+    def __init__(self, release: Release, sha: str, latest: str | None, difference: str) -> None:
+        self.release, self.sha, self.latest = release, sha, latest
+        repo, version = release.repo, release.version
+        super().__init__(
+            f"{repo.url} already has {version.tag} (commit {sha[:7]}){difference}, and a version "
+            f"never changes; set {version.option} higher than {latest}"
+        )
+
+    def explained(self, difference: str) -> VersionExistsError:
+        """Return this error with what differs from the released content."""
+        return VersionExistsError(self.release, self.sha, self.latest, f" with {difference}")
+
+
 @dataclass(frozen=True)
 class ReleasePlan:
     """What a release would change on the Hub."""
@@ -86,6 +103,7 @@ class ReleasePlan:
     owned: Collection[str] = ()  # its files
     before: ReleaseCommit | None = None  # the release that this one is compared with
     existing_commit: str | None = None  # of this release, if an earlier start created it
+    is_complete: bool = False  # that commit has the tag of the version
     untagged: bool = False  # a commit of this version exists without its tag
     deleted: Sequence[str] = ()
     edited: Sequence[str] = ()  # files of the last release that people edited
@@ -114,8 +132,9 @@ def plan_release(release: Release) -> ReleasePlan:
     """Return what a release would change, without changing anything.
 
     Raises:
-        InputError: no token with write access, an existing or lower version, a public repository
-            that should be private, foreign files in the way, or a card that the Hub rejects.
+        VersionExistsError: the version is released with other content.
+        InputError: no token with write access, a lower version, a public repository that should be
+            private, foreign files in the way, or a card that the Hub rejects.
         Stopped: the Hub does not respond.
     """
     repo, version, kind, terms = release.repo, release.version, release.kind, release.terms
@@ -126,7 +145,7 @@ def plan_release(release: Release) -> ReleasePlan:
     branches, tags = repo.refs()
     releases_by_branch = {branch: repo.releases(kind.key, branch) for branch in branches}
     releases = [commit for commits in releases_by_branch.values() for commit in commits]
-    existing_commit = _find_existing_commit(repo, version, tags, releases)
+    existing_commit = _find_existing_commit(release, tags, releases)
     if existing_commit is None and not terms.allow_older:
         _refuse_lower_version(repo, version, [*tags, *(commit.tag for commit in releases)])
     head = branches.get(repo.branch) or info.head
@@ -145,6 +164,7 @@ def plan_release(release: Release) -> ReleasePlan:
         owned=set(kind.owned(repo, history[0].sha)) if history else (),
         before=_previous_release(history, version),
         existing_commit=existing_commit,
+        is_complete=existing_commit is not None and tags.get(version.tag) == existing_commit,
         untagged=version.key is None and version.tag in {commit.tag for commit in releases},
         moved=_moved_tags(history, tags),
     )
@@ -246,20 +266,20 @@ def _refuse_lower_version(repo: HubRepo, version: ReleaseVersion, tags: Sequence
 
 
 def _find_existing_commit(
-    repo: HubRepo, version: ReleaseVersion, tags: Tags, releases: Sequence[ReleaseCommit]
+    release: Release, tags: Tags, releases: Sequence[ReleaseCommit]
 ) -> str | None:
     """Return the commit of this release if it exists, tagged or not; refuse another release."""
+    repo, version = release.repo, release.version
     progress = read_json(version.progress_file) or {}
     started = (progress.get("repo"), progress.get("tag")) == (repo.id, version.tag)
     if version.tag in tags:
-        own = [commit.sha for commit in releases if commit.key == progress.get("key")]
-        same_content = version.key in (None, progress.get("key"))
-        if not (started and tags[version.tag] in own and same_content):
-            raise InputError(
-                f"{repo.url} already has {version.tag} (commit {tags[version.tag][:7]}), and a "
-                f"version never changes; set {version.option} higher than {latest_version(tags)}"
-            )
-        return tags[version.tag]
+        sha = tags[version.tag]
+        released_keys = {commit.key for commit in releases if commit.sha == sha}
+        key = version.key or (progress.get("key") if started else None)
+        if key is None or key not in released_keys:
+            difference = f" with other {release.kind.content}" if version.key else ""
+            raise VersionExistsError(release, sha, latest_version(tags), difference)
+        return sha
     if same := [commit for commit in releases if version.key and commit.key == version.key]:
         return same[0].sha
     others = [commit for commit in releases if commit.tag == version.tag]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from importlib import resources
@@ -135,9 +136,16 @@ def _eval_options(result: EvalResults) -> Markdown:
     for key, field in EvalConfig.model_fields.items():
         value = result.config.get(key, field.default)
         if key in reproduced and value not in (None, field.default):
-            text = ",".join(map(str, value)) if isinstance(value, list) else value
-            options.append(f"--{key} {shell(text)}")
+            options.append(f"--{key} {shell(_format_option(value))}")
     return Markdown(" ".join(options))
+
+
+def _format_option(value: Any) -> Any:
+    """Return a value as the command line takes it: a list as `a,b`, of arguments as `["--a"]`."""
+    if not isinstance(value, list):
+        return value
+    text = ",".join(map(str, value))
+    return json.dumps(value) if text.startswith("-") else text
 
 
 def _format_duration(seconds: float | None) -> str:

@@ -5,8 +5,10 @@ After an interruption the same command resumes.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from code_alpaca.core import console, fs
@@ -31,9 +33,11 @@ from code_alpaca.release.folder import (
     write_space_folder,
 )
 from code_alpaca.release.push import (
+    FolderContent,
     describe_release,
     preview_release,
     push_folder,
+    read_content,
     refuse_full_weights,
 )
 
@@ -124,7 +128,7 @@ def _preview(config: ReleaseConfig, facts: ReleaseFacts, card: str, log: Log) ->
     """Log what a release would change on the Hub; refuse what the Hub would refuse."""
     release = _without_key(_describe_model(config))
     release = release._replace(names=release_paths(config, facts), card=card)
-    for change in preview_release(release, lambda: _compute_key(config, facts, card)):
+    for change in preview_release(release, lambda: _find_content(config, facts, card)):
         log(change)
     if config.weight_diff:
         refuse_full_weights(release.repo)
@@ -134,18 +138,32 @@ def _preview(config: ReleaseConfig, facts: ReleaseFacts, card: str, log: Log) ->
         )
     if config.space:
         release = _without_key(_describe_space(config))._replace(names=SPACE_PATHS)
-        for change in preview_release(release):
+        for change in preview_release(release, lambda: _find_space_content(config, facts)):
             log(change)
 
 
-def _compute_key(config: ReleaseConfig, facts: ReleaseFacts, card: str) -> str | None:
-    """Return the key of the release, from a temporary copy of its folder."""
+def _find_content(config: ReleaseConfig, facts: ReleaseFacts, card: str) -> FolderContent | None:
+    """Return the content of the release, from a temporary copy of its folder."""
+    with _temporary_copy(config) as copy:
+        return read_content(write_release_folder(copy, facts, card, lambda line: None))
+
+
+def _find_space_content(config: ReleaseConfig, facts: ReleaseFacts) -> FolderContent | None:
+    """Return the content of the Space; None if the model that it loads is not released yet."""
+    model = _describe_model(config)
+    sha = model.repo.refs()[1].get(model.version.tag)
+    if sha is None:
+        return None
+    with _temporary_copy(config) as copy:
+        return read_content(write_space_folder(copy, facts, sha))
+
+
+@contextlib.contextmanager
+def _temporary_copy(config: ReleaseConfig) -> Iterator[ReleaseConfig]:
+    """Yield the config with a temporary output folder on the same disk."""
     existing = next(folder for folder in config.output_dir.parents if folder.exists())
     with tempfile.TemporaryDirectory(prefix=".code-alpaca-", dir=existing) as parent:
-        folder = Path(parent) / config.output_dir.name
-        copy = config.model_copy(update={"output_dir": folder})
-        write_release_folder(copy, facts, card, lambda line: None)
-        return _describe_model(copy).version.key
+        yield config.model_copy(update={"output_dir": Path(parent) / config.output_dir.name})
 
 
 def _push(config: ReleaseConfig, facts: ReleaseFacts, folder: Path, log: Log) -> None:

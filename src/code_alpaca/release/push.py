@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import NamedTuple
 
 from code_alpaca.core.console import Log, plural
 from code_alpaca.core.errors import InputError
@@ -17,8 +18,10 @@ from code_alpaca.hub.release_plan import (
     ReleaseKind,
     ReleasePlan,
     ReleaseTerms,
+    VersionExistsError,
     is_code_or_pickle,
     plan_release,
+    summarize_names,
 )
 from code_alpaca.hub.versions import README, ReleaseVersion, read_json
 from code_alpaca.release.folder import ADAPTER_FILES, CARD, MANIFEST, MODEL_FILES
@@ -32,12 +35,28 @@ LOADED = ("*.safetensors", "*.index.json", "*.model", "vocab.txt", "chat_templat
 LOADED_FOLDERS = (f"{DIFF_FOLDER}/", "adapter/", "additional_chat_templates/")
 
 
+class FolderContent(NamedTuple):
+    """The content of a release folder."""
+
+    key: str  # of its version on the Hub
+    sha256: Mapping[str, str]  # of its files
+
+
 def describe_release(folder: Path, number: str, repo: HubRepo, terms: ReleaseTerms) -> Release:
     """Return the release of a folder; the key of its version is None until the folder exists."""
-    path = folder / MANIFEST
-    key = f"{KEY} {file_sha256(path)}" if path.exists() else None
+    content = read_content(folder)
+    key = content.key if content else None
     version = ReleaseVersion(number, key, folder.parent / f".{folder.name}.begun", "model_version")
     return Release(repo, version, release_kind(repo), terms)
+
+
+def read_content(folder: Path) -> FolderContent | None:
+    """Return what the manifest of a release folder lists; None without a manifest."""
+    path = folder / MANIFEST
+    if not path.exists():
+        return None
+    record = ReleaseRecord.parse(read_json(path), str(path))
+    return FolderContent(f"{KEY} {file_sha256(path)}", record.sha256)
 
 
 def push_folder(folder: Path, release: Release, log: Log) -> str:
@@ -65,23 +84,45 @@ def push_folder(folder: Path, release: Release, log: Log) -> str:
 
 
 def preview_release(
-    release: Release, compute_key: Callable[[], str | None] | None = None
+    release: Release, find_content: Callable[[], FolderContent | None]
 ) -> list[str]:
     """Return what a push would change on the Hub, one sentence each, without changing anything.
 
-    `compute_key` is slow, so it is called only if the Hub has an untagged commit of this version.
+    `find_content` is slow, so it is called only if the Hub has a commit of this version.
 
     Raises:
-        InputError: what `plan_release` refuses.
+        VersionExistsError: the version is released with other files.
+        InputError: anything else that `plan_release` refuses.
     """
-    url, plan = release.repo.url, plan_release(release)
-    if plan.untagged and compute_key:
-        version = release.version._replace(key=compute_key())
-        plan = plan_release(release._replace(version=version, card=None))
+    url = release.repo.url
+    try:
+        plan = plan_release(release)
+        exists = plan.untagged
+    except VersionExistsError:
+        exists = True
+    if exists and (content := find_content()):
+        plan = _plan_content(release, content)
+    elif exists:
+        plan = plan_release(release)
+    if plan.is_complete:
+        return [f"{url} has {release.version.tag} with these very files"]
     if not plan.exists:
         return [f"{url} does not exist yet and would be created"]
     first = f"{url} is at {plan.before.tag}" if plan.before else f"{url} has no version yet"
     return [first, *plan.describe_losses(release.names or ())]
+
+
+def _plan_content(release: Release, content: FolderContent) -> ReleasePlan:
+    version = release.version._replace(key=content.key)
+    try:
+        return plan_release(release._replace(version=version, card=None))
+    except VersionExistsError as error:
+        record = _released_record(release.repo, error.sha)
+        if record is None:
+            raise
+        names = {*record.sha256, *content.sha256}
+        other = sorted(n for n in names if record.sha256.get(n) != content.sha256.get(n))
+        raise error.explained(f"other files: {summarize_names(other)}") from None
 
 
 def release_kind(repo: HubRepo) -> ReleaseKind:
@@ -109,12 +150,16 @@ def _is_harmful(name: str, first: bool) -> bool:
 
 def _released_files(repo: HubRepo, sha: str) -> set[str]:
     """Return the files that the release.json of a release commit lists."""
+    record = _released_record(repo, sha)
+    return {*(record.sha256 if record else ()), README, MANIFEST}
+
+
+def _released_record(repo: HubRepo, sha: str) -> ReleaseRecord | None:
     path = repo.fetch(MANIFEST, sha)
     try:
-        manifest = ReleaseRecord.parse(path and read_json(path), f"{MANIFEST} in {repo.url}")
+        return ReleaseRecord.parse(path and read_json(path), f"{MANIFEST} in {repo.url}")
     except RecordFormatError:
-        return {README, MANIFEST}
-    return {*manifest.sha256, README, MANIFEST}
+        return None
 
 
 def refuse_full_weights(repo: HubRepo) -> None:

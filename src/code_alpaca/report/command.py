@@ -17,7 +17,8 @@ from code_alpaca.core.redact import redact
 from code_alpaca.core.schema import DERISK_ROWS, count_fulfilled
 from code_alpaca.dataset import plots
 from code_alpaca.dataset.describe import RowStatistics
-from code_alpaca.report.page import write_page
+from code_alpaca.report.lineage import LineageReader, describe_lineage
+from code_alpaca.report.page import PageContent, write_page
 
 Tables = dict[str, dict[str, Any]]
 # Keys of report.json that are printed with another name; scripts read the keys.
@@ -29,6 +30,11 @@ class ReportConfig(StageConfig):
     """The keys of `code-alpaca report`."""
 
     run_dir: Path = Field(description="run folder of generate or curate")
+    row: str | None = Field(
+        None,
+        description="print where this row comes from, by its id or the beginning of it: its seed "
+        "tasks, prompt, reply and decisions; nothing is written",
+    )
     page_rows: int = Field(
         4_000,
         ge=0,
@@ -46,10 +52,16 @@ class ReportConfig(StageConfig):
 def write_report(config: ReportConfig) -> None:
     """Print the tables of a run and write them to its folder.
 
-    `report.json` contains the numbers, `report/` the plots, `report.html` both and the rows.
+    `report.json` contains the numbers, `report/` the plots, `report.html` both and the rows. With
+    `row`, print the origin of one row instead.
     """
     folder, output = config.run_dir, console.stage("report")
-    with Ledger(folder / "ledger.sqlite", write=False) as ledger:
+    if config.row is not None:
+        with LineageReader(folder / "ledger.sqlite", write=False) as reader:
+            for section in describe_lineage(reader, config.row):
+                console.stage("").print(section)
+        return
+    with LineageReader(folder / "ledger.sqlite", write=False) as ledger:
         summary = _summarize(ledger, folder.resolve().name)
         tables = _make_tables(ledger, summary)
         fs.write_json(folder / "report.json", tables)
@@ -57,7 +69,9 @@ def write_report(config: ReportConfig) -> None:
         plots.draw_plots(summary, folder / "report")
         if config.page_rows:
             rows = _first_rows(ledger, config.page_rows)
-            write_page(folder / "report.html", summary, rows, folder / "report")
+            write_page(
+                folder / "report.html", PageContent(summary, rows, folder / "report", ledger)
+            )
             output.print(str(folder / "report.html"))
         else:
             (folder / "report.html").unlink(missing_ok=True)  # it would show an older run

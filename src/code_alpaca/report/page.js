@@ -11,6 +11,9 @@ const list = document.getElementById("list");
 const buttons = { ArrowLeft: document.getElementById("previous"), ArrowRight: document.getElementById("next") };
 let rows = [];
 let ids = new Set();
+// Packed: first the seed tasks and the chunk of each request, then the chunks.
+const [packedIndex, ...packedChunks] = document.getElementById("origins").textContent.split("\n");
+let originIndex; // a promise, once an origin was opened
 
 function create(tag, attributes, ...children) {
   const element = Object.assign(document.createElement(tag), attributes);
@@ -18,11 +21,14 @@ function create(tag, attributes, ...children) {
   return element;
 }
 
-async function unpackRows() {
-  const packed = atob(document.getElementById("packed").textContent);
-  const bytes = Uint8Array.from(packed, (character) => character.charCodeAt(0));
+async function unpack(packed) {
+  const bytes = Uint8Array.from(atob(packed), (character) => character.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  const unpacked = await new Response(stream).json();
+  return new Response(stream).json();
+}
+
+async function unpackRows() {
+  const unpacked = await unpack(document.getElementById("packed").textContent);
   for (const row of unpacked) {
     for (const name of FILTERS) row[name] ||= DEFAULT_VALUES[name];
     const texts = [row.instruction, row.input, row.output, row.tests, row.evidence, row.id];
@@ -106,8 +112,7 @@ function renderRow(row) {
   );
   if (row.id) facts.append(create("span", {}, "id ", create("code", {}, row.id)));
   if (row.nearest_id) {
-    const nearest = ids.has(row.nearest_id) ? create("a", { href: toFragment({ q: row.nearest_id }) }, row.nearest_id) : row.nearest_id;
-    facts.append(create("span", {}, `similarity ${(row.nearest_score || 0).toFixed(2)} to `, create("code", {}, nearest)));
+    facts.append(create("span", {}, `similarity ${(row.nearest_score || 0).toFixed(2)} to `, linkRow(row.nearest_id)));
   }
   const parts = [facts];
   if (row.evidence) parts.push(create("p", { className: "evidence" }, row.evidence));
@@ -117,7 +122,51 @@ function renderRow(row) {
     const code = colorize(row[name], row.colors?.[name]);
     parts.push(create("h3", {}, title), create("pre", { tabIndex: 0 }, ...code));
   }
+  if (packedIndex && (row.request_id || row.seed_ids)) parts.push(renderOrigin(row));
   return create("article", {}, ...parts);
+}
+
+function renderOrigin(row) {
+  const details = create("details", { className: "origin" }, create("summary", {}, "Where it comes from"));
+  const fill = async () => details.append(...describeOrigin(row, await unpackOrigin(row)));
+  details.addEventListener("toggle", fill, { once: true });
+  return details;
+}
+
+async function unpackOrigin(row) {
+  const { seedTasks, chunkOf } = await (originIndex ||= unpack(packedIndex));
+  const chunk = packedChunks[chunkOf[row.request_id]];
+  return { seedTasks, request: chunk && (await unpack(chunk))[row.request_id] };
+}
+
+function describeOrigin(row, { seedTasks, request }) {
+  const parts = [];
+  if (row.seed_ids) {
+    const shown = row.seed_ids.map((id) => (seedTasks[id] ? renderSeedTask(seedTasks[id]) : create("p", {}, linkRow(id))));
+    parts.push(create("h3", {}, "Seed tasks and rows that the prompt showed"), ...shown);
+  }
+  if (!request) return [...parts, create("p", { className: "note" }, "This page does not contain the request of this row.")];
+  const candidates = request.candidates.map((candidate) => {
+    const outcome = candidate.reason ? "rejected" : "accepted";
+    const label = create("span", { className: `outcome ${outcome}` }, humanize(candidate.reason || "accepted"));
+    return create("li", {}, label, " ", linkRow(candidate.id), ` ${candidate.instruction}`);
+  });
+  parts.push(...renderMessage(request.prompt), ...renderMessage(request.reply));
+  return [...parts, create("h3", {}, "Decisions on the candidates of this reply"), create("ol", {}, ...candidates)];
+}
+
+function renderSeedTask(task) {
+  const texts = [task.input, task.output].filter(Boolean).map((text) => create("pre", { tabIndex: 0 }, text));
+  return create("details", {}, create("summary", {}, create("code", {}, task.id), ` ${task.instruction}`), ...texts);
+}
+
+function renderMessage({ title, texts, body }) {
+  const json = create("details", {}, create("summary", {}, "JSON body without these texts"), create("pre", { tabIndex: 0 }, body));
+  return [create("h3", {}, title), ...texts.map((text) => create("pre", { tabIndex: 0 }, text)), json];
+}
+
+function linkRow(id) {
+  return create("code", {}, ids.has(id) ? create("a", { href: toFragment({ q: id }) }, id) : id);
 }
 
 function colorize(text, runs) {

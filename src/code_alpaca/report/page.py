@@ -15,6 +15,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -25,32 +26,36 @@ from code_alpaca.core import fs
 from code_alpaca.core.records import RunSummary
 from code_alpaca.dataset import plots
 from code_alpaca.report.highlighting import highlight
+from code_alpaca.report.lineage import LineageReader
+from code_alpaca.report.page_origins import pack_origins, shorten
 
-MAX_FIELD_LENGTH = 20_000  # characters of a field that the page contains
 # Some lexers take quadratic time on text that is not code. So only short texts are highlighted,
 # within a time budget per page.
 MAX_HIGHLIGHTED_LENGTH = 4_000  # characters
 HIGHLIGHTING_BUDGET_S = 30.0  # typical code takes 1 s for 2,000 rows
 TEXT_COLUMNS = ("instruction", "input", "output", "tests")
 OTHER_COLUMNS = ("id", "language", "verification", "nearest_id", "nearest_score", "reason",
-                 "evidence")  # fmt: skip
+                 "evidence", "seed_ids", "request_id")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class PageContent:
+    """What the page shows."""
+
+    summary: RunSummary
+    # Columns as in `schema.Example`; a rejected row also has `reason` and `evidence`.
+    rows: Iterable[dict[str, Any]]
+    plot_folder: Path  # has the files of `dataset.plots.draw_plots`; missing ones are left out
+    lineage: LineageReader | None = None  # the ledger with prompts, replies and decisions
 
 
 def write_page(
-    path: Path,
-    summary: RunSummary,
-    rows: Iterable[dict[str, Any]],
-    plot_folder: Path,
-    *,
-    highlighting_budget_s: float = HIGHLIGHTING_BUDGET_S,
+    path: Path, content: PageContent, *, highlighting_budget_s: float = HIGHLIGHTING_BUDGET_S
 ) -> int:
-    """Write the page atomically and return the number of rows on it.
-
-    Args:
-        rows: columns as in `schema.Example`; a rejected row also has `reason` and `evidence`.
-        plot_folder: contains the files of `dataset.plots.draw_plots`; missing ones are left out.
-    """
-    packed, num_rows = _pack_rows(rows, highlighting_budget_s)
+    """Write the page atomically and return the number of rows on it."""
+    summary, lineage = content.summary, content.lineage
+    packed, num_rows, request_ids = _pack_rows(content.rows, highlighting_budget_s)
+    origins, omitted = pack_origins(request_ids, lineage) if lineage else ("", 0)
     style, script = _read_asset("page.css"), _read_asset("page.js")
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=True
@@ -61,11 +66,7 @@ def write_page(
         headline=_headline(summary),
         num_rows=num_rows,
         counts=summary.counts,
-        plots=[
-            (plots.caption(name), base64.b64encode((plot_folder / name).read_bytes()).decode())
-            for name in plots.PLOTS
-            if (plot_folder / name).exists()
-        ],
+        plots=_encode_plots(content.plot_folder),
         style=style,
         script=script,
         policy=(
@@ -73,9 +74,21 @@ def write_page(
             f"script-src {_csp_hash(script)}; base-uri 'none'; form-action 'none'"
         ),
         packed=packed,
+        origins=origins,
+        omitted=omitted,
+        num_requests=len(request_ids),
     )
     fs.write_text(path, html)
     return num_rows.total()
+
+
+def _encode_plots(folder: Path) -> list[tuple[str, str]]:
+    """Return the caption of each plot and its content as base64."""
+    return [
+        (plots.caption(name), base64.b64encode((folder / name).read_bytes()).decode())
+        for name in plots.PLOTS
+        if (folder / name).exists()
+    ]
 
 
 def _describe_run(summary: RunSummary) -> list[str]:
@@ -98,12 +111,18 @@ def _headline(summary: RunSummary) -> list[tuple[str, str]]:
     return headline
 
 
-def _pack_rows(rows: Iterable[dict[str, Any]], budget_s: float) -> tuple[str, Counter[str]]:
-    """Return the rows as base64 of gzipped JSON, and the number of accepted and rejected rows."""
+def _pack_rows(
+    rows: Iterable[dict[str, Any]], budget_s: float
+) -> tuple[str, Counter[str], list[str]]:
+    """Return the rows as base64 of gzipped JSON, the number of accepted and of rejected rows, and
+    the ids of their requests.
+    """
+    request_ids: dict[str, None] = {}  # a set that keeps their order
     num_rows: Counter[str] = Counter()
     buffer, seconds, separator = io.BytesIO(), 0.0, "["
     with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as file:
         for row in rows:
+            request_ids[row["request_id"]] = None
             num_rows["rejected" if row.get("reason") else "accepted"] += 1
             record, start = _page_record(row), time.monotonic()
             if seconds < budget_s and (colors := _highlight_record(record)):
@@ -113,19 +132,15 @@ def _pack_rows(rows: Iterable[dict[str, Any]], budget_s: float) -> tuple[str, Co
             file.write((separator + json.dumps(record, separators=(",", ":"))).encode())
             separator = ",\n"
         file.write(b"]" if separator != "[" else b"[]")
-    return base64.b64encode(buffer.getvalue()).decode(), num_rows
+    return base64.b64encode(buffer.getvalue()).decode(), num_rows, list(request_ids)
 
 
 def _page_record(row: dict[str, Any]) -> dict[str, Any]:
     """Return the columns that the page shows, without empty ones, long texts truncated."""
     record = {name: row[name] for name in OTHER_COLUMNS if row.get(name)}
     for name in TEXT_COLUMNS:
-        text = row.get(name) or ""
-        if len(text) > MAX_FIELD_LENGTH:
-            omitted = len(text) - MAX_FIELD_LENGTH
-            text = f"{text[:MAX_FIELD_LENGTH]}\n… and {omitted:,} more characters"
-        if text:
-            record[name] = text
+        if text := row.get(name):
+            record[name] = shorten(text)
     return record
 
 

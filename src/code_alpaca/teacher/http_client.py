@@ -123,12 +123,17 @@ def _read_api_key(base_url: str | None) -> str:
             "OPENAI_API_KEY contains characters that are not allowed in an HTTP header; copy the "
             "key again"
         )
-    if base_url and urlsplit(base_url).hostname in LOCAL_HOSTS:
+    if is_local(base_url):
         return "none"  # local servers need no key, but the client requires one
     raise InputError(
         "OPENAI_API_KEY is not set; set it (to any text if the server needs no key), or set "
         "teacher_base_url: offline to use the embedded teacher"
     )
+
+
+def is_local(base_url: str | None) -> bool:
+    """Return whether a base URL is on this machine; without one, OpenAI's is used."""
+    return bool(base_url) and urlsplit(base_url).hostname in LOCAL_HOSTS
 
 
 def decode_reply(response: httpx2.Response) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from code_alpaca.core.prompts import PromptStyle, format_prompt
 from code_alpaca.training.arguments import TrainingSetup
 from code_alpaca.training.memory_estimate import NoEstimate
 from code_alpaca.training.model_loading import select_attention
+from code_alpaca.training.model_state_memory import GIB
 from code_alpaca.training.plan import TrainingPlan, format_gib, format_need
 from code_alpaca.training.tokenization import IGNORE_INDEX, TokenizedRows
 
@@ -88,8 +89,13 @@ def _describe_memory(setup: TrainingSetup, plan: TrainingPlan) -> str:
     parts["libraries" if setup.layout.on_cpu else "reserved"] = need.reserved
     if need.peaks_at_merge:
         parts["or at the end, to merge the adapter,"] = need.merge
-    listed = ", ".join(f"{name} {format_gib(size)}" for name, size in parts.items() if size)
+    listed = ", ".join(f"{name} {_format_part(size)}" for name, size in parts.items() if size)
     return f"{format_need(setup.layout, need, plan.available)} ({listed})"
+
+
+def _format_part(size: float) -> str:
+    """Return a size in GiB, like the sum, or in MiB where that would be 0.0."""
+    return format_gib(size) if size >= 0.05 * GIB else f"{size / 2**20:.1f} MiB"
 
 
 def _describe_batch(setup: TrainingSetup, plan: TrainingPlan) -> str:

@@ -213,7 +213,7 @@ class TelemetryCallback(TrainerCallback):
         self.out.print(
             f"step {state.global_step}/{state.max_steps}  loss {float(logs['loss']):.3f}  "
             f"lr {float(logs.get('learning_rate', 0)):.1e}  {tokens_per_second:,.0f} tokens/s{mfu}"
-            f"  {measured['memory_gib']:.1f} GiB  {measured['seconds_left']} s left"
+            f"  {measured['memory_gib']:.1f} GiB  {console.duration(measured['seconds_left'])} left"
         )
 
 

@@ -97,6 +97,8 @@ class Manifest(RunSummary, Record):
     validation_fraction: Number = 0.0
     columns: dict[StrictStr, StrictStr] | None = None
     sha256: dict[StrictStr, StrictStr]  # of each shard, by its path in the folder
+    # SHA-256 of the seed tasks and of each prompt, by path; none in versions before there were any.
+    assets: dict[StrictStr, StrictStr] = Field({})
     bytes: StrictInt | None = None
     embedded_teacher: StrictBool = False
     source: Text = None

@@ -92,6 +92,8 @@ class Strategy(ABC):
     numbered_apis: tuple[Api, ...] = ()
     numbered_templates: tuple[str, ...] = ()
     stop: tuple[str, ...] = ()  # strings at which the teacher must stop
+    # Texts in its prompts that no template has, by the name of the value; for readers of the data.
+    phrases: Mapping[str, Sequence[str]] = {}
     own_keys: tuple[str, ...] = ()  # config keys that are refused in a run without this strategy
     curation_overrides: Mapping[str, Any] = {}  # values of curation keys in its runs
     plugin: Plugin | None = None  # the user's file that it comes from

@@ -6,6 +6,8 @@ After WizardLM (Xu et al. 2023, https://arxiv.org/abs/2304.12244) and, for code,
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from code_alpaca.generation.strategies.base import Prompt, PromptContext, Strategy, prompt_fields
 
 # These texts are part of the prompts: a change makes other datasets.
@@ -30,6 +32,13 @@ class EvolInstruct(Strategy):
 
     name = "evol_instruct"
     templates = ("evol_instruct", "rules")
+    phrases: ClassVar = {
+        "way": [
+            f"{way} (`direction` is {direction})"
+            for direction, ways in EVOLUTIONS.items()
+            for way in ways
+        ]
+    }
 
     def ask(self, context: PromptContext) -> Prompt:
         rng = context.rng
