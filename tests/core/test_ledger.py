@@ -190,7 +190,7 @@ def test_a_ledger_that_another_program_locked_is_not_reported_as_damaged(tmp_pat
 
 def test_replies_and_evidence_that_cannot_be_stored_are_replaced(tmp_path):
     deep = []
-    for _ in range(5_000):
+    for _ in range(100_000):
         deep = [deep]
     with Ledger(tmp_path / "l.sqlite") as ledger:
         key = ledger.request(0, "/chat", {})

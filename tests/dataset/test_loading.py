@@ -136,7 +136,7 @@ def test_an_unknown_format_is_refused_in_one_line(tmp_path, name, content, messa
 
 BAD_ROWS = {
     '{"instruction": "a", "output": "b"': "is not JSON",
-    '{"instruction": "a", "output": ' + "[" * 5_000 + "]" * 5_000 + "}": "nested too deeply",
+    '{"instruction": "a", "output": ' + "[" * 100_000 + "]" * 100_000 + "}": "nested too deeply",
     '{"instruction": "a", "output": ' + "9" * 5_000 + "}": "a number too long",
     '{"instruction": "old", "instruction": "new", "output": "b"}': "'instruction' twice",
     '{"instruction": "a", "output": "\\ud800"}': "'output' contains half a surrogate pair",

@@ -72,11 +72,11 @@ def test_a_correct_program_fails_every_control(body):
 EQUAL = "class E:\n    def __eq__(s, o): return True\n    def __hash__(s): return 1\n"
 CHEATS = {
     "an object equal to all": EQUAL + "def f(x): return E()\n",
-    "true if it should be": "import sys\nclass B:\n    def __bool__(self):\n"
-    "        frame = sys._getframe(1)\n        at = frame.f_lasti\n"
-    "        code = list(frame.f_code.co_code)\n"
-    "        return code[at] in WANTS_TRUE\n"
-    "import dis\nWANTS_TRUE = {n for name, n in dis.opmap.items() if name.endswith('IF_TRUE')}\n"
+    "true if it should be": "import dis, sys\nclass B:\n    def __bool__(self):\n"
+    "        frame = sys._getframe(1)\n"
+    "        code = frame.f_code.co_code[frame.f_lasti :: 2]\n"
+    "        names = (dis.opname[operation] for operation in code)\n"
+    "        return next(n for n in names if 'JUMP' in n).endswith('IF_TRUE')\n"
     "def f(x): return B()\n",
     "the expected value from the tests": "import sys\ndef f(x):\n"
     "    return sys._getframe(1).f_locals['want']\n",

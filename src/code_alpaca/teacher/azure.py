@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
-import openai
-
 from code_alpaca.core.errors import InputError
+
+if TYPE_CHECKING:
+    import openai
 
 DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)")
 NEW_API = re.compile(r"/openai/v1/?$")
@@ -45,6 +46,8 @@ def create_azure_client(url: str, key: str, **options: Any) -> openai.AsyncOpenA
     Raises:
         InputError: there is no API version.
     """
+    import openai  # takes half a second, which `--help` does not need
+
     parts = urlsplit(url)
     if NEW_API.search(parts.path):
         return openai.AsyncOpenAI(base_url=url, api_key=key, **options)
