@@ -48,7 +48,8 @@ BRANCH = r"(?!.*(\.\.|//|\.lock(/|$)))[A-Za-z0-9_][\w./-]*(?<![/.])"
 def release_model(config: ReleaseConfig) -> None:
     """Write the release folder, and release it on the Hub if `hub_model_id` is set."""
     output = console.stage("release")
-    config = config.model_copy(update={"output_dir": config.output_dir.resolve()})
+    given = config.output_dir  # for messages
+    config = config.model_copy(update={"output_dir": given.resolve()})
     facts = read_facts(config.model_dir, config.results, config.base_results, config.base_model)
     _require_paths(config)
     _require_base_model(config, facts)
@@ -58,12 +59,12 @@ def release_model(config: ReleaseConfig) -> None:
         _preview(config, facts, card, output.print)
     if config.dry_run:
         paths = ", ".join(sorted(release_paths(config, facts)))
-        output.print(f"would write {config.output_dir}: {paths}")
+        output.print(f"would write {given}: {paths}")
         output.print("dry run: nothing was written or sent")
         return
     with fs.lock(config.output_dir):  # until it is on the Hub
         folder = write_release_folder(config, facts, card, output.print)
-        output.print(f"{folder}, version {config.model_version}, with its card")
+        output.print(f"{given}, version {config.model_version}, with its card")
         if config.hub_model_id:
             _push(config, facts, folder, output.print)
 
