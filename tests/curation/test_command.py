@@ -257,6 +257,10 @@ def test_copies_are_rejected_and_another_config_is_refused(tmp_path, capsys):
         assert sum(ledger.reasons().values()) == 599
     assert main(arguments(source, tmp_path / "run", "--verify", "false", "--filters", "none")) == 2
     assert "a different config (filters: removed empty," in capsys.readouterr().err
+    generate = ["generate", "--run_dir", str(tmp_path / "other"), "--teacher_base_url", "offline"]
+    assert main([*generate, "--num_examples", "2", "--verify", "false"]) == 0
+    assert main(arguments(source, tmp_path / "other")) == 2
+    assert "other contains a run of another command; use a new run_dir" in capsys.readouterr().err
     write_rows(tmp_path / "rows.jsonl", GOOD)
     assert main(arguments(source, tmp_path / "run", "--verify", "false")) == 2
     error = capsys.readouterr().err

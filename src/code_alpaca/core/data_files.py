@@ -48,7 +48,8 @@ def read_records(path: Path, kind: str = "") -> RecordList:
     try:
         data = _decompress(path, path.read_bytes())
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        reason = getattr(error, "strerror", None) or error_message(error)
+        reason = getattr(error, "strerror", None)
+        reason = f"{reason}; check the path" if reason else error_message(error)
         raise InputError(f"cannot read {kind + ' ' if kind else ''}{path}: {reason}") from None
     if data.startswith(b"PAR1"):
         return _read_parquet(path, data)

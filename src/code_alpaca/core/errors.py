@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable
 
 INTERRUPTED = "interrupted; finished work is kept, and the same command resumes"
+ERRNO = re.compile(r"\[Errno -?\d+\] ")  # before a text that is enough
 MAX_ERROR_CHARACTERS = 300  # of another library's message
 PATH_ERRNOS = {
     errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG,
@@ -82,7 +84,7 @@ def did_you_mean(
 def error_message(error: BaseException) -> str:
     """Return the message of another library's error, shortened to fit into one line."""
     try:
-        message = " ".join(str(error).split())
+        message = ERRNO.sub("", " ".join(str(error).split()))
     except Exception:  # from a user's file, whose __str__ fails as well
         message = ""
     if len(message) <= MAX_ERROR_CHARACTERS:

@@ -136,9 +136,14 @@ def _resume(ledger: Ledger, config: StageConfig, inputs: Sequence[RunInput]) -> 
     """Check that a run may be resumed with a config, and return the config to record."""
     resolved = json.loads(config.model_dump_json())
     recorded = ledger.record("config", {})
+    fields, previous = type(config).model_fields, config.update_recorded(recorded)
+    if any(field.is_required() and name not in previous for name, field in fields.items()):
+        raise InputError(
+            f"{ledger.path.parent} contains a run of another command; use a new run_dir"
+        )
     # A key of a later version had its default before.
-    defaults = {name: field.default for name, field in type(config).model_fields.items()}
-    previous = json.loads(json.dumps(defaults, default=str)) | config.update_recorded(recorded)
+    defaults = {name: field.default for name, field in fields.items() if not field.is_required()}
+    previous = json.loads(json.dumps(defaults, default=str)) | previous
     changed = {
         key: (previous[key], value) for key, value in resolved.items() if previous[key] != value
     }
