@@ -62,6 +62,13 @@ def test_runs_on_other_problems_and_folders_without_results_are_refused(tmp_path
     assert "contains no results of eval" in capsys.readouterr().err
 
 
+def test_a_folder_to_compare_with_is_checked_before_anything_is_evaluated(tmp_path, capsys):
+    words = [*WORDS, "--samples", "reference", "--output_dir", str(tmp_path / "ours")]
+    assert main([*words, "--compare", str(tmp_path / "nope")]) == 2
+    assert "nope contains no results of eval" in capsys.readouterr().err
+    assert not (tmp_path / "ours").exists()
+
+
 def test_runs_on_two_versions_of_a_benchmark_file_are_refused(benchmark_file, run_eval, capsys):
     words = ["--benchmark", benchmark_file, "--samples", "reference"]
     assert run_eval(*words) == 0

@@ -16,7 +16,7 @@ from code_alpaca.core.console import plural
 from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.records import EvalResults, RecordFormatError
 from code_alpaca.evaluation import grading, reporting
-from code_alpaca.evaluation.compare import compare_runs
+from code_alpaca.evaluation.compare import compare_runs, read_run
 from code_alpaca.evaluation.completions import CompletionRequest
 from code_alpaca.evaluation.config import EvalConfig
 from code_alpaca.evaluation.extract import extract_program
@@ -46,6 +46,8 @@ def evaluate(config: EvalConfig) -> EvalResults | None:
     if not (config.model or config.samples):
         _compare(config)
         return None
+    if config.compare:
+        read_run(config.compare)  # refuse a wrong folder now, not after hours of evaluation
     target = resolve_target(config)
     probe = sandbox.choose_backend(config.sandbox, allow_unsafe=config.allow_unsafe)
     benchmark = load_problems(config.benchmark)

@@ -45,8 +45,8 @@ def compare_runs(our_folder: Path, their_folder: Path) -> Comparison:
     Raises:
         InputError: a folder without results, or results on other problems.
     """
-    ours, our_source = _load(our_folder)
-    theirs, their_source = _load(their_folder)
+    ours, our_source = read_run(our_folder)
+    theirs, their_source = read_run(their_folder)
     _refuse_other_source(our_folder, our_source, their_folder, their_source)
     if ours.keys() != theirs.keys():
         unpaired = sorted(ours.keys() ^ theirs.keys())
@@ -70,6 +70,26 @@ def compare_runs(our_folder: Path, their_folder: Path) -> Comparison:
     )
 
 
+def read_run(folder: Path) -> tuple[dict[str, float], BenchmarkSource]:
+    """Return the fraction of passed samples per problem (0 without samples), and the benchmark.
+
+    Raises:
+        InputError: a folder without results.
+    """
+    try:
+        results = EvalResults.load(folder / EvalResults.FILE)
+        task_ids = results.task_ids
+        rows = [line.record for line in jsonl.read(folder / "samples.jsonl")]
+        samples = Counter(row["task_id"] for row in rows if "status" in row)
+        passed = Counter(row["task_id"] for row in rows if row.get("status") == "passed")
+        if not task_ids:
+            raise InputError("results.json lists no task_ids")
+    except (InputError, KeyError) as error:
+        raise InputError(f"{folder} contains no results of eval to compare ({error})") from None
+    rates = {task_id: passed[task_id] / (samples[task_id] or 1) for task_id in task_ids}
+    return rates, results.source or BenchmarkSource(name=results.benchmark)
+
+
 def mcnemar_p_value(won: int, lost: int) -> float:
     """Return the exact two-sided p-value: of a fair coin splitting won + lost this unevenly."""
     n = won + lost
@@ -89,19 +109,3 @@ def _refuse_other_source(
                 f"{theirs.name} differ in {field} ({our_value[:12]} and {their_value[:12]}); run "
                 "eval again with one of them"
             )
-
-
-def _load(folder: Path) -> tuple[dict[str, float], BenchmarkSource]:
-    """Return the fraction of passed samples per problem (0 without samples), and the benchmark."""
-    try:
-        results = EvalResults.load(folder / EvalResults.FILE)
-        task_ids = results.task_ids
-        rows = [line.record for line in jsonl.read(folder / "samples.jsonl")]
-        samples = Counter(row["task_id"] for row in rows if "status" in row)
-        passed = Counter(row["task_id"] for row in rows if row.get("status") == "passed")
-        if not task_ids:
-            raise InputError("results.json lists no task_ids")
-    except (InputError, KeyError) as error:
-        raise InputError(f"{folder} contains no results of eval to compare ({error})") from None
-    rates = {task_id: passed[task_id] / (samples[task_id] or 1) for task_id in task_ids}
-    return rates, results.source or BenchmarkSource(name=results.benchmark)
