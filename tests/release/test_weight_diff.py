@@ -315,7 +315,7 @@ def test_a_folder_that_is_not_empty_is_not_replaced(recover, tmp_path, capsys):
     assert "is not empty" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
     assert recover(tmp_path / "o", base="org/nowhere") == 2
-    assert "no model org/nowhere" in capsys.readouterr().err
+    assert "cannot load model org/nowhere: no such folder" in capsys.readouterr().err
 
 
 def test_a_killed_recovery_leaves_no_model_and_starts_again(released, tmp_path):

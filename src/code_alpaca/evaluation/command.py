@@ -57,9 +57,10 @@ def evaluate(config: EvalConfig) -> EvalResults | None:
     grading.check_languages(problems, probe.backend)
 
     _refuse_results_of_another_benchmark(context)
+    samples = _load_samples(context, benchmark) if config.samples else None
     config.output_dir.mkdir(parents=True, exist_ok=True)
     store = SampleStore(config.output_dir, identify_run(target, config, benchmark, source))
-    rows = _load_samples(context, benchmark) if config.samples else _complete(context, store)
+    rows = samples or _complete(context, store)
     if rows is None:
         return None
 

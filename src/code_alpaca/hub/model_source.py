@@ -66,15 +66,28 @@ def find_model(name: str, revision: str | None = None) -> ModelSource:
     return replace(source, base=_find(base, adapter.get("revision")))
 
 
+def refuse_wrong_path(name: str) -> None:
+    """Refuse a file, a folder without a model, and a missing folder that cannot be a Hub id."""
+    folder = Path(name)
+    if not folder.exists():
+        _refuse_if_no_hub_id(name)
+    elif not any((folder / config).is_file() for config in CONFIG_FILES):
+        fact = "the folder contains no config.json" if folder.is_dir() else "it is a file"
+        raise InputError(
+            f"cannot load model {name}: {fact}; set a folder that sft or save_pretrained wrote, or "
+            "a Hub id"
+        )
+
+
 def resolve_commit(name: str, revision: str | None = None) -> str | None:
     """Return the commit of a revision of a Hub model, or None for a local folder.
 
     Nothing is downloaded. If the Hub is unreachable, this is the cached commit, and from then on
     this process uses the cache only: libraries would retry every file for half a minute.
     """
+    refuse_wrong_path(name)
     if Path(name).exists():
         return None
-    _refuse_path(name)
     try:
         with _refusals(name, revision):
             return str(look_up(name, "model", revision).sha)
@@ -102,24 +115,17 @@ def read_run_record(folder: Path) -> RunRecord | None:
 
 
 def _find(name: str, revision: str | None) -> ModelSource:
-    folder = Path(name)
-    if folder.exists():
-        if revision:
-            raise InputError(
-                f"{name} is a local folder, which has no revision {revision}; leave revision out"
-            )
-        if not any((folder / config).is_file() for config in CONFIG_FILES):
-            raise InputError(
-                f"cannot load model {name}: the folder contains no config.json; set a folder that "
-                "sft or save_pretrained wrote, or a Hub id"
-            )
-        return ModelSource(name, folder)
-    _refuse_path(name)
-    return _from_hub(name, revision)
+    refuse_wrong_path(name)
+    if not Path(name).exists():
+        return _from_hub(name, revision)
+    if revision:
+        raise InputError(
+            f"{name} is a local folder, which has no revision {revision}; leave revision out"
+        )
+    return ModelSource(name, Path(name))
 
 
-def _refuse_path(name: str) -> None:
-    """Refuse the name of a missing folder that cannot be a Hub id."""
+def _refuse_if_no_hub_id(name: str) -> None:
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 

@@ -26,6 +26,7 @@ from code_alpaca.core.console import Log
 from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.fs import file_sha256, weights_sha256, write_json
 from code_alpaca.hub.errors import http_library
+from code_alpaca.hub.model_source import refuse_wrong_path
 
 if TYPE_CHECKING:
     import torch
@@ -151,6 +152,7 @@ def find_model_folder(model: str, revision: str | None) -> Path:
     """Return the folder of a local model, or download a Hub model at a revision."""
     if Path(model).is_dir():
         return Path(model)
+    refuse_wrong_path(model)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -159,8 +161,8 @@ def find_model_folder(model: str, revision: str | None) -> Path:
         return Path(snapshot_download(model, revision=revision, ignore_patterns=NOT_DOWNLOADED))
     except (*unreadable, http_library().HTTPError) as error:
         raise InputError(
-            f"no model {model}: no such folder, and none on the Hub at {revision or 'main'} "
-            f"({error_message(error)}); check the name"
+            f"cannot load model {model}: no such folder, and none on the Hub at "
+            f"{revision or 'main'} ({error_message(error)}); check the name"
         ) from None
 
 

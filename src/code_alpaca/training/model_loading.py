@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.prompts import format_prompt
-from code_alpaca.hub.model_source import resolve_commit
+from code_alpaca.hub.model_source import refuse_wrong_path, resolve_commit
 from code_alpaca.training.arguments import TrainingSetup
 from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
@@ -75,6 +75,7 @@ def load_model_config(setup: TrainingSetup) -> PretrainedConfig:
     if setup.args.dry_run and shipped.is_file():
         values = json.loads(shipped.read_text("utf-8"))
         return AutoConfig.for_model(values.pop("model_type"), **values)
+    refuse_wrong_path(setup.model_name)
     return _from_pretrained(AutoConfig, setup, "the model")
 
 
