@@ -56,6 +56,7 @@ def test_a_wrong_input_is_named(folder, command, kind, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert path in line
     assert "Errno" not in line and "Repo id" not in line  # a path is no id of the Hub
+    assert "; " in line or " must " in line  # what to do
     assert not (folder / "out").exists()
 
 

@@ -162,7 +162,7 @@ def save(value):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (shutil.rmtree, "no such folder"),
+        (shutil.rmtree, "is not a folder; give one with Meta's LLaMA weights"),
         (delete("params.json"), "params.json: No such file"),
         (write("params.json", b'{"dim": 64,'), "params.json is not of LLaMA 1 or 2: Invalid JSON"),
         (edit_params(use_scaled_rope=True), "use_scaled_rope"),

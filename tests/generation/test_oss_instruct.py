@@ -43,7 +43,7 @@ def test_snippets_from_a_column_of_a_file(tmp_path):
     assert load_snippets(str(path), "code") == SNIPPETS
     with pytest.raises(InputError, match="no column 'content'"):
         load_snippets(str(path), "content")
-    with pytest.raises(InputError, match="no usable code found; a text needs at least 5 lines"):
+    with pytest.raises(InputError, match="contains no usable code; a text needs at least 5 lines"):
         load_snippets(str(tmp_path), "content")
 
 

@@ -79,14 +79,14 @@ class WeightSource(NamedTuple):
 def list_shards(folder: Path) -> list[Path]:
     """Return the files consolidated.NN.pth in order."""
     if not folder.is_dir():
-        raise InputError(f"no such folder: input_dir {folder}")
+        raise InputError(f"input_dir {folder} is not a folder; give one with Meta's LLaMA weights")
     shards = {
         int(match[1]): file
         for file in folder.iterdir()
         if (match := re.fullmatch(r"consolidated\.(\d+)\.pth", file.name))
     }
     if not shards:
-        raise InputError(f"{folder} contains no consolidated.00.pth; expected Meta's LLaMA weights")
+        raise InputError(f"{folder} contains no consolidated.00.pth; give Meta's LLaMA weights")
     missing = [f"consolidated.{n:02}.pth" for n in range(max(shards)) if n not in shards]
     if missing:
         raise InputError(f"{folder} is missing {_list_names(missing)}; download every shard")

@@ -203,7 +203,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), UniqueKeyLoader)
     except OSError as error:
-        raise InputError(f"cannot read config {path}: {error.strerror}") from None
+        reason = error.strerror
+        raise InputError(f"cannot read config {path}: {reason}; give a YAML file") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2025-02-30
         reason, mark = str(error), getattr(error, "problem_mark", None)
         if mark is not None:

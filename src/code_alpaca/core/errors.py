@@ -55,7 +55,10 @@ class Diverged(Exception):
 def explain_environment_error(error: BaseException) -> InputError | None:
     """Return what to do about an unusable path or a full disk; None for any other error."""
     if isinstance(error, OSError) and error.errno in PATH_ERRNOS:
-        return InputError(f"cannot use {error.filename}: {error.strerror}; choose another path")
+        advice = "change its permissions or " if isinstance(error, PermissionError) else ""
+        return InputError(
+            f"cannot use {error.filename}: {error.strerror}; {advice}choose another path"
+        )
     if is_disk_full(error):
         return InputError(
             f"the disk is full ({error}); committed work is kept: free some space and rerun the "

@@ -156,7 +156,7 @@ def read_samples(path: Path, problems: Sequence[Problem], benchmark: str) -> lis
         num_samples[task_id] += 1
         rows.append(row)
     if not rows:
-        raise InputError(f"samples {path} contains no sample")
+        raise InputError(f"samples {path} contains no sample; write one per line")
     return rows
 
 

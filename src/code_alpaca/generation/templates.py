@@ -164,7 +164,9 @@ def _find_templates(directory: Path, valid: set[str]) -> dict[str, Path]:
         raise InputError(f"prompts {directory} is not a folder; give one with NAME{SUFFIX} files")
     found = {path.stem: path for path in sorted(directory.glob(f"*{SUFFIX}"))}
     if not found:
-        raise InputError(f"prompts {directory} contains no {SUFFIX} file")
+        raise InputError(
+            f"prompts {directory} contains no {SUFFIX} file; name each template NAME{SUFFIX}"
+        )
     for name in found.keys() - valid if valid else ():
         hint = did_you_mean(name, sorted(valid), "it overrides nothing;")
         raise InputError(f"{found[name]}: {hint} templates are {', '.join(sorted(valid))}")

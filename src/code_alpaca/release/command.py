@@ -74,7 +74,7 @@ def _require_paths(config: ReleaseConfig) -> None:
     if not config.results:
         raise InputError("results is empty; run code-alpaca eval with --model first")
     if config.dataset_card and not config.dataset_card.is_file():
-        raise InputError(f"dataset_card {config.dataset_card} is not a file")
+        raise InputError(f"dataset_card {config.dataset_card} is not a file; correct the path")
     inputs = [config.model_dir, *config.results, *config.base_results, config.dataset_card,
               config.base_dir]  # fmt: skip
     for path in (path.resolve() for path in inputs if path):

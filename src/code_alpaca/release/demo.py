@@ -91,11 +91,14 @@ def demo_settings(config: DemoConfig) -> dict[str, Any]:
     """Return the settings of app.py, with prompt style and dataset from the model's run.json."""
     folder = Path(config.model)
     if folder.exists() and not (folder / "config.json").is_file():
-        raise InputError(f"{config.model} is not a model folder: it contains no config.json")
+        raise InputError(
+            f"{config.model} is not a model folder: it contains no config.json; give a folder that "
+            "sft wrote, or a Hub id"
+        )
     if folder.exists() and config.model_revision:
         raise InputError(f"{config.model} is a local folder; leave model_revision out")
     if not folder.exists() and not space.is_hub_id(config.model):
-        raise InputError(f"model {config.model} is neither a folder nor a Hub id like ORG/NAME")
+        raise InputError(f"model {config.model} is neither a folder nor a Hub id; correct it")
     run = read_run_record(find_model(config.model, config.model_revision).folder) or RunRecord()
     name, revision = (run.dataset.name, run.dataset.revision) if run.dataset else (None, None)
     style = config.prompt_style or run.prompt_style or "alpaca"

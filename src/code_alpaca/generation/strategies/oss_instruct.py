@@ -98,7 +98,7 @@ def load_snippets(source: str, column: str) -> list[str]:
     snippets = [snippet for snippet in map(_clean, texts) if snippet]
     if not snippets:
         raise InputError(
-            f"snippets {source}: no usable code found; a text needs at least {MIN_LINES} lines, "
+            f"snippets {source} contains no usable code; a text needs at least {MIN_LINES} lines, "
             f"none of over {MAX_LINE_LENGTH} characters, and nothing that looks like a key"
         )
     return snippets
@@ -150,12 +150,19 @@ def _read_column(source: str, path: Path, column: str) -> Iterator[str]:
 
     kind = DATASET_FORMATS.get(path.suffix)
     if path.is_file() and kind is None:
-        raise InputError(f"snippets {source} is neither code nor JSON, Parquet or CSV")
+        raise InputError(
+            f"snippets {source} is neither code nor JSON, Parquet or CSV; give such a file, a "
+            "folder of code, or a dataset of the Hub"
+        )
     arguments = {"path": kind, "data_files": source} if path.is_file() else {"path": source}
     try:
         rows = load_dataset(**arguments, split="train")
     except (DatasetsError, ValueError, OSError) as error:
-        raise InputError(f"cannot load snippets {source}: {error_message(error)}") from None
+        reason = error_message(error).removesuffix(".")
+        raise InputError(
+            f"cannot load snippets {source}: {reason}; give a file or folder of code, or a dataset "
+            "of the Hub"
+        ) from None
     if column not in rows.column_names:
         raise InputError(
             f"snippets {source} has no column {column!r}; set snippets_column to one of "
