@@ -162,6 +162,7 @@ def test_a_dry_run_previews_three_rows_with_their_loss_tokens(paths):
     output = plan(*TINY, *paths)
     assert "60 rows" in output and "about 8 steps" in output
     assert "16 rows per optimizer step" in output
+    assert re.search(r"\(weights [\d.]+ MiB, .*, libraries [\d.]+ GiB\)", output)  # each its unit
     assert output.count("loss tokens between") == 3
     assert "### Response:⟦return 0</s>⟧" in output
     assert "BOS '<s>' 1, EOS '</s>' 2, PAD '<pad>' 0" in output

@@ -94,8 +94,8 @@ def _describe_memory(setup: TrainingSetup, plan: TrainingPlan) -> str:
 
 
 def _format_part(size: float) -> str:
-    """Return a size in GiB, like the sum, or in MiB where that would be 0.0."""
-    return format_gib(size) if size >= 0.05 * GIB else f"{size / 2**20:.1f} MiB"
+    """Return a size in GiB, or in MiB where that would be 0.0."""
+    return f"{format_gib(size)} GiB" if size >= 0.05 * GIB else f"{size / 2**20:.1f} MiB"
 
 
 def _describe_batch(setup: TrainingSetup, plan: TrainingPlan) -> str:
