@@ -10,7 +10,7 @@ from code_alpaca.cli import main
 
 
 def test_the_quickstart_runs_every_stage_and_resumes(tmp_path, capsys):
-    run_dir = tmp_path / "run"
+    run_dir = tmp_path / "first run"
     words = ["quickstart", "--run_dir", str(run_dir), "--num_examples", "60", "--epochs", "1"]
     assert main(words) == 0
     shown = capsys.readouterr().out
@@ -18,6 +18,7 @@ def test_the_quickstart_runs_every_stage_and_resumes(tmp_path, capsys):
         assert f"] {stage}: " in shown
     assert "reference solutions 100% (20 of 20" in shown
     assert "(sanity check of the grader)" in shown
+    assert f"code-alpaca report --run_dir '{run_dir}'  writes a page" in shown  # can be pasted
     results = json.loads((run_dir / "eval/results.json").read_text())
     assert f"({results['statuses'].get('passed', 0)} of 20;" in shown
 

@@ -39,6 +39,8 @@ def test_copy_writes_a_file_that_config_takes(capsys):
     assert main(["recipes", "copy", "smoke/sft/config_cpu", "mine/first"]) == 0
     assert Path("mine/first/config_cpu.yaml").read_bytes() == SMOKE.read_bytes()
     assert "--config mine/first/config_cpu.yaml" in capsys.readouterr().out
+    assert main(["recipes", "copy", "smoke/sft/config_cpu", "my first"]) == 0
+    assert "--config 'my first/config_cpu.yaml'" in capsys.readouterr().out  # can be pasted
 
 
 def test_copy_replaces_nothing(capsys):

@@ -6,6 +6,7 @@ base model. Stages, files and commands are those of a paid run. Rerun the comman
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
 from importlib import resources
@@ -71,9 +72,8 @@ def run_quickstart(config: QuickstartConfig) -> None:
     output.print("Open next:")
     for name, description in NEXT_FILES.items():
         output.print(f"  {config.run_dir / name}  {description}")
-    output.print(
-        f"  code-alpaca report --run_dir {config.run_dir}  writes a page to browse its rows"
-    )
+    run_dir = shlex.quote(str(config.run_dir))
+    output.print(f"  code-alpaca report --run_dir {run_dir}  writes a page to browse its rows")
 
 
 def _generate(config: QuickstartConfig) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,7 +60,8 @@ def _copy(recipe: Path, folder: Path) -> None:
         raise InputError(f"{path} exists; delete it, or copy the recipe to another folder")
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(recipe, path)
-    console.stage("recipes").print(f"{path}; edit it, then give it as --config {path}")
+    option = f"--config {shlex.quote(str(path))}"
+    console.stage("recipes").print(f"{path}; edit it, then give it as {option}")
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:

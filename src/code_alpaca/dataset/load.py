@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -184,7 +185,7 @@ def _checked_rows(
         location = records.where(index) if isinstance(records, RecordList) else f"row {index + 1}"
         raise InputError(
             f"{name}, {location}: {row.problem}; correct it, or drop such rows with code-alpaca "
-            f"curate --source {name}"
+            f"curate --source {shlex.quote(name)}"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from pathlib import Path
 
@@ -120,7 +121,7 @@ def _refuse_changes(config: PublishConfig, folder: Path, previous: Manifest) -> 
         if getattr(config, key) not in (None, value):
             raise InputError(
                 f"{folder} was imported; to change its {key}, add its source: "
-                f"--source {previous.source or 'FILE_OR_DATASET'}"
+                f"--source {shlex.quote(previous.source or 'FILE_OR_DATASET')}"
             )
 
 

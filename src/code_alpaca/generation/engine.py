@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import bisect
 import contextlib
+import shlex
 import signal
 from array import array
 from collections import Counter
@@ -286,8 +287,8 @@ class GenerationEngine:
                 rows = f"{count} of the last {by_filter.total()} rows"
                 return f"filter {name} rejected {rows}; correct it and {RERUN_EDITED}"
         return (
-            f"see `code-alpaca report --run_dir {self.config.run_dir}`, then change the teacher or "
-            "raise patience and rerun the same command"
+            f"see `code-alpaca report --run_dir {shlex.quote(str(self.config.run_dir))}`, then "
+            "change the teacher or raise patience and rerun the same command"
         )
 
     async def _collect_in_flight(self, teacher: AnyTeacher) -> None:

@@ -5,6 +5,7 @@ Every number on the model card comes from them.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -74,7 +75,7 @@ def read_facts(
         if result.model.sha256 != weights:
             raise InputError(
                 f"{path} does not measure the weights in {model_dir}; run eval with "
-                f"--model {model_dir}"
+                f"--model {shlex.quote(str(model_dir))}"
             )
         if result.benchmark in measured:
             raise InputError(f"{path} is a second result on {result.benchmark}; leave one out")
