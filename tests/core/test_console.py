@@ -90,9 +90,19 @@ def test_progress_logs_a_line_at_most_every_interval(capsys, monkeypatch):
 def test_progress_draws_a_bar_on_a_terminal(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("TERM", "xterm")
     with console.stage("eval").progress(80, "[answers]", completed=20) as update:
         update(80)
     assert "80/80" in terminal.getvalue() and "[answers]" in terminal.getvalue()
+
+
+def test_progress_draws_nothing_on_a_terminal_that_cannot_move_its_cursor(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("TERM", "dumb")
+    with console.stage("eval").progress(80, "answers") as update:
+        update(80)
+    assert terminal.getvalue() == ""  # within the interval of two lines
 
 
 def test_a_closed_pipe_ends_the_command_without_a_traceback():

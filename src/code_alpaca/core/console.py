@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PREFIX_WIDTH = 10
 Log = Callable[[str], None]  # prints a line: `Stage.print`, or a function that collects lines
-LOG_INTERVAL_S = 10.0  # between two lines of progress, if the output is not a terminal
+LOG_INTERVAL_S = 10.0  # between two lines of progress, where none can be drawn
 
 
 class Stage:
@@ -80,7 +80,7 @@ class Stage:
         """
         if not self.enabled:
             yield lambda completed: None
-        elif self.is_terminal:
+        elif self.draws:
             with self._bar(total, description, completed) as update:
                 yield update
         else:
@@ -95,8 +95,9 @@ class Stage:
             yield log
 
     @property
-    def is_terminal(self) -> bool:
-        return self._file.isatty()
+    def draws(self) -> bool:
+        """Whether progress can be drawn: on a terminal that moves its cursor (not TERM=dumb)."""
+        return self._file.isatty() and not self.rich.is_dumb_terminal
 
     @property
     def rich(self) -> Console:

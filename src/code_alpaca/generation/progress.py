@@ -91,7 +91,7 @@ class RunProgress:
         self._tracker = _start_trackio(name) if report_to == "trackio" else None
 
     def __enter__(self) -> Self:
-        if self._output.is_terminal:
+        if self._output.draws:
             self._live.start()
         return self
 
@@ -102,13 +102,11 @@ class RunProgress:
 
     def update(self, totals: RunTotals) -> None:
         """Show the totals, at most every few seconds (on a terminal: five times per second)."""
-        is_terminal = self._output.is_terminal
-        if time.monotonic() < self._updated_at + (
-            DRAW_INTERVAL_S if is_terminal else LOG_INTERVAL_S
-        ):
+        draws = self._output.draws
+        if time.monotonic() < self._updated_at + (DRAW_INTERVAL_S if draws else LOG_INTERVAL_S):
             return
         self._updated_at = time.monotonic()
-        if is_terminal:
+        if draws:
             self._live.update(self._panel(totals), refresh=True)
         else:
             self._output.print(self._line(totals))
@@ -135,20 +133,19 @@ class RunProgress:
     def _panel(self, totals: RunTotals) -> Table:
         grid = Table.grid(padding=(0, 2))
         bar = ProgressBar(total=totals.target, completed=totals.in_dataset, width=40)
-        rows = f"{totals.in_dataset:,}/{totals.target:,} rows"
         reasons = ", ".join(f"{reason} {n}" for reason, n in totals.rejected.most_common(5))
         speed = f"{_speed(totals)}, {_connection(totals)}"
-        grid.add_row("accepted", bar, f"{rows}, {totals.acceptance:.0%} of candidates")
+        grid.add_row("accepted", bar, _rows(totals))
         grid.add_row("rejected", reasons or "none", "")
         grid.add_row("teacher", speed, f"{totals.tokens / 1000:,.0f}k tokens")
-        grid.add_row("cost", self._cost(totals) or "price unknown", _time_left(totals))
+        grid.add_row("time left", _time_left(totals) or "unknown", self._cost(totals))
         return grid
 
     def _line(self, totals: RunTotals) -> str:
+        left = f"{time_left} left" if (time_left := _time_left(totals)) else "time left unknown"
         return (
-            f"{totals.in_dataset}/{totals.target} rows, {totals.acceptance:.0%} of candidates "
-            f"accepted, {self._usage(totals)}, {_speed(totals)}, "
-            f"{_connection(totals)}, {_time_left(totals)}"
+            f"{_rows(totals)}, {self._usage(totals)}, {_speed(totals)}, "
+            f"{_connection(totals)}, {left}"
         )
 
     def _usage(self, totals: RunTotals) -> str:
@@ -170,6 +167,13 @@ class RunProgress:
         return metrics if spent is None else {**metrics, "cost_usd": spent}
 
 
+def _rows(totals: RunTotals) -> str:
+    accepted = f"{totals.acceptance:.0%} of candidates accepted"
+    if not totals.candidates:
+        accepted = "no candidates yet"
+    return f"{totals.in_dataset:,}/{totals.target:,} rows, {accepted}"
+
+
 def _speed(totals: RunTotals) -> str:
     rate = totals.replies_per_second
     return f"{rate:.1f} replies/s" if rate >= 1 else f"{60 * rate:.1f} replies/min"
@@ -182,7 +186,7 @@ def _connection(totals: RunTotals) -> str:
 
 def _time_left(totals: RunTotals) -> str:
     seconds = totals.seconds_left
-    return "time left unknown" if seconds is None else f"{console.duration(seconds)} left"
+    return "" if seconds is None else console.duration(seconds)
 
 
 def _start_trackio(name: str) -> Any:
