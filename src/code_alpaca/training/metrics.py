@@ -191,7 +191,7 @@ def summarize(record: RunRecord) -> str:
     mfu = "" if record.mfu is None else f", MFU {record.mfu:.0%}"
     return (
         f"{format_parameters(record.parameters)} parameters, {plural(record.steps, 'step')} in "
-        f"{record.seconds:.0f} s, {record.tokens_per_second:.0f} tokens/s{mfu}, "
+        f"{record.seconds:.0f} s, {record.tokens_per_second:,.0f} tokens/s{mfu}, "
         f"peak memory {record.peak_memory_gib:.1f} GiB, {losses}"
     )
 
