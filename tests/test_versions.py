@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -27,6 +29,17 @@ def test_the_oldest_classified_python_is_the_required_one():
     required = SpecifierSet(SETUP["options"]["python_requires"])
     assert minors == list(range(minors[0], minors[-1] + 1))
     assert [minor for minor in range(minors[-1] + 1) if f"3.{minor}" in required] == minors
+
+
+def test_an_install_with_an_older_python_names_the_version_that_is_needed():
+    code = "import runpy, sys; sys.version_info = (3, 10, 13); runpy.run_path('setup.py')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    required = SETUP["options"]["python_requires"].removeprefix(">=")
+    assert done.stderr.startswith(f"code-alpaca needs Python {required} or newer, and this is ")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_every_requirement_has_a_tested_oldest_release():
