@@ -27,12 +27,12 @@ from code_alpaca.core.extras import require_package
 from code_alpaca.core.shipped import find_accelerate_config
 from code_alpaca.training.arguments import SFTArguments
 from code_alpaca.training.checks import require_devices
+from code_alpaca.training.launcher import ERROR_FILE
 from code_alpaca.training.parallelism import ParallelLayout, read_accelerate_config
 from code_alpaca.training.parsing import extract_option, read_config, requests_dry_run
 
-# accelerate reports every failure of a launched process as exit code 1 with a traceback. So the
-# process writes its error to the file in this environment variable, and the parent raises it again.
-ERROR_FILE = "CODE_ALPACA_ERROR_FILE"
+# accelerate reports every failure of a launched process as exit code 1. So the process writes an
+# expected error to ERROR_FILE, and the parent raises it again.
 ERRORS: dict[int, type[Exception]] = {1: Diverged, 2: InputError, 3: Stopped}  # by exit code
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 GPU_TYPES = ("MULTI_GPU", "DEEPSPEED", "FSDP")  # distributed_type of an accelerate config
@@ -90,7 +90,7 @@ def launch(flags: Sequence[str], words: Sequence[str]) -> None:
     On any other failure, which has printed its traceback, exit with 1.
     """
     require_package("accelerate")
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", *flags]
+    command = [sys.executable, "-m", "code_alpaca.training.launcher", "--quiet", *flags]
     command += ["-m", "code_alpaca.cli", "sft", *words]
     # Only the training process handles Ctrl-C; its parents would print tracebacks.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
