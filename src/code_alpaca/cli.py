@@ -69,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 2 bad input, 3 stopped, 1 diverged or bug."""
     _open_closed_streams()
     _set_openmp_wait_policy()
+    if not sys.stderr.isatty():  # a bar in a log is noise
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     try:
         code = _run(argv)
         sys.stdout.flush()
