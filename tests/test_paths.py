@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from code_alpaca.cli import main
@@ -68,3 +72,26 @@ def test_an_output_that_cannot_be_a_folder_is_named(folder, command, kind, capsy
     (line,) = capsys.readouterr().err.splitlines()
     assert path in line and "Errno" not in line
     assert (folder / "file").read_text() == "hello\n"
+
+
+def run_without_home(folder, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command whose home and caches cannot be written."""
+    caches = ("HF_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR")
+    environment = {key: value for key, value in os.environ.items() if key not in caches}
+    return subprocess.run(
+        [sys.executable, "-m", "code_alpaca.cli", *words], capture_output=True, text=True,
+        check=False, env={**environment, "HOME": str(folder / "home")},
+    )  # fmt: skip
+
+
+def test_without_a_writable_home_a_command_works_or_names_the_variable_to_set(folder):
+    (folder / "home").mkdir()
+    for name in (".cache", ".config"):
+        (folder / "home" / name).touch()  # not a folder, so nothing can be written below it
+    words = ["--teacher_base_url", "offline", "--num_examples", "20", "--verify", "false"]
+    done = run_without_home(folder, "generate", "--run_dir", "run", *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = run_without_home(folder, "curate", "--source", "run/dataset", "--run_dir", "out")
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2 and str(folder / "home/.cache") in line
+    assert "; set XDG_CACHE_HOME to a folder" in line

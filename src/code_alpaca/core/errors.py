@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 INTERRUPTED = "interrupted; finished work is kept, and the same command resumes"
 ERRNO = re.compile(r"\[Errno -?\d+\] ")  # before a text that is enough
@@ -55,10 +57,7 @@ class Diverged(Exception):
 def explain_environment_error(error: BaseException) -> InputError | None:
     """Return what to do about an unusable path or a full disk; None for any other error."""
     if isinstance(error, OSError) and error.errno in PATH_ERRNOS:
-        advice = "change its permissions or " if isinstance(error, PermissionError) else ""
-        return InputError(
-            f"cannot use {error.filename}: {error.strerror}; {advice}choose another path"
-        )
+        return InputError(f"cannot use {error.filename}: {error.strerror}; {_advise_on(error)}")
     if is_disk_full(error):
         return InputError(
             f"the disk is full ({error}); committed work is kept: free some space and rerun the "
@@ -67,6 +66,14 @@ def explain_environment_error(error: BaseException) -> InputError | None:
     if type(error).__module__ == "sqlite3" and (advice := explain_database_error(error)):
         return InputError(f"the run's ledger.sqlite {advice}")
     return None
+
+
+def _advise_on(error: OSError) -> str:
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if Path(str(error.filename)).is_relative_to(cache):
+        return "set XDG_CACHE_HOME to a folder for caches that you can write"
+    permission = "change its permissions or " if isinstance(error, PermissionError) else ""
+    return f"{permission}choose another path"
 
 
 def explain_database_error(error: BaseException) -> str:

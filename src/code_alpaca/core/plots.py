@@ -6,6 +6,7 @@ contains neither a date nor the version of matplotlib.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,9 @@ STYLE = {
 }  # fmt: skip
 WIDTH = 8.0  # inches; at 200 DPI twice the 800 pixels at which a page shows it
 DPI = 200
+
+# Without a writable home, matplotlib warns that it uses a temporary folder; that is enough for us.
+logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from code_alpaca.core import console
 from code_alpaca.core.console import plural
 from code_alpaca.core.data_files import RecordList, UnreadableRecord, read_records
-from code_alpaca.core.errors import InputError, error_message
+from code_alpaca.core.errors import InputError, error_message, explain_environment_error
 from code_alpaca.core.fs import file_sha256
 from code_alpaca.core.records import Manifest
 from code_alpaca.core.row_formats import (
@@ -261,6 +261,8 @@ def _load_dataset(
     try:
         return load_dataset(name, config, split=split, revision=revision, streaming=streaming)
     except (DatasetsError, ValueError, OSError) as error:
+        if explain_environment_error(error):
+            raise  # of the machine, such as a cache folder that cannot be written
         manifest = _find_manifest(name, revision)
         if manifest and manifest.counts.get(config) == 0:
             raise InputError(
