@@ -129,7 +129,8 @@ def test_help_loads_no_heavy_library():
 import contextlib, sys
 from code_alpaca.cli import STAGES, main
 
-heavy = {"torch", "transformers", "trl", "datasets", "numba", "matplotlib", "openai", "gradio"}
+heavy = {"torch", "transformers", "trl", "datasets", "numpy", "numba", "matplotlib", "openai",
+         "gradio"}
 for words in [["--help"], *([stage, "--help"] for stage in STAGES)]:
     with contextlib.suppress(SystemExit):
         main(words)

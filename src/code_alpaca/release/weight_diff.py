@@ -12,14 +12,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import operator
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
-import numpy as np
 from pydantic import BaseModel, ValidationError, model_validator
 
 from code_alpaca.core.console import Log
@@ -29,6 +29,7 @@ from code_alpaca.hub.errors import http_library
 from code_alpaca.hub.model_source import refuse_wrong_path
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 DIFF_FOLDER = Path("weight_diff")  # in a release; next to config.json it would be loaded
@@ -101,7 +102,7 @@ def write_weight_diff(
         weights = BaseWeights(base, stack)
         for number, path in enumerate(paths, 1):
             header, entries = read_header(path)
-            chunks = _combine(path, entries, weights, np.subtract)
+            chunks = _combine(path, entries, weights, operator.sub)
             sha256 = _write_shard(folder / path.name, with_integer_types(header), chunks)
             shards[path.name] = DiffShard(sha256=sha256, header=header.decode())
             log(f"difference of shard {number} of {len(paths)} to {base_name.name}")
@@ -142,7 +143,7 @@ def apply_weight_diff(
                 )
             types = json.loads(header)
             entries = [replace(entry, dtype=types[entry.name]["dtype"]) for entry in entries]
-            _write_shard(output_dir / name, header, _combine(path, entries, weights, np.add))
+            _write_shard(output_dir / name, header, _combine(path, entries, weights, operator.add))
             log(f"shard {number} of {len(diff.shards)}")
     for path in (release / DIFF_FOLDER).glob("*.safetensors.index.json"):
         shutil.copy2(path, output_dir)
@@ -178,6 +179,8 @@ class TensorEntry:
     @property
     def bits(self) -> np.dtype[Any]:
         """The unsigned integer type of the same width."""
+        import numpy as np
+
         width = int(INTEGER_TYPES.get(self.dtype, self.dtype)[1:])
         return np.dtype(f"<u{width // 8}")
 
@@ -211,6 +214,7 @@ class BaseWeights:
         Raises:
             InputError: the base has no such tensor, so the difference would disclose the tuned one.
         """
+        import numpy as np
         import torch
 
         tensor = self._find(entry).to(getattr(torch, TORCH_TYPES[entry.dtype])).contiguous()
@@ -239,9 +243,11 @@ class BaseWeights:
 
 
 def _combine(
-    path: Path, entries: list[TensorEntry], base: BaseWeights, operation: np.ufunc
+    path: Path, entries: list[TensorEntry], base: BaseWeights, operation: Callable[[Any, Any], Any]
 ) -> Iterator[memoryview]:
     """Yield the tensors of a shard, plus or minus those of the base, as bytes."""
+    import numpy as np
+
     for entry in entries:
         if count := math.prod(entry.shape):
             bits = np.memmap(path, entry.bits, "r", offset=entry.offset, shape=(count,))
