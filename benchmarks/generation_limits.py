@@ -15,7 +15,7 @@ from functools import partial
 import httpx2
 import openai
 from common import Bench, Values, run
-from recorded_run import generate
+from recorded_run import generate, send
 
 from code_alpaca.teacher import offline
 
@@ -60,14 +60,7 @@ def measure_sdk(requests: int) -> Values:
         )  # fmt: skip
         slots = asyncio.Semaphore(CONCURRENCY)
 
-        async def send(number: int) -> None:
-            async with slots:
-                await client.chat.completions.create(
-                    model="offline-teacher",
-                    messages=[{"role": "user", "content": f"Write 1 tasks, number {number}"}],
-                )
-
-        sending = (send(number) for number in range(requests))
+        sending = (send(client, slots, number) for number in range(requests))
         results = await asyncio.gather(*sending, return_exceptions=True)
         await client.close()
         return results

@@ -17,7 +17,7 @@ import httpx2
 import openai
 from common import Bench, Values, run
 from environments import run_peer
-from recorded_run import generate
+from recorded_run import generate, send
 
 from code_alpaca.teacher import offline
 
@@ -67,15 +67,8 @@ def time_bare_loop(url: str, requests: int, concurrency: int) -> Values:
         )
         slots = asyncio.Semaphore(concurrency)
 
-        async def send(number: int) -> None:
-            async with slots:
-                await client.chat.completions.create(
-                    model="offline-teacher",
-                    messages=[{"role": "user", "content": f"Write 1 tasks, number {number}"}],
-                )
-
         started = time.monotonic()
-        await asyncio.gather(*(send(number) for number in range(requests)))
+        await asyncio.gather(*(send(client, slots, number) for number in range(requests)))
         seconds = time.monotonic() - started
         await client.close()
         return seconds

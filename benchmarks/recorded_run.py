@@ -1,13 +1,16 @@
-"""Run `generate` with nothing but requests, for the benchmarks: every reply is accepted."""
+"""Send requests to the embedded teacher for the benchmarks: by `generate`, or one by one."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import tempfile
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+import openai
 
 from code_alpaca.generation.command import GenerateConfig, generate_dataset
 from code_alpaca.teacher.client import Teacher
@@ -17,7 +20,10 @@ ACCEPT_ALL = {"novelty_threshold": 1.0, "filters": [], "decontaminate": [], "ver
 
 
 def generate(url: str, requests: int, **settings: Any) -> RequestStats:
-    """Generate one row per request, build the dataset, and return the client's statistics."""
+    """Generate one row per request, build the dataset, and return the client's statistics.
+
+    Every reply is accepted, so that nothing but requests takes time.
+    """
     recorded: list[RequestStats] = []
     close = Teacher.close
 
@@ -36,3 +42,12 @@ def generate(url: str, requests: int, **settings: Any) -> RequestStats:
         )  # fmt: skip
         generate_dataset(config)
     return recorded[0]
+
+
+async def send(client: openai.AsyncOpenAI, slots: asyncio.Semaphore, number: int) -> None:
+    """Request one task, when a slot is free."""
+    async with slots:
+        await client.chat.completions.create(
+            model="offline-teacher",
+            messages=[{"role": "user", "content": f"Write 1 tasks, number {number}"}],
+        )

@@ -60,7 +60,7 @@ def evaluate(config: EvalConfig) -> EvalResults | None:
     samples = _load_samples(context, benchmark) if config.samples else None
     config.output_dir.mkdir(parents=True, exist_ok=True)
     store = SampleStore(config.output_dir, identify_run(target, config, benchmark, source))
-    rows = samples or _complete(context, store)
+    rows = _complete(context, store) if samples is None else samples
     if rows is None:
         return None
 

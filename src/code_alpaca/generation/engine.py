@@ -11,7 +11,6 @@ import asyncio
 import bisect
 import contextlib
 import shlex
-import signal
 from array import array
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -20,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from code_alpaca.core import console
-from code_alpaca.core.errors import INTERRUPTED, Stopped, TeacherRefused
+from code_alpaca.core.errors import Stopped, TeacherRefused
 from code_alpaca.core.ledger import Decision, Ledger, utc_now
 from code_alpaca.core.plugins import PluginError
 from code_alpaca.core.row_checks import make_text
@@ -31,6 +30,7 @@ from code_alpaca.generation.progress import RunProgress, RunTotals
 from code_alpaca.generation.quotas import Quotas
 from code_alpaca.generation.request_limits import LimitTracker, RequestLimits
 from code_alpaca.generation.request_plan import RequestPlan, TeacherRequest, read_prompt
+from code_alpaca.generation.signals import stop_on_signals
 from code_alpaca.teacher.batch import BatchTeacher
 from code_alpaca.teacher.client import Teacher
 from code_alpaca.teacher.reply_parsing import count_billed_tokens, parse_reply
@@ -83,7 +83,7 @@ class GenerationEngine:
         Raises:
             Stopped: the run cannot or should not continue now (see `generate_dataset`).
         """
-        with _stop_on_signals():
+        with stop_on_signals():
             await self._run(create_teacher(), write_checkpoint)
 
     async def _run(self, teacher: AnyTeacher, write_checkpoint: Callable[[], None]) -> None:
@@ -325,36 +325,3 @@ class AcceptedRows(Sequence[Example]):
             return [self[i] for i in range(*index.indices(self._length))]
         index = range(self._length)[index]
         return self._ledger.row(self._numbers[index], self._positions[index])
-
-
-@contextlib.contextmanager
-def _stop_on_signals() -> Iterator[None]:
-    """Raise `Stopped` at the first SIGTERM or SIGHUP, as on Ctrl-C; a second one kills the process.
-
-    An ignored signal (nohup) stays ignored. Outside the main thread nothing happens.
-    """
-    task, loop = asyncio.current_task(), asyncio.get_running_loop()
-    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    received: list[int] = []
-
-    def stop(number: int) -> None:
-        received.append(number)
-        for handled in previous:
-            loop.remove_signal_handler(handled)  # back to the default, which kills
-        if task:
-            task.cancel()
-
-    for number, handler in previous.items():
-        if handler is not signal.SIG_IGN:
-            with contextlib.suppress(RuntimeError, ValueError):
-                loop.add_signal_handler(number, stop, number)
-    try:
-        yield
-    except asyncio.CancelledError:
-        if received:
-            raise Stopped(INTERRUPTED) from None
-        raise
-    finally:
-        for number, handler in previous.items():
-            if loop.remove_signal_handler(number) or received:
-                signal.signal(number, signal.SIG_DFL if handler is None else handler)
