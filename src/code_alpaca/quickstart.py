@@ -108,6 +108,7 @@ def _sft(config: QuickstartConfig) -> None:
 def _eval(config: QuickstartConfig) -> None:
     model, output_dir = str(config.run_dir / "model"), config.run_dir / "eval"
     evaluate(EvalConfig(benchmark="mini", model=model, output_dir=output_dir))
+    console.stage("eval").print("sanity check of the grader, with the reference solutions:")
     output_dir = config.run_dir / "eval-reference"
     evaluate(EvalConfig(benchmark="mini", samples="reference", output_dir=output_dir))
 

@@ -25,7 +25,12 @@ from code_alpaca.core.row_formats import (
     detect_format,
 )
 from code_alpaca.dataset.manifest import MANIFEST, find_changed_files, read_manifest
-from code_alpaca.hub.lookup import HubReadError, HubUnreachable, look_up, read_errors
+from code_alpaca.hub.lookup import (
+    HubReadError,
+    HubUnreachable,
+    find_dataset_file,
+    look_up,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -275,17 +280,8 @@ def _load_dataset(
 
 def _find_manifest(name: str, revision: str | None) -> Manifest | None:
     """Return the manifest of a folder or Hub dataset; None if code-alpaca did not make it."""
-    path = Path(name)
-    if not path.exists():
-        from huggingface_hub import hf_hub_download
-
-        try:
-            with read_errors():
-                file = hf_hub_download(name, MANIFEST, repo_type="dataset", revision=revision)
-        except HubReadError:
-            return None
-        path = Path(file).parent
-    return read_manifest(path) if (path / MANIFEST).is_file() else None
+    path = find_dataset_file(name, MANIFEST, revision)
+    return read_manifest(path.parent) if path else None
 
 
 def _folder_revision(path: Path) -> str:

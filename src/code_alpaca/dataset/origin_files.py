@@ -21,7 +21,7 @@ from code_alpaca.core.ledger import Ledger
 from code_alpaca.core.records import Manifest
 from code_alpaca.core.schema import SeedTask, hash_seed_tasks, load_seed_tasks
 from code_alpaca.dataset.manifest import MANIFEST
-from code_alpaca.hub.lookup import HubReadError, read_errors
+from code_alpaca.hub.lookup import find_dataset_file
 
 SEED_TASKS = "assets/seed_tasks.jsonl"
 PROMPTS = "assets/prompts"  # <prompt_version>.md
@@ -61,10 +61,9 @@ def read_origin_files(name: str, revision: str) -> Files:
 
     `load_rows` returns the `revision`.
     """
-    folder = Path(name)
-    fetch: Fetch = folder.joinpath if folder.exists() else partial(_download, name, revision)
+    fetch: Fetch = partial(find_dataset_file, name, revision=revision)
     path = fetch(MANIFEST)
-    if path is None or not path.is_file():
+    if path is None:
         return {}
     try:
         manifest = Manifest.load(path)
@@ -116,13 +115,3 @@ def compare_seed_tasks(old: Files, new: Files) -> str:
 def _without_empty(task: SeedTask) -> dict[str, str]:
     required = ("id", "instruction", "input", "output")
     return {key: text for key, text in asdict(task).items() if text or key in required}
-
-
-def _download(dataset: str, revision: str, name: str) -> Path | None:
-    from huggingface_hub import hf_hub_download
-
-    try:
-        with read_errors():
-            return Path(hf_hub_download(dataset, name, repo_type="dataset", revision=revision))
-    except HubReadError:
-        return None

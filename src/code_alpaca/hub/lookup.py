@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 from code_alpaca.core.errors import error_message
@@ -26,6 +27,23 @@ def look_up(repo_id: str, repo_type: Literal["dataset", "model"], revision: str 
 
     with read_errors():
         return HfApi().repo_info(repo_id, repo_type=repo_type, revision=revision, timeout=TIMEOUT_S)
+
+
+def find_dataset_file(name: str, file: str, revision: str | None) -> Path | None:
+    """Return a file of a dataset folder, or of a Hub dataset from the cache or by a download.
+
+    None if there is no such file, or the Hub does not give it.
+    """
+    folder = Path(name)
+    if folder.exists():
+        return folder / file if (folder / file).is_file() else None
+    from huggingface_hub import hf_hub_download
+
+    try:
+        with read_errors():
+            return Path(hf_hub_download(name, file, repo_type="dataset", revision=revision))
+    except HubReadError:
+        return None
 
 
 @contextmanager
