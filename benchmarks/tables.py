@@ -97,10 +97,11 @@ def caption(result: dict[str, Any], hardware: dict[str, Any]) -> str:
         where = f"{len(hardware['gpus'])} x {hardware['gpus'][0]}"
     versions = ", ".join(f"{package} {version}" for package, version in result["versions"].items())
     data = f" Data: {', '.join(result['files'])}." if result["files"] else ""
-    reasons = {
-        row["contestant"]: row["not_measured"] for row in result["rows"] if "median" not in row
-    }
-    missing = "; ".join(f"{contestant}: {reason}" for contestant, reason in reasons.items())
+    contestants: dict[str, dict[str, None]] = {}  # by the reason why they were not measured
+    for row in result["rows"]:
+        if "median" not in row:
+            contestants.setdefault(row["not_measured"], {})[row["contestant"]] = None
+    missing = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in contestants.items())
     return (
         f"*Measured on {result['date']} on {where} at commit `{result['commit']}` with Python "
         f"{hardware['python']}, {versions}.{data}{f' Not measured: {missing}.' if missing else ''}*"
