@@ -5,7 +5,8 @@
 
 A block is what stands between `<!-- benchmark: NAME -->` and `<!-- end -->`. It is rendered from
 tables/NAME.md.jinja once per kind of hardware, with the newest result of NAME on it. A template
-gets `rows`, `facts` and `exponents` of the result and the functions and filters below.
+gets `rows`, `facts` and `exponents` of the result and the functions and filters below. The block
+`overview` is one table with values of several benchmarks, on CPUs.
 """
 
 from __future__ import annotations
@@ -55,11 +56,25 @@ def _replace(match: re.Match[str], results: Path) -> str:
 
 def render(name: str, results: Path) -> str:
     """Return the block of a benchmark: one table per hardware, and what was measured where."""
+    if name == "overview":
+        return render_overview(results)
     blocks = [
         f"{render_result(name, result)}\n\n{caption(result, hardware)}\n"
         for hardware, result in newest_results(name, results)
     ]
     return "\n".join(blocks) or "Not measured yet.\n"
+
+
+def render_overview(results: Path) -> str:
+    """Return the table of `overview`, from the newest result of each benchmark without a GPU."""
+
+    def find_newest(benchmark: str, **labels: Any) -> list[Row]:
+        for hardware, result in newest_results(benchmark, results):
+            if not hardware["gpus"]:
+                return [{**row, "cores": hardware["cores"]} for row in find(result["rows"], labels)]
+        return []
+
+    return create_environment().get_template("overview.jinja").render(find=find_newest) + "\n"
 
 
 def newest_results(name: str, results: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -73,6 +88,17 @@ def newest_results(name: str, results: Path) -> list[tuple[dict[str, Any], dict[
 
 
 def render_result(name: str, result: dict[str, Any]) -> str:
+    rows, exponents = result["rows"], result["exponents"]
+    template = create_environment().get_template(f"{name}.md.jinja")
+    return template.render(
+        **result,
+        find=lambda **labels: find(rows, labels),
+        labels=lambda label: list(dict.fromkeys(row[label] for row in rows if label in row)),
+        exponent=lambda contestant, metric: show_exponent(exponents, contestant, metric),
+    ).strip()
+
+
+def create_environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ROOT / "benchmarks/tables"),
         undefined=jinja2.StrictUndefined,
@@ -80,14 +106,7 @@ def render_result(name: str, result: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(show=show, ratio=ratio, speedup=speedup)
-    rows, exponents = result["rows"], result["exponents"]
-    template = environment.get_template(f"{name}.md.jinja")
-    return template.render(
-        **result,
-        find=lambda **labels: find(rows, labels),
-        labels=lambda label: list(dict.fromkeys(row[label] for row in rows if label in row)),
-        exponent=lambda contestant, metric: show_exponent(exponents, contestant, metric),
-    ).strip()
+    return environment
 
 
 def caption(result: dict[str, Any], hardware: dict[str, Any]) -> str:
