@@ -121,3 +121,51 @@ def test_bad_validation_is_refused(two, tmp_path, capsys, words, message):
     paths = ["--dataset_name", two[0], "--output_dir", str(tmp_path / "m")]
     assert main(["sft", *TINY, *paths, *words]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", [{"dataset_split": "test"}, {"first_turn": True}], ids=str)
+def test_a_mixture_names_these_keys_for_each_dataset(two, tmp_path, capsys, key):
+    recipe = tmp_path / "recipe.yaml"
+    values = yaml.safe_load(RECIPE.read_text()) | {"dataset_mixture": [{"name": two[0]}], **key}
+    recipe.write_text(yaml.safe_dump(values))
+    words = ["--config", str(recipe), *TINY[2:], "--output_dir", str(tmp_path / "model")]
+    assert main(["sft", *words]) == 2
+    assert f"{next(iter(key))!r} and dataset_mixture exclude each other" in capsys.readouterr().err
+
+
+def test_conversations_and_splits_of_a_folder_are_read(tmp_path):
+    def write_chats(name, *conversations):
+        path = tmp_path / "chats" / name
+        path.parent.mkdir(exist_ok=True)
+        roles = ("user", "assistant") * 2
+        lines = [
+            {"messages": [{"role": r, "content": t} for r, t in zip(roles, texts, strict=False)]}
+            for texts in conversations
+        ]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    write_chats("train.jsonl", ["a 0", "1"], ["a 1", "2", "a 2", "3"])
+    write_chats("test.jsonl", ["b 0", "4"])
+    keys = {"dataset_name": str(tmp_path / "chats"), "validation_split": "test"}
+    with pytest.raises(InputError, match=r"1 of 2 rows with several turns.*first_turn: true"):
+        read_training_rows(SFTArguments(**keys), seed=0)
+    lines = []
+    rows = read_training_rows(SFTArguments(**keys, first_turn=True), 0, lines.append)
+    assert rows.train["instruction"][:] == ["a 0", "a 1"] and rows.train["output"][:] == ["1", "2"]
+    assert rows.validation["instruction"][:] == ["b 0"]
+    assert "2 rows in chat form (messages); 1 of several turns, of which the first" in lines[0]
+    only_test = SFTArguments(dataset_name=keys["dataset_name"], dataset_split="test")
+    assert read_training_rows(only_test, seed=0).train["instruction"][:] == ["b 0"]
+    mixture = SFTArguments(
+        dataset_mixture=[
+            {"name": keys["dataset_name"], "first_turn": True},
+            {"name": keys["dataset_name"], "split": "test"},
+        ]
+    )
+    assert read_training_rows(mixture, seed=0).train["instruction"][:] == ["a 0", "a 1", "b 0"]
+
+
+def test_a_file_is_not_its_own_validation_split(two):
+    arguments = SFTArguments(dataset_name=two[0], validation_split="validation")
+    with pytest.raises(InputError, match="is a file and has no split 'validation'"):
+        read_training_rows(arguments, seed=0)
