@@ -7,12 +7,14 @@ from collections import Counter
 
 import pytest
 import yaml
+from support import tokenizers_in_use
 from support.tiny_sft import RECIPE, TINY, read_metrics
 
 from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.records import RunRecord
 from code_alpaca.training.arguments import SFTArguments
+from code_alpaca.training.tokenization import IGNORE_INDEX, TokenizationOptions, tokenize_rows
 from code_alpaca.training.training_rows import read_training_rows
 
 
@@ -169,3 +171,23 @@ def test_a_file_is_not_its_own_validation_split(two):
     arguments = SFTArguments(dataset_name=two[0], validation_split="validation")
     with pytest.raises(InputError, match="is a file and has no split 'validation'"):
         read_training_rows(arguments, seed=0)
+
+
+def test_the_tokens_of_another_column_of_the_same_file_are_not_reused(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = [
+        {"question": f"Set x to {n}.", "code": f"x = {n}", "prose": "Set it."} for n in range(9)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tokenizer = tokenizers_in_use.make("llama-1", [path.read_text()])
+    answers = []
+    for column in ("code", "prose"):
+        column_map = {"instruction": "question", "output": column}
+        rows = read_training_rows(
+            SFTArguments(dataset_name=str(path), column_map=column_map), seed=0
+        )
+        options = TokenizationOptions("alpaca", max_length=None)
+        tokens, _ = tokenize_rows(rows.train, tokenizer, options, revision=rows.cache_key)
+        labels = [label for label in tokens[0]["labels"] if label != IGNORE_INDEX]
+        answers.append(tokenizer.decode(labels, skip_special_tokens=True).strip())
+    assert answers == ["x = 0", "Set it."]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,7 @@ class TrainingRows:
     train: Dataset
     validation: Dataset | None
     sources: list[dict[str, Any]]  # the keys of each MixtureSource, its revision and origin
+    cache_key: str  # identifies the rows of both splits
     warnings: tuple[str, ...] = ()  # one line for each dataset with rows that are too large
 
     @property
@@ -95,7 +97,17 @@ def read_training_rows(
         raise InputError(f"no row remains to train on; {reason}")
     if all_validation is not None and not len(all_validation):
         raise InputError("no row is held out; raise validation_fraction, or remove it")
-    return TrainingRows(all_train, all_validation, sources, tuple(warnings))
+    key = _cache_key(sources, arguments, seed)
+    return TrainingRows(all_train, all_validation, sources, key, tuple(warnings))
+
+
+def _cache_key(sources: list[dict[str, Any]], arguments: SFTArguments, seed: int) -> str:
+    """Return what decides which rows are read, and how; `seed` draws a part of a dataset."""
+    unread = ("name", "origin")  # the revision identifies the content
+    read = [{key: source[key] for key in source if key not in unread} for source in sources]
+    is_sampled = any(source["weight"] % 1 for source in sources)
+    held_out = [arguments.validation_fraction, arguments.validation_split]
+    return json.dumps([read, held_out, seed if is_sampled else None], sort_keys=True)
 
 
 def _read_source(
