@@ -28,8 +28,8 @@ def manifest(tmp_path_factory):
 @pytest.mark.parametrize("text", HOSTILE)
 def test_untrusted_text_creates_no_markup_in_a_dataset_card(manifest, text):
     example = {"instruction": "benign", "input": "benign", "output": "benign"}
-    names = ("teacher", "source", "source_revision", "strategy", "license", "repository",
-             "prompt_version")  # fmt: skip
+    names = ("teacher", "source", "source_revision", "source_form", "strategy", "license",
+             "repository", "prompt_version")  # fmt: skip
 
     def rendered(word):
         counted = {"languages": {word: 3, "python": 1}, "verification": {word: 4}}

@@ -284,6 +284,8 @@ def test_longer_conversations_are_refused_or_their_first_turn_is_read(tmp_path, 
     assert main(["publish", *words[:2], "--run_dir", str(tmp_path / "published"),
                  "--first_turn"]) == 0  # fmt: skip
     assert load(tmp_path / "published/dataset")[0] == WITHOUT_INPUT
+    card = (tmp_path / "published/dataset/README.md").read_text()
+    assert "1 of several turns, of which the first is read" in card
     capsys.readouterr()
     assert main(["curate", *words, "--run_dir", str(tmp_path / "rejecting")]) == 0
     output = capsys.readouterr().out
@@ -295,6 +297,7 @@ def test_longer_conversations_are_refused_or_their_first_turn_is_read(tmp_path, 
     assert rejected["evidence"].startswith("row 1: has 4 turns")
     assert main(["curate", *words, "--run_dir", str(tmp_path / "first"), "--first_turn"]) == 0
     assert load(tmp_path / "first/dataset")[0] == WITHOUT_INPUT
+    assert "of which the first is read" in (tmp_path / "first/dataset/README.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -326,7 +329,8 @@ def test_a_conversation_that_is_no_question_with_its_answer_is_refused(tmp_path,
         ({"id": "1", "problem_statement": "a", "canonical_solution": "b"},
          "{instruction: problem_statement, output: canonical_solution}"),
         ({"prompt": "a", "chosen": "b", "rejected": "c"}, "{instruction: prompt, output: chosen}"),
-        ({"text": "a b c"}, "{instruction: COLUMN, output: COLUMN}"),
+        ({"text": "a b c"}, "{instruction: text, output: COLUMN}"),
+        ({"task_id": 1, "text": "a", "code": "b"}, "{instruction: text, output: code}"),
         ({"id": "1", "chat_rounds": chat("a", "b")}, "{messages: chat_rounds}"),
     ],
 )  # fmt: skip
@@ -351,6 +355,10 @@ def test_the_proposed_map_reads_the_rows(tmp_path):
     rows, (line,) = load(path, column_map=column_map)
     assert rows == WITHOUT_INPUT[:1]
     assert "1 row in mapped form (text is instruction, code is output, test_list is tests)" in line
+    words = ["--source", str(path), "--column_map", json.dumps(column_map).replace('"', "")]
+    assert main(["publish", *words, "--run_dir", str(tmp_path / "run")]) == 0
+    published = load_dataset(str(tmp_path / "run/dataset"), split="train")[0]
+    assert published["tests"] == "assert True", "a list of statements is joined"
     with pytest.raises(InputError, match="sets messages and output, which is a part of them"):
         load(path, column_map={"messages": "text", "output": "code"})
 

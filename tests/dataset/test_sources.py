@@ -153,12 +153,37 @@ def test_any_config_split_and_revision_of_a_hub_dataset_is_read(hub, worker, tmp
     names, output = curate("test", "--source_config", "python", "--source_split", "test")
     assert names == ["b 0", "b 1"]
     assert "alice/code, config python, split test: 2 rows in Alpaca form" in output
+    card = (tmp_path / "test/dataset/README.md").read_text()
+    assert "In the source: config python, split test; 2 rows in Alpaca form." in card
+    part = curate("part", "--source_config", "python", "--source_split", "test[:1]+train")
+    assert part[0] == ["b 0", "a 0", "a 1"]
     assert curate("java", "--source_config", "java")[0] == ["d 0", "d 1"]
     assert curate("old", "--source_config", "java", "--revision", old.sha)[0] == ["c 0", "c 1"]
     for (config, split), message in CHOICES.items():
         words = ["--source", "alice/code", "--source_config", config, "--source_split", split]
         error = worker.refuse("publish", *words, "--run_dir", tmp_path / "refused")
         assert message in error and error.count("\n") == 1
+
+
+def test_null_on_the_hub_is_rejected_as_in_a_file(hub, worker, tmp_path):
+    rows = [*rows_of("a"), *({**rows_of("b")[0], key: None} for key in rows_of("a")[0])]
+    create_repo(hub, "alice/null")
+    hub.edit("alice/null", {"rows.parquet": to_parquet(rows)}, author="alice")
+    write(tmp_path, {"rows.jsonl": to_jsonl(rows)})
+    decisions = []
+    for run, source in {"hub": "alice/null", "file": tmp_path / "rows.jsonl"}.items():
+        words = ["--source", source, "--run_dir", tmp_path / run, "--verify", "false"]
+        worker.succeed("curate", *words, "--filters", "none", "--novelty_threshold", "1")
+        for config in ("default", "rejected"):
+            loaded = load_dataset(str(tmp_path / run / "dataset"), config, split="train")
+            loaded = loaded.remove_columns("created_at")
+            decisions.append(loaded.to_list())
+    assert decisions[:2] == decisions[2:]
+    assert [row["input"] for row in decisions[0]] == ["", "", ""]
+    assert [(row["reason"], row["evidence"]) for row in decisions[1]] == [
+        ("empty", "row 3: 'instruction' is null"),
+        ("empty", "row 5: 'output' is null"),
+    ]
 
 
 def test_the_only_config_of_a_hub_dataset_is_read_and_named(hub, worker, tmp_path):

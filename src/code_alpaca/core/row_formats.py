@@ -48,7 +48,7 @@ SYSTEM_COLUMNS = ("system", "system_prompt")
 HISTORY_COLUMN = "history"
 # Words in the names of columns, for the column_map that an error message proposes.
 TASK_WORDS = ("instruction", "prompt", "problem", "question", "query", "task", "input", "request",
-              "description")  # fmt: skip
+              "description", "text")  # fmt: skip
 RESPONSE_WORDS = ("output", "completion", "response", "solution", "answer", "code", "chosen",
                   "reply", "target")  # fmt: skip
 MAX_LISTED_COLUMNS = 20
@@ -296,6 +296,13 @@ def _read_instances(instances: Any) -> dict[str, Any] | UnreadableRecord:
         count = len(instances) if isinstance(instances, list) else "no"
         return UnreadableRecord(f"has {count} instances; write one record for each")
     return {"input": instances[0].get("input"), "output": instances[0].get("output")}
+
+
+def join_statements(value: Any) -> Any:
+    """Return tests that are a list of statements, as in MBPP, as text; others unchanged."""
+    if isinstance(value, list) and all(isinstance(i, str) and is_unicode(i) for i in value):
+        return "\n".join(value)
+    return value
 
 
 def is_null(value: Any) -> bool:

@@ -24,7 +24,7 @@ from code_alpaca.core.data_files import UnreadableRecord
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.key_roles import Role
 from code_alpaca.core.ledger import Decision, Ledger, utc_now
-from code_alpaca.core.row_formats import ALPACA, ColumnMap, RowFormat, is_unicode
+from code_alpaca.core.row_formats import ALPACA, ColumnMap, RowFormat, is_unicode, join_statements
 from code_alpaca.core.run_folder import RunInput, open_run
 from code_alpaca.core.schema import Example, content_id, load_seed_tasks, restore_seed_ids
 from code_alpaca.curation.language_detection import label_language
@@ -33,7 +33,7 @@ from code_alpaca.curation.rules import CurationRules, open_curator, print_outcom
 from code_alpaca.dataset.build import build_dataset
 from code_alpaca.dataset.folder import DatasetOptions
 from code_alpaca.dataset.origin_files import read_origin_files, record_origin_files
-from code_alpaca.dataset.source import DatasetSource, OpenedDataset, open_dataset
+from code_alpaca.dataset.source import DatasetSource, OpenedDataset, TurnCounts, open_dataset
 
 CHUNK = 500  # rows decided and committed together
 MALFORMED_ROW = "malformed_row"
@@ -98,12 +98,15 @@ def curate_dataset(config: CurateConfig) -> None:
                 f"{config.source}: {row.evidence}; without strict it would be rejected"
             )
     output = console.stage("curate")
-    _print_form(source, output)
+    turns = source.count_turns()
+    _print_form(source, turns, output)
     with (
         open_curator(config) as (curator, benchmarks),
         open_run(config.run_dir, config, _list_inputs(config, source)) as ledger,
     ):
         ledger.set_meta("contamination", benchmarks)
+        if ledger.is_empty() and (form := source.provenance(turns)):
+            ledger.set_meta("source_form", form)
         curator.add_to_pool(restore_seed_ids(seed_tasks, config.seed_tasks, ledger))
         record_origin_files(ledger, read_origin_files(config.source, source.revision))
         curator.add_to_pool(ledger.accepted())
@@ -128,10 +131,9 @@ def check_record(record: Any, form: RowFormat, number: int, curator: Curator) ->
     return curator.check_row(example)
 
 
-def _print_form(source: OpenedDataset, output: console.Stage) -> None:
+def _print_form(source: OpenedDataset, turns: TurnCounts, output: console.Stage) -> None:
     """Print the form of the rows, and how many have several turns."""
-    turns = source.count_turns()
-    output.print(source.describe(turns))
+    output.print(f"{source.source.label}: {source.describe(turns)}")
     if turns.several_turns and not source.row_format.first_turn:
         rows = console.plural(
             turns.several_turns, "row with several turns is", "rows with several turns are"
@@ -213,9 +215,9 @@ def _make_example(row: dict[str, Any]) -> Example:
     """Return a row with its recorded origin; values of a wrong type are left out."""
     texts = {key: row[key] for key in ALPACA}
     origin = {key: row[key] for key in PROVENANCE if isinstance(row.get(key), str)}
-    tests, seed_ids = row.get("tests"), row.get("seed_ids")
-    if isinstance(tests, list) and all(isinstance(i, str) and is_unicode(i) for i in tests):
-        origin["tests"] = "\n".join(tests)  # a list of statements, as in MBPP
+    seed_ids = row.get("seed_ids")
+    if isinstance(tests := join_statements(row.get("tests")), str):
+        origin["tests"] = tests
     if not isinstance(seed_ids, list) or not all(isinstance(i, str | int) for i in seed_ids):
         seed_ids = []
     return Example(

@@ -38,7 +38,7 @@ def import_dataset(
     """
     if (run_dir / "ledger.sqlite").exists():
         raise InputError(f"{run_dir} contains a run of generate; import into another run_dir")
-    rows, revision = load_source(source, blank="keep")
+    rows, revision, form = load_source(source, blank="keep")
     schema = features(with_reasoning=True)
     columns = [
         name
@@ -51,6 +51,7 @@ def import_dataset(
         "strategy": "imported",
         "source": publishable(source.name),
         "source_revision": revision,
+        **({"source_form": form} if form else {}),
         **dict.fromkeys(("contamination", "usage", "cost_usd", "config", "pace")),
     }
     rows = rows.select_columns(columns)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from code_alpaca.core import console
 from code_alpaca.core.console import plural
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.json_records import RecordList, UnreadableRecord
-from code_alpaca.core.row_formats import ALPACA, TARGET_COLUMNS, contains_reasoning
+from code_alpaca.core.row_formats import ALPACA, TARGET_COLUMNS, contains_reasoning, join_statements
 from code_alpaca.dataset.source import (
     BATCH_ROWS,
     DatasetSource,
@@ -64,25 +64,35 @@ def load_rows(  # the parameters of `datasets.load_dataset`, and how to read the
             several turns, or a value is not text (the message names the row).
     """
     source = DatasetSource(name, config, revision, split, column_map, first_turn)
-    return load_source(source, blank=blank, log=log)
+    loaded = load_source(source, blank=blank, log=log)
+    return loaded.rows, loaded.revision
+
+
+class LoadedRows(NamedTuple):
+    """What `load_rows` returns, and what a card reports of how the rows were read."""
+
+    rows: Dataset
+    revision: str
+    form: str | None
 
 
 def load_source(
     source: DatasetSource, *, blank: Blank = "drop", log: console.Log | None = None
-) -> tuple[Dataset, str]:
-    """Load the rows of a dataset and their revision; see `load_rows`."""
+) -> LoadedRows:
+    """Load the rows of a dataset; see `load_rows`."""
     opened, name = open_dataset(source), source.name
     log = log or console.stage("dataset", stderr=True).print
     turns = opened.count_turns()
     if not opened.row_format.plain:
-        log(opened.describe(turns))
+        log(f"{source.label}: {opened.describe(turns)}")
     if turns.several_turns and not source.first_turn:
         raise InputError(
             f"{name}: {turns.several_turns:,} of {plural(len(opened.records), 'row')} with several "
             "turns, where a row has one question and one answer; set first_turn: true to read the "
             f"first of each, or leave them out with code-alpaca curate --source {shlex.quote(name)}"
         )
-    return _select_complete(opened, blank, log), opened.revision
+    rows = _select_complete(opened, blank, log)
+    return LoadedRows(rows, opened.revision, opened.provenance(turns))
 
 
 def stream_rows(
@@ -186,7 +196,8 @@ def _to_text_columns(opened: OpenedDataset) -> Dataset:
     def texts(record: Mapping[str, Any] | UnreadableRecord) -> dict[str, str | None]:
         row = row_format.row({**record} if isinstance(record, Mapping) else record)
         row = {} if isinstance(row, UnreadableRecord) else row
-        return {key: row.get(key) if isinstance(row.get(key), str) else None for key in fields}
+        values = {key: join_statements(row.get(key)) for key in fields}
+        return {key: text if isinstance(text, str) else None for key, text in values.items()}
 
     if isinstance(records, RecordList):
         return Dataset.from_list(list(map(texts, records)), features=text)

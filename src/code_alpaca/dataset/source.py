@@ -58,14 +58,16 @@ class DatasetSource:
     first_turn: bool = False
 
     @property
+    def part(self) -> str:
+        """The config and the split if they are not the default ones."""
+        config = f"config {self.config}" if self.config != DEFAULT_CONFIG else ""
+        split = f"split {self.split}" if self.split != DEFAULT_SPLIT else ""
+        return ", ".join(filter(None, (config, split)))
+
+    @property
     def label(self) -> str:
-        """The name, with the config and the split if they are not the default ones."""
-        parts = [self.name]
-        if self.config != DEFAULT_CONFIG:
-            parts.append(f"config {self.config}")
-        if self.split != DEFAULT_SPLIT:
-            parts.append(f"split {self.split}")
-        return ", ".join(parts)
+        """The name, and which part of the dataset is read."""
+        return ", ".join(filter(None, (self.name, self.part)))
 
 
 class TurnCounts(NamedTuple):
@@ -107,7 +109,7 @@ class OpenedDataset(NamedTuple):
         return TurnCounts(several, len(prompts), len(set(prompts)))
 
     def describe(self, turns: TurnCounts) -> str:
-        """Return a line with the number of rows, their form, and what of them is not read."""
+        """Return the number of rows, their form, and what of them is not read."""
         parts = [f"{plural(len(self.records), 'row')} in {self.row_format.describe()}"]
         if turns.several_turns and self.row_format.first_turn:
             parts.append(f"{turns.several_turns:,} of several turns, of which the first is read")
@@ -115,7 +117,13 @@ class OpenedDataset(NamedTuple):
             different = turns.different_prompts
             count = f" ({different:,} different)" if different > 1 else ""
             parts.append(f"{turns.system_prompts:,} with a system prompt{count}, which is not read")
-        return f"{self.source.label}: {'; '.join(parts)}"
+        return "; ".join(parts)
+
+    def provenance(self, turns: TurnCounts) -> str | None:
+        """Return what a card reports of how the rows were read; None for all of plain Alpaca."""
+        if self.row_format.plain and not self.source.part:
+            return None
+        return "; ".join(filter(None, (self.source.part, self.describe(turns))))
 
 
 def open_dataset(source: DatasetSource) -> OpenedDataset:

@@ -111,9 +111,9 @@ class _ComparedDataset:
 
 
 def _load(source: DatasetSource) -> _ComparedDataset:
-    rows, revision = load_source(source)
-    rows = rows.select_columns(list(ALPACA))
-    return _ComparedDataset(source.name, source.config, revision, rows)
+    loaded = load_source(source)
+    rows = loaded.rows.select_columns(list(ALPACA))
+    return _ComparedDataset(source.name, source.config, loaded.revision, rows)
 
 
 def _load_recorded(dataset: TrainingDataset) -> _ComparedDataset:

@@ -115,8 +115,8 @@ def _read_source(
 ) -> tuple[Dataset, Dataset | None, str]:
 
     def read(split: str, name: str) -> tuple[Dataset, str]:
-        rows, revision = load_source(source.dataset(split), log=log)
-        return _drop_large_rows(rows, name, warnings), revision
+        loaded = load_source(source.dataset(split), log=log)
+        return _drop_large_rows(loaded.rows, name, warnings), loaded.revision
 
     rows, revision = read(source.split, source.name)
     columns, held_out = list(ALPACA), None
