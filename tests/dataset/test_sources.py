@@ -189,7 +189,7 @@ def test_null_on_the_hub_is_rejected_as_in_a_file(hub, worker, tmp_path):
 def test_the_only_config_of_a_hub_dataset_is_read_and_named(hub, worker, tmp_path):
     create_repo(hub, "alice/one")
     card = b"---\nconfigs:\n- config_name: main\n  data_files: rows.jsonl\n---\n"
-    files = {"README.md": card, "rows.jsonl": to_jsonl(rows_of("a"))}
+    files = {"README.md": card, "rows.jsonl": to_jsonl(rows_of("a")), "manifest.json": b"{}"}
     hub.edit("alice/one", files, author="alice")
     words = ["--source", "alice/one", "--run_dir", tmp_path / "run", "--verify", "false"]
     output = worker.succeed("curate", *words, "--filters", "none")

@@ -18,7 +18,7 @@ from code_alpaca.core.data_folders import FilesBySplit, find_data_files, read_fi
 from code_alpaca.core.errors import InputError, error_message, explain_environment_error
 from code_alpaca.core.fs import file_sha256
 from code_alpaca.core.json_records import RecordList, UnreadableRecord
-from code_alpaca.core.records import Manifest
+from code_alpaca.core.records import Manifest, RecordFormatError
 from code_alpaca.core.row_formats import SAMPLE_SIZE, RowFormat, detect_format
 from code_alpaca.dataset.manifest import CARD, MANIFEST, find_changed_files, read_manifest
 from code_alpaca.hub.lookup import HubReadError, HubUnreachable, find_dataset_file, look_up
@@ -201,7 +201,10 @@ def load_hub_format(
 def find_manifest(name: str, revision: str | None) -> Manifest | None:
     """Return the manifest of a folder or Hub dataset; None if code-alpaca did not make it."""
     path = find_dataset_file(name, MANIFEST, revision)
-    return read_manifest(path.parent) if path else None
+    try:
+        return read_manifest(path.parent) if path else None
+    except RecordFormatError:  # of another tool: `locate` refuses a damaged one in a folder
+        return None
 
 
 def _name_loaded_config(source: DatasetSource, rows: Dataset) -> DatasetSource:
