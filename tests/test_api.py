@@ -89,7 +89,7 @@ def test_rows_are_curated_in_memory_as_curate_does():
     ]  # fmt: skip
     decisions = curate_rows(rows, CurationRules(decontaminate=[]))
     reasons = [decision.reason for decision in decisions]
-    assert reasons == ["", "too_similar", "syntax_error", "malformed_row", "run_failed"]
+    assert reasons == ["", "too_similar", "syntax_error", "empty", "run_failed"]
     assert decisions[0].example.verification == "no_tests"
     assert decisions[0].example.language == "python"
     assert decisions[3].evidence == "row 4: 'output' is null"

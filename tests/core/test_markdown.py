@@ -11,7 +11,8 @@ from support.markup import HOSTILE, PARSER, body, front, shape
 from code_alpaca.core.markdown import block, cell, code, inline, python, shell
 from code_alpaca.core.records import Manifest
 from code_alpaca.dataset import card
-from code_alpaca.dataset.importing import ImportSource, import_dataset
+from code_alpaca.dataset.importing import import_dataset
+from code_alpaca.dataset.source import DatasetSource
 from code_alpaca.hub import cards
 
 
@@ -20,15 +21,15 @@ def manifest(tmp_path_factory):
     home = tmp_path_factory.mktemp("made")
     rows = [{"instruction": f"Return {n}.", "input": "", "output": str(n)} for n in range(3)]
     (home / "rows.json").write_text(json.dumps(rows))
-    source = ImportSource(str(home / "rows.json"))
+    source = DatasetSource(str(home / "rows.json"))
     return Manifest.load(import_dataset(source, home / "run", draw_plots=False))
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_untrusted_text_creates_no_markup_in_a_dataset_card(manifest, text):
     example = {"instruction": "benign", "input": "benign", "output": "benign"}
-    names = ("teacher", "source", "source_revision", "strategy", "license", "repository",
-             "prompt_version")  # fmt: skip
+    names = ("teacher", "source", "source_revision", "source_form", "strategy", "license",
+             "repository", "prompt_version")  # fmt: skip
 
     def rendered(word):
         counted = {"languages": {word: 3, "python": 1}, "verification": {word: 4}}

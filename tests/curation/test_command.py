@@ -267,10 +267,13 @@ def test_copies_are_rejected_and_another_config_is_refused(tmp_path, capsys):
     assert f"source {source} changed since" in error and "accept_edited_files" not in error
 
 
-def test_a_folder_of_another_tool_is_refused(tmp_path, capsys):
-    Dataset.from_list(GOOD).to_parquet(tmp_path / "data/train.parquet")
-    assert main(arguments(tmp_path / "data", tmp_path / "run")) == 2
-    assert "is not a dataset folder" in capsys.readouterr().err
+def test_a_folder_of_data_files_is_curated_as_one_dataset(tmp_path, capsys):
+    folder = tmp_path / "data"
+    Dataset.from_list(GOOD[:2]).to_parquet(folder / "part-0.parquet")
+    write_rows(folder / "part-1.jsonl", [GOOD[0], GOOD[2]])
+    assert main(arguments(folder, tmp_path / "run", "--verify", "false")) == 0
+    assert f"curate    {folder}: 4 rows in Alpaca form\n" in capsys.readouterr().out
+    assert [row["output"] for row in load_rows(tmp_path / "run")] == [r["output"] for r in GOOD]
 
 
 NO_TREES = (

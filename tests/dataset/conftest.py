@@ -8,7 +8,8 @@ import pytest
 from support.hub_fixtures import double, hub, shared_worker, start_worker, worker  # noqa: F401
 
 from code_alpaca.dataset.folder import DatasetOptions
-from code_alpaca.dataset.importing import ImportSource, import_dataset
+from code_alpaca.dataset.importing import import_dataset
+from code_alpaca.dataset.source import DatasetSource
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def make_folder(tmp_path):
             for n in range(rows)
         ]
         (run_dir / "tasks.json").write_text(json.dumps(tasks))
-        source = ImportSource(str(run_dir / "tasks.json"))
+        source = DatasetSource(str(run_dir / "tasks.json"))
         options = DatasetOptions(version, **options)
         return import_dataset(source, run_dir, options, draw_plots=draw_plots)
 

@@ -95,7 +95,7 @@ def test_a_config_without_rows_is_named(tmp_path):
         InputError, match=r"config 'verified' of .* has no rows, since no row passed"
     ):
         load_rows(str(tmp_path / "dataset"), "verified")
-    with pytest.raises(InputError, match=r"cannot load .* config 'verifed'"):
+    with pytest.raises(InputError, match=r"has no config 'verifed'; .* one of default, derisk"):
         load_rows(str(tmp_path / "dataset"), "verifed")
 
 
@@ -192,7 +192,7 @@ def test_two_runs_with_one_folder_name_do_not_share_a_cache_entry(tmp_path, make
         (["--run_dir", "nowhere"], "is nowhere a run folder?"),
         (["--source", "missing.json"], "contains a run of generate"),
         (["--source", "missing.json", "--run_dir", "nowhere"], "cannot read missing.json"),
-        (["--source", "", "--run_dir", "nowhere"], "is empty; give an Alpaca JSON or JSONL file"),
+        (["--source", "", "--run_dir", "nowhere"], "is empty; give a JSON, JSONL, CSV or"),
     ],
 )
 def test_bad_input_is_refused(run_dir, words, message, capsys):

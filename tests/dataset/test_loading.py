@@ -17,8 +17,9 @@ from support.hub_client import create_repo
 from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
 from code_alpaca.dataset import load
-from code_alpaca.dataset.importing import ImportSource, import_dataset
+from code_alpaca.dataset.importing import import_dataset
 from code_alpaca.dataset.load import load_rows
+from code_alpaca.dataset.source import DatasetSource
 
 pytestmark = pytest.mark.usefixtures("without_plots")
 ROWS = [
@@ -47,6 +48,10 @@ def to_parquet(rows):
     return sink.getvalue()
 
 
+def to_zstd(text):
+    return pa.compress(text.encode(), codec="zstd", asbytes=True)
+
+
 def read(path, content, **options):
     """Write a file, and return its rows and the lines logged while they were loaded."""
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -56,6 +61,7 @@ def read(path, content, **options):
 
 
 CSV = "instruction,input,output\r\n" + "\r\n".join(map(csv_line, ROWS)) + "\r\n"
+TSV = "\n".join(["\t".join(KEYS), *(csv_line(row, "\t") for row in ROWS)])
 FILES = {
     "rows.jsonl": LINES,
     "bom.jsonl": b"\xef\xbb\xbf" + LINES.replace("\n", "\r\n").encode(),
@@ -72,12 +78,13 @@ FILES = {
     "split.json": json.dumps({"columns": KEYS, "data": [[*row.values()] for row in ROWS]}),
     "rows.csv": CSV,
     "excel.csv": CSV.encode("utf-16"),
-    "rows.tsv": "\n".join(["\t".join(KEYS), *(csv_line(row, "\t") for row in ROWS)]),
+    "rows.tsv": TSV,
     "rows.parquet": to_parquet(ROWS),
     "joined.jsonl": "\ufeff" + LINES.replace("}\n", "}\n\ufeff").removesuffix("\ufeff"),
     "rows.jsonl.gz": gzip.compress(LINES.encode(), mtime=0),
     "rows.csv.bz2": bz2.compress(CSV.encode()),
     "rows.json.xz": lzma.compress(json.dumps(ROWS).encode()),
+    "rows.tsv.zst": to_zstd(TSV),
 }  # fmt: skip
 
 
@@ -93,9 +100,9 @@ def test_every_encoding_and_container_gives_the_same_rows(tmp_path, name):
         ({"problem": "Add two numbers.", "solution": "a + b", "lang": "python"}, "problem is"),
         ({"prompt": "Add two numbers.", "completion": "a + b"}, "prompt is instruction"),
         ({"question": "Add two numbers.", "answer": "a + b", "context": ""}, "context is input"),
-        ({"messages": CHAT}, "the user's turn is the instruction"),
-        ({"messages": CHAT[1:]}, "the user's turn is the instruction"),
-        ({"id": "0", "conversations": SHAREGPT}, "the user's turn is the instruction"),
+        ({"messages": CHAT}, "1 row in chat form (messages)"),
+        ({"messages": CHAT[1:]}, "1 row in chat form (messages)"),
+        ({"id": "0", "conversations": SHAREGPT}, "ShareGPT form (conversations)"),
         ({"id": "seed_task_0", "instruction": "Add two numbers.", "is_classification": False,
           "instances": [{"input": "", "output": "a + b"}]}, "instances"),
     ],
@@ -121,10 +128,11 @@ def test_known_shapes_are_recognized_and_logged(tmp_path, record, note):
         ("a.zip", b"PK\x03\x04rest", "is a zip archive; unpack it"),
         ("a.parquet", b"PAR1 and nothing more", "cannot read Parquet file"),
         ("a.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)[:40], "cannot read"),
+        ("a.jsonl.zst", to_zstd(LINES)[:40], "cannot read"),
         ("a.jsonl", "version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
-        ("a.jsonl", '{"task": "x", "code": "y"}', "--column_map '{instruction: COLUMN"),
+        ("a.jsonl", '{"task": "x", "code": "y"}', "'{instruction: task, output: code}'"),
         ("a.jsonl", '{"prompt": "x", "completion": "y", "response": "z"}', "it is not clear which"),
-        ("a.jsonl", json.dumps({"messages": [*CHAT, *CHAT[1:]]}), "only one question (user)"),
+        ("a.jsonl", json.dumps({"messages": [*CHAT, *CHAT[1:]]}), "1 of 1 row with several turns"),
         ("a.jsonl", '{"instruction": "a", "instances": []}', "has 0 instances"),
     ],
 )  # fmt: skip
@@ -183,7 +191,8 @@ def test_curate_rejects_a_bad_row_and_keeps_the_others(tmp_path, capsys):
     assert main(["curate", *words, "--filters", "none", "--novelty_threshold", "1"]) == 0
     assert "curate    malformed_row: row 2: is not JSON" in capsys.readouterr().out
     rejected, _ = load_rows(str(run_dir / "dataset"), "rejected", blank="keep")
-    assert set(rejected["reason"]) == {"malformed_row"}
+    expected = ["empty" if "null" in problem else "malformed_row" for problem in BAD_ROWS.values()]
+    assert rejected["reason"][:] == expected
     evidences = zip(BAD_ROWS.values(), rejected["evidence"], strict=True)
     for number, (problem, evidence) in enumerate(evidences, 1):
         assert evidence.startswith(f"row {2 * number}: ") and problem in evidence
@@ -244,7 +253,7 @@ def test_a_column_mapped_to_none_is_not_read(tmp_path):
     expected, (line,) = read(tmp_path / "a.json", json.dumps(ROWS), column_map={"input": "none"})
     assert [row["input"] for row in expected] == ["", "", ""] and "input is not read" in line
     (tmp_path / "a.parquet").write_bytes(to_parquet(ROWS))
-    folder = import_dataset(ImportSource(str(tmp_path / "a.parquet")), tmp_path / "run")
+    folder = import_dataset(DatasetSource(str(tmp_path / "a.parquet")), tmp_path / "run")
     rows, _ = load_rows(str(folder), column_map={"input": "none"})
     assert [{key: row[key] for key in KEYS} for row in rows] == expected
 
@@ -267,9 +276,11 @@ def test_a_broken_alpaca_file_is_refused(tmp_path, text, message):
 
 def test_a_name_that_is_not_a_dataset_is_refused_with_what_is_accepted(tmp_path):
     (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "rows.json").write_text(LINES)
-    for name, message in ((" ", "is empty"), (tmp_path / "folder", "is not a dataset folder")):
-        with pytest.raises(InputError, match=f"{message}.* give an Alpaca JSON or JSONL file"):
+    (tmp_path / "folder" / "notes.txt").write_text(LINES)
+    for name, message in ((" ", "is empty"), (tmp_path / "folder", "contains no data files")):
+        with pytest.raises(
+            InputError, match=f"{message}.* give a JSON, JSONL, CSV or Parquet file"
+        ):
             load_rows(str(name))
     for name in ("./nowhere", "no/such/thing", "nobody/nothing"):
         with pytest.raises(InputError, match=r"no dataset at|the Hub is unreachable"):
@@ -279,7 +290,7 @@ def test_a_name_that_is_not_a_dataset_is_refused_with_what_is_accepted(tmp_path)
 def test_deprecated_functions_load_the_same_rows(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text(LINES)
-    folder = import_dataset(ImportSource(str(path)), tmp_path / "run", draw_plots=False)
+    folder = import_dataset(DatasetSource(str(path)), tmp_path / "run", draw_plots=False)
     with pytest.warns(DeprecationWarning, match="is now called load_rows"):
         assert load.load is load_rows
     for source in (str(path), str(folder)):
@@ -296,9 +307,14 @@ HUB_TABLES = {
     "no-input": pa.table({"instruction": ["a"], "output": ["c"], "id": [7]}),
     "struct": pa.table({"instruction": ["a"], "input": [{"n": 1}], "output": ["c"]}),
     "numbers": pa.table({"instruction": ["a"], "input": [""], "output": [3]}),
-    "lists": pa.table({"instruction": ["a"], "input": [""], "output": [["c"]]}),
+    "list-output": pa.table({"instruction": ["a"], "input": [""], "output": [["c"]]}),
     "pairs": pa.table({"problem": ["a"], "solution": ["c"]}),
     "chat": pa.table({"messages": [CHAT]}),
+    "turn-columns": pa.table(
+        {"conversations": [{key: [turn[key] for turn in SHAREGPT] for key in SHAREGPT[0]}]}
+    ),
+    "lists": pa.table({"prompt": [CHAT[:2]], "completion": [CHAT[2:]]}),
+    "null-turn": pa.table({"messages": [CHAT, [*CHAT[:2], {"role": "assistant"}]]}),
 }
 
 
@@ -319,8 +335,10 @@ def test_columns_of_a_hub_dataset_are_text_or_refused(hub, worker, tmp_path):
     assert "row 2: 'instruction' is null" in lines["some-null"], "publish imports every row or none"
     for name in ("nan-input", "no-input", "pairs"):
         assert rows[name] == [["a", "", "c"]], lines[name]
-    assert rows["chat"] == [["Add two numbers.", "", "a + b"]]
-    assert rows["struct"] is rows["numbers"] is rows["lists"] is None
+    for name in ("chat", "turn-columns", "lists", "null-turn"):
+        assert rows[name] == [["Add two numbers.", "", "a + b"]], lines[name]
+    assert "row 2: 'output' is null" in lines["null-turn"]
+    assert rows["struct"] is rows["numbers"] is rows["list-output"] is None
     assert "row 1: 'input' is an object, not text" in lines["struct"]
     assert "row 1: 'output' is a number, not text" in lines["numbers"]
-    assert "row 1: 'output' is a list, not text" in lines["lists"]
+    assert "row 1: 'output' is a list, not text" in lines["list-output"]

@@ -9,8 +9,9 @@ from support.hub_client import DATASET
 from support.hub_versions import dataset_versions, tagged_commit
 
 from code_alpaca.dataset.folder import DatasetOptions
-from code_alpaca.dataset.importing import ImportSource, import_dataset
+from code_alpaca.dataset.importing import import_dataset
 from code_alpaca.dataset.load import load_rows
+from code_alpaca.dataset.source import DatasetSource
 
 TASKS = [
     {"instruction": f"Write the number {n}.", "input": "", "output": f"print({n})\r\n\té"}
@@ -135,7 +136,7 @@ def test_a_row_of_the_validation_split_stays_in_it_in_the_next_version(source, t
     for rows in (tasks[:300], tasks):
         source.write_text(json.dumps(rows))
         folder = import_dataset(
-            ImportSource(str(source)),
+            DatasetSource(str(source)),
             tmp_path / "r",
             DatasetOptions(validation_fraction=0.1),
             draw_plots=False,

@@ -7,12 +7,14 @@ from collections import Counter
 
 import pytest
 import yaml
+from support import tokenizers_in_use
 from support.tiny_sft import RECIPE, TINY, read_metrics
 
 from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.records import RunRecord
 from code_alpaca.training.arguments import SFTArguments
+from code_alpaca.training.tokenization import IGNORE_INDEX, TokenizationOptions, tokenize_rows
 from code_alpaca.training.training_rows import read_training_rows
 
 
@@ -121,3 +123,71 @@ def test_bad_validation_is_refused(two, tmp_path, capsys, words, message):
     paths = ["--dataset_name", two[0], "--output_dir", str(tmp_path / "m")]
     assert main(["sft", *TINY, *paths, *words]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", [{"dataset_split": "test"}, {"first_turn": True}], ids=str)
+def test_a_mixture_names_these_keys_for_each_dataset(two, tmp_path, capsys, key):
+    recipe = tmp_path / "recipe.yaml"
+    values = yaml.safe_load(RECIPE.read_text()) | {"dataset_mixture": [{"name": two[0]}], **key}
+    recipe.write_text(yaml.safe_dump(values))
+    words = ["--config", str(recipe), *TINY[2:], "--output_dir", str(tmp_path / "model")]
+    assert main(["sft", *words]) == 2
+    assert f"{next(iter(key))!r} and dataset_mixture exclude each other" in capsys.readouterr().err
+
+
+def test_conversations_and_splits_of_a_folder_are_read(tmp_path):
+    def write_chats(name, *conversations):
+        path = tmp_path / "chats" / name
+        path.parent.mkdir(exist_ok=True)
+        roles = ("user", "assistant") * 2
+        lines = [
+            {"messages": [{"role": r, "content": t} for r, t in zip(roles, texts, strict=False)]}
+            for texts in conversations
+        ]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    write_chats("train.jsonl", ["a 0", "1"], ["a 1", "2", "a 2", "3"])
+    write_chats("test.jsonl", ["b 0", "4"])
+    keys = {"dataset_name": str(tmp_path / "chats"), "validation_split": "test"}
+    with pytest.raises(InputError, match=r"1 of 2 rows with several turns.*first_turn: true"):
+        read_training_rows(SFTArguments(**keys), seed=0)
+    lines = []
+    rows = read_training_rows(SFTArguments(**keys, first_turn=True), 0, lines.append)
+    assert rows.train["instruction"][:] == ["a 0", "a 1"] and rows.train["output"][:] == ["1", "2"]
+    assert rows.validation["instruction"][:] == ["b 0"]
+    assert "2 rows in chat form (messages); 1 of several turns, of which the first" in lines[0]
+    only_test = SFTArguments(dataset_name=keys["dataset_name"], dataset_split="test")
+    assert read_training_rows(only_test, seed=0).train["instruction"][:] == ["b 0"]
+    mixture = SFTArguments(
+        dataset_mixture=[
+            {"name": keys["dataset_name"], "first_turn": True},
+            {"name": keys["dataset_name"], "split": "test"},
+        ]
+    )
+    assert read_training_rows(mixture, seed=0).train["instruction"][:] == ["a 0", "a 1", "b 0"]
+
+
+def test_a_file_is_not_its_own_validation_split(two):
+    arguments = SFTArguments(dataset_name=two[0], validation_split="validation")
+    with pytest.raises(InputError, match="is a file and has no split 'validation'"):
+        read_training_rows(arguments, seed=0)
+
+
+def test_the_tokens_of_another_column_of_the_same_file_are_not_reused(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = [
+        {"question": f"Set x to {n}.", "code": f"x = {n}", "prose": "Set it."} for n in range(9)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tokenizer = tokenizers_in_use.make("llama-1", [path.read_text()])
+    answers = []
+    for column in ("code", "prose"):
+        column_map = {"instruction": "question", "output": column}
+        rows = read_training_rows(
+            SFTArguments(dataset_name=str(path), column_map=column_map), seed=0
+        )
+        options = TokenizationOptions("alpaca", max_length=None)
+        tokens, _ = tokenize_rows(rows.train, tokenizer, options, revision=rows.cache_key)
+        labels = [label for label in tokens[0]["labels"] if label != IGNORE_INDEX]
+        answers.append(tokenizer.decode(labels, skip_special_tokens=True).strip())
+    assert answers == ["x = 0", "Set it."]

@@ -25,16 +25,27 @@ from code_alpaca.core.json_records import RecordList, UnreadableRecord, parse_js
 if TYPE_CHECKING:
     import pyarrow as pa
 
+
+def _open_zstd(stream: io.BytesIO) -> pa.NativeFile:
+    import pyarrow as pa
+
+    return pa.CompressedInputStream(stream, "zstd")
+
+
 MAX_UNPACKED_BYTES = 4 << 30
+CHUNK_BYTES = 16 << 20
 OPENERS: dict[bytes, Callable[..., Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ": lzma.open,
+    b"\x28\xb5\x2f\xfd": _open_zstd,
 }
-CSV_NAME = re.compile(r".+\.(csv|tsv)(\.(gz|bz2|xz))?", re.IGNORECASE | re.DOTALL)
+CSV_NAME = re.compile(r".+\.(csv|tsv)(\.(gz|bz2|xz|zst))?", re.IGNORECASE | re.DOTALL)
+DATA_NAME = re.compile(
+    r".+\.(json|jsonl|ndjson|csv|tsv|parquet)(\.(gz|bz2|xz|zst))?", re.IGNORECASE | re.DOTALL
+)
 UNSUPPORTED_FORMATS = {  # first bytes of a file -> what it is, and what to do
     b"PK\x03\x04": "a zip archive; unpack it and set the file in it",
-    b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it (zstd -d)",
     b"ARROW1": "an Arrow file; save it as Parquet (datasets: to_parquet)",
     b"\xff\xff\xff\xff": "an Arrow stream; save it as Parquet (datasets: to_parquet)",
     b"SQLite format 3": "an SQLite database; export the table as CSV or JSONL",
@@ -65,12 +76,15 @@ def read_records(path: Path, kind: str = "") -> RecordList:
 def _decompress(path: Path, data: bytes) -> bytes:
     for magic, opener in OPENERS.items():
         if data.startswith(magic):
+            unpacked = bytearray()
             with opener(io.BytesIO(data)) as stream:
-                data = stream.read(MAX_UNPACKED_BYTES + 1)
-            if len(data) > MAX_UNPACKED_BYTES:
-                raise InputError(
-                    f"{path} unpacks to more than {MAX_UNPACKED_BYTES >> 30} GiB; split it"
-                )
+                while chunk := stream.read(CHUNK_BYTES):
+                    unpacked += chunk
+                    if len(unpacked) > MAX_UNPACKED_BYTES:
+                        raise InputError(
+                            f"{path} unpacks to more than {MAX_UNPACKED_BYTES >> 30} GiB; split it"
+                        )
+            return bytes(unpacked)
     return data
 
 
@@ -97,12 +111,17 @@ def _read_parquet(path: Path, data: bytes) -> RecordList:
         table = pq.read_table(io.BytesIO(data))
         if len(set(table.column_names)) < len(table.column_names):
             raise InputError(f"{path} has two columns of the same name; rename one")
-        cells = [_column_values(column) for column in table.columns]
-        return RecordList(
-            dict(zip(table.column_names, row, strict=True)) for row in zip(*cells, strict=True)
-        )
+        return table_records(table)
     except (pa.ArrowException, OSError, ValueError, OverflowError, LookupError) as error:
         raise InputError(f"cannot read Parquet file {path}: {error_message(error)}") from None
+
+
+def table_records(table: pa.Table) -> RecordList:
+    """Return the rows of a table; a value that Python cannot represent becomes what is stored."""
+    cells = [_column_values(column) for column in table.columns]
+    return RecordList(
+        dict(zip(table.column_names, row, strict=True)) for row in zip(*cells, strict=True)
+    )
 
 
 def _column_values(column: pa.ChunkedArray) -> list[Any]:

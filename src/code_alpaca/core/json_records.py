@@ -23,6 +23,7 @@ class UnreadableRecord(NamedTuple):
     """Takes the place of a record that cannot be read."""
 
     problem: str
+    reason: str = "malformed_row"  # with which curate rejects it
 
 
 class RecordList(list[Any]):
@@ -138,7 +139,7 @@ def _parse_object(path: Path, value: dict[str, Any]) -> RecordList:
             else UnreadableRecord(f"is not a list of {plural(len(names), 'cell')}")
             for cells in value["data"]
         )
-    if len(value) > 1 and all(isinstance(cells, list) for cells in value.values()):
+    if len(value) > 1 and all(_is_column(cells) for cells in value.values()):
         if len({len(cells) for cells in value.values()}) > 1:
             counts = ", ".join(f"{key}: {len(cells)}" for key, cells in value.items())
             raise InputError(f"{path} has columns of different lengths ({counts})")
@@ -156,8 +157,18 @@ def _is_list_of_rows(value: Any) -> bool:
         isinstance(value, list)
         and bool(value)
         and all(isinstance(row, dict) for row in value)
-        and not any(key in value[0] for key in ("role", "from"))  # the turns of one conversation
+        and not _is_conversation(value)
     )
+
+
+def _is_column(value: Any) -> bool:
+    return isinstance(value, list) and not _is_conversation(value)
+
+
+def _is_conversation(value: list[Any]) -> bool:
+    """Return whether a list contains the turns of one conversation."""
+    first = value[0] if value else None
+    return isinstance(first, dict) and any(key in first for key in ("role", "from"))
 
 
 def _refuse_mostly_unreadable(path: Path, records: RecordList) -> RecordList:

@@ -1,7 +1,8 @@
-"""Detect the format of a dataset's records and read each as instruction, input and output.
+"""Detect the form of a dataset's records and read each as instruction, input and output.
 
-Known formats: Alpaca columns (in any case), chat turns (`messages`, ShareGPT `conversations`),
-Self-Instruct seed tasks (`instances`), and the columns in COLUMN_PAIRS. Others need a `column_map`.
+Known forms: Alpaca columns (in any case), conversations (`messages`, ShareGPT's `conversations`,
+prompts and completions that are messages), Self-Instruct seed tasks (`instances`), and the columns
+in COLUMN_PAIRS. Others need a `column_map`.
 """
 
 from __future__ import annotations
@@ -15,15 +16,24 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from code_alpaca.core.data_files import UnreadableRecord
+from code_alpaca.core.conversations import (
+    Turn,
+    join_prompt_and_completion,
+    parse_history,
+    parse_turns,
+    question_and_answer,
+)
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.json_records import UnreadableRecord
 
 Names = Mapping[str, str]  # field -> column
+Record = Mapping[str, Any]
 ALPACA = ("instruction", "input", "output")
 # Fields that a column_map may set: the Alpaca fields, and a row's provenance.
 TARGET_COLUMNS = (
     *ALPACA, "id", "language", "strategy", "teacher", "prompt_version", "request_id", "tests",
 )  # fmt: skip
+MESSAGES = "messages"  # what a column_map may set instead of the Alpaca fields
 COLUMN_PAIRS = (
     ("problem", "solution"),
     ("prompt", "completion"), ("prompt", "response"),
@@ -31,18 +41,21 @@ COLUMN_PAIRS = (
     ("question", "answer"), ("question", "response"),
     ("query", "answer"), ("query", "response"),
 )  # fmt: skip
+FALLBACK_PAIR = ("input", "output")  # only without one above: a problem may have a sample of both
 INPUT_COLUMNS = ("input", "context")
-CHAT_COLUMNS = ("messages", "conversations", "conversation")
-ROLES_BY_SPEAKER = {
-    "system": "system",
-    "user": "user", "human": "user", "prompter": "user",
-    "assistant": "assistant", "gpt": "assistant", "bot": "assistant", "model": "assistant",
-    "chatgpt": "assistant",
-}  # fmt: skip
+CHAT_FORMS = {"messages": "chat", "conversations": "ShareGPT", "conversation": "ShareGPT"}
+SYSTEM_COLUMNS = ("system", "system_prompt")
+HISTORY_COLUMN = "history"
+# Words in the names of columns, for the column_map that an error message proposes.
+TASK_WORDS = ("instruction", "prompt", "problem", "question", "query", "task", "input", "request",
+              "description", "text")  # fmt: skip
+RESPONSE_WORDS = ("output", "completion", "response", "solution", "answer", "code", "chosen",
+                  "reply", "target")  # fmt: skip
+MAX_LISTED_COLUMNS = 20
 REASONING = re.compile(
     r"\A\s*<(think|thinking|reasoning)>|^[ \t]*</(think|thinking|reasoning)>", re.MULTILINE
 )
-SAMPLE_SIZE = 1_000  # records whose columns are read to detect the format
+SAMPLE_SIZE = 1_000  # records that are read to detect the form
 
 
 def _parse_column_map(value: Any) -> Any:
@@ -54,8 +67,11 @@ def _parse_column_map(value: Any) -> Any:
             raise ValueError("not a map of columns like {instruction: problem, output: solution}")
         value = {key.strip("'\""): name.strip("'\"") for key, name in split} or None
     for key in value if isinstance(value, dict) else ():
-        if key not in TARGET_COLUMNS:
-            raise ValueError(f"no field {key!r}; a column_map may name {', '.join(TARGET_COLUMNS)}")
+        if key not in (*TARGET_COLUMNS, MESSAGES):
+            raise ValueError(
+                f"no field {key!r}; a column_map may name {', '.join(TARGET_COLUMNS)}, or "
+                f"{MESSAGES} for a column of conversations"
+            )
     return value
 
 
@@ -66,17 +82,31 @@ ColumnMap = Annotated[dict[str, str] | None, BeforeValidator(_parse_column_map)]
 class RowFormat:
     """How the records of a dataset become rows."""
 
+    name: str = "Alpaca"
     columns: Names = field(default_factory=dict)
-    chat: str = ""  # the column of chat turns, instead of `columns`
+    chat: str = ""  # the column of conversations, instead of `columns`
     instances: str = ""  # the column of Self-Instruct instances, instead of input and output
-    note: str = ""  # a line to log; empty for plain Alpaca columns
+    system: str = ""  # the column of system prompts, which are not read
+    history: str = ""  # the column of earlier turns
+    has_messages: bool = False  # whether prompts or completions are lists of messages
+    first_turn: bool = False  # keep the first question and answer of a longer conversation
+    note: str = ""  # what the columns are; empty for plain Alpaca columns
 
     @property
     def plain(self) -> bool:
-        """Whether the columns are those of Alpaca."""
-        return not (self.chat or self.instances) and all(
+        """Whether all of a row is in the columns of Alpaca."""
+        return not (self.chat or self.instances or self.has_turns) and all(
             self.columns.get(key) == key for key in ALPACA
         )
+
+    @property
+    def has_turns(self) -> bool:
+        """Whether a record can have several turns or a system prompt."""
+        return bool(self.chat or self.history or self.system or self.has_messages)
+
+    def describe(self) -> str:
+        """Return the name of the form, and which columns it reads."""
+        return f"{self.name} form" + (f" ({self.note})" if self.note else "")
 
     def row(self, record: Any) -> dict[str, Any] | UnreadableRecord:
         """Return a record as a row: the Alpaca fields, and its other keys unchanged.
@@ -87,14 +117,7 @@ class RowFormat:
             return record
         if not isinstance(record, dict):
             return UnreadableRecord("is not a JSON object")
-        fields: dict[str, Any] | UnreadableRecord = {
-            key: record[name] for key, name in self.columns.items() if name in record
-        }
-        if self.chat:
-            fields = _read_turns(record.get(self.chat))
-        elif self.instances:
-            instance = _read_instances(record.get(self.instances))
-            fields = instance if isinstance(instance, UnreadableRecord) else fields | instance
+        fields = self._fields(record)
         if isinstance(fields, UnreadableRecord):
             return fields
         row = {**record, "input": "", **fields}
@@ -111,51 +134,98 @@ class RowFormat:
                 return UnreadableRecord(f"{name!r} contains half a surrogate pair")
         return row
 
+    def system_prompt(self, record: Any) -> str:
+        """Return the system prompt of a record, which its row does not contain; "" for none."""
+        if not isinstance(record, dict):
+            return ""
+        text = record.get(self.system) if self.system else ""
+        turns = self._turns(record)
+        if not text and turns and turns[0].role == "system":
+            text = turns[0].content
+        return text if isinstance(text, str) and text.strip() else ""
+
+    def _fields(self, record: Record) -> dict[str, Any] | UnreadableRecord:
+        fields = {key: record[name] for key, name in self.columns.items() if name in record}
+        if self.instances:
+            instance = _read_instances(record.get(self.instances))
+            return instance if isinstance(instance, UnreadableRecord) else fields | instance
+        turns = self._turns(record)
+        if turns is None:
+            return UnreadableRecord("has no list of turns") if self.chat else fields
+        turn = question_and_answer(turns, first_turn=self.first_turn)
+        return turn if isinstance(turn, UnreadableRecord) else fields | turn
+
+    def _turns(self, record: Record) -> list[Turn] | None:
+        """Return the conversation in a record; None if it has none."""
+        if self.chat:
+            return parse_turns(record.get(self.chat))
+        task, response = (
+            record.get(self.columns.get(key, key)) for key in ("instruction", "output")
+        )
+        if self.history and (earlier := parse_history(record.get(self.history))):
+            return [*earlier, Turn("user", task), Turn("assistant", response)]
+        return join_prompt_and_completion(task, response)
+
 
 def detect_format(records: Iterable[Any], column_map: Names | None, source: str) -> RowFormat:
-    """Return the format of a dataset, from the columns of its first records.
+    """Return the form of a dataset, from its first records.
 
-    A `column_map` overrides every known format. `source` is the name of the dataset in messages.
+    A `column_map` overrides every known form. `source` is the name of the dataset in messages.
 
     Raises:
-        InputError: the columns match no known format or several, or lack one of `column_map`.
+        InputError: the columns match no known form or several, or lack one of `column_map`.
     """
     sample = [record for record in islice(records, SAMPLE_SIZE) if isinstance(record, dict)]
-    columns = dict.fromkeys(str(key) for record in sample for key in record)
-    return detect_columns(list(columns), column_map, source)
-
-
-def detect_columns(columns: Sequence[str], column_map: Names | None, source: str) -> RowFormat:
-    """Return the format of a dataset from its columns; see `detect_format`."""
+    columns = list(dict.fromkeys(str(key) for record in sample for key in record))
     if column_map:
-        return _apply_column_map(columns, column_map, source)
+        form = _apply_column_map(columns, column_map, source)
+    else:
+        form = _detect_columns(columns)
+    if form is None:
+        raise InputError(_describe_unknown(source, columns, sample))
+    return _detect_turns(form, columns, sample)
+
+
+def _detect_columns(columns: Sequence[str]) -> RowFormat | None:
+    """Return the form that has these columns; None if there is none, or several."""
     if not columns or ("instruction" in columns and "output" in columns):
-        return RowFormat({key: key for key in ALPACA})
+        return RowFormat(columns={key: key for key in ALPACA})
     lower = {column.strip().lower(): column for column in columns}
     if "instruction" in lower and "output" in lower:
-        return _with_note({key: lower[key] for key in ALPACA if key in lower})
-    for chat in CHAT_COLUMNS:
+        return _with_note("Alpaca", {key: lower[key] for key in ALPACA if key in lower})
+    for chat, name in CHAT_FORMS.items():
         if chat in columns:
-            return RowFormat(
-                chat=chat,
-                note=f"{chat}: the user's turn is the instruction, the assistant's the output; "
-                "system prompts are dropped",
-            )
+            return RowFormat(name, chat=chat, note=chat)
     if "instruction" in columns and "instances" in columns:
-        return RowFormat(
-            {"instruction": "instruction"},
-            instances="instances",
-            note="instances: the single instance of a task contains its input and output",
-        )
+        names = {"instruction": "instruction"}
+        return RowFormat("Self-Instruct", names, instances="instances", note="instances")
     pairs = [pair for pair in COLUMN_PAIRS if set(pair) <= lower.keys()]
+    # Beside an instruction, `prompt` is often the text that the teacher was sent.
+    pairs = [pair for pair in pairs if pair[0] == "instruction"] or pairs
+    if not pairs and set(FALLBACK_PAIR) <= lower.keys() and "instruction" not in lower:
+        pairs = [FALLBACK_PAIR]
     if len(pairs) == 1:
         instruction, output = pairs[0]
-        inputs = [name for name in INPUT_COLUMNS if name in lower]
         names = {"instruction": lower[instruction], "output": lower[output]}
-        return _with_note(names | ({"input": lower[inputs[0]]} if inputs else {}))
+        inputs = [lower[name] for name in INPUT_COLUMNS if name in lower and name != instruction]
+        return _with_note("/".join(pairs[0]), names | ({"input": inputs[0]} if inputs else {}))
     if not pairs and ("instruction" in columns or "output" in columns):
-        return RowFormat({key: key for key in ALPACA})  # each row reports what it lacks
-    raise InputError(_describe_unknown(source, columns, lower))
+        return RowFormat(columns={key: key for key in ALPACA})  # each row reports what it lacks
+    return None
+
+
+def _detect_turns(form: RowFormat, columns: Sequence[str], sample: Sequence[Record]) -> RowFormat:
+    """Return a form with the columns of system prompts and earlier turns, if there are any."""
+    read = {form.chat, form.instances, *form.columns.values()}
+    unread = [column for column in columns if column not in read]
+    system = next((name for name in SYSTEM_COLUMNS if name in unread), "")
+    has_history = any(isinstance(record.get(HISTORY_COLUMN), list) for record in sample)
+    history = HISTORY_COLUMN if HISTORY_COLUMN in unread and has_history else ""
+    task, response = (form.columns.get(key, "") for key in ("instruction", "output"))
+    has_messages = any(
+        join_prompt_and_completion(record.get(task), record.get(response)) for record in sample
+    )
+    return replace(form, system=system, history=history, has_messages=has_messages)
 
 
 def _apply_column_map(columns: Sequence[str], column_map: Names, source: str) -> RowFormat:
@@ -165,6 +235,8 @@ def _apply_column_map(columns: Sequence[str], column_map: Names, source: str) ->
                 f"column_map: {source} has no column {name!r} for {key}; it has "
                 f"{', '.join(columns)}"
             )
+    if MESSAGES in column_map:
+        return _apply_message_map(column_map)
     names = {key: key for key in ALPACA if key in columns} | dict(column_map)
     if missing := [key for key in ("instruction", "output") if key not in names]:
         raise InputError(
@@ -173,47 +245,50 @@ def _apply_column_map(columns: Sequence[str], column_map: Names, source: str) ->
         )
     read = {key: name for key, name in names.items() if name in columns}
     unread = "" if "input" in read or "input" not in columns else "; input is not read"
-    form = _with_note(read)
+    form = _with_note("mapped", read)
     return replace(form, note=(form.note + unread).removeprefix("; "))
 
 
-def _with_note(names: dict[str, str]) -> RowFormat:
-    note = ", ".join(f"{name} is {key}" for key, name in names.items() if name != key)
-    return RowFormat(names, note=note)
+def _apply_message_map(column_map: Names) -> RowFormat:
+    names = dict(column_map)
+    chat = names.pop(MESSAGES)
+    if both := [key for key in ALPACA if key in names]:
+        raise InputError(
+            f"column_map sets {MESSAGES} and {both[0]}, which is a part of them; remove one"
+        )
+    return RowFormat("chat", names, chat=chat, note=chat)
 
 
-def _describe_unknown(source: str, columns: Sequence[str], lower: Names) -> str:
-    tasks, responses = (dict.fromkeys(names) for names in zip(*COLUMN_PAIRS, strict=True))
-    task = next((lower[name] for name in tasks if name in lower), "COLUMN")
-    response = next((lower[name] for name in reversed(responses) if name in lower), "COLUMN")
+def _with_note(name: str, columns: dict[str, str]) -> RowFormat:
+    note = ", ".join(f"{column} is {key}" for key, column in columns.items() if column != key)
+    return RowFormat(name, columns, note=note)
+
+
+def _describe_unknown(source: str, columns: Sequence[str], sample: Sequence[Record]) -> str:
+    more = ", ..." if len(columns) > MAX_LISTED_COLUMNS else ""
+    found = f"{source} has the columns {', '.join(columns[:MAX_LISTED_COLUMNS])}{more}"
+    for column in columns:
+        if any(parse_turns(record.get(column)) for record in sample):
+            return (
+                f"{found}; to read {column} as conversations, set "
+                f"--column_map '{{messages: {column}}}'"
+            )
+    task = _guess_column(columns, TASK_WORDS)
+    response = _guess_column([name for name in columns if name != task], RESPONSE_WORDS)
     return (
-        f"{source} has the columns {', '.join(columns[:20])}, and it is not clear which contain "
-        f"the task and the response; set --column_map '{{instruction: {task}, output: {response}}}'"
+        f"{found}, and it is not clear which contain the task and the response; set --column_map "
+        f"'{{instruction: {task}, output: {response}}}'"
     )
 
 
-def _read_turns(turns: Any) -> dict[str, Any] | UnreadableRecord:
-    """Return the fields of a conversation with one user and one assistant turn."""
-    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-        return UnreadableRecord("has no list of turns")
-    pairs: list[tuple[str, Any]] = []
-    for turn in turns:
-        speaker = turn.get("role", turn.get("from"))
-        content = turn.get("content", turn.get("value"))
-        if isinstance(content, list) and all(
-            isinstance(part, dict) and isinstance(part.get("text"), str) for part in content
-        ):
-            content = "".join(part["text"] for part in content)
-        pairs.append((ROLES_BY_SPEAKER.get(str(speaker).lower(), str(speaker)), content))
-    if pairs and pairs[0][0] == "system":
-        pairs = pairs[1:]
-    roles = [role for role, _ in pairs]
-    if roles != ["user", "assistant"]:
-        return UnreadableRecord(
-            f"has the turns {', '.join(roles) or 'none'}; only one question (user) with one "
-            "answer (assistant) makes a row"
-        )
-    return {"instruction": pairs[0][1], "input": "", "output": pairs[1][1]}
+def _guess_column(columns: Sequence[str], words: Sequence[str]) -> str:
+    """Return the column whose name is, or else contains, the first word; COLUMN if none does."""
+    for matches in (str.__eq__, str.__contains__):
+        for word in words:
+            for column in columns:
+                if matches(column.lower(), word):
+                    return column
+    return "COLUMN"
 
 
 def _read_instances(instances: Any) -> dict[str, Any] | UnreadableRecord:
@@ -221,6 +296,13 @@ def _read_instances(instances: Any) -> dict[str, Any] | UnreadableRecord:
         count = len(instances) if isinstance(instances, list) else "no"
         return UnreadableRecord(f"has {count} instances; write one record for each")
     return {"input": instances[0].get("input"), "output": instances[0].get("output")}
+
+
+def join_statements(value: Any) -> Any:
+    """Return tests that are a list of statements, as in MBPP, as text; others unchanged."""
+    if isinstance(value, list) and all(isinstance(i, str) and is_unicode(i) for i in value):
+        return "\n".join(value)
+    return value
 
 
 def is_null(value: Any) -> bool:

@@ -129,8 +129,9 @@ def load_seed_tasks(path: Path | None = None, *, number_ids: bool = False) -> li
             f"{source} contains no task; write one JSON object per line, see the README"
         )
     form = detect_format(records, None, source)
-    if form.note:
-        console.stage("seeds", stderr=True).print(f"{source}: {form.note}")
+    if not form.plain:
+        tasks = console.plural(len(records), "task")
+        console.stage("seeds", stderr=True).print(f"{source}: {tasks} in {form.describe()}")
     tasks = [_seed_task(records, index, form, source) for index in range(len(records))]
     if number_ids:
         tasks = [

@@ -19,11 +19,12 @@ from pydantic import Field
 
 from code_alpaca.core import console
 from code_alpaca.core.config import Version
+from code_alpaca.core.conversations import MULTI_TURN
 from code_alpaca.core.data_files import UnreadableRecord
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.key_roles import Role
 from code_alpaca.core.ledger import Decision, Ledger, utc_now
-from code_alpaca.core.row_formats import ALPACA, ColumnMap, RowFormat, is_unicode
+from code_alpaca.core.row_formats import ALPACA, ColumnMap, RowFormat, is_unicode, join_statements
 from code_alpaca.core.run_folder import RunInput, open_run
 from code_alpaca.core.schema import Example, content_id, load_seed_tasks, restore_seed_ids
 from code_alpaca.curation.language_detection import label_language
@@ -31,11 +32,12 @@ from code_alpaca.curation.pipeline import INTERNAL_ERROR, Curator
 from code_alpaca.curation.rules import CurationRules, open_curator, print_outcomes
 from code_alpaca.dataset.build import build_dataset
 from code_alpaca.dataset.folder import DatasetOptions
-from code_alpaca.dataset.load import OpenedDataset, open_dataset, slice_records
 from code_alpaca.dataset.origin_files import read_origin_files, record_origin_files
+from code_alpaca.dataset.source import DatasetSource, OpenedDataset, TurnCounts, open_dataset
 
 CHUNK = 500  # rows decided and committed together
 MALFORMED_ROW = "malformed_row"
+EMPTY = "empty"  # the reason of the filter `empty`, also for null
 MAX_PRINTED_ROWS = 3  # malformed or failed rows that are printed with their evidence
 
 PROVENANCE = ("language", "strategy", "teacher", "prompt_version", "request_id", "tests")
@@ -46,15 +48,21 @@ class CurateConfig(CurationRules):
     """The keys of `code-alpaca curate`."""
 
     source: str = Field(
-        description="a dataset folder, a JSON, JSONL, CSV or Parquet file (also compressed), or a "
-        "dataset on the Hub"
+        description="a dataset folder, a JSON, JSONL, CSV or Parquet file (also compressed) or a "
+        "folder of them, or a dataset on the Hub"
     )
     source_config: str = Field("default", description="the config of a folder or Hub dataset")
+    source_split: str = Field("train", description="the split of a folder or Hub dataset")
     revision: str | None = Field(None, description="tag, branch or commit of a Hub dataset")
     column_map: ColumnMap = Field(
         None,
         description="columns of the source with the Alpaca fields, e.g. {instruction: "
-        "problem, output: solution}",
+        "problem, output: solution}, or with conversations, e.g. {messages: dialog}",
+    )
+    first_turn: bool = Field(
+        False,
+        description="read the first question and answer of conversations with several turns, "
+        "instead of rejecting them",
     )
     run_dir: Annotated[Path, Role.FREE] = Field(description="folder of the run, also to resume it")
     seed_tasks: Path | None = Field(None, description="JSONL of tasks to treat as already accepted")
@@ -63,6 +71,18 @@ class CurateConfig(CurationRules):
         "0.1.0", description="the dataset's SemVer"
     )
 
+    @property
+    def dataset_source(self) -> DatasetSource:
+        """The dataset to read, and how."""
+        return DatasetSource(
+            self.source,
+            self.source_config,
+            self.revision,
+            self.source_split,
+            self.column_map,
+            self.first_turn,
+        )
+
 
 def curate_dataset(config: CurateConfig) -> None:
     """Decide every row of the source and write `<run_dir>/dataset`.
@@ -70,7 +90,7 @@ def curate_dataset(config: CurateConfig) -> None:
     Raises:
         InputError: the source, the run folder, a benchmark, a filter or the sandbox cannot be used.
     """
-    source = _open_source(config)
+    source = open_dataset(config.dataset_source)
     seed_tasks = load_seed_tasks(config.seed_tasks) if config.seed_tasks else []
     for row in _read_rows(source) if config.strict else ():
         if row.reason:
@@ -78,13 +98,15 @@ def curate_dataset(config: CurateConfig) -> None:
                 f"{config.source}: {row.evidence}; without strict it would be rejected"
             )
     output = console.stage("curate")
-    if source.row_format.note:
-        output.print(f"{config.source}: {source.row_format.note}")
+    turns = source.count_turns()
+    _print_form(source, turns, output)
     with (
         open_curator(config) as (curator, benchmarks),
         open_run(config.run_dir, config, _list_inputs(config, source)) as ledger,
     ):
         ledger.set_meta("contamination", benchmarks)
+        if ledger.is_empty() and (form := source.provenance(turns)):
+            ledger.set_meta("source_form", form)
         curator.add_to_pool(restore_seed_ids(seed_tasks, config.seed_tasks, ledger))
         record_origin_files(ledger, read_origin_files(config.source, source.revision))
         curator.add_to_pool(ledger.accepted())
@@ -109,13 +131,17 @@ def check_record(record: Any, form: RowFormat, number: int, curator: Curator) ->
     return curator.check_row(example)
 
 
-def _open_source(config: CurateConfig) -> OpenedDataset:
-    path = Path(config.source)
-    if path.is_file() and (config.revision is not None or config.source_config != "default"):
-        raise InputError(f"{path} is a file: leave revision and source_config out")
-    return open_dataset(
-        config.source, config.source_config, config.revision, column_map=config.column_map
-    )
+def _print_form(source: OpenedDataset, turns: TurnCounts, output: console.Stage) -> None:
+    """Print the form of the rows, and how many have several turns."""
+    output.print(f"{source.source.label}: {source.describe(turns)}")
+    if turns.several_turns and not source.row_format.first_turn:
+        rows = console.plural(
+            turns.several_turns, "row with several turns is", "rows with several turns are"
+        )
+        output.print(
+            f"{rows} rejected as {MULTI_TURN}; --first_turn true reads the first question and "
+            "answer of each"
+        )
 
 
 def _list_inputs(config: CurateConfig, source: OpenedDataset) -> list[RunInput]:
@@ -136,7 +162,7 @@ def _decide_rows(
         ThreadPoolExecutor(curator.num_workers) as threads,  # they wait for the sandboxes
     ):
         for number, start in enumerate(range(first * CHUNK, total, CHUNK), first):
-            records = slice_records(source.records, start, start + CHUNK)
+            records = source.slice(start, start + CHUNK)
             checked = [
                 check_record(record, source.row_format, position, curator)
                 for position, record in enumerate(records, start + 1)
@@ -160,38 +186,38 @@ def _print_outcomes(ledger: Ledger, num_rows: int, output: console.Stage) -> Non
 
 def _read_rows(source: OpenedDataset) -> Iterator[Decision]:
     """Yield every record; malformed ones are rejected."""
-    records = slice_records(source.records, 0, len(source.records))
-    for number, record in enumerate(records, 1):
+    for number, record in enumerate(source.slice(0), 1):
         yield _read_row(record, source.row_format, number)
 
 
 def _read_row(record: Any, form: RowFormat, number: int) -> Decision:
-    example, problem = _read_record(record, form)
-    reason, evidence = (MALFORMED_ROW, f"row {number}: {problem}") if problem else ("", "")
-    return Decision(example, reason, evidence)
-
-
-def _read_record(record: Any, form: RowFormat) -> tuple[Example, str]:
-    """Return a record as an example, and why it is not a row ("" if it is)."""
+    """Return a record as a row without a reason, or else an excerpt of it with why it is none."""
     row = form.row(record)
     if not isinstance(row, UnreadableRecord):
-        missing = [key for key in ALPACA if row[key] is None]
-        if not missing:
-            return _make_example(row), ""
-        row = UnreadableRecord(f"{form.columns.get(missing[0], missing[0])!r} is null")
-    values = record if isinstance(record, dict) else {}
-    texts = {key: _shorten(values.get(form.columns.get(key, key))) for key in ALPACA}
-    example = Example(**texts, id=content_id(**texts), strategy="imported", created_at=utc_now())
-    return example, row.problem
+        null = next((key for key in ALPACA if row[key] is None), "")
+        if not null:
+            return Decision(_make_example(row), "")
+        row = UnreadableRecord(f"{form.columns.get(null, null)!r} is null", EMPTY)
+    return Decision(_make_excerpt(record, form), row.reason, f"row {number}: {row.problem}")
+
+
+def _make_excerpt(record: Any, form: RowFormat) -> Example:
+    """Return the beginning of what can be read of a record that is not a row."""
+    row = replace(form, first_turn=True).row(record)
+    if isinstance(row, UnreadableRecord):
+        values = record if isinstance(record, dict) else {}
+        row = {key: values.get(form.columns.get(key, key)) for key in ALPACA}
+    texts = {key: _shorten(row[key]) for key in ALPACA}
+    return Example(**texts, id=content_id(**texts), strategy="imported", created_at=utc_now())
 
 
 def _make_example(row: dict[str, Any]) -> Example:
     """Return a row with its recorded origin; values of a wrong type are left out."""
     texts = {key: row[key] for key in ALPACA}
     origin = {key: row[key] for key in PROVENANCE if isinstance(row.get(key), str)}
-    tests, seed_ids = row.get("tests"), row.get("seed_ids")
-    if isinstance(tests, list) and all(isinstance(i, str) and is_unicode(i) for i in tests):
-        origin["tests"] = "\n".join(tests)  # a list of statements, as in MBPP
+    seed_ids = row.get("seed_ids")
+    if isinstance(tests := join_statements(row.get("tests")), str):
+        origin["tests"] = tests
     if not isinstance(seed_ids, list) or not all(isinstance(i, str | int) for i in seed_ids):
         seed_ids = []
     return Example(

@@ -73,6 +73,7 @@ def _provenance(ledger: Ledger, config: dict[str, Any]) -> dict[str, Any]:
         "strategy": config.get("strategy", "imported"),
         "source": publishable(config.get("source")),
         "source_revision": ledger.meta("source_revision"),
+        **({"source_form": form} if (form := ledger.meta("source_form")) else {}),
         "prompt_version": _list_values(changes, "prompt_version", ledger.meta("prompt_version")),
         "seed_tasks_sha256": ledger.meta("seed_tasks_sha256"),
         "contamination": ledger.record("contamination"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +12,14 @@ from code_alpaca.core.row_formats import ALPACA, is_unicode
 from code_alpaca.core.schema import Example, content_id, features
 from code_alpaca.dataset.build import publishable
 from code_alpaca.dataset.folder import DatasetContent, DatasetOptions, write_dataset
-from code_alpaca.dataset.load import load_rows
+from code_alpaca.dataset.load import load_source
 from code_alpaca.dataset.manifest import recover_manifest
 from code_alpaca.dataset.origin_files import read_origin_files
-
-
-@dataclass(frozen=True, slots=True)
-class ImportSource:
-    """A dataset to import, with the arguments of `load_rows`."""
-
-    name: str  # a file, a dataset folder or a Hub id
-    config: str = "default"
-    revision: str | None = None
-    column_map: dict[str, str] | None = None
+from code_alpaca.dataset.source import DatasetSource
 
 
 def import_dataset(
-    source: ImportSource,
+    source: DatasetSource,
     run_dir: Path,
     options: DatasetOptions | None = None,
     *,
@@ -43,13 +33,12 @@ def import_dataset(
         output_dir: write `dataset` there instead of `run_dir`.
 
     Raises:
-        InputError: a row has no `instruction` or `output`, or `run_dir` contains a run.
+        InputError: a row has no `instruction` or `output`, or has several turns, or `run_dir`
+            contains a run.
     """
     if (run_dir / "ledger.sqlite").exists():
         raise InputError(f"{run_dir} contains a run of generate; import into another run_dir")
-    rows, revision = load_rows(
-        source.name, source.config, source.revision, column_map=source.column_map, blank="keep"
-    )
+    rows, revision, form = load_source(source, blank="keep")
     schema = features(with_reasoning=True)
     columns = [
         name
@@ -62,6 +51,7 @@ def import_dataset(
         "strategy": "imported",
         "source": publishable(source.name),
         "source_revision": revision,
+        **({"source_form": form} if form else {}),
         **dict.fromkeys(("contamination", "usage", "cost_usd", "config", "pace")),
     }
     rows = rows.select_columns(columns)

@@ -16,9 +16,10 @@ from code_alpaca.core.row_formats import ColumnMap
 from code_alpaca.dataset.build import build_dataset
 from code_alpaca.dataset.contents import refuse_foreign_files
 from code_alpaca.dataset.folder import DatasetOptions
-from code_alpaca.dataset.importing import ImportSource, import_dataset
+from code_alpaca.dataset.importing import import_dataset
 from code_alpaca.dataset.manifest import recover_manifest
 from code_alpaca.dataset.push import check_push, preview_push, push_dataset
+from code_alpaca.dataset.source import DatasetSource
 from code_alpaca.hub.release_plan import ReleaseKeys, VersionExistsError
 
 
@@ -27,14 +28,22 @@ class PublishConfig(ReleaseKeys):
 
     run_dir: Path = Field(description="run folder; its dataset/ is written")
     source: str | None = Field(
-        None, description="Alpaca file, dataset folder or Hub dataset to import instead of a run"
+        None,
+        description="file, folder or Hub dataset to import instead of a run, in any form that "
+        "curate reads",
     )
     source_config: str = Field("default", description="config of a source folder or Hub dataset")
+    source_split: str = Field("train", description="split of a source folder or Hub dataset")
     revision: str | None = Field(None, description="tag, branch or commit of a Hub source")
     column_map: ColumnMap = Field(
         None,
         description="columns of the source that contain the Alpaca fields, e.g. "
-        "{instruction: problem, output: solution}",
+        "{instruction: problem, output: solution}, or conversations, e.g. {messages: dialog}",
+    )
+    first_turn: bool = Field(
+        False,
+        description="read the first question and answer of conversations with several turns, which "
+        "are refused otherwise",
     )
     replace: bool = Field(
         False,
@@ -100,8 +109,13 @@ def _build(config: PublishConfig, output_dir: Path | None = None) -> Path:
     if previous:
         refuse_foreign_files(folder, previous)  # a rebuild would delete them
     if config.source is not None:
-        source = ImportSource(
-            config.source, config.source_config, config.revision, config.column_map
+        source = DatasetSource(
+            config.source,
+            config.source_config,
+            config.revision,
+            config.source_split,
+            config.column_map,
+            config.first_turn,
         )
         return import_dataset(source, config.run_dir, options, output_dir=output_dir)
     if previous and previous.config is None:

@@ -16,7 +16,8 @@ from code_alpaca.core.errors import InputError
 from code_alpaca.core.records import TrainingDataset
 from code_alpaca.core.schema import Example
 from code_alpaca.curation.decontamination.detect import ContaminationDetector
-from code_alpaca.dataset.load import ALPACA, load_rows
+from code_alpaca.dataset.load import ALPACA, load_source
+from code_alpaca.dataset.source import DatasetSource
 from code_alpaca.evaluation import metrics
 from code_alpaca.evaluation.config import EvalConfig
 from code_alpaca.evaluation.target import EvaluationTarget
@@ -49,7 +50,7 @@ def score_uncontaminated(
         return {"training_data_not_checked": target.training_error}
     recorded = target.training.datasets if target.training else []
     if config.training_data is not None:
-        datasets = [_load(config.training_data)]
+        datasets = [_load(DatasetSource(config.training_data))]
     elif not recorded:
         return {}
     else:
@@ -109,16 +110,26 @@ class _ComparedDataset:
         return ([row[column] for column in ALPACA] for row in self.rows)
 
 
-def _load(name: str, config: str = "default", revision: str | None = None) -> _ComparedDataset:
-    is_commit = revision is not None and " " not in revision  # else of a local file or folder
-    rows, loaded_revision = load_rows(name, config, revision if is_commit else None)
-    return _ComparedDataset(name, config, loaded_revision, rows.select_columns(list(ALPACA)))
+def _load(source: DatasetSource) -> _ComparedDataset:
+    loaded = load_source(source)
+    rows = loaded.rows.select_columns(list(ALPACA))
+    return _ComparedDataset(source.name, source.config, loaded.revision, rows)
 
 
 def _load_recorded(dataset: TrainingDataset) -> _ComparedDataset:
     """Load a dataset that run.json names, at the revision of the training."""
     revision = str(dataset.revision)
-    loaded = _load(dataset.name, dataset.config, revision)
+    is_commit = " " not in revision  # else of a local file or folder
+    loaded = _load(
+        DatasetSource(
+            dataset.name,
+            dataset.config,
+            revision if is_commit else None,
+            dataset.split,
+            dataset.column_map,
+            dataset.first_turn,
+        )
+    )
     if loaded.revision != revision:
         raise InputError(
             f"{dataset.name} changed since the training (revision {revision} then, "

@@ -18,7 +18,7 @@ from code_alpaca.core.config import write_yaml
 from code_alpaca.core.console import Log
 from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.key_roles import Role, keys_with
-from code_alpaca.core.records import RecordFormatError, ReleaseRecord, RunRecord
+from code_alpaca.core.records import RecordFormatError, ReleaseRecord, RunRecord, TrainingDataset
 from code_alpaca.hub.versions import README
 from code_alpaca.release import space
 from code_alpaca.release.card import is_commit, render_model_card, results_file
@@ -218,6 +218,7 @@ def _training_config(facts: ReleaseFacts) -> dict[str, Any]:
                 "name": source.name,
                 "config": source.config,
                 **({"revision": source.revision} if is_commit(source.revision) else {}),
+                **_how_read(source),
                 "weight": source.weight,
             }
             for source in training.datasets
@@ -229,3 +230,11 @@ def _training_config(facts: ReleaseFacts) -> dict[str, Any]:
         if training.base_revision:
             config["model_revision"] = training.base_revision
     return config
+
+
+def _how_read(source: TrainingDataset) -> dict[str, Any]:
+    """Return the keys that select and read the rows of a dataset, without defaults."""
+    fields, keys = TrainingDataset.model_fields, ("split", "column_map", "first_turn")
+    return {
+        key: getattr(source, key) for key in keys if getattr(source, key) != fields[key].default
+    }

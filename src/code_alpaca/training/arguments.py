@@ -25,10 +25,13 @@ class SFTArguments:
     """The rows to train on, how they are tokenized, and what is planned or written."""
 
     dataset_name: Annotated[str | None, Role.FREE, Role.OFF_CARD] = _key(
-        None, "dataset folder, Alpaca JSON or JSONL file, or Hub id"
+        None, "dataset folder, JSON, JSONL, CSV or Parquet file or a folder of them, or Hub id"
     )
     dataset_config: Annotated[str, Role.OFF_CARD] = _key(
         "default", "config of the dataset: default, derisk or verified"
+    )
+    dataset_split: Annotated[str, Role.OFF_CARD] = _key(
+        "train", "split of a folder or Hub dataset to train on, e.g. train[:1000]"
     )
     dataset_revision: Annotated[str | None, Role.OFF_CARD] = _key(
         None, "tag or commit of a Hub dataset, e.g. v1.0.0"
@@ -37,15 +40,20 @@ class SFTArguments:
         default=None,
         metadata={
             "help": "columns that contain the Alpaca fields, e.g. {instruction: problem, output: "
-            "solution}"
+            "solution}, or conversations, e.g. {messages: dialog}"
         },
+    )
+    first_turn: Annotated[bool, Role.OFF_CARD] = _key(
+        False,
+        "train on the first question and answer of conversations with several turns, which are "
+        "refused otherwise",
     )
     dataset_mixture: Annotated[list[dict], Role.OFF_CARD] = field(
         default_factory=list,
         metadata={
             "help": "in a file, instead of dataset_name: a list of datasets, each with name, "
-            "config, revision, column_map and weight (0.5: a random half of its rows, 2: every row "
-            "twice)"
+            "config, split, revision, column_map, first_turn and weight (0.5: a random half of its "
+            "rows, 2: every row twice)"
         },
     )
     validation_fraction: float = _key(0.0, "fraction of the rows held out for an evaluation loss")

@@ -104,7 +104,8 @@ def _read_recorded(path: Path) -> dict[str, Any] | None:
         values = dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError):
         raise InputError(f"{path} is not valid JSON; delete its folder and train again") from None
-    return OLD_SPELLINGS.update(values, warn=False)
+    # A key of a later version had its default before.
+    return vars(SFTArguments()) | OLD_SPELLINGS.update(values, warn=False)
 
 
 def find_last_checkpoint(folder: Path) -> Path | None:

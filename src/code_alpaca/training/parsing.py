@@ -219,8 +219,14 @@ def _reject_contradictions(args: SFTArguments, training: SFTConfig, model: Model
                 f"{item.name!r} and from_scratch exclude each other; remove one of them "
                 "(--from_scratch false, if the config file sets it)"
             )
-    for key in ("dataset_name", "dataset_revision", "validation_split"):
-        if args.dataset_mixture and getattr(args, key):
+    for key in (
+        "dataset_name",
+        "dataset_revision",
+        "dataset_split",
+        "first_turn",
+        "validation_split",
+    ):
+        if args.dataset_mixture and getattr(args, key) != getattr(SFTArguments, key):
             raise InputError(f"{key!r} and dataset_mixture exclude each other; remove one of them")
     if args.target_examples_per_step and training.gradient_accumulation_steps != 1:
         raise InputError(

@@ -131,9 +131,9 @@ def _tokenize(
         tokenize_rows, tokenizer=tokenizer, options=options, num_proc=args.dataset_num_proc
     )
     with args.main_process_first(desc="tokens"):  # the other ranks read the cache
-        train, statistics = tokenize(rows.train, revision=rows.revision)
+        train, statistics = tokenize(rows.train, revision=rows.cache_key)
         if rows.validation is not None:
-            validation, _ = tokenize(rows.validation, revision=f"{rows.revision}, validation")
+            validation, _ = tokenize(rows.validation, revision=f"{rows.cache_key}, validation")
     return TokenizedRows(train, validation, statistics)
 
 

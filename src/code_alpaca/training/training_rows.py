@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,9 @@ from code_alpaca.core import console
 from code_alpaca.core.config import NonEmptyStr, StageConfig
 from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.row_formats import ColumnMap
-from code_alpaca.dataset.load import ALPACA, load_rows, read_origin
+from code_alpaca.dataset.load import ALPACA, load_source, read_origin
 from code_alpaca.dataset.shards import assign_split
+from code_alpaca.dataset.source import DEFAULT_CONFIG, DEFAULT_SPLIT, DatasetSource
 from code_alpaca.training.arguments import SFTArguments
 
 if TYPE_CHECKING:
@@ -29,10 +31,18 @@ class MixtureSource(StageConfig):
     """One dataset of `dataset_mixture`."""
 
     name: NonEmptyStr
-    config: NonEmptyStr = "default"
+    config: NonEmptyStr = DEFAULT_CONFIG
     revision: str | None = None
+    split: NonEmptyStr = DEFAULT_SPLIT
     column_map: ColumnMap = None
+    first_turn: bool = False
     weight: float = Field(1.0, gt=0)
+
+    def dataset(self, split: str) -> DatasetSource:
+        """Return one split of the dataset."""
+        return DatasetSource(
+            self.name, self.config, self.revision, split, self.column_map, self.first_turn
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +51,8 @@ class TrainingRows:
 
     train: Dataset
     validation: Dataset | None
-    sources: list[dict[str, Any]]  # name, config, revision, weight and origin of each dataset
+    sources: list[dict[str, Any]]  # the keys of each MixtureSource, its revision and origin
+    cache_key: str  # identifies the rows of both splits
     warnings: tuple[str, ...] = ()  # one line for each dataset with rows that are too large
 
     @property
@@ -86,7 +97,17 @@ def read_training_rows(
         raise InputError(f"no row remains to train on; {reason}")
     if all_validation is not None and not len(all_validation):
         raise InputError("no row is held out; raise validation_fraction, or remove it")
-    return TrainingRows(all_train, all_validation, sources, tuple(warnings))
+    key = _cache_key(sources, arguments, seed)
+    return TrainingRows(all_train, all_validation, sources, key, tuple(warnings))
+
+
+def _cache_key(sources: list[dict[str, Any]], arguments: SFTArguments, seed: int) -> str:
+    """Return what decides which rows are read, and how; `seed` draws a part of a dataset."""
+    unread = ("name", "origin")  # the revision identifies the content
+    read = [{key: source[key] for key in source if key not in unread} for source in sources]
+    is_sampled = any(source["weight"] % 1 for source in sources)
+    held_out = [arguments.validation_fraction, arguments.validation_split]
+    return json.dumps([read, held_out, seed if is_sampled else None], sort_keys=True)
 
 
 def _read_source(
@@ -94,11 +115,10 @@ def _read_source(
 ) -> tuple[Dataset, Dataset | None, str]:
 
     def read(split: str, name: str) -> tuple[Dataset, str]:
-        options = {"split": split, "column_map": source.column_map, "log": log}
-        rows, revision = load_rows(source.name, source.config, source.revision, **options)
-        return _drop_large_rows(rows, name, warnings), revision
+        loaded = load_source(source.dataset(split), log=log)
+        return _drop_large_rows(loaded.rows, name, warnings), loaded.revision
 
-    rows, revision = read("train", source.name)
+    rows, revision = read(source.split, source.name)
     columns, held_out = list(ALPACA), None
     if fraction := arguments.validation_fraction:
         splits = [assign_split(f"training {_row_id(row)}", fraction) for row in rows]
@@ -116,13 +136,15 @@ def _read_source(
 def _parse_sources(arguments: SFTArguments) -> list[MixtureSource]:
     keys, items = "dataset_mixture", arguments.dataset_mixture
     if not items:
-        keys = "dataset_name, dataset_config, dataset_revision or column_map"
+        keys = "dataset_name, dataset_config, dataset_split, dataset_revision or column_map"
         items = [
             {
                 "name": arguments.dataset_name or "",
                 "config": arguments.dataset_config,
                 "revision": arguments.dataset_revision,
+                "split": arguments.dataset_split,
                 "column_map": arguments.column_map,
+                "first_turn": arguments.first_turn,
             }
         ]
     try:
@@ -130,7 +152,7 @@ def _parse_sources(arguments: SFTArguments) -> list[MixtureSource]:
     except (ValidationError, TypeError) as error:
         raise InputError(
             f"bad {keys} ({error_message(error)}); a dataset has a name, and optionally config, "
-            "revision, column_map and weight"
+            "split, revision, column_map, first_turn and weight"
         ) from None
 
 

@@ -103,6 +103,7 @@ class Manifest(RunSummary, Record):
     embedded_teacher: StrictBool = False
     source: Text = None
     source_revision: Text = None
+    source_form: Text = None  # which part was read, and how; none of plain Alpaca columns
     prompt_version: Text = None
     seed_tasks_sha256: Text = None
     contamination: Decontamination | None = None

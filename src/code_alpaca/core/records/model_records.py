@@ -34,8 +34,10 @@ class TrainingDataset(RecordSection):
     name: StrictStr
     config: StrictStr = "default"
     revision: Text = None
+    split: StrictStr = "train"
     weight: Number = 1.0
     column_map: dict[StrictStr, Any] | None = None
+    first_turn: StrictBool = False
     origin: DatasetOrigin | None = None
 
 
