@@ -277,6 +277,38 @@ def test_other_prompts_than_those_of_the_training_are_a_warning(tiny_model, tmp_
     assert f"the prompt style {style} changed after the training" in line
 
 
+def test_the_default_prompts_are_those_of_the_training_else_of_the_chat_template(
+    tiny_model, tmp_path, run_eval, capsys
+):
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    record, template = folder / "run.json", folder / "chat_template.jinja"
+
+    def used(*words):
+        shutil.rmtree(run_eval.output_dir, ignore_errors=True)
+        assert run_eval("--model", folder, "--limit", "1", "--max_new_tokens", "1", *words) == 0
+        return run_eval.results.prompt_format, capsys.readouterr().out
+
+    prompt_format, out = used()
+    assert prompt_format == "alpaca"
+    assert "prompt format: alpaca (the model has neither a run.json nor a chat template)" in out
+    template.write_text(
+        "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
+        "<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+    )
+    prompt_format, out = used()
+    assert prompt_format == "chat"
+    assert "prompt format: chat (the model's chat template)" in out
+    prompt_format, out = used("--prompt_format", "completion")
+    assert prompt_format == "completion"
+    assert "prompt format: completion (set by prompt_format)" in out
+    record.write_text(json.dumps({"config": {"prompt_style": "alpaca_nl"}}))
+    prompt_format, out = used()
+    assert prompt_format == "alpaca_nl"
+    assert "prompt format: alpaca_nl (that of its training, in run.json)" in out
+    record.write_text(json.dumps({"config": {}}))  # of a version with only one style
+    assert used()[0] == "alpaca"
+
+
 def test_a_prompt_style_of_another_version_is_refused_unless_overridden(
     tiny_model, tmp_path, run_eval, capsys
 ):

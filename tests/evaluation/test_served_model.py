@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from support.model_servers import FakeServers
@@ -42,6 +43,16 @@ def test_a_model_folder_gets_the_prompts_of_its_training(
     assert results.config["engine"] == engine and results.model.sha256
     assert (run_eval.output_dir / f"logs/{engine}-0.log").exists()
     assert {row["completion"] for row in run_eval.rows} == {"    return 1\n"}
+
+
+def test_a_model_folder_of_another_trainer_gets_the_prompts_of_its_chat_template(
+    servers, evaluate, run_eval, tiny_model, tmp_path, capsys
+):
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    (folder / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    assert evaluate("vllm", folder) == 0
+    assert run_eval.results.prompt_format == "chat"
+    assert "prompt format: chat (the model's chat template)" in capsys.readouterr().out
 
 
 def test_a_gguf_file_is_identified_by_its_content_and_uses_its_chat_template(

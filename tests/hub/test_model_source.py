@@ -55,6 +55,31 @@ def test_an_adapter_carries_the_fingerprint_of_its_base(folder, tmp_path):
     assert find_model(str(adapter)).fingerprint() != before
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("{{ messages }}", True),
+        ([{"name": "default", "template": "a"}, {"name": "tool_use", "template": "b"}], True),
+        ([{"name": "tool_use", "template": "b"}], False),
+        (None, False),
+    ],
+)
+def test_a_chat_template_is_found_in_the_tokenizer_config(folder, value, expected):
+    (folder / "chat_template.jinja").unlink()
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": value}))
+    assert find_model(str(folder)).has_chat_template() is expected
+
+
+def test_an_adapter_without_a_tokenizer_has_the_chat_template_of_its_base(folder, tmp_path):
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    config = {"base_model_name_or_path": str(folder)}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    assert find_model(str(adapter)).has_chat_template()
+    (adapter / "tokenizer.json").write_text("{}")
+    assert not find_model(str(adapter)).has_chat_template()
+
+
 def test_run_json_is_read_and_a_damaged_one_is_named(folder):
     assert read_run_record(folder).dataset.name == "d"
     (folder / "run.json").write_text("{")

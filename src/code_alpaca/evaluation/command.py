@@ -152,6 +152,8 @@ def _complete(context: EvalContext, store: SampleStore) -> list[dict[str, Any]] 
         f"{plural(len(requests), 'completion')} of {config.model}, at most "
         f"{plural(config.max_new_tokens, 'token')} each"
     )
+    target = context.target
+    reporting.out.print(f"prompt format: {target.prompt_format} ({target.format_reason})")
     backend = make_backend(context.target, config, has_responded=bool(store.load()))
     with reporting.out.progress(len(requests), "completions") as on_progress:
         return store.complete(requests, backend, on_progress)

@@ -76,7 +76,8 @@ class EvalConfig(ServingKeys):
         None,
         description=f"{', '.join(PROMPT_STYLES)}: the prompt of a model that sft trained; "
         "completion: the problem's own prompt, for base models; chat: the model's chat template; "
-        "unset: the format of the model's training, and chat at an endpoint",
+        "unset: the format of the model's training (run.json), else chat if there is a chat "
+        "template, else alpaca; chat at an endpoint",
     )
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], Role.REPRODUCED] = Field(
         "auto",

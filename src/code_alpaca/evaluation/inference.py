@@ -62,13 +62,13 @@ def load_model(source: ModelSource, *, dtype: str) -> LoadedModel:
     Raises:
         InputError: the model cannot be loaded.
     """
-    has_tokenizer = any(source.folder.glob("tokenizer*"))
+    folder, tokenizer = (source.base or source).folder, source.tokenizer_folder
     try:
         return text_generation.load(
-            (source.base or source).folder,
+            folder,
             dtype=dtype,
             adapter=source.folder if source.base else None,
-            tokenizer=source.folder if source.base and has_tokenizer else None,
+            tokenizer=tokenizer if tokenizer != folder else None,
         )
     except Exception as error:  # of transformers, safetensors, tokenizers or peft
         raise InputError(f"cannot load model {source.name}: {error_message(error)}") from None

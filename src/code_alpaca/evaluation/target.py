@@ -37,6 +37,7 @@ class EvaluationTarget:
     dtype: str | None = None  # of the weights during the evaluation
     training: RunRecord | None = None  # the model's run.json, if code-alpaca can read it
     training_error: str = ""  # why run.json cannot be used
+    format_reason: str = ""  # why the prompts have their format
 
     @property
     def prompt_format(self) -> PromptFormat | None:
@@ -53,20 +54,23 @@ def resolve_target(config: EvalConfig) -> EvaluationTarget:
     if config.model is None:
         return EvaluationTarget()
     if config.base_url is not None:
-        return EvaluationTarget(_settings(config, config.prompt_format or "chat"))
+        prompt_format, reason = _choose_format(config)
+        return EvaluationTarget(_settings(config, prompt_format), format_reason=reason)
     if config.model.endswith(GGUF):
         return _resolve_gguf(config)
     source = find_model(config.model, config.revision)
     training, training_error = _read_training(source.folder)
     served = _find_served(config, source) if config.engine != IN_PROCESS else None
+    prompt_format, reason = _choose_format(config, source, training)
     return EvaluationTarget(
-        _settings(config, config.prompt_format or _training_format(training)),
+        _settings(config, prompt_format),
         source,
         served,
         source.fingerprint(),
         None if served else resolve_dtype(config.dtype),
         training,
         training_error,
+        reason,
     )
 
 
@@ -76,9 +80,12 @@ def _resolve_gguf(config: EvalConfig) -> EvaluationTarget:
     served = describe_model(ENGINES[config.engine], config.model)
     check_model(served)
     _refuse_several_processes(config)
-    settings = _settings(config, config.prompt_format or "chat")
+    prompt_format, reason = _choose_format(config)
     return EvaluationTarget(
-        settings, served=served, fingerprint={"weights": file_sha256(served.path)}
+        _settings(config, prompt_format),
+        served=served,
+        fingerprint={"weights": file_sha256(served.path)},
+        format_reason=reason,
     )
 
 
@@ -163,10 +170,33 @@ def _read_training(folder: Path) -> tuple[RunRecord | None, str]:
         return None, str(error)
 
 
-def _training_format(training: RunRecord | None) -> PromptFormat:
-    """Return the prompt style that a model was trained on; alpaca if unknown."""
+def _choose_format(
+    config: EvalConfig, source: ModelSource | None = None, training: RunRecord | None = None
+) -> tuple[PromptFormat, str]:
+    """Return the format of the prompts, and why it is used.
+
+    Args:
+        source: of a model folder; None for an endpoint or a GGUF file.
+        training: the model's run.json.
+
+    Raises:
+        InputError: the model was trained on a prompt style that this version does not have.
+    """
+    if config.prompt_format:
+        return config.prompt_format, "set by prompt_format"
+    if source is None:
+        return "chat", "the server applies the model's chat template"
+    if training is not None:
+        return _trained_style(training), "that of its training, in run.json"
+    if source.has_chat_template():
+        return "chat", "the model's chat template"
+    return "alpaca", "the model has neither a run.json nor a chat template"
+
+
+def _trained_style(training: RunRecord) -> PromptFormat:
+    """Return the prompt style that a model was trained on; early versions had only alpaca."""
     try:
-        return (training and training.prompt_style) or "alpaca"
+        return training.prompt_style or "alpaca"
     except InputError as error:
         raise InputError(
             f"{error}; or set prompt_format to measure the model with prompts that it was not "

@@ -21,6 +21,7 @@ from code_alpaca.core.records import RecordFormatError, RunRecord
 from code_alpaca.hub.lookup import HubReadError, HubUnreachable, look_up, read_errors
 
 CONFIG_FILES = ("config.json", "adapter_config.json")
+TOKENIZER_CONFIG = "tokenizer_config.json"
 # Files that from_pretrained reads; a repository also contains images, logs and other formats.
 MODEL_SUFFIXES = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".py")
 WEIGHT_SUFFIXES = (".safetensors", ".bin")
@@ -49,6 +50,23 @@ class ModelSource:
         if self.base:
             hashes |= {f"base/{key}": value for key, value in self.base.fingerprint().items()}
         return hashes
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """The folder of the tokenizer: an adapter's own, or that of its base model."""
+        own = self.base is None or any(self.folder.glob("tokenizer*"))
+        return self.folder if own else self.base.folder
+
+    def has_chat_template(self) -> bool:
+        """Return whether the tokenizer has a default chat template, without loading it."""
+        folder = self.tokenizer_folder
+        if (folder / "chat_template.jinja").is_file():
+            return True
+        config = _read_json(folder / TOKENIZER_CONFIG) or {}
+        templates = config.get("chat_template")
+        if isinstance(templates, list):  # of several names
+            return "default" in [item.get("name") for item in templates if isinstance(item, dict)]
+        return bool(templates)
 
 
 def find_model(name: str, revision: str | None = None) -> ModelSource:
@@ -209,7 +227,12 @@ def _hash_files(folder: Path) -> Fingerprint:
 def _adapter_config(folder: Path) -> dict[str, Any] | None:
     """Return the adapter_config.json of a folder with an adapter and without a full model."""
     path = folder / "adapter_config.json"
-    if (folder / "config.json").is_file() or not path.is_file():
+    return None if (folder / "config.json").is_file() else _read_json(path)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """Return the object in a file; None if there is no such file."""
+    if not path.is_file():
         return None
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
