@@ -168,7 +168,24 @@ def test_contaminated_rows_are_rejected_or_marked_with_evidence(tmp_path):
     assert "1 problems of `bench.jsonl`" in card and "kept, with the problem ids" in card
 
 
-def test_curating_a_dataset_folder_keeps_the_origin_of_its_rows(tmp_path):
+def test_columns_that_are_not_kept_are_named_on_screen_and_on_the_card(tmp_path, capsys):
+    rows = [{"id": n, "language": "python", "src": "a.py", **row} for n, row in enumerate(GOOD)]
+    source = write_rows(tmp_path / "rows.jsonl", [*rows, {"page": 3, **GOOD[0]}])
+    assert main(arguments(source, tmp_path / "run", "--verify", "false")) == 0
+    assert f"{source}: columns not kept: id, src, page\n" in capsys.readouterr().out
+    assert load_rows(tmp_path / "run")[0]["language"] == "python"
+    assert "columns not kept: id, src, page." in (tmp_path / "run/dataset/README.md").read_text()
+
+
+def test_a_mapped_column_is_kept(tmp_path, capsys):
+    source = write_rows(tmp_path / "rows.jsonl", [{"lang": "rust", **row} for row in GOOD])
+    options = "--verify", "false", "--column_map", "{language: lang}"
+    assert main(arguments(source, tmp_path / "run", *options)) == 0
+    assert "not kept" not in capsys.readouterr().out
+    assert load_rows(tmp_path / "run")[0]["language"] == "rust"
+
+
+def test_curating_a_dataset_folder_keeps_the_origin_of_its_rows(tmp_path, capsys):
     first = write_rows(tmp_path / "rows.jsonl", GOOD)
     assert main(arguments(first, tmp_path / "one", "--verify", "false")) == 0
     again = arguments(tmp_path / "one/dataset", tmp_path / "two", "--verify", "false")
@@ -177,6 +194,7 @@ def test_curating_a_dataset_folder_keeps_the_origin_of_its_rows(tmp_path):
     for row in (*one, *two):
         row.pop("created_at")
     assert one == two
+    assert "not kept" not in capsys.readouterr().out
 
 
 def count_decided(run_dir):

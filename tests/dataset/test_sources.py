@@ -206,6 +206,32 @@ def test_rejected_rows_are_not_read_in_place_of_accepted_ones(tmp_path, capsys):
     assert load(tmp_path / "run/dataset", config="rejected", blank="keep")[0] == ["Add."]
 
 
+def test_an_import_names_the_columns_that_it_does_not_keep(tmp_path, capsys):
+    row = {"instruction": "Add 1 and 1.", "input": "", "output": "2", "language": "python"}
+    rows = [{**row, "src": "a.py", "id": 7}]
+    write(tmp_path, {
+        "rows.jsonl": to_jsonl(rows),
+        "clone/README.md": b"---\nconfigs: [{config_name: a, data_files: rows.parquet}]\n---\n",
+        "clone/rows.parquet": to_parquet(rows),
+    })  # fmt: skip
+    publish = ["publish", "--run_dir", str(tmp_path / "run"), "--source"]
+    imported = tmp_path / "run/dataset"
+
+    assert main([*publish, str(tmp_path / "rows.jsonl")]) == 0
+    assert "rows.jsonl: columns not kept: language, src, id\n" in capsys.readouterr().out
+    assert "columns not kept: language, src, id." in (imported / "README.md").read_text()
+    mapped = ["--column_map", "{language: language, id: src}"]
+    assert main([*publish, str(tmp_path / "rows.jsonl"), *mapped]) == 0
+    assert "rows.jsonl: columns not kept: id\n" in capsys.readouterr().out
+    loaded = load_rows(str(imported))[0][0]
+    assert (loaded["language"], loaded["id"]) == ("python", "a.py")
+    assert main([*publish, str(tmp_path / "clone")]) == 0
+    assert "clone: columns not kept: src, id\n" in capsys.readouterr().out
+    assert load_rows(str(imported))[0][0]["language"] == "python"
+    assert main([*publish[:2], str(tmp_path / "again"), "--source", str(imported)]) == 0
+    assert "not kept" not in capsys.readouterr().out
+
+
 def test_a_folder_that_is_no_single_dataset_is_refused(tmp_path):
     write(tmp_path, {"a/rows.jsonl": to_jsonl(rows_of("a")), "empty/notes.txt": b""})
     run = tmp_path / "runs/one"

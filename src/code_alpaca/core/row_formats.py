@@ -104,6 +104,11 @@ class RowFormat:
         """Whether a record can have several turns or a system prompt."""
         return bool(self.chat or self.history or self.system or self.has_messages)
 
+    @property
+    def read_columns(self) -> set[str]:
+        """The columns of a record that its row comes from, besides those with a field's name."""
+        return {*self.columns.values(), self.chat, self.instances, self.history} - {""}
+
     def describe(self) -> str:
         """Return the name of the form, and which columns it reads."""
         return f"{self.name} form" + (f" ({self.note})" if self.note else "")
@@ -216,8 +221,7 @@ def _detect_columns(columns: Sequence[str]) -> RowFormat | None:
 
 def _detect_turns(form: RowFormat, columns: Sequence[str], sample: Sequence[Record]) -> RowFormat:
     """Return a form with the columns of system prompts and earlier turns, if there are any."""
-    read = {form.chat, form.instances, *form.columns.values()}
-    unread = [column for column in columns if column not in read]
+    unread = [column for column in columns if column not in form.read_columns]
     system = next((name for name in SYSTEM_COLUMNS if name in unread), "")
     has_history = any(isinstance(record.get(HISTORY_COLUMN), list) for record in sample)
     history = HISTORY_COLUMN if HISTORY_COLUMN in unread and has_history else ""

@@ -24,7 +24,14 @@ from code_alpaca.core.data_files import UnreadableRecord
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.key_roles import Role
 from code_alpaca.core.ledger import Decision, Ledger, utc_now
-from code_alpaca.core.row_formats import ALPACA, ColumnMap, RowFormat, is_unicode, join_statements
+from code_alpaca.core.row_formats import (
+    ALPACA,
+    SAMPLE_SIZE,
+    ColumnMap,
+    RowFormat,
+    is_unicode,
+    join_statements,
+)
 from code_alpaca.core.run_folder import RunInput, open_run
 from code_alpaca.core.schema import Example, content_id, load_seed_tasks, restore_seed_ids
 from code_alpaca.curation.language_detection import label_language
@@ -34,6 +41,7 @@ from code_alpaca.dataset.build import build_dataset
 from code_alpaca.dataset.folder import DatasetOptions
 from code_alpaca.dataset.origin_files import read_origin_files, record_origin_files
 from code_alpaca.dataset.source import DatasetSource, OpenedDataset, TurnCounts, open_dataset
+from code_alpaca.dataset.unkept_columns import describe_unkept, list_unkept
 
 CHUNK = 500  # rows decided and committed together
 MALFORMED_ROW = "malformed_row"
@@ -41,6 +49,8 @@ EMPTY = "empty"  # the reason of the filter `empty`, also for null
 MAX_PRINTED_ROWS = 3  # malformed or failed rows that are printed with their evidence
 
 PROVENANCE = ("language", "strategy", "teacher", "prompt_version", "request_id", "tests")
+# Columns that curation decides again.
+DECIDED = ("nearest_id", "nearest_score", "verification", "contamination", "created_at")
 MAX_FIELD_CHARACTERS = 2_000  # of a record that is not a row
 
 
@@ -98,14 +108,16 @@ def curate_dataset(config: CurateConfig) -> None:
                 f"{config.source}: {row.evidence}; without strict it would be rejected"
             )
     output = console.stage("curate")
-    turns = source.count_turns()
+    turns, unkept = source.count_turns(), _list_unkept(source)
     _print_form(source, turns, output)
+    if unkept:
+        output.print(f"{source.source.label}: {describe_unkept(unkept)}")
     with (
         open_curator(config) as (curator, benchmarks),
         open_run(config.run_dir, config, _list_inputs(config, source)) as ledger,
     ):
         ledger.set_meta("contamination", benchmarks)
-        if ledger.is_empty() and (form := source.provenance(turns)):
+        if ledger.is_empty() and (form := source.provenance(turns, unkept)):
             ledger.set_meta("source_form", form)
         curator.add_to_pool(restore_seed_ids(seed_tasks, config.seed_tasks, ledger))
         record_origin_files(ledger, read_origin_files(config.source, source.revision))
@@ -142,6 +154,19 @@ def _print_form(source: OpenedDataset, turns: TurnCounts, output: console.Stage)
             f"{rows} rejected as {MULTI_TURN}; --first_turn true reads the first question and "
             "answer of each"
         )
+
+
+def _list_unkept(source: OpenedDataset) -> list[str]:
+    """Return the columns of a source that are neither kept nor decided again."""
+    unkept = list_unkept(source, [*PROVENANCE, "seed_ids", "id", *DECIDED])
+    id_column = source.row_format.columns.get("id", "id")
+    for record in source.slice(0, SAMPLE_SIZE):
+        row = source.row_format.row(record)
+        own_id = "" if isinstance(row, UnreadableRecord) else record.get(id_column)
+        if own_id and None not in (texts := [row[key] for key in ALPACA]):
+            # Every row gets the hash of its text, which only rows of code-alpaca have already.
+            return unkept if own_id == content_id(*texts) else [id_column, *unkept]
+    return unkept
 
 
 def _list_inputs(config: CurateConfig, source: OpenedDataset) -> list[RunInput]:

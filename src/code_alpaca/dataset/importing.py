@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from code_alpaca.core import console
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.row_checks import validate_row
 from code_alpaca.core.row_formats import ALPACA, is_unicode
@@ -16,6 +17,7 @@ from code_alpaca.dataset.load import load_source
 from code_alpaca.dataset.manifest import recover_manifest
 from code_alpaca.dataset.origin_files import read_origin_files
 from code_alpaca.dataset.source import DatasetSource
+from code_alpaca.dataset.unkept_columns import describe_unkept, list_unkept
 
 
 def import_dataset(
@@ -38,19 +40,23 @@ def import_dataset(
     """
     if (run_dir / "ledger.sqlite").exists():
         raise InputError(f"{run_dir} contains a run of generate; import into another run_dir")
-    rows, revision, form = load_source(source, blank="keep")
+    rows, opened, turns = load_source(source, blank="keep")
     schema = features(with_reasoning=True)
     columns = [
         name
         for name in rows.column_names
         if name in ALPACA or (name in schema and rows.features[name] == schema[name])
     ]
+    unkept = list_unkept(opened, columns)
+    if unkept:
+        console.stage("publish").print(f"{source.label}: {describe_unkept(unkept)}")
+    form = opened.provenance(turns, unkept)
     provenance = {
         "teacher": "unknown",
         "embedded_teacher": False,
         "strategy": "imported",
         "source": publishable(source.name),
-        "source_revision": revision,
+        "source_revision": opened.revision,
         **({"source_form": form} if form else {}),
         **dict.fromkeys(("contamination", "usage", "cost_usd", "config", "pace")),
     }
@@ -61,7 +67,7 @@ def import_dataset(
             lambda: _check_rows(rows, source.name),
             lambda: iter(()),
             provenance,
-            read_origin_files(source.name, revision),
+            read_origin_files(source.name, opened.revision),
             with_reasoning="reasoning" in columns,
         ),
         (options or DatasetOptions()).resolve(None, "0.1.0"),

@@ -16,6 +16,7 @@ from code_alpaca.dataset.source import (
     BATCH_ROWS,
     DatasetSource,
     OpenedDataset,
+    TurnCounts,
     find_manifest,
     load_hub_format,
     locate,
@@ -69,11 +70,15 @@ def load_rows(  # the parameters of `datasets.load_dataset`, and how to read the
 
 
 class LoadedRows(NamedTuple):
-    """What `load_rows` returns, and what a card reports of how the rows were read."""
+    """The rows that `load_rows` returns, and what they were read from."""
 
     rows: Dataset
-    revision: str
-    form: str | None
+    opened: OpenedDataset
+    turns: TurnCounts
+
+    @property
+    def revision(self) -> str:
+        return self.opened.revision
 
 
 def load_source(
@@ -92,7 +97,7 @@ def load_source(
             f"first of each, or leave them out with code-alpaca curate --source {shlex.quote(name)}"
         )
     rows = _select_complete(opened, blank, log)
-    return LoadedRows(rows, opened.revision, opened.provenance(turns))
+    return LoadedRows(rows, opened, turns)
 
 
 def stream_rows(

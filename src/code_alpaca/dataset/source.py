@@ -21,6 +21,7 @@ from code_alpaca.core.json_records import RecordList, UnreadableRecord
 from code_alpaca.core.records import Manifest, RecordFormatError
 from code_alpaca.core.row_formats import SAMPLE_SIZE, RowFormat, detect_format
 from code_alpaca.dataset.manifest import CARD, MANIFEST, find_changed_files, read_manifest
+from code_alpaca.dataset.unkept_columns import describe_unkept
 from code_alpaca.hub.lookup import HubReadError, HubUnreachable, find_dataset_file, look_up
 
 if TYPE_CHECKING:
@@ -119,11 +120,12 @@ class OpenedDataset(NamedTuple):
             parts.append(f"{turns.system_prompts:,} with a system prompt{count}, which is not read")
         return "; ".join(parts)
 
-    def provenance(self, turns: TurnCounts) -> str | None:
+    def provenance(self, turns: TurnCounts, unkept: Sequence[str]) -> str | None:
         """Return what a card reports of how the rows were read; None for all of plain Alpaca."""
-        if self.row_format.plain and not self.source.part:
+        if self.row_format.plain and not self.source.part and not unkept:
             return None
-        return "; ".join(filter(None, (self.source.part, self.describe(turns))))
+        parts = self.source.part, self.describe(turns), describe_unkept(unkept)
+        return "; ".join(filter(None, parts))
 
 
 def open_dataset(source: DatasetSource) -> OpenedDataset:
