@@ -26,14 +26,16 @@ def manifest(tmp_path_factory):
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_untrusted_text_creates_no_markup_in_a_dataset_card(manifest, text):
+@pytest.mark.parametrize("imported", [True, False])
+def test_untrusted_text_creates_no_markup_in_a_dataset_card(manifest, text, imported):
     example = {"instruction": "benign", "input": "benign", "output": "benign"}
     names = ("teacher", "source", "source_revision", "source_form", "strategy", "license",
-             "repository", "prompt_version")  # fmt: skip
+             "repository", "prompt_version", "title")  # fmt: skip
 
     def rendered(word):
         counted = {"languages": {word: 3, "python": 1}, "verification": {word: 4}}
         values = {**manifest.as_dict(), **dict.fromkeys(names, word), "usage": None}
+        values |= {"strategy": "imported"} if imported else {}
         values |= {"statistics": {**manifest.as_dict()["statistics"], **counted}}
         values |= {"rejected_by_reason": {word: 2}}
         values |= {"config": {"novelty": word, "novelty_threshold": 0.7}}

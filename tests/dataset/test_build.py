@@ -170,7 +170,7 @@ def test_an_import_keeps_every_byte_and_leaves_out_empty_configs(tmp_path, monke
     assert [{key: row[key] for key in ("instruction", "input", "output")} for row in loaded] == rows
     assert revision.startswith("v1.0.0 (sha256 ")
     text = (folder / "README.md").read_text()
-    assert "None" not in text and "imported unchanged from `alpaca.json`" in text
+    assert "None" not in text and "The rows come from `alpaca.json`" in text
     assert get_dataset_config_names(str(folder)) == ["default", "derisk"]
     assert not (folder / "data/rejected").exists()
 

@@ -163,7 +163,7 @@ def test_a_source_without_seed_tasks_is_named_as_such(tmp_path):
     source.write_text('[{"instruction": "Add a and b.", "output": "a + b"}]')
     assert main(["publish", "--source", str(source), "--run_dir", str(tmp_path / "r")]) == 0
     card = (tmp_path / "r/dataset/README.md").read_text()
-    assert "The source contains no seed tasks" in card and "does not contain the text" in card
+    assert "The source contains no seed tasks and no prompts" in card
 
 
 def test_the_changelog_names_a_difference_of_the_seed_tasks(hub, worker, generate, tmp_path):

@@ -148,7 +148,7 @@ def test_prose_edited_on_the_hub_is_kept_and_numbers_are_replaced(hub, worker, m
     worker.push(make_folder("1.0.0", rows=4))
     card = hub.read(DATASET, "main", "README.md").decode()
     edited = (
-        card.replace("no person has reviewed every row", "one of us has reviewed every row")
+        card.replace("Outputs can be wrong", "One of us has read the outputs")
         .replace("4 candidates, 4 accepted rows", "lots of rows")
         .replace("pretty_name:", "annotations_creators: [machine-generated]\npretty_name:")
     ) + "\n## Thanks\n\nTo the readers.\n"
@@ -156,15 +156,15 @@ def test_prose_edited_on_the_hub_is_kept_and_numbers_are_replaced(hub, worker, m
     folder = make_folder("1.1.0", rows=6)
     output = " ".join(worker.push(folder)["lines"])
     card = hub.read(DATASET, "v1.1.0", "README.md").decode()
-    assert "one of us has reviewed every row" in card and "To the readers." in card
+    assert "One of us has read the outputs" in card and "To the readers." in card
     assert "6 candidates, 6 accepted rows" in card and "lots of rows" not in card
-    assert "annotations_creators:" in card and "# Code Alpaca 1.1.0" in card
+    assert "annotations_creators:" in card and "# tasks 1.1.0" in card
     assert "kept: Limitations, Datasheet, Thanks, metadata annotations_creators" in output
     assert "replaced: How it was made" in output
     assert (folder / "README.md").read_text() == card
     worker.push(make_folder("1.2.0", rows=7))  # the next version keeps it as well
     card = hub.read(DATASET, "v1.2.0", "README.md").decode()
-    assert "one of us has reviewed every row" in card and "To the readers." in card
+    assert "One of us has read the outputs" in card and "To the readers." in card
     assert "7 candidates, 7 accepted rows" in card and "annotations_creators:" in card
 
 
@@ -174,7 +174,7 @@ def test_a_broken_card_on_the_hub_is_replaced(hub, worker, make_folder, broken):
     hub.edit(DATASET, {"README.md": broken, "CHANGELOG.md": broken}, author="bob")
     assert worker.push(make_folder("1.1.0"))["kind"] == ""
     card = hub.read(DATASET, "v1.1.0", "README.md").decode()
-    assert "# Code Alpaca 1.1.0" in card and card.startswith("---\nlanguage:")
+    assert "# tasks 1.1.0" in card and card.startswith("---\nlanguage:")
 
 
 @pytest.mark.parametrize("manifest", [b"[1]", b"{trunc", b'{"columns": 5}'])

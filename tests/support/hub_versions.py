@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 
 from support.hub_client import DATASET
 
@@ -21,7 +22,7 @@ def dataset_versions(hub, repo=DATASET):
         data = {path: oid for path, oid in tree.items() if path.startswith("data/")}
         assert data == manifest["sha256"], "shards of another version"
         card = hub.blobs[tree["README.md"]].decode()
-        assert f"# Code Alpaca {manifest['version']}" in card
+        assert re.search(rf"(?m)^# .+ {re.escape(manifest['version'])}$", card)
         assert f"## {manifest['version']} (" in hub.blobs[tree["CHANGELOG.md"]].decode()
         versions.append(manifest["version"])
     return versions

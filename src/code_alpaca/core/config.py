@@ -28,6 +28,7 @@ from pydantic.fields import FieldInfo
 
 from code_alpaca.core import fs, shipped
 from code_alpaca.core.errors import InputError, did_you_mean
+from code_alpaca.core.key_roles import Role
 from code_alpaca.core.old_spellings import OldSpellings
 from code_alpaca.core.redact import find_secret, redact
 
@@ -157,6 +158,11 @@ def _check_not_blank(text: str) -> str:
 Version = Annotated[str, AfterValidator(_check_semver)]
 BaseUrl = Annotated[str, AfterValidator(check_base_urls)]
 NonEmptyStr = Annotated[str, AfterValidator(_check_not_blank)]
+Title = Annotated[NonEmptyStr | None, Role.FREE]
+TITLE_HELP = (
+    "heading and pretty_name of the dataset card; unset: keep the current one, which at first is "
+    "Code Alpaca, or the name of the source of imported rows"
+)
 C = TypeVar("C", bound=StageConfig)
 
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from code_alpaca.core import console
-from code_alpaca.core.config import Version
+from code_alpaca.core.config import TITLE_HELP, Title, Version
 from code_alpaca.core.conversations import MULTI_TURN
 from code_alpaca.core.data_files import UnreadableRecord
 from code_alpaca.core.errors import InputError
@@ -80,6 +80,7 @@ class CurateConfig(CurationRules):
     dataset_version: Annotated[Version, Role.FREE] = Field(
         "0.1.0", description="the dataset's SemVer"
     )
+    title: Title = Field(None, description=TITLE_HELP)
 
     @property
     def dataset_source(self) -> DatasetSource:
@@ -124,7 +125,9 @@ def curate_dataset(config: CurateConfig) -> None:
         curator.add_to_pool(ledger.accepted())
         _decide_rows(source, curator, ledger, output)
         _print_outcomes(ledger, len(source.records), output)
-    folder = build_dataset(config.run_dir, DatasetOptions(config.dataset_version))
+    folder = build_dataset(
+        config.run_dir, DatasetOptions(config.dataset_version, title=config.title)
+    )
     output.print(f"{folder}, version {config.dataset_version}")
 
 

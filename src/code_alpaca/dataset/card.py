@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
@@ -14,9 +15,12 @@ from code_alpaca.core.row_formats import ALPACA
 from code_alpaca.core.schema import CONFIGS
 from code_alpaca.dataset.origin_files import SEED_TASKS
 from code_alpaca.dataset.plots import caption
+from code_alpaca.dataset.source import LOCAL_SUFFIXES
 from code_alpaca.hub import cards
 
 MAX_FIELD_LENGTH = 4_000  # characters of each field of the example
+IMPORTED = "imported"  # the strategy of rows that were not generated
+COMMIT = re.compile("[0-9a-f]{40}")
 SIZE_CATEGORIES = {
     1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M",
 }  # fmt: skip
@@ -30,6 +34,7 @@ def render_card(
     `plots` are names of files in `assets/`.
     """
     values = {name: getattr(manifest, name) for name in Manifest.model_fields if name != "config"}
+    values["title"] = manifest.title or _default_title(manifest)
     return cards.render_card(
         "README.md.jinja",
         _read_template,
@@ -49,11 +54,29 @@ def _metadata(manifest: Manifest) -> dict[str, Any]:
     rows = manifest.counts["default"]
     size = next((name for limit, name in SIZE_CATEGORIES.items() if rows < limit), "1M<n<10M")
     return {
-        **yaml.safe_load(_read_template("metadata.yaml")),
+        **_constants(manifest),
+        "pretty_name": manifest.title or _default_title(manifest),
         "license": manifest.license,
         "size_categories": [size],
         "configs": [_describe_config(manifest, name) for name in CONFIGS if manifest.counts[name]],
     }
+
+
+def _constants(manifest: Manifest) -> dict[str, Any]:
+    kind = "_imported" if manifest.strategy == IMPORTED else ""
+    return yaml.safe_load(_read_template(f"metadata{kind}.yaml"))
+
+
+def _default_title(manifest: Manifest) -> str:
+    """Return the Hub id of an imported dataset, or the name of its file without suffixes."""
+    if manifest.strategy != IMPORTED or not manifest.source:
+        return _constants(manifest)["pretty_name"]
+    if COMMIT.fullmatch(manifest.source_revision or ""):
+        return manifest.source
+    name = PurePath(manifest.source)
+    while name.suffix.lower() in LOCAL_SUFFIXES:
+        name = name.with_suffix("")
+    return name.name
 
 
 def _describe_config(manifest: Manifest, name: str) -> dict[str, Any]:

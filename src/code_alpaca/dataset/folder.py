@@ -38,6 +38,7 @@ class DatasetOptions:
     license: str | None = None
     validation_fraction: float | None = None
     repository: str | None = None  # on the Hub
+    title: str | None = None  # of the card
 
     def resolve(self, previous: Manifest | None, default_version: str) -> DatasetOptions:
         """Return the options with every None replaced by the previous value or the default."""
@@ -48,6 +49,7 @@ class DatasetOptions:
             self.license or base.license,
             base.validation_fraction if fraction is None else fraction,
             self.repository or base.repository,
+            self.title or base.title,
         )
 
 
@@ -167,6 +169,7 @@ def _make_manifest(
         version=options.version,
         license=options.license,
         repository=options.repository,
+        **({"title": options.title} if options.title else {}),
         counts=counts,
         splits=splits,
         validation_fraction=options.validation_fraction,

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import Field
 
 from code_alpaca.core import console
-from code_alpaca.core.config import NonEmptyStr, Version
+from code_alpaca.core.config import TITLE_HELP, NonEmptyStr, Title, Version
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.records import Manifest
 from code_alpaca.core.row_formats import ColumnMap
@@ -53,6 +53,7 @@ class PublishConfig(ReleaseKeys):
     dataset_version: Version | None = Field(
         None, description="SemVer version; unset: keep the current one"
     )
+    title: Title = Field(None, description=TITLE_HELP)
     license: NonEmptyStr | None = Field(
         None, description="Hub identifier of the data's license; unset: keep the current one"
     )
@@ -103,7 +104,11 @@ def _build(config: PublishConfig, output_dir: Path | None = None) -> Path:
     """Write the dataset folder, by default to `run_dir`, and return its path."""
     folder = config.run_dir / "dataset"
     options = DatasetOptions(
-        config.dataset_version, config.license, config.validation_fraction, config.hub_dataset_id
+        config.dataset_version,
+        config.license,
+        config.validation_fraction,
+        config.hub_dataset_id,
+        config.title,
     )
     previous = recover_manifest(folder)
     if previous:
@@ -128,6 +133,7 @@ def _refuse_changes(config: PublishConfig, folder: Path, previous: Manifest) -> 
     """Refuse other options for an imported dataset, which cannot be rebuilt without its source."""
     current = {
         "dataset_version": previous.version,
+        "title": previous.title,
         "license": previous.license,
         "validation_fraction": previous.validation_fraction,
     }

@@ -77,7 +77,8 @@ def generate_dataset(config: GenerateConfig) -> None:
                 raise
     new_version = _fill_ledger(config, plan, price, repository)
     version = config.dataset_version if new_version else None
-    folder = build_dataset(config.run_dir, DatasetOptions(version, repository=repository))
+    options = DatasetOptions(version, repository=repository, title=config.title)
+    folder = build_dataset(config.run_dir, options)
     if repository:
         push_dataset(folder, repository, ReleaseTerms(config.private))
 

@@ -9,7 +9,13 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from code_alpaca.core.config import NonEmptyStr, Version, check_base_urls
+from code_alpaca.core.config import (
+    TITLE_HELP,
+    NonEmptyStr,
+    Title,
+    Version,
+    check_base_urls,
+)
 from code_alpaca.core.key_roles import Role
 from code_alpaca.core.old_spellings import OldSpellings
 from code_alpaca.curation.rules import CurationRules
@@ -142,6 +148,7 @@ class GenerateConfig(CurationRules, ServingKeys):
     )
     report_to: Free[Literal["none", "trackio"]] = Field("none", description="where to log metrics")
     dataset_version: Free[Version] = Field("0.1.0", description="SemVer of this run's dataset")
+    title: Title = Field(None, description=TITLE_HELP)
     hub_dataset_id: Free[NonEmptyStr | None] = Field(None, description="ORG/NAME for push_to_hub")
     push_to_hub: Free[bool] = Field(
         False, description="release the dataset at the end; full shards are uploaded during the run"

@@ -92,6 +92,7 @@ class Manifest(RunSummary, Record):
     version: Version
     license: StrictStr
     repository: Text = None
+    title: Text = None  # of the card; None: the default one
     counts: Counts
     splits: dict[StrictStr, Counts] = Field({})
     validation_fraction: Number = 0.0
