@@ -58,6 +58,18 @@ def test_the_card_of_generated_rows_states_their_method(run):
     assert run("generate", *words).data.pretty_name == "SQL: hard"
 
 
+@pytest.mark.parametrize(
+    ("novelty", "measure"),
+    [
+        ("code_aware", "words of the instruction, of its operators, or of the input"),
+        ("rouge_l", "The measure `rouge_l` is the ROUGE-L F1 of the instructions."),
+    ],
+)
+def test_the_card_names_the_measure_of_similarity(source, run, novelty, measure):
+    card = run("curate", "--source", source, "--novelty", novelty).content
+    assert measure in card and "## License\n" in card and "icence" not in card
+
+
 @pytest.mark.parametrize("command", ["publish", "curate"])
 def test_imported_rows_are_named_after_their_source_unless_there_is_a_title(source, run, command):
     card = run(command, "--source", source)

@@ -53,12 +53,27 @@ def test_a_section_that_an_earlier_template_marked_as_rewritten_is_not_kept():
 
 def test_an_edited_license_and_name_are_kept_and_the_section_agrees():
     base = BASE.replace("license: mit", "license: other\npretty_name: T")
-    base += f"\n## Licence\n{REWRITTEN}\n\n`other`.\n"
+    base += f"\n## License\n{REWRITTEN}\n\n`other`.\n"
     edited = base.replace("license: other", "license: mit").replace("_name: T", "_name: Tasks")
     merged = merge_cards(base.replace("# T 1", "# T 2"), base, edited)
     assert merged.kept == ["metadata license", "metadata pretty_name"] and not merged.lost
     assert "license: mit\npretty_name: Tasks\n" in merged.text and "# T 2" in merged.text
     assert "\n`mit`.\n" in merged.text and "`other`" not in merged.text
+
+
+def test_the_section_keeps_an_edited_license_under_the_heading_of_this_version():
+    released = BASE.replace("license: mit", "license: other")
+    released += f"\n## Licence\n{REWRITTEN}\n\n`other`.\n"
+    edited = released.replace("license: other", "license: mit").replace("`other`", "`mit`")
+    merged = merge_cards(released.replace("## Licence", "## License"), released, edited)
+    assert "## License\n" in merged.text and "## Licence" not in merged.text
+    assert "license: mit\n" in merged.text and "\n`mit`.\n" in merged.text
+    # A section without numbers is kept as it was edited.
+    released = f"{BASE}\n## Licence\n\n`mit`.\n"
+    edited = released + "Ask us for another one.\n"
+    merged = merge_cards(released.replace("## Licence", "## License"), released, edited)
+    assert merged.text == edited.replace("## Licence", "## License")
+    assert merged.kept == ["License"]
 
 
 def test_a_license_that_the_release_changes_wins_over_an_edited_one():

@@ -26,7 +26,7 @@ COMPUTED_METADATA = {
 REPOSITORY, INDEX = "Repository", "Index"  # project_urls in setup.cfg
 PLACEHOLDER = "/OWNER/"  # in the URL of a repository that is not public yet
 UNKNOWN_LICENSE = "other"  # the metadata of a card without a license
-LICENSE_HEADINGS = ("License", "Licence")
+LICENSE, OLD_LICENSE = "License", "Licence"  # headings
 Metadata = dict[str, Any]
 # A path outside the working folder, alone or after `ENGINE:` or `--flag=`.
 OUTSIDE_PATH = re.compile(
@@ -158,14 +158,16 @@ def _merge_metadata(
     if metadata.get("license") != rendered.get("license"):
         # The section names the license as well and must agree with the metadata.
         names = [str(markdown.code(values.get("license"))) for values in (rendered, metadata)]
-        for heading in LICENSE_HEADINGS:
-            if heading in sections:
-                sections[heading] = sections[heading].replace(*names, 1)
+        if LICENSE in sections:
+            sections[LICENSE] = sections[LICENSE].replace(*names, 1)
     return MergedCard("".join(sections.values()), kept, lost)
 
 
 def _split_sections(text: str) -> dict[str, str]:
-    """Return the sections by title, in order; a heading in a fenced block starts none."""
+    """Return the sections by title, in order; a heading in a fenced block starts none.
+
+    The heading of earlier versions, OLD_LICENSE, becomes LICENSE.
+    """
     sections, title, fence = {PREAMBLE: ""}, PREAMBLE, ""
     for line in text.splitlines(keepends=True):
         bare = line.strip()
@@ -176,6 +178,8 @@ def _split_sections(text: str) -> dict[str, str]:
             fence = ""
         elif not fence and line.startswith("## "):
             title = line[3:].strip()
+            if title == OLD_LICENSE:
+                title, line = LICENSE, line.replace(OLD_LICENSE, LICENSE)
             sections.setdefault(title, "")
         sections[title] += line
     return sections
