@@ -84,6 +84,22 @@ def test_each_rule_rejects_a_row_with_its_reason(tmp_path):
     assert "rows.jsonl" in (tmp_path / "run/dataset/README.md").read_text()
 
 
+def test_a_rejected_row_names_what_it_repeats(tmp_path):
+    body = "".join(f"    x += {number} * n\n" for number in range(9))
+    answer = f"def f(n):\n    x = 0\n{body}    return x\n"
+    rows = [
+        {"instruction": "Add multiples of n in Python.", "input": "", "output": answer},
+        {"instruction": "Weigh a number, please.", "input": "", "output": f"# ok\n{answer}"},
+        {"instruction": "Add multiples of n in Python!", "input": "", "output": "x = 1"},
+    ]
+    source = write_rows(tmp_path / "rows.jsonl", rows)
+    assert main(arguments(source, tmp_path / "run", "--verify", "false")) == 0
+    (kept,) = load_rows(tmp_path / "run")
+    copy, near = load_rows(tmp_path / "run", "rejected")
+    assert (copy["reason"], copy["evidence"]) == ("duplicate_output", f"the output of {kept['id']}")
+    assert (near["reason"], near["nearest_id"]) == ("too_similar", kept["id"])
+
+
 def test_malformed_rows_are_rejected_with_their_line_or_refused(tmp_path, capsys):
     odd = [7, {"instruction": "Do it now, please."}, {"instruction": 1, "output": "x"},
            {"instruction": "Half of it, please.", "output": "\ud800"},

@@ -187,6 +187,23 @@ def test_a_filter_drops_bad_rows_with_its_name_as_reason(name):
         assert find_reasons(example, [name]) == [name]
 
 
+@pytest.mark.parametrize(
+    ("name", "findings"),
+    [
+        ("refusal", ["I'm sorry", "As an AI", "I cannot assist"]),
+        ("cut_off", ["ends inside a bracket", "ends inside a string", "ends inside a bracket"]),
+        ("secret", ["AWS Access Key in output", "Private Key in input",
+                    "Hugging Face Token in output", "GitHub Token in output"]),
+        ("personal_data", ["e-mail address in output", "e-mail address in instruction",
+                           "e-mail address in output", "e-mail address in output"]),
+        ("syntax_error", [""] * 6),
+    ],
+)  # fmt: skip
+def test_the_evidence_is_what_a_filter_found_and_never_a_secret(name, findings):
+    (found,) = load_filters([name])
+    assert [found.find_evidence(example) for example in DROP[name]] == findings
+
+
 def test_output_limits_come_before_filters_that_read_the_whole_text():
     names = list(FILTERS)
     assert max(names.index(n) for n in ("input_too_long", "output_too_long")) < min(
@@ -376,12 +393,16 @@ TOTAL = (
 
 def test_a_repeated_output_is_a_duplicate_despite_white_space_comments_and_fences():
     outputs = DuplicateOutputs()
-    outputs.add(Example(ASK, "", TOTAL))
+    outputs.add(Example(ASK, "", TOTAL, id="first"))
+    outputs.add(Example(ASK, "", f"{TOTAL}# again", id="second"))
     outputs.add(Example(ASK, "", "42"))
-    assert Example("Sum.", "", TOTAL.replace("    ", "\t").replace("= 0", "= 0  # yet")) in outputs
-    assert Example("Sum.", "", f"```python\n{TOTAL}```") in outputs
-    assert Example("Sum.", "", TOTAL.replace("result", "answer")) not in outputs
-    assert Example("Sum.", "", "42") not in outputs, "short outputs answer many tasks"
+    assert (
+        outputs.find(Example("Sum.", "", TOTAL.replace("    ", "\t").replace("= 0", "= 0  # yet")))
+        is not None
+    )
+    assert outputs.find(Example("Sum.", "", f"```python\n{TOTAL}```")) == "first"
+    assert outputs.find(Example("Sum.", "", TOTAL.replace("result", "answer"))) is None
+    assert outputs.find(Example("Sum.", "", "42")) is None, "short outputs answer many tasks"
 
 
 def test_the_same_output_for_other_code_is_another_task():
@@ -389,13 +410,17 @@ def test_the_same_output_for_other_code_is_another_task():
     outputs = DuplicateOutputs()
     outputs.add(Example("Add up all numbers of a list.", "", TOTAL))
     outputs.add(Example("Add up these.", "values = [1, 2, 3]", TOTAL))
-    assert Example("Repair this function.", broken, TOTAL) not in outputs
-    assert Example(f"Repair this function:\n{broken}", "", TOTAL) not in outputs
-    assert Example("Add up those.", "values = [4, 5, 6, 7]", TOTAL) in outputs, "other data"
+    assert outputs.find(Example("Repair this function.", broken, TOTAL)) is None
+    assert outputs.find(Example(f"Repair this function:\n{broken}", "", TOTAL)) is None
+    assert outputs.find(Example("Add up those.", "values = [4, 5, 6, 7]", TOTAL)) is not None, (
+        "other data"
+    )
     stub = 'def total(values):\n    """Return the sum of all numbers in a list."""\n    ...\n'
-    assert Example("Complete this function.", stub, TOTAL) in outputs, "a header, not a program"
+    assert outputs.find(Example("Complete this function.", stub, TOTAL)) is not None, (
+        "a header, not a program"
+    )
     outputs.add(Example("Repair this function.", broken, TOTAL))
-    assert Example("Correct this function.", broken, TOTAL) in outputs
+    assert outputs.find(Example("Correct this function.", broken, TOTAL)) is not None
 
 
 @pytest.mark.parametrize(
@@ -416,5 +441,5 @@ def test_the_same_output_for_other_code_is_another_task():
 def test_outputs_that_differ_outside_comments_are_no_duplicates(one, other):
     outputs = DuplicateOutputs()
     outputs.add(Example("Do this.", "", one))
-    assert Example("Do this.", "", one) in outputs
-    assert Example("Do that.", "", other) not in outputs
+    assert outputs.find(Example("Do this.", "", one)) is not None
+    assert outputs.find(Example("Do that.", "", other)) is None

@@ -36,21 +36,23 @@ PATTERNS = {
 
 
 class DuplicateOutputs:
-    """The outputs of all accepted rows.
+    """The outputs of all accepted rows, and the id of the first row with each.
 
     The same output for other code in the task is not a duplicate, but a repair or a translation.
     """
 
     def __init__(self) -> None:
-        self._hashes: set[int] = set()
+        self._ids: dict[int, str] = {}  # by hash
 
     def add(self, task: Example | SeedTask) -> None:
         """Add the output of a row."""
         if (key := _hash_output(task)) is not None:
-            self._hashes.add(key)
+            self._ids.setdefault(key, task.id)
 
-    def __contains__(self, task: Example | SeedTask) -> bool:
-        return _hash_output(task) in self._hashes
+    def find(self, task: Example | SeedTask) -> str | None:
+        """Return the id of the first row with the output of this one; None if it is new."""
+        key = _hash_output(task)
+        return self._ids.get(key) if key is not None else None
 
 
 def _hash_output(task: Example | SeedTask) -> int | None:

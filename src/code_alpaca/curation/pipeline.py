@@ -127,7 +127,7 @@ class Curator:
             if reason := row_filter.find_reason(example):
                 if is_plugin(row_filter.name):
                     self.users_reasons[reason] = row_filter.name
-                return Decision(example, reason)
+                return Decision(example, reason, row_filter.find_evidence(example))
         matches = self._contamination.find_matches(example)
         if not matches:
             return decision
@@ -143,8 +143,8 @@ class Curator:
 
     def _check_pool(self, decision: Decision) -> Decision:
         example = decision.example
-        if self._duplicates is not None and example in self._duplicates:
-            return replace(decision, reason=DUPLICATE_OUTPUT)
+        if self._duplicates is not None and (first := self._duplicates.find(example)) is not None:
+            return replace(decision, reason=DUPLICATE_OUTPUT, evidence=f"the output of {first}")
         (verdict,) = self._novelty.check([example])
         example = replace(example, nearest_id=verdict.nearest_id, nearest_score=verdict.score)
         if not verdict.is_novel:

@@ -51,6 +51,13 @@ FILTERS: dict[str, Callable[[Example], Any]] = {
         *alpaca_2023.FILTERS,
     )
 }
+# What some filters found, as evidence beside the reason: never the text of a secret.
+FINDINGS: dict[str, Callable[[Example], str]] = {
+    "refusal": text.find_refusal,
+    "cut_off": lambda example: f"ends inside {code.find_open_end(example)}",
+    "secret": sensitive.find_secret,
+    "personal_data": sensitive.find_personal_data,
+}
 MAX_REASON_CHARACTERS = 100
 DUPLICATE_OUTPUT = "duplicate_output"  # compares rows with each other, see `duplicates`
 FILTER_NAMES = (*FILTERS, DUPLICATE_OUTPUT)
@@ -92,6 +99,11 @@ class Filter(NamedTuple):
             f"{self._describe(example)}: it returned {returned}; return None or True to keep a "
             "row, or False, a reason, or (False, reason) to drop it"
         )
+
+    def find_evidence(self, example: Example) -> str:
+        """Return what the filter found in a row that it drops; "" if only the reason is known."""
+        find = FINDINGS.get(self.name)
+        return _clean(find(example)) if find else ""
 
     def _describe(self, example: Example) -> str:
         return f"filter {self.name} failed on the row {_clean(example.instruction)!r}"

@@ -28,7 +28,10 @@ QUOTED = re.compile(
     r"/\*[\s\S]*?(?:\*/|\Z)"
 )
 BRACKETS = ("()", "[]", "{}")
-OPEN_END_MESSAGES = ("was never closed", "unterminated", "unexpected EOF")  # of CPython's parser
+# Messages of CPython's parser, and what a text that causes them ends inside.
+OPEN_ENDS = {
+    "was never closed": "a bracket", "unterminated": "a string", "unexpected EOF": "a statement"
+}  # fmt: skip
 ONLY_PYTHON = re.compile(r"^\s*(def \w+\([^)]*\)\s*(->.*)?:$|from [\w.]+ import \w)", re.MULTILINE)
 
 
@@ -47,15 +50,21 @@ def unbalanced_fence(example: Example) -> bool:
 
 def cut_off(example: Example) -> bool:
     """Drop an output that ends inside a string or a bracket."""
+    return not find_open_end(example)
+
+
+def find_open_end(example: Example) -> str:
+    """Return what the code in an output ends inside: "a bracket", ...; "" if it is complete."""
     language = detect_language(example)
     programs = extract_programs(example.output, language)
     text = programs[0].rstrip() if programs else ""
     if not is_code(text):
-        return True
+        return ""
     if language == "python":
-        return not _ends_open(text) or contains_sentences(text)
+        open_end = _find_python_open_end(text)
+        return "" if open_end and contains_sentences(text) else open_end
     bare = QUOTED.sub("", text)
-    return bare.count("{") <= bare.count("}")
+    return "a bracket" if bare.count("{") > bare.count("}") else ""
 
 
 def wrong_language(example: Example) -> bool:
@@ -104,12 +113,13 @@ def _parses(code: str) -> bool:
     return any(map(is_valid_python, (code, textwrap.dedent(code), code.rstrip() + " pass")))
 
 
-def _ends_open(text: str) -> bool:
+def _find_python_open_end(text: str) -> str:
     with warnings.catch_warnings(action="ignore"):
         try:
             ast.parse(text)
         except SyntaxError as error:
-            return any(message in str(error.msg) for message in OPEN_END_MESSAGES)
+            kinds = (kind for message, kind in OPEN_ENDS.items() if message in str(error.msg))
+            return next(kinds, "")
         except (ValueError, RecursionError, MemoryError):
             pass
-    return False
+    return ""

@@ -7,9 +7,10 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+from code_alpaca.core.row_formats import ALPACA
 from code_alpaca.core.schema import Example
 
-HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}\b|\bsk-(proj-|ant-)?[A-Za-z0-9_-]{32,}")
+TOKEN = re.compile(r"\b(?P<hub>hf_[A-Za-z0-9]{30,})\b|\bsk-(proj-|ant-)?[A-Za-z0-9_-]{32,}")
 EMAIL = re.compile(r"(?<![\w.+-])(?P<name>[\w.+-]+)@(?P<domain>[\w-]+(\.[\w-]+)*\.[a-zA-Z]{2,})\b")
 EXAMPLE_DOMAIN = re.compile(
     r"(?i)(^|\.)((example|test|sample|domain|your-?\w*|my-?\w*|company|email|mail|site|website|host|"
@@ -53,10 +54,19 @@ ABOUT_LICENCES = re.compile(r"licen[sc]e|copyright", re.IGNORECASE)
 
 def secret(example: Example) -> bool:
     """Drop a row with a key or token in the format of its provider (detect-secrets, Hub tokens)."""
-    return not any(
-        HUB_TOKEN.search(text) or any(any(d.analyze_string(text)) for d in _secret_detectors())
-        for text in example.texts
-    )
+    return not find_secret(example)
+
+
+def find_secret(example: Example) -> str:
+    """Return the kind of the first key or token and its field, not its text; "" for none."""
+    for field, text in zip(ALPACA, example.texts, strict=True):
+        if token := TOKEN.search(text):
+            kind = "Hugging Face Token" if token["hub"] else "API Key"
+            return f"{kind} in {field}"
+        for detector in _secret_detectors():
+            if any(detector.analyze_string(text)):
+                return f"{detector.secret_type} in {field}"
+    return ""
 
 
 def personal_data(example: Example) -> bool:
@@ -65,16 +75,21 @@ def personal_data(example: Example) -> bool:
     A first name at a public mail provider (dan@gmail.com) identifies no one; nor does any address
     at a provider if the task is about addresses.
     """
+    return not find_personal_data(example)
+
+
+def find_personal_data(example: Example) -> str:
+    """Return the field of the first address of a person, not the address; "" for none."""
     about_addresses = ABOUT_ADDRESSES.search(example.instruction)
-    for text in example.texts:
+    for field, text in zip(ALPACA, example.texts, strict=True):
         for address in EMAIL.finditer(text):
             name, domain = address["name"], address["domain"]
             if EXAMPLE_DOMAIN.search(domain) or EXAMPLE_NAME.match(name):
                 continue
             if MAIL_PROVIDER.match(domain) and (about_addresses or SHORT_NAME.match(name)):
                 continue
-            return False
-    return True
+            return f"e-mail address in {field}"
+    return ""
 
 
 def licence_header(example: Example) -> bool:

@@ -68,7 +68,13 @@ def not_text(example: Example) -> bool:
 
 def refusal(example: Example) -> bool:
     """Drop an output in which the teacher declines the task or describes itself."""
-    return not REFUSAL.match(example.output)
+    return not find_refusal(example)
+
+
+def find_refusal(example: Example) -> str:
+    """Return the words with which an output declines the task; "" if it does not."""
+    found = REFUSAL.match(example.output)
+    return found[0].strip() if found else ""
 
 
 def prompt_leak(example: Example) -> bool:
