@@ -222,6 +222,47 @@ def test_an_unknown_model_and_a_useless_teacher_stop_the_run(tmp_path, capsys, t
     assert "5 replies in a row yielded no accepted row" in capsys.readouterr().err
 
 
+@pytest.fixture
+def three_seeds(tmp_path):
+    """Seed tasks that all fit into one prompt, so that there are six different first prompts."""
+    path = tmp_path / "seeds.jsonl"
+    tasks = [{"instruction": f"Print the number {n}.", "output": f"print({n})"} for n in range(3)]
+    path.write_text("".join(json.dumps(task) + "\n" for task in tasks))
+    return path
+
+
+def test_a_teacher_that_repeats_itself_needs_more_seeds_or_a_smaller_lookahead(
+    tmp_path, capsys, teacher_url, three_seeds
+):
+    def run(folder, *more):
+        more = ["--seed_tasks", str(three_seeds), *QUICK, *more]
+        code = main(generate_args(tmp_path / folder, *more, url=teacher_url, rows=60))
+        return code, capsys.readouterr()
+
+    code, printed = run("a", "--patience", "10", "--lookahead", "64")
+    assert code == 3
+    assert (
+        "the first 64 prompts (lookahead) show only the 3 seed tasks and no accepted rows; use "
+        "more seed tasks or a smaller lookahead in a new run_dir, or raise patience above 64"
+    ) in printed.err
+    assert run("a", "--patience", "65", "--lookahead", "64")[0] == 0
+    assert run("b", "--patience", "10", "--lookahead", "8")[0] == 0
+
+
+@pytest.mark.parametrize("dry_run", ["true", "false"])
+def test_fewer_seed_tasks_than_a_prompt_shows_are_a_warning(
+    tmp_path, capsys, teacher_url, three_seeds, dry_run
+):
+    def warnings(*more):
+        more = ["--seed_tasks", str(three_seeds), "--dry_run", dry_run, *QUICK, *more]
+        assert main(generate_args(tmp_path / "r", *more, url=teacher_url, rows=5)) == 0
+        return [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
+
+    (line,) = warnings()
+    assert "3 seed tasks are fewer than seeds_per_request (6)" in line
+    assert warnings("--seeds_per_request", "3") == []
+
+
 def test_an_unreachable_teacher_is_exit_3(tmp_path, capsys):
     assert main(generate_args(tmp_path, url="http://127.0.0.1:9/v1")) == 3
     error = capsys.readouterr().err

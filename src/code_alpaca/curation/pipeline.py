@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from code_alpaca.curation.novelty.pool import NoveltyPool  # compiles on import
 
 INTERNAL_ERROR = "internal_error"
+TOO_SIMILAR = "too_similar"
 
 
 class Curator:
@@ -148,7 +149,7 @@ class Curator:
         (verdict,) = self._novelty.check([example])
         example = replace(example, nearest_id=verdict.nearest_id, nearest_score=verdict.score)
         if not verdict.is_novel:
-            return replace(decision, example=example, reason="too_similar")
+            return replace(decision, example=example, reason=TOO_SIMILAR)
         if self._duplicates is not None:
             self._duplicates.add(example)
         return replace(decision, example=example)

@@ -19,6 +19,7 @@ from code_alpaca.generation.config import GenerateConfig
 from code_alpaca.generation.quotas import Quotas
 from code_alpaca.generation.request_plan import RequestPlan
 from code_alpaca.generation.strategies import STRATEGIES
+from code_alpaca.generation.strategies.self_instruct import SelfInstruct
 from code_alpaca.teacher import offline
 from code_alpaca.teacher.prices import Price, find_price
 
@@ -87,6 +88,7 @@ def check_limits(config: GenerateConfig, plan: RequestPlan, price: Price | None)
                 raise InputError(f"{key} has an effect only with strategy {name}; leave it out")
     labels = Quotas(config.quotas, config.lookahead).next_labels(0)  # refuses invalid quotas
     payload = plan.build_request(0, [], labels).payload  # a user's strategy may fail here
+    _warn_of_few_seed_tasks(config, plan)
     _warn_of_ignored_quotas(config, plan, labels)
     _warn_of_unused_prompts(config, plan, labels)
     cost = price.bound_cost(payload) if price else 0.0
@@ -104,6 +106,17 @@ def check_limits(config: GenerateConfig, plan: RequestPlan, price: Price | None)
         console.stage("generate").print(
             f"note: lookahead {config.lookahead} limits max_concurrency "
             f"{config.max_concurrency} to {config.lookahead}; a larger one needs a new run_dir"
+        )
+
+
+def _warn_of_few_seed_tasks(config: GenerateConfig, plan: RequestPlan) -> None:
+    """Warn of prompts that all show the same seed tasks, which only their order can vary."""
+    count, wanted = len(plan.seed_tasks), config.seeds_per_request
+    if SelfInstruct.name in plan.mix.strategies and count < wanted:
+        are = console.plural(count, "seed task is", "seed tasks are")
+        console.warning(
+            f"{are} fewer than seeds_per_request ({wanted}), so every prompt shows all of them and "
+            f"the teacher may soon repeat its tasks; write at least {wanted}"
         )
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import bisect
 import contextlib
-import shlex
 from array import array
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -26,10 +25,11 @@ from code_alpaca.core.row_checks import make_text
 from code_alpaca.core.schema import Example, content_id
 from code_alpaca.curation.pipeline import Curator
 from code_alpaca.generation.candidates import Candidate
+from code_alpaca.generation.fruitless_replies import FruitlessReplies
 from code_alpaca.generation.progress import RunProgress, RunTotals
 from code_alpaca.generation.quotas import Quotas
 from code_alpaca.generation.request_limits import LimitTracker, RequestLimits
-from code_alpaca.generation.request_plan import RequestPlan, TeacherRequest, read_prompt
+from code_alpaca.generation.request_plan import RequestPlan, TeacherRequest
 from code_alpaca.generation.signals import stop_on_signals
 from code_alpaca.teacher.batch import BatchTeacher
 from code_alpaca.teacher.client import Teacher
@@ -43,7 +43,6 @@ PROGRESS_INTERVAL_S = 0.2
 # leave between SIGTERM and SIGKILL.
 MAX_WAIT_S = 25.0
 QUIET_WAIT_S = 0.5  # of this wait pass before it is reported
-RERUN_EDITED = "rerun the same command with --accept_edited_files true"
 
 
 class GenerationEngine:
@@ -272,24 +271,13 @@ class GenerationEngine:
 
     def _advise(self) -> str:
         """Return the likely cause of replies without an accepted row, and what to do about it."""
-        numbers = range(self._next - len(self._fruitless), self._next)
-        sent = [answer[0] for number in numbers if (answer := self.ledger.answered(number))]
-        if len(sent) > 1 and len({read_prompt(payload)[0] for payload in sent}) == 1:
-            same = "all these requests had the same prompt; "
-            if self.plan.mix.has_users:
-                return f"{same}vary it with context.rng and {RERUN_EDITED}"
-            return f"{same}use more seed tasks and a new run_dir"
-        by_filter: Counter[str] = Counter()  # of users; all other reasons are counted under ""
-        for reason, count in sum(self._fruitless, Counter()).items():
-            by_filter[self.curator.users_reasons.get(reason, "")] += count
-        for name, count in by_filter.most_common(1):
-            if name:
-                rows = f"{count} of the last {by_filter.total()} rows"
-                return f"filter {name} rejected {rows}; correct it and {RERUN_EDITED}"
-        return (
-            f"see `code-alpaca report --run_dir {shlex.quote(str(self.config.run_dir))}`, then "
-            "change the teacher or raise patience and rerun the same command"
-        )
+        return FruitlessReplies(
+            self.plan,
+            self.ledger,
+            range(self._next - len(self._fruitless), self._next),
+            sum(self._fruitless, Counter()),
+            self.curator.users_reasons,
+        ).advise()
 
     async def _collect_in_flight(self, teacher: AnyTeacher) -> None:
         """Wait a moment for replies in flight: they are paid for and belong in the ledger."""
