@@ -190,7 +190,7 @@ def test_curate_rejects_a_bad_row_and_keeps_the_others(tmp_path, capsys):
     words = ["--source", str(source), "--run_dir", str(run_dir), "--verify", "false"]
     assert main(["curate", *words, "--filters", "none", "--novelty_threshold", "1"]) == 0
     assert "curate    malformed_row: row 2: is not JSON" in capsys.readouterr().out
-    rejected, _ = load_rows(str(run_dir / "dataset"), "rejected", blank="keep")
+    rejected, _ = load_rows(str(run_dir / "dataset"), "rejected")
     expected = ["empty" if "null" in problem else "malformed_row" for problem in BAD_ROWS.values()]
     assert rejected["reason"][:] == expected
     evidences = zip(BAD_ROWS.values(), rejected["evidence"], strict=True)

@@ -203,7 +203,9 @@ def test_rejected_rows_are_not_read_in_place_of_accepted_ones(tmp_path, capsys):
     assert "no row was accepted" in capsys.readouterr().err
     with pytest.raises(InputError, match=r"config 'default' of .* has no rows"):
         load(tmp_path / "run/dataset")
-    assert load(tmp_path / "run/dataset", config="rejected", blank="keep")[0] == ["Add."]
+    assert load(tmp_path / "run/dataset", config="rejected")[0] == ["Add."]
+    with pytest.raises(InputError, match="no row with an instruction and an output"):
+        load(tmp_path / "run/dataset", config="rejected", blank="drop")
 
 
 def test_an_import_names_the_columns_that_it_does_not_keep(tmp_path, capsys):

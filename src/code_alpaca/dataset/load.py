@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # Keys of a manifest that training records about its data.
 ORIGIN_KEYS = ("version", "license", "teacher", "strategy", "prompt_version", "embedded_teacher",
                "source")  # fmt: skip
+REJECTED = "rejected"  # the config with the rows that curation rejected, also as `empty`
 Blank = Literal["drop", "keep"]
 
 
@@ -40,7 +41,7 @@ def load_rows(  # the parameters of `datasets.load_dataset`, and how to read the
     split: str = "train",
     column_map: Mapping[str, str] | None = None,
     first_turn: bool = False,
-    blank: Blank = "drop",
+    blank: Blank | None = None,
     log: console.Log | None = None,
 ) -> tuple[Dataset, str]:
     """Load the rows of a dataset, and the immutable revision that identifies them.
@@ -53,7 +54,8 @@ def load_rows(  # the parameters of `datasets.load_dataset`, and how to read the
         first_turn: keep the first question and answer of conversations with several, which are
             refused otherwise.
         blank: what to do with rows whose instruction or output is null or white space: "drop"
-            them and log their number, or "keep" white space and refuse null.
+            them and log their number, or "keep" white space and refuse null; None: keep the rows of
+            the config `rejected`, and drop others.
         log: receives lines about the form of the rows and dropped ones; stderr by default.
 
     Returns:
@@ -65,7 +67,7 @@ def load_rows(  # the parameters of `datasets.load_dataset`, and how to read the
             several turns, or a value is not text (the message names the row).
     """
     source = DatasetSource(name, config, revision, split, column_map, first_turn)
-    loaded = load_source(source, blank=blank, log=log)
+    loaded = load_source(source, blank=blank or ("keep" if config == REJECTED else "drop"), log=log)
     return loaded.rows, loaded.revision
 
 
