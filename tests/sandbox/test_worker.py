@@ -10,11 +10,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.sandboxes import BACKENDS
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.sandbox import ResourceLimits, Worker, WorkerPool, backends
-
-BACKENDS = [name for name in backends.SAFE if backends.find_problem(name) is None]
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
