@@ -48,7 +48,8 @@ def worker(request):
     ],
 )  # fmt: skip
 def test_each_end_of_a_program_has_its_status(worker, program, status):
-    result = worker.run_program(program, ResourceLimits(wall_s=1))
+    limits = ResourceLimits(wall_s=1 if status == "timeout" else 30)
+    result = worker.run_program(program, limits)
     assert result.status == status, result
 
 
@@ -130,7 +131,7 @@ def test_changes_to_modules_do_not_reach_the_next_program(worker):
     ],
 )
 def test_each_end_of_a_command_has_its_status(worker, argv, status):
-    limits = ResourceLimits(wall_s=1, folder_bytes=1 << 20)
+    limits = ResourceLimits(wall_s=1 if status == "timeout" else 30, folder_bytes=1 << 20)
     result = worker.run_command(argv, limits, {"input.txt": "hello\ud800"})
     assert result.status == status, result
     if argv[0] == "/bin/cat":
