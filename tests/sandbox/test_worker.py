@@ -167,10 +167,13 @@ def test_a_worker_that_dies_is_replaced_and_its_program_run_again(backend):
         workers.append(worker)
         if len(workers) > 1:
             return worker.run_program("print('second run')", ResourceLimits())
-        num_idle = len(psutil.Process().children(recursive=True))
+        num_idle, ended = len(psutil.Process().children(recursive=True)), threading.Event()
         with ThreadPoolExecutor(1) as threads:
-            threads.submit(kill_children_above, num_idle)
-            return worker.run_program("while True: pass", ResourceLimits(wall_s=60))
+            threads.submit(kill_children_above, num_idle, ended)
+            try:
+                return worker.run_program("while True: pass", ResourceLimits(wall_s=60))
+            finally:
+                ended.set()
 
     with WorkerPool(backend, size=1) as pool:
         result = pool.run(job)
@@ -179,10 +182,11 @@ def test_a_worker_that_dies_is_replaced_and_its_program_run_again(backend):
         assert pool.run_program("1/0").status == "failed"
 
 
-def kill_children_above(num_idle: int) -> None:
-    """Wait until this process has more children than when the sandbox is idle; kill them all."""
-    while len(children := psutil.Process().children(recursive=True)) <= num_idle:
-        continue
+def kill_children_above(num_idle: int, ended: threading.Event) -> None:
+    """Kill all children of this process once it has more than when the sandbox is idle."""
+    children = []
+    while len(children) <= num_idle and not ended.wait(0.01):
+        children = psutil.Process().children(recursive=True)
     for child in children:
         with contextlib.suppress(psutil.NoSuchProcess):  # it died with its parent
             child.kill()
