@@ -85,6 +85,7 @@ def time_limit(status: str | None) -> int:
 
 def test_shell_answers_run_as_an_unprivileged_user(tmp_path):
     """The kernel does not limit root's processes, so root cannot run shell programs."""
+    need_program("bwrap", "bubblewrap")
     problem = load(tmp_path, SH)
     answers = [*ANSWERS["Own_1_twice"], ANSWERS["Own_1_twice"][0]]
     programs = [
