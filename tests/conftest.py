@@ -15,6 +15,7 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # tests expect the same with and without a GPU
 for name in (
     "OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_VERSION", "AZURE_OPENAI_API_KEY",
     "AZURE_OPENAI_AD_TOKEN", "AZURE_OPENAI_ENDPOINT", "HF_TOKEN", "HF_ENDPOINT",
