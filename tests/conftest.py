@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from support import plots
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -72,11 +73,8 @@ def _refuse_the_world(address: object) -> None:
 
 @pytest.fixture(scope="module")
 def without_plots():
-    """Datasets are built without the plots of their cards: most of the time of a small run."""
-    from code_alpaca.dataset import plots
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "draw_plots", lambda summary, folder: [])
+    """Build datasets without the plots of their cards."""
+    with plots.without_plots():
         yield
 
 
