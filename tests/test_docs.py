@@ -11,13 +11,12 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from support.documents import PAGES, blocks, write_file
+from support.documents import PAGES, ROOT, blocks, write_file
 
 from code_alpaca.cli import STAGES
 from code_alpaca.core.config import parse, read_yaml
 from code_alpaca.core.errors import InputError
 
-ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*/*/*.yaml"))
 CONFIGS = sorted((ROOT / "accelerate_configs").glob("*.yaml"))
 SLURM = sorted((ROOT / "recipes/slurm").iterdir())
