@@ -75,12 +75,30 @@ def test_wrong_answers_with_vacuous_tests_are_not_verified(curate):
     assert manifest["columns"]["test_strength"] == "double"
     assert manifest["counts"]["verified"] == 1
     assert manifest["statistics"]["verification"]["weak_tests"] == len(VACUOUS)
+    assert manifest["statistics"]["test_strength"][0] == len(VACUOUS)
+
+
+def test_the_card_and_the_report_show_the_distribution(curate, capsys):
+    run_dir = curate()
+    card = (run_dir / "dataset/README.md").read_text()
+    assert "**Test strength.** The tests of 6 accepted rows" in card
+    assert "| `test_strength` |" in card and "| `weak_tests` | 5 |" in card
+    capsys.readouterr()
+    assert main(["report", "--run_dir", str(run_dir)]) == 0
+    table = json.loads((run_dir / "report.json").read_text())["test_strength"]
+    assert table["0.0 to 0.1"] == 5 and sum(table.values()) == 6
+    assert "weak_tests" in (printed := capsys.readouterr().out) and "0.0 to 0.1" in printed
+    weak = load(run_dir)[1]
+    assert main(["report", "--run_dir", str(run_dir), "--row", weak["id"]]) == 0
+    assert "TESTS, weak_tests, test strength 0.00" in capsys.readouterr().out
 
 
 def test_a_minimum_of_0_measures_nothing(curate):
     run_dir = curate("--min_test_strength", "0")
     assert set(load(run_dir)["verification"]) == {"passed"}
     assert tuple(load(run_dir).column_names) == COLUMNS
+    assert "test_strength" not in read_manifest(run_dir)["statistics"]
+    assert "Test strength" not in (run_dir / "dataset/README.md").read_text()
 
 
 def test_a_higher_minimum_makes_more_tests_weak(curate):
