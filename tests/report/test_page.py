@@ -103,6 +103,14 @@ def test_the_page_contains_every_row_unchanged(tmp_path):
             assert record.get(name, "") == row[name]
 
 
+def test_a_test_strength_of_0_is_on_the_page(tmp_path):
+    (row,) = make_rows(1, 0)
+    (record,) = unpack(render(tmp_path, [{**row, "test_strength": 0.0}]))
+    assert record["test_strength"] == 0.0
+    (record,) = unpack(render(tmp_path, [row]))
+    assert "test_strength" not in record
+
+
 def test_a_row_is_never_markup_and_the_page_loads_nothing(tmp_path, plot_folder):
     html = render(tmp_path, make_rows(), plot_folder=plot_folder)
     for text in HOSTILE[:4]:
