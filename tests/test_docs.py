@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from support.documents import PAGES, blocks, write_file
+from support.documents import PAGES, ROOT, blocks, write_file
 
 from code_alpaca.cli import STAGES
 from code_alpaca.core.config import parse, read_yaml
@@ -22,7 +22,6 @@ from code_alpaca.curation.filters import FILTER_NAMES
 from code_alpaca.curation.pipeline import INTERNAL_ERROR
 from code_alpaca.curation.verification import ACCEPTED_VERDICTS, find_rejection_reason
 
-ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*/*/*.yaml"))
 CONFIGS = sorted((ROOT / "accelerate_configs").glob("*.yaml"))
 SLURM = sorted((ROOT / "recipes/slurm").iterdir())

@@ -8,17 +8,16 @@ import re
 import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 from support.browser import browser  # noqa: F401
+from support.documents import ROOT
 from support.needs import need
 
 import code_alpaca
 from code_alpaca.cli import STAGES
 from code_alpaca.generation.config import GenerateConfig
 
-ROOT = Path(__file__).parents[1]
 # Of each option in commands and inline code: whether its characters are on more than one line.
 FIND_BROKEN_OPTIONS = """() => {
   const found = {options: 0, broken: []};

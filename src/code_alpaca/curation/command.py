@@ -25,7 +25,7 @@ from code_alpaca.core.errors import InputError
 from code_alpaca.core.key_roles import Role
 from code_alpaca.core.ledger import Decision, Ledger, utc_now
 from code_alpaca.core.row_formats import ALPACA, ColumnMap, RowFormat, is_unicode, join_statements
-from code_alpaca.core.run_folder import RunInput, open_run
+from code_alpaca.core.run_folder import RunInput, open_run, resume_config
 from code_alpaca.core.schema import Example, content_id, load_seed_tasks, restore_seed_ids
 from code_alpaca.curation.language_detection import label_language
 from code_alpaca.curation.pipeline import INTERNAL_ERROR, Curator
@@ -90,6 +90,7 @@ def curate_dataset(config: CurateConfig) -> None:
     Raises:
         InputError: the source, the run folder, a benchmark, a filter or the sandbox cannot be used.
     """
+    config = resume_config(config.run_dir, config)
     source = open_dataset(config.dataset_source)
     seed_tasks = load_seed_tasks(config.seed_tasks) if config.seed_tasks else []
     for row in _read_rows(source) if config.strict else ():

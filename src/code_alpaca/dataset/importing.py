@@ -9,7 +9,7 @@ from typing import Any
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.row_checks import validate_row
 from code_alpaca.core.row_formats import ALPACA, is_unicode
-from code_alpaca.core.schema import Example, content_id, features
+from code_alpaca.core.schema import OPTIONAL_COLUMNS, Example, content_id, features
 from code_alpaca.dataset.build import publishable
 from code_alpaca.dataset.folder import DatasetContent, DatasetOptions, write_dataset
 from code_alpaca.dataset.load import load_source
@@ -39,7 +39,7 @@ def import_dataset(
     if (run_dir / "ledger.sqlite").exists():
         raise InputError(f"{run_dir} contains a run of generate; import into another run_dir")
     rows, revision, form = load_source(source, blank="keep")
-    schema = features(with_reasoning=True)
+    schema = features(optional=OPTIONAL_COLUMNS)
     columns = [
         name
         for name in rows.column_names
@@ -62,7 +62,7 @@ def import_dataset(
             lambda: iter(()),
             provenance,
             read_origin_files(source.name, revision),
-            with_reasoning="reasoning" in columns,
+            optional_columns=[name for name in OPTIONAL_COLUMNS if name in columns],
         ),
         (options or DatasetOptions()).resolve(None, "0.1.0"),
         recover_manifest(run_dir / "dataset"),
