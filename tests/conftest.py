@@ -2,20 +2,54 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import signal
 import socket
 import tempfile
+from pathlib import Path
 
 import pytest
+from support import plots
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hf-home-")  # caches of this test run alone
-for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HF_TOKEN", "HF_ENDPOINT"):
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # tests expect the same with and without a GPU
+for name in (
+    "OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_VERSION", "AZURE_OPENAI_API_KEY",
+    "AZURE_OPENAI_AD_TOKEN", "AZURE_OPENAI_ENDPOINT", "HF_TOKEN", "HF_ENDPOINT",
+):  # fmt: skip
     os.environ.pop(name, None)
+
+# Everything that this run caches, until its end.
+CACHES = tempfile.TemporaryDirectory(prefix="tests-", ignore_cleanup_errors=True)
+# Of other libraries, and not of what is tested: DeepSpeed's compiled extensions, fonts.
+KEPT_CACHES = ("torch_extensions", "matplotlib")
+
+
+def isolate_caches(folder: Path) -> None:
+    """Redirect caches to a folder; the processes of pytest-xdist share that of code-alpaca."""
+    os.environ["HF_HOME"] = str(folder / "huggingface")
+    if "PYTEST_XDIST_WORKER" in os.environ:  # XDG_CACHE_HOME is that of the main process
+        return
+    users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    own = folder / "cache"
+    own.mkdir()
+    for name in KEPT_CACHES:
+        with contextlib.suppress(OSError):  # a home that cannot be written
+            (users / name).mkdir(parents=True, exist_ok=True)
+            (own / name).symlink_to(users / name)
+    os.environ["XDG_CACHE_HOME"] = str(own)
+
+
+isolate_caches(Path(CACHES.name))
+
+
+def pytest_unconfigure() -> None:
+    CACHES.cleanup()
+
 
 # Tests send Ctrl-C to themselves, which processes of pytest-xdist may ignore.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -39,11 +73,8 @@ def _refuse_the_world(address: object) -> None:
 
 @pytest.fixture(scope="module")
 def without_plots():
-    """Datasets are built without the plots of their cards: most of the time of a small run."""
-    from code_alpaca.dataset import plots
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "draw_plots", lambda summary, folder: [])
+    """Build datasets without the plots of their cards."""
+    with plots.without_plots():
         yield
 
 

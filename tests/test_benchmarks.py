@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.documents import ROOT
 
-ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 NAMES = sorted(path.name.split(".")[0] for path in (BENCHMARKS / "tables").glob("*.md.jinja"))
 

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.documents import ROOT
 from support.needs import need
 
-ROOT = Path(__file__).parents[1]
 DOCKERFILES = [ROOT / "Dockerfile", ROOT / "Dockerfile.gpu"]
 
 

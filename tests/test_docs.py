@@ -11,13 +11,17 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from support.documents import PAGES, blocks, write_file
+from support.documents import PAGES, ROOT, blocks, write_file
 
 from code_alpaca.cli import STAGES
 from code_alpaca.core.config import parse, read_yaml
+from code_alpaca.core.conversations import MULTI_TURN
 from code_alpaca.core.errors import InputError
+from code_alpaca.curation.command import MALFORMED_ROW
+from code_alpaca.curation.filters import FILTER_NAMES
+from code_alpaca.curation.pipeline import INTERNAL_ERROR
+from code_alpaca.curation.verification import ACCEPTED_VERDICTS, find_rejection_reason
 
-ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*/*/*.yaml"))
 CONFIGS = sorted((ROOT / "accelerate_configs").glob("*.yaml"))
 SLURM = sorted((ROOT / "recipes/slurm").iterdir())
@@ -116,6 +120,19 @@ def test_no_two_commands_write_different_things_into_one_folder():
                 made.setdefault((stage, folder), set()).add(str(sorted(keys.items())))
     assert len(made) > 10
     assert [where for where, different in made.items() if len(different) > 1] == []
+
+
+def test_the_page_about_curation_explains_every_reason_and_verdict():
+    page = (ROOT / "docs/curate.md").read_text(encoding="utf-8")
+    tables = page.split("\n## I want to know what a reason means\n")[1].split("\n## I want my own")[
+        0
+    ]
+    cells = re.findall(r"^\| (.*?) \|", tables, re.MULTILINE)
+    explained = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    verdicts = {*ACCEPTED_VERDICTS, "failed", "error", "timeout"}
+    reasons = {find_rejection_reason(verdict, has_tests=True) for verdict in verdicts} - {""}
+    of_rows = {MALFORMED_ROW, MULTI_TURN, INTERNAL_ERROR}
+    assert explained >= {*FILTER_NAMES, *reasons, *of_rows, *verdicts}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=name_of)

@@ -23,6 +23,7 @@ SMOKE = {
     "sft --accelerate_config cpu --config recipes/smoke/sft/config_cpu.yaml "
     "--dataset_name runs/smoke/dataset": "runs/smoke/model",
     "eval --config recipes/smoke/eval/config_mini.yaml": "runs/smoke/eval",
+    "release --config recipes/smoke/release/config_local.yaml": "runs/smoke/release",
 }
 QUICK = {"CONTRIBUTING.md", "alpaca-2023.md", "curate.md", "offline.md", "python.md", "security.md"}
 RUN = [page for page in PAGES if any(block.is_run for block in blocks(page))]

@@ -8,17 +8,34 @@ import re
 import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 from support.browser import browser  # noqa: F401
+from support.documents import ROOT
 from support.needs import need
 
 import code_alpaca
 from code_alpaca.cli import STAGES
 from code_alpaca.generation.config import GenerateConfig
 
-ROOT = Path(__file__).parents[1]
+# Of each option in commands and inline code: whether its characters are on more than one line.
+FIND_BROKEN_OPTIONS = """() => {
+  const found = {options: 0, broken: []};
+  for (const code of document.querySelectorAll(".language-sh code, :not(pre) > code")) {
+    const texts = document.createTreeWalker(code, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+      for (const option of texts.currentNode.data.matchAll(/--[\\w-]+/g)) {
+        const range = document.createRange();
+        range.setStart(texts.currentNode, option.index);
+        range.setEnd(texts.currentNode, option.index + option[0].length);
+        const lines = new Set(Array.from(range.getClientRects(), (rect) => rect.top));
+        found.options += 1;
+        if (lines.size > 1) found.broken.push(option[0]);
+      }
+    }
+  }
+  return found;
+}"""
 LOADED = re.compile(r"<(?:script|img|iframe)[^>]*\bsrc=\"?(https?:)?//|url\((https?:)?//", re.I)
 
 
@@ -81,6 +98,17 @@ def test_pages_fit_the_screen_and_load_only_files(site, browser, width):  # noqa
         assert page.evaluate(f"{root}.scrollWidth <= {root}.clientWidth"), name
     assert not [url for url in requests if not url.startswith(("file:", "data:", "blob:"))]
     assert errors == []
+    page.close()
+
+
+@pytest.mark.browser
+def test_options_of_commands_are_not_broken_at_their_hyphens(site, browser):  # noqa: F811
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    for name in ("curate", "get-started", "train", "contributing"):
+        page.goto((site / f"{name}.html").as_uri())
+        found = page.evaluate(FIND_BROKEN_OPTIONS)
+        assert found["options"] > 0
+        assert found["broken"] == [], name
     page.close()
 
 

@@ -16,11 +16,11 @@ from typing import NamedTuple
 import pytest
 import yaml
 from packaging.requirements import Requirement
-from support.documents import PAGES
+from support.documents import PAGES, ROOT
+from support.needs import need
 
 from code_alpaca.cli import STAGES
 
-ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 PLACES = [*(page for page in PAGES if page.name != "CONTRIBUTING.md"), *SCRIPTS]
 # The package with an extra or a source, after `pip install`, in quotes or in a script's header.
@@ -120,6 +120,7 @@ def test_a_script_installs_the_extra_of_its_stage(script):
 @pytest.fixture
 def clone(tmp_path):
     """The tracked files, in a repository of their own."""
+    need((ROOT / ".git").exists(), "this folder is no clone of the repository (git clone)")
 
     def git(*words: str, cwd: Path) -> str:
         return subprocess.run(
@@ -135,7 +136,6 @@ def clone(tmp_path):
     return tmp_path
 
 
-@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a clone")
 def test_a_release_switches_every_place_at_once(clone):
     def errors() -> dict[str, list[str]]:
         source = Source.read(clone)

@@ -9,9 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 from support.documents import ROOT, blocks
 from support.jobs_double import JobsDouble
+from support.needs import need
 
 TOKEN = "hf_secret"
 BLOCKS = blocks(ROOT / "docs/train.md")
@@ -25,6 +27,7 @@ MODELS = {"type": "bucket", "source": "ORG/models", "mountPath": "/models"}
 @pytest.fixture
 def hub():
     """A Hub that is also the host of the repository."""
+    need(int(huggingface_hub.__version__.split(".")[0]) >= 2, "needs hf of huggingface-hub 2.0")
     with JobsDouble(ROOT, RAW[1]) as double:
         yield double
 

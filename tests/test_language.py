@@ -8,10 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support.documents import ROOT
 
 from code_alpaca.cli import STAGES, main
 
-ROOT = Path(__file__).parents[1]
 # What not to write: what to write instead.
 BANNED = {
     r"reckon\w*": "estimate",

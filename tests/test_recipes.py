@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from support.documents import ROOT
 
 from code_alpaca.cli import main
 
-ROOT = Path(__file__).parents[1]
 SMOKE = ROOT / "recipes/smoke/sft/config_cpu.yaml"
 
 

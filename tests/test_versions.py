@@ -6,12 +6,11 @@ import re
 import subprocess
 import sys
 from configparser import ConfigParser
-from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from support.documents import ROOT
 
-ROOT = Path(__file__).parents[1]
 SETUP = ConfigParser()
 SETUP.read(ROOT / "setup.cfg", encoding="utf-8")
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from support.documents import ROOT
 
 pytestmark = pytest.mark.wheel
 
-ROOT = Path(__file__).parents[1]
 TINY = ["--scratch_hidden_size", "32", "--scratch_layers", "1", "--scratch_heads", "2",
         "--scratch_vocab_size", "400", "--num_train_epochs", "1"]  # fmt: skip
 

@@ -134,7 +134,7 @@ def refused(folder, out, capsys, *more):
 
 
 class Trap:
-    """Creates a folder when it is unpickled."""
+    """Create a folder on being unpickled."""
 
     def __reduce__(self):
         return (os.mkdir, ("sprung",))

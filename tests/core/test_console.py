@@ -76,10 +76,9 @@ def test_table_cells_are_printed_literally(capsys):
     assert "f.py:[bold]" in (out := capsys.readouterr().out) and "[1]" in out
 
 
-def test_progress_logs_a_line_at_most_every_interval(capsys, monkeypatch):
+def test_progress_logs_a_line_at_most_every_interval(capsys):
     now = 100.0
-    monkeypatch.setattr(console.time, "monotonic", lambda: now)
-    with console.stage("eval").progress(80, "answers") as update:
+    with console.stage("eval").progress(80, "answers", clock=lambda: now) as update:
         update(1)
         now += console.LOG_INTERVAL_S
         update(40)

@@ -38,7 +38,10 @@ def test_any_other_failed_import_is_a_bug(error):
     assert explain_missing_package(error) is None
 
 
-def test_a_required_package_is_looked_up_without_importing_it():
+def test_a_required_package_is_looked_up_without_importing_it(tmp_path, monkeypatch):
+    (tmp_path / "loud.py").write_text("raise RuntimeError('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    require_package("loud")
     with pytest.raises(InputError, match="no_such_package is not installed; pip install"):
         require_package("no_such_package")
 

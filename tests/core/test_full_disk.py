@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.documents import ROOT
+from support.generation_runs import read_rows
+from support.tiny_sft import tiny_sft, write_rows
 
 from code_alpaca.cli import main
-from code_alpaca.core.ledger import Ledger
 from code_alpaca.core.records import RunRecord
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +36,6 @@ def on_a_small_disk(shim, words, under: Path, size: int) -> subprocess.Completed
     )  # fmt: skip
 
 
-def rows_of(run_dir):
-    with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
-        rows = [example.as_row() for example in ledger.accepted()]
-    for row in rows:
-        row.pop("created_at")
-    return rows
-
-
 SLOW_SIZES = [pytest.param(size, marks=pytest.mark.slow) for size in (50_000, 300_000)]
 
 
@@ -54,11 +46,11 @@ def test_generate_keeps_its_rows_and_resumes(shim, tmp_path, size):
     done = on_a_small_disk(shim, [*words, str(tmp_path / "run")], tmp_path / "run", size)
     assert done.returncode == 2, done.stderr
     assert "the disk is full" in done.stderr and done.stderr.count("\n") == 1
-    kept = rows_of(tmp_path / "run") if size > 50_000 else []  # at 50 kB there are no tables yet
+    kept = read_rows(tmp_path / "run") if size > 50_000 else []  # at 50 kB there are no tables yet
     assert main([*words, str(tmp_path / "run")]) == 0
     assert main([*words, str(tmp_path / "uninterrupted")]) == 0
-    assert rows_of(tmp_path / "run") == rows_of(tmp_path / "uninterrupted")
-    assert rows_of(tmp_path / "run")[: len(kept)] == kept
+    assert read_rows(tmp_path / "run") == read_rows(tmp_path / "uninterrupted")
+    assert read_rows(tmp_path / "run")[: len(kept)] == kept
 
 
 def test_publish_keeps_the_old_dataset(shim, tmp_path):
@@ -84,18 +76,16 @@ def test_eval_keeps_the_old_results(shim, tmp_path):
 
 @pytest.fixture(scope="module")
 def training(tmp_path_factory):
-    """The command of a tiny training without its output_dir, and the model of a normal run."""
+    """A function that returns the command of a tiny training, and the model of a normal run."""
     folder = tmp_path_factory.mktemp("training")
-    (folder / "rows.json").write_text(json.dumps([
-        {"instruction": f"Return {n}.", "input": "", "output": f"return {n}"} for n in range(64)
-    ]))  # fmt: skip
-    words = ["sft", "--config", str(ROOT / "recipes/smoke/sft/config_cpu.yaml"),
-             "--scratch_hidden_size", "32", "--scratch_layers", "1", "--scratch_heads", "2",
-             "--scratch_vocab_size", "400", "--max_steps", "4", "--save_strategy", "steps",
-             "--save_steps", "2", "--logging_steps", "1",
-             "--dataset_name", str(folder / "rows.json"), "--output_dir"]  # fmt: skip
-    assert main([*words, str(folder / "model")]) == 0
-    return words, folder / "model"
+    rows = write_rows(folder / "rows.json", 64)
+
+    def command(output_dir: Path) -> list[str]:
+        return tiny_sft(rows, output_dir, "--max_steps", "4", "--save_strategy", "steps",
+                        "--save_steps", "2", "--logging_steps", "1")  # fmt: skip
+
+    assert main(command(folder / "model")) == 0
+    return command, folder / "model"
 
 
 LAUNCHED = ["--accelerate_config", str(ROOT / "accelerate_configs/cpu.yaml")]
@@ -113,8 +103,8 @@ LAUNCHED = ["--accelerate_config", str(ROOT / "accelerate_configs/cpu.yaml")]
 def test_sft_resumes_from_the_last_complete_checkpoint(
     shim, training, tmp_path, capsys, size, launched
 ):
-    (words, uninterrupted), out = training, tmp_path / "model"
-    words = [*words, str(out)]
+    (command, uninterrupted), out = training, tmp_path / "model"
+    words = command(out)
     done = on_a_small_disk(shim, [*words, *launched], out, size)
     assert done.returncode == 2, done.stderr
     assert "the disk is full" in done.stderr.splitlines()[-1]

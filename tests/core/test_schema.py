@@ -8,7 +8,14 @@ import json
 import pytest
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.core.schema import COLUMNS, Example, content_id, features, load_seed_tasks
+from code_alpaca.core.schema import (
+    COLUMNS,
+    OPTIONAL_COLUMNS,
+    Example,
+    content_id,
+    features,
+    load_seed_tasks,
+)
 
 ADD = f"seed_{content_id('Add two numbers.', '', 'a + b')}"
 GOOD = json.dumps({"instruction": "Add two numbers.", "input": "", "output": "a + b"})
@@ -22,6 +29,15 @@ def test_rows_have_the_columns_of_the_contract_in_order():
     )  # fmt: skip
     assert tuple(features()) == COLUMNS == tuple(Example("i", "", "o").as_row())
     assert tuple(features("rejected")) == (*COLUMNS, "reason", "evidence")
+
+
+def test_optional_columns_have_their_place_and_are_left_out_of_a_row_without_them():
+    names = list(features(optional=OPTIONAL_COLUMNS))
+    assert [name for name in names if name in COLUMNS] == list(COLUMNS)
+    assert names.index("test_strength") == names.index("verification") + 1
+    assert names[-1] == "reasoning"
+    row = Example("i", "", "o", test_strength=0.0, reasoning="r").as_row()
+    assert list(row) == names and row["test_strength"] == 0.0
 
 
 def test_a_unicode_line_separator_in_a_string_does_not_end_the_line(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from rouge_score import rouge_scorer
 from support.needs import need_program
 
-from code_alpaca.core.schema import Example, load_seed_tasks
+from code_alpaca.core.schema import Example, SeedTask, load_seed_tasks
 from code_alpaca.curation.filters import load_filters
 
 TASKS = load_seed_tasks()
@@ -20,6 +20,10 @@ TYPES = {
     "explanation", "classification", "sql", "shell", "regex", "testing", "data_structures",
 }  # fmt: skip
 PYTHON = [task for task in TASKS if task.tests]
+
+
+def in_language(name: str) -> list[SeedTask]:
+    return [task for task in TASKS if task.language == name]
 
 
 def test_the_seed_tasks_cover_types_languages_and_inputs():
@@ -58,37 +62,38 @@ def test_no_two_seed_tasks_are_near_duplicates():
 
 
 def test_sql_outputs_run_on_their_schema():
-    ran = 0
-    for task in TASKS:
-        if task.language == "sql" and task.input.startswith("CREATE"):
-            with sqlite3.connect(":memory:") as database:
-                database.executescript(task.input)
-                database.execute(task.output)
-            ran += 1
-    assert ran >= 3
+    tasks = [task for task in in_language("sql") if task.input.startswith("CREATE")]
+    assert len(tasks) >= 3
+    for task in tasks:
+        with sqlite3.connect(":memory:") as database:
+            database.executescript(task.input)
+            database.execute(task.output)
 
 
 def test_javascript_outputs_parse(tmp_path):
     need_program("node", "nodejs")
-    for task in TASKS:
-        if task.language == "javascript" and task.output.startswith(("function", "const")):
-            path = tmp_path / f"{task.id}.mjs"
-            path.write_text(task.output.replace('require("node:assert")', "null"))
-            done = subprocess.run(["node", "--check", path], capture_output=True, text=True)
-            assert done.returncode == 0, done.stderr
+    tasks = [t for t in in_language("javascript") if t.output.startswith(("function", "const"))]
+    assert tasks
+    for task in tasks:
+        path = tmp_path / f"{task.id}.mjs"
+        path.write_text(task.output.replace('require("node:assert")', "null"))
+        done = subprocess.run(["node", "--check", path], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
 
 
 def test_shell_outputs_parse():
     need_program("bash", "bash")
-    for task in TASKS:
-        if task.language == "bash" and task.task_type == "shell":
-            subprocess.run(["bash", "-n", "-c", task.output], check=True)
+    tasks = [task for task in in_language("bash") if task.task_type == "shell"]
+    assert tasks
+    for task in tasks:
+        subprocess.run(["bash", "-n", "-c", task.output], check=True)
 
 
 def test_c_outputs_compile(tmp_path):
     need_program("gcc", "gcc libc6-dev")
-    for task in TASKS:
-        if task.language == "c" and "{" in task.output:
-            path = tmp_path / f"{task.id}.c"
-            path.write_text("#include <stddef.h>\n" + task.output)
-            subprocess.run(["gcc", "-Wall", "-Werror", "-c", path, "-o", f"{path}.o"], check=True)
+    tasks = [task for task in in_language("c") if "{" in task.output]
+    assert tasks
+    for task in tasks:
+        path = tmp_path / f"{task.id}.c"
+        path.write_text("#include <stddef.h>\n" + task.output)
+        subprocess.run(["gcc", "-Wall", "-Werror", "-c", path, "-o", f"{path}.o"], check=True)

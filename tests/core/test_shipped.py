@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.tiny_sft import RECIPE, ROOT
+from support.documents import ROOT
+from support.tiny_sft import RECIPE
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.shipped import find_accelerate_config, find_recipe

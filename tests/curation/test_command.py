@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
@@ -18,7 +17,6 @@ from datasets import Dataset, load_dataset
 from rouge_score import rouge_scorer
 
 from code_alpaca.cli import main
-from code_alpaca.core.errors import InputError
 from code_alpaca.core.ledger import Ledger
 
 ADD = "def add(a, b):\n    return a + b"
@@ -213,41 +211,38 @@ def test_curating_a_dataset_folder_keeps_the_origin_of_its_rows(tmp_path, capsys
     assert "not kept" not in capsys.readouterr().out
 
 
-def count_decided(run_dir):
-    """Return the number of chunks of rows in the ledger of a run."""
-    try:
-        with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
-            return ledger.next_undecided()
-    except (InputError, sqlite3.Error):  # does not exist yet, or is being created
-        return 0
+KILLS_ITSELF = """
+import os, signal
 
 
-def wait(process, seconds):
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=seconds)
+def kills_itself(example):
+    if example.output == os.environ.get("KILL_AT"):
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 @pytest.mark.parametrize(
-    ("num_rows", "kill_after"),  # chunks that are decided before a kill, of 4 and 8
-    [(2_000, [1, 2]), pytest.param(4_000, [0, 1, 3, 5, 7], marks=pytest.mark.slow)],
+    ("num_rows", "kill_at"),  # rows, which are decided in chunks of 500
+    [
+        (1_200, [0, 700, 1_199]),
+        pytest.param(4_000, [0, 499, 500, 1_750, 3_999], marks=pytest.mark.slow),
+    ],
 )
-def test_kills_do_not_change_the_dataset(tmp_path, num_rows, kill_after):
-    source = write_rows(tmp_path / "rows.jsonl", make_rows(num_rows))
-    options = ["--novelty_threshold", "0.99", "--verify", "false", "--filters", "none"]
+def test_kills_do_not_change_the_dataset(tmp_path, num_rows, kill_at):
+    path = tmp_path / "my_filters.py"
+    path.write_text(KILLS_ITSELF)
+    rows = make_rows(num_rows)
+    source = write_rows(tmp_path / "rows.jsonl", rows)
+    options = ["--novelty_threshold", "0.99", "--verify", "false"]
+    options += ["--filters", f"{path}:kills_itself"]
     assert main(arguments(source, tmp_path / "uninterrupted", *options)) == 0
     killed = tmp_path / "killed"
     command = [sys.executable, "-m", "code_alpaca.cli", *arguments(source, killed, *options)]
-    rng, kills = random.Random(1), 0
-    for chunks in kill_after:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
-        while process.poll() is None and count_decided(killed) < chunks:
-            wait(process, 0.02)
-        wait(process, rng.uniform(0, 0.3))
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            kills += 1
-        process.wait()
-    assert 2 * kills >= len(kill_after) and main(arguments(source, killed, *options)) == 0
+    for number in kill_at:
+        environment = {**os.environ, "KILL_AT": rows[number]["output"]}
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, env=environment, check=False)
+        assert done.returncode == -signal.SIGKILL
+    assert main(arguments(source, killed, *options)) == 0
     for config in ("default", "rejected"):
         one = load_rows(tmp_path / "uninterrupted", config)
         two = load_rows(tmp_path / "killed", config)

@@ -39,6 +39,9 @@ class FailingVerifier(FailingDetector):
     def verify(self, example):
         return "" if self.find_matches(example) else "passed"
 
+    def check_tests(self, example):
+        return example
+
 
 def decide(rows, *, filters=("empty",), contamination=None, verifier=None):
     """Return a curator and its decisions on rows."""

@@ -14,8 +14,8 @@ from rouge_score import rouge_scorer
 from support.novelty_rows import WORDS, make_similar_tasks, task
 
 from code_alpaca.core.schema import Example
-from code_alpaca.curation.novelty import index, kernels
-from code_alpaca.curation.novelty.index import NoveltyVerdict
+from code_alpaca.curation.novelty import kernels
+from code_alpaca.curation.novelty.index import LevelSizes, NoveltyVerdict
 from code_alpaca.curation.novelty.measures import MEASURES, code_aware, rouge_l
 from code_alpaca.curation.novelty.pool import NoveltyPool, find_neighbours
 
@@ -76,16 +76,15 @@ def test_verdicts_equal_a_loop_over_the_pool(measure, count, longest):
 
 @pytest.mark.parametrize("measure", MEASURES)
 @pytest.mark.parametrize("threshold", [0, 0.4, 0.7, 0.95, 1])
-def test_batches_and_prefix_indices_do_not_change_verdicts(measure, threshold, monkeypatch):
-    monkeypatch.setattr(index, "SCANNED_ROWS", 8)  # so that few rows pass through all levels
-    monkeypatch.setattr(index, "MERGE_FACTOR", 3)
+def test_batches_and_prefix_indices_do_not_change_verdicts(measure, threshold):
+    sizes = LevelSizes(scanned_rows=8, merge_factor=3)  # few rows pass through all levels
     rows = make_similar_tasks(600, seed=3)
     one_by_one = NoveltyPool(measure, threshold)
     expected = [one_by_one.check([row])[0] for row in rows]
     rng = random.Random(0)
     by_id = {row.id: row for row in rows}
     for nearest in (True, False):
-        pool, verdicts = NoveltyPool(measure, threshold, nearest=nearest), []
+        pool, verdicts = NoveltyPool(measure, threshold, nearest=nearest, sizes=sizes), []
         while len(verdicts) < len(rows):
             verdicts += pool.check(rows[len(verdicts) :][: rng.randint(1, 200)])
         assert [v.is_novel for v in verdicts] == [v.is_novel for v in expected]

@@ -14,7 +14,7 @@ from code_alpaca.dataset.source import DatasetSource
 
 @pytest.fixture
 def make_folder(tmp_path):
-    """Makes a dataset folder of `rows` tasks."""
+    """Return a function that makes a dataset folder of `rows` tasks."""
 
     def make(version, rows=4, name=None, output="x = {n}", draw_plots=False, **options):
         run_dir = tmp_path / (name or f"run-{version}")

@@ -13,7 +13,7 @@ from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.ledger import Decision, Ledger
 from code_alpaca.core.schema import CONFIGS, Example, features
-from code_alpaca.dataset import card, plots
+from code_alpaca.dataset import card
 from code_alpaca.dataset.build import build_dataset
 from code_alpaca.dataset.folder import DatasetOptions
 from code_alpaca.dataset.load import load_rows
@@ -61,7 +61,7 @@ def run_dir(tmp_path):
 
 @pytest.fixture
 def build(run_dir):
-    """Builds the dataset of the run, without plots."""
+    """Return a function that builds the dataset of the run, without plots."""
 
     def build(*options):
         return build_dataset(run_dir, DatasetOptions(*options), draw_plots=False)
@@ -156,10 +156,9 @@ def test_the_shipped_templates_are_those_at_the_top_of_the_repository():
     assert templates.resolve() == root / "dataset_card"
 
 
-def test_an_import_keeps_every_byte_and_leaves_out_empty_configs(tmp_path, monkeypatch):
+def test_an_import_keeps_every_byte_and_leaves_out_empty_configs(tmp_path, without_plots):
     from datasets import get_dataset_config_names
 
-    monkeypatch.setattr(plots, "draw_plots", lambda summary, folder: [])
     rows = [{"instruction": f"i{n} {text}", "input": text, "output": text or "x"}
             for n, text in enumerate(TEXTS)]  # fmt: skip
     source, folder = tmp_path / "alpaca.json", tmp_path / "r/dataset"

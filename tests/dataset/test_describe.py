@@ -49,6 +49,13 @@ def test_nearest_leaves_out_rows_without_an_earlier_row():
     assert (bins[0], bins[1], bins[10], bins[19]) == (2, 1, 1, 2)
 
 
+def test_test_strength_counts_the_rows_that_were_measured():
+    shares = [None, 0.0, 0.09, 0.5, 0.99, 1.0]
+    bins = count(*[Example("a", "", "b", test_strength=share) for share in shares])["test_strength"]
+    assert bins == [2, 0, 0, 0, 0, 1, 0, 0, 0, 2]
+    assert "test_strength" not in count(Example("a", "", "b"))
+
+
 def test_verbs_are_listed_with_their_most_common_objects():
     nouns = ["function"] * 5 + ["class"] * 3 + ["loop"] * 2 + ["test", "query", "query"]
     statistics = count(

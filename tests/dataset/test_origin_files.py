@@ -15,8 +15,9 @@ from code_alpaca.core.errors import InputError
 from code_alpaca.core.ledger import Ledger
 from code_alpaca.core.records import Manifest
 from code_alpaca.core.schema import load_seed_tasks
-from code_alpaca.dataset import plots
 from code_alpaca.dataset.contents import verify_folder
+
+pytestmark = pytest.mark.usefixtures("without_plots")
 
 SEED_TASKS = "assets/seed_tasks.jsonl"
 MIX = ("--strategy", "self_instruct=2,evol_instruct=1,alpaca_2023=2")
@@ -31,14 +32,9 @@ def ask(context):
 """
 
 
-@pytest.fixture(autouse=True)
-def no_plots(monkeypatch):
-    monkeypatch.setattr(plots, "draw_plots", lambda summary, folder: [])
-
-
 @pytest.fixture
 def generate(tmp_path):
-    """Runs `generate`, and returns the dataset folder."""
+    """Return a function that runs `generate` and returns the dataset folder."""
 
     def run(*words, name="run"):
         assert main(generate_args(tmp_path / name, *QUICK, *words, rows=10)) == 0
@@ -118,9 +114,7 @@ def test_a_resumed_run_gives_the_same_files(generate):
     assert read_assets(generate("--seeds_per_request", "3", "--num_examples", "40")) == first
 
 
-def test_a_run_from_before_gets_the_built_in_tasks_and_others_only_when_they_are_known(
-    generate, tmp_path
-):
+def test_republishing_an_old_run_adds_seed_tasks_only_if_their_hash_is_known(generate, tmp_path):
     folder = generate()
     seed_tasks = (folder / SEED_TASKS).read_text()
     with Ledger(tmp_path / "run/ledger.sqlite") as ledger, ledger.transaction():

@@ -10,7 +10,8 @@ from code_alpaca.dataset import plots
 from code_alpaca.dataset.describe import RowStatistics
 
 VERBS = ("Write", "Sort", "Explain")
-ALL = ["funnel.png", "verbs.png", "languages.png", "lengths.png", "nearest.png", "pace.png"]
+ALL = ["funnel.png", "verbs.png", "languages.png", "lengths.png", "nearest.png",
+       "test_strength.png", "pace.png"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,7 @@ def summary() -> dict:
             language=f"{number % 30} $x_$ 日本\n\x00\ud800" + "x" * 30,
             nearest_id="x",
             nearest_score=number / num_rows,
+            test_strength=number / num_rows,
         )
         statistics.add(example.as_row())
     return {
@@ -34,6 +36,7 @@ def summary() -> dict:
         "rejected_by_reason": {f"reason_{number}": 1 + number for number in range(30)},
         "statistics": statistics.as_dict(),
         "pace": [[10, number % 10] for number in range(50)],
+        "config": {"novelty_threshold": 0.85, "min_test_strength": 0.5},
     }
 
 
@@ -64,6 +67,7 @@ def test_a_plot_without_numbers_is_left_out_and_its_old_file_deleted(
         "languages.png": {"statistics": {"languages": {}}},
         "lengths.png": {"statistics": {"lengths": empty}},
         "nearest.png": {"statistics": {"nearest": [0] * 20}},
+        "test_strength.png": {"statistics": {"test_strength": [0] * 10}},
         "pace.png": {"pace": None},
     }
     for missing in (ALL[::2], ALL[1::2]):

@@ -23,7 +23,7 @@ GENERATE = ["generate", "--run_dir", "r", "--teacher_base_url", "offline",
 
 @pytest.fixture
 def command(worker, tmp_path):
-    """Runs a command in the test's folder, and returns its output and error output."""
+    """Return a function that runs a command in the test's folder and returns what it prints."""
 
     def run(*words, user="alice", code=0):
         actual, output, errors = worker.as_user(user).run(*words, cwd=tmp_path)

@@ -10,15 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.hub_client import DATASET, create_repo
+from support.hub_double import WRITES
 from support.hub_versions import dataset_versions, tagged_commit
 
 SHARD = "data/default/train-00000-of-00001.parquet"
-WRITES = {"create", "lfs-batch", "lfs-put", "commit", "tag", "branch"}
 
 
 @pytest.fixture
 def refusal(hub, worker):
-    """Returns why a push is refused: as its preview, and without changing anything."""
+    """Return a function that returns why a push is refused: as its preview, with no write."""
 
     def refuse(folder, user="alice", **terms):
         hub.log.clear()

@@ -60,7 +60,7 @@ def benchmark_function(tmp_path, benchmark_file):
 
 
 class EvalCommand:
-    """Runs `code-alpaca eval` into one output folder, and reads what it wrote."""
+    """Run `code-alpaca eval` into one output folder, and read what it wrote."""
 
     def __init__(self, output_dir):
         self.output_dir = output_dir

@@ -16,12 +16,12 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from support.sandboxes import BACKENDS
 
 from code_alpaca.evaluation.grading import Grader
 from code_alpaca.problems import Problem
-from code_alpaca.sandbox import WorkerPool, backends
+from code_alpaca.sandbox import WorkerPool
 
-BACKENDS = [name for name in backends.SAFE if backends.find_problem(name) is None]
 PLAIN = """\
 import linecache, sys, types
 source = sys.stdin.read()

@@ -9,7 +9,6 @@ import json
 import pytest
 from werkzeug import Response
 
-from code_alpaca.cli import main
 from code_alpaca.core.records import EvalResults
 
 ADD = "def add(a, b):\n    return a + b\n"
@@ -237,9 +236,3 @@ def test_results_of_another_benchmark_are_not_replaced(benchmark_file, run_eval,
     assert run_eval("--samples", "reference", "--benchmark", "mini", "--limit", "1") == 2
     assert "contains results of benchmark" in capsys.readouterr().err
     assert path.read_bytes() == before
-
-
-def test_the_probe_prints_what_each_sandbox_blocks(capsys):
-    assert main(["eval", "--probe"]) == 0
-    printed = capsys.readouterr().out
-    assert "bwrap" in printed and "landlock" in printed and "blocked" in printed

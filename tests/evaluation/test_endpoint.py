@@ -7,7 +7,6 @@ import json
 import pytest
 from werkzeug import Request, Response
 
-from code_alpaca.evaluation import endpoint
 from code_alpaca.problems import load_problems
 
 PROBLEMS = load_problems("mini")
@@ -29,8 +28,6 @@ def make_response(body, status=200):
 def evaluate(httpserver, run_eval, monkeypatch):
     """Evaluate a server that responds to a problem with `respond(number of the problem)`."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setattr(endpoint, "MAX_RETRIES", 0)
-    monkeypatch.setattr(endpoint, "RETRY_DELAY_S", 0.0)
 
     def evaluate_server(respond, *words):
         def handle(request: Request) -> Response:
@@ -41,7 +38,7 @@ def evaluate(httpserver, run_eval, monkeypatch):
         httpserver.clear()
         httpserver.expect_request("/v1/chat/completions").respond_with_handler(handle)
         code = run_eval("--base_url", httpserver.url_for("/v1"), "--model", "m", "--limit", "6",
-                        "--batch_size", "2", *words)  # fmt: skip
+                        "--batch_size", "16", *words)  # fmt: skip
         return code, {NUMBERS[row["task_id"]]: row for row in run_eval.rows}
 
     return evaluate_server

@@ -64,11 +64,6 @@ def test_a_pipeline_responds_like_its_folder_and_keeps_its_generation_config(tra
     assert pipe.model.generation_config is own_config
 
 
-def test_the_old_name_of_respond_still_works():
-    with pytest.warns(DeprecationWarning, match=r"use code_alpaca\.respond"):
-        assert code_alpaca.generate is code_alpaca.respond
-
-
 def test_a_temperature_samples(trained):
     folder, *_ = trained
     options = dict(max_new_tokens=12, temperature=2.0)

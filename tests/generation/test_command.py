@@ -20,7 +20,6 @@ from support.generation_runs import (
     read_rows,
     server_stats,
 )
-from werkzeug import Response
 
 from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
@@ -175,28 +174,6 @@ def test_a_larger_run_leaves_a_smaller_num_examples_its_own_rejected_rows(
 # -- the end of a run ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_run_with_exit_3_and_every_reply_recorded(
-    tmp_path, httpserver, capsys, number
-):
-    task = {"instruction": "Add two numbers in Python.", "output": "1 + 1"}
-    reply = {"choices": [{"message": {"content": json.dumps({"tasks": [task]})}}]}
-    served = []
-
-    def respond(request):
-        served.append(request)
-        if len(served) == 2:
-            os.kill(os.getpid(), number)
-        return Response(json.dumps(reply), content_type="application/json")
-
-    httpserver.expect_request("/v1/chat/completions").respond_with_handler(respond)
-    url = httpserver.url_for("/v1")
-    assert main(generate_args(tmp_path, *QUICK, "--max_concurrency", "1", url=url)) == 3
-    error = capsys.readouterr().err
-    assert "interrupted" in error and "Traceback" not in error
-    assert count_replies(tmp_path) == len(served)
-
-
 def test_another_config_is_refused_with_the_differences(straight, capsys):
     assert main(generate_args(straight, "--novelty_threshold", "0.5", "--seed", "7")) == 2
     error = capsys.readouterr().err
@@ -272,13 +249,6 @@ def test_an_unreachable_teacher_is_exit_3(tmp_path, capsys):
 # -- bad input -----------------------------------------------------------------------------------
 
 
-def test_a_password_in_the_url_is_refused(tmp_path, capsys):
-    assert main(generate_args(tmp_path / "r", url="http://me:hunter2@127.0.0.1:9/v1")) == 2
-    error = capsys.readouterr().err
-    assert "set OPENAI_API_KEY" in error and "hunter2" not in error
-    assert not (tmp_path / "r").exists()
-
-
 def test_a_missing_model_or_key_is_named(tmp_path, capsys):
     words = ["generate", "--run_dir", str(tmp_path / "r")]
     for url in ("http://gpu.example/v1", None):  # None: OpenAI
@@ -345,7 +315,7 @@ def test_seed_tasks_that_fail_their_own_tests_are_named_before_anything_is_sent(
 # -- what a teacher may send ---------------------------------------------------------------------
 
 
-def test_no_reply_of_a_server_ends_the_run_for_good(tmp_path, httpserver):
+def test_a_malformed_reply_is_recorded_and_the_run_can_resume(tmp_path, httpserver):
     """Nothing that a server sends may cost a paid reply."""
     replies = [
         {"choices": [{"message": {"content": '{"tasks": [{"instruction": ' + "9" * 5000}}]},

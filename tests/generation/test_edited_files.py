@@ -138,7 +138,9 @@ def test_a_run_is_resumed_with_an_edited_template_if_asked_for(tmp_path, capsys,
 
 
 @pytest.mark.parametrize("key", [("--seed_tasks", "seeds.jsonl"), ("--seed", "1")])
-def test_other_content_and_config_are_refused_also_then(tmp_path, monkeypatch, capsys, key):
+def test_other_content_and_config_are_refused_even_with_accept_edited_files(
+    tmp_path, monkeypatch, capsys, key
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "seeds.jsonl").write_text(
         '{"instruction": "Add two numbers in Python.", "output": "1 + 1"}\n'

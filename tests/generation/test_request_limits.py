@@ -7,16 +7,11 @@ import json
 
 import pytest
 from support.chat_double import ChatServer, generate_args, http_error, open_ledger
+from support.generation_runs import read_rows
 from support.simulated_teacher import build_reply
 from werkzeug import Response
 
 from code_alpaca.cli import main
-
-
-def read_rows(run_dir):
-    """Return the accepted rows without the time of their decision."""
-    with open_ledger(run_dir) as ledger:
-        return [{**row.as_row(), "created_at": ""} for row in ledger.accepted()]
 
 
 def read_prompt(body):

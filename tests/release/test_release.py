@@ -47,7 +47,7 @@ def read_complete_card(folder):
 
 @pytest.fixture
 def tuned(trained):
-    """Makes the model look fine-tuned from a Hub model on a Hub dataset."""
+    """Return a function that makes the model look fine-tuned from the Hub."""
 
     def tune(base="org/base", commit=COMMIT):
         origin = {"version": "1.2.0", "teacher": "gpt-x", "strategy": "self_instruct",

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import yaml
 from support.hub_client import create_repo
+from support.hub_double import WRITES
 from support.hub_versions import read_tree
 from support.markup import HOSTILE, body, front, shape
 from support.model_releases import REPO, SPACE, release_command, release_config, update_json
@@ -18,12 +19,10 @@ from code_alpaca.core.records import EvalResults, RunRecord
 from code_alpaca.release.card import render_model_card
 from code_alpaca.release.facts import ContaminationCheck, read_facts
 
-WRITES = {"create", "lfs-batch", "lfs-put", "commit", "tag", "branch"}
-
 
 @pytest.fixture
 def refusal(hub, worker):
-    """Returns why a release is refused: as its dry run, and without changing anything."""
+    """Return a function that returns why a release is refused: as its dry run, with no write."""
 
     def refuse(words):
         hub.log.clear()

@@ -199,7 +199,7 @@ def recover_command(released, output_dir, *words, diff=None, base=None):
 
 @pytest.fixture
 def recover(released):
-    """Recovers the model into a folder, and returns the exit code."""
+    """Return a function that recovers the model into a folder and returns the exit code."""
 
     def run(output_dir, *words, **folders):
         return main(recover_command(released, output_dir, *words, **folders))

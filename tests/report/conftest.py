@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from support.plots import without_plots
 
 from code_alpaca.cli import main
-from code_alpaca.dataset import plots
 
 
 @pytest.fixture(scope="session")
@@ -15,8 +15,7 @@ def generated(tmp_path_factory):
     """A run of 20 examples by a teacher that refuses and truncates some."""
     folder = tmp_path_factory.mktemp("generated") / "run"
     command = ["generate", "--run_dir", str(folder), "--num_examples", "20", "--verify", "false"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "draw_plots", lambda summary, folder: [])
+    with without_plots():
         assert main([*command, "--teacher_base_url", "offline?refusal=0.1&truncated=0.2"]) == 0
     return folder
 

@@ -15,7 +15,6 @@ from code_alpaca.cli import main
 from code_alpaca.core.ledger import Decision, Ledger
 from code_alpaca.core.records import RunSummary
 from code_alpaca.core.schema import Example, content_id, load_seed_tasks
-from code_alpaca.dataset import plots
 from code_alpaca.report.lineage import LineageReader
 from code_alpaca.report.page import PageContent, write_page
 from code_alpaca.report.page_origins import pack_origins
@@ -24,9 +23,8 @@ SEED_TASKS = {task.id: task for task in load_seed_tasks()}
 
 
 @pytest.fixture
-def report(run_dir, monkeypatch, capsys):
-    """Runs `report` on the run, and returns what it prints."""
-    monkeypatch.setattr(plots, "draw_plots", lambda summary, folder: [])
+def report(run_dir, without_plots, capsys):
+    """Return a function that runs `report` on the run and returns what it prints."""
 
     def run(*words, code=0, folder=run_dir):
         assert main(["report", "--run_dir", str(folder), *words]) == code

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
-from support.attacks import FALSE_PASSES, HARMS, run_attacks
+from support.attacks import FALSE_PASSES, HARMS, Victim, do_harm, run_attacks
 from support.forgeries import grade_forgeries
+from support.sandboxes import BACKENDS
 from support.unprivileged import GRADING, SANDBOX, as_nobody
 
-from code_alpaca.sandbox import backends
-
-BACKENDS = [name for name in backends.SAFE if backends.find_problem(name) is None]
+from code_alpaca.sandbox import Worker
 
 
 def test_a_sandbox_is_available():
@@ -32,6 +32,26 @@ def test_no_attack_achieves_anything_as_nobody(backend):
         done = run(["-m", "support.attacks", backend])
     assert done.returncode == 0, done.stderr[-2000:]
     assert {name: harm for name, harm in json.loads(done.stdout).items() if harm} == {}
+
+
+@pytest.mark.parametrize(
+    ("attack", "harm"),
+    [
+        ("read a secret", "a secret was printed"),
+        ("list outside", "a secret was printed"),
+        ("watch outside", "a secret was printed"),
+        ("signal through a descriptor's owner", "a secret was printed"),
+        ("outlive the parent", "a secret was printed"),
+        ("listen on TCP", "a secret was printed"),
+        ("execute another program", "a secret was printed"),
+        ("write outside", "files changed"),
+        ("loopback TCP", "the network was reached"),
+    ],
+)
+def test_the_harm_of_an_attack_is_noticed_where_nothing_stops_it(attack, harm):
+    """Otherwise the tests above would pass with any sandbox."""
+    with Worker("rlimit") as worker, Victim() as victim:
+        assert do_harm(HARMS[attack], math.inf, worker, victim) == harm
 
 
 @pytest.mark.parametrize(

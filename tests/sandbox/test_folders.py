@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
 import struct
@@ -12,14 +13,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.attacks import CLEAN, run_folder_attacks
-from support.needs import need
+from support.needs import need, need_program
+from support.python_process import run_python
+from support.sandboxes import BACKENDS
 
-from code_alpaca.sandbox import ResourceLimits, SolutionTest, Worker, WorkerPool, backends
+from code_alpaca.sandbox import ResourceLimits, Worker, WorkerPool
 from code_alpaca.sandbox.inside.folder_cleanup import empty_folder
 from code_alpaca.sandbox.temp_folder import PREFIX
 
-BACKENDS = [name for name in backends.SAFE if backends.find_problem(name) is None]
 LIMITS = ResourceLimits(folder_bytes=16 << 20)
 
 
@@ -125,12 +126,20 @@ def test_ordinary_programs_run_in_the_default_limits(pool, name):
 
 # In a kernel without Landlock, only bwrap is safe.
 KERNELS = [(name, True) for name in BACKENDS] + [("bwrap", False)] * ("bwrap" in BACKENDS)
+JUDGE_AND_CLEAN = """
+import sys
+from code_alpaca.sandbox import ResourceLimits, SolutionTest, Worker
+from support.attacks import CLEAN
+backend, solution, test = sys.argv[1:]
+limits = ResourceLimits(folder_bytes=1 << 20)
+with Worker(backend) as worker:
+    print(worker.test_solution(solution, SolutionTest(test, "f"), limits).status)
+    print(worker.run_program(CLEAN, limits).status)
+"""
 
 
 @pytest.mark.parametrize(("backend", "landlock"), KERNELS)
-def test_a_solution_and_its_tests_have_separate_folders(backend, landlock, monkeypatch):
-    if not landlock:
-        monkeypatch.setattr(backends.landlock_rules, "landlock_version", lambda: 0)
+def test_a_solution_and_its_tests_have_separate_folders(backend, landlock):
     solution = (
         "from os import getcwd, listdir\nopen('mine', 'w').write('x')\n"
         "def f(n):\n    return [listdir(), getcwd()]\n"
@@ -149,17 +158,24 @@ def check(candidate):
             continue
         assert False, "the parent folder can be used"
 """
-    with Worker(backend) as worker:
-        result = worker.test_solution(solution, SolutionTest(test, "f"), LIMITS)
-        assert result.status == "passed", result
-        assert worker.run_program(CLEAN, LIMITS).status == "passed"
+    done = run_python(JUDGE_AND_CLEAN, backend, solution, test, landlock=landlock)
+    assert done.stdout.split() == ["passed", "passed"], done
 
 
-def test_bubblewrap_resists_folder_attacks_without_landlock(monkeypatch):
-    need("bwrap" in BACKENDS, "bwrap is not installed (apt install bubblewrap)")
-    monkeypatch.setattr(backends.landlock_rules, "landlock_version", lambda: 0)
-    with Worker("bwrap") as worker:
-        assert {name: harm for name, harm in run_folder_attacks(worker).items() if harm} == {}
+ATTACK_FOLDERS = """
+import json
+from code_alpaca.sandbox import Worker
+from support.attacks import run_folder_attacks
+with Worker("bwrap") as worker:
+    print(json.dumps(run_folder_attacks(worker)))
+"""
+
+
+def test_bubblewrap_resists_folder_attacks_without_landlock():
+    need_program("bwrap", "bubblewrap")
+    done = run_python(ATTACK_FOLDERS, landlock=False)
+    assert done.returncode == 0, done.stderr
+    assert {name: harm for name, harm in json.loads(done.stdout).items() if harm} == {}
 
 
 def test_programs_run_where_another_filter_is_already_notified():

@@ -12,6 +12,7 @@ import json
 import math
 import zoneinfo
 
+import numpy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -167,7 +168,6 @@ def test_a_subclass_arrives_as_its_plain_base(value, plain):
 
 
 def test_numpy_scalars_arrive_as_plain_numbers():
-    numpy = pytest.importorskip("numpy")
     received = send([numpy.int64(3), numpy.float32(0.5), numpy.bool_(True), numpy.str_("x")])
     assert received == [3, 0.5, True, "x"]
     assert [type(item) for item in received] == [int, float, bool, str]

@@ -116,7 +116,7 @@ HARMS = {
     "change mode outside": "import os; os.chmod(OUTSIDE + '/victim', 0o777)",
     "change times outside": "import os; os.utime(OUTSIDE + '/victim', (1, 1))",
     "read a secret": "print(open(OUTSIDE + '/secret').read())",
-    "list outside": "import os; print(os.listdir(OUTSIDE))",
+    "list outside": "import os; os.listdir(OUTSIDE); print('SECRET')",
     "watch outside": "import ctypes\nlibc = ctypes.CDLL(None)\n"
     "if libc.inotify_add_watch(libc.inotify_init1(0), OUTSIDE.encode(), 0xfff) >= 0: print('SECRET')",
     "environment": "import os; print(os.environ)",
@@ -321,10 +321,13 @@ def do_harm(source: str, max_delay_s: float, worker: Worker, victim: Victim) -> 
     program = victim.variables() + source
     by_itself = worker.run_program(program, LIMITS)
     as_solution = judge(worker, program + "\n" + WRONG)
-    printed = by_itself.stdout + by_itself.stderr + as_solution.stdout
+    outputs = (by_itself.stdout, by_itself.stderr, as_solution.stdout, as_solution.stderr)
     # A traceback quotes the program's own lines.
-    printed_lines = [line for line in printed.splitlines() if line.strip() not in source]
-    if harm := victim.find_harm("\n".join(printed_lines)):
+    own_lines = {line.strip() for line in source.splitlines()}
+    printed = [
+        line for text in outputs for line in text.splitlines() if line.strip() not in own_lines
+    ]
+    if harm := victim.find_harm("\n".join(printed)):
         return harm
     if as_solution.status == "passed":
         return "fooled"

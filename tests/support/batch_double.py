@@ -140,7 +140,7 @@ class BatchDouble(httpx2.AsyncBaseTransport):
 
 
 class Killed(SystemExit):
-    """Ends the event loop at once, as a kill does: nothing after it is recorded."""
+    """End the event loop at once, as a kill does: nothing after it is recorded."""
 
 
 def _to_lines(records: list[dict[str, Any]]) -> str:

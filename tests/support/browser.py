@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 
 from support.needs import need
 
-CHROMIUM = Path("/usr/bin/chromium")
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
     "--disable-component-update", "--no-first-run", "--disable-quic",
@@ -19,10 +20,10 @@ FLAGS = [
 @pytest.fixture(scope="module")
 def browser():
     need(find_spec("playwright"), "playwright is not installed (pip install playwright)")
-    need(CHROMIUM.exists(), f"no browser at {CHROMIUM} (Debian: apt install chromium)")
+    need(CHROMIUM, "Chromium is not installed (Debian: apt install chromium)")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield chromium
         chromium.close()

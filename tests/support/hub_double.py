@@ -28,6 +28,7 @@ import yaml
 
 LFS_SUFFIXES = (".parquet", ".png", ".safetensors", ".bin")
 LICENSES = {"apache-2.0", "cc-by-4.0", "cc-by-nc-4.0", "llama2", "mit", "other"}  # some of them
+WRITES = {"create", "lfs-batch", "lfs-put", "commit", "tag", "branch"}  # routes
 REPO = r"(?P<repo>[\w.-]+/[\w.-]+)"
 PATH = r"(?P<path>.+)"
 KIND = r"(?P<kind>datasets|models|spaces)"

@@ -36,7 +36,7 @@ def worker(hub, shared_worker):
 
 @pytest.fixture
 def start_worker(hub, tmp_path):
-    """Starts another worker process, with an empty cache, which a test may kill."""
+    """Return a function that starts another worker, with an empty cache, which a test may kill."""
     started = []
 
     def start():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from code_alpaca.core.records import RunRecord
 from code_alpaca.training.scratch_model import ScratchShape
+from support.documents import ROOT
 
-ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes/smoke/sft/config_cpu.yaml"
 TINY_SHAPE = ScratchShape(vocab_size=400, hidden_size=32, num_layers=1, num_heads=2)
 TINY = ["--config", str(RECIPE), "--scratch_hidden_size", "32", "--scratch_layers", "1",
@@ -42,3 +43,11 @@ def read_metrics(output_dir: Path) -> list[dict]:
 def interrupt_before_end(output_dir: Path) -> None:
     """Make a finished run look as if it was killed after its last checkpoint."""
     (output_dir / RunRecord.FILE).unlink()
+
+
+def interrupt_after_step(step: int, output_dir: Path) -> None:
+    """Make a finished run look as if it was killed after the checkpoint of this step."""
+    interrupt_before_end(output_dir)
+    for path in output_dir.glob("checkpoint-*"):
+        if int(path.name.removeprefix("checkpoint-")) > step:
+            shutil.rmtree(path)

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 from support.batch_double import BatchDouble, Killed
+from support.generation_runs import read_rows
 from support.simulated_teacher import SETTINGS, URL, complete_all, is_reply, run_simulated
 
 from code_alpaca.cli import main
@@ -179,10 +180,6 @@ def test_generate_resumes_after_a_kill(tmp_path, httpserver):
                 self.polled.set()
             return super().handle(method, path, content)
 
-    def accepted_rows(run_dir):
-        with Ledger(run_dir / "ledger.sqlite", write=False) as ledger:
-            return [example.as_row() | {"created_at": ""} for example in ledger.accepted(20)]
-
     reference, run_dir = tmp_path / "reference", tmp_path / "killed"
     url = BatchDouble().serve(httpserver)
     assert main(generate_args(reference, url, "--batch_poll_s", "0.05")) == 0
@@ -199,5 +196,5 @@ def test_generate_resumes_after_a_kill(tmp_path, httpserver):
     process.wait()
     assert len(double.batches) == 1 and not double.answered
     assert main(generate_args(run_dir, url, "--batch_poll_s", "0.05")) == 0
-    assert accepted_rows(run_dir) == accepted_rows(reference)
+    assert read_rows(run_dir, 20) == read_rows(reference, 20)
     assert len(double.answered) == len(set(double.answered)) == num_replies(run_dir)

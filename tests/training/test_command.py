@@ -9,7 +9,8 @@ import subprocess
 import sys
 
 import pytest
-from support.tiny_sft import ROOT, TINY, tiny_sft
+from support.documents import ROOT
+from support.tiny_sft import TINY, tiny_sft
 
 from code_alpaca.cli import main
 from code_alpaca.core.records import RunRecord

@@ -10,7 +10,8 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from support.tiny_sft import RECIPE, ROOT, TINY_SHAPE, write_rows
+from support.documents import ROOT
+from support.tiny_sft import RECIPE, TINY_SHAPE, write_rows
 
 from code_alpaca.core.records import RunRecord
 from code_alpaca.training.memory_estimate import (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.tiny_sft import ROOT, interrupt_before_end, tiny_sft, write_rows
+from support.documents import ROOT
+from support.tiny_sft import interrupt_after_step, tiny_sft, write_rows
 
 from code_alpaca.cli import main
 from code_alpaca.core.records import RunRecord
@@ -91,7 +93,8 @@ def kill_after_checkpoint(layout: str, words: list[str], output_dir: Path) -> No
     process, deadline = start(layout, words), time.monotonic() + TIMEOUT_S
     while not (output_dir / CHECKPOINT).exists() and time.monotonic() < deadline:
         assert process.poll() is None, process.stderr.read()
-        time.sleep(0.02)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.02)
     kill(process)
     assert (output_dir / CHECKPOINT).exists() and not (output_dir / "run.json").exists()
 
@@ -145,8 +148,7 @@ def test_two_processes_killed_within_the_second_epoch_train_the_same_rows(
     expected_dir, killed_dir = tmp_path / "expected", tmp_path / "killed"
     finish(start("ddp", [*command(expected_dir), *words]))
     shutil.copytree(expected_dir, killed_dir)
-    interrupt_before_end(killed_dir)
-    shutil.rmtree(killed_dir / "checkpoint-8")
+    interrupt_after_step(6, killed_dir)
     output = finish(start("ddp", [*command(killed_dir), *words]))
     assert f"resuming from {killed_dir}/checkpoint-6" in output
     weights, expected_weights = (

@@ -105,7 +105,7 @@ def test_the_old_spelling_of_the_mask_is_accepted_with_one_warning(words, tmp_pa
     path.write_text("mask: seed\n" + RECIPE.read_text())
     setup = parse_sft_arguments(["--config", str(path), *DATASET, *words])
     assert setup.args.mask == "alpaca_2023"
-    assert capsys.readouterr().out.count("mask: seed is now called alpaca_2023") >= 1
+    assert capsys.readouterr().out.count("mask: seed is now called alpaca_2023") == 1
     # The command line takes precedence over the file.
     setup = parse_sft_arguments(["--config", str(path), *DATASET, "--mask", "completion"])
     assert setup.args.mask == "completion"

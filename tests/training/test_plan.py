@@ -9,7 +9,8 @@ import re
 from pathlib import Path
 
 import pytest
-from support.tiny_sft import ROOT, TINY, TINY_SHAPE, tiny_sft, write_rows
+from support.documents import ROOT
+from support.tiny_sft import TINY, TINY_SHAPE, tiny_sft, write_rows
 
 from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
@@ -36,12 +37,10 @@ def dry_run(*words: str) -> tuple[int, str, str]:
     """Return exit code, output and errors of `sft ... --dry_run`, without network."""
     output, errors = io.StringIO(), io.StringIO()
     with (
-        pytest.MonkeyPatch.context() as patch,
         contextlib.chdir(ROOT),
         contextlib.redirect_stdout(output),
         contextlib.redirect_stderr(errors),
     ):
-        patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         code = main(["sft", *words, "--dry_run"])
     return code, output.getvalue(), errors.getvalue()
 

@@ -7,7 +7,7 @@ import json
 import shutil
 
 import pytest
-from support.tiny_sft import interrupt_before_end, read_metrics, tiny_sft
+from support.tiny_sft import interrupt_after_step, interrupt_before_end, read_metrics, tiny_sft
 
 from code_alpaca.cli import main
 from code_alpaca.core.records import RunRecord
@@ -21,6 +21,10 @@ def test_the_loss_falls_and_is_recorded(uninterrupted, rows):
     assert record.rows == 60 and record.steps == 20
     assert record.dataset.revision == f"sha256 {hashlib.sha256(rows.read_bytes()).hexdigest()}"
     assert record.config["learning_rate"] == 2.0e-3
+
+
+def test_only_the_last_checkpoint_is_kept(uninterrupted):
+    assert [path.name for path in uninterrupted.glob("checkpoint-*")] == ["checkpoint-20"]
 
 
 def test_the_folder_loads_and_contains_nothing_private(uninterrupted):
@@ -52,33 +56,23 @@ def test_a_finished_run_is_not_repeated_and_another_configuration_is_refused(
 
 
 def test_a_killed_run_resumes_from_the_last_complete_checkpoint(
-    uninterrupted, rows, tmp_path, capsys, monkeypatch
+    uninterrupted, rows, tmp_path, capsys
 ):
     """Interrupted before the second checkpoint is marked as complete."""
-    from transformers import Trainer
-
-    words = tiny_sft(rows, tmp_path, *EPOCHS)
-    save_checkpoint = Trainer._save_checkpoint
-
-    def interrupt_at_step_8(trainer, *args, **kwargs):
-        save_checkpoint(trainer, *args, **kwargs)
-        if trainer.state.global_step == 8:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_save_checkpoint", interrupt_at_step_8)
-        assert main(words) == 3
-    assert (tmp_path / "checkpoint-4/trainer_state.json").exists()
-    assert (tmp_path / "checkpoint-8/trainer_state.json").exists()  # but it has no marker
+    words = tiny_sft(rows, tmp_path, *EPOCHS, "--save_total_limit", "5")
+    assert main(words) == 0
+    interrupt_after_step(8, tmp_path)
+    (tmp_path / "checkpoint-8/complete.json").unlink()
     marker = tmp_path / "checkpoint-4/complete.json"
-    assert 0 < json.loads(marker.read_text())["seconds"] < 1000
+    assert json.loads(marker.read_text())["seconds"] > 0
     marker.write_text('{"seconds": 1000}')  # as if trained so far on a slower machine
     capsys.readouterr()
     assert main(words) == 0
     output = capsys.readouterr().out
     assert f"resuming from {tmp_path}/checkpoint-4" in output
     assert "checkpoint-8 is incomplete" in output
-    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-20"]
+    complete = {path.parent.name for path in tmp_path.glob("*/complete.json")}
+    assert complete == {f"checkpoint-{step}" for step in (4, 8, 12, 16, 20)}
     steps = [line["step"] for line in read_metrics(tmp_path)]
     assert steps == sorted(set(steps)) and steps[-1] == 20
     resumed, expected = RunRecord.load(tmp_path), RunRecord.load(uninterrupted)
@@ -107,10 +101,7 @@ def test_a_run_killed_within_the_second_epoch_trains_the_same_rows(words, rows, 
     steps_per_epoch = expected.steps // 3
     step = steps_per_epoch + steps_per_epoch // 2
     shutil.copytree(expected_dir, killed_dir)
-    interrupt_before_end(killed_dir)
-    for path in killed_dir.glob("checkpoint-*"):
-        if int(path.name.split("-")[1]) > step:
-            shutil.rmtree(path)
+    interrupt_after_step(step, killed_dir)
     assert main(tiny_sft(rows, killed_dir, *words)) == 0
     assert f"resuming from {killed_dir}/checkpoint-{step}" in capsys.readouterr().out
     assert RunRecord.load(killed_dir).loss_curve == expected.loss_curve

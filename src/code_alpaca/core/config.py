@@ -78,6 +78,8 @@ class StageConfig(BaseModel):
         extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
     )
     OLD_SPELLINGS: ClassVar[OldSpellings] = OldSpellings()
+    # Keys that change rows and that earlier versions did not have, with the value for their runs.
+    VALUES_BEFORE: ClassVar[Mapping[str, Any]] = {}
 
     def breaks_resume(self, key: str, old: Any, new: Any) -> bool:
         """Return whether a change that the key's role permits makes it another run."""
@@ -90,8 +92,8 @@ class StageConfig(BaseModel):
 
     @classmethod
     def update_recorded(cls, recorded: dict[str, Any]) -> dict[str, Any]:
-        """Return a config that an earlier version recorded, with today's names."""
-        return cls.OLD_SPELLINGS.update(recorded, warn=False)
+        """Return a config that an earlier version recorded, with today's names and new keys."""
+        return {**cls.VALUES_BEFORE, **cls.OLD_SPELLINGS.update(recorded, warn=False)}
 
     @field_validator("*", mode="before")
     @classmethod

@@ -72,11 +72,17 @@ class Stage:
 
     @contextmanager
     def progress(
-        self, total: int, description: str, *, completed: int = 0
+        self,
+        total: int,
+        description: str,
+        *,
+        completed: int = 0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> Iterator[Callable[[int], None]]:
         """Yield a function that reports the number completed so far.
 
-        It draws a bar on a terminal, and elsewhere prints a line every ten seconds at most.
+        It draws a bar on a terminal, and elsewhere prints a line every ten seconds at most, by
+        `clock`, in seconds.
         """
         if not self.enabled:
             yield lambda completed: None
@@ -84,12 +90,12 @@ class Stage:
             with self._bar(total, description, completed) as update:
                 yield update
         else:
-            printed_at = time.monotonic()
+            printed_at = clock()
 
             def log(completed: int) -> None:
                 nonlocal printed_at
-                if time.monotonic() - printed_at >= LOG_INTERVAL_S:
-                    printed_at = time.monotonic()
+                if clock() - printed_at >= LOG_INTERVAL_S:
+                    printed_at = clock()
                     self.print(f"{description}: {completed} of {total}")
 
             yield log

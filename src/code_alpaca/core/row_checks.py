@@ -16,7 +16,7 @@ from code_alpaca.core.schema import Example
 # Tokenizers take seconds for a megabyte of text, and no training sequence is that long.
 MAX_ROW_BYTES = 1 << 20
 MAX_EXCERPT_CHARACTERS = 2_000  # of each text of a row that is too large
-EMPTY_VALUES: dict[str, Any] = {"str": "", "list[str]": [], "float": 0.0}
+EMPTY_VALUES: dict[str, Any] = {"str": "", "list[str]": [], "float": 0.0, "float | None": None}
 
 
 def validate_row(example: Example) -> tuple[str, str] | None:
@@ -54,8 +54,9 @@ def make_storable(example: Example) -> Example:
 
 
 def _has_type(value: Any, kind: str) -> bool:
-    if kind == "float":
-        return isinstance(value, int | float) and math.isfinite(value)
+    if kind in ("float", "float | None"):
+        is_number = isinstance(value, int | float) and math.isfinite(value)
+        return is_number or (value is None and kind != "float")
     if kind == "list[str]":
         return isinstance(value, list) and all(isinstance(item, str) for item in value)
     return isinstance(value, str)

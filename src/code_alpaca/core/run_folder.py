@@ -13,7 +13,7 @@ import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from code_alpaca.core import console
 from code_alpaca.core.config import StageConfig, write_yaml
@@ -26,6 +26,7 @@ from code_alpaca.core.records import Manifest
 
 MAX_NAMES = 5  # of a list that changed, in a message
 PROMPT_VERSION = "prompt_version"
+C = TypeVar("C", bound=StageConfig)
 
 
 class RunInput(NamedTuple):
@@ -36,6 +37,24 @@ class RunInput(NamedTuple):
     name: str  # for messages
     is_editable: bool = False  # an edited one is accepted if `accept_edited_files` is set
     decides_rows: bool = False  # it applies to replies without a decision, not only to new requests
+
+
+def resume_config(run_dir: Path, config: C) -> C:
+    """Return the config with the keys that an earlier version did not have, as its run needs them.
+
+    `StageConfig.VALUES_BEFORE` lists these keys. A value that is given explicitly is kept.
+    """
+    path = run_dir / "ledger.sqlite"
+    if not config.VALUES_BEFORE or not path.is_file() or not path.stat().st_size:
+        return config
+    with Ledger(path, write=False) as ledger:
+        recorded = {} if ledger.is_empty() else ledger.record("config", {})
+    unset = {
+        key: before
+        for key, before in config.VALUES_BEFORE.items()
+        if recorded and recorded.get(key, before) == before and key not in config.model_fields_set
+    }
+    return config.model_copy(update=unset)
 
 
 @contextlib.contextmanager

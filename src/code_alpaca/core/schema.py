@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
@@ -56,6 +56,7 @@ class Example:
     nearest_score: float = 0.0
     tests: str = ""
     verification: str = ""
+    test_strength: float | None = None  # share of mutants that the tests detect, if measured
     contamination: list[str] = field(default_factory=list)
     created_at: str = ""
     reasoning: str = ""  # of the teacher, for the whole reply; only if a run keeps it
@@ -66,12 +67,14 @@ class Example:
         return self.instruction, self.input, self.output
 
     def as_row(self) -> dict[str, Any]:
-        """Return the columns of the `default` config, in order; `reasoning` if there is any."""
-        row = {name: getattr(self, name) for name in COLUMNS}
-        return row | {"reasoning": self.reasoning} if self.reasoning else row
+        """Return the columns of the `default` config, in order; optional ones if they are set."""
+        row = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: value for name, value in row.items() if name in COLUMNS or value not in UNSET}
 
 
-COLUMNS = tuple(item.name for item in fields(Example) if item.name != "reasoning")
+OPTIONAL_COLUMNS = ("test_strength", "reasoning")  # which a run has by its config
+UNSET = ("", None)  # values of optional columns
+COLUMNS = tuple(item.name for item in fields(Example) if item.name not in OPTIONAL_COLUMNS)
 
 
 def content_id(instruction: str, input: str, output: str) -> str:
@@ -96,13 +99,17 @@ def count_fulfilled(dimension: str, label: str, languages: Sequence[str]) -> int
     return sum(not name or name.casefold() == label.casefold() for name in languages)
 
 
-def features(config: str = "default", *, with_reasoning: bool = False) -> Features:
-    """Return the `datasets.Features` of a dataset config; `rejected` has two more columns."""
+def features(config: str = "default", *, optional: Collection[str] = ()) -> Features:
+    """Return the `datasets.Features` of a dataset config with some of `OPTIONAL_COLUMNS`.
+
+    `rejected` has two more columns.
+    """
     from datasets import Features, List, Value
 
-    kinds = {"list[str]": List(Value("string")), "float": Value("float64"), "str": Value("string")}
+    number, text = Value("float64"), Value("string")
+    kinds = {"list[str]": List(text), "float": number, "float | None": number, "str": text}
     types = {item.name: kinds[str(item.type)] for item in fields(Example)}
-    columns = {name: types[name] for name in (*COLUMNS, *["reasoning"] * with_reasoning)}
+    columns = {name: kind for name, kind in types.items() if name in {*COLUMNS, *optional}}
     if config == "rejected":
         columns["reason"] = columns["evidence"] = Value("string")
     return Features(columns)

@@ -32,7 +32,7 @@ from code_alpaca.core.row_formats import (
     is_unicode,
     join_statements,
 )
-from code_alpaca.core.run_folder import RunInput, open_run
+from code_alpaca.core.run_folder import RunInput, open_run, resume_config
 from code_alpaca.core.schema import Example, content_id, load_seed_tasks, restore_seed_ids
 from code_alpaca.curation.language_detection import label_language
 from code_alpaca.curation.pipeline import INTERNAL_ERROR, Curator
@@ -50,7 +50,8 @@ MAX_PRINTED_ROWS = 3  # malformed or failed rows that are printed with their evi
 
 PROVENANCE = ("language", "strategy", "teacher", "prompt_version", "request_id", "tests")
 # Columns that curation decides again.
-DECIDED = ("nearest_id", "nearest_score", "verification", "contamination", "created_at")
+DECIDED = ("nearest_id", "nearest_score", "verification", "test_strength", "contamination",
+           "created_at")  # fmt: skip
 MAX_FIELD_CHARACTERS = 2_000  # of a record that is not a row
 
 
@@ -101,6 +102,7 @@ def curate_dataset(config: CurateConfig) -> None:
     Raises:
         InputError: the source, the run folder, a benchmark, a filter or the sandbox cannot be used.
     """
+    config = resume_config(config.run_dir, config)
     source = open_dataset(config.dataset_source)
     seed_tasks = load_seed_tasks(config.seed_tasks) if config.seed_tasks else []
     for row in _read_rows(source) if config.strict else ():

@@ -140,7 +140,10 @@ class Curator:
         example = decision.example
         verdict = self._verifier.verify(example) if self._verifier else "skipped"
         reason = find_rejection_reason(verdict, has_tests=bool(example.tests.strip()))
-        return replace(decision, example=replace(example, verification=verdict), reason=reason)
+        example = replace(example, verification=verdict)
+        if self._verifier and verdict == "passed":
+            example = self._verifier.check_tests(example)
+        return replace(decision, example=example, reason=reason)
 
     def _check_pool(self, decision: Decision) -> Decision:
         example = decision.example

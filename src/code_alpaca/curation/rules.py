@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -28,6 +28,8 @@ from code_alpaca.problems import find_file
 
 class CurationRules(StageConfig):
     """The keys that decide which rows are accepted."""
+
+    VALUES_BEFORE: ClassVar = {"min_test_strength": 0.0}
 
     novelty: Literal["code_aware", "rouge_l"] = Field(
         "code_aware",
@@ -60,6 +62,13 @@ class CurationRules(StageConfig):
         "refuse", description="refuse or skip a benchmark that cannot be fetched; the card names it"
     )
     verify: bool = Field(True, description="run outputs in a sandbox, with their tests if any")
+    min_test_strength: float = Field(
+        0.4,
+        ge=0,
+        le=1,
+        description="share of faulty copies of an answer (mutants) that its tests have to detect; "
+        "below it, verification is weak_tests and the row is not in verified; 0: not measured",
+    )
     accept_edited_files: Annotated[bool, Role.FREE] = Field(
         False,
         description="resume a run with edited files of your own (filters, strategies, prompts)",
@@ -145,7 +154,7 @@ def open_curator(rules: CurationRules, **changes: Any) -> Iterator[tuple[Curator
         filters=rules.filters,
         contamination=detector,
         mark=rules.contaminated == "mark",
-        verifier=_start_verifier() if rules.verify else None,
+        verifier=_start_verifier(rules) if rules.verify else None,
         novelty=NoveltyPool(rules.novelty, rules.novelty_threshold, nearest=rules.novelty_nearest),
     )
     refused = False
@@ -189,9 +198,9 @@ def print_outcomes(output: console.Stage, num_accepted: int, reasons: Mapping[st
     )
 
 
-def _start_verifier() -> Verifier:
+def _start_verifier(rules: CurationRules) -> Verifier:
     try:
         backend = sandbox.choose_backend().backend
     except InputError as error:
         raise InputError(f"verify runs generated code: {error}, or set verify: false") from None
-    return Verifier(sandbox.WorkerPool(backend))
+    return Verifier(sandbox.WorkerPool(backend), rules.min_test_strength)

@@ -3,6 +3,7 @@
 Verdicts:
 
 - `passed`: the tests passed, which is evidence and not proof: the teacher wrote them.
+- `weak_tests`: they passed, but detect too few faults of the program (see `strength`).
 - `no_tests`: the program ran to its end, and the row has no tests.
 - `failed`: an assertion of the tests failed.
 - `error`: the program failed otherwise.
@@ -26,6 +27,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -41,10 +43,15 @@ from code_alpaca.curation.language_detection import (
     is_code,
     is_valid_python,
 )
+from code_alpaca.curation.strength import RESULTS_VERSION, Strength, measure_strength
 from code_alpaca.sandbox import ResourceLimits, RunResult, WorkerPool, interpreters
 
 LIMITS = ResourceLimits(wall_s=10.0, memory_mb=512, folder_bytes=16 << 20)
-ACCEPTED_VERDICTS = ("passed", "no_tests", "not_python", "env_missing", "skipped")
+# All faulty copies of a program share a process.
+COPY_LIMITS = replace(LIMITS, wall_s=2 * LIMITS.wall_s)
+ACCEPTED_VERDICTS = (
+    "passed", "weak_tests", "no_tests", "not_python", "env_missing", "skipped",
+)  # fmt: skip
 VERSION = 2  # cached verdicts of another version are ignored
 MISSING = re.compile(
     r"(?m)^(ModuleNotFoundError|ImportError|FileNotFoundError|socket\.gaierror|ConnectionError|"
@@ -79,10 +86,13 @@ class Verifier:
     """Runs rows in the sandboxes of a pool. Thread-safe.
 
     Verdicts are cached on disk, so a program is run once in all runs of a user.
+
+    Args:
+        min_test_strength: share of mutants that tests have to detect; 0: it is not measured.
     """
 
-    def __init__(self, pool: WorkerPool) -> None:
-        self.pool = pool
+    def __init__(self, pool: WorkerPool, min_test_strength: float = 0.0) -> None:
+        self.pool, self._min_test_strength = pool, min_test_strength
         self._cache = VerdictCache(salt=f"{VERSION} {pool.backend} {sys.version}")
         self._runs_javascript = True
         try:
@@ -114,6 +124,34 @@ class Verifier:
         if verdict != "timeout":  # which a busy machine may have caused
             self._cache.put(key, verdict)
         return verdict
+
+    def check_tests(self, example: Example) -> Example:
+        """Return a row that passed with its test strength, and the verdict that follows from it."""
+        if not self._min_test_strength:
+            return example
+        strength = self.measure_tests(example)
+        if strength is None:  # tests in a language in which they are not run
+            return replace(example, verification="no_tests")
+        verdict = "weak_tests" if strength.is_weak(self._min_test_strength) else "passed"
+        return replace(example, verification=verdict, test_strength=strength.share)
+
+    def measure_tests(self, example: Example) -> Strength | None:
+        """Return the strength of the tests of a row that passed them; None if they are not run."""
+        if detect_language(example) != "python" or not example.tests.strip():
+            return None
+        programs = extract_programs(example.output, "python") or [example.output]
+        key = json.dumps(["strength", RESULTS_VERSION, programs, example.tests])
+        if (cached := self._cache.get(key)) is not None:
+            return Strength(*json.loads(cached))
+        measured = (
+            measure_strength(self.pool, program, example.tests, COPY_LIMITS) for program in programs
+        )
+        found = next((result for result in measured if result is not None), None)
+        if found is None:  # such as tests that fail at random
+            return Strength(None, None)
+        if found.is_certain:
+            self._cache.put(key, json.dumps(found))
+        return found
 
     def _programs(self, example: Example) -> list[str]:
         """Return the programs to run, one after the other, until one runs to its end."""

@@ -18,6 +18,9 @@ from code_alpaca.dataset.manifest import recover_manifest
 from code_alpaca.dataset.origin_files import recorded_origin_files
 from code_alpaca.hub.cards import strip_local_paths
 
+# The key of a config that adds each optional column.
+COLUMN_KEYS = {"test_strength": "min_test_strength", "reasoning": "keep_reasoning"}
+
 
 def build_dataset(
     run_dir: Path,
@@ -52,7 +55,7 @@ def build_dataset(
                 rows.rejected,
                 _provenance(ledger, config),
                 recorded_origin_files(ledger),
-                with_reasoning=config.get("keep_reasoning", False),
+                optional_columns=[name for name, key in COLUMN_KEYS.items() if config.get(key)],
             ),
             (options or DatasetOptions()).resolve(previous, config["dataset_version"]),
             previous,

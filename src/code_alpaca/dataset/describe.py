@@ -16,6 +16,7 @@ WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
 LENGTH_EDGES = (0, 1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256, 362, 512, 724,
                 1_024, 1_448, 2_048, 2_896, 4_096)  # fmt: skip
 NEAREST_BINS = 20
+TEST_STRENGTH_BINS = 10
 MAX_LABELS = 40  # languages listed by name; a teacher can invent any number of them
 MAX_LABEL_LENGTH = 40  # characters
 MAX_VERBS = 20
@@ -29,6 +30,7 @@ class RowStatistics:
         self._labels: dict[str, Counter[str]] = {"language": Counter(), "verification": Counter()}
         self._lengths = {name: [0] * len(LENGTH_EDGES) for name in ALPACA}
         self._nearest = [0] * NEAREST_BINS
+        self._test_strength = [0] * TEST_STRENGTH_BINS
         self._verbs: Counter[tuple[str, str]] = Counter()
         self._with_input = self._output_characters = 0
 
@@ -40,8 +42,9 @@ class RowStatistics:
             length = sum(1 for _ in WORD_OR_MARK.finditer(row[name]))
             bins[bisect_right(LENGTH_EDGES, length) - 1] += 1
         if row["nearest_id"]:
-            index = int(row["nearest_score"] * NEAREST_BINS)
-            self._nearest[min(max(index, 0), NEAREST_BINS - 1)] += 1
+            _count_share(self._nearest, row["nearest_score"])
+        if row.get("test_strength") is not None:
+            _count_share(self._test_strength, row["test_strength"])
         if pair := verb_and_object(row["instruction"]):
             self._verbs[pair] += 1
         self._with_input += bool(row["input"])
@@ -56,8 +59,15 @@ class RowStatistics:
             "output_characters": self._output_characters,
             "lengths": {"edges": list(LENGTH_EDGES), **self._lengths},
             "nearest": self._nearest,
+            **({"test_strength": self._test_strength} if any(self._test_strength) else {}),
             "verbs": {"rows": self._verbs.total(), "common": _common_verbs(self._verbs)},
         }
+
+
+def _count_share(bins: list[int], share: float) -> None:
+    """Count a number from 0 to 1 in its bin; 1 belongs to the last."""
+    index = int(share * len(bins))
+    bins[min(max(index, 0), len(bins) - 1)] += 1
 
 
 def _most_common(counter: Counter[str], unnamed: str) -> dict[str, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -61,7 +61,7 @@ class DatasetContent:
     rejected: Rows  # called after `accepted` is exhausted
     provenance: dict[str, Any]  # fields of the manifest
     origin_files: dict[str, str] = field(default_factory=dict)  # text by path in the folder
-    with_reasoning: bool = False  # whether there is a column `reasoning`
+    optional_columns: Sequence[str] = ()  # of `schema.OPTIONAL_COLUMNS`
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +128,7 @@ def _write_shards(folder: Path, content: DatasetContent, fraction: float) -> _Wr
     with contextlib.ExitStack() as stack:
         shards = {
             (name, split): stack.enter_context(
-                ShardWriter(
-                    folder / "data" / name, name, split, with_reasoning=content.with_reasoning
-                )
+                ShardWriter(folder / "data" / name, name, split, optional=content.optional_columns)
             )
             for name in CONFIGS
             for split in SPLITS
@@ -173,7 +171,7 @@ def _make_manifest(
         counts=counts,
         splits=splits,
         validation_fraction=options.validation_fraction,
-        columns=column_types(with_reasoning=content.with_reasoning),
+        columns=column_types(content.optional_columns),
         sha256={path.relative_to(folder).as_posix(): fs.file_sha256(path) for path in paths},
         bytes=sum(path.stat().st_size for path in paths),
         assets=write_origin_files(folder, content.origin_files),

@@ -10,7 +10,7 @@ from code_alpaca.core import console
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.row_checks import validate_row
 from code_alpaca.core.row_formats import ALPACA, is_unicode
-from code_alpaca.core.schema import Example, content_id, features
+from code_alpaca.core.schema import OPTIONAL_COLUMNS, Example, content_id, features
 from code_alpaca.dataset.build import publishable
 from code_alpaca.dataset.folder import DatasetContent, DatasetOptions, write_dataset
 from code_alpaca.dataset.load import load_source
@@ -41,7 +41,7 @@ def import_dataset(
     if (run_dir / "ledger.sqlite").exists():
         raise InputError(f"{run_dir} contains a run of generate; import into another run_dir")
     rows, opened, turns = load_source(source, blank="keep")
-    schema = features(with_reasoning=True)
+    schema = features(optional=OPTIONAL_COLUMNS)
     columns = [
         name
         for name in rows.column_names
@@ -68,7 +68,7 @@ def import_dataset(
             lambda: iter(()),
             provenance,
             read_origin_files(source.name, opened.revision),
-            with_reasoning="reasoning" in columns,
+            optional_columns=[name for name in OPTIONAL_COLUMNS if name in columns],
         ),
         (options or DatasetOptions()).resolve(None, "0.1.0"),
         recover_manifest(run_dir / "dataset"),

@@ -224,27 +224,56 @@ def _draw_lengths(figure: Figure, summary: RunSummary) -> bool:
 
 
 def _draw_nearest(figure: Figure, summary: RunSummary) -> bool:
-    bins = summary.statistics.nearest
+    limit = Limit(summary, "novelty_threshold", "rejected above {:g}")
+    return _draw_histogram(
+        figure,
+        summary.statistics.nearest,
+        limit,
+        title="Similarity of each row to its nearest earlier row",
+        xlabel="similarity (0: nothing in common, 1: identical)",
+    )
+
+
+def _draw_test_strength(figure: Figure, summary: RunSummary) -> bool:
+    limit = Limit(summary, "min_test_strength", "weak below {:g}")
+    return _draw_histogram(
+        figure,
+        summary.statistics.test_strength,
+        limit,
+        title="Strength of the tests of each row that passed them",
+        xlabel="share of faulty copies of the answer that the tests detect",
+    )
+
+
+class Limit(NamedTuple):
+    """A config key to mark on the axis of a histogram, with a label for its value."""
+
+    summary: RunSummary
+    key: str
+    label: str
+
+    @property
+    def value(self) -> float | None:
+        """Its value; None if it is not set, or at an end of the axis."""
+        value = (self.summary.config or {}).get(self.key)
+        return value if isinstance(value, float) and 0 < value < 1 else None
+
+
+def _draw_histogram(figure: Figure, bins: list[int], limit: Limit, **texts: str) -> bool:
+    """Draw the number of rows in equal bins of [0, 1]."""
     if not sum(bins):
         return False
     axes = figure.add_subplot()
     step = 1 / len(bins)
     starts = [step * i for i in range(len(bins))]
     axes.bar(starts, bins, width=0.92 * step, align="edge", color=BLUE)
-    threshold = (summary.config or {}).get("novelty_threshold")
-    if isinstance(threshold, float) and 0 < threshold < 1:
-        axes.axvline(threshold, color=INK, linewidth=1, linestyle=DASHED)
-        side = "left" if threshold > 0.75 else "right"
-        xy, xycoords = (threshold, 0.97), ("data", "axes fraction")
-        text = f"rejected above {threshold:g}"
+    if limit.value is not None:
+        axes.axvline(limit.value, color=INK, linewidth=1, linestyle=DASHED)
+        side = "left" if limit.value > 0.75 else "right"
+        xy, xycoords = (limit.value, 0.97), ("data", "axes fraction")
+        text = limit.label.format(limit.value)
         annotate_beside(axes, text, xy, xycoords, side=side, va="top", bbox=LABEL_BOX)
-    axes.set(
-        title="Similarity of each row to its nearest earlier row",
-        xlabel="similarity (0: nothing in common, 1: identical)",
-        ylabel="rows",
-        xlim=(0, 1),
-        ylim=(0, 1.15 * max(bins)),
-    )
+    axes.set(ylabel="rows", xlim=(0, 1), ylim=(0, 1.15 * max(bins)), **texts)
     use_integer_ticks(axes.yaxis)
     axes.grid(axis="y")
     return True
@@ -276,6 +305,7 @@ PLOTS: dict[str, tuple[str, Callable[[Figure, RunSummary], bool]]] = {
     "languages.png": ("Rows by programming language", _draw_languages),
     "lengths.png": ("Lengths of instructions, inputs and outputs", _draw_lengths),
     "nearest.png": ("Similarity of each row to its nearest earlier row", _draw_nearest),
+    "test_strength.png": ("Strength of the tests of each row", _draw_test_strength),
     "pace.png": ("Acceptance rate over the run", _draw_acceptance_rate),
 }
 

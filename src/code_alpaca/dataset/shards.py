@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +23,12 @@ class ShardWriter:
     """Writes the shards of one split of a config, which get their final names on exit."""
 
     def __init__(
-        self, folder: Path, config: str, split: str, *, with_reasoning: bool = False
+        self, folder: Path, config: str, split: str, *, optional: Collection[str] = ()
     ) -> None:
         self.num_rows = 0
         self.paths: list[Path] = []
         self._folder, self._split = folder, split
-        self._with_reasoning = with_reasoning
-        self._schema = features(config, with_reasoning=with_reasoning).arrow_schema
+        self._schema = features(config, optional=optional).arrow_schema
         self._group: list[dict[str, Any]] = []
         self._writer: pq.ParquetWriter | None = None
 
@@ -47,7 +46,7 @@ class ShardWriter:
 
     def add(self, row: dict[str, Any]) -> None:
         """Append a row."""
-        self._group.append({"reasoning": "", **row} if self._with_reasoning else row)
+        self._group.append({"reasoning": "", **row})
         self.num_rows += 1
         if len(self._group) == ROWS_PER_GROUP:
             self._flush()
@@ -81,9 +80,9 @@ def assign_split(row_id: str, validation_fraction: float) -> str:
     return "validation" if position < validation_fraction else "train"
 
 
-def column_types(*, with_reasoning: bool = False) -> dict[str, str]:
+def column_types(optional: Collection[str] = ()) -> dict[str, str]:
     """Return the Arrow type of every column of the config `default`, by its name."""
-    schema = features(with_reasoning=with_reasoning).arrow_schema
+    schema = features(optional=optional).arrow_schema
     return {field.name: str(field.type) for field in schema}
 
 

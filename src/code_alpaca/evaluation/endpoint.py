@@ -170,7 +170,8 @@ class EndpointBackend:
             except ValueError as error:  # a body that is not JSON, or JSON of another form
                 reason = _one_line_without_key(error)
             attempt += 1
-            await asyncio.sleep(RETRY_DELAY_S * attempt)
+            if attempt < MAX_ATTEMPTS:
+                await asyncio.sleep(RETRY_DELAY_S * attempt)
         return Completion("", "error", reason)
 
     def _build_body(self, request: CompletionRequest, stops: Sequence[str]) -> dict[str, Any]:

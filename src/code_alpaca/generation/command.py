@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from code_alpaca.core import console
 from code_alpaca.core.errors import InputError, Stopped
 from code_alpaca.core.ledger import Ledger
-from code_alpaca.core.run_folder import open_run
+from code_alpaca.core.run_folder import open_run, resume_config
 from code_alpaca.curation.rules import open_curator
 from code_alpaca.dataset.build import build_dataset
 from code_alpaca.dataset.folder import DatasetOptions
@@ -61,6 +61,7 @@ def generate_dataset(config: GenerateConfig) -> None:
             yielded no accepted row, or a signal arrived.
     """
     check_environment(config)
+    config = resume_config(config.run_dir, config)
     plan = RequestPlan.from_config(config)
     price = find_teacher_price(config)
     check_limits(config, plan, price)

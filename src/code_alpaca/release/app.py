@@ -195,11 +195,20 @@ class RejectedRequest(ValueError):
 
 
 class DemoModel:
-    """A loaded model that validates requests and generates responses."""
+    """A loaded model that validates requests and generates responses.
 
-    def __init__(self, settings: DemoSettings, loaded: text_generation.LoadedModel) -> None:
+    `stream_class` observes the responses; None: ResponseStream.
+    """
+
+    def __init__(
+        self,
+        settings: DemoSettings,
+        loaded: text_generation.LoadedModel,
+        stream_class: type[ResponseStream] | None = None,
+    ) -> None:
         self.settings = settings
         self.loaded = loaded
+        self._stream_class = stream_class or ResponseStream
         self.window = min(loaded.window or 10**9, loaded.tokenizer.model_max_length)
         # A stopped response may still compute its last token when the next request starts.
         self.slots = threading.BoundedSemaphore(settings.concurrency)
@@ -259,7 +268,7 @@ class DemoModel:
     ) -> AsyncIterator[tuple[str, str, str]]:
         """Answer an instruction: the text so far, the same as Markdown, and the progress."""
         request = self.parse_request(instruction, input, temperature, max_new_tokens)
-        response, start = ResponseStream(self, *request), time.monotonic()
+        response, start = self._stream_class(self, *request), time.monotonic()
         language = detect_language(str(instruction), self.settings.languages)
         try:
             while True:
@@ -294,7 +303,7 @@ class ResponseStream:
         self._model, self._prompt_ids, self._temperature = model, prompt_ids, temperature
         self._prompt_seen = False
         self._stopped, self._done = threading.Event(), threading.Event()
-        threading.Thread(target=self._run, name="response", daemon=True).start()
+        threading.Thread(target=self._run, daemon=True).start()
 
     def stop(self) -> None:
         """End the response after the current token."""
@@ -303,6 +312,10 @@ class ResponseStream:
     @property
     def done(self) -> bool:
         return self._done.is_set()
+
+    def wait(self, timeout: float) -> bool:
+        """Return whether the response has ended within `timeout` seconds."""
+        return self._done.wait(timeout)
 
     def text(self) -> str:
         """Return the text so far, without incomplete characters and what follows a stop string."""

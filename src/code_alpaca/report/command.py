@@ -134,6 +134,15 @@ def _make_tables(ledger: Ledger, summary: RunSummary) -> Tables:
         "asked_and_got": dict(sorted(quotas.items())),
         "languages": summary.statistics.languages,
         "verification": summary.statistics.verification,
+        "test_strength": _label_bins(summary.statistics.test_strength),
+    }
+
+
+def _label_bins(bins: list[int]) -> dict[str, int]:
+    """Return the counts of a histogram of shares by the limits of each bin."""
+    size = len(bins)
+    return {
+        f"{index / size:.1f} to {(index + 1) / size:.1f}": count for index, count in enumerate(bins)
     }
 
 

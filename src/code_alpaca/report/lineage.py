@@ -118,7 +118,8 @@ def describe_lineage(reader: LineageReader, row_id: str) -> Iterator[str]:
     row = candidates[0].example
     yield _section(f"ROW {row.id}", _outcome(candidates[0]), *_label(*row.texts))
     if row.tests:
-        yield _section(f"TESTS, {row.verification or 'not run'}", row.tests)
+        strength = "" if row.test_strength is None else f", test strength {row.test_strength:.2f}"
+        yield _section(f"TESTS, {row.verification or 'not run'}{strength}", row.tests)
     yield from _describe_seed_tasks(reader, row.seed_ids)
     exchange = reader.exchange(row.request_id)
     if exchange is None:

@@ -110,6 +110,9 @@ function renderRow(row) {
     create("span", {}, row.language),
     create("span", {}, `verification ${humanize(row.verification)}`),
   );
+  if (row.test_strength !== undefined) {
+    facts.append(create("span", {}, `test strength ${row.test_strength.toFixed(2)}`));
+  }
   if (row.id) facts.append(create("span", {}, "id ", create("code", {}, row.id)));
   if (row.nearest_id) {
     facts.append(create("span", {}, `similarity ${(row.nearest_score || 0).toFixed(2)} to `, linkRow(row.nearest_id)));

@@ -138,6 +138,8 @@ def _pack_rows(
 def _page_record(row: dict[str, Any]) -> dict[str, Any]:
     """Return the columns that the page shows, without empty ones, long texts truncated."""
     record = {name: row[name] for name in OTHER_COLUMNS if row.get(name)}
+    if row.get("test_strength") is not None:
+        record["test_strength"] = row["test_strength"]
     for name in TEXT_COLUMNS:
         if text := row.get(name):
             record[name] = shorten(text)

@@ -30,7 +30,7 @@ What is not protected:
 
 `choose_backend()` returns the strongest backend that is safe on this machine, as tried by a canary
 program that attempts to escape (`probe`). `WorkerPool` keeps its workers, and `Worker` runs a
-program, a command, or a solution against its tests.
+program, a command, a solution against its tests, or tests on faulty copies of a program.
 
 Why not a container: those start an interpreter per program, need root or a daemon, or do not limit
 files and threads. Here a start is a fork, which takes milliseconds.
@@ -46,9 +46,10 @@ from code_alpaca.sandbox.probe import (
     probe_backends,
 )
 from code_alpaca.sandbox.supervisor import ResourceLimits, RunResult, SandboxDied
-from code_alpaca.sandbox.worker import SolutionTest, Worker
+from code_alpaca.sandbox.worker import MutationTest, SolutionTest, Worker
 
 __all__ = [
-    "ESCAPES", "SAFE", "Backend", "ProbeResult", "ResourceLimits", "RunResult", "SandboxDied",
-    "SolutionTest", "Worker", "WorkerPool", "choose_backend", "probe_backend", "probe_backends",
+    "ESCAPES", "SAFE", "Backend", "MutationTest", "ProbeResult", "ResourceLimits", "RunResult",
+    "SandboxDied", "SolutionTest", "Worker", "WorkerPool", "choose_backend", "probe_backend",
+    "probe_backends",
 ]  # fmt: skip

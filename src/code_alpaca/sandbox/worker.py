@@ -13,8 +13,8 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import IO, Any
 
 from code_alpaca.core.errors import InputError
@@ -49,6 +49,17 @@ class SolutionTest:
     entry_point: str = ""  # the function that `check(candidate)` gets; "" for none
     prompt: str = ""  # source whose helpers the tests may use
     defines_check: bool = True  # whether the source defines `check`, which is then called
+
+
+@dataclass(frozen=True, slots=True)
+class MutationTest:
+    """Tests that run on faulty copies of a program (see `inside.mutation_runner`)."""
+
+    program: str  # Python source
+    tests: str  # Python source that raises an error if the program is wrong
+    max_mutants: int
+    first: int = 0  # the number of the first copy to run
+    alone: bool = False  # run one copy only
 
 
 class Worker:
@@ -122,6 +133,21 @@ class Worker:
             environment |= {"HOME": path, "TMPDIR": path}
         child = self._launch(request, {"argv": list(argv), "env": environment})
         supervisor = Supervisor(self._control, [child], limits)
+        supervisor.wait()
+        return supervisor.result(child, "passed" if child.wait_status == 0 else None)
+
+    def test_mutants(
+        self, test: MutationTest, limits: ResourceLimits, report: Callable[[dict[str, Any]], None]
+    ) -> RunResult:
+        """Run tests on a program and its faulty copies in one process.
+
+        `report` gets the lines that `inside.mutation_runner.run_mutants` describes. The process
+        runs the copies too and can forge them.
+        """
+        child = self._launch(self._make_request(control_protocol.MUTANTS, limits), asdict(test))
+        supervisor = Supervisor(
+            self._control, [child], limits, lambda _, line: report(_parse_verdict(line))
+        )
         supervisor.wait()
         return supervisor.result(child, "passed" if child.wait_status == 0 else None)
 

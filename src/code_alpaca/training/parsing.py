@@ -117,11 +117,16 @@ def requests_dry_run(file_keys: Mapping[str, Any], words: Sequence[str]) -> bool
 
 
 def _update_old_spellings(words: Sequence[str], file_keys: dict[str, Any]) -> list[str]:
-    """Return the words in today's spelling, preceded by the renamed values of the config file."""
+    """Return the words in today's spelling, preceded by the renamed values of the config file.
+
+    A value of the file that the command line replaces is neither renamed nor warned about.
+    """
     warn = os.environ.get("RANK", "0") == "0"
+    replaced = set(map(_key, words))
+    used = {key: value for key, value in file_keys.items() if key not in replaced}
     updated = []
-    for key, value in OLD_SPELLINGS.update(file_keys, warn=warn).items():
-        if value != file_keys.get(key) and isinstance(value, str):
+    for key, value in OLD_SPELLINGS.update(used, warn=warn).items():
+        if value != used.get(key) and isinstance(value, str):
             updated += [f"--{key}", value]
     return updated + OLD_SPELLINGS.update_arguments(words, warn=warn)
 

@@ -41,6 +41,8 @@ class Statistics(RecordSection):
     output_characters: StrictInt = 0  # a sum
     lengths: Lengths | None = None
     nearest: list[StrictInt] = Field([])  # rows by highest similarity, in equal bins of [0, 1]
+    # Rows by the share of mutants that their tests detect, in equal bins of [0, 1].
+    test_strength: list[StrictInt] = Field([])
     verbs: RootVerbs | None = None
 
 

@@ -16,8 +16,15 @@ from code_alpaca.curation.novelty import arrays, kernels
 from code_alpaca.curation.novelty.arrays import PrefixLevel, SearchIndex, TokenRows, Workspace
 from code_alpaca.curation.novelty.measures import TokenizedTask
 
-SCANNED_ROWS = 2048  # newest rows, which are scanned; older rows are in prefix indices
-MERGE_FACTOR = 16  # size of a level relative to the level before it
+
+class LevelSizes(NamedTuple):
+    """The newest rows are scanned; older ones are in prefix indices of growing size."""
+
+    scanned_rows: int = 2048
+    merge_factor: int = 16  # size of a level relative to the level before it
+
+
+DEFAULT_SIZES = LevelSizes()
 
 
 class NoveltyVerdict(NamedTuple):
@@ -80,11 +87,13 @@ class SimilarityIndex:
     """The pool of one group of tasks: rows, and three prefix indices that are merged as they grow.
 
     As in an LSM tree (O'Neil et al. 1996, https://doi.org/10.1007/s002360050048), the newest rows
-    are scanned, and a full level is merged into the next, MERGE_FACTOR times larger one.
+    are scanned, and a full level is merged into the next, larger one.
     """
 
-    def __init__(self, threshold: float, vocabulary: Vocabulary) -> None:
-        self._threshold, self._vocabulary = threshold, vocabulary
+    def __init__(
+        self, threshold: float, vocabulary: Vocabulary, sizes: LevelSizes = DEFAULT_SIZES
+    ) -> None:
+        self._threshold, self._vocabulary, self._sizes = threshold, vocabulary, sizes
         self._ids: list[str] = []
         self._rows = arrays.grow_rows(TokenRows(), 1 << 8, 1 << 12)
         self._levels = [PrefixLevel()] * 3
@@ -116,7 +125,7 @@ class SimilarityIndex:
         matches, scores = np.full(len(ids), -1, np.int64), np.zeros(len(ids))
         done = 0
         while done < len(ids):
-            if len(self) - self._ends[0] >= SCANNED_ROWS:
+            if len(self) - self._ends[0] >= self._sizes.scanned_rows:
                 self._compact()
             before = done
             done, _ = kernels.check_batch(batch, done, self._as_arrays(), workspace, matches)
@@ -149,7 +158,7 @@ class SimilarityIndex:
         ]
 
     def _as_arrays(self) -> SearchIndex:
-        indexed, capacity = self._ends[0], self._ends[0] + SCANNED_ROWS
+        indexed, capacity = self._ends[0], self._ends[0] + self._sizes.scanned_rows
         levels = tuple(self._levels)
         return SearchIndex(self._rows, levels, indexed, len(self), capacity, self._threshold)
 
@@ -160,8 +169,9 @@ class SimilarityIndex:
     def _compact(self) -> None:
         """Index the newest rows, together with those of the levels that are full."""
         count, depth = len(self), 0
-        if count - self._ends[1] >= SCANNED_ROWS * MERGE_FACTOR:
-            full = count - self._ends[2] >= SCANNED_ROWS * MERGE_FACTOR**2 // 2
+        size = self._sizes.scanned_rows * self._sizes.merge_factor  # of level 1
+        if count - self._ends[1] >= size:
+            full = count - self._ends[2] >= size * self._sizes.merge_factor // 2
             depth = 2 if full else 1
         begin = 0 if depth == 2 else self._ends[depth + 1]
         sizes = begin, count, len(self._vocabulary)

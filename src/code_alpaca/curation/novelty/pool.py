@@ -15,7 +15,13 @@ from typing import NamedTuple
 
 from code_alpaca.core.schema import Example, SeedTask
 from code_alpaca.curation.novelty.arrays import TokenRows
-from code_alpaca.curation.novelty.index import NoveltyVerdict, SimilarityIndex, Vocabulary
+from code_alpaca.curation.novelty.index import (
+    DEFAULT_SIZES,
+    LevelSizes,
+    NoveltyVerdict,
+    SimilarityIndex,
+    Vocabulary,
+)
 from code_alpaca.curation.novelty.measures import DEFAULT_THRESHOLDS, MEASURES, TokenizedTask
 
 CHUNK = 4096  # tasks tokenized at a time, to bound memory
@@ -30,14 +36,20 @@ class NoveltyPool:
         nearest: find the most similar task in the pool for every task, which scans the pool's
             signatures (a few microseconds per 1,000 tasks). If False, a verdict names any task that
             is too similar, or none, and its cost hardly grows with the pool.
+        sizes: of the index, which change no verdict.
     """
 
     def __init__(
-        self, measure: str = "code_aware", threshold: float | None = None, *, nearest: bool = True
+        self,
+        measure: str = "code_aware",
+        threshold: float | None = None,
+        *,
+        nearest: bool = True,
+        sizes: LevelSizes = DEFAULT_SIZES,
     ) -> None:
         self.threshold = resolve_threshold(measure, threshold)
         self._tokenize = MEASURES[measure]
-        self._nearest = nearest
+        self._nearest, self._sizes = nearest, sizes
         self._vocabulary = Vocabulary()
         self._indices: dict[str, SimilarityIndex] = {}
 
@@ -66,7 +78,8 @@ class NoveltyPool:
 
     def _index(self, group: str) -> SimilarityIndex:
         if group not in self._indices:
-            self._indices[group] = SimilarityIndex(self.threshold, self._vocabulary)
+            index = SimilarityIndex(self.threshold, self._vocabulary, self._sizes)
+            self._indices[group] = index
         return self._indices[group]
 
 

@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass
 
 READY = b'{"ready": true}'  # the first message of the fork server
 MAX_REQUEST = 1 << 20  # bytes
-PROGRAM, COMMAND, SOLUTION, TESTS = "program", "command", "solution", "tests"  # kinds of children
+# Kinds of children.
+PROGRAM, COMMAND, MUTANTS = "program", "command", "mutants"
+SOLUTION, TESTS = "solution", "tests"
 
 
 @dataclass

@@ -21,7 +21,7 @@ import socket
 import sys
 from collections.abc import Callable
 
-from . import control_protocol, harness, solution_server, solution_tester
+from . import control_protocol, harness, mutation_runner, solution_server, solution_tester
 from .confinement import OWN_FDS, set_up_child
 from .control_protocol import ChildReport, ChildRequest, ServerConfig
 from .folder_cleanup import exceeds
@@ -38,11 +38,16 @@ for name in ("bisect", "collections", "copy", "dataclasses", "datetime", "decima
 ENTRY_POINTS = {
     control_protocol.PROGRAM: harness.run_program,
     control_protocol.COMMAND: harness.run_command,
+    control_protocol.MUTANTS: mutation_runner.run_mutants,
     control_protocol.SOLUTION: solution_server.serve_solution,
     control_protocol.TESTS: solution_tester.run_tests,
 }
 # How many of a child's descriptors (its channel, its peer) are protected from being replaced.
-PROTECTED_FDS = {control_protocol.PROGRAM: 1, control_protocol.COMMAND: 0}
+PROTECTED_FDS = {
+    control_protocol.PROGRAM: 1,
+    control_protocol.MUTANTS: 1,
+    control_protocol.COMMAND: 0,
+}
 MAX_FDS = 4  # that come with a request
 FOLDER_CHECK_MS = 20  # where writes cannot be counted
 UNLIMITED = 1 << 62

@@ -101,7 +101,7 @@ def run_and_classify(function) -> str:
         function()
         return PASSED
     except SystemExit as error:
-        return _classify_exit(error)
+        return classify_exit(error)
     except MemoryError:
         return OUT_OF_MEMORY
     except BaseException as error:
@@ -112,7 +112,7 @@ def run_and_classify(function) -> str:
         return FAILED
 
 
-def _classify_exit(error: SystemExit) -> str:
+def classify_exit(error: SystemExit) -> str:
     """Read the verdict of `unittest.main()` from its exit code; any other exit is early."""
     last = error.__traceback__
     while last is not None and last.tb_next is not None:
