@@ -159,7 +159,7 @@ def _format_ratio(row: Any, metric: str, baseline: Any, *, inverse: bool) -> str
         return ""
     number = baseline / value if inverse else value / baseline
     decimals = 2 if number < 10 else 1 if number < 100 else 0
-    return f"{number:,.{decimals}f} x"
+    return f"{number:,.{decimals}f}x"
 
 
 def show_exponent(exponents: dict[str, dict[str, float]], contestant: str, metric: str) -> str:
