@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from code_alpaca.core.console import plural
 from code_alpaca.core.ledger import Ledger
@@ -39,8 +40,8 @@ class FruitlessReplies:
         )
 
     def _blame_equal_prompts(self) -> str:
-        sent = [answer[0] for n in self.numbers if (answer := self.ledger.answered(n))]
-        if len(sent) < 2 or len({read_prompt(payload)[0] for payload in sent}) > 1:
+        prompts = [read_prompt(payload)[0] for payload, _, _ in self._answered()]
+        if len(prompts) < 2 or len(set(prompts)) > 1:
             return ""
         same = "all these requests had the same prompt; "
         if self.plan.mix.has_users:
@@ -64,11 +65,8 @@ class FruitlessReplies:
         prompts do not, and with a few seed tasks there are not many of them.
         """
         repeated = self.reasons[DUPLICATE_OUTPUT] + self.reasons[TOO_SIMILAR]
-        sent = [answer[2] for n in self.numbers if (answer := self.ledger.answered(n))]
-        shown, seed_ids = (
-            {name for ids in sent for name in ids},
-            {t.id for t in self.plan.seed_tasks},
-        )
+        shown = {name for _, _, ids in self._answered() for name in ids}
+        seed_ids = {task.id for task in self.plan.seed_tasks}
         if 2 * repeated <= self.reasons.total() or not shown & seed_ids:
             return ""
         lookahead = self.plan.config.lookahead
@@ -84,3 +82,7 @@ class FruitlessReplies:
             f"the teacher repeats its tasks; use more than {seeds} in a new run_dir, or change the "
             "teacher or raise patience and rerun the same command"
         )
+
+    def _answered(self) -> Iterator[tuple[dict[str, Any], dict[str, Any], list[str]]]:
+        """Yield the payload of each answered request, what it requested, and the ids it showed."""
+        yield from filter(None, map(self.ledger.answered, self.numbers))
