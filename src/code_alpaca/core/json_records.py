@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from code_alpaca.core.console import plural
 from code_alpaca.core.errors import InputError
 
+MALFORMED_ROW = "malformed_row"  # the reason with which curate rejects a record
 JSON_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\Z)|[\[\]{},]', re.DOTALL)
 BETWEEN_VALUES = re.compile(r"[\s,]*")
 
@@ -23,7 +24,7 @@ class UnreadableRecord(NamedTuple):
     """Takes the place of a record that cannot be read."""
 
     problem: str
-    reason: str = "malformed_row"  # with which curate rejects it
+    reason: str = MALFORMED_ROW
 
 
 class RecordList(list[Any]):

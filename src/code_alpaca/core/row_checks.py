@@ -10,6 +10,7 @@ import math
 from dataclasses import fields, replace
 from typing import Any
 
+from code_alpaca.core.json_records import MALFORMED_ROW
 from code_alpaca.core.row_formats import is_unicode
 from code_alpaca.core.schema import Example
 
@@ -28,7 +29,7 @@ def validate_row(example: Example) -> tuple[str, str] | None:
             found = type(value).__name__
             if isinstance(value, list):
                 found = f"list of {', '.join(sorted({type(item).__name__ for item in value}))}"
-            return "malformed_row", f"{column.name!r} must be {column.type}, found {found}"
+            return MALFORMED_ROW, f"{column.name!r} must be {column.type}, found {found}"
         for text in [value] if isinstance(value, str) else value if isinstance(value, list) else []:
             if "\0" in text:
                 return "not_text", f"{column.name!r} contains a NUL character"

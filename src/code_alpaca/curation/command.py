@@ -20,8 +20,8 @@ from pydantic import Field
 from code_alpaca.core import console
 from code_alpaca.core.config import TITLE_HELP, Title, Version
 from code_alpaca.core.conversations import MULTI_TURN
-from code_alpaca.core.data_files import UnreadableRecord
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.json_records import MALFORMED_ROW, UnreadableRecord
 from code_alpaca.core.key_roles import Role
 from code_alpaca.core.ledger import Decision, Ledger, utc_now
 from code_alpaca.core.row_formats import (
@@ -44,7 +44,6 @@ from code_alpaca.dataset.source import DatasetSource, OpenedDataset, TurnCounts,
 from code_alpaca.dataset.unkept_columns import describe_unkept, list_unkept
 
 CHUNK = 500  # rows decided and committed together
-MALFORMED_ROW = "malformed_row"
 EMPTY = "empty"  # the reason of the filter `empty`, also for null
 MAX_PRINTED_ROWS = 3  # malformed or failed rows that are printed with their evidence
 
