@@ -124,12 +124,13 @@ def test_a_tokenizer_that_cannot_be_reproduced_is_refused(checkpoint, tmp_path, 
 
 def refused(folder, out, capsys, *more):
     """Return the error of a command that exits with 2 and writes nothing."""
-    before = sorted(out.parent.iterdir())
+    before = sorted(out.parent.glob("[!.]*"))
     words = ["convert-llama", "--input_dir", str(folder), "--output_dir", str(out), *more]
     assert main(words) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert sorted(out.parent.iterdir()) == before
+    assert sorted(out.parent.glob("[!.]*")) == before
+    assert not (out.parent / f".{out.name}.part").exists()
     return error
 
 
@@ -258,7 +259,7 @@ def test_an_interrupted_run_leaves_nothing(checkpoint, tmp_path, monkeypatch):
     )
     with pytest.raises(KeyboardInterrupt):
         convert_llama(config)
-    assert saved and [path.name for path in tmp_path.iterdir()] == ["meta"]
+    assert saved and sorted(path.name for path in tmp_path.iterdir()) == [".out.lock", "meta"]
 
 
 @pytest.mark.slow
@@ -276,4 +277,4 @@ def test_a_killed_run_leaves_no_model_and_the_next_run_cleans_up(checkpoint, tmp
     assert process.wait() == -signal.SIGKILL
     assert not out.exists()
     assert main(words) == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["meta", "out"]
+    assert sorted(path.name for path in tmp_path.glob("[!.]*")) == ["meta", "out"]

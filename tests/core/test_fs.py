@@ -74,7 +74,7 @@ def test_a_kill_between_renames_loses_no_folder(tmp_path, monkeypatch, renames):
     with pytest.raises(Stop), fs.lock(path), fs.atomic_folder(path):
         raise Stop
     assert [item.name for item in path.iterdir()] == ["new" if renames == 2 else "old"]
-    assert list(tmp_path.iterdir()) == [path]
+    assert sorted(tmp_path.iterdir()) == [tmp_path / ".release.lock", path]
 
 
 def test_a_folder_that_another_process_filled_is_not_deleted(tmp_path):
@@ -120,9 +120,8 @@ def test_one_process_at_a_time_has_the_lock(tmp_path):
             order.append(number)
 
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(work, range(8)))
-    assert order[::2] == order[1::2] and sorted(order[::2]) == list(range(8))
-    assert list(tmp_path.iterdir()) == []
+        list(threads.map(work, range(50)))
+    assert order[::2] == order[1::2] and sorted(order[::2]) == list(range(50))
 
 
 def test_concurrent_writes_do_not_mix(tmp_path):

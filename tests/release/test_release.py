@@ -417,7 +417,7 @@ def test_a_failure_leaves_the_last_release(release, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.copyfile", fail)
     assert release(out, "--model_version", "0.2.0") != 0
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
-    assert not any(tmp_path.glob(".r*"))
+    assert list(tmp_path.glob(".r*")) == [tmp_path / ".r.lock"]
 
 
 def test_a_concurrent_release_into_the_same_folder_is_refused(release, tmp_path, refused):

@@ -329,7 +329,7 @@ def test_a_killed_recovery_leaves_no_model_and_starts_again(released, tmp_path):
     assert (tmp_path / ".out.part/model.safetensors").exists() and not out.exists()
     assert main(command) == 0
     assert weights_sha256(out) == weights_sha256(released / "model")
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.lock", "out"]
 
 
 def test_difference_and_base_are_downloaded_from_the_hub(released, hub, worker, tmp_path):

@@ -90,7 +90,11 @@ def recover_for_reading(path: Path) -> None:
 
 @contextmanager
 def lock(path: Path, *, wait: bool = False) -> Iterator[None]:
-    """Lock `path` against other processes that lock it; wait for them, or raise InputError."""
+    """Lock `path` against other processes that lock it; wait for them, or raise InputError.
+
+    The lock file stays: if it were deleted, processes that wait for it and those that create
+    another would have a lock each.
+    """
     from filelock import FileLock, Timeout  # not at the top: the sandbox needs no packages
 
     path = path.resolve()
@@ -105,7 +109,6 @@ def lock(path: Path, *, wait: bool = False) -> Iterator[None]:
         recover(path)
         yield
     finally:
-        lock_path.unlink(missing_ok=True)  # before the release: waiting processes create another
         file_lock.release()
 
 
