@@ -50,6 +50,7 @@ def test_a_value_is_shown_as_it_is_and_not_escaped_for_html(prompts):
         ("evol_instruct", "chat", "4a796e44"),
         ("oss_instruct", "chat", "e65c522a"),
         ("alpaca_2023", "completions", "1a350ae7"),
+        ("topics", "chat", "17c330e9"),
     ],
 )
 def test_the_built_in_prompts_are_those_of_the_first_release(name, api, version):

@@ -10,12 +10,13 @@ from support.generation_runs import QUICK, generate_args, read_rows
 from support.prompt_contexts import POOL, prompt_context
 
 from code_alpaca.cli import main
-from code_alpaca.core.schema import load_seed_tasks
+from code_alpaca.core.schema import SeedTask, load_seed_tasks
 from code_alpaca.generation.strategies import STRATEGIES
 from code_alpaca.generation.strategies.evol_instruct import EvolInstruct
 from code_alpaca.generation.strategies.mix import parse_mix
 from code_alpaca.generation.strategies.oss_instruct import MAX_CHARACTERS, OssInstruct
 from code_alpaca.generation.strategies.self_instruct import SelfInstruct
+from code_alpaca.generation.strategies.topics import Topics
 
 SNIPPETS = ["\n".join(f"line_{n} = {n}" for n in range(60)), "a\nb\nc\nd\ne"]
 
@@ -55,6 +56,47 @@ def test_oss_instruct_limits_the_length_of_a_fragment():
     assert max(lengths) < minimum + 2 * MAX_CHARACTERS
 
 
+def test_topics_shows_a_pattern_and_one_more_task_of_its_form():
+    tasks = {task.id: task for task in load_seed_tasks()}
+    requests_for_tests = set()
+    for number in range(40):
+        prompt = Topics().ask(prompt_context(number))
+        pattern, *others = (tasks[seed_id] for seed_id in prompt.seed_ids)
+        assert len(others) <= 1
+        for other in others:
+            assert (other.task_type, not other.input) == (pattern.task_type, not pattern.input)
+        asserts = "three short assert statements" in prompt.text
+        assert asserts == bool(pattern.tests)
+        requests_for_tests.add(asserts)
+        assert f"({pattern.task_type.replace('_', ' ')}, {pattern.language})" in prompt.text
+        assert any(f"another subject: {topic}." in prompt.text for topic in Topics.phrases["topic"])
+    assert requests_for_tests == {True, False}
+
+
+def test_topics_prefers_a_pattern_with_the_labels_of_quotas():
+    tasks = {task.id: task for task in load_seed_tasks()}
+    labels = {"language": "python", "task_type": "debugging", "difficulty": "hard"}
+    for number in range(20):
+        prompt = Topics().ask(prompt_context(number, labels=labels))
+        pattern = tasks[prompt.seed_ids[0]]
+        assert (pattern.language, pattern.task_type) == ("python", "debugging")
+    assert "(debugging, python)" in prompt.text and "is hard for" in prompt.text
+    text = Topics().ask(prompt_context(labels={**labels, "language": "elixir"})).text
+    assert "(debugging, elixir)" in text and '"tests" is "".' in text, "only Python tests are run"
+
+
+def test_topics_draws_from_all_seed_tasks_also_if_few_have_a_kind():
+    tasks = [SeedTask(f"s{n}", f"Task {n}", "", "x", task_type="sql" * (n > 2)) for n in range(9)]
+    first = {ask_topics(number, seed_tasks=tasks).seed_ids[0] for number in range(200)}
+    assert first == {task.id for task in tasks}
+
+
+def test_topics_works_with_seed_tasks_without_a_kind():
+    bare = [SeedTask(f"s{n}", f"Task {n}", "", "x") for n in range(3)]
+    prompt = Topics().ask(prompt_context(seed_tasks=bare, num_tasks=1))
+    assert "one new task of the same kind as the first example (code)" in prompt.text
+
+
 @pytest.mark.parametrize("name", ["self_instruct", "evol_instruct", "oss_instruct"])
 def test_the_labels_of_quotas_are_in_the_prompt(name):
     labels = {"language": "rust", "task_type": "debugging", "difficulty": "hard"}
@@ -88,7 +130,7 @@ def test_a_mix_with_quotas_runs_and_is_reported(tmp_path, capsys):
     (code / "a.py").write_text(SNIPPETS[0])
     config = tmp_path / "c.yaml"
     config.write_text(
-        "strategy: {self_instruct: 2, evol_instruct: 1, oss_instruct: 1}\n"
+        "strategy: {self_instruct: 2, evol_instruct: 1, oss_instruct: 1, topics: 1}\n"
         "quotas: {language: {python: 3, go: 1}, difficulty: {easy: 1, hard: 1}}\n"
     )
     run_dir = tmp_path / "r"
@@ -96,8 +138,10 @@ def test_a_mix_with_quotas_runs_and_is_reported(tmp_path, capsys):
     assert main(generate_args(run_dir, *more, rows=40)) == 0
     assert main(generate_args(run_dir, *more, rows=80)) == 0
     rows = read_rows(run_dir)
-    assert {row["strategy"] for row in rows} == {"self_instruct", "evol_instruct", "oss_instruct"}
-    assert len({row["prompt_version"] for row in rows}) == 3
+    assert {row["strategy"] for row in rows} == {
+        *("self_instruct", "evol_instruct", "oss_instruct", "topics")
+    }
+    assert len({row["prompt_version"] for row in rows}) == 4
     capsys.readouterr()
     assert main(["report", "--run_dir", str(run_dir)]) == 0
     printed = capsys.readouterr().out

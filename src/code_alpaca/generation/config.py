@@ -19,6 +19,7 @@ from code_alpaca.core.config import (
 from code_alpaca.core.key_roles import Role
 from code_alpaca.core.old_spellings import OldSpellings
 from code_alpaca.curation.rules import CurationRules
+from code_alpaca.generation.model_size import is_small_model
 from code_alpaca.generation.strategies import STRATEGIES
 from code_alpaca.generation.strategies.mix import OLD_NAMES, parse_mix
 from code_alpaca.teacher import offline
@@ -59,7 +60,11 @@ class GenerateConfig(CurationRules, ServingKeys):
     prompts: Free[Path | None] = Field(  # the hash of the templates identifies the run
         None, description="folder of templates that replace built-in ones, e.g. self_instruct.jinja"
     )
-    tasks_per_request: PerRequest[PositiveInt] = Field(5, description="tasks to request at once")
+    tasks_per_request: PerRequest[PositiveInt] = Field(
+        5,
+        description="tasks to request at once; unset: 1 for a teacher with less than 4B parameters "
+        "in its name, such as qwen2.5-coder-1.5b",
+    )
     seeds_per_request: PerRequest[PositiveInt] = Field(6, description="seed tasks in one prompt")
     pool_per_request: PerRequest[int] = Field(2, ge=0, description="accepted rows in one prompt")
     snippets: str | None = Field(None, description="oss_instruct: folder, file or dataset of code")
@@ -173,15 +178,17 @@ class GenerateConfig(CurationRules, ServingKeys):
 
     @model_validator(mode="before")
     @classmethod
-    def _set_defaults_of_served_model(cls, values: Any) -> Any:
-        url = values.get("teacher_base_url") if isinstance(values, dict) else None
+    def _set_defaults_of_model(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        url, defaults = values.get("teacher_base_url"), {}
         with contextlib.suppress(ValueError):  # reported by `_check_urls`
             if served := parse_served_model(url if isinstance(url, str) else None):
-                defaults = {
-                    "teacher_model": served.name,
-                    "request_timeout_s": SERVED_MODEL_TIMEOUT_S,
-                }
-                return {**defaults, **values}
+                defaults["teacher_model"] = served.name
+                defaults["request_timeout_s"] = SERVED_MODEL_TIMEOUT_S
+        values = {**defaults, **values}
+        if is_small_model(str(values.get("teacher_model", ""))):
+            values = {"tasks_per_request": 1, **values}
         return values
 
     @field_validator("strategy", mode="before")

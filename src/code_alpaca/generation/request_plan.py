@@ -128,8 +128,8 @@ class RequestPlan:
             config.reasoning_effort,
             config.extra_body,
         )
-        schema = None if numbered else build_schema(config.tasks_per_request)
         count = strategy.tasks_per_request(prompt, config.tasks_per_request)
+        schema = None if numbered else build_schema(count)
         name = self.old_names.get(strategy.name, strategy.name)
         return TeacherRequest(
             payload=build_request_body(config.request_api, prompt.text, sampling, schema),

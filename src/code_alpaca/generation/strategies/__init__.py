@@ -14,8 +14,9 @@ from code_alpaca.generation.strategies.base import prompt_fields as prompt_field
 from code_alpaca.generation.strategies.evol_instruct import EvolInstruct
 from code_alpaca.generation.strategies.oss_instruct import OssInstruct
 from code_alpaca.generation.strategies.self_instruct import SelfInstruct
+from code_alpaca.generation.strategies.topics import Topics
 
 # A request draws its strategy from a mix in this order: append, and never reorder.
 STRATEGIES: dict[str, type[Strategy]] = {
-    cls.name: cls for cls in (EvolInstruct, OssInstruct, Alpaca2023, SelfInstruct)
+    cls.name: cls for cls in (EvolInstruct, OssInstruct, Alpaca2023, SelfInstruct, Topics)
 }
