@@ -165,12 +165,11 @@ def _summarize(run_dir: Path) -> dict[str, str]:
         replies = ledger.usage()["replies"]
     reasons = manifest.rejected_by_reason
     rejected = ", ".join(f"{reason} {count}" for reason, count in reasons.items()) or "none"
-    counts = ", ".join(f"{name} {count}" for name, count in manifest.counts.items())
     return {
         "generate": f"{console.plural(replies, 'reply', 'replies')}, "
         f"{console.plural(manifest.candidates, 'candidate')}, "
         f"{manifest.counts['default']} accepted\nrejected: {rejected}",
-        "publish": f"version {manifest.version}: {counts}",
+        "publish": f"version {manifest.version}: {manifest.printed_counts}",
         "sft": f"{format_parameters(training.parameters or 0)} parameters, loss "
         f"{training.first_loss:.2f} first, {training.last_loss:.2f} last",
         "eval": f"pass@1 {_score(run_dir / 'eval')}\n"

@@ -36,6 +36,7 @@ def make_example(number, **columns):
         id=str(number),
         language="python",
         verification="passed" if number % 2 else "no_tests",
+        tests="assert f(1) == 2" if number % 2 else "",
         seed_ids=["seed_001"],
         **columns,
     )
@@ -81,11 +82,30 @@ def test_each_config_loads_offline_with_its_features(build, tmp_path_factory):
         config: features(config) for config in CONFIGS
     }
     assert {config: len(table) for config, table in rows.items()} == {
-        "default": 3, "derisk": 3, "verified": 1, "rejected": 2,
+        "default": 3, "derisk": 3, "verified": 1, "messages": 3, "rl": 1, "rejected": 2,
     }  # fmt: skip
     assert [dict(row) for row in rows["default"]] == [make_example(n).as_row() for n in range(3)]
     assert rows["rejected"]["reason"][:] == ["contaminated"] * 2
     assert rows["rejected"]["contamination"][:] == [["mini/1"]] * 2
+
+
+def test_messages_and_rl_contain_the_rows_of_default_and_verified_as_conversations(build):
+    from datasets import load_dataset
+
+    default, verified, messages, rl = (
+        load_dataset(str(build()), config, split="train")
+        for config in ("default", "verified", "messages", "rl")
+    )
+    for row, conversation in zip(default, messages, strict=True):
+        user, assistant = conversation["messages"]
+        assert conversation["id"] == row["id"]
+        assert (user["role"], assistant["role"]) == ("user", "assistant")
+        assert user["content"] == "\n\n".join(filter(None, (row["instruction"], row["input"])))
+        assert assistant["content"] == row["output"]
+    for row, task in zip(verified, rl, strict=True):
+        kept = ("id", "language", "tests")
+        assert [task[key] for key in kept] == [row[key] for key in kept]
+        assert task["prompt"] == messages[list(default["id"]).index(row["id"])]["messages"][:1]
 
 
 def test_a_config_without_rows_is_named(tmp_path):
@@ -101,7 +121,7 @@ def test_a_config_without_rows_is_named(tmp_path):
 
 def test_the_same_rows_give_the_same_bytes(build, run_dir):
     first = {path: path.read_bytes() for path in build().rglob("*") if path.is_file()}
-    assert len([path for path in first if path.suffix == ".parquet"]) == 4
+    assert len([path for path in first if path.suffix == ".parquet"]) == 6
     assert {path: path.read_bytes() for path in build().rglob("*") if path.is_file()} == first
     # What an interrupted replacement leaves: version, licence and split are recovered.
     build("2.3.0", "cc-by-4.0", 0.3)
@@ -170,7 +190,7 @@ def test_an_import_keeps_every_byte_and_leaves_out_empty_configs(tmp_path, witho
     assert revision.startswith("v1.0.0 (sha256 ")
     text = (folder / "README.md").read_text()
     assert "None" not in text and "The rows come from `alpaca.json`" in text
-    assert get_dataset_config_names(str(folder)) == ["default", "derisk"]
+    assert get_dataset_config_names(str(folder)) == ["default", "derisk", "messages"]
     assert not (folder / "data/rejected").exists()
 
 

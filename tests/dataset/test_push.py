@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from hashlib import sha256
 
 import pytest
+from huggingface_hub import DatasetCard
 from support.hub_client import DATASET, create_repo
 from support.hub_versions import dataset_versions, tagged_commit
 
+from code_alpaca.core.schema import CONVERSATIONAL_CONFIGS
 from code_alpaca.dataset import shards
+from code_alpaca.dataset.manifest import CARD
 
 # Requests that write, and the moment at which the client is killed.
 KILLS = [
@@ -297,3 +301,32 @@ def test_an_old_version_still_loads_its_rows(hub, worker, make_folder):
         assert loaded["sha"] == tagged_commit(hub, tag).sha
         assert loaded["rows"] == [[f"Set x to {n}.", "", output] for n in range(count)]
     assert worker.load_dataset(DATASET, "main") == loaded
+
+
+def test_a_version_from_before_there_were_conversations_stays_and_the_next_one_has_them(
+    hub, worker, make_folder
+):
+    old = remove_conversations(make_folder("1.0.0", output="one"))
+    released = worker.push(old)["sha"]
+    assert worker.push(make_folder("1.0.0", output="one"))["sha"] == released, "the same rows"
+    assert not any("messages" in path for path in tagged_commit(hub, "v1.0.0").tree)
+    worker.push(make_folder("1.1.0", rows=6, output="two"))
+    assert any("data/messages/" in path for path in tagged_commit(hub, "v1.1.0").tree)
+    rows = worker.load_dataset(DATASET, "v1.0.0")["rows"]
+    assert rows == [[f"Set x to {n}.", "", "one"] for n in range(4)]
+
+
+def remove_conversations(folder):
+    """Return a dataset folder as it was before it had the configs of conversations."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name in CONVERSATIONAL_CONFIGS:
+        shutil.rmtree(folder / "data" / name, ignore_errors=True)
+        del manifest["counts"][name], manifest["splits"][name]
+    manifest["sha256"] = {k: v for k, v in manifest["sha256"].items() if (folder / k).exists()}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    for path in (folder / "README.md", folder / CARD):
+        card = DatasetCard.load(path)
+        configs = [c for c in card.data.configs if c["config_name"] not in CONVERSATIONAL_CONFIGS]
+        card.data.configs = configs
+        card.save(path)
+    return folder

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 import pytest
+from datasets import load_dataset
 from support.chat_double import ChatServer, generate_args, http_error, open_ledger
 from support.simulated_teacher import build_reply
 from werkzeug import Response
@@ -159,6 +160,9 @@ def test_rows_are_generated_with_each_provider(httpserver, tmp_path, name):
         assert {row.reasoning for row in rows} == {""}
     else:
         assert {row.reasoning for row in rows} == {"A plan."}
+    conversations = load_dataset(str(tmp_path / "dataset"), "messages", split="train")["messages"]
+    thoughts = [[m["reasoning_content"] for m in messages] for messages in conversations]
+    assert thoughts == [[None, row.reasoning or None] for row in rows[: len(thoughts)]]
 
 
 @pytest.mark.parametrize("name", [*PROVIDERS, "Azure"])

@@ -79,6 +79,11 @@ def format_prompt(instruction: str, input: str = "", style: PromptStyle = "alpac
     return text.format(instruction=instruction, input=input)
 
 
+def user_message(instruction: str, input: str = "") -> str:
+    """Return a task as one message of a user, for models with a chat template of their own."""
+    return f"{instruction}\n\n{input}" if input else instruction
+
+
 def chat_template(tokenizer: PreTrainedTokenizerBase, style: PromptStyle = "alpaca") -> str:
     """Return a Jinja chat template that renders one user message as the training prompt.
 

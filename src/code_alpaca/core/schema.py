@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from code_alpaca.core.ledger import Ledger
 
-CONFIGS = ("default", "derisk", "verified", "rejected")
+CONFIGS = ("default", "derisk", "verified", "messages", "rl", "rejected")
+CONVERSATIONAL_CONFIGS = ("messages", "rl")  # the rows of `default` and `verified` as messages
 DERISK_ROWS = 2_000
 
 
@@ -107,12 +108,26 @@ def features(config: str = "default", *, optional: Collection[str] = ()) -> Feat
     from datasets import Features, List, Value
 
     number, text = Value("float64"), Value("string")
+    if config in CONVERSATIONAL_CONFIGS:
+        return _conversational_features(config, optional)
     kinds = {"list[str]": List(text), "float": number, "float | None": number, "str": text}
     types = {item.name: kinds[str(item.type)] for item in fields(Example)}
     columns = {name: kind for name, kind in types.items() if name in {*COLUMNS, *optional}}
     if config == "rejected":
         columns["reason"] = columns["evidence"] = Value("string")
     return Features(columns)
+
+
+def _conversational_features(config: str, optional: Collection[str]) -> Features:
+    from datasets import Features, List, Value
+
+    number, text = Value("float64"), Value("string")
+    message = {"role": text, "content": text}
+    if config == "rl":
+        kept = {"language": text, "tests": text, "test_strength": number}
+        return Features({"id": text, "prompt": List(message), **kept})
+    reasoning = {"reasoning_content": text} if "reasoning" in optional else {}
+    return Features({"id": text, "messages": List(message | reasoning)})
 
 
 def load_seed_tasks(path: Path | None = None, *, number_ids: bool = False) -> list[SeedTask]:

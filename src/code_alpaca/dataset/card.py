@@ -51,14 +51,15 @@ def render_card(
 
 def _metadata(manifest: Manifest) -> dict[str, Any]:
     """Return the YAML metadata: constants from metadata.yaml, the rest from the manifest."""
-    rows = manifest.counts["default"]
+    counts = manifest.counts
+    rows = counts["default"]
     size = next((name for limit, name in SIZE_CATEGORIES.items() if rows < limit), "1M<n<10M")
     return {
         **_constants(manifest),
         "pretty_name": manifest.title or _default_title(manifest),
         "license": manifest.license,
         "size_categories": [size],
-        "configs": [_describe_config(manifest, name) for name in CONFIGS if manifest.counts[name]],
+        "configs": [_describe_config(manifest, name) for name in CONFIGS if counts.get(name)],
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.records import Manifest, RecordFormatError
-from code_alpaca.core.schema import CONFIGS
+from code_alpaca.core.schema import CONFIGS, CONVERSATIONAL_CONFIGS
 from code_alpaca.dataset.manifest import CARD, MANIFEST, find_changed_files, read_manifest
 from code_alpaca.dataset.plots import PLOTS
 from code_alpaca.dataset.shards import VOLATILE_COLUMNS, read_columns, read_rows
@@ -93,11 +93,14 @@ def content_key(folder: Path, manifest: Manifest) -> str:
     """Return the key of a release: a hash of its version, license and rows.
 
     The rows are hashed without `created_at`, so that a run repeated after its folder was lost is
-    the same release.
+    the same release; and without the configs that repeat them as messages, which releases did not
+    have at first.
     """
     shards: dict[str, list[str]] = {}
     for shard in sorted(manifest.sha256):
         path = Path(shard)
+        if path.parent.name in CONVERSATIONAL_CONFIGS:
+            continue
         shards.setdefault(f"{path.parent.name}/{path.name.partition('-')[0]}", []).append(shard)
     content = {
         "version": manifest.version,

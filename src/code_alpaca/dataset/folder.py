@@ -22,6 +22,7 @@ from code_alpaca.core.ledger import utc_now
 from code_alpaca.core.records import Manifest
 from code_alpaca.core.schema import CONFIGS, DERISK_ROWS
 from code_alpaca.dataset import card, plots
+from code_alpaca.dataset.conversational import to_messages, to_prompt
 from code_alpaca.dataset.describe import RowStatistics
 from code_alpaca.dataset.manifest import CARD, MANIFEST, read_manifest
 from code_alpaca.dataset.origin_files import write_origin_files
@@ -140,8 +141,11 @@ def _write_shards(folder: Path, content: DatasetContent, fraction: float) -> _Wr
             shards["default", split].add(row)
             if index < DERISK_ROWS:
                 shards["derisk", split].add(row)
+            shards["messages", split].add(to_messages(row))
             if row["verification"] == "passed":
                 shards["verified", split].add(row)
+                if row["tests"]:  # imported rows can have passed without them
+                    shards["rl", split].add(to_prompt(row))
         for row in content.rejected():
             reasons[row["reason"]] += 1
             shards["rejected", "train"].add(row)

@@ -147,5 +147,4 @@ def _refuse_changes(config: PublishConfig, folder: Path, previous: Manifest) -> 
 
 def _summarize(folder: Path) -> str:
     manifest = Manifest.load(folder)
-    counts = ", ".join(f"{name} {count}" for name, count in manifest.counts.items())
-    return f"version {manifest.version}: {counts}"
+    return f"version {manifest.version}: {manifest.printed_counts}"

@@ -8,6 +8,7 @@ from pydantic import Field, StrictBool, StrictInt, StrictStr
 
 from code_alpaca.core.config import Version
 from code_alpaca.core.records.base import Counts, Number, Record, RecordSection, Text
+from code_alpaca.core.schema import CONVERSATIONAL_CONFIGS
 
 
 class Lengths(RecordSection):
@@ -115,6 +116,15 @@ class Manifest(RunSummary, Record):
     config_changes: list[ConfigChange] = Field([])
     tools: dict[StrictStr, StrictStr] = Field({})
     created_at: Text = None
+
+    @property
+    def printed_counts(self) -> str:
+        """The rows by config, without the configs that repeat rows of others as messages."""
+        return ", ".join(
+            f"{name} {count}"
+            for name, count in self.counts.items()
+            if name not in CONVERSATIONAL_CONFIGS
+        )
 
     def describes_same_dataset(self, other: Manifest | None) -> bool:
         """Return whether two manifests differ only in their time and schema version."""
