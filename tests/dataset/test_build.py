@@ -105,6 +105,7 @@ def test_messages_and_rl_contain_the_rows_of_default_and_verified_as_conversatio
     for row, task in zip(verified, rl, strict=True):
         kept = ("id", "language", "tests")
         assert [task[key] for key in kept] == [row[key] for key in kept]
+        assert task["solution"] == row["output"]
         assert task["prompt"] == messages[list(default["id"]).index(row["id"])]["messages"][:1]
 
 

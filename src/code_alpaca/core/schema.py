@@ -124,7 +124,7 @@ def _conversational_features(config: str, optional: Collection[str]) -> Features
     number, text = Value("float64"), Value("string")
     message = {"role": text, "content": text}
     if config == "rl":
-        kept = {"language": text, "tests": text, "test_strength": number}
+        kept = {"tests": text, "test_strength": number, "solution": text, "language": text}
         return Features({"id": text, "prompt": List(message), **kept})
     reasoning = {"reasoning_content": text} if "reasoning" in optional else {}
     return Features({"id": text, "messages": List(message | reasoning)})

@@ -24,7 +24,7 @@ def to_messages(row: Row) -> Row:
 def to_prompt(row: Row) -> Row:
     """Return a row of `rl`: the task as the user's message, and the tests that reward an answer."""
     kept = {name: row.get(name) for name in ("id", "language", "tests", "test_strength")}
-    return {**kept, "prompt": [_task(row)]}
+    return {**kept, "prompt": [_task(row)], "solution": row["output"]}
 
 
 def _task(row: Row) -> dict[str, str]:
