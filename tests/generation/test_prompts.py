@@ -6,10 +6,12 @@ import json
 
 import pytest
 from support.generation_runs import QUICK, generate_args, read_payloads, read_rows
+from support.prompt_contexts import prompt_context
 
 from code_alpaca.cli import main
 from code_alpaca.core.errors import InputError
-from code_alpaca.generation.strategies import STRATEGIES
+from code_alpaca.core.plugins import PluginError
+from code_alpaca.generation.strategies import STRATEGIES, Prompt, Strategy
 from code_alpaca.generation.templates import PromptTemplates
 
 
@@ -56,6 +58,17 @@ def test_a_value_is_shown_as_it_is_and_not_escaped_for_html(prompts):
 def test_the_built_in_prompts_are_those_of_the_first_release(name, api, version):
     """Another version means other requests: a run that is resumed would be paid for again."""
     assert STRATEGIES[name]().prompt_version(PromptTemplates(), api) == version
+
+
+def test_a_strategy_that_declares_no_templates_keeps_its_version_in_later_releases():
+    class Mine(Strategy):
+        def ask(self, context):
+            return Prompt(context.render("topics"), [])
+
+    templates = PromptTemplates()
+    assert Mine().prompt_version(templates, "chat") == "6563de83", "that of the first release"
+    with pytest.raises(PluginError, match=r"'topics', which is not in its `templates` \(none\)"):
+        Mine().ask(prompt_context())
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,10 @@ def create(name):
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_prompt_is_a_function_of_its_context_and_varies(name):
     strategy = create(name)
-    prompts = [strategy.ask(prompt_context(number)) for number in range(20)]
-    assert prompts == [strategy.ask(prompt_context(number)) for number in range(20)]
+    declared = strategy.templates
+    prompts = [strategy.ask(prompt_context(number, declared=declared)) for number in range(20)]
+    again = [strategy.ask(prompt_context(number, declared=declared)) for number in range(20)]
+    assert prompts == again
     assert len({prompt.text for prompt in prompts}) > 10
     ids = {task.id for task in load_seed_tasks()} | {row.id for row in POOL}
     assert all(set(prompt.seed_ids) <= ids and prompt.seed_ids for prompt in prompts)
@@ -56,11 +58,15 @@ def test_oss_instruct_limits_the_length_of_a_fragment():
     assert max(lengths) < minimum + 2 * MAX_CHARACTERS
 
 
+def ask_topics(number=0, **changes):
+    return Topics().ask(prompt_context(number, declared=Topics.templates, **changes))
+
+
 def test_topics_shows_a_pattern_and_one_more_task_of_its_form():
     tasks = {task.id: task for task in load_seed_tasks()}
     requests_for_tests = set()
     for number in range(40):
-        prompt = Topics().ask(prompt_context(number))
+        prompt = ask_topics(number)
         pattern, *others = (tasks[seed_id] for seed_id in prompt.seed_ids)
         assert len(others) <= 1
         for other in others:
@@ -77,11 +83,11 @@ def test_topics_prefers_a_pattern_with_the_labels_of_quotas():
     tasks = {task.id: task for task in load_seed_tasks()}
     labels = {"language": "python", "task_type": "debugging", "difficulty": "hard"}
     for number in range(20):
-        prompt = Topics().ask(prompt_context(number, labels=labels))
+        prompt = ask_topics(number, labels=labels)
         pattern = tasks[prompt.seed_ids[0]]
         assert (pattern.language, pattern.task_type) == ("python", "debugging")
     assert "(debugging, python)" in prompt.text and "is hard for" in prompt.text
-    text = Topics().ask(prompt_context(labels={**labels, "language": "elixir"})).text
+    text = ask_topics(labels={**labels, "language": "elixir"}).text
     assert "(debugging, elixir)" in text and '"tests" is "".' in text, "only Python tests are run"
 
 
@@ -93,7 +99,7 @@ def test_topics_draws_from_all_seed_tasks_also_if_few_have_a_kind():
 
 def test_topics_works_with_seed_tasks_without_a_kind():
     bare = [SeedTask(f"s{n}", f"Task {n}", "", "x") for n in range(3)]
-    prompt = Topics().ask(prompt_context(seed_tasks=bare, num_tasks=1))
+    prompt = ask_topics(seed_tasks=bare, num_tasks=1)
     assert "one new task of the same kind as the first example (code)" in prompt.text
 
 

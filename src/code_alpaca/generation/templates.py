@@ -23,6 +23,11 @@ from code_alpaca.core.plugins import PluginError
 from code_alpaca.core.schema import Example, SeedTask
 
 SUFFIX = ".jinja"
+# The built-in templates of the first release. A strategy that declares none may render these, and
+# their hash is its version: with others, an old run would not resume in a new release.
+UNDECLARED = (
+    "alpaca_2023", "evol_instruct", "numbered", "oss_instruct", "rules", "self_instruct",
+)  # fmt: skip
 
 
 class PromptTemplates:
@@ -86,6 +91,11 @@ class PromptTemplates:
     def names(self) -> tuple[str, ...]:
         """The names of all templates, sorted."""
         return tuple(sorted(self._sources))
+
+    @property
+    def undeclared(self) -> tuple[str, ...]:
+        """The names of the templates that a strategy may render without declaring them, sorted."""
+        return tuple(sorted({*UNDECLARED, *self.users}))
 
     def source(self, name: str) -> str:
         """Return the text of a template."""

@@ -40,19 +40,21 @@ class PromptContext:
     templates: PromptTemplates
     numbered: bool = False  # request numbered text, for an API that continues text
     labels: Mapping[str, str] = field(default_factory=dict)  # by the quotas, may be empty
-    declared: Sequence[str] = ()  # templates of the strategy; none: it may render all
+    declared: Sequence[str] = ()  # templates of the strategy; none: `templates.undeclared`
 
     def render(self, template: str, **values: Any) -> str:
         """Return a prompt template filled with values, by default also `count` and `labels`.
 
         `wish` is the old name of `labels`.
         """
-        if self.declared and template not in self.declared:
+        allowed = self.declared or self.templates.undeclared
+        exists = template in self.templates.names
+        if template not in allowed and (self.declared or exists):
             key = f"{'numbered_' * self.numbered}templates"
             raise PluginError(
                 f"the strategy renders the prompt template {template!r}, which is not in its "
-                f"`{key}` ({', '.join(self.declared)}); add it there, so that an edit of it "
-                "changes prompt_version"
+                f"`{key}` ({', '.join(self.declared) or 'none'}); add it there, so that an edit of "
+                "it changes prompt_version"
             )
         labels = values.get("labels", self.labels)
         values = {"count": self.num_tasks, "labels": labels, "wish": labels, **values}
@@ -85,7 +87,7 @@ class Strategy(ABC):
 
     name: str = ""  # in the config and in the column `strategy` of its rows
     # The templates that it renders. Their hash, with all that they include, is the rows'
-    # `prompt_version`; none: all templates.
+    # `prompt_version`; none: `PromptTemplates.undeclared`.
     templates: tuple[str, ...] = ()
     # APIs over which it requests numbered text instead of JSON, since base models only continue
     # text, and the templates for them.
@@ -125,7 +127,7 @@ class Strategy(ABC):
         return [RunInput(key, self.plugin.sha256, self.plugin.files, is_editable=True)]
 
     def used_templates(self, api: Api) -> tuple[str, ...]:
-        """Return the templates that it renders over an API; none: it may render all."""
+        """Return the templates that it renders over an API; none: any of the first release."""
         return self.numbered_templates if api in self.numbered_apis else self.templates
 
     def check_templates(self, templates: PromptTemplates) -> None:
@@ -147,7 +149,7 @@ class Strategy(ABC):
 
     def prompt_version(self, templates: PromptTemplates, api: Api) -> str:
         """Return eight hex digits that identify the prompts over an API."""
-        version = templates.version(*(self.used_templates(api) or templates.names))
+        version = templates.version(*(self.used_templates(api) or templates.undeclared))
         if self.plugin:
             version = hashlib.sha256((self.plugin.sha256 + version).encode()).hexdigest()[:8]
         return version
