@@ -27,7 +27,6 @@ from code_alpaca.core.ledger import Decision, Ledger, utc_now
 from code_alpaca.core.row_formats import (
     ALPACA,
     SAMPLE_SIZE,
-    ColumnMap,
     RowFormat,
     is_unicode,
     join_statements,
@@ -40,7 +39,7 @@ from code_alpaca.curation.rules import CurationRules, open_curator, print_outcom
 from code_alpaca.dataset.build import build_dataset
 from code_alpaca.dataset.folder import DatasetOptions
 from code_alpaca.dataset.origin_files import read_origin_files, record_origin_files
-from code_alpaca.dataset.source import DatasetSource, OpenedDataset, TurnCounts, open_dataset
+from code_alpaca.dataset.source import OpenedDataset, SourceKeys, TurnCounts, open_dataset
 from code_alpaca.dataset.unkept_columns import describe_unkept, list_unkept
 
 CHUNK = 500  # rows decided and committed together
@@ -54,26 +53,10 @@ DECIDED = ("nearest_id", "nearest_score", "verification", "test_strength", "cont
 MAX_FIELD_CHARACTERS = 2_000  # of a record that is not a row
 
 
-class CurateConfig(CurationRules):
+class CurateConfig(SourceKeys, CurationRules):
     """The keys of `code-alpaca curate`."""
 
-    source: str = Field(
-        description="a dataset folder, a JSON, JSONL, CSV or Parquet file (also compressed) or a "
-        "folder of them, or a dataset on the Hub"
-    )
-    source_config: str = Field("default", description="the config of a folder or Hub dataset")
-    source_split: str = Field("train", description="the split of a folder or Hub dataset")
-    revision: str | None = Field(None, description="tag, branch or commit of a Hub dataset")
-    column_map: ColumnMap = Field(
-        None,
-        description="columns of the source with the Alpaca fields, e.g. {instruction: "
-        "problem, output: solution}, or with conversations, e.g. {messages: dialog}",
-    )
-    first_turn: bool = Field(
-        False,
-        description="read the first question and answer of conversations with several turns, "
-        "instead of rejecting them",
-    )
+    source: str = Field(description=SourceKeys.model_fields["source"].description)
     run_dir: Annotated[Path, Role.FREE] = Field(description="folder of the run, also to resume it")
     seed_tasks: Path | None = Field(None, description="JSONL of tasks to treat as already accepted")
     strict: bool = Field(False, description="refuse a source with a malformed row")
@@ -81,18 +64,6 @@ class CurateConfig(CurationRules):
         "0.1.0", description="the dataset's SemVer"
     )
     title: Title = Field(None, description=TITLE_HELP)
-
-    @property
-    def dataset_source(self) -> DatasetSource:
-        """The dataset to read, and how."""
-        return DatasetSource(
-            self.source,
-            self.source_config,
-            self.revision,
-            self.source_split,
-            self.column_map,
-            self.first_turn,
-        )
 
 
 def curate_dataset(config: CurateConfig) -> None:

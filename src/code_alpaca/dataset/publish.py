@@ -12,38 +12,24 @@ from code_alpaca.core import console
 from code_alpaca.core.config import TITLE_HELP, NonEmptyStr, Title, Version
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.records import Manifest
-from code_alpaca.core.row_formats import ColumnMap
 from code_alpaca.dataset.build import build_dataset
 from code_alpaca.dataset.contents import refuse_foreign_files
 from code_alpaca.dataset.folder import DatasetOptions
 from code_alpaca.dataset.importing import import_dataset
 from code_alpaca.dataset.manifest import recover_manifest
 from code_alpaca.dataset.push import check_push, preview_push, push_dataset
-from code_alpaca.dataset.source import DatasetSource
+from code_alpaca.dataset.source import SourceKeys
 from code_alpaca.hub.release_plan import ReleaseKeys, VersionExistsError
 
 
-class PublishConfig(ReleaseKeys):
+class PublishConfig(SourceKeys, ReleaseKeys):
     """The keys of `code-alpaca publish`."""
 
     run_dir: Path = Field(description="run folder; its dataset/ is written")
     source: str | None = Field(
         None,
-        description="file, folder or Hub dataset to import instead of a run, in any form that "
-        "curate reads",
-    )
-    source_config: str = Field("default", description="config of a source folder or Hub dataset")
-    source_split: str = Field("train", description="split of a source folder or Hub dataset")
-    revision: str | None = Field(None, description="tag, branch or commit of a Hub source")
-    column_map: ColumnMap = Field(
-        None,
-        description="columns of the source that contain the Alpaca fields, e.g. "
-        "{instruction: problem, output: solution}, or conversations, e.g. {messages: dialog}",
-    )
-    first_turn: bool = Field(
-        False,
-        description="read the first question and answer of conversations with several turns, which "
-        "are refused otherwise",
+        description="dataset to import instead of a run, in any form that curate reads: a file, "
+        "folder or Hub dataset",
     )
     replace: bool = Field(
         False,
@@ -114,14 +100,7 @@ def _build(config: PublishConfig, output_dir: Path | None = None) -> Path:
     if previous:
         refuse_foreign_files(folder, previous)  # a rebuild would delete them
     if config.source is not None:
-        source = DatasetSource(
-            config.source,
-            config.source_config,
-            config.revision,
-            config.source_split,
-            config.column_map,
-            config.first_turn,
-        )
+        source = config.dataset_source
         return import_dataset(source, config.run_dir, options, output_dir=output_dir)
     if previous and previous.config is None:
         _refuse_changes(config, folder, previous)
