@@ -102,18 +102,28 @@ def test_samples_without_a_model_are_compared_with_named_data(run_eval, tmp_path
     assert "| without a match in the training data | 19 | 1 | 100.0%" in table
 
 
-def test_the_training_data_is_read_in_the_form_of_the_training(evaluate, run_json, tmp_path):
+@pytest.mark.parametrize(
+    ("style", "first_turn", "matched"),
+    [
+        ("alpaca", True, [FIRST.task_id]),
+        ("chat", True, [FIRST.task_id]),
+        ("chat", False, [FIRST.task_id, SECOND.task_id]),
+    ],
+)
+def test_the_training_data_is_read_in_the_form_of_the_training(
+    evaluate, run_json, tmp_path, style, first_turn, matched
+):
     path = tmp_path / "chats.jsonl"
     texts = [FIRST.instruction, "x", SECOND.instruction, "y"]
     roles = ("user", "assistant") * 2
     turns = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
     path.write_text(json.dumps({"dialog": turns, "id": 1}) + "\n")
     source = {
-        "name": str(path), "config": "default", "weight": 1.0, "first_turn": True,
+        "name": str(path), "config": "default", "weight": 1.0, "first_turn": first_turn,
         "revision": f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}",
         "column_map": {"messages": "dialog"},
     }  # fmt: skip
-    record = {"dataset": source, "datasets": [source], "config": {"prompt_style": "alpaca"}}
+    record = {"dataset": source, "datasets": [source], "config": {"prompt_style": style}}
     run_json.write_text(json.dumps(record))
-    clean = evaluate().uncontaminated
-    assert clean.matched == [FIRST.task_id] and clean.is_training_data is True
+    clean = evaluate("--prompt_format", "alpaca").uncontaminated
+    assert clean.matched == matched and clean.is_training_data is True

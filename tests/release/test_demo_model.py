@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from support import scripted_model
@@ -20,7 +22,7 @@ from support.demo import (
 )
 
 from code_alpaca.core import languages
-from code_alpaca.core.prompts import PROMPT_STYLES, format_prompt
+from code_alpaca.core.prompts import PROMPT_STYLES, default_chat_template, format_prompt
 from code_alpaca.release import app
 
 
@@ -29,19 +31,31 @@ def test_prompts_are_those_of_training_token_by_token(demo_folder, demo_model, s
     model = with_settings(demo_model, demo_folder, prompt_style=style)
     for task in [(TASK, ""), (TASK, "a = {1}\n\tb"), ("Ж {input} 加 😀", "{x}")]:
         expected = format_prompt(*task, style=style)
-        assert model.format_prompt(*task) == expected
         ids, _, _ = model.parse_request(*task, 0, 1)
         assert ids == model.loaded.tokenizer(expected).input_ids
 
 
+def test_a_model_that_was_trained_with_its_chat_template_gets_it(demo_folder, demo_model):
+    model = with_settings(demo_model, demo_folder, prompt_style="chat")
+    tokenizer = copy.deepcopy(model.loaded.tokenizer)
+    tokenizer.chat_template = default_chat_template(tokenizer)
+    model.loaded = replace(model.loaded, tokenizer=tokenizer)
+    for task, message in [((TASK, ""), TASK), ((TASK, "x = 1"), f"{TASK}\n\nx = 1")]:
+        ids, _, _ = model.parse_request(*task, 0, 1)
+        chat = [{"role": "user", "content": message}]
+        assert ids == tokenizer.apply_chat_template(
+            chat, add_generation_prompt=True, return_dict=False
+        )
+
+
 def test_the_generation_config_of_the_model_changes_no_response(demo_folder, demo_model, tmp_path):
-    copy = shutil.copytree(demo_folder, tmp_path / "model")
-    path = copy / "generation_config.json"
+    folder = shutil.copytree(demo_folder, tmp_path / "model")
+    path = folder / "generation_config.json"
     config = json.loads(path.read_text()) if path.exists() else {}
     path.write_text(json.dumps({**config, "repetition_penalty": 50.0, "num_beams": 2}))
     responses = [
         respond(other, TASK, "", 0, 30).text()
-        for other in (demo_model, load_model(copy, prompt_style="alpaca"))
+        for other in (demo_model, load_model(folder, prompt_style="alpaca"))
     ]
     assert responses[0] == responses[1]
 
@@ -50,7 +64,7 @@ def test_the_response_is_that_of_generate(demo_model):
     model = demo_model
     stream = respond(model, TASK, "", 0, 60)
     tokenizer = model.loaded.tokenizer
-    inputs = tokenizer(model.format_prompt(TASK, ""), return_tensors="pt")
+    inputs = tokenizer(format_prompt(TASK), return_tensors="pt")
     inputs.pop("token_type_ids", None)
     output = model.loaded.model.generate(**inputs, max_new_tokens=60, do_sample=False)
     expected = output[0, inputs["input_ids"].shape[1] :]

@@ -87,10 +87,9 @@ def question_and_answer(
     turns = turns[1:] if turns and turns[0].role == "system" else turns
     roles = [turn.role for turn in turns]
     if roles[:2] != ["user", "assistant"]:
-        more = ", ..." if len(roles) > MAX_ROLES else ""
         return UnreadableRecord(
-            f"has the turns {', '.join(roles[:MAX_ROLES]) or 'none'}{more}; a row begins with a "
-            "question (user) and its answer (assistant)"
+            f"has the turns {_list_roles(turns)}; a row begins with a question (user) and its "
+            "answer (assistant)"
         )
     if len(turns) > 2 and not first_turn:
         return UnreadableRecord(
@@ -98,6 +97,36 @@ def question_and_answer(
             MULTI_TURN,
         )
     return {"instruction": turns[0].content, "input": "", "output": turns[1].content}
+
+
+def alternate(turns: Sequence[Turn]) -> list[dict[str, str]] | UnreadableRecord:
+    """Return a whole conversation as messages, up to the last answer of the assistant.
+
+    A system prompt may come first; then questions and answers alternate. A conversation ends before
+    a later answer that is blank or null; the first one is "" then.
+    """
+    turns = [turn._replace(content="") if turn.content is None else turn for turn in turns]
+    if turns and turns[0] == Turn("system", ""):
+        turns = turns[1:]
+    roles = [turn.role for turn in turns]
+    while roles and roles[-1] != "assistant":
+        roles.pop()
+    answered = turns[: len(roles)]
+    alternating = roles[1:] if roles[:1] == ["system"] else roles
+    if not roles or alternating != ["user", "assistant"] * (len(alternating) // 2):
+        return UnreadableRecord(
+            f"has the turns {_list_roles(turns)}; the user and the assistant must alternate"
+        )
+    if not all(isinstance(turn.content, str) for turn in answered):
+        return UnreadableRecord("has a turn whose content is not text")
+    answers = [place for place, turn in enumerate(answered) if turn.role == "assistant"]
+    blank = next((place for place in answers[1:] if not answered[place].content.strip()), None)
+    return [turn._asdict() for turn in answered[: None if blank is None else blank - 1]]
+
+
+def _list_roles(turns: Sequence[Turn]) -> str:
+    more = ", ..." if len(turns) > MAX_ROLES else ""
+    return (", ".join(turn.role for turn in turns[:MAX_ROLES]) or "none") + more
 
 
 def _parse_turn(item: Any) -> Turn | None:

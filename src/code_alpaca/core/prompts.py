@@ -3,7 +3,7 @@
 The two Alpaca strings are an interface shared with every Alpaca-trained model
 (https://github.com/tatsu-lab/stanford_alpaca); changing a byte makes them another model's prompt.
 To add a style, add a row to PROMPT_STYLES: training, evaluation, the chat template, cards and the
-demo read it from there.
+demo read it from there. The style `chat` is none of them: it is the model's own chat template.
 """
 
 from __future__ import annotations
@@ -69,10 +69,12 @@ PROMPT_STYLES = {
     # Ends in a newline, so that no tokenizer merges the final ":" with the response.
     "alpaca_nl": PromptTemplate(PROMPT_WITH_INPUT + "\n", PROMPT_WITHOUT_INPUT + "\n"),
 }
-PromptStyle = Literal[*PROMPT_STYLES]
+CHAT = "chat"
+AlpacaStyle = Literal[*PROMPT_STYLES]
+PromptStyle = Literal[*PROMPT_STYLES, "chat"]
 
 
-def format_prompt(instruction: str, input: str = "", style: PromptStyle = "alpaca") -> str:
+def format_prompt(instruction: str, input: str = "", style: AlpacaStyle = "alpaca") -> str:
     """Return the prompt of one task in a style of PROMPT_STYLES."""
     template = PROMPT_STYLES[style]
     text = template.with_input if input else template.without_input
@@ -84,7 +86,25 @@ def user_message(instruction: str, input: str = "") -> str:
     return f"{instruction}\n\n{input}" if input else instruction
 
 
-def chat_template(tokenizer: PreTrainedTokenizerBase, style: PromptStyle = "alpaca") -> str:
+def default_chat_template(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return a ChatML template for a tokenizer that has no chat template.
+
+    No tokens are added to the vocabulary: the marks of ChatML are text, and the tokenizer's EOS
+    token ends an answer.
+    https://github.com/openai/openai-python/blob/v0.28.1/chatml.md
+    """
+    begin, _ = _special_text(tokenizer, "<|im_start|>")
+    return (
+        "{%- for message in messages -%}"
+        "{%- if loop.first -%}{{ " + json.dumps(begin) + " }}{%- endif -%}"
+        "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] }}"
+        "{{ (eos_token if message['role'] == 'assistant' else '<|im_end|>') + '\\n' }}"
+        "{%- endfor -%}"
+        "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\\n' }}{%- endif -%}"
+    )
+
+
+def chat_template(tokenizer: PreTrainedTokenizerBase, style: AlpacaStyle = "alpaca") -> str:
     """Return a Jinja chat template that renders one user message as the training prompt.
 
     Chat servers tokenize its output without special tokens, so it writes those that the tokenizer
@@ -105,7 +125,7 @@ def chat_template(tokenizer: PreTrainedTokenizerBase, style: PromptStyle = "alpa
     )
 
 
-def contains_style(chat_template: str, style: PromptStyle) -> bool:
+def contains_style(chat_template: str, style: AlpacaStyle) -> bool:
     """Return whether a chat template contains the text of a style, as `chat_template` writes it."""
     template = PROMPT_STYLES[style]
     texts = (template.with_input, template.without_input)

@@ -18,6 +18,7 @@ from pydantic import BeforeValidator
 
 from code_alpaca.core.conversations import (
     Turn,
+    alternate,
     join_prompt_and_completion,
     parse_history,
     parse_turns,
@@ -25,6 +26,7 @@ from code_alpaca.core.conversations import (
 )
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.json_records import UnreadableRecord
+from code_alpaca.core.prompts import user_message
 
 Names = Mapping[str, str]  # field -> column
 Record = Mapping[str, Any]
@@ -149,6 +151,21 @@ class RowFormat:
             text = turns[0].content
         return text if isinstance(text, str) and text.strip() else ""
 
+    def conversation(self, record: Any) -> list[dict[str, str]] | UnreadableRecord:
+        """Return all turns of a record as messages, with its system prompt."""
+        row = replace(self, first_turn=True).row(record)
+        if isinstance(row, UnreadableRecord):
+            return row
+        turns = self._turns(record)
+        if turns is None or self.first_turn:
+            turns = [
+                Turn("user", user_message(row["instruction"] or "", row["input"])),
+                Turn("assistant", row["output"] or ""),
+            ]
+        if (system := self.system_prompt(record)) and turns[0].role != "system":
+            turns = [Turn("system", system), *turns]
+        return alternate(turns)
+
     def _fields(self, record: Record) -> dict[str, Any] | UnreadableRecord:
         fields = {key: record[name] for key, name in self.columns.items() if name in record}
         if self.instances:
@@ -168,6 +185,9 @@ class RowFormat:
             record.get(self.columns.get(key, key)) for key in ("instruction", "output")
         )
         if self.history and (earlier := parse_history(record.get(self.history))):
+            input = record.get(self.columns.get("input", "input"))
+            if isinstance(task, str) and isinstance(input, str):
+                task = user_message(task, input)
             return [*earlier, Turn("user", task), Turn("assistant", response)]
         return join_prompt_and_completion(task, response)
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import secrets
 import shlex
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from code_alpaca.core import console
 from code_alpaca.core.console import plural
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.json_records import RecordList, UnreadableRecord
-from code_alpaca.core.row_formats import ALPACA, TARGET_COLUMNS, contains_reasoning, join_statements
+from code_alpaca.core.row_formats import (
+    ALPACA,
+    MESSAGES,
+    TARGET_COLUMNS,
+    contains_reasoning,
+    join_statements,
+)
 from code_alpaca.dataset.source import (
     BATCH_ROWS,
     DatasetSource,
@@ -84,21 +92,29 @@ class LoadedRows(NamedTuple):
 
 
 def load_source(
-    source: DatasetSource, *, blank: Blank = "drop", log: console.Log | None = None
+    source: DatasetSource,
+    *,
+    blank: Blank = "drop",
+    log: console.Log | None = None,
+    conversations: bool = False,
 ) -> LoadedRows:
-    """Load the rows of a dataset; see `load_rows`."""
+    """Load the rows of a dataset; see `load_rows`.
+
+    Args:
+        conversations: add a column `messages` with all turns of each row and its system prompt.
+    """
     opened, name = open_dataset(source), source.name
     log = log or console.stage("dataset", stderr=True).print
     turns = opened.count_turns()
     if not opened.row_format.plain:
-        log(f"{source.label}: {opened.describe(turns)}")
-    if turns.several_turns and not source.first_turn:
+        log(f"{source.label}: {opened.describe(turns, all_turns=conversations)}")
+    if turns.several_turns and not (source.first_turn or conversations):
         raise InputError(
             f"{name}: {turns.several_turns:,} of {plural(len(opened.records), 'row')} with several "
             "turns, where a row has one question and one answer; set first_turn: true to read the "
             f"first of each, or leave them out with code-alpaca curate --source {shlex.quote(name)}"
         )
-    rows = _select_complete(opened, blank, log)
+    rows = _select_complete(opened, blank, log, conversations=conversations)
     return LoadedRows(rows, opened, turns)
 
 
@@ -139,10 +155,16 @@ def read_origin(name: str, revision: str) -> dict[str, Any]:
     return origin
 
 
-def _select_complete(opened: OpenedDataset, blank: Blank, log: console.Log) -> Dataset:
+def _select_complete(
+    opened: OpenedDataset, blank: Blank, log: console.Log, *, conversations: bool
+) -> Dataset:
     """Return the rows; log those with reasoning, and those without an instruction or output."""
-    name = opened.source.name
+    name, every_turn = opened.source.name, opened
+    if conversations:  # the Alpaca columns contain the first turn
+        opened = opened._replace(row_format=replace(opened.row_format, first_turn=True))
     rows = _to_text_columns(opened)
+    if conversations:
+        rows = _add_conversations(rows, every_turn)
     complete: list[int] = []
     with_reasoning = 0
     for index, row in enumerate(_checked_rows(opened, blank)):
@@ -167,9 +189,46 @@ def _select_complete(opened: OpenedDataset, blank: Blank, log: console.Log) -> D
     return rows
 
 
+def _add_conversations(rows: Dataset, opened: OpenedDataset) -> Dataset:
+    """Return the rows with a column of their messages; refuse one whose turns do not alternate."""
+    from datasets import List, Value
+
+    def converse(_: Any, places: list[int]) -> dict[str, list[Any]]:
+        records = opened.slice(places[0], places[-1] + 1)
+        found = list(map(opened.row_format.conversation, records))
+        for place, messages in zip(places, found, strict=True):
+            if isinstance(messages, UnreadableRecord):
+                raise InputError(
+                    f"{opened.source.name}, {opened.where(place)}: {messages.problem}; correct it, "
+                    "or set first_turn: true to read the first question and answer of each row"
+                )
+        return {MESSAGES: found}
+
+    rows = rows.select_columns([name for name in rows.column_names if name in TARGET_COLUMNS])
+    message = {"role": Value("string"), "content": Value("string")}
+    features = rows.features.copy()
+    features[MESSAGES] = List(message)
+    return rows.map(
+        converse,
+        batched=True,
+        with_indices=True,
+        batch_size=BATCH_ROWS,
+        features=features,
+        keep_in_memory=True,
+        new_fingerprint=secrets.token_hex(8),  # hashing the records would take longer
+    )
+
+
+def _unreadable(opened: OpenedDataset, place: int, record: UnreadableRecord) -> InputError:
+    name = opened.source.name
+    return InputError(
+        f"{name}, {opened.where(place)}: {record.problem}; correct it, or drop such rows with "
+        f"code-alpaca curate --source {shlex.quote(name)}"
+    )
+
+
 def _checked_rows(opened: OpenedDataset, blank: Blank) -> Iterator[dict[str, Any]]:
     """Yield every row; refuse unreadable ones, and null if blank rows are kept."""
-    name = opened.source.name
     for index, row in enumerate(_read_rows(opened)):
         if not isinstance(row, UnreadableRecord):
             null = next((key for key in ALPACA if row[key] is None), "")
@@ -177,10 +236,7 @@ def _checked_rows(opened: OpenedDataset, blank: Blank) -> Iterator[dict[str, Any
                 yield row
                 continue
             row = UnreadableRecord(f"{opened.row_format.columns.get(null, null)!r} is null")
-        raise InputError(
-            f"{name}, {opened.where(index)}: {row.problem}; correct it, or drop such rows with "
-            f"code-alpaca curate --source {shlex.quote(name)}"
-        )
+        raise _unreadable(opened, index, row)
 
 
 def _read_rows(opened: OpenedDataset) -> Iterator[dict[str, Any] | UnreadableRecord]:

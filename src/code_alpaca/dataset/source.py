@@ -147,12 +147,18 @@ class OpenedDataset(NamedTuple):
                 prompts += filter(None, [form.system_prompt(record)])
         return TurnCounts(several, len(prompts), len(set(prompts)))
 
-    def describe(self, turns: TurnCounts) -> str:
-        """Return the number of rows, their form, and what of them is not read."""
+    def describe(self, turns: TurnCounts, *, all_turns: bool = False) -> str:
+        """Return the number of rows, their form, and what of them is not read.
+
+        Args:
+            all_turns: whether system prompts and later turns are read.
+        """
         parts = [f"{plural(len(self.records), 'row')} in {self.row_format.describe()}"]
-        if turns.several_turns and self.row_format.first_turn:
+        if turns.several_turns and all_turns and not self.row_format.first_turn:
+            parts.append(f"{turns.several_turns:,} of several turns")
+        elif turns.several_turns and self.row_format.first_turn:
             parts.append(f"{turns.several_turns:,} of several turns, of which the first is read")
-        if turns.system_prompts:
+        if turns.system_prompts and not all_turns:
             different = turns.different_prompts
             count = f" ({different:,} different)" if different > 1 else ""
             parts.append(f"{turns.system_prompts:,} with a system prompt{count}, which is not read")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from code_alpaca.core.errors import InputError, error_message
-from code_alpaca.core.prompts import format_prompt
+from code_alpaca.core.prompts import format_prompt, user_message
 from code_alpaca.evaluation import text_generation
 from code_alpaca.evaluation.text_generation import LoadedModel, decode_response
 from code_alpaca.hub.model_source import ModelSource, find_model
@@ -79,16 +79,13 @@ def encode_prompt(
 ) -> list[int]:
     """Return the token ids of a prompt, equal to those of training.
 
-    Raises:
-        InputError: there is an input, and the chat template has no place for one.
+    A chat template without a place for an input gets it in the user's message.
     """
     if tokenizer.chat_template is None:
         return tokenizer(format_prompt(instruction, input))["input_ids"]
     ids = encode_chat(tokenizer, instruction, input=input)
     if input and ids == encode_chat(tokenizer, instruction, input=""):
-        raise InputError(
-            "the chat template of this model has no place for an input; put it into the instruction"
-        )
+        return encode_chat(tokenizer, user_message(instruction, input))
     return ids
 
 

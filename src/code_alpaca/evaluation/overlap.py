@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.records import TrainingDataset
+from code_alpaca.core.row_formats import MESSAGES
 from code_alpaca.core.schema import Example
 from code_alpaca.curation.decontamination.detect import ContaminationDetector
 from code_alpaca.dataset.load import ALPACA, load_source
@@ -78,7 +79,7 @@ def score_uncontaminated(
 
 @dataclass(frozen=True, slots=True)
 class _ComparedDataset:
-    """A dataset to compare with, in its Alpaca columns."""
+    """A dataset to compare with: its Alpaca columns, and `messages` for later turns."""
 
     name: str
     config: str
@@ -87,11 +88,15 @@ class _ComparedDataset:
 
     def find_problems(self, detector: ContaminationDetector) -> set[str]:
         """Return the task ids of the problems that the rows contain."""
-        return {
-            match.task_id
-            for row in self._alpaca_rows()
-            for match in detector.find_matches(Example(*(text or "" for text in row)))
-        }
+        return {match.task_id for task in self._tasks() for match in detector.find_matches(task)}
+
+    def _tasks(self) -> Iterator[Example]:
+        """Yield each question with its answer."""
+        for row in self.rows:
+            yield Example(*(row[column] or "" for column in ALPACA))
+            turns = [turn["content"] for turn in row[MESSAGES] if turn["role"] != "system"]
+            for question, answer in zip(turns[2::2], turns[3::2], strict=True):
+                yield Example(question, "", answer)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the dataset as results.json records it, with the SHA-256 of its rows."""
@@ -111,8 +116,8 @@ class _ComparedDataset:
 
 
 def _load(source: DatasetSource) -> _ComparedDataset:
-    loaded = load_source(source)
-    rows = loaded.rows.select_columns(list(ALPACA))
+    loaded = load_source(source, conversations=True)
+    rows = loaded.rows.select_columns([*ALPACA, MESSAGES])
     return _ComparedDataset(source.name, source.config, loaded.revision, rows)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.fs import file_sha256
-from code_alpaca.core.prompts import PROMPT_STYLES, contains_style
+from code_alpaca.core.prompts import CHAT, PROMPT_STYLES, contains_style
 from code_alpaca.core.records import RecordFormatError, RunRecord
 from code_alpaca.evaluation.completions import CompletionBackend, GenerationSettings, PromptFormat
 from code_alpaca.evaluation.config import IN_PROCESS, EvalConfig
@@ -118,7 +118,7 @@ def find_prompt_mismatch(target: EvaluationTarget) -> str:
         return ""
     if used != trained:
         action = "leave prompt_format out to use the prompts of its training"
-        if trained not in list(PROMPT_STYLES):
+        if trained not in (*PROMPT_STYLES, CHAT):
             action = "this version does not have the prompts of its training"
         return (
             f"the model was trained with prompt_style {trained} and gets prompt_format {used}; "

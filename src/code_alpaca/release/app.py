@@ -66,8 +66,9 @@ class DemoSettings:
 
     title: str
     model: str  # folder or Hub id
-    prompt_with_input: str  # contains {instruction} and {input}
-    prompt_without_input: str  # contains {instruction}
+    # With the placeholders {instruction} and {input}; both are empty to use the chat template.
+    prompt_with_input: str
+    prompt_without_input: str
     safety_note: str
     revision: str | None = None
     model_url: str = ""
@@ -213,8 +214,8 @@ class DemoModel:
         # A stopped response may still compute its last token when the next request starts.
         self.slots = threading.BoundedSemaphore(settings.concurrency)
 
-    def format_prompt(self, instruction: Any, input: Any) -> str:
-        """Return the Alpaca prompt of a request; refuse one that is empty or too long."""
+    def encode_prompt(self, instruction: Any, input: Any) -> list[int]:
+        """Return the token ids of a request's prompt; refuse one that is empty or too long."""
         instruction, input = clean_text(instruction).strip(), clean_text(input)
         if not instruction:
             raise RejectedRequest("The instruction is empty: write what the code should do.")
@@ -224,9 +225,17 @@ class DemoModel:
                 f"Instruction and input have {length:,} characters together; the limit is "
                 f"{limit:,}."
             )
-        if not input.strip():
-            return self.settings.prompt_without_input.format(instruction=instruction)
-        return self.settings.prompt_with_input.format(instruction=instruction, input=input)
+        settings, tokenizer = self.settings, self.loaded.tokenizer
+        if not settings.prompt_without_input:
+            content = f"{instruction}\n\n{input}" if input.strip() else instruction
+            return tokenizer.apply_chat_template(
+                [{"role": "user", "content": content}],
+                add_generation_prompt=True,
+                return_dict=False,
+            )
+        template = settings.prompt_with_input if input.strip() else settings.prompt_without_input
+        prompt = template.format(instruction=instruction, input=input)
+        return tokenizer(prompt, verbose=False).input_ids
 
     def parse_request(
         self, instruction: Any, input: Any, temperature: Any, max_new_tokens: Any
@@ -236,13 +245,12 @@ class DemoModel:
         Raises:
             RejectedRequest: the prompt is empty or does not fit, or a number is out of range.
         """
-        prompt, limit = self.format_prompt(instruction, input), self.settings.max_new_tokens
+        ids, limit = self.encode_prompt(instruction, input), self.settings.max_new_tokens
         temperature, max_new_tokens = parse_number(temperature), parse_number(max_new_tokens)
         if not 0 <= temperature <= 2:
             raise RejectedRequest("The temperature must be a number between 0 and 2.")
         if not 1 <= max_new_tokens <= limit:
             raise RejectedRequest(f"The length must be a number between 1 and {limit}.")
-        ids = self.loaded.tokenizer(prompt, verbose=False).input_ids
         room = self.window - len(ids)
         if room < 1:
             raise RejectedRequest(

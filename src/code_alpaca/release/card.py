@@ -43,7 +43,7 @@ def render_model_card(
         safety_note=SAFETY_NOTE,
         install=install,
         install_comment=Markdown(f"# {install.removeprefix('# ')}"),
-        prompt=PROMPT_STYLES[facts.prompt_style],
+        prompt=PROMPT_STYLES.get(facts.prompt_style),  # None: the chat template
         duration=_format_duration(training.seconds),
         # vLLM accepts powers of two from 16.
         lora_rank=max(16, 2 ** math.ceil(math.log2(training.config.get("lora_r") or 1))),

@@ -73,6 +73,10 @@ def serve_demo(config: DemoConfig) -> None:
 
     silence_libraries()
     loaded = load_model(source, dtype=resolve_dtype(config.dtype))
+    if not settings["prompt_without_input"] and not loaded.tokenizer.chat_template:
+        raise InputError(
+            f"prompt_style chat: {config.model} has no chat template; set prompt_style to alpaca"
+        )
     page = app.build_page(app.DemoModel(app.DemoSettings(**settings), loaded))
     host = f"[{config.host}]" if ":" in config.host else config.host
     try:

@@ -15,7 +15,7 @@ from code_alpaca.core.console import plural
 from code_alpaca.core.errors import InputError, error_message
 from code_alpaca.core.fs import weights_sha256
 from code_alpaca.core.key_roles import Role, keys_with
-from code_alpaca.core.prompts import format_prompt
+from code_alpaca.core.prompts import CHAT, format_prompt
 from code_alpaca.core.records import EvalResults, RunRecord, TrainingDataset, Uncontaminated
 from code_alpaca.evaluation.compare import compare_runs
 from code_alpaca.evaluation.config import EvalConfig
@@ -185,7 +185,7 @@ def _require_same_conditions(base: EvalResults, tuned: EvalResults, path: Path) 
 
 
 def _require_chat_template(model_dir: Path, style: str) -> None:
-    """Refuse a chat template that does not render the training prompt."""
+    """Refuse a chat template that is missing or does not render the training prompt."""
     from transformers import AutoTokenizer
 
     try:
@@ -200,6 +200,8 @@ def _require_chat_template(model_dir: Path, style: str) -> None:
         )
     if tokenizer.chat_template is None:
         raise InputError(f"{model_dir} has no chat template; restore the one of sft")
+    if style == CHAT:  # the template itself is the training prompt
+        return
     for instruction, input in PROBE_TASKS:
         expected = tokenizer(format_prompt(instruction, input, style=style))["input_ids"]
         try:

@@ -41,8 +41,8 @@ code appear.
 
 {safety_note}
 
-{trained}The prompt is the one used in training; it is in `settings.json` with the limits of the \
-page. To run the page on your own machine:
+{trained}The prompt is the one used in training; `settings.json` has the texts \
+and the limits of the page. To run the page on your own machine:
 
 ```sh
 pip install -r requirements.txt
@@ -66,7 +66,7 @@ def make_settings(
         datasets: names of the training data, each with its commit on the Hub, or None.
         limits: keys of `app.DemoSettings` from `dtype` on.
     """
-    prompt = PROMPT_STYLES[prompt_style]
+    prompt = PROMPT_STYLES.get(prompt_style)  # None: the chat template
     return {
         "title": title,
         "model": model,
@@ -77,9 +77,9 @@ def make_settings(
             for name, commit in datasets.items()
         ],
         "safety_note": SAFETY_NOTE,
-        "prompt_without_input": prompt.without_input,
-        "prompt_with_input": prompt.with_input,
-        "stops": list(prompt.stops),
+        "prompt_without_input": prompt.without_input if prompt else "",
+        "prompt_with_input": prompt.with_input if prompt else "",
+        "stops": list(prompt.stops) if prompt else [],
         "languages": languages.highlighting(),
         "examples": EXAMPLES,
         **limits,

@@ -61,7 +61,11 @@ class SFTArguments:
         None, "split of dataset_name for an evaluation loss, e.g. validation"
     )
     prompt_style: PromptStyle = field(
-        default="alpaca", metadata={"help": "alpaca_nl ends the prompt with a newline"}
+        default="alpaca",
+        metadata={
+            "help": "alpaca_nl ends the prompt with a newline; chat is the model's own chat "
+            "template (ChatML if it has none), with all turns of a conversation"
+        },
     )
     mask: Literal["completion", "alpaca_2023"] = _key(
         "completion",

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from code_alpaca.core.errors import InputError, error_message
-from code_alpaca.core.prompts import format_prompt
+from code_alpaca.core.prompts import CHAT, format_prompt
 from code_alpaca.hub.model_source import refuse_wrong_path, resolve_commit
 from code_alpaca.training.arguments import TrainingSetup
+from code_alpaca.training.conversation_tokens import prepare_chat_tokenizer
 from code_alpaca.training.scratch_model import ScratchShape, build_scratch_model
 
 if TYPE_CHECKING:
@@ -53,7 +54,10 @@ def build_from_scratch(
         max_length=setup.training.max_length or 0,
     )
     texts = (format_prompt(row["instruction"], row["input"]) + row["output"] for row in rows)
-    return build_scratch_model(texts, shape, setup.training.seed)
+    model, tokenizer = build_scratch_model(texts, shape, setup.training.seed)
+    if args.prompt_style == CHAT:
+        prepare_chat_tokenizer(tokenizer)
+    return model, tokenizer
 
 
 def load_tokenizer(setup: TrainingSetup) -> PreTrainedTokenizerBase:
@@ -63,6 +67,8 @@ def load_tokenizer(setup: TrainingSetup) -> PreTrainedTokenizerBase:
     tokenizer = _from_pretrained(AutoTokenizer, setup, "the tokenizer of")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # padding has no label, so no loss
+    if setup.args.prompt_style == CHAT:
+        prepare_chat_tokenizer(tokenizer)
     return tokenizer
 
 

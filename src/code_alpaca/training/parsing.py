@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from code_alpaca.core.config import UnknownKeyError, describe_bad_value, read_yaml
 from code_alpaca.core.errors import InputError
+from code_alpaca.core.prompts import CHAT
 from code_alpaca.core.shipped import find_recipe
 from code_alpaca.training.arguments import OLD_SPELLINGS, SFTArguments, TrainingSetup
 from code_alpaca.training.checks import require_bfloat16, require_trackers
@@ -30,8 +31,8 @@ UNSUPPORTED_KEYS = {
     "push_to_hub": "training pushes nothing; code-alpaca release writes and pushes the model",
     "resume_from_checkpoint": "training always resumes from its last complete checkpoint",
     "load_best_model_at_end": "the last checkpoint is kept; compare models with code-alpaca eval",
-    "assistant_only_loss": "the Alpaca form has no turns; `mask` selects the tokens of the loss",
-    "chat_template_path": "the Alpaca form has no turns; `prompt_style` sets how a prompt ends",
+    "assistant_only_loss": "only answers contribute to the loss; see `mask`",
+    "chat_template_path": "with `prompt_style: chat`, the model's own template is used",
 }
 
 
@@ -218,6 +219,8 @@ def _check_values(args: SFTArguments, training: SFTConfig, model: ModelConfig) -
 
 
 def _reject_contradictions(args: SFTArguments, training: SFTConfig, model: ModelConfig) -> None:
+    if args.prompt_style == CHAT and args.mask != "completion":
+        raise InputError(f"mask {args.mask} is a rule for Alpaca prompts; leave it out for chat")
     for item in dataclasses.fields(model):
         if args.from_scratch and getattr(model, item.name) != item.default:
             raise InputError(

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from code_alpaca.core.console import plural
-from code_alpaca.core.prompts import PromptStyle, format_prompt
+from code_alpaca.core.prompts import CHAT, AlpacaStyle, format_prompt
 from code_alpaca.training.arguments import TrainingSetup
 from code_alpaca.training.memory_estimate import NoEstimate
 from code_alpaca.training.model_loading import select_attention
@@ -52,13 +52,15 @@ def preview_rows(
         f"{getattr(tokenizer, f'{name}_token_id')}"
         for name in ("bos", "eos", "pad")
     )
-    checked = rows.select(range(min(len(rows), BOUNDARY_CHECK_ROWS)))
-    style = setup.args.prompt_style
-    num_merging = sum(_merges_boundary(tokenizer, row, style) for row in checked)
-    yield (
-        f"tokens    {special_tokens}; in {num_merging} of {len(checked)} rows, tokenizing prompt "
-        "and completion together would merge them in one token"
-    )
+    style, merges = setup.args.prompt_style, ""
+    if style != CHAT:
+        checked = rows.select(range(min(len(rows), BOUNDARY_CHECK_ROWS)))
+        num_merging = sum(_merges_boundary(tokenizer, row, style) for row in checked)
+        merges = (
+            f"; in {num_merging} of {len(checked)} rows, tokenizing prompt and completion together "
+            "would merge them in one token"
+        )
+    yield f"tokens    {special_tokens}{merges}"
     previewed = tokens.train.select(range(min(PREVIEWED_ROWS, len(tokens.train))))
     for number, row in enumerate(previewed, 1):
         yield f"row {number}, loss tokens between {LOSS_START} and {LOSS_END}:"
@@ -151,7 +153,7 @@ def _count_steps(setup: TrainingSetup, plan: TrainingPlan, tokens: TokenizedRows
 
 
 def _merges_boundary(
-    tokenizer: PreTrainedTokenizerBase, row: dict[str, str], style: PromptStyle
+    tokenizer: PreTrainedTokenizerBase, row: dict[str, str], style: AlpacaStyle
 ) -> bool:
     prompt = format_prompt(row["instruction"], row["input"] or "", style=style)
     prompt_ids = tokenizer(prompt)["input_ids"]

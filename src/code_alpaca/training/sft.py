@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from code_alpaca.core import console
 from code_alpaca.core.errors import InputError, error_message
-from code_alpaca.core.prompts import chat_template
+from code_alpaca.core.prompts import CHAT, chat_template
 from code_alpaca.core.quiet import silence_libraries
 from code_alpaca.core.records import RunRecord
 from code_alpaca.training import checks, model_loading, output_dir
@@ -218,7 +218,8 @@ def _describe_origin(
 def _save_model(setup: TrainingSetup, trainer: MonitoredTrainer) -> None:
     """Save a folder that loads: weights, tokenizer, chat template and generation config."""
     folder, tokenizer = Path(setup.training.output_dir), trainer.processing_class
-    tokenizer.chat_template = chat_template(tokenizer, setup.args.prompt_style)
+    if setup.args.prompt_style != CHAT:
+        tokenizer.chat_template = chat_template(tokenizer, setup.args.prompt_style)
     merge = setup.model.use_peft and setup.args.merge_adapter
     trained_dir = folder / "adapter" if merge else folder
     trainer.save_model(str(trained_dir))

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from code_alpaca import __version__
 from code_alpaca.core.errors import InputError
-from code_alpaca.core.prompts import PROMPT_STYLES, PromptStyle, format_prompt
+from code_alpaca.core.prompts import CHAT, PROMPT_STYLES, PromptStyle, format_prompt
+from code_alpaca.training.conversation_tokens import encode_conversation
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -65,7 +66,7 @@ class TokenizedRows:
 
 
 def tokenize_rows(
-    rows: Dataset | Iterable[dict[str, str]],
+    rows: Dataset | Iterable[dict[str, Any]],
     tokenizer: PreTrainedTokenizerBase,
     options: TokenizationOptions,
     *,
@@ -78,6 +79,7 @@ def tokenize_rows(
     prompt alone fills `max_length` has no loss token and is dropped.
 
     Args:
+        rows: with the Alpaca columns, or with `messages` for the prompt style `chat`.
         revision: identifies the content of `rows`; with it, the result is stored in the cache of
             `datasets` under a hash of everything that it depends on.
         num_proc: number of processes; None uses the tokenizer's threads.
@@ -118,6 +120,8 @@ def tokenize_rows(
 def _encode_batch(
     batch: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase, options: TokenizationOptions
 ) -> dict[str, list[Any]]:
+    if options.prompt_style == CHAT:
+        return _encode_conversations(batch, tokenizer, options.max_length)
     prompts = [
         format_prompt(instruction, input or "", style=options.prompt_style)
         for instruction, input in zip(batch["instruction"], batch["input"], strict=True)
@@ -134,12 +138,34 @@ def _encode_batch(
         )["input_ids"]
         pairs = zip(prompt_ids, completion_ids, strict=True)
         row_ids = [[*p, *c, tokenizer.eos_token_id] for p, c in pairs]
+    labels = [
+        [*[IGNORE_INDEX] * min(len(prompt), len(ids)), *ids[len(prompt) :]]
+        for prompt, ids in zip(prompt_ids, row_ids, strict=True)
+    ]
+    return _truncate(row_ids, labels, options.max_length)
+
+
+def _encode_conversations(
+    batch: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase, max_length: int | None
+) -> dict[str, list[Any]]:
+    row_ids, labels = [], []
+    for messages in batch["messages"]:
+        ids, has_loss = encode_conversation(tokenizer, messages)
+        row_ids.append(ids)
+        pairs = zip(ids, has_loss, strict=True)
+        labels.append([token if counts else IGNORE_INDEX for token, counts in pairs])
+    return _truncate(row_ids, labels, max_length)
+
+
+def _truncate(
+    row_ids: list[list[int]], row_labels: list[list[int]], max_length: int | None
+) -> dict[str, list[Any]]:
+    """Truncate rows, and drop those without a loss token."""
     encoded: dict[str, list[Any]] = {"input_ids": [], "labels": [], "truncated": []}
-    for prompt, ids in zip(prompt_ids, row_ids, strict=True):
-        num_masked = min(len(prompt), len(ids))
-        labels = ([IGNORE_INDEX] * num_masked + ids[num_masked:])[: options.max_length]
+    for ids, all_labels in zip(row_ids, row_labels, strict=True):
+        labels = all_labels[:max_length]
         if any(label != IGNORE_INDEX for label in labels):
-            encoded["input_ids"].append(ids[: options.max_length])
+            encoded["input_ids"].append(ids[:max_length])
             encoded["labels"].append(labels)
             encoded["truncated"].append(len(labels) < len(ids))
     return encoded
@@ -166,6 +192,6 @@ def _cache_key(
     """Return a hash of everything that the tokens depend on."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     rules = backend.to_str() if backend else repr(sorted(tokenizer.get_vocab().items()))
-    prompts = repr(PROMPT_STYLES[options.prompt_style])
+    prompts = repr(PROMPT_STYLES.get(options.prompt_style, tokenizer.chat_template))
     parts = [__version__, CACHE_VERSION, rules, tokenizer.eos_token_id, repr(options), prompts]
     return hashlib.sha256(json.dumps([*parts, revision, num_rows]).encode()).hexdigest()[:32]

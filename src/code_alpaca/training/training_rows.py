@@ -12,7 +12,8 @@ from pydantic import Field, ValidationError
 from code_alpaca.core import console
 from code_alpaca.core.config import NonEmptyStr, StageConfig
 from code_alpaca.core.errors import InputError, error_message
-from code_alpaca.core.row_formats import ColumnMap
+from code_alpaca.core.prompts import CHAT
+from code_alpaca.core.row_formats import MESSAGES, ColumnMap
 from code_alpaca.dataset.load import ALPACA, load_source, read_origin
 from code_alpaca.dataset.shards import assign_split
 from code_alpaca.dataset.source import DEFAULT_CONFIG, DEFAULT_SPLIT, DatasetSource
@@ -47,7 +48,7 @@ class MixtureSource(StageConfig):
 
 @dataclass(frozen=True, slots=True)
 class TrainingRows:
-    """Training and held-out rows, with only the Alpaca columns."""
+    """Training and held-out rows: the Alpaca columns, and `messages` for the style `chat`."""
 
     train: Dataset
     validation: Dataset | None
@@ -113,13 +114,14 @@ def _cache_key(sources: list[dict[str, Any]], arguments: SFTArguments, seed: int
 def _read_source(
     source: MixtureSource, arguments: SFTArguments, warnings: list[str], log: console.Log
 ) -> tuple[Dataset, Dataset | None, str]:
+    chat = arguments.prompt_style == CHAT
 
     def read(split: str, name: str) -> tuple[Dataset, str]:
-        loaded = load_source(source.dataset(split), log=log)
+        loaded = load_source(source.dataset(split), log=log, conversations=chat)
         return _drop_large_rows(loaded.rows, name, warnings), loaded.revision
 
     rows, revision = read(source.split, source.name)
-    columns, held_out = list(ALPACA), None
+    columns, held_out = [*ALPACA, *([MESSAGES] if chat else [])], None
     if fraction := arguments.validation_fraction:
         splits = [assign_split(f"training {_row_id(row)}", fraction) for row in rows]
         rows, held_out = (
@@ -160,7 +162,8 @@ def _drop_large_rows(rows: Dataset, name: str, warnings: list[str]) -> Dataset:
     """Drop rows above MAX_ROW_BYTES, and append a line about them to `warnings`."""
     import numpy as np
 
-    text = rows.select_columns(list(ALPACA)).with_format("arrow")
+    columns = [name for name in (*ALPACA, MESSAGES) if name in rows.column_names]
+    text = rows.select_columns(columns).with_format("arrow")
     sizes = np.concatenate([_count_row_bytes(table) for table in text.iter(BATCH_SIZE)])
     large = np.flatnonzero(sizes > MAX_ROW_BYTES)
     if not len(large):
@@ -184,6 +187,10 @@ def _count_row_bytes(table: Any) -> Any:
     for column in table.columns:
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             sizes += pc.fill_null(pc.binary_length(column), 0).to_numpy()
+        else:  # messages
+            contents = pc.struct_field(pc.list_flatten(column), "content")
+            lengths = pc.fill_null(pc.binary_length(contents), 0).to_numpy()
+            np.add.at(sizes, pc.list_parent_indices(column).to_numpy(), lengths)
     return sizes
 
 

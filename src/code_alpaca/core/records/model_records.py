@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, Field, StrictBool, StrictInt, StrictStr
 
 from code_alpaca.core.errors import InputError
-from code_alpaca.core.prompts import PROMPT_STYLES
+from code_alpaca.core.prompts import CHAT, PROMPT_STYLES
 from code_alpaca.core.records.base import Number, Record, RecordSection, Text
 
 
@@ -103,7 +103,7 @@ class RunRecord(Record):
             InputError: this version does not have it.
         """
         style = self.config.get("prompt_style")
-        if style is not None and style not in list(PROMPT_STYLES):
+        if style is not None and style not in (*PROMPT_STYLES, CHAT):
             version = f" ({self.versions['code-alpaca']})" if "code-alpaca" in self.versions else ""
             raise InputError(
                 f"this version has no prompt style {style!r}, which {self.FILE} of the model "
