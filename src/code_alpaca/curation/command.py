@@ -39,7 +39,8 @@ from code_alpaca.curation.rules import CurationRules, open_curator, print_outcom
 from code_alpaca.dataset.build import build_dataset
 from code_alpaca.dataset.folder import DatasetOptions
 from code_alpaca.dataset.origin_files import read_origin_files, record_origin_files
-from code_alpaca.dataset.source import OpenedDataset, SourceKeys, TurnCounts, open_dataset
+from code_alpaca.dataset.source import OpenedDataset, TurnCounts, open_dataset
+from code_alpaca.dataset.source_keys import SourceKeys
 from code_alpaca.dataset.unkept_columns import describe_unkept, list_unkept
 
 CHUNK = 500  # rows decided and committed together

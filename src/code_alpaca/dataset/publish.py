@@ -18,7 +18,7 @@ from code_alpaca.dataset.folder import DatasetOptions
 from code_alpaca.dataset.importing import import_dataset
 from code_alpaca.dataset.manifest import recover_manifest
 from code_alpaca.dataset.push import check_push, preview_push, push_dataset
-from code_alpaca.dataset.source import SourceKeys
+from code_alpaca.dataset.source_keys import SourceKeys
 from code_alpaca.hub.release_plan import ReleaseKeys, VersionExistsError
 
 

@@ -11,9 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import Field
-
-from code_alpaca.core.config import StageConfig
 from code_alpaca.core.console import plural
 from code_alpaca.core.conversations import MULTI_TURN
 from code_alpaca.core.data_files import read_records, table_records
@@ -22,7 +19,7 @@ from code_alpaca.core.errors import InputError, error_message, explain_environme
 from code_alpaca.core.fs import file_sha256
 from code_alpaca.core.json_records import RecordList, UnreadableRecord
 from code_alpaca.core.records import Manifest, RecordFormatError
-from code_alpaca.core.row_formats import SAMPLE_SIZE, ColumnMap, RowFormat, detect_format
+from code_alpaca.core.row_formats import SAMPLE_SIZE, RowFormat, detect_format
 from code_alpaca.dataset.manifest import CARD, MANIFEST, find_changed_files, read_manifest
 from code_alpaca.dataset.unkept_columns import describe_unkept
 from code_alpaca.hub.lookup import HubReadError, HubUnreachable, find_dataset_file, look_up
@@ -72,41 +69,6 @@ class DatasetSource:
     def label(self) -> str:
         """The name, and which part of the dataset is read."""
         return ", ".join(filter(None, (self.name, self.part)))
-
-
-class SourceKeys(StageConfig):
-    """The keys that name a dataset to read, shared by `curate` and `publish`."""
-
-    source: str | None = Field(
-        None,
-        description="a dataset folder, a JSON, JSONL, CSV or Parquet file (also compressed) or a "
-        "folder of them, or a dataset on the Hub",
-    )
-    source_config: str = Field(DEFAULT_CONFIG, description="config of a folder or Hub dataset")
-    source_split: str = Field(DEFAULT_SPLIT, description="split of a folder or Hub dataset")
-    revision: str | None = Field(None, description="tag, branch or commit of a Hub dataset")
-    column_map: ColumnMap = Field(
-        None,
-        description="columns of the source with the Alpaca fields, e.g. {instruction: "
-        "problem, output: solution}, or with conversations, e.g. {messages: dialog}",
-    )
-    first_turn: bool = Field(
-        False,
-        description="read the first question and answer of conversations with several turns; "
-        "otherwise curate rejects them, and publish refuses the source",
-    )
-
-    @property
-    def dataset_source(self) -> DatasetSource:
-        """The dataset to read, and how."""
-        return DatasetSource(
-            self.source or "",
-            self.source_config,
-            self.revision,
-            self.source_split,
-            self.column_map,
-            self.first_turn,
-        )
 
 
 class TurnCounts(NamedTuple):
