@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ast
 import atexit
-import builtins
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +22,9 @@ from code_alpaca.core.conversations import parse_turns
 from code_alpaca.core.reasoning import strip_reasoning
 from code_alpaca.curation.language_detection import extract_programs, is_valid_python
 from code_alpaca.evaluation.grading import Grader
+from code_alpaca.evaluation.slicing import undefined_names
 from code_alpaca.problems import Problem
+from code_alpaca.problems.formats import wrap_assertions
 
 TIMEOUT_S = 10.0  # for one program
 Completion = str | Sequence[dict[str, Any]]  # a text, or the messages of a conversation
@@ -90,9 +91,7 @@ def _make_problem(tests: str, answer: str) -> Problem | None:
         return None
     if (entry_point := _find_entry_point(tree)) is None:
         return None
-    check = ast.parse(f"def check(candidate):\n    {entry_point} = candidate").body
-    check[0].body += tree.body  # as for the assertions of MBPP
-    problem = Problem("rl", "", entry_point, "", ast.unparse(check))
+    problem = Problem("rl", "", entry_point, "", wrap_assertions(entry_point, tree.body))
     return replace(problem, canonical_solution=answer and _find_program(answer))
 
 
@@ -105,23 +104,11 @@ def _find_program(text: str) -> str:
 
 def _find_entry_point(tree: ast.Module) -> str | None:
     """Return the first name that the tests use and do not define: called ones come first."""
-    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
-    bound = {node.id for node in names if not isinstance(node.ctx, ast.Load)}
-    bound.update(
-        alias.asname or alias.name.partition(".")[0]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for alias in node.names
-    )
-    bound.update(
-        node.name for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-    )  # fmt: skip
-    bound.update(node.arg for node in ast.walk(tree) if isinstance(node, ast.arg))
+    undefined = undefined_names(tree)
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id in undefined]
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    used = [node for node in names if node.id not in bound and not hasattr(builtins, node.id)]
-    used.sort(key=lambda node: (id(node) not in called, node.lineno, node.col_offset))
-    return used[0].id if used else None
+    names.sort(key=lambda node: (id(node) not in called, node.lineno, node.col_offset))
+    return names[0].id if names else None
 
 
 def _read_text(completion: Completion) -> str:

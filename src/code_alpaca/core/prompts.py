@@ -71,7 +71,7 @@ PROMPT_STYLES = {
 }
 CHAT = "chat"
 AlpacaStyle = Literal[*PROMPT_STYLES]
-PromptStyle = Literal[*PROMPT_STYLES, "chat"]
+PromptStyle = Literal[*PROMPT_STYLES, CHAT]
 
 
 def format_prompt(instruction: str, input: str = "", style: AlpacaStyle = "alpaca") -> str:

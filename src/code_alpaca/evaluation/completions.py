@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
-from code_alpaca.core.prompts import PROMPT_STYLES, format_prompt
+from code_alpaca.core.prompts import PROMPT_STYLES, format_prompt, user_message
 from code_alpaca.core.reasoning import strip_reasoning
 from code_alpaca.problems import Problem
 
@@ -92,7 +92,7 @@ def build_prompt(problem: Problem, prompt_format: PromptFormat) -> str:
         return problem.prompt
     task = (problem.instruction, "") if problem.instruction else (COMPLETION_TASK, problem.prompt)
     if prompt_format == "chat":
-        return "\n\n".join(task).strip()
+        return user_message(*task).strip()
     return format_prompt(*task, style=prompt_format)
 
 

@@ -97,17 +97,22 @@ def _parse_mbpp(record: Mapping[str, Any], where: str) -> Problem:
             f"{where} is not in MBPP's format ({type(error).__name__}: {error}); correct or "
             "delete it"
         ) from None
-    check = ast.parse(f"def check(candidate):\n    {entry_point} = candidate")
-    check.body[0].body += body
     examples = "\n".join(asserts)
     return Problem(
         task_id=f"MBPP/{record['task_id']}",
         prompt=f'"""\n{text}\n{examples}\n"""\n',
         entry_point=entry_point,
         canonical_solution=code,
-        test=ast.unparse(check),
+        test=wrap_assertions(entry_point, body),
         instruction=f"{text}\nThe function is called `{entry_point}` and has to pass:\n{examples}",
     )
+
+
+def wrap_assertions(entry_point: str, assertions: list[ast.stmt]) -> str:
+    """Return a function `check` that binds its candidate to a name, and runs assertions on it."""
+    check = ast.parse(f"def check(candidate):\n    {entry_point} = candidate")
+    check.body[0].body += assertions
+    return ast.unparse(check)
 
 
 def _find_entry_point(code: str, asserts: Iterable[str]) -> str:

@@ -40,10 +40,7 @@ def prepare_chat_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
         InputError: the template cannot render a conversation, or ends a turn without a token that
             generation could stop at.
     """
-    if tokenizer.eos_token_id is None:
-        raise InputError(
-            "the tokenizer has no EOS token, so the model would never learn to stop; set one"
-        )
+    require_eos_token(tokenizer)
     if not tokenizer.chat_template:
         tokenizer.chat_template = default_chat_template(tokenizer)
     segments = split_conversation(tokenizer, PROBE)
@@ -57,6 +54,14 @@ def prepare_chat_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
         )
     if tokenizer.eos_token_id not in ends:
         tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[-1])
+
+
+def require_eos_token(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer without a token at which generation stops."""
+    if tokenizer.eos_token_id is None:
+        raise InputError(
+            "the tokenizer has no EOS token, so the model would never learn to stop; set one"
+        )
 
 
 def split_conversation(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from code_alpaca import __version__
 from code_alpaca.core.errors import InputError
 from code_alpaca.core.prompts import CHAT, PROMPT_STYLES, PromptStyle, format_prompt
-from code_alpaca.training.conversation_tokens import encode_conversation
+from code_alpaca.training.conversation_tokens import encode_conversation, require_eos_token
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -86,10 +86,7 @@ def tokenize_rows(
     """
     from datasets import Dataset, Features, List, Value, config
 
-    if tokenizer.eos_token_id is None:
-        raise InputError(
-            "the tokenizer has no EOS token, so the model would never learn to stop; set one"
-        )
+    require_eos_token(tokenizer)
     if not isinstance(rows, Dataset):
         rows = Dataset.from_list(list(rows))
     cache_key = _cache_key(tokenizer, options, revision, len(rows)) if revision else None
